@@ -1,0 +1,92 @@
+# The most that any role of the main stack can ever do, whatever policies it is given.
+# The deploy role may create roles, and would otherwise be one step away from administrator: create one, pass it to a
+# task, run that. It may create them only with this boundary (deploy_policy.tf), and cannot change the boundary.
+
+resource "aws_iam_policy" "boundary" {
+  name        = "${local.name}-boundary"
+  description = "The most that roles of the ${local.name} stack can do"
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat([
+      {
+        Sid      = "ActionsWithoutResource" # none of these can be limited to a resource
+        Effect   = "Allow"
+        Action   = ["cloudwatch:PutMetricData", "ecr:GetAuthorizationToken", "logs:DescribeLogGroups", "s3:GetAccountPublicAccessBlock"]
+        Resource = "*"
+      },
+      {
+        Sid      = "PullImages"
+        Effect   = "Allow"
+        Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        Resource = local.repository_arn
+      },
+      {
+        Sid    = "Logs"
+        Effect = "Allow"
+        Action = [
+          "logs:CreateLogGroup", "logs:CreateLogStream", "logs:GetLogEvents", "logs:GetLogGroupFields", "logs:GetLogRecord",
+          "logs:GetQueryResults", "logs:PutLogEvents",
+        ]
+        Resource = [local.log_group_arn, "arn:${local.partition}:logs:${local.here}:log-group:airflow-${local.name}-*"]
+      },
+      {
+        Sid    = "OwnBuckets"
+        Effect = "Allow"
+        Action = [
+          "s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetBucket*", "s3:GetEncryptionConfiguration", "s3:GetObject*",
+          "s3:List*", "s3:PutObject",
+        ]
+        Resource = [local.dags_bucket_arn, local.dags_object_arn]
+      },
+      {
+        Sid      = "OwnSecretsAndParameters"
+        Effect   = "Allow"
+        Action   = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue", "ssm:GetParameter", "ssm:GetParameters", "ssm:GetParametersByPath"]
+        Resource = [local.secret_arn, local.parameter_arn]
+      },
+      {
+        Sid      = "RunTasks"
+        Effect   = "Allow"
+        Action   = ["ecs:DescribeTasks", "ecs:RunTask", "ecs:StopTask"]
+        Resource = [local.family_arn, "${local.ecs_arn}:task/${local.name}/*"]
+      },
+      {
+        Sid       = "PassTaskRoles"
+        Effect    = "Allow"
+        Action    = "iam:PassRole"
+        Resource  = local.stack_role_arn
+        Condition = { StringEquals = { "iam:PassedToService" = "ecs-tasks.amazonaws.com" } }
+      },
+      {
+        Sid      = "Airflow"
+        Effect   = "Allow"
+        Action   = "airflow:PublishMetrics"
+        Resource = local.mwaa_arn
+      },
+      {
+        Sid    = "AirflowQueue"
+        Effect = "Allow"
+        Action = [
+          "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl",
+          "sqs:ReceiveMessage", "sqs:SendMessage",
+        ]
+        Resource = "arn:${local.partition}:sqs:${var.region}:*:airflow-celery-*"
+      },
+      {
+        Sid         = "AirflowQueueKey" # a key of the service, never one of this account
+        Effect      = "Allow"
+        Action      = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*"]
+        NotResource = "arn:${local.partition}:kms:*:${var.account_id}:key/*"
+        Condition   = { StringLike = { "kms:ViaService" = "sqs.${var.region}.amazonaws.com" } }
+      },
+      ],
+      length(var.boundary_additional_actions) == 0 ? [] : [{
+        Sid      = "ChosenByTheProject"
+        Effect   = "Allow"
+        Action   = var.boundary_additional_actions
+        Resource = "*"
+      }],
+    )
+  })
+}

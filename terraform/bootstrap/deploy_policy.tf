@@ -1,0 +1,97 @@
+# What deploying adds to reading: state, ledger, DAGs, images, and the stack's own resources. Network is a file of its own.
+# Two things it withholds on purpose: the value of any secret, and every way to change the roles and policies of bootstrap/.
+
+resource "aws_iam_policy" "deploy" {
+  name        = "${local.name}-deploy"
+  description = "Change the ${local.name} stack, its state and its ledger"
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "WriteStateAndLedger"
+        Effect   = "Allow"
+        Action   = "s3:PutObject"
+        Resource = [local.state_arn, "${local.state_arn}.tflock", local.ledger_arn]
+      },
+      {
+        Sid      = "ReleaseLock" # and clean up in the ledger; the state itself is never deleted
+        Effect   = "Allow"
+        Action   = "s3:DeleteObject"
+        Resource = ["${local.state_arn}.tflock", local.ledger_arn]
+      },
+      {
+        Sid    = "Dags"
+        Effect = "Allow"
+        Action = [
+          "s3:AbortMultipartUpload", "s3:CreateBucket", "s3:DeleteBucket", "s3:DeleteBucketPolicy", "s3:DeleteObject",
+          "s3:DeleteObjectVersion", "s3:PutBucketOwnershipControls", "s3:PutBucketPolicy", "s3:PutBucketPublicAccessBlock",
+          "s3:PutBucketTagging", "s3:PutBucketVersioning", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration",
+          "s3:PutObject", "s3:TagResource", "s3:UntagResource",
+        ]
+        Resource = [local.dags_bucket_arn, local.dags_object_arn]
+      },
+      {
+        Sid    = "Images"
+        Effect = "Allow"
+        Action = [
+          "ecr:BatchDeleteImage", "ecr:CompleteLayerUpload", "ecr:CreateRepository", "ecr:DeleteLifecyclePolicy",
+          "ecr:DeleteRepository", "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:PutImageScanningConfiguration",
+          "ecr:PutImageTagMutability", "ecr:PutLifecyclePolicy", "ecr:TagResource", "ecr:UntagResource", "ecr:UploadLayerPart",
+        ]
+        Resource = local.repository_arn
+      },
+      {
+        Sid    = "Stack"
+        Effect = "Allow"
+        Action = [
+          "airflow:CreateEnvironment", "airflow:DeleteEnvironment", "airflow:TagResource", "airflow:UntagResource",
+          "airflow:UpdateEnvironment", "ecs:CreateCluster", "ecs:DeleteCluster", "ecs:PutClusterCapacityProviders",
+          "ecs:RegisterTaskDefinition", "ecs:TagResource", "ecs:UntagResource", "ecs:UpdateCluster", "ecs:UpdateClusterSettings",
+          "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteRetentionPolicy", "logs:PutRetentionPolicy",
+          "logs:TagResource", "logs:UntagResource", "secretsmanager:CreateSecret", "secretsmanager:DeleteSecret",
+          "secretsmanager:RestoreSecret", "secretsmanager:TagResource", "secretsmanager:UntagResource",
+          "secretsmanager:UpdateSecret", "ssm:AddTagsToResource", "ssm:DeleteParameter", "ssm:DeleteParameters",
+          "ssm:PutParameter", "ssm:RemoveTagsFromResource",
+        ]
+        Resource = [
+          local.cluster_arn, local.family_arn, local.log_group_arn, local.mwaa_arn, local.parameter_arn, local.secret_arn,
+        ]
+      },
+      {
+        Sid      = "RetireRevisions"
+        Effect   = "Allow"
+        Action   = "ecs:DeregisterTaskDefinition"
+        Resource = "*" # the action knows no resource
+      },
+      {
+        # The safeguard: a role, or a policy on it, only together with the boundary. No action here removes or changes it.
+        Sid       = "RolesWithBoundary"
+        Effect    = "Allow"
+        Action    = ["iam:CreateRole", "iam:DeleteRolePolicy", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"]
+        Resource  = local.stack_role_arn
+        Condition = { StringEquals = { "iam:PermissionsBoundary" = local.boundary_arn } }
+      },
+      {
+        Sid      = "Roles" # these cannot be conditioned on the boundary, and give a role no permission
+        Effect   = "Allow"
+        Action   = ["iam:DeleteRole", "iam:TagRole", "iam:UntagRole", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole", "iam:UpdateRoleDescription"]
+        Resource = local.stack_role_arn
+      },
+      {
+        Sid       = "PassRoles"
+        Effect    = "Allow"
+        Action    = "iam:PassRole"
+        Resource  = local.stack_role_arn
+        Condition = { StringEquals = { "iam:PassedToService" = ["airflow.amazonaws.com", "airflow-env.amazonaws.com", "ecs-tasks.amazonaws.com"] } }
+      },
+      {
+        Sid       = "ServiceLinkedRoles" # made by AWS on an account's first cluster and first MWAA environment
+        Effect    = "Allow"
+        Action    = "iam:CreateServiceLinkedRole"
+        Resource  = "${local.iam_arn}:role/aws-service-role/*"
+        Condition = { StringEquals = { "iam:AWSServiceName" = ["airflow.amazonaws.com", "ecs.amazonaws.com"] } }
+      },
+    ]
+  })
+}

@@ -1,0 +1,45 @@
+# Whose tokens the account accepts, and which of them may assume which role.
+# A trust policy has one statement per provider. Its condition keys begin with the issuer without `https://`, exactly as in
+# the token, and `sub` must match literally: StringLike is used only where a subject has a wildcard.
+
+locals {
+  issuers = { for key, provider in var.identity_providers : key => trimsuffix(trimprefix(provider.url, "https://"), "/") }
+
+  provider_arns = { for key, issuer in local.issuers : key => "${local.iam_arn}:oidc-provider/${issuer}" }
+
+  subjects = {
+    deploy = { for key, provider in var.identity_providers : key => provider.deploy_subjects if length(provider.deploy_subjects) > 0 }
+    verify = { for key, provider in var.identity_providers : key => provider.verify_subjects if length(provider.verify_subjects) > 0 }
+  }
+
+  trust_policies = {
+    for role, providers in local.subjects : role => jsonencode({
+      Version = "2012-10-17"
+      Statement = [
+        for key, subjects in providers : {
+          Sid       = join("", [for word in regexall("[A-Za-z0-9]+", key) : title(word)])
+          Effect    = "Allow"
+          Principal = { Federated = local.provider_arns[key] }
+          Action    = "sts:AssumeRoleWithWebIdentity"
+          Condition = anytrue([for subject in subjects : can(regex("[*?]", subject))]) ? {
+            StringEquals = { "${local.issuers[key]}:aud" = var.identity_providers[key].client_ids }
+            StringLike   = { "${local.issuers[key]}:sub" = subjects }
+            } : {
+            StringEquals = {
+              "${local.issuers[key]}:aud" = var.identity_providers[key].client_ids
+              "${local.issuers[key]}:sub" = subjects
+            }
+          }
+        }
+      ]
+    })
+  }
+}
+
+# No thumbprints: AWS checks GitLab's, GitHub's and every other publicly trusted certificate against its own list of CAs.
+resource "aws_iam_openid_connect_provider" "this" {
+  for_each = { for key, provider in var.identity_providers : key => provider if provider.create }
+
+  url            = each.value.url
+  client_id_list = each.value.client_ids
+}

@@ -1,0 +1,35 @@
+# ARN patterns by which the roles are scoped. They follow the main stack's naming (its locals.tf): what it names
+# `project-environment` or `project-environment-…` is within reach, everything else in the account is not.
+
+data "aws_partition" "current" {}
+
+locals {
+  name = "${var.project}-${var.environment}"
+  path = "${var.project}/${var.environment}"
+
+  partition = data.aws_partition.current.partition
+  here      = "${var.region}:${var.account_id}"
+  iam_arn   = "arn:${local.partition}:iam::${var.account_id}"
+  ec2_arn   = "arn:${local.partition}:ec2:${local.here}"
+  ecs_arn   = "arn:${local.partition}:ecs:${local.here}"
+
+  bucket_arn    = "arn:${local.partition}:s3:::${var.bucket}"
+  state_key     = coalesce(var.state_key, "terraform/${local.path}.tfstate")
+  state_arn     = "${local.bucket_arn}/${local.state_key}"
+  ledger_prefix = coalesce(var.ledger_prefix, "ledger/${local.path}/")
+  ledger_arn    = "${local.bucket_arn}/${local.ledger_prefix}*"
+
+  dags_bucket_arn = "arn:${local.partition}:s3:::${local.name}-*"
+  dags_object_arn = "${local.dags_bucket_arn}/*"
+  repository_arn  = "arn:${local.partition}:ecr:${local.here}:repository/${local.name}-*"
+  cluster_arn     = "${local.ecs_arn}:cluster/${local.name}"
+  family_arn      = "${local.ecs_arn}:task-definition/${local.name}-*"
+  log_group_arn   = "arn:${local.partition}:logs:${local.here}:log-group:/ecs/${local.name}-*"
+  parameter_arn   = "arn:${local.partition}:ssm:${local.here}:parameter/${local.path}/*"
+  secret_arn      = "arn:${local.partition}:secretsmanager:${local.here}:secret:${local.path}/*"
+  mwaa_arn        = "arn:${local.partition}:airflow:${local.here}:environment/${local.name}"
+
+  # A path of their own keeps the main stack's roles apart from the deploy role, whatever either is named.
+  stack_role_arn = "${local.iam_arn}:role/${local.path}/*"
+  boundary_arn   = "${local.iam_arn}:policy/${local.name}-boundary"
+}

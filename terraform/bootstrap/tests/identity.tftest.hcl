@@ -1,0 +1,195 @@
+# `terraform test` plans bootstrap/ against a mock of the provider: no account, no network, a few seconds.
+# What it holds: the trust policies say exactly who, strangers are refused, and the deploy role cannot make itself more.
+
+mock_provider "aws" {
+  override_during = plan
+
+  override_data {
+    target = data.aws_partition.current
+    values = { partition = "aws" }
+  }
+
+  # Imported, and a mock can import only what is overridden.
+  override_resource {
+    target = aws_s3_bucket.state
+    values = { arn = "arn:aws:s3:::cipipe-111111111111-eu-central-1" }
+  }
+
+  mock_resource "aws_iam_policy" {
+    defaults = { arn = "arn:aws:iam::111111111111:policy/mock" }
+  }
+}
+
+variables {
+  project          = "dbt-deployment"
+  environment      = "dev"
+  region           = "eu-central-1"
+  account_id       = "111111111111"
+  bucket           = "cipipe-111111111111-eu-central-1"
+  deploy_role_name = "dbt-deployment-deploy"
+  verify_role_name = "dbt-deployment-verify"
+
+  identity_providers = {
+    github = {
+      url             = "https://token.actions.githubusercontent.com/"
+      client_ids      = ["sts.amazonaws.com"]
+      deploy_subjects = ["repo:example/dbt-deployment:environment:dev"]
+      verify_subjects = []
+      create          = false
+    }
+    gitlab = {
+      url             = "https://gitlab.com"
+      client_ids      = ["https://gitlab.com"]
+      deploy_subjects = ["project_path:example/dbt-deployment:ref_type:branch:ref:main"]
+      verify_subjects = ["project_path:example/dbt-deployment:ref_type:branch:ref:*"]
+    }
+  }
+}
+
+run "trust_policies" {
+  command = plan
+
+  assert {
+    condition = jsondecode(aws_iam_role.deploy.assume_role_policy).Statement == [
+      {
+        Sid       = "Github"
+        Effect    = "Allow"
+        Principal = { Federated = "arn:aws:iam::111111111111:oidc-provider/token.actions.githubusercontent.com" }
+        Action    = "sts:AssumeRoleWithWebIdentity"
+        Condition = {
+          StringEquals = {
+            "token.actions.githubusercontent.com:aud" = ["sts.amazonaws.com"]
+            "token.actions.githubusercontent.com:sub" = ["repo:example/dbt-deployment:environment:dev"]
+          }
+        }
+      },
+      {
+        Sid       = "Gitlab"
+        Effect    = "Allow"
+        Principal = { Federated = "arn:aws:iam::111111111111:oidc-provider/gitlab.com" }
+        Action    = "sts:AssumeRoleWithWebIdentity"
+        Condition = {
+          StringEquals = {
+            "gitlab.com:aud" = ["https://gitlab.com"]
+            "gitlab.com:sub" = ["project_path:example/dbt-deployment:ref_type:branch:ref:main"]
+          }
+        }
+      },
+    ]
+    error_message = "One statement per provider, aud and sub compared literally."
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_role.verify[0].assume_role_policy).Statement[*].Condition == [{
+      StringEquals = { "gitlab.com:aud" = ["https://gitlab.com"] }
+      StringLike   = { "gitlab.com:sub" = ["project_path:example/dbt-deployment:ref_type:branch:ref:*"] }
+    }]
+    error_message = "A wildcard makes it StringLike, and a provider without subjects has no statement."
+  }
+
+  assert {
+    condition     = keys(aws_iam_openid_connect_provider.this) == ["gitlab"]
+    error_message = "A provider that exists already is not created."
+  }
+}
+
+run "safeguards" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for statement in jsondecode(aws_iam_policy.deploy.policy).Statement :
+      try(statement.Condition.StringEquals["iam:PermissionsBoundary"], "") == "arn:aws:iam::111111111111:policy/dbt-deployment-dev-boundary"
+      if length(setintersection(flatten([statement.Action]), ["iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy", "iam:PutRolePermissionsBoundary"])) > 0
+    ])
+    error_message = "What gives a role permissions must demand the boundary."
+  }
+
+  assert {
+    condition = length(setintersection(
+      flatten([for policy in [aws_iam_policy.deploy, aws_iam_policy.network, aws_iam_policy.read] : [for statement in jsondecode(policy.policy).Statement : statement.Action]]),
+      ["*", "iam:*", "iam:CreatePolicyVersion", "iam:DeleteRolePermissionsBoundary", "iam:AttachRolePolicy", "iam:CreateUser", "iam:CreatePolicy", "secretsmanager:GetSecretValue"],
+    )) == 0
+    error_message = "The deploy role can neither change the boundary nor read a secret."
+  }
+
+  assert {
+    condition = alltrue([
+      for statement in jsondecode(aws_iam_policy.deploy.policy).Statement :
+      alltrue([for resource in flatten([statement.Resource]) : startswith(resource, "arn:aws:iam::111111111111:role/dbt-deployment/dev/") || startswith(resource, "arn:aws:iam::111111111111:role/aws-service-role/")])
+      if anytrue([for action in flatten([statement.Action]) : startswith(action, "iam:")])
+    ])
+    error_message = "The deploy role reaches only roles under the stack's own path, so never itself."
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for statement in jsondecode(aws_iam_policy.read.policy).Statement : [
+        for action in flatten([statement.Action]) : can(regex(":(Get|List|Describe|BatchGet|BatchCheck)", action))
+      ]
+    ]))
+    error_message = "The verify role only reads."
+  }
+
+  assert {
+    condition     = alltrue([for policy in [aws_iam_policy.boundary, aws_iam_policy.deploy, aws_iam_policy.network, aws_iam_policy.read] : length(policy.policy) <= 6144])
+    error_message = "IAM takes no managed policy above 6144 characters."
+  }
+}
+
+run "no_verify_role" {
+  command = plan
+
+  variables {
+    verify_role_name = null
+  }
+
+  assert {
+    condition     = output.verify_role_arn == null && length(aws_iam_role.verify) == 0
+    error_message = "Null means no verify role."
+  }
+}
+
+run "refuses_everybody" {
+  command = plan
+
+  variables {
+    identity_providers = {
+      github = { url = "https://token.actions.githubusercontent.com", client_ids = ["sts.amazonaws.com"], deploy_subjects = ["repo:*"], verify_subjects = [] }
+    }
+  }
+
+  expect_failures = [var.identity_providers]
+}
+
+run "refuses_every_owner_with_that_beginning" {
+  command = plan
+
+  variables {
+    identity_providers = {
+      github = { url = "https://token.actions.githubusercontent.com", client_ids = ["sts.amazonaws.com"], deploy_subjects = ["repo:example*"], verify_subjects = [] }
+    }
+  }
+
+  expect_failures = [var.identity_providers]
+}
+
+run "refuses_a_state_bucket_that_the_deploy_role_could_delete" {
+  command = plan
+
+  variables {
+    bucket = "dbt-deployment-dev-state"
+  }
+
+  expect_failures = [var.bucket]
+}
+
+run "refuses_a_boundary_that_is_none" {
+  command = plan
+
+  variables {
+    boundary_additional_actions = ["iam:*"]
+  }
+
+  expect_failures = [var.boundary_additional_actions]
+}

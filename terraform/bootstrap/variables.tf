@@ -1,0 +1,166 @@
+# What `cipipe bootstrap` passes, all as TF_VAR_…; identity_providers as JSON.
+# Everything that is not in a section of its own below must be the same as in the main stack.
+
+variable "project" {
+  description = "Project name, as in the main stack."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9]*(-[a-z0-9]+)*$", var.project)) && length(var.project) <= 24
+    error_message = "project must be lower-case letters, digits and single hyphens, at most 24 characters."
+  }
+}
+
+variable "environment" {
+  description = "Environment name, as in the main stack."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9]*(-[a-z0-9]+)*$", var.environment)) && length(var.environment) <= 12
+    error_message = "environment must be lower-case letters, digits and single hyphens, at most 12 characters."
+  }
+}
+
+variable "region" {
+  description = "AWS region of this environment."
+  type        = string
+}
+
+variable "account_id" {
+  description = "AWS account of this environment; credentials of any other account are refused."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[0-9]{12}$", var.account_id))
+    error_message = "account_id must be 12 digits."
+  }
+}
+
+variable "sandbox" {
+  description = "Deploy to AWS services on this machine: path-style S3, few retries, no TLS-only bucket policy."
+  type        = bool
+  default     = false
+}
+
+# --- state and ledger ------------------------------------------------------------------------------------------------
+
+variable "bucket" {
+  description = "Bucket for Terraform's state and cipipe's ledger. It exists already: its own state is stored in it."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.bucket))
+    error_message = "bucket must be 3 to 63 lower-case letters, digits and hyphens; dots break TLS."
+  }
+
+  validation {
+    condition     = !startswith(var.bucket, "${var.project}-${var.environment}-")
+    error_message = "bucket must not begin with \"${var.project}-${var.environment}-\": the deploy role may delete buckets of that prefix, and this one has to outlive them."
+  }
+}
+
+variable "state_key" {
+  description = "Key of the main stack's state; null is cipipe's default."
+  type        = string
+  default     = null
+}
+
+variable "ledger_prefix" {
+  description = "Prefix of the ledger, ending in a slash; null is cipipe's default."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.ledger_prefix == null || can(regex("^[^/*?].*/$", var.ledger_prefix))
+    error_message = "ledger_prefix must be a key prefix that ends in a slash, such as ledger/my-project/dev/."
+  }
+}
+
+# --- roles and who may assume them -----------------------------------------------------------------------------------
+
+variable "deploy_role_name" {
+  description = "Name of the role that deploys and destroys."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[\\w+=,.@-]{1,64}$", var.deploy_role_name))
+    error_message = "deploy_role_name must be 1 to 64 letters, digits or _+=,.@- (a role's name, not its ARN)."
+  }
+}
+
+variable "verify_role_name" {
+  description = "Name of the read-only role for merge and pull requests; null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.verify_role_name == null || can(regex("^[\\w+=,.@-]{1,64}$", var.verify_role_name))
+    error_message = "verify_role_name must be 1 to 64 letters, digits or _+=,.@- (a role's name, not its ARN)."
+  }
+
+  validation {
+    condition     = var.verify_role_name != var.deploy_role_name
+    error_message = "verify_role_name must differ from deploy_role_name: a merge request would deploy."
+  }
+}
+
+variable "max_session_seconds" {
+  description = "Longest session of both roles."
+  type        = number
+  default     = 3600
+
+  validation {
+    condition     = var.max_session_seconds >= 3600 && var.max_session_seconds <= 43200
+    error_message = "max_session_seconds must be between 3600 and 43200."
+  }
+}
+
+variable "identity_providers" {
+  description = "Who may assume the roles, by OIDC provider: its URL, the audiences, and the subjects (sub claims; * and ? are wildcards) for each role. `create = false` where the account has the provider already, made for another project."
+  type = map(object({
+    url             = string
+    client_ids      = list(string)
+    deploy_subjects = list(string)
+    verify_subjects = list(string)
+    create          = optional(bool, true)
+  }))
+
+  validation {
+    condition     = alltrue([for provider in var.identity_providers : startswith(provider.url, "https://")])
+    error_message = "identity_providers: every url must begin with https://, as in the token's iss claim."
+  }
+
+  validation {
+    condition     = alltrue([for provider in var.identity_providers : length(provider.client_ids) > 0 && !contains(provider.client_ids, "*")])
+    error_message = "identity_providers: every provider needs at least one audience in client_ids, and * is none."
+  }
+
+  validation {
+    condition     = anytrue([for provider in var.identity_providers : length(provider.deploy_subjects) > 0])
+    error_message = "identity_providers: at least one provider needs deploy_subjects, or nobody can assume the deploy role."
+  }
+
+  # A shared issuer signs tokens for everybody: what comes before the first wildcard must say whose they are.
+  validation {
+    condition = alltrue(flatten([
+      for provider in var.identity_providers : [
+        for subject in concat(provider.deploy_subjects, provider.verify_subjects) : can(regex("^[^*?:]+:[^*?:]+([/:]|$)", subject))
+      ]
+    ]))
+    error_message = "identity_providers: every subject must name its owner before any wildcard, such as project_path:group/project:* or repo:owner/name:*; \"*\" or \"repo:*\" would let strangers in."
+  }
+}
+
+variable "boundary_additional_actions" {
+  description = "Actions that roles of the main stack may be given beyond what dbt on Fargate and MWAA need, such as [\"athena:*\", \"glue:Get*\"] for dbt on Athena."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition = alltrue([
+      for action in var.boundary_additional_actions :
+      can(regex("^[a-z0-9-]+:[A-Za-z*]+$", action)) && !can(regex("^(iam|sts|organizations|account|sso|sso-admin|identitystore):", action))
+    ])
+    error_message = "boundary_additional_actions must be service:Action patterns, none of iam, sts, organizations, account, sso or identitystore: those would let a role pass the boundary."
+  }
+}

@@ -1,0 +1,73 @@
+# The two roles of a dbt task. ECS uses the execution role to start it (pull, log, read the secret); dbt itself runs with
+# the task role. Both lie under the role path, and carry the boundary, that the deploy role is confined to.
+
+locals {
+  role_path = "/${local.path}/"
+
+  # Without these conditions ECS could be talked into using the roles for somebody else's cluster.
+  task_trust_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "ecs-tasks.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+      Condition = {
+        StringEquals = { "aws:SourceAccount" = var.account_id }
+        ArnLike      = { "aws:SourceArn" = "arn:${local.partition}:ecs:${var.region}:${var.account_id}:*" }
+      }
+    }]
+  })
+}
+
+# No policy: dbt on DuckDB, Snowflake or PostgreSQL calls no AWS service. For Athena or Redshift, give this role what the
+# adapter needs, and let `boundary_additional_actions` in bootstrap/ allow it.
+resource "aws_iam_role" "task" {
+  name                 = "${local.name}-task"
+  path                 = local.role_path
+  description          = "dbt itself"
+  assume_role_policy   = local.task_trust_policy
+  permissions_boundary = local.permissions_boundary
+}
+
+resource "aws_iam_role" "execution" {
+  name                 = "${local.name}-execution"
+  path                 = local.role_path
+  description          = "ECS, to start dbt tasks"
+  assume_role_policy   = local.task_trust_policy
+  permissions_boundary = local.permissions_boundary
+}
+
+resource "aws_iam_role_policy" "execution" {
+  name = "start-dbt"
+  role = aws_iam_role.execution.name
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "RegistryLogin" # a token for the whole registry; the action knows no resource
+        Effect   = "Allow"
+        Action   = "ecr:GetAuthorizationToken"
+        Resource = "*"
+      },
+      {
+        Sid      = "PullImage"
+        Effect   = "Allow"
+        Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        Resource = aws_ecr_repository.dbt.arn
+      },
+      {
+        Sid      = "WriteLogs"
+        Effect   = "Allow"
+        Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        Resource = "${aws_cloudwatch_log_group.dbt.arn}:*"
+      },
+      {
+        Sid      = "ReadSecret"
+        Effect   = "Allow"
+        Action   = "secretsmanager:GetSecretValue"
+        Resource = aws_secretsmanager_secret.dbt.arn
+      },
+    ]
+  })
+}

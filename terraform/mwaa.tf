@@ -1,0 +1,87 @@
+# Managed Airflow, behind `create_mwaa`. It reads DAGs from the bucket and starts dbt tasks; what it may do beyond that is
+# in mwaa_iam.tf. Workers need no packages: MWAA's image has the Amazon provider that the DAGs import.
+
+resource "aws_security_group" "mwaa" {
+  count = local.create_mwaa ? 1 : 0
+
+  name        = "${local.name}-mwaa"
+  description = "MWAA: its own parts talk to each other, anything out"
+  vpc_id      = aws_vpc.this.id
+
+  tags = { Name = "${local.name}-mwaa" }
+}
+
+resource "aws_vpc_security_group_ingress_rule" "mwaa" {
+  count = local.create_mwaa ? 1 : 0
+
+  security_group_id            = aws_security_group.mwaa[0].id
+  description                  = "Scheduler, workers, web server and database among themselves"
+  referenced_security_group_id = aws_security_group.mwaa[0].id
+  ip_protocol                  = "-1"
+}
+
+resource "aws_vpc_security_group_egress_rule" "mwaa" {
+  count = local.create_mwaa ? 1 : 0
+
+  security_group_id = aws_security_group.mwaa[0].id
+  description       = "AWS services, and what DAGs call"
+  cidr_ipv4         = "0.0.0.0/0"
+  ip_protocol       = "-1"
+}
+
+resource "aws_mwaa_environment" "this" {
+  count = local.create_mwaa ? 1 : 0
+
+  name                  = local.name
+  airflow_version       = var.mwaa_airflow_version
+  environment_class     = var.mwaa_environment_class
+  max_workers           = var.mwaa_max_workers
+  webserver_access_mode = var.mwaa_webserver_access
+  execution_role_arn    = aws_iam_role.mwaa[0].arn
+  source_bucket_arn     = aws_s3_bucket.dags.arn
+  dag_s3_path           = "dags/"
+
+  network_configuration {
+    subnet_ids         = [for subnet in aws_subnet.private : subnet.id]
+    security_group_ids = [aws_security_group.mwaa[0].id]
+  }
+
+  logging_configuration {
+    dag_processing_logs {
+      enabled   = true
+      log_level = "WARNING"
+    }
+
+    scheduler_logs {
+      enabled   = true
+      log_level = "WARNING"
+    }
+
+    task_logs {
+      enabled   = true
+      log_level = "INFO"
+    }
+
+    webserver_logs {
+      enabled   = true
+      log_level = "WARNING"
+    }
+
+    worker_logs {
+      enabled   = true
+      log_level = "WARNING"
+    }
+  }
+
+  # MWAA checks all of this once, when it is created, and fails half an hour later where something is missing.
+  depends_on = [
+    aws_iam_role_policy.mwaa,
+    aws_route.private,
+    aws_s3_bucket_public_access_block.dags,
+    aws_s3_bucket_versioning.dags,
+    aws_vpc_endpoint.s3,
+    aws_vpc_endpoint.service,
+    aws_vpc_security_group_egress_rule.mwaa,
+    aws_vpc_security_group_ingress_rule.mwaa,
+  ]
+}

@@ -1,0 +1,120 @@
+# What Airflow may do: be an MWAA environment (the first statements follow AWS's page on the execution role), and run dbt.
+# Of ECS it gets one task definition family on one cluster, and it can hand over the two task roles only.
+# https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-create-role.html
+
+locals {
+  mwaa_arn    = "arn:${local.partition}:airflow:${var.region}:${var.account_id}:environment/${local.name}"
+  ecs_arn     = "arn:${local.partition}:ecs:${var.region}:${var.account_id}"
+  logs_arn    = "arn:${local.partition}:logs:${var.region}:${var.account_id}"
+  cluster_arn = "${local.ecs_arn}:cluster/${local.name}"
+
+  mwaa_service_statements = [
+    {
+      Sid      = "PublishMetrics"
+      Effect   = "Allow"
+      Action   = "airflow:PublishMetrics"
+      Resource = local.mwaa_arn
+    },
+    {
+      Sid      = "ReadDags"
+      Effect   = "Allow"
+      Action   = ["s3:GetBucket*", "s3:GetEncryptionConfiguration", "s3:GetObject*", "s3:List*"]
+      Resource = [aws_s3_bucket.dags.arn, "${aws_s3_bucket.dags.arn}/*"]
+    },
+    {
+      Sid    = "WriteAirflowLogs"
+      Effect = "Allow"
+      Action = [
+        "logs:CreateLogGroup", "logs:CreateLogStream", "logs:GetLogEvents", "logs:GetLogGroupFields", "logs:GetLogRecord",
+        "logs:GetQueryResults", "logs:PutLogEvents",
+      ]
+      Resource = "${local.logs_arn}:log-group:airflow-${local.name}-*"
+    },
+    {
+      Sid      = "ActionsWithoutResource" # none of these three can be limited to a resource
+      Effect   = "Allow"
+      Action   = ["cloudwatch:PutMetricData", "logs:DescribeLogGroups", "s3:GetAccountPublicAccessBlock"]
+      Resource = "*"
+    },
+    {
+      Sid    = "CeleryQueue" # the queue lies in an account of the service
+      Effect = "Allow"
+      Action = [
+        "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl",
+        "sqs:ReceiveMessage", "sqs:SendMessage",
+      ]
+      Resource = "arn:${local.partition}:sqs:${var.region}:*:airflow-celery-*"
+    },
+    {
+      Sid         = "CeleryQueueKey" # the service's own key, whose ARN nobody knows beforehand; never one of this account
+      Effect      = "Allow"
+      Action      = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*"]
+      NotResource = "arn:${local.partition}:kms:*:${var.account_id}:key/*"
+      Condition   = { StringLike = { "kms:ViaService" = "sqs.${var.region}.amazonaws.com" } }
+    },
+  ]
+
+  mwaa_dbt_statements = [
+    {
+      Sid       = "RunDbt"
+      Effect    = "Allow"
+      Action    = "ecs:RunTask"
+      Resource  = "${local.ecs_arn}:task-definition/${local.task_family}:*"
+      Condition = { ArnEquals = { "ecs:cluster" = local.cluster_arn } }
+    },
+    {
+      Sid       = "WatchDbt"
+      Effect    = "Allow"
+      Action    = ["ecs:DescribeTasks", "ecs:StopTask"]
+      Resource  = "${local.ecs_arn}:task/${local.name}/*"
+      Condition = { ArnEquals = { "ecs:cluster" = local.cluster_arn } }
+    },
+    {
+      Sid       = "PassTaskRoles"
+      Effect    = "Allow"
+      Action    = "iam:PassRole"
+      Resource  = [aws_iam_role.execution.arn, aws_iam_role.task.arn]
+      Condition = { StringEquals = { "iam:PassedToService" = "ecs-tasks.amazonaws.com" } }
+    },
+    {
+      Sid      = "ShowDbtLogs"
+      Effect   = "Allow"
+      Action   = "logs:GetLogEvents"
+      Resource = "${aws_cloudwatch_log_group.dbt.arn}:*"
+    },
+  ]
+}
+
+resource "aws_iam_role" "mwaa" {
+  count = local.create_mwaa ? 1 : 0
+
+  name                 = "${local.name}-mwaa"
+  path                 = local.role_path
+  description          = "Airflow, to run dbt tasks"
+  permissions_boundary = local.permissions_boundary
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = ["airflow.amazonaws.com", "airflow-env.amazonaws.com"] }
+      Action    = "sts:AssumeRole"
+      Condition = {
+        StringEquals = { "aws:SourceAccount" = var.account_id }
+        ArnLike      = { "aws:SourceArn" = local.mwaa_arn }
+      }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "mwaa" {
+  count = local.create_mwaa ? 1 : 0
+
+  name = "run-dbt"
+  role = aws_iam_role.mwaa[0].name
+
+  policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = concat(local.mwaa_service_statements, local.mwaa_dbt_statements)
+  })
+}

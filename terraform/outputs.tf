@@ -1,0 +1,57 @@
+# What the pipeline and the DAGs need to know. Marker comments in DAG files name these outputs, and a DAG's literal must
+# have the output's type: renaming one, or turning a list into a string, breaks DAGs.
+
+output "aws_region" {
+  description = "Region of everything below."
+  value       = var.region
+}
+
+output "container_name" {
+  description = "Name of the container to override in ecs:RunTask."
+  value       = local.container_name
+}
+
+output "dags_bucket" {
+  description = "Bucket that Airflow reads DAGs from."
+  value       = aws_s3_bucket.dags.bucket
+}
+
+output "ecr_repository_name" {
+  description = "Name of the image repository."
+  value       = aws_ecr_repository.dbt.name
+}
+
+output "ecr_repository_url" {
+  description = "Where to push images, without a tag."
+  value       = aws_ecr_repository.dbt.repository_url
+}
+
+output "ecs_cluster_name" {
+  description = "Cluster that runs dbt tasks."
+  value       = aws_ecs_cluster.this.name
+}
+
+output "log_group_name" {
+  description = "Log group of dbt tasks."
+  value       = aws_cloudwatch_log_group.dbt.name
+}
+
+output "mwaa_environment_name" {
+  description = "Name of the MWAA environment; null when there is none."
+  value       = one(aws_mwaa_environment.this[*].name)
+}
+
+output "private_subnet_ids" {
+  description = "Subnets that dbt tasks run in."
+  value       = [for subnet in aws_subnet.private : subnet.id]
+}
+
+output "task_definition_arn" {
+  description = "The revision, not the family: it runs exactly the image that this apply named."
+  value       = aws_ecs_task_definition.dbt.arn
+}
+
+output "task_security_group_ids" {
+  description = "Security groups of dbt tasks."
+  value       = [aws_security_group.task.id]
+}

@@ -1,0 +1,19 @@
+# Where to run dbt, for everything that reads neither Terraform's outputs nor patched DAGs: people, scripts, other stacks.
+# `insecure_value`, because none of it is secret and a plan should show how it changes.
+
+locals {
+  parameters = {
+    ecs_cluster_name        = { type = "String", value = aws_ecs_cluster.this.name }
+    task_definition_arn     = { type = "String", value = aws_ecs_task_definition.dbt.arn }
+    private_subnet_ids      = { type = "StringList", value = join(",", [for subnet in aws_subnet.private : subnet.id]) }
+    task_security_group_ids = { type = "StringList", value = aws_security_group.task.id }
+  }
+}
+
+resource "aws_ssm_parameter" "this" {
+  for_each = local.parameters
+
+  name           = "/${local.path}/${each.key}"
+  type           = each.value.type
+  insecure_value = each.value.value
+}
