@@ -1,0 +1,3 @@
+"""Deploy dbt on Fargate under Airflow from GitLab or GitHub."""
+
+__version__ = "0.1.0"

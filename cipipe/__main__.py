@@ -1,0 +1,5 @@
+"""`python -m cipipe`."""
+
+from cipipe.cli import entry
+
+entry()

@@ -1,0 +1,110 @@
+"""What a provider is: a module that reads a job's environment and speaks its log's language. Data in, data out.
+
+No provider makes a request: `token` says where the ID token comes from, and `oidc` fetches it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cipipe.model import Context
+
+
+@dataclass(frozen=True)
+class VariableToken:
+    """The ID token is the value of this environment variable."""
+
+    variable: str
+
+
+@dataclass(frozen=True)
+class RequestToken:
+    """The ID token comes as `{"value": …}` in answer to a GET of `url` with `bearer` in the Authorization header."""
+
+    url: str
+    bearer: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class NoToken:
+    """There is no ID token in this job; `hint` says how to get one."""
+
+    hint: str
+
+
+TokenSource = VariableToken | RequestToken | NoToken
+
+
+@dataclass(frozen=True)
+class Identity:
+    """How a provider's ID tokens look unless the configuration says otherwise."""
+
+    issuer: str
+    audience: str
+    token_variable: str
+
+
+class Provider(Protocol):
+    """A module in `ci/`. Listed in `ci/__init__.py`."""
+
+    NAME: str
+    IDENTITY: Identity | None
+
+    def present(self, env: Mapping[str, str]) -> bool:
+        """Whether this environment is one of the provider's jobs."""
+        ...
+
+    def context(self, env: Mapping[str, str]) -> Context:
+        """What the provider says of this job."""
+        ...
+
+    def token(self, env: Mapping[str, str], *, audience: str, token_variable: str) -> TokenSource:
+        """Where this job's ID token for `audience` comes from."""
+        ...
+
+    def secret_variables(self, env: Mapping[str, str]) -> frozenset[str]:
+        """The variables that a token can be had with; child processes do not get them."""
+        ...
+
+    def deploy_subjects(self, project: str, *, branches: Iterable[str], tags: Iterable[str]) -> list[str]:
+        """The `sub` claims of tokens of these branches and tags; `*` in one is a wildcard."""
+        ...
+
+    def verify_subjects(self, project: str) -> list[str]:
+        """The `sub` claims of any job of the project, merge and pull requests included."""
+        ...
+
+    def fold_start(self, name: str, title: str) -> str:
+        """The line that opens a section of the log that can be folded; empty where there is no such thing."""
+        ...
+
+    def fold_end(self, name: str) -> str:
+        """The line that closes the section of that name; empty where there is no such thing."""
+        ...
+
+    def warning(self, text: str) -> str:
+        """A warning as a line of the log, shown outside of it too where the provider does that."""
+        ...
+
+    def mask(self, secret: str) -> str:
+        """The lines that make the provider mask a secret from here on; empty where it has no such thing."""
+        ...
+
+    def colour(self, env: Mapping[str, str]) -> bool | None:
+        """Whether the log shows ANSI colours; None where only the terminal knows."""
+        ...
+
+
+def commit(text: str | None) -> str | None:
+    """A commit's id out of a variable or event: none where it is absent, empty or all zeros (there is no such commit)."""
+    return text if text and text.strip("0") else None
+
+
+def number(text: str | None) -> int | None:
+    """A variable's number; none where it is absent or not one."""
+    return int(text) if text and text.isascii() and text.isdigit() else None
+
+
+def one_line(text: str) -> str:
+    """A title without line ends and control characters, which would break out of its line of the log."""
+    return "".join(character if character.isprintable() else " " for character in text).strip()

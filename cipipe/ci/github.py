@@ -1,0 +1,144 @@
+"""GitHub Actions. Source: docs.github.com, "Variables reference", "Workflow commands", "OpenID Connect reference".
+
+What the variables do not say stands in the event's payload, the file that GITHUB_EVENT_PATH names.
+"""
+
+import json
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cipipe.ci.base import Identity, NoToken, RequestToken, TokenSource, commit, number, one_line
+from cipipe.errors import UsageError
+from cipipe.model import Context
+
+NAME = "github"
+IDENTITY = Identity("https://token.actions.githubusercontent.com", audience="sts.amazonaws.com", token_variable="")
+
+_EVENTS = {
+    "push": "push",
+    "schedule": "schedule",
+    "pull_request": "merge-request",
+    "pull_request_target": "merge-request",
+    "merge_group": "merge-request",
+}
+
+
+def present(env: Mapping[str, str]) -> bool:
+    return env.get("GITHUB_ACTIONS") == "true"
+
+
+def context(env: Mapping[str, str]) -> Context:
+    """Raises UsageError (`ci-event-unreadable`) where the event's payload is not JSON."""
+    payload = _payload(env)
+    name = env.get("GITHUB_EVENT_NAME", "")
+    request = _map(payload, "pull_request")
+    group = _map(payload, "merge_group")
+    project = env.get("GITHUB_REPOSITORY") or None
+    run = env.get("GITHUB_RUN_ID")
+    return Context(
+        provider=NAME,
+        event=_EVENTS.get(name, "manual"),
+        ref=env.get("GITHUB_HEAD_REF") or env.get("GITHUB_REF_NAME") or None,
+        ref_type=env.get("GITHUB_REF_TYPE") or "branch",
+        commit=commit(env.get("GITHUB_SHA")),
+        base=commit(_text(_map(request, "base"), "sha")) or commit(_text(group, "base_sha")),
+        before=commit(_text(payload, "before")),
+        default_branch=_text(_map(payload, "repository"), "default_branch"),
+        merge_request=_integer(request, "number"),
+        protected=env.get("GITHUB_REF_PROTECTED") == "true",
+        sequence=number(run),
+        pipeline_url=f"{env['GITHUB_SERVER_URL']}/{project}/actions/runs/{run}"
+        if run and env.get("GITHUB_SERVER_URL")
+        else None,
+        actor=env.get("GITHUB_ACTOR") or None,
+        project=project,
+        fork=name.startswith("pull_request") and _text(_map(_map(request, "head"), "repo"), "full_name") != project,
+    )
+
+
+def token(env: Mapping[str, str], *, audience: str, token_variable: str) -> TokenSource:  # noqa: ARG001
+    """The request's URL has a query already; the audience joins it."""
+    url, bearer = env.get("ACTIONS_ID_TOKEN_REQUEST_URL"), env.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+    if not url or not bearer:
+        return NoToken(
+            "Give the job `permissions: {id-token: write, contents: read}`. "
+            "Pull requests from forks and Dependabot's cannot have it."
+        )
+    parts = urllib.parse.urlsplit(url)
+    query = [*urllib.parse.parse_qsl(parts.query, keep_blank_values=True), ("audience", audience)]
+    return RequestToken(urllib.parse.urlunsplit(parts._replace(query=urllib.parse.urlencode(query))), bearer)
+
+
+def secret_variables(env: Mapping[str, str]) -> frozenset[str]:  # noqa: ARG001
+    return frozenset({"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_RUNTIME_TOKEN", "GITHUB_TOKEN"})
+
+
+def deploy_subjects(project: str, *, branches: Iterable[str], tags: Iterable[str]) -> list[str]:
+    return [f"repo:{project}:ref:refs/heads/{name}" for name in branches] + [
+        f"repo:{project}:ref:refs/tags/{name}" for name in tags
+    ]
+
+
+def verify_subjects(project: str) -> list[str]:
+    return [f"repo:{project}:{what}" for what in ("pull_request", "ref:refs/heads/*", "ref:refs/tags/*")]
+
+
+def fold_start(name: str, title: str) -> str:  # noqa: ARG001 - groups have no names, and do not nest
+    return f"::group::{_data(one_line(title))}"
+
+
+def fold_end(name: str) -> str:  # noqa: ARG001
+    return "::endgroup::"
+
+
+def warning(text: str) -> str:
+    return f"::warning::{_data(text)}"
+
+
+def mask(secret: str) -> str:
+    """One command a line of the secret: GitHub masks within lines."""
+    return "\n".join(f"::add-mask::{_data(line)}" for line in secret.splitlines() if line.strip())
+
+
+def colour(env: Mapping[str, str]) -> bool:
+    return not env.get("NO_COLOR")
+
+
+def _data(text: str) -> str:
+    """Text as the value of a workflow command."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _payload(env: Mapping[str, str]) -> dict[str, Any]:
+    path = env.get("GITHUB_EVENT_PATH")
+    if not path:
+        return {}
+    try:
+        payload = json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            "ci-event-unreadable",
+            f"the event's payload cannot be read: {error}",
+            hint="GitHub writes it before each job; check what changed GITHUB_EVENT_PATH or the file.",
+            where=path,
+        ) from error
+    return payload if isinstance(payload, dict) else {}
+
+
+def _map(payload: dict[str, Any], key: str) -> dict[str, Any]:
+    found = payload.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _text(payload: dict[str, Any], key: str) -> str | None:
+    found = payload.get(key)
+    return found if isinstance(found, str) and found else None
+
+
+def _integer(payload: dict[str, Any], key: str) -> int | None:
+    found = payload.get(key)
+    return found if isinstance(found, int) else None

@@ -1,0 +1,56 @@
+"""A shell: nothing is known but what git knows, which `pipeline` fills in."""
+
+from collections.abc import Iterable, Mapping
+
+from cipipe.ci.base import NoToken, TokenSource, VariableToken
+from cipipe.model import Context
+
+NAME = "local"
+IDENTITY = None
+
+
+def present(env: Mapping[str, str]) -> bool:  # noqa: ARG001 - it is what remains
+    return True
+
+
+def context(env: Mapping[str, str]) -> Context:  # noqa: ARG001
+    return Context(provider=NAME, event="manual", ref=None, ref_type="branch")
+
+
+def token(env: Mapping[str, str], *, audience: str, token_variable: str) -> TokenSource:  # noqa: ARG001
+    """A token that somebody put into the variable by hand, to try out what a job would do."""
+    if env.get(token_variable):
+        return VariableToken(token_variable)
+    return NoToken("A shell has no ID token. Use --sandbox, or an AWS profile of your own.")
+
+
+def secret_variables(env: Mapping[str, str]) -> frozenset[str]:  # noqa: ARG001
+    return frozenset()
+
+
+def deploy_subjects(project: str, *, branches: Iterable[str], tags: Iterable[str]) -> list[str]:  # noqa: ARG001
+    return []
+
+
+def verify_subjects(project: str) -> list[str]:  # noqa: ARG001
+    return []
+
+
+def fold_start(name: str, title: str) -> str:  # noqa: ARG001
+    return ""
+
+
+def fold_end(name: str) -> str:  # noqa: ARG001
+    return ""
+
+
+def warning(text: str) -> str:
+    return f"warning: {text}"
+
+
+def mask(secret: str) -> str:  # noqa: ARG001
+    return ""
+
+
+def colour(env: Mapping[str, str]) -> bool | None:
+    return False if env.get("NO_COLOR") else None

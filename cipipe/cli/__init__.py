@@ -1,0 +1,97 @@
+"""The command line: the only place that reads os.environ, prints, and exits.
+
+Commands are imported when they are called, so that `cipipe plan --offline` loads neither boto3 nor docker.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import click
+
+from cipipe import __version__
+from cipipe.cli.console import Console
+from cipipe.errors import CipipeError, InterruptedRun, UsageError
+
+COMMANDS = {
+    "bootstrap": "cipipe.cli.bootstrap:bootstrap",
+    "check": "cipipe.cli.check:check",
+    "dags": "cipipe.cli.dags:dags",
+    "destroy": "cipipe.cli.run:destroy",
+    "iac": "cipipe.cli.iac:iac",
+    "plan": "cipipe.cli.plan:plan",
+    "run": "cipipe.cli.run:run",
+    "sandbox": "cipipe.cli.sandbox:sandbox",
+    "status": "cipipe.cli.status:status",
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands are modules, imported one at a time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cipipe", message="%(prog)s %(version)s")
+def group() -> None:
+    """Deploy dbt on Fargate under Airflow from GitLab or GitHub.
+
+    `cipipe plan` tells what a pipeline would do; it changes nothing and needs no credentials.
+    """
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line and give its exit status (DESIGN §4)."""
+    signal.signal(signal.SIGTERM, _terminate)
+    arguments = sys.argv[1:] if argv is None else argv
+    console = Console(os.environ, machine=_wants_json(arguments))
+    try:
+        answer: Any = group.main(args=arguments, prog_name="cipipe", standalone_mode=False, obj=console)
+    except CipipeError as error:
+        console.error(error)
+        return error.exit_status
+    except click.UsageError as error:
+        hint = f"`{error.ctx.command_path} --help` lists what there is." if error.ctx else None
+        wrong = UsageError("usage", error.format_message(), hint=hint)
+        console.error(wrong)
+        return wrong.exit_status
+    except click.exceptions.Exit as stop:
+        return int(stop.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        stopped = InterruptedRun("interrupted", "interrupted")
+        console.error(stopped)
+        return stopped.exit_status
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:  # noqa: BLE001 - whatever comes here is our bug, and is shown whole
+        console.bug()
+        return 1
+    return answer if isinstance(answer, int) else 0
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    return any(a == "--format=json" or (a, b) == ("--format", "json") for a, b in pairs)
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""What people see: progress and errors on standard error, answers on standard output.
+
+Colour only on a terminal (or where the provider's log shows it), never with NO_COLOR or --no-color. Everything is
+masked by the redactor before it leaves.
+"""
+
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+from cipipe import ci
+from cipipe.errors import CipipeError, ProblemsError
+from cipipe.model import Result, StagePlan, StageReport
+from cipipe.redact import Redactor
+
+_ANSI = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+_MARK = {
+    Result.DONE: ("✓", "green"),
+    Result.UNCHANGED: ("=", "dim"),
+    Result.SKIPPED: ("-", "yellow"),
+    Result.FAILED: ("✗", "red"),
+    Result.NOT_RUN: ("-", "yellow"),
+}
+
+
+class Console:
+    """One per process. `machine` says that standard output carries JSON. Meets `runner.Progress`."""
+
+    def __init__(self, env: Mapping[str, str], *, machine: bool = False) -> None:
+        self.env = dict(env)
+        self.redactor = Redactor()
+        self.provider = ci.detect(self.env)
+        self.machine = machine
+        self.verbosity = 0
+        self.no_color = "NO_COLOR" in env and env["NO_COLOR"] != ""
+        self._lock = threading.Lock()
+        self._started: dict[str, float] = {}
+
+    def answer(self, text: str, file: Path | None = None) -> None:
+        """The command's answer: to standard output, or into a file."""
+        masked = self.redactor.text(text)
+        if file is not None:
+            file.write_text(masked, encoding="utf-8")
+            return
+        sys.stdout.write(masked)
+        sys.stdout.flush()
+
+    def style(self, word: str, colour: str, *, stream: str = "stdout") -> str:
+        if not colour or not self._coloured(stream):
+            return word
+        return f"\x1b[{_ANSI[colour]}m{word}\x1b[0m"
+
+    def styled_stderr(self, word: str, colour: str) -> str:
+        return self.style(word, colour, stream="stderr")
+
+    def say(self, text: str) -> None:
+        """A line of progress."""
+        if self.verbosity >= 0:
+            self._write(text)
+
+    def detail(self, text: str) -> None:
+        """A line that only -v shows."""
+        if self.verbosity > 0:
+            self._write(text)
+
+    def warning(self, text: str) -> None:
+        self._write(self.provider.warning(self.redactor.text(text)))
+
+    def stage_begins(self, stage: StagePlan) -> None:
+        if self.verbosity >= 0:
+            self._started[stage.name] = time.monotonic()
+            title = f"{stage.name}: {stage.detail}"
+            self._write(
+                self.provider.fold_start(stage.name, title)
+                or self.styled_stderr(f"▶ {stage.name}", "bold") + f"  {stage.detail}"
+            )
+
+    def step(self, stage: str, title: str) -> None:
+        if self.verbosity >= 0:
+            self._write(f"{self.styled_stderr(stage, 'dim')} │ {self.styled_stderr(title, 'cyan')}")
+
+    def line(self, stage: str, text: str) -> None:
+        if self.verbosity >= 0:
+            self._write(f"{self.styled_stderr(stage, 'dim')} │   {text}")
+
+    def stage_ends(self, report: StageReport) -> None:
+        if self.verbosity < 0 and report.result is not Result.FAILED:
+            return
+        if report.name in self._started:
+            fold = self.provider.fold_end(report.name)
+            if fold:
+                self._write(fold)
+        mark, colour = _MARK[report.result]
+        made = f" → {report.made}" if report.made else ""
+        self._write(
+            f"{self.styled_stderr(mark, colour)} {report.name}: {report.result.value} ({report.detail}){made}"
+            f"{f'  {report.seconds:.1f} s' if report.seconds else ''}"
+        )
+
+    def error(self, error: CipipeError) -> None:
+        """Show an error: as JSON on standard output where JSON was asked for, and always on standard error."""
+        if self.machine:
+            from cipipe.report import json
+
+            self.answer(json.error(error))
+        self._write(self.styled_stderr("error: ", "red") + error.message)
+        if isinstance(error, ProblemsError):
+            for problem in error.problems:
+                self._write(f"  {problem.where}: {problem.message} ({problem.id})")
+                if problem.hint:
+                    self._write(f"      {problem.hint}")
+        elif error.where:
+            self._write(f"  where: {error.where}")
+        if error.hint:
+            self._write(f"  hint:  {error.hint}")
+        self._write(
+            self.styled_stderr(f"  [{error.id}] docs/errors.md#{error.id}, exit status {error.exit_status}", "dim")
+        )
+
+    def bug(self) -> None:
+        self._write(traceback.format_exc().rstrip())
+        self._write(
+            self.styled_stderr("error: ", "red") + "this is a bug in cipipe; please report it with the lines above"
+        )
+
+    def _coloured(self, stream: str) -> bool:
+        if self.no_color:
+            return False
+        shown = self.provider.colour(self.env)
+        return bool(getattr(sys, stream).isatty()) if shown is None else shown
+
+    def _write(self, text: str) -> None:
+        masked = self.redactor.text(text)
+        with self._lock:
+            try:
+                sys.stderr.write(masked + "\n")
+                sys.stderr.flush()
+            except BrokenPipeError:
+                # A log that nobody reads any more is no reason to stop half-way through a deployment.
+                self.verbosity = -1

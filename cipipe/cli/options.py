@@ -1,0 +1,69 @@
+"""Options that several commands share, and what they make of them."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cipipe.cli.console import Console
+from cipipe.pipeline.project import Project, load
+from cipipe.report import text
+
+
+@dataclass(frozen=True)
+class Common:
+    """The common options of one command line."""
+
+    console: Console
+    environment: str | None
+    config: Path | None
+    format: str
+    output: Path | None
+    sandbox: bool
+
+    def project(self) -> Project:
+        return load(Path.cwd(), self.console.env, self.config)
+
+    def answer(self, text: str) -> None:
+        self.console.answer(text, self.output)
+
+    @property
+    def style(self) -> Callable[[str, str], str]:
+        return text.plain if self.output else self.console.style
+
+
+def common(*, formats: tuple[str, ...] = ("text", "json"), sandbox: bool = True) -> Callable[[Any], Any]:
+    """Add the common options to a command; it is called with a Common in their place."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @click.option("--env", "environment", metavar="NAME", help="The environment. Default: the one of this ref.")
+        @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Instead of cipipe.toml.")
+        @click.option("--format", "format_", type=click.Choice(formats), default=formats[0], show_default=True)
+        @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the answer into FILE.")
+        @click.option("--no-color", is_flag=True, help="No colour, on a terminal either (also: NO_COLOR).")
+        @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
+        @click.option("-v", "--verbose", count=True, help="More on standard error.")
+        @click.pass_obj
+        @functools.wraps(command)
+        def wrapped(console: Console, /, **given: Any) -> Any:
+            console.no_color = console.no_color or given.pop("no_color")
+            console.verbosity = -1 if given.pop("quiet") else given["verbose"]
+            given.pop("verbose")
+            shared = Common(
+                console,
+                given.pop("environment"),
+                given.pop("config"),
+                given.pop("format_"),
+                given.pop("output"),
+                given.pop("sandbox", False),
+            )
+            return command(shared, **given)
+
+        if sandbox:
+            wrapped = click.option("--sandbox", is_flag=True, help="Against AWS services on this machine.")(wrapped)
+        return wrapped
+
+    return decorate

@@ -1,0 +1,59 @@
+"""`cipipe plan`."""
+
+import click
+
+from cipipe.cli.options import Common, common
+from cipipe.cli.sandboxed import sandboxed
+from cipipe.model import Plan
+from cipipe.pipeline import planning
+from cipipe.pipeline.access import can_connect, connect
+from cipipe.pipeline.planning import Options
+from cipipe.pipeline.running import ledger_of
+
+FORMATS = ("text", "json", "gitlab", "github")
+
+
+@click.command
+@common(formats=FORMATS)
+@click.option("--offline", is_flag=True, help="Never talk to AWS: compare with a commit.")
+@click.option("--base", metavar="REV", help="Compare with that commit instead of the ledger.")
+@click.option("--worktree", is_flag=True, help="Plan the files as they lie on disk.")
+@click.option("--force", "forced", metavar="STAGE", multiple=True, help="Count this stage as due. May be repeated.")
+@click.argument("stages", nargs=-1)
+def plan(
+    shared: Common, offline: bool, base: str | None, worktree: bool, forced: tuple[str, ...], stages: tuple[str, ...]
+) -> None:
+    """Tell what is due and why. Changes nothing, and needs no credentials."""
+    project = shared.project()
+    name = project.environment_name(shared.environment)
+    options = Options(name, project.context.mode, base, worktree, frozenset(stages), frozenset(forced))
+    with sandboxed(shared, project, name) as door:
+        ledger = None
+        if not offline and base is None and can_connect(project, door):
+            access = connect(project, name, options.mode, redactor=shared.console.redactor, door=door, read_only=True)
+            ledger = ledger_of(project, name, access)
+        elif not offline and base is None:
+            shared.console.warning("no AWS credentials here: comparing with a commit, not with what is deployed")
+        made = planning.plan(project, options, ledger).planned.plan
+    for warning in made.warnings:
+        shared.console.warning(warning)
+    shared.answer(rendered(made, shared))
+
+
+def rendered(plan: Plan, shared: Common) -> str:
+    """The plan in the format that was asked for."""
+    if shared.format == "json":
+        from cipipe.report import json
+
+        return json.plan(plan)
+    if shared.format == "gitlab":
+        from cipipe.report import gitlab
+
+        return gitlab.render(plan)
+    if shared.format == "github":
+        from cipipe.report import github
+
+        return github.render(plan)
+    from cipipe.report import text
+
+    return text.plan(plan, shared.style)

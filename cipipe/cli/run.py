@@ -1,0 +1,104 @@
+"""`cipipe run` and `cipipe destroy`."""
+
+import json as stdlib_json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cipipe.cli.options import Common, common
+from cipipe.cli.sandboxed import sandboxed
+from cipipe.errors import CipipeError, UsageError
+from cipipe.model import Plan
+from cipipe.pipeline import running
+from cipipe.pipeline.planning import Options
+from cipipe.report import json, text
+
+
+@click.command
+@common()
+@click.option("--force", "forced", metavar="STAGE", multiple=True, help="Run this stage, due or not. May be repeated.")
+@click.option(
+    "--plan", "plan_file", type=click.Path(path_type=Path), metavar="FILE", help="Run only if this plan holds."
+)
+@click.option("--worktree", is_flag=True, help="Deploy the files as they lie on disk (sandbox only).")
+@click.option("--allow-rollback", is_flag=True, help="Put older content over a newer pipeline's.")
+@click.option("--allow-replace", is_flag=True, help="Let Terraform delete or replace resources that hold data.")
+@click.argument("stages", nargs=-1)
+def run(
+    shared: Common,
+    forced: tuple[str, ...],
+    plan_file: Path | None,
+    worktree: bool,
+    allow_rollback: bool,
+    allow_replace: bool,
+    stages: tuple[str, ...],
+) -> int:
+    """Run what is due, in order; with STAGES, only those (and still only if due, unless --force)."""
+    if worktree and not shared.sandbox:
+        raise UsageError("run-worktree", "--worktree is for the sandbox only", hint="Commit the files, then run.")
+    project = shared.project()
+    name = project.environment_name(shared.environment)
+    planning = Options(name, project.context.mode, None, worktree, frozenset(stages), frozenset(forced))
+    options = running.RunOptions(planning, allow_rollback, allow_replace, _read_plan(plan_file) if plan_file else None)
+
+    def planned(plan: Plan) -> None:
+        shared.console.say(text.plan(plan, shared.console.styled_stderr))
+
+    with sandboxed(shared, project, name) as door:
+        outcome = running.run(
+            project, options, redactor=shared.console.redactor, progress=shared.console, door=door, planned=planned
+        )
+    return _finish(shared, outcome)
+
+
+@click.command
+@common()
+@click.option("--confirm", metavar="NAME", help="The environment's name, once more.")
+@click.option("--allow-destroy", is_flag=True, help="Needed where the environment is protected.")
+def destroy(shared: Common, confirm: str | None, allow_destroy: bool) -> int:
+    """Take an environment down, in reverse order. The ledger keeps that it was destroyed."""
+    project = shared.project()
+    if shared.environment is None:
+        raise UsageError("destroy-no-environment", "destroy wants the environment's name", hint="Pass --env NAME.")
+    name = project.environment_name(shared.environment)
+    running.refuse_destroy(project, name, confirm, allow_destroy=allow_destroy)
+    with sandboxed(shared, project, name) as door:
+        outcome = running.destroy(
+            project,
+            name,
+            redactor=shared.console.redactor,
+            progress=shared.console,
+            confirm=confirm,
+            allow_destroy=allow_destroy,
+            door=door,
+        )
+    return _finish(shared, outcome)
+
+
+def _finish(shared: Common, outcome: running.Outcome) -> int:
+    error = outcome.error
+    if shared.format == "json":
+        shared.answer(json.report(outcome.report, error))
+        shared.console.machine = False  # the document was given; the error goes to standard error only
+    else:
+        shared.answer("\n" + text.report(outcome.report, shared.style))
+    if error is not None:
+        shared.console.error(error)
+        return error.exit_status
+    return 0
+
+
+def _read_plan(file: Path) -> dict[str, Any]:
+    try:
+        found = stdlib_json.loads(file.read_bytes())
+        if found["schema"] == 1 and isinstance(found["stages"], list):
+            return dict(found)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _no_plan(file) from error
+    raise _no_plan(file)
+
+
+def _no_plan(file: Path) -> CipipeError:
+    hint = "Make it with `cipipe plan --format json --output FILE`."
+    return UsageError("plan-file-unreadable", f"{file} is not a plan", hint=hint, where="--plan")

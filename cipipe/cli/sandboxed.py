@@ -1,0 +1,99 @@
+"""`--sandbox`: bring the sandbox up around a command (or use the one that is kept), and bootstrap its account."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cipipe import ci
+from cipipe.cli.options import Common
+from cipipe.model import Environment
+from cipipe.pipeline.access import Door, issuer_of
+from cipipe.pipeline.project import Project
+
+if TYPE_CHECKING:
+    from cipipe.sandbox.client import Sandbox
+
+
+@contextlib.contextmanager
+def sandboxed(shared: Common, project: Project, name: str, *, bootstrap: bool = True) -> Iterator[Door | None]:
+    """The door to the sandbox, for environment `name`; None where --sandbox was not asked for.
+
+    A sandbox that this call starts ends with it, whatever happens.
+    """
+    if not shared.sandbox:
+        yield None
+        return
+    from cipipe.sandbox import client, needs
+
+    folder = folder_of(project)
+    for tool, how in needs.missing(project.env).items():
+        shared.console.warning(f"{tool} is not to be had on this machine; stages that need it are skipped ({how})")
+    with contextlib.ExitStack() as stack:
+        kept = client.find(folder)
+        if kept is None:
+            shared.console.say("starting a sandbox: AWS services, OIDC issuer, image registry")
+            kept = stack.enter_context(
+                client.attached(
+                    folder,
+                    account_id=project.config.environment(name).account_id,
+                    env=project.env,
+                    docker_data=data_root(project),
+                    say=shared.console.say,
+                )
+            )
+        door = door_of(project, name, kept)
+        if bootstrap:
+            bootstrap_once(shared, project, name, kept, door)
+        yield door
+
+
+def folder_of(project: Project) -> Path:
+    """Where the sandbox keeps its state."""
+    return Path(project.env.get("CIPIPE_SANDBOX_DIR") or project.repository.root / ".cipipe" / "sandbox").absolute()
+
+
+def data_root(project: Project) -> Path:
+    """Where a private Docker daemon keeps its images; scripts/setup puts the base image there."""
+    return project.repository.root / ".cipipe" / "docker"
+
+
+def door_of(project: Project, name: str, sandbox: "Sandbox") -> Door:
+    own = project.context.provider
+    flavour = own if own in project.config.oidc else next(iter(project.config.oidc), next(iter(ci.PROVIDERS)))
+    settings, audience = project.config.oidc.get(flavour), issuer_of(project, flavour).audience
+
+    def mint(environment: Environment) -> tuple[str, str]:
+        allowed = environment.deploy_from
+        ref_type, patterns = ("branch", allowed.branches) if allowed.branches else ("tag", allowed.tags)
+        token = sandbox.mint(
+            flavour=flavour,
+            project=(settings.project if settings else None) or project.config.project.name,
+            ref=(patterns[0] if patterns else "main").replace("*", "0"),
+            ref_type=ref_type,
+            audience=audience,
+        )
+        return token, audience
+
+    admin = sandbox.admin_of(project.config.environment(name).account_id)
+    return Door(sandbox.endpoint, admin, sandbox.child_env(), mint, sandbox.state.missing)
+
+
+def bootstrap_once(shared: Common, project: Project, name: str, sandbox: "Sandbox", door: Door) -> None:
+    """Bootstrap the account of an environment, unless this sandbox has seen this very bootstrap already."""
+    from cipipe.pipeline import bootstrap as use_case
+
+    if "terraform" in door.missing:
+        return
+    root = project.repository.root / project.config.bootstrap.root
+    total = hashlib.sha256(f"{sandbox.state.started_at} {project.config}".encode())
+    for file in sorted(root.glob("*.tf")):
+        total.update(file.read_bytes())
+    marker = folder_of(project) / f"bootstrapped-{name}"
+    if marker.is_file() and marker.read_text() == total.hexdigest():
+        return
+    shared.console.say(f"bootstrapping the account of {name}: bucket, OIDC providers, roles")
+    outputs = use_case.bootstrap(project, name, redactor=shared.console.redactor, line=shared.console.detail, door=door)
+    marker.write_text(total.hexdigest())
+    shared.console.say(f"bootstrapped: this project's tokens may assume {outputs['deploy_role_arn']}")

@@ -1,0 +1,153 @@
+"""The ledger: what is deployed, one record per environment and stage, in S3 (DESIGN §6).
+
+Every write is conditional, so two pipelines cannot both think that they won. A record that cannot be read is an
+error; it never means "not due".
+"""
+
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import msgspec
+
+from cipipe.errors import CipipeError, ConflictError, StageError
+from cipipe.model import SCHEMA, Output, Record
+from cipipe.tools.aws import AwsError, Bucket
+
+
+@dataclass(frozen=True)
+class Held:
+    """A record as read or written, with the ETag that the next write has to match."""
+
+    record: Record
+    etag: str
+
+
+@dataclass
+class Ledger:
+    """The records of one environment. `prefix` ends with a slash."""
+
+    bucket: Bucket
+    prefix: str
+    _probed: bool = field(default=False, init=False)
+
+    def read(self, stages: Iterable[str]) -> dict[str, Held | None]:
+        """The record of each stage (None where there is none), one GET each, side by side."""
+        names = list(stages)
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            return dict(zip(names, pool.map(self._read, names), strict=True))
+
+    def write(self, record: Record, previous: Held | None) -> Held:
+        """Write the record over `previous` (or where there is none). Raises ConflictError if another one is there."""
+        self._probe()
+        body = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+        written = self.bucket.put(
+            self._key(record.stage),
+            body,
+            content_type="application/json",
+            if_match=previous.etag if previous else None,
+            if_none_match=previous is None,
+        )
+        if written is None:
+            raise self._lost(record.stage)
+        return Held(record, written.etag)
+
+    def read_outputs(self, stage: str) -> dict[str, Output] | None:
+        """The Terraform outputs that a stage left, without the values of sensitive ones; None if it never did."""
+        stored = self.bucket.get(self._outputs_key(stage))
+        if stored is None:
+            return None
+        try:
+            return msgspec.json.decode(stored.body, type=dict[str, Output])
+        except msgspec.MsgspecError as error:
+            raise self._damaged(self._outputs_key(stage), str(error)) from error
+
+    def write_outputs(self, stage: str, outputs: dict[str, Output]) -> None:
+        """Keep the outputs; the value of a sensitive one is left out, so that only its name and type are known."""
+        kept = {
+            name: Output(type=o.type, value=msgspec.UNSET, sensitive=True) if o.sensitive else o
+            for name, o in sorted(outputs.items())
+        }
+        body = msgspec.json.format(msgspec.json.encode(kept), indent=2) + b"\n"
+        self.bucket.put(self._outputs_key(stage), body, content_type="application/json")
+
+    def _read(self, stage: str) -> Held | None:
+        key = self._key(stage)
+        try:
+            stored = self.bucket.get(key)
+        except AwsError as error:
+            if error.code == "NoSuchBucket":
+                raise StageError(
+                    "ledger-no-bucket",
+                    f"the ledger's bucket {self.bucket.name} does not exist",
+                    hint="`cipipe bootstrap` makes it, once per account. Check `[ledger] bucket` and the region too.",
+                    where="ledger.bucket",
+                ) from error
+            raise StageError(
+                "ledger-unreadable",
+                f"the record of stage {stage} cannot be read: {error.code}: {error.text}",
+                hint="A record that cannot be read never counts as 'not due', so nothing was run. "
+                "Give the role s3:GetObject and s3:ListBucket on the ledger.",
+                where=f"s3://{self.bucket.name}/{key}",
+            ) from error
+        if stored is None:
+            return None
+        try:
+            record = msgspec.json.decode(stored.body, type=Record)
+        except msgspec.MsgspecError as error:
+            raise self._damaged(key, str(error)) from error
+        if record.schema != SCHEMA or record.stage != stage:
+            raise self._damaged(key, f"schema {record.schema}, stage {record.stage!r}")
+        return Held(record, stored.etag)
+
+    def _probe(self) -> None:
+        """Check, once per process, that the store honours conditions; without them two pipelines could both win."""
+        if self._probed:
+            return
+        key = f"{self.prefix}.probe-{uuid.uuid4().hex}"
+        try:
+            first = self.bucket.put(key, b"1", if_none_match=True)
+            second = self.bucket.put(key, b"2", if_none_match=True)
+            third = self.bucket.put(key, b"3", if_match='"00000000000000000000000000000000"')
+        finally:
+            self.bucket.delete(key)
+        if first is None or second is not None or third is not None:
+            raise StageError(
+                "ledger-store-unconditional",
+                f"the store behind {self.bucket.name} does not honour conditional writes",
+                hint="The ledger needs If-Match and If-None-Match, as Amazon S3 has them.",
+            )
+        self._probed = True
+
+    def _lost(self, stage: str) -> ConflictError:
+        try:
+            held = self._read(stage)
+        except CipipeError:
+            held = None
+        who = "somebody else"
+        if held:
+            record = held.record
+            who = (
+                f"{record.pipeline_url or record.provider or 'another run'} ({record.state} since {record.started_at})"
+            )
+        return ConflictError(
+            "ledger-conflict",
+            f"stage {stage} was taken by {who}",
+            hint="Let that run finish, then run again: what it deployed is not deployed twice.",
+            where=f"s3://{self.bucket.name}/{self._key(stage)}",
+        )
+
+    def _damaged(self, key: str, detail: str) -> StageError:
+        return StageError(
+            "ledger-damaged",
+            f"the record is damaged: {detail}",
+            hint="Restore the object's previous version, or delete it to deploy the stage anew.",
+            where=f"s3://{self.bucket.name}/{key}",
+        )
+
+    def _key(self, stage: str) -> str:
+        return f"{self.prefix}{stage}.json"
+
+    def _outputs_key(self, stage: str) -> str:
+        return f"{self.prefix}{stage}.outputs.json"

@@ -1,0 +1,224 @@
+"""The nouns: environment, context, plan, record. Frozen data, no behaviour beyond what can be derived from it."""
+
+import enum
+from typing import Any
+
+import msgspec
+
+SCHEMA = 1
+
+FINGERPRINT_TAG_LENGTH = 20
+"""Hex digits of a fingerprint that `{ fingerprint = … }` and image tags use: 80 bits, short enough to read."""
+
+
+class Mode(enum.StrEnum):
+    """What a run may do: `verify` reads only (merge and pull requests)."""
+
+    VERIFY = "verify"
+    DEPLOY = "deploy"
+    DESTROY = "destroy"
+
+
+class Effect(enum.StrEnum):
+    """What a step does to the world outside this machine."""
+
+    READ = "read"
+    WRITE = "write"
+    DESTROY = "destroy"
+
+
+class Status(enum.StrEnum):
+    """A stage in a plan. `conditional`: due only if a needed stage's outputs turn out different."""
+
+    DUE = "due"
+    CONDITIONAL = "conditional"
+    UNCHANGED = "unchanged"
+
+
+class Reason(enum.StrEnum):
+    """Why a stage has its status."""
+
+    NEVER_DEPLOYED = "never-deployed"
+    CHANGED = "changed"
+    NOT_FINISHED = "not-finished"
+    DESTROYED = "destroyed"
+    FORCED = "forced"
+    UPSTREAM = "upstream"
+    NOTHING_DUE = "nothing-due"
+    UNCHANGED = "unchanged"
+    NO_BASELINE = "no-baseline"
+
+
+class State(enum.StrEnum):
+    """A stage in the ledger."""
+
+    DEPLOYING = "deploying"
+    DEPLOYED = "deployed"
+    FAILED = "failed"
+    DESTROYED = "destroyed"
+
+
+class Result(enum.StrEnum):
+    """A stage after a run."""
+
+    DONE = "done"
+    UNCHANGED = "unchanged"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    NOT_RUN = "not-run"
+
+
+class DeployFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The refs that may deploy to an environment, as shell patterns."""
+
+    branches: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+
+class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One AWS account and region to deploy to. `after` names the environment that content has to pass first."""
+
+    account_id: str
+    region: str
+    role_arn: str
+    verify_role_arn: str | None = None
+    deploy_from: DeployFrom = DeployFrom()
+    after: str | None = None
+    protected: bool = False
+    allow_destroy: bool = False
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What the provider says of this job. `sequence` is the provider's own order of pipelines, None where it has none.
+
+    `provider` is `gitlab`, `github` or `local`; `event` is `push`, `merge-request`, `schedule` or `manual`;
+    `ref` is a short name (`main`, `v1.2`), `ref_type` says whether it is a `branch` or a `tag`.
+    """
+
+    provider: str
+    event: str
+    ref: str | None
+    ref_type: str
+    commit: str | None = None
+    base: str | None = None
+    before: str | None = None
+    default_branch: str | None = None
+    merge_request: int | None = None
+    protected: bool = False
+    sequence: int | None = None
+    pipeline_url: str | None = None
+    actor: str | None = None
+    project: str | None = None
+    fork: bool = False
+
+    @property
+    def mode(self) -> Mode:
+        return Mode.VERIFY if self.event == "merge-request" else Mode.DEPLOY
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=False):
+    """What the ledger holds of one stage in one environment (DESIGN §6). Times are ISO 8601, UTC."""
+
+    schema: int
+    stage: str
+    fingerprint: str
+    effective: str | None
+    state: State
+    commit: str | None
+    ref: str | None
+    provider: str | None
+    sequence: int | None
+    pipeline_url: str | None
+    started_at: str
+    finished_at: str | None
+    data: dict[str, Any] = {}
+
+
+class Output(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A Terraform output. The value of a sensitive one is UNSET wherever it came out of the ledger."""
+
+    type: Any = None
+    value: Any = msgspec.UNSET
+    sensitive: bool = False
+
+
+class Baseline(msgspec.Struct, frozen=True):
+    """What a plan compares with: `ledger`, `revision` (a commit) or `none`."""
+
+    kind: str
+    revision: str | None = None
+
+
+class StagePlan(msgspec.Struct, frozen=True):
+    """One stage of a plan. `paths` are repository paths as bytes, rendered by `report`."""
+
+    name: str
+    kind: str
+    status: Status
+    reason: Reason
+    detail: str
+    fingerprint: str
+    deployed_fingerprint: str | None
+    paths: tuple[bytes, ...]
+    needs: tuple[str, ...]
+    steps: tuple[str, ...]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Which stages are due, and why; pure data. Stages stand in the order in which they run."""
+
+    project: str
+    environment: str
+    mode: Mode
+    provider: str
+    commit: str
+    baseline: Baseline
+    stages: tuple[StagePlan, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class StageStatus(msgspec.Struct, frozen=True):
+    """One stage in one environment. `drift` says whether this commit holds other content than what is deployed."""
+
+    name: str
+    kind: str
+    state: str
+    commit: str | None
+    ref: str | None
+    pipeline_url: str | None
+    finished_at: str | None
+    fingerprint: str | None
+    drift: bool
+
+
+class EnvironmentStatus(msgspec.Struct, frozen=True):
+    name: str
+    account_id: str
+    region: str
+    stages: tuple[StageStatus, ...]
+
+
+class StageReport(msgspec.Struct, frozen=True):
+    """What became of one stage. `seconds` is wall time; `made` is one line on what it made."""
+
+    name: str
+    kind: str
+    result: Result
+    reason: str
+    detail: str
+    seconds: float
+    made: str = ""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What became of a run."""
+
+    project: str
+    environment: str
+    mode: Mode
+    commit: str
+    stages: tuple[StageReport, ...]
+
+    @property
+    def failed(self) -> bool:
+        return any(stage.result in {Result.FAILED, Result.NOT_RUN} for stage in self.stages)

@@ -1,0 +1,123 @@
+"""What a token says, read without trusting it: for display, and for checks before AWS is asked.
+
+The text of a token is a secret; no message here contains any of it. Claims are not secret.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cipipe.errors import IdentityError
+
+LEEWAY = 60
+"""Seconds by which the clocks of this machine and of the issuer may differ before a check refuses."""
+
+_HINT_TEXT = "Is the variable the one that `id_tokens:` names, and is it passed whole, without quotes or line breaks?"
+
+
+@dataclass(frozen=True)
+class Claims:
+    """A decoded JWT: header and payload, neither of them verified."""
+
+    header: Mapping[str, Any]
+    payload: Mapping[str, Any]
+
+    @property
+    def issuer(self) -> str:
+        return str(self.payload.get("iss", ""))
+
+    @property
+    def subject(self) -> str:
+        return str(self.payload.get("sub", ""))
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """The `aud` claim, which is one string or a list of them."""
+        found = self.payload.get("aud", ())
+        return (found,) if isinstance(found, str) else tuple(map(str, found)) if isinstance(found, list) else ()
+
+    @property
+    def signed(self) -> bool:
+        """False for `alg: none`, in any case, and for a header without an algorithm."""
+        return str(self.header.get("alg", "none")).lower() not in {"none", ""}
+
+
+def decode(token: str) -> Claims:
+    """Read a JWT in compact form (RFC 7519, RFC 7515 section 3.1) without verifying anything.
+
+    Raises IdentityError `oidc-token-malformed`.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        raise _malformed(f"a JWT has three parts with dots between them, this has {len(parts)}")
+    header, payload = _part(parts[0], "header"), _part(parts[1], "payload")
+    return Claims(header, payload)
+
+
+def check(claims: Claims, *, audience: str, now: datetime) -> None:
+    """Refuse a token that AWS would certainly refuse. `audience` is what this provider's tokens are asked for with.
+
+    Raises IdentityError `oidc-token-unsigned`, `oidc-token-expired`, `oidc-token-not-yet-valid`,
+    `oidc-audience-mismatch`, `oidc-token-malformed` (a time that is not a number).
+    """
+    if not claims.signed:
+        raise IdentityError(
+            "oidc-token-unsigned",
+            "the token is not signed (its header says `alg: none`); anybody could have written it",
+            hint="Use the token that the CI provider issues for this job, unchanged. AWS takes RS256 signatures.",
+        )
+    expires, begins = _time(claims, "exp"), _time(claims, "nbf")
+    moment = now.timestamp()
+    if expires is None:
+        raise _malformed("it has no `exp` claim, so it never expires, and AWS takes no such token")
+    if moment >= expires + LEEWAY:
+        raise IdentityError(
+            "oidc-token-expired",
+            f"the token expired {round(moment - expires)} s ago: `exp` is {_iso(expires)}, now is {_iso(moment)}",
+            hint="Tokens live for minutes. Get a new one: run the job again, or exchange it earlier in the job.",
+        )
+    if begins is not None and moment < begins - LEEWAY:
+        raise IdentityError(
+            "oidc-token-not-yet-valid",
+            f"the token holds only from {_iso(begins)} (`nbf`), now is {_iso(moment)}",
+            hint="The clock of this machine is behind the issuer's: set it by NTP.",
+        )
+    if audience not in claims.audiences:
+        actual = ", ".join(claims.audiences) or "none"
+        raise IdentityError(
+            "oidc-audience-mismatch",
+            f"the token is for another audience: expected {audience}, actual {actual}",
+            hint="Ask for the token with that audience (GitLab: `aud` under `id_tokens`; GitHub: the audience of the "
+            "request), or set `audience` under `[oidc]` in cipipe.toml. The provider in IAM has to list it as well.",
+        )
+
+
+def _part(text: str, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError, RecursionError):
+        raise _malformed(f"its {name} is not base64url-encoded JSON") from None
+    if not isinstance(found, dict):
+        raise _malformed(f"its {name} is not a JSON object")
+    return found
+
+
+def _time(claims: Claims, name: str) -> float | None:
+    found = claims.payload.get(name)
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not -1e11 < found < 1e11:
+        raise _malformed(f"its `{name}` claim is not a time in seconds")
+    return float(found)
+
+
+def _malformed(detail: str) -> IdentityError:
+    return IdentityError("oidc-token-malformed", f"the token is not a JWT that AWS takes: {detail}", hint=_HINT_TEXT)
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,158 @@
+"""The condition operators of IAM policies: one operator, one key, the values of the policy and of the request.
+
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html
+"""
+
+import ipaddress
+import operator as compare
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
+
+Test = Callable[[str, str], bool]
+"""Does the request's value (first) match one value of the policy (second)?"""
+
+
+class Operator(NamedTuple):
+    """An operator without its prefix and suffix. Negated ones hold when no value of the policy matches."""
+
+    test: Test
+    negated: bool = False
+    variables: bool = False
+
+
+def holds(
+    operator: str,
+    policy: Sequence[str],
+    request: Sequence[str] | None,
+    *,
+    expand: Callable[[str], str] = str,
+) -> bool | None:
+    """Whether a condition holds; None for an operator that is not known here. `request` is None for an absent key.
+
+    - Absent keys: false; true for negated operators, with `IfExists`, and under `ForAllValues`.
+    - Several policy values are alternatives; for a negated operator none of them may match.
+    - `ForAllValues` asks every value of the request, `ForAnyValue` at least one. Without either, any one value of a
+      key with several makes a positive operator hold and a negated one fail.
+    - `expand` replaces policy variables in one policy value; it is given to string and ARN operators only.
+    """
+    qualifier, _, bare = operator.rpartition(":")
+    name = bare.lower()
+    if qualifier.lower() not in {"", "foranyvalue", "forallvalues"}:
+        return None
+    if name == "null" and not qualifier:
+        return any((request is None) == (value.lower() == "true") for value in policy)
+    if_exists = name.endswith("ifexists")
+    known = _OPERATORS.get(name.removesuffix("ifexists"))
+    if known is None:
+        return None
+    if not request:
+        if qualifier.lower() == "forallvalues" or if_exists:
+            return True
+        return known.negated and not qualifier
+    wanted = [expand(value) for value in policy] if known.variables else list(policy)
+    matches = [any(known.test(value, pattern) for pattern in wanted) for value in request]
+    results = [not match for match in matches] if known.negated else matches
+    if qualifier.lower() == "forallvalues" or (known.negated and not qualifier):
+        return all(results)
+    return any(results)
+
+
+def negated(operator: str) -> bool:
+    """Whether the operator is one of the `Not…` ones."""
+    known = _OPERATORS.get(operator.rpartition(":")[2].lower().removesuffix("ifexists"))
+    return known is not None and known.negated
+
+
+def like(value: str, pattern: str) -> bool:
+    """Match with IAM's wildcards: `*` any characters, `?` exactly one; `${*}`, `${?}` and `${$}` stand for themselves."""
+    regex = "".join(
+        re.escape(part[2]) if part.startswith("${") else {"*": ".*", "?": "."}.get(part) or re.escape(part)
+        for part in re.findall(r"\$\{[*?$]\}|.", pattern, re.DOTALL)
+    )
+    return re.fullmatch(regex, value, re.DOTALL) is not None
+
+
+def _plain(pattern: str) -> str:
+    return re.sub(r"\$\{([*?$])\}", r"\1", pattern)
+
+
+def _arn_like(value: str, pattern: str) -> bool:
+    one, other = value.split(":", 5), pattern.split(":", 5)
+    return len(one) == len(other) == 6 and all(map(like, one, other))
+
+
+def _number(relation: Callable[[Decimal, Decimal], bool]) -> Test:
+    def test(value: str, wanted: str) -> bool:
+        try:
+            return relation(Decimal(value), Decimal(wanted))
+        except InvalidOperation:
+            return False
+
+    return test
+
+
+def _date(relation: Callable[[datetime, datetime], bool]) -> Test:
+    def test(value: str, wanted: str) -> bool:
+        try:
+            return relation(_moment(value), _moment(wanted))
+        except (ValueError, OverflowError, OSError):
+            return False
+
+    return test
+
+
+def _moment(text: str) -> datetime:
+    if re.fullmatch(r"\d+(\.\d+)?", text) and not re.fullmatch(r"\d{4}", text):
+        return datetime.fromtimestamp(float(text), UTC)
+    found = datetime.fromisoformat(f"{text}-01-01" if re.fullmatch(r"\d{4}", text) else text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _in_network(value: str, wanted: str) -> bool:
+    try:
+        return ipaddress.ip_address(value) in ipaddress.ip_network(wanted, strict=False)
+    except ValueError:
+        return False
+
+
+def _table() -> Mapping[str, Operator]:
+    positive: dict[str, tuple[str | None, Test, bool]] = {
+        "stringequals": ("stringnotequals", lambda value, wanted: value == _plain(wanted), True),
+        "stringequalsignorecase": (
+            "stringnotequalsignorecase",
+            lambda value, wanted: value.casefold() == _plain(wanted).casefold(),
+            True,
+        ),
+        "stringlike": ("stringnotlike", like, True),
+        "arnequals": ("arnnotequals", _arn_like, True),
+        "arnlike": ("arnnotlike", _arn_like, True),
+        "bool": (
+            None,
+            lambda value, wanted: value.lower() == wanted.lower() and wanted.lower() in {"true", "false"},
+            False,
+        ),
+        "ipaddress": ("notipaddress", _in_network, False),
+        "numericequals": ("numericnotequals", _number(compare.eq), False),
+        "numericlessthan": (None, _number(compare.lt), False),
+        "numericlessthanequals": (None, _number(compare.le), False),
+        "numericgreaterthan": (None, _number(compare.gt), False),
+        "numericgreaterthanequals": (None, _number(compare.ge), False),
+        "dateequals": ("datenotequals", _date(compare.eq), False),
+        "datelessthan": (None, _date(compare.lt), False),
+        "datelessthanequals": (None, _date(compare.le), False),
+        "dategreaterthan": (None, _date(compare.gt), False),
+        "dategreaterthanequals": (None, _date(compare.ge), False),
+    }
+    table: dict[str, Operator] = {}
+    for name, (opposite, test, variables) in positive.items():
+        table[name] = Operator(test, negated=False, variables=variables)
+        if opposite:
+            table[opposite] = Operator(test, negated=True, variables=variables)
+    return table
+
+
+_OPERATORS = _table()

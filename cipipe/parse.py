@@ -1,0 +1,110 @@
+"""Untyped data → every problem that it has against a type, and the line that each stands on.
+
+msgspec stops at the first problem; this walks the structs and asks msgspec about each leaf.
+"""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from cipipe.errors import Problem
+
+_AT = re.compile(r" - at `\$(.*)`$")
+
+
+def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> Iterator[Problem]:
+    """Every way in which `value` is not a `kind`. `also` are keys that somebody else reads, for suggestions."""
+    struct = _struct(kind, value)
+    if struct is not None:
+        yield from _table(value, struct, path, list(also))
+    elif typing.get_origin(kind) is dict and isinstance(value, dict):
+        for key, item in value.items():
+            yield from collect(item, typing.get_args(kind)[1], _join(path, key))
+    else:
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            found = _AT.search(str(error))
+            message = _AT.sub("", str(error)).replace("`", "").lower()
+            yield Problem("config-wrong-type", _plain(message), path + (found[1] if found else ""))
+
+
+def nearest(name: str, known: Iterable[str], *, otherwise: str | None = None) -> str | None:
+    """`Perhaps you meant …`, where something known is near."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"Perhaps you meant {found[0]!r}." if found else otherwise
+
+
+class Located:
+    """The text of a TOML file, to find the line that a key path stands on."""
+
+    def __init__(self, text: str, name: str) -> None:
+        self._name = name
+        self._lines: dict[tuple[str, ...], int] = {}
+        table: tuple[str, ...] = ()
+        for number, line in enumerate(text.splitlines(), start=1):
+            header = re.match(r"\s*\[+([^\[\]]+)\]+\s*(#.*)?$", line)
+            key = re.match(r"\s*([A-Za-z0-9_.\"'-]+)\s*=", line)
+            if header:
+                table = _split(header[1])
+                self._lines.setdefault(table, number)
+            elif key:
+                self._lines.setdefault((*table, *_split(key[1])), number)
+
+    def place(self, problem: Problem) -> Problem:
+        """The problem with `FILE:LINE: ` before its key path: the line of the nearest key that is there."""
+        parts = _split(re.sub(r"\[\d+\]", "", problem.where))
+        while parts and parts not in self._lines:
+            parts = parts[:-1]
+        line = f":{self._lines[parts]}" if parts else ""
+        return replace(problem, where=f"{self._name}{line}: {problem.where}".rstrip(": "))
+
+
+def _table(value: Any, struct: type[msgspec.Struct], path: str, also: list[str]) -> Iterator[Problem]:
+    if not isinstance(value, dict):
+        yield Problem("config-wrong-type", f"expected a table, got {_name(value)}", path)
+        return
+    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    for key in value:
+        if key not in fields:
+            known = [*fields, *also]
+            hint = nearest(key, known, otherwise="Known here: " + ", ".join(sorted(known)))
+            yield Problem("config-unknown-key", f"unknown key {key!r}", _join(path, key), hint)
+    for key, field in fields.items():
+        if key in value:
+            yield from collect(value[key], field.type, _join(path, key))
+        elif field.required:
+            yield Problem("config-missing-key", f"{key!r} is missing", _join(path, key))
+
+
+def _struct(kind: Any, value: Any) -> type[msgspec.Struct] | None:
+    """The struct that a value has to be: the type itself, or the only struct of a union, where the value is a table."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    if isinstance(kind, types.UnionType) and isinstance(value, dict):
+        return next((k for k in typing.get_args(kind) if isinstance(k, type) and issubclass(k, msgspec.Struct)), None)
+    return None
+
+
+def _plain(message: str) -> str:
+    for technical, plain in (("object", "a table"), ("array", "a list"), ("str", "a string"), ("int", "a number")):
+        message = re.sub(rf"\b{technical}\b", plain, message)
+    return message
+
+
+def _name(value: Any) -> str:
+    return _plain("array" if isinstance(value, list) else type(value).__name__)
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _split(path: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in path.split("."))

@@ -1,0 +1,101 @@
+"""Patterns over repository paths: `*` and `?` stay inside a segment, `**` crosses segments, `!` takes away.
+
+Everything is bytes, because git's paths are; a name may hold line breaks and invalid UTF-8. No library gives exactly
+these semantics over bytes (docs/decisions/0002-path-patterns.md).
+"""
+
+import re
+from collections.abc import Iterable
+from functools import cached_property
+
+_WILD = re.compile(rb"[*?]")
+
+
+class Patterns:
+    """A stage's `paths`. A path matches when a plain pattern matches it and no `!` pattern does."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        encoded = [pattern.encode() for pattern in patterns]
+        self._plain = [p for p in encoded if not p.startswith(b"!")]
+        self._taken = [p[1:] for p in encoded if p.startswith(b"!")]
+
+    def matches(self, path: bytes) -> bool:
+        return self._plain_regex.fullmatch(path) is not None and self._taken_regex.fullmatch(path) is None
+
+    def matches_submodule(self, path: bytes) -> bool:
+        """Whether a submodule counts: a pattern that takes its path, or everything below it."""
+        return self.matches(path) or self.matches(path + b"/-")
+
+    @cached_property
+    def folders(self) -> tuple[bytes, ...]:
+        """The folders that count whole, so that the id of one tree stands for all that is below."""
+        whole = {p[:-3] for p in self._plain if p.endswith(b"/**") and not _WILD.search(p[:-3])}
+        whole = {folder for folder in whole if not any(_may_meet(t, folder) for t in self._taken)}
+        return tuple(sorted(f for f in whole if not any(f.startswith(other + b"/") for other in whole)))
+
+    @cached_property
+    def prefixes(self) -> tuple[bytes, ...]:
+        """Folders or files below which all other matches lie; `b""` is the whole tree."""
+        rest = [p for p in self._plain if not any(p.startswith(folder + b"/") for folder in self.folders)]
+        found = {_literal_prefix(p) for p in rest}
+        if b"" in found:
+            return (b"",)
+        return tuple(sorted(f for f in found if not any(f.startswith(other + b"/") for other in found)))
+
+    @cached_property
+    def _plain_regex(self) -> re.Pattern[bytes]:
+        return _regex(self._plain)
+
+    @cached_property
+    def _taken_regex(self) -> re.Pattern[bytes]:
+        return _regex(self._taken)
+
+
+def complaint(pattern: str) -> str | None:
+    """What is wrong with a pattern, or None."""
+    body = pattern.removeprefix("!")
+    segments = body.split("/")
+    if not body:
+        return "is empty"
+    if body.startswith("/"):
+        return "starts with a slash; paths start at the top of the repository without one"
+    if body.endswith("/"):
+        return f"ends with a slash; everything below a folder is {body}**"
+    if any(segment in {"", ".", ".."} for segment in segments):
+        return "has an empty, `.` or `..` segment, which no repository path has"
+    if any("**" in segment and segment != "**" for segment in segments):
+        return "has `**` beside other characters; it has to stand alone between slashes"
+    return None
+
+
+def _regex(patterns: list[bytes]) -> re.Pattern[bytes]:
+    if not patterns:
+        return re.compile(rb"(?!)")
+    return re.compile(rb"|".join(b"(?:" + _translate(p) + b")" for p in patterns), re.DOTALL)
+
+
+def _translate(pattern: bytes) -> bytes:
+    *before, last = pattern.split(b"/")
+    parts = [b"(?:[^/]+/)*" if segment == b"**" else _segment(segment) + b"/" for segment in before]
+    return b"".join(parts) + (b".+" if last == b"**" else _segment(last))
+
+
+def _segment(segment: bytes) -> bytes:
+    wild = {b"*": b"[^/]*", b"?": b"[^/]"}
+    return b"".join(wild.get(piece) or re.escape(piece) for piece in re.split(rb"([*?])", segment))
+
+
+def _literal_prefix(pattern: bytes) -> bytes:
+    segments = pattern.split(b"/")
+    literal = []
+    for segment in segments:
+        if _WILD.search(segment):
+            break
+        literal.append(segment)
+    return b"/".join(literal)
+
+
+def _may_meet(taken: bytes, folder: bytes) -> bool:
+    """Whether a `!` pattern can match anything below the folder; rather yes than no."""
+    prefix = _literal_prefix(taken)
+    return not prefix or prefix == folder or prefix.startswith(folder + b"/") or folder.startswith(prefix + b"/")

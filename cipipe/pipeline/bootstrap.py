@@ -1,0 +1,119 @@
+"""`cipipe bootstrap`: what an account needs before its first pipeline.
+
+The bucket is made by API, because the state of everything else lives in it; Terraform then adopts it (an `import` block)
+and makes the OIDC providers and the roles, in `[bootstrap] root`.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cipipe import ci
+from cipipe.errors import UsageError
+from cipipe.model import Environment
+from cipipe.pipeline.access import Door, child_environment, issuer_of
+from cipipe.pipeline.project import Project
+from cipipe.redact import Redactor
+from cipipe.tools.aws import Aws, AwsError, Credentials, Endpoint
+from cipipe.tools.terraform import Terraform
+
+
+def bootstrap(
+    project: Project,
+    name: str,
+    *,
+    redactor: Redactor,
+    line: Callable[[str], None],
+    door: Door | None = None,
+) -> dict[str, Any]:
+    """Create, or bring up to date, the account's bucket, OIDC providers and roles. Gives Terraform's outputs.
+
+    Works with the credentials of the person who runs it (an administrator, once), not with a job's token.
+    """
+    environment = project.config.environment(name)
+    endpoint = door.endpoint(environment.region) if door else Endpoint(environment.region)
+    credentials = door.admin if door else _own(project)
+    bucket = project.config.expanded(project.config.ledger.bucket, name)
+    ensure_bucket(Aws(endpoint, credentials), bucket)
+    line(f"bucket {bucket} is there")
+    root = project.repository.root / project.config.bootstrap.root
+    data_dir = project.repository.root / ".cipipe" / "terraform" / name / "bootstrap"
+    env = child_environment(project, environment, endpoint, credentials, door)
+    terraform = Terraform(root, data_dir, env, redactor, line, f"cipipe iac unlock --env {name}")
+    backend = {
+        "bucket": bucket,
+        "key": f"terraform/{project.config.project.name}/{name}.bootstrap.tfstate",
+        "region": environment.region,
+    }
+    terraform.init(backend | ({"use_path_style": "true"} if door else {}))
+    with tempfile.TemporaryDirectory(prefix="cipipe-plan-") as folder:
+        variables = Path(folder) / "bootstrap.tfvars.json"
+        variables.write_bytes(msgspec.json.encode(_variables(project, name, environment, bucket)))
+        file = Path(folder) / "terraform.tfplan"
+        if terraform.plan(file, var_files=[str(variables)]):
+            terraform.apply(file)
+    return {key: output.get("value") for key, output in terraform.outputs().items()}
+
+
+def ensure_bucket(aws: Aws, name: str) -> None:
+    """Create the bucket unless it is ours already: versioned, encrypted, closed to the public."""
+    region = aws.endpoint.region
+    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    try:
+        aws.call("s3", "head_bucket", Bucket=name)
+    except AwsError as error:
+        if error.status != 404:
+            raise
+        aws.call("s3", "create_bucket", Bucket=name, **place)
+    aws.call(
+        "s3",
+        "put_public_access_block",
+        Bucket=name,
+        PublicAccessBlockConfiguration={
+            "BlockPublicAcls": True,
+            "IgnorePublicAcls": True,
+            "BlockPublicPolicy": True,
+            "RestrictPublicBuckets": True,
+        },
+    )
+    aws.call("s3", "put_bucket_versioning", Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+
+
+def _variables(project: Project, name: str, environment: Environment, bucket: str) -> dict[str, Any]:
+    providers = {}
+    for provider, settings in project.config.oidc.items():
+        rules, issuer = ci.PROVIDERS[provider], issuer_of(project, provider)
+        if settings.project is None:
+            raise UsageError(
+                "bootstrap-no-project",
+                f"the roles cannot trust {provider} before they know which project",
+                hint=f'Set `project` under [oidc] {provider}, such as project = "group/name".',
+                where=f"oidc.{provider}.project",
+            )
+        allowed = environment.deploy_from
+        providers[provider] = {
+            "url": issuer.issuer,
+            "client_ids": [issuer.audience],
+            "deploy_subjects": rules.deploy_subjects(settings.project, branches=allowed.branches, tags=allowed.tags),
+            "verify_subjects": rules.verify_subjects(settings.project),
+        }
+    return {
+        "project": project.config.project.name,
+        "environment": name,
+        "region": environment.region,
+        "account_id": environment.account_id,
+        "bucket": bucket,
+        "deploy_role_name": environment.role_arn.rpartition("/")[2],
+        "verify_role_name": environment.verify_role_arn.rpartition("/")[2] if environment.verify_role_arn else None,
+        "identity_providers": providers,
+    }
+
+
+def _own(project: Project) -> Credentials | None:
+    env = project.env
+    if "AWS_ACCESS_KEY_ID" in env and "AWS_SECRET_ACCESS_KEY" in env:
+        return Credentials(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN"))
+    return None

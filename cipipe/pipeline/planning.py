@@ -1,0 +1,240 @@
+"""`cipipe plan`: read the commit, read what is deployed, decide. Also the first half of every run."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cipipe import config, fingerprint, planner
+from cipipe.config import Config
+from cipipe.errors import CipipeError, RefusedError, UsageError
+from cipipe.ledger import Held, Ledger
+from cipipe.model import Baseline, Mode, Output, State
+from cipipe.parse import nearest
+from cipipe.patterns import Patterns
+from cipipe.pipeline.project import Project
+from cipipe.planner import Known, Planned, Prepared, Question
+from cipipe.stages import KINDS
+from cipipe.stages.base import references
+from cipipe.tools.git import Object
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says of planning."""
+
+    environment: str
+    mode: Mode
+    base: str | None = None
+    worktree: bool = False
+    selected: frozenset[str] = frozenset()
+    forced: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The commit that is planned: its tree (or the work tree's), time (seconds since 1970), and stages."""
+
+    commit: str
+    tree: str
+    time: int
+    prepared: Mapping[str, Prepared]
+    patterns: Mapping[str, Patterns]
+
+
+@dataclass(frozen=True)
+class Planning:
+    """A plan, with all that a run needs of how it came about."""
+
+    planned: Planned
+    snapshot: Snapshot
+    held: dict[str, Held | None] = field(default_factory=dict)
+    outputs: dict[str, dict[str, Output]] = field(default_factory=dict)
+
+
+def plan(project: Project, options: Options, ledger: Ledger | None) -> Planning:
+    """Plan against the ledger, or, without one, against a revision. Raises UsageError, StageError."""
+    _check_names(project.config, options)
+    shot = snapshot(project, worktree=options.worktree)
+    warnings = _warnings(project, shot, options)
+    if ledger is not None and options.base is None:
+        held = ledger.read(_recorded(project.config))
+        outputs = _outputs(project.config, ledger, held)
+        known = {name: _known(project, shot, name, held.get(name), outputs) for name in shot.prepared}
+        baseline = Baseline("ledger")
+    else:
+        held, outputs = {}, {}
+        base, baseline = _baseline(project, options.base, shot.commit)
+        compared = _compare(project, shot, base) if base else None
+        known, baseline = (compared, baseline) if compared is not None else ({}, Baseline("none"))
+    question = Question(
+        config=project.config,
+        environment=options.environment,
+        mode=options.mode,
+        provider=project.context.provider,
+        commit=shot.commit,
+        baseline=baseline,
+        prepared=shot.prepared,
+        known=known,
+        selected=options.selected,
+        forced=options.forced,
+        warnings=warnings,
+    )
+    return Planning(planner.plan(question), shot, held, outputs)
+
+
+def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:
+    """Read what HEAD (or the work tree) holds of every stage."""
+    head = project.repository.commit("HEAD")
+    if head is None:
+        raise UsageError(
+            "git-no-commit",
+            "the repository has no commit yet",
+            hint="cipipe deploys commits: commit the files first.",
+            where=str(project.repository.root),
+        )
+    tree = _tree(head)
+    if worktree:
+        with tempfile.TemporaryDirectory(prefix="cipipe-") as folder:
+            tree = project.repository.worktree_tree(Path(folder) / "index")
+    patterns = {name: Patterns(stage.paths) for name, stage in project.config.stages.items()}
+    entries = fingerprint.entries(project.repository, tree, patterns)
+    prepared = planner.prepare(project.config, entries, project.env)
+    return Snapshot(head.oid, tree, _time(head), prepared, patterns)
+
+
+def consumed_outputs(project: Project, prepared: Prepared) -> frozenset[str]:
+    """The Terraform outputs that a stage takes: those in its settings, and those that its files ask for."""
+    settings = frozenset(r.output for _, r in references(prepared.stage.settings) if r.output is not None)
+    return settings | KINDS[prepared.stage.kind].consumes(prepared.stage, prepared.entries, project.repository)
+
+
+def _check_names(settings: Config, options: Options) -> None:
+    for name in sorted(options.selected | options.forced):
+        if name not in settings.stages:
+            hint = nearest(name, settings.stages, otherwise="There is: " + ", ".join(settings.stages))
+            raise UsageError("stage-unknown", f"there is no stage {name!r}", hint=hint, where="stages")
+
+
+def _warnings(project: Project, shot: Snapshot, options: Options) -> tuple[str, ...]:
+    committed = project.repository.objects([f"{shot.commit}:{project.config_path}"])[0]
+    if options.worktree or (committed is not None and committed.body == project.config_text):
+        return ()
+    how = "is not committed" if committed is None else "differs from the commit"
+    return (f"{project.config_path} {how}; this plan uses the file on disk",)
+
+
+def refuse_dirty(project: Project, planning: Planning) -> None:
+    """A run works with the files on disk: refuse it where they are not those of the commit."""
+    due = [s.name for s in planning.planned.plan.stages if s.status != "unchanged"]
+    patterns = [planning.snapshot.patterns[name] for name in due]
+    dirty = [
+        path
+        for path in project.repository.dirty()
+        if path == project.config_path.encode() or any(p.matches(path) or p.matches(path + b"-") for p in patterns)
+    ]
+    if dirty:
+        shown = "\n".join(f"  {path.decode(errors='backslashreplace')}" for path in dirty[:10])
+        more = f"\n  … and {len(dirty) - 10} more" if len(dirty) > 10 else ""
+        raise RefusedError(
+            "dirty-work-tree",
+            f"files of stages that are due differ from the commit:\n{shown}{more}",
+            hint="Commit or stash them. `cipipe plan --worktree` plans the files as they lie on disk.",
+        )
+
+
+def _recorded(settings: Config) -> list[str]:
+    return [name for name, stage in settings.stages.items() if stage.when == "due"]
+
+
+def _outputs(settings: Config, ledger: Ledger, held: Mapping[str, Held | None]) -> dict[str, dict[str, Output]]:
+    found = {}
+    for name, stage in settings.stages.items():
+        record = held.get(name)
+        if stage.kind == "terraform" and record is not None and record.record.state is not State.DESTROYED:
+            found[name] = ledger.read_outputs(name) or {}
+    return found
+
+
+def _known(
+    project: Project,
+    shot: Snapshot,
+    name: str,
+    held: Held | None,
+    outputs: Mapping[str, Mapping[str, Output]],
+) -> Known:
+    if held is None:
+        return Known()
+    record, prepared = held.record, shot.prepared[name]
+    if record.state is not State.DEPLOYED or record.fingerprint != prepared.fingerprint:
+        return Known(record, changed=_changed(project, shot, name, record.commit))
+    available: dict[str, Output] = {}
+    for need in config.upstream(name, project.config.stages):
+        available |= outputs.get(need, {})
+    values = fingerprint.consumed(available, consumed_outputs(project, prepared))
+    actual = fingerprint.effective(prepared.fingerprint, values)
+    return Known(record, inputs_changed=record.effective != actual)
+
+
+def _changed(project: Project, shot: Snapshot, name: str, since: str | None) -> tuple[bytes, ...] | None:
+    if since is None:
+        return None
+    old = project.repository.commit(since)
+    if old is None:
+        return None
+    paths = project.repository.changed(_tree(old), shot.tree)
+    return tuple(path for path in paths if shot.patterns[name].matches(path))
+
+
+def _baseline(project: Project, wanted: str | None, head: str) -> tuple[Object | None, Baseline]:
+    """The commit to compare with: the one asked for, else the merge base, else what the event says was there before."""
+    if wanted is not None:
+        found = project.repository.commit(wanted)
+        if found is None:
+            raise UsageError(
+                "base-unknown",
+                f"there is no commit {wanted!r} in this clone",
+                hint="A shallow clone holds only its newest commits. cipipe never fetches by itself.",
+                where="--base",
+            )
+        return found, Baseline("revision", found.oid)
+    context = project.context
+    branch = context.default_branch
+    candidates = [f"origin/{branch}", branch] if branch else [project.repository.default_branch() or ""]
+    for name in [context.base, *candidates]:
+        other = project.repository.commit(name) if name else None
+        base = project.repository.merge_base(head, other.oid) if other else None
+        if base and (base != head or not context.before):
+            return project.repository.commit(base), Baseline("revision", base)
+    before = project.repository.commit(context.before) if context.before else None
+    return (before, Baseline("revision", before.oid)) if before else (None, Baseline("none"))
+
+
+def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known] | None:
+    """What each stage was in an earlier commit, by that commit's own configuration; None if it has no usable one."""
+    text = project.repository.objects([f"{base.oid}:{project.config_path}"])[0]
+    if text is None:
+        return None
+    try:
+        settings = config.load(text.body, name=project.config_path)
+        patterns = {name: Patterns(stage.paths) for name, stage in settings.stages.items()}
+        entries = fingerprint.entries(project.repository, _tree(base), patterns)
+        then = planner.prepare(settings, entries, project.env)
+    except CipipeError:
+        return None
+    known = {}
+    for name, prepared in shot.prepared.items():
+        old = then.get(name)
+        differs = old is None or old.fingerprint != prepared.fingerprint
+        changed = _changed(project, shot, name, base.oid) if differs else None
+        known[name] = Known(fingerprint=old.fingerprint if old else None, changed=changed)
+    return known
+
+
+def _tree(commit: Object) -> str:
+    return commit.body[5 : commit.body.index(b"\n")].decode()
+
+
+def _time(commit: Object) -> int:
+    line = next(line for line in commit.body.split(b"\n") if line.startswith(b"committer "))
+    return int(line.rsplit(b" ", 2)[1])

@@ -1,0 +1,64 @@
+"""The project that a command works on: configuration, repository, provider, and the environment that was meant."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import msgspec
+
+from cipipe import ci, config
+from cipipe.config import Config
+from cipipe.errors import UsageError
+from cipipe.model import Context
+from cipipe.tools.git import Repository
+
+
+@dataclass(frozen=True)
+class Project:
+    """What every use case starts from. `env` is the process's environment, read once by `cli`."""
+
+    config: Config
+    config_text: bytes
+    config_path: str
+    repository: Repository
+    provider: ci.Provider
+    context: Context
+    env: Mapping[str, str]
+
+    def environment_name(self, wanted: str | None) -> str:
+        """The environment that was asked for, else the one whose `deploy_from` matches the ref, else the default."""
+        if wanted is not None:
+            self.config.environment(wanted)
+            return wanted
+        matching = [name for name in self.config.environments if self.may_deploy(name)]
+        return matching[0] if matching else self.config.project.default_environment
+
+    def may_deploy(self, name: str) -> bool:
+        """Whether this job's ref is one that the environment is deployed from."""
+        allowed = self.config.environment(name).deploy_from
+        patterns = allowed.tags if self.context.ref_type == "tag" else allowed.branches
+        return self.context.ref is not None and any(fnmatchcase(self.context.ref, pattern) for pattern in patterns)
+
+
+def load(start: Path, env: Mapping[str, str], config_file: Path | None = None) -> Project:
+    """Find the repository around `start` and read its configuration, from disk. Raises UsageError."""
+    repository = Repository.discover(start.absolute(), env)
+    path = config_file.absolute() if config_file else repository.root / config.FILE_NAME
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "config-missing",
+            f"there is no {path.name}",
+            hint="`cipipe.toml` stands at the top of the repository; --config names another file.",
+            where=str(path),
+        ) from error
+    except OSError as error:
+        raise UsageError("config-unreadable", f"it cannot be read: {error.strerror}", where=str(path)) from error
+    name = path.relative_to(repository.root).as_posix() if path.is_relative_to(repository.root) else path.name
+    provider = ci.detect(env)
+    context = provider.context(env)
+    if context.ref is None and context.provider == "local":
+        context = msgspec.structs.replace(context, ref=repository.branch(), ref_type="branch")
+    return Project(config.load(text, name=name), text, name, repository, provider, context, env)

@@ -1,0 +1,36 @@
+"""`cipipe status`: what is deployed where, beside what this commit holds."""
+
+from cipipe.model import EnvironmentStatus, Mode, StageStatus, State
+from cipipe.pipeline.access import Door, connect
+from cipipe.pipeline.planning import snapshot
+from cipipe.pipeline.project import Project
+from cipipe.pipeline.running import ledger_of
+from cipipe.redact import Redactor
+
+
+def status(project: Project, name: str, *, redactor: Redactor, door: Door | None = None) -> EnvironmentStatus:
+    """Read the ledger of one environment, with its read-only role where it has one."""
+    environment = project.config.environment(name)
+    access = connect(project, name, Mode.DEPLOY, redactor=redactor, door=door, read_only=True)
+    shot = snapshot(project)
+    recorded = [n for n, prepared in shot.prepared.items() if prepared.stage.when == "due"]
+    held = ledger_of(project, name, access).read(recorded)
+    stages = []
+    for stage in recorded:
+        found, prepared = held[stage], shot.prepared[stage]
+        record = found.record if found else None
+        live = record is not None and record.state is not State.DESTROYED
+        stages.append(
+            StageStatus(
+                name=stage,
+                kind=prepared.stage.kind,
+                state=record.state.value if record else "never-deployed",
+                commit=record.commit if record else None,
+                ref=record.ref if record else None,
+                pipeline_url=record.pipeline_url if record else None,
+                finished_at=(record.finished_at or record.started_at) if record else None,
+                fingerprint=record.fingerprint if record else None,
+                drift=not live or record is None or record.fingerprint != prepared.fingerprint,
+            )
+        )
+    return EnvironmentStatus(name, environment.account_id, environment.region, tuple(stages))

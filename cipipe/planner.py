@@ -1,0 +1,257 @@
+"""Configuration + fingerprints + records → Plan. Pure: data in, data out; nothing here asks git or AWS."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from cipipe.config import Config
+from cipipe.errors import UsageError
+from cipipe.fingerprint import digest
+from cipipe.graph import ordered
+from cipipe.model import (
+    FINGERPRINT_TAG_LENGTH,
+    Baseline,
+    Effect,
+    Mode,
+    Plan,
+    Reason,
+    Record,
+    StagePlan,
+    State,
+    Status,
+)
+from cipipe.stages import KINDS
+from cipipe.stages.base import Reference, Stage, Step, references, replaced
+from cipipe.tools.git import Entry
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A stage with all that is known from the commit alone: variables and fingerprints filled in, outputs not yet."""
+
+    stage: Stage
+    fingerprint: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def tag(self) -> str:
+        return self.fingerprint[:FINGERPRINT_TAG_LENGTH]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of one stage's deployment.
+
+    With the ledger as baseline: its `record`. With a revision: the `fingerprint` of that commit. `changed` are the
+    stage's paths that differ, None where that cannot be told here. `inputs_changed`: what is deployed consumed other
+    outputs than are there now; None where that is not known.
+    """
+
+    record: Record | None = None
+    fingerprint: str | None = None
+    changed: tuple[bytes, ...] | None = None
+    inputs_changed: bool | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """All that a plan is made from."""
+
+    config: Config
+    environment: str
+    mode: Mode
+    provider: str
+    commit: str
+    baseline: Baseline
+    prepared: Mapping[str, Prepared]
+    known: Mapping[str, Known]
+    selected: frozenset[str] = frozenset()
+    forced: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and the very steps that it shows."""
+
+    plan: Plan
+    steps: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
+
+
+def prepare(config: Config, entries: Mapping[str, tuple[Entry, ...]], env: Mapping[str, str]) -> dict[str, Prepared]:
+    """The fingerprint of every stage. Raises UsageError where a variable that a setting names is not set."""
+    graph = {
+        name: tuple(r.fingerprint for _, r in references(stage.settings) if r.fingerprint)
+        for name, stage in config.stages.items()
+    }
+    done: dict[str, Prepared] = {}
+    for name in ordered(graph):
+        stage = config.stages[name]
+        settings = replaced(stage.settings, _filler(name, done, env))
+        counted = {"paths": stage.paths, "settings": msgspec.to_builtins(settings)}
+        found = entries.get(name, ())
+        done[name] = Prepared(
+            msgspec.structs.replace(stage, settings=settings), digest(stage.kind, counted, found), found
+        )
+    return {name: done[name] for name in config.stages}
+
+
+def plan(question: Question) -> Planned:
+    """Which stages are due, and why, in the order in which they run."""
+    decided: dict[str, StagePlan] = {}
+    steps: dict[str, tuple[Step, ...]] = {}
+    for name, prepared in question.prepared.items():
+        if question.selected and name not in question.selected:
+            continue
+        status, reason, detail = _decide(question, prepared, decided)
+        steps[name] = _steps(question, prepared) if status is not Status.UNCHANGED else ()
+        known = question.known.get(name, Known())
+        decided[name] = StagePlan(
+            name=name,
+            kind=prepared.stage.kind,
+            status=status,
+            reason=reason,
+            detail=detail,
+            fingerprint=prepared.fingerprint,
+            deployed_fingerprint=_deployed(question, known),
+            paths=(known.changed or ()) if status is Status.DUE else (),
+            needs=prepared.stage.needs,
+            steps=tuple(step.title for step in steps[name]),
+        )
+    for name, prepared in question.prepared.items():
+        if prepared.stage.when == "nothing-due" and name in decided:
+            decided[name] = _default(question, decided, decided[name], prepared, steps)
+    result = Plan(
+        project=question.config.project.name,
+        environment=question.environment,
+        mode=question.mode,
+        provider=question.provider,
+        commit=question.commit,
+        baseline=question.baseline,
+        stages=tuple(decided.values()),
+        warnings=question.warnings,
+    )
+    return Planned(result, steps)
+
+
+def _decide(question: Question, prepared: Prepared, before: Mapping[str, StagePlan]) -> tuple[Status, Reason, str]:
+    stage = prepared.stage
+    if stage.name in question.forced:
+        return Status.DUE, Reason.FORCED, "asked for with --force"
+    if stage.when == "always":
+        return Status.DUE, Reason.FORCED, "runs always"
+    if stage.when == "nothing-due":
+        return Status.UNCHANGED, Reason.UNCHANGED, "runs when nothing else is due"
+    known = question.known.get(stage.name, Known())
+    found = (
+        _by_revision(question, prepared, known) if question.baseline.kind != "ledger" else _by_record(prepared, known)
+    )
+    if found is not None:
+        return found
+    waiting = [n for n in stage.needs if n in before and before[n].status is not Status.UNCHANGED]
+    if waiting:
+        return Status.CONDITIONAL, Reason.UPSTREAM, f"due if the outputs of {' or '.join(waiting)} change"
+    if known.inputs_changed:
+        return Status.DUE, Reason.UPSTREAM, "the outputs that it consumed have changed since"
+    return Status.UNCHANGED, Reason.UNCHANGED, _same(known.record)
+
+
+def _by_record(prepared: Prepared, known: Known) -> tuple[Status, Reason, str] | None:
+    record = known.record
+    if record is None:
+        if not prepared.entries:
+            return Status.UNCHANGED, Reason.UNCHANGED, "has no files, and nothing is deployed"
+        return Status.DUE, Reason.NEVER_DEPLOYED, "never deployed here"
+    if record.state is State.DESTROYED:
+        return Status.DUE, Reason.DESTROYED, f"was destroyed {record.finished_at or record.started_at}"
+    if record.state is not State.DEPLOYED:
+        return Status.DUE, Reason.NOT_FINISHED, f"the last deployment ({record.started_at}) did not end well"
+    if record.fingerprint != prepared.fingerprint:
+        return Status.DUE, Reason.CHANGED, _changed(known.changed, record.commit)
+    return None
+
+
+def _by_revision(question: Question, prepared: Prepared, known: Known) -> tuple[Status, Reason, str] | None:
+    if question.baseline.kind == "none":
+        if not prepared.entries:
+            return Status.UNCHANGED, Reason.UNCHANGED, "has no files"
+        return Status.DUE, Reason.NO_BASELINE, "there is nothing to compare with"
+    if known.fingerprint == prepared.fingerprint:
+        return None
+    if known.fingerprint is None:
+        return Status.DUE, Reason.CHANGED, f"the stage is not in {_short(question.baseline.revision)}"
+    return Status.DUE, Reason.CHANGED, _changed(known.changed, question.baseline.revision)
+
+
+def _default(
+    question: Question,
+    decided: Mapping[str, StagePlan],
+    shown: StagePlan,
+    prepared: Prepared,
+    steps: dict[str, tuple[Step, ...]],
+) -> StagePlan:
+    others = [
+        s for n, s in decided.items() if question.prepared[n].stage.when == "due" and s.status is not Status.UNCHANGED
+    ]
+    if others or shown.status is Status.DUE or (question.selected and shown.name not in question.selected):
+        return shown
+    steps[shown.name] = _steps(question, prepared)
+    return msgspec.structs.replace(
+        shown,
+        status=Status.DUE,
+        reason=Reason.NOTHING_DUE,
+        detail="nothing else is due",
+        steps=tuple(step.title for step in steps[shown.name]),
+    )
+
+
+def _steps(question: Question, prepared: Prepared) -> tuple[Step, ...]:
+    stage = prepared.stage
+    steps = KINDS[stage.kind].steps(stage, question.mode, tag=prepared.tag)
+    if question.mode is Mode.VERIFY and any(step.effect is not Effect.READ for step in steps):
+        message = f"kind {stage.kind} plans to write in verify mode"
+        raise AssertionError(message)
+    return steps
+
+
+def _filler(name: str, done: Mapping[str, Prepared], env: Mapping[str, str]) -> "Callable[[Reference | str], object]":
+    def fill(value: Reference | str) -> object:
+        if isinstance(value, str) or value.output is not None:
+            return value
+        if value.fingerprint is not None:
+            return done[value.fingerprint].tag
+        found = env.get(value.env or "", value.default)
+        if found is None:
+            raise UsageError(
+                "setting-variable-unset",
+                f"a setting of stage {name} takes its value from the variable {value.env}, which is not set",
+                hint=f'Set {value.env}, or give the setting a default: {{ env = "{value.env}", default = "…" }}.',
+                where=f"stages.{name}",
+            )
+        return found
+
+    return fill
+
+
+def _deployed(question: Question, known: Known) -> str | None:
+    if question.baseline.kind == "ledger":
+        record = known.record
+        return record.fingerprint if record and record.state is State.DEPLOYED else None
+    return known.fingerprint
+
+
+def _changed(paths: tuple[bytes, ...] | None, since: str | None) -> str:
+    if paths is None:
+        return f"the content differs from what {_short(since)} deployed"
+    if not paths:
+        return f"settings changed since {_short(since)}"
+    return f"{len(paths)} file{'s' if len(paths) != 1 else ''} changed since {_short(since)}"
+
+
+def _same(record: Record | None) -> str:
+    return f"deployed from {_short(record.commit)}" if record else "the same content"
+
+
+def _short(commit: str | None) -> str:
+    return commit[:7] if commit else "an unknown commit"

@@ -1,0 +1,1 @@
+"""Plan, Report or Status → text. Pure functions, one module per format."""

@@ -1,0 +1,58 @@
+"""The JSON documents of DESIGN §4, each with `"schema": 1`."""
+
+import base64
+from typing import Any
+
+import msgspec
+
+from cipipe.errors import CipipeError, ProblemsError
+from cipipe.model import SCHEMA, EnvironmentStatus, Plan, Report, StagePlan
+
+
+def document(**parts: Any) -> str:
+    """One JSON document, indented, with a line break at its end."""
+    return msgspec.json.format(msgspec.json.encode({"schema": SCHEMA, **parts}), indent=2).decode() + "\n"
+
+
+def plan(plan: Plan) -> str:
+    return document(**plan_parts(plan))
+
+
+def plan_parts(plan: Plan) -> dict[str, Any]:
+    parts = msgspec.to_builtins(msgspec.structs.replace(plan, stages=()))
+    return {**parts, "stages": [_stage(stage) for stage in plan.stages]}
+
+
+def report(report: Report, error: CipipeError | None) -> str:
+    parts = msgspec.to_builtins(report)
+    return document(**parts, failed=report.failed, error=error_parts(error) if error else None)
+
+
+def status(environments: list[EnvironmentStatus], commit: str) -> str:
+    return document(commit=commit, environments=msgspec.to_builtins(environments))
+
+
+def error(error: CipipeError) -> str:
+    return document(error=error_parts(error))
+
+
+def error_parts(error: CipipeError) -> dict[str, Any]:
+    parts: dict[str, Any] = {"id": error.id, "message": error.message, "hint": error.hint, "where": error.where}
+    if isinstance(error, ProblemsError):
+        parts["problems"] = [
+            {"id": p.id, "message": p.message, "hint": p.hint, "where": p.where} for p in error.problems
+        ]
+    return parts
+
+
+def path(name: bytes) -> str | dict[str, str]:
+    """A repository path; one that is not UTF-8 as `{"base64": …}`."""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(name).decode()}
+
+
+def _stage(stage: StagePlan) -> dict[str, Any]:
+    parts = msgspec.to_builtins(msgspec.structs.replace(stage, paths=()))
+    return {**parts, "paths": [path(name) for name in stage.paths]}

@@ -1,0 +1,65 @@
+"""All that the sandbox knows of moto: its WSGI application, and the few things read from its tables directly.
+
+One moto serves every account: the front says with each request which account its access key belongs to.
+"""
+
+import json
+import logging
+from typing import Any
+
+from cipipe.sandbox.state import admin_account
+from cipipe.sandbox.web import WSGIApplication
+
+
+class Backend:
+    """moto in this process. `account_id` is the account of requests that no known access key signed."""
+
+    def __init__(self, account_id: str) -> None:
+        from moto.ecr.models import ecr_backends
+        from moto.iam.models import get_account_id_from, iam_backends
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+        from moto.sts.models import sts_backends
+
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self.account_id = account_id
+        self.app: WSGIApplication = DomainDispatcherApplication(create_backend_app)
+        self.handler: type[Any] = MotoRequestHandler
+        self._ecr, self._iam, self._sts = ecr_backends, iam_backends, sts_backends
+        self._account_of = get_account_id_from
+
+    def account_of(self, access_key_id: str) -> str:
+        """The account that an access key belongs to."""
+        if account := admin_account(access_key_id):
+            return account
+        known = access_key_id.startswith(("AKIA", "ASIA")) and any(
+            access_key_id in partition.access_keys
+            for account in list(self._iam.values())
+            for partition in account.values()
+        )
+        return str(self._account_of(access_key_id)) if known else self.account_id
+
+    def role(self, arn: str, account_id: str) -> Any | None:
+        """moto's role with that ARN."""
+        return next((role for role in self._iam[account_id]["aws"].get_roles() if role.arn == arn), None)
+
+    def trust_policy(self, role: Any) -> Any:
+        return json.loads(role.assume_role_policy_document)
+
+    def client_ids(self, provider_arn: str, account_id: str) -> list[str] | None:
+        """The audiences that an OIDC provider takes; None where the account has no such provider."""
+        provider = self._iam[account_id]["aws"].open_id_providers.get(provider_arn)
+        return None if provider is None else list(provider.client_id_list)
+
+    def assume(self, *, role_arn: str, account_id: str, region: str, session_name: str, duration: int) -> Any:
+        """moto's new session of a role: keys, `expiration`, `arn` and `user_id`."""
+        return self._sts[account_id]["aws"].assume_role_with_web_identity(
+            region_name=region,
+            role_session_name=session_name,
+            role_arn=role_arn,
+            policy=None,
+            duration=duration,
+            external_id=None,
+        )
+
+    def has_repository(self, name: str, account_id: str, region: str) -> bool:
+        return name in self._ecr[account_id][region].repositories

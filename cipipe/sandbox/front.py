@@ -1,0 +1,79 @@
+"""The AWS endpoint: one address for everything, in front of moto.
+
+The token exchange and ECR's images are answered here; all else goes to moto as it came, with the account added that its
+access key belongs to.
+"""
+
+import io
+import re
+import urllib.parse
+from collections.abc import Iterable
+from typing import Any
+
+from cipipe.sandbox.backend import Backend
+from cipipe.sandbox.ecr import TARGET, Ecr
+from cipipe.sandbox.sts import Sts
+from cipipe.sandbox.web import Request, Response, StartResponse, WSGIEnvironment, json_answer
+
+_SCOPE = re.compile(r"Credential=([\w-]+)/\d+/([\w-]+)/([\w-]+)/aws4_request")
+_FORM = "application/x-www-form-urlencoded"
+
+
+class Front:
+    """A WSGI application. `identity` is what `GET /_cipipe/health` answers with, so that a client knows whom it met."""
+
+    def __init__(self, backend: Backend, sts: Sts, ecr: Ecr | None, *, identity: str, region: str) -> None:
+        self._backend, self._sts, self._ecr = backend, sts, ecr
+        self._identity = identity
+        self._region = region
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        scope = _SCOPE.search(request.headers.get("Authorization", "")) or _SCOPE.search(
+            "Credential=" + request.args.get("X-Amz-Credential", "")
+        )
+        account = self._backend.account_of(scope[1]) if scope else self._backend.account_id
+        region = scope[2] if scope else self._region
+        environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
+        answer = self._own(request) or self._exchange(request, region) or self._images(request, account, region)
+        if answer is not None:
+            return answer(environ, start_response)
+        return self._backend.app(environ, start_response)
+
+    def _own(self, request: Request) -> Response | None:
+        match request.method, request.path:
+            case "GET", "/_cipipe/health":
+                return json_answer({"sandbox": self._identity})
+            case "GET", "/_cipipe/exchanges":
+                return json_answer({"exchanges": self._sts.exchanges})
+        return None
+
+    def _exchange(self, request: Request, region: str) -> Response | None:
+        if request.path != "/" or "Authorization" in request.headers:
+            return None
+        form: dict[str, str] = dict(request.args.items())
+        if request.method == "POST" and request.mimetype == _FORM:
+            body = request.get_data(cache=True, parse_form_data=False)
+            form |= urllib.parse.parse_qsl(body.decode(errors="replace"))
+            _rewind(request, body)
+        return self._sts.answer(form, region) if form.get("Action") == "AssumeRoleWithWebIdentity" else None
+
+    def _images(self, request: Request, account: str, region: str) -> Response | None:
+        target = request.headers.get("X-Amz-Target", "")
+        if self._ecr is None or not target.startswith(TARGET):
+            return None
+        body = request.get_data(cache=True)
+
+        def forward() -> Response:
+            _rewind(request, body)
+            return Response.from_app(self._backend.app, request.environ, buffered=True)
+
+        return self._ecr.answer(target.removeprefix(TARGET), body, account_id=account, region=region, forward=forward)
+
+
+def _rewind(request: Request, body: bytes) -> None:
+    """Put a body that was read back, for the application that comes next."""
+    environ: dict[str, Any] = request.environ
+    environ["wsgi.input"] = io.BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
+    environ.pop("HTTP_TRANSFER_ENCODING", None)

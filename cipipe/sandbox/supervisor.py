@@ -1,0 +1,78 @@
+"""The one process of a sandbox: it runs moto, the front and the issuer itself and keeps the registry and dockerd.
+
+It ends at SIGTERM or SIGINT, and, started attached, when its standard input ends: that happens too when the process that
+started it is killed. What it started ends with it; on Linux also when it is killed itself.
+"""
+
+import contextlib
+import functools
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from cipipe.sandbox import dockerd, needs, state
+from cipipe.sandbox.backend import Backend
+from cipipe.sandbox.dockerd import Dockerd
+from cipipe.sandbox.ecr import Ecr
+from cipipe.sandbox.front import Front
+from cipipe.sandbox.issuer import Issuer, connect_to
+from cipipe.sandbox.registry import Registry
+from cipipe.sandbox.sts import Sts
+from cipipe.sandbox.web import Server
+
+
+def serve(options: state.Options, env: Mapping[str, str]) -> None:
+    """Run a sandbox until it is told to end. Raises StageError where a service does not start."""
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: done.set())
+    if options.attached:
+        threading.Thread(target=_watch_input, args=(done,), daemon=True).start()
+    with contextlib.ExitStack() as stack:
+        state.write(options.directory, _start(options, env, stack))
+        stack.callback((options.directory / state.NAME).unlink, missing_ok=True)
+        done.wait()
+
+
+def _start(options: state.Options, env: Mapping[str, str], stack: contextlib.ExitStack) -> state.SandboxState:
+    missing = needs.missing(env)
+    registry = daemon = None
+    if program := needs.registry_program(env):
+        registry = Registry.start(options.directory, env, program)
+        stack.callback(registry.stop)
+    if options.docker and not dockerd.answers(env) and (program := dockerd.program(env)):
+        daemon = Dockerd.start(options.directory, options.docker_data, env, program)
+        stack.callback(daemon.stop)
+    issuer = Server(Issuer())
+    backend = Backend(options.account_id)
+    sts = Sts(backend, functools.partial(connect_to, issuer_url=issuer.url))
+    identity = secrets.token_hex(16)
+    ecr = Ecr(backend, registry) if registry else None
+    front = Server(Front(backend, sts, ecr, identity=identity, region=options.region), backend.handler)
+    for server in (issuer, front):
+        server.start()
+    for service in (registry, daemon):
+        if service:
+            service.wait()
+    return state.SandboxState(
+        pid=os.getpid(),
+        identity=identity,
+        aws_url=front.url,
+        issuer_url=issuer.url,
+        registry=registry.host if registry else None,
+        docker_host=daemon.host if daemon else None,
+        account=state.Account(options.account_id, state.admin_key(options.account_id), state.ADMIN_SECRET),
+        missing=missing,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _watch_input(done: threading.Event) -> None:
+    with contextlib.suppress(OSError):
+        while sys.stdin.buffer.read(4096):
+            pass
+    done.set()

@@ -1,0 +1,141 @@
+"""The claims of ID tokens as GitLab.com and GitHub issue them; numbers and names are made up from the project's path.
+
+https://docs.gitlab.com/ci/secrets/id_token_authentication/#token-payload
+https://docs.github.com/actions/reference/security/oidc#oidc-token-claims
+"""
+
+import hashlib
+import time
+import urllib.parse
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+GITLAB = "https://gitlab.com"
+GITHUB = "https://token.actions.githubusercontent.com"
+
+ISSUERS: Mapping[str, str] = {"gitlab": GITLAB, "github": GITHUB}
+"""Flavour → the issuer that the sandbox stands in for."""
+
+
+class TokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to mint. `event` is `push`, `merge-request`, `schedule` or `manual`; `claims` replace or (None) remove some.
+
+    `alg="none"` leaves the token unsigned; `key="other"` signs it with a key that the issuer does not publish, under
+    the key id of the one that it does. `ttl` in seconds; a negative one makes a token that has expired.
+    """
+
+    project: str
+    ref: str
+    audience: str
+    flavour: str = "gitlab"
+    ref_type: str = "branch"
+    event: str = "push"
+    ttl: int = 3600
+    environment: str | None = None
+    sha: str = "0" * 40
+    actor: str = "developer"
+    merge_request: int = 1
+    claims: dict[str, Any] = {}
+    alg: str = "RS256"
+    key: str = "published"
+
+
+def payload(request: TokenRequest) -> dict[str, Any]:
+    """The whole claim set for a request. Raises ValueError for a flavour that there is none of."""
+    if request.flavour not in ISSUERS:
+        message = f"no issuer of the flavour {request.flavour!r}; there are {', '.join(ISSUERS)}"
+        raise ValueError(message)
+    now = int(time.time())
+    issued = now if request.ttl > 0 else now + request.ttl - 60
+    times = {"iat": issued, "nbf": issued - 5, "exp": now + request.ttl}
+    standard = {"jti": str(uuid.uuid4()), "iss": ISSUERS[request.flavour], "aud": request.audience, **times}
+    claims = {**standard, **_CLAIMS[request.flavour](request), **request.claims}
+    return {name: value for name, value in claims.items() if value is not None}
+
+
+def _gitlab(request: TokenRequest) -> dict[str, Any]:
+    namespace = request.project.rpartition("/")[0]
+    sources = {"merge-request": "merge_request_event", "manual": "web"}
+    merge = request.event == "merge-request"
+    ref_path = f"refs/{'tags' if request.ref_type == 'tag' else 'heads'}/{request.ref}"
+    return {
+        "sub": f"project_path:{request.project}:ref_type:{request.ref_type}:ref:{request.ref}",
+        "namespace_id": str(_number(namespace)),
+        "namespace_path": namespace,
+        "project_id": str(_number(request.project)),
+        "project_path": request.project,
+        "user_id": str(_number(request.actor)),
+        "user_login": request.actor,
+        "user_email": f"{request.actor}@example.com",
+        "user_access_level": "maintainer",
+        "pipeline_id": str(_number(f"{request.project} pipeline")),
+        "pipeline_source": sources.get(request.event, request.event),
+        "job_id": str(_number(f"{request.project} job")),
+        "ref": request.ref,
+        "ref_type": request.ref_type,
+        "ref_path": f"refs/merge-requests/{request.merge_request}/head" if merge else ref_path,
+        "ref_protected": "false" if merge else "true",
+        "groups_direct": [namespace],
+        "environment": request.environment,
+        "environment_protected": "false" if request.environment else None,
+        "deployment_tier": "development" if request.environment else None,
+        "environment_action": "start" if request.environment else None,
+        "runner_id": 1,
+        "runner_environment": "gitlab-hosted",
+        "sha": request.sha,
+        "project_visibility": "private",
+        "ci_config_ref_uri": f"gitlab.com/{request.project}//.gitlab-ci.yml@{ref_path}",
+        "ci_config_sha": request.sha,
+    }
+
+
+def _github(request: TokenRequest) -> dict[str, Any]:
+    owner = request.project.partition("/")[0]
+    events = {"merge-request": "pull_request", "manual": "workflow_dispatch"}
+    merge = request.event == "merge-request"
+    ref = f"refs/{'tags' if request.ref_type == 'tag' else 'heads'}/{request.ref}"
+    ref = f"refs/pull/{request.merge_request}/merge" if merge else ref
+    subject = f"ref:{ref}"
+    if merge:
+        subject = "pull_request"
+    if request.environment:
+        subject = f"environment:{urllib.parse.quote(request.environment, safe='')}"
+    workflow = f"{request.project}/.github/workflows/deploy.yml@{ref}"
+    return {
+        "sub": f"repo:{request.project}:{subject}",
+        "actor": request.actor,
+        "actor_id": str(_number(request.actor)),
+        "base_ref": "main" if merge else "",
+        "check_run_id": str(_number(f"{request.project} check")),
+        "environment": request.environment,
+        "event_name": events.get(request.event, request.event),
+        "head_ref": request.ref if merge else "",
+        "job_workflow_ref": workflow,
+        "job_workflow_sha": request.sha,
+        "ref": ref,
+        "ref_protected": "false" if merge else "true",
+        "ref_type": "branch" if merge else request.ref_type,
+        "repository": request.project,
+        "repository_id": str(_number(request.project)),
+        "repository_owner": owner,
+        "repository_owner_id": str(_number(owner)),
+        "repository_visibility": "private",
+        "run_attempt": "1",
+        "run_id": str(_number(f"{request.project} run")),
+        "run_number": "1",
+        "runner_environment": "github-hosted",
+        "sha": request.sha,
+        "workflow": "deploy",
+        "workflow_ref": workflow,
+        "workflow_sha": request.sha,
+    }
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
+
+
+_CLAIMS: Mapping[str, Callable[[TokenRequest], dict[str, Any]]] = {"gitlab": _gitlab, "github": _github}

@@ -1,0 +1,155 @@
+"""What a kind of stage is: a module that parses its settings and says its steps.
+
+`steps` is pure: a plan shows the titles of the very objects that a run executes. Effects happen in `Step.run`, through
+the doors that `StageRun` carries.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from cipipe.errors import Problem
+from cipipe.model import Effect, Environment, Mode, Output, Record
+from cipipe.redact import Redactor
+from cipipe.tools.aws import Aws
+from cipipe.tools.git import Entry, Repository
+
+When = Literal["due", "nothing-due", "always"]
+
+
+class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A setting whose value comes from elsewhere: a Terraform output, a stage's fingerprint, a variable."""
+
+    output: str | None = None
+    fingerprint: str | None = None
+    env: str | None = None
+    default: str | None = None
+
+
+Setting = str | Reference
+"""A literal or a reference. When a step runs, every reference has become a string: use `literal`."""
+
+
+def literal(setting: Setting) -> str:
+    """The value of a setting that has been resolved."""
+    if isinstance(setting, Reference):
+        message = f"setting {setting} was used before it was resolved"
+        raise TypeError(message)
+    return setting
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Base of each kind's settings: what stands in the stage's table besides `kind`, `paths`, `needs` and `when`.
+
+    Defaults stay out of the fingerprint, so that a setting that a later version adds makes nothing due.
+    """
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """One entry under `[stages]`. `settings` is the kind's own type."""
+
+    name: str
+    kind: str
+    settings: Any
+    paths: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    when: When = "due"
+
+
+def references(value: Any, path: str = "") -> Iterator[tuple[str, Reference]]:
+    """Every reference in a kind's settings, with its key path."""
+    if isinstance(value, Reference):
+        yield path, value
+    for key, item in _parts(value):
+        yield from references(item, f"{path}.{key}" if path else key)
+
+
+def replaced(value: Any, change: Callable[[Reference | str], Any]) -> Any:
+    """The same settings with every reference and every string put through `change`."""
+    if isinstance(value, (Reference, str)):
+        return change(value)
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.replace(value, **{key: replaced(item, change) for key, item in _parts(value)})
+    if isinstance(value, dict):
+        return {key: replaced(item, change) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(replaced(item, change) for item in value)
+    return value
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, msgspec.Struct) and not isinstance(value, Reference):
+        yield from ((name, getattr(value, name)) for name in value.__struct_fields__)
+    elif isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, tuple):
+        yield from ((str(number), item) for number, item in enumerate(value))
+
+
+@dataclass
+class StageRun:
+    """Everything that a step may use while it runs, and where it leaves what it made.
+
+    `stage.settings` has every reference resolved. `tree` names the git tree that the fingerprint was made from; file
+    contents are read from there, not from disk, wherever the tool allows it. `entries` are the stage's files in that
+    tree. `outputs` are the Terraform outputs of the stages that this one needs. `data` becomes `data` in the stage's
+    record; it starts as what the previous record held, and is written with the `deploying` record before the first step
+    that is not READ. `made` is one line for the summary. `made_outputs` is set by a kind that produces outputs.
+    """
+
+    project: str
+    environment_name: str
+    environment: Environment
+    mode: Mode
+    stage: Stage
+    repository: Repository
+    commit: str
+    commit_time: int
+    tree: str
+    entries: tuple[Entry, ...]
+    fingerprint: str
+    aws: Aws
+    child_env: Mapping[str, str]
+    outputs: Mapping[str, Output]
+    previous: Record | None
+    redactor: Redactor
+    line: Callable[[str], None]
+    sandbox: bool = False
+    allow_replace: bool = False
+    data: dict[str, Any] = field(default_factory=dict)
+    made: str = ""
+    made_outputs: dict[str, Output] | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that a stage does. `title` is what a plan shows; `effect` is what it does to the world outside."""
+
+    title: str
+    effect: Effect
+    run: Callable[[StageRun], None]
+
+
+class Kind(Protocol):
+    """A module in `stages/`. Listed in `stages/__init__.py`."""
+
+    NAME: str
+    Settings: type[Settings]
+
+    def problems(self, stage: Stage) -> Iterable[Problem]:
+        """What is wrong with the settings beyond their types; `where` is the key below the stage's table."""
+        ...
+
+    def tools(self, stage: Stage) -> tuple[str, ...]:
+        """The outside tools that the steps need: `terraform`, `docker`."""
+        ...
+
+    def consumes(self, stage: Stage, entries: Iterable[Entry], repository: Repository) -> frozenset[str]:
+        """The Terraform outputs that the stage's files ask for, besides those in its settings."""
+        ...
+
+    def steps(self, stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:
+        """What a run in that mode does, in order. Pure. `tag` is the first 20 hex digits of the fingerprint."""
+        ...

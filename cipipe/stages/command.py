@@ -1,0 +1,59 @@
+"""The `command` kind: argument lists, run in order at the top of the repository, without a shell."""
+
+import shlex
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from cipipe.errors import Problem
+from cipipe.model import Effect, Mode
+from cipipe.stages.base import Setting, Stage, StageRun, Step, literal
+from cipipe.stages.base import Settings as BaseSettings
+from cipipe.tools import process
+from cipipe.tools.git import Entry, Repository
+
+NAME = "command"
+
+
+class Settings(BaseSettings, frozen=True):
+    """`run` is a list of commands, each a list of arguments; `env` is added to their environment."""
+
+    run: tuple[tuple[str, ...], ...]
+    env: dict[str, Setting] = {}
+
+
+def problems(stage: Stage) -> Iterable[Problem]:
+    for number, argv in enumerate(stage.settings.run):
+        if not argv or not argv[0]:
+            yield Problem("config-empty-command", "the command is empty", f"run[{number}]")
+
+
+def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
+    return ()
+
+
+def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> frozenset[str]:  # noqa: ARG001
+    return frozenset()
+
+
+def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
+    """A command may do anything, so that it counts as a write; merge requests and destroy leave it out."""
+    if mode is not Mode.DEPLOY:
+        return ()
+    return tuple(Step(shlex.join(argv), Effect.WRITE, _runner(index)) for index, argv in enumerate(stage.settings.run))
+
+
+def _runner(index: int) -> Callable[[StageRun], None]:
+    return partial(_run, index)
+
+
+def _run(index: int, run: StageRun) -> None:
+    settings: Settings = run.stage.settings
+    extra = {name: literal(value) for name, value in settings.env.items()}
+    process.stream(
+        settings.run[index],
+        env={**run.child_env, **extra},
+        line=run.line,
+        cwd=run.repository.root,
+        redactor=run.redactor,
+    )
+    run.made = f"{len(settings.run)} command{'s' if len(settings.run) != 1 else ''}"

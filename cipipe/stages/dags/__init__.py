@@ -1,0 +1,82 @@
+"""The `dags` kind: Airflow's DAG files, with Terraform's outputs put in, uploaded to the bucket that MWAA reads.
+
+`patch` is the heart; `files` says what is uploaded, `checks` what is refused, `deploy` what the steps do, `local` is the
+command without AWS.
+"""
+
+import re
+from collections.abc import Iterable
+
+from cipipe.errors import Problem
+from cipipe.stages.base import Setting, Stage
+from cipipe.stages.base import Settings as BaseSettings
+from cipipe.stages.dags.deploy import steps
+from cipipe.stages.dags.files import select
+from cipipe.stages.dags.patch import markers
+from cipipe.tools.git import Entry, Repository
+
+__all__ = ["NAME", "Settings", "consumes", "problems", "steps", "tools"]
+
+NAME = "dags"
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
+
+
+class Settings(BaseSettings, frozen=True):
+    """`source` is a folder of the repository; its files go to `prefix` in `bucket`, under their names below `source`."""
+
+    source: str
+    bucket: Setting
+    prefix: str = "dags/"
+    allow_empty: bool = False
+    airflow_version: str | None = None
+
+
+def problems(stage: Stage) -> Iterable[Problem]:
+    settings: Settings = stage.settings
+    segments = settings.source.rstrip("/").split("/")
+    if settings.source not in {".", "./"} and not {"", ".", ".."}.isdisjoint(segments):
+        yield Problem(
+            "dags-source",
+            f"{settings.source!r} is not a folder of the repository",
+            "source",
+            "Write its path from the top of the repository, such as dags.",
+        )
+    if (
+        settings.prefix.startswith("/")
+        or (settings.prefix and not settings.prefix.endswith("/"))
+        or "//" in settings.prefix
+    ):
+        yield Problem(
+            "dags-prefix",
+            f"{settings.prefix!r} is not a folder of a bucket",
+            "prefix",
+            f"It ends with a slash and does not begin with one, such as {settings.prefix.strip('/') or 'dags'}/.",
+        )
+    if isinstance(settings.bucket, str) and not _BUCKET.fullmatch(settings.bucket):
+        yield Problem(
+            "dags-bucket",
+            f"{settings.bucket!r} is not the name of an S3 bucket",
+            "bucket",
+            'Write its name alone, without s3:// and folder, or a reference such as { output = "dags_bucket" }.',
+        )
+    if settings.airflow_version is not None and not _VERSION.fullmatch(settings.airflow_version):
+        yield Problem(
+            "dags-airflow-version",
+            f"{settings.airflow_version!r} is not a version of Airflow",
+            "airflow_version",
+            'Write it as MWAA does, such as "2.10.3".',
+        )
+
+
+def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001 - part of the Protocol
+    return ()
+
+
+def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> frozenset[str]:
+    """The outputs that the markers in the stage's Python files ask for."""
+    selected, _ = select(entries, stage.settings.source)
+    modules = [entry for path, entry in selected.items() if path.endswith(".py")]
+    files = repository.blobs(modules).items()
+    return frozenset(marker.output for path, body in files for marker in markers(body, path.decode()))

@@ -1,0 +1,108 @@
+"""What is checked before anything is uploaded: that patched files compile, and that no two DAGs share an id."""
+
+import ast
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from cipipe.errors import Problem, ProblemsError, RefusedError
+from cipipe.stages.dags.files import is_dag
+
+
+def check(
+    sources: Mapping[str, bytes], bodies: Mapping[str, bytes], *, allow_empty: bool, source: str
+) -> list[Problem]:
+    """Check patched files (`bodies`) against what they were made from; give warnings.
+
+    Raises RefusedError (`dags-empty`) and ProblemsError (`dags-check-failed`).
+    """
+    if not allow_empty and not any(is_dag(path, body) for path, body in bodies.items()):
+        raise RefusedError(
+            "dags-empty",
+            f"{source} holds no DAG file: deploying it would take every DAG of this stage out of Airflow",
+            hint="A DAG file has the words `dag` and `airflow` in it. If there really is to be none, set allow_empty = true.",
+            where=source,
+        )
+    wrong: list[Problem] = []
+    notes: list[Problem] = []
+    ids: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(bodies):
+        if not path.endswith(".py"):
+            continue
+        tree, error = _compiled(bodies[path], path)
+        if tree is not None:
+            for name, line in sorted(_dag_ids(tree).items()):
+                ids[name].append(f"{path}:{line}")
+        elif error is not None:
+            broken = _compiled(sources[path], path)[0] is not None
+            (wrong if broken else notes).append(_not_compiling(error, path, broken=broken))
+    wrong += [_duplicate(name, places) for name, places in sorted(ids.items()) if len(places) > 1]
+    if wrong:
+        raise ProblemsError("dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong))
+    return notes
+
+
+def _compiled(body: bytes, path: str) -> tuple[ast.Module | None, SyntaxError | ValueError | None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(body, path)
+            compile(tree, path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        return None, error
+    return tree, None
+
+
+def _not_compiling(error: SyntaxError | ValueError, path: str, *, broken: bool) -> Problem:
+    line = getattr(error, "lineno", None)
+    text = getattr(error, "msg", None) or str(error)
+    return Problem(
+        "dag-not-compiling",
+        f"does not compile {'any more once it is patched' if broken else 'on the Python that runs this'}: {text}",
+        f"{path}:{line}" if line else path,
+        "This is a bug in cipipe: please report it."
+        if broken
+        else "Airflow may run a newer Python; if not, it will not load.",
+    )
+
+
+def _duplicate(name: str, places: list[str]) -> Problem:
+    return Problem(
+        "dag-id-duplicate",
+        f"the DAG id {name!r} is used in several files: {', '.join(places)}",
+        places[0],
+        "Airflow would show one of them, now this and now that. Give each DAG its own id.",
+    )
+
+
+def _dag_ids(tree: ast.Module) -> dict[str, int]:
+    """The DAG ids that stand literally in a file, with their lines."""
+    return {name: line for node in ast.walk(tree) for name, line in _dag_id(node)}
+
+
+def _dag_id(node: ast.AST) -> Iterator[tuple[str, int]]:
+    if isinstance(node, ast.Call) and _name(node.func) == "DAG":
+        name = _argument(node)
+        if isinstance(name, str):
+            yield name, node.lineno
+    elif isinstance(node, ast.FunctionDef):
+        for decorator in node.decorator_list:
+            call = decorator if isinstance(decorator, ast.Call) else None
+            if _name(call.func if call else decorator) == "dag":
+                name = _argument(call) if call else None
+                if name is None or isinstance(name, str):
+                    yield name or node.name, node.lineno
+
+
+def _name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _argument(call: ast.Call) -> object:
+    """The id that a call gives: a string, None where it gives none, Ellipsis where it is not a literal."""
+    given = [keyword.value for keyword in call.keywords if keyword.arg == "dag_id"] or call.args[:1]
+    if any(keyword.arg is None for keyword in call.keywords) and not given:
+        return ...
+    if not given:
+        return None
+    return given[0].value if isinstance(given[0], ast.Constant) else ...

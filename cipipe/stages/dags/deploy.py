@@ -1,0 +1,210 @@
+"""The steps of the `dags` stage: patch and check in memory, compare by SHA-256, upload, delete what is gone.
+
+Nothing is written before everything is patched, checked and compared.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from cipipe.errors import ProblemsError, StageError
+from cipipe.model import Effect, Mode
+from cipipe.stages.base import Reference, Setting, Stage, StageRun, Step, literal
+from cipipe.stages.dags import checks, manifest
+from cipipe.stages.dags.files import in_order, relative, select
+from cipipe.stages.dags.parallel import in_parallel
+from cipipe.stages.dags.patch import patch_all
+from cipipe.stages.dags.values import strings
+from cipipe.tools.aws import AwsError, Bucket
+
+
+def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001 - part of the Protocol
+    settings = stage.settings
+    source = settings.source.strip("/")
+    there = f"s3://{_shown(settings.bucket)}/{settings.prefix}"
+    if mode is Mode.DESTROY:
+        return (
+            Step(f"list what {stage.name} owns in {there}", Effect.READ, _list_owned),
+            Step(f"delete every version of it in {there}", Effect.DESTROY, _purge),
+        )
+    work = _Deployment()
+    reading = (
+        Step(f"patch and check {source}/", Effect.READ, work.prepare),
+        Step(f"compare with {there}", Effect.READ, work.compare),
+    )
+    if mode is Mode.VERIFY:
+        return reading
+    return (
+        *reading,
+        Step(f"upload to {there}", Effect.WRITE, work.upload),
+        Step(f"delete what is gone from {there}", Effect.WRITE, work.prune),
+    )
+
+
+@dataclass
+class _Deployment:
+    """What the steps of one run hand to each other: patched files by key, and what has to be done with them."""
+
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    uploads: set[str] = field(default_factory=set)
+    gone: list[str] = field(default_factory=list)
+
+    def prepare(self, run: StageRun) -> None:
+        settings = run.stage.settings
+        for output in run.outputs.values():
+            if output.sensitive and output.value is not msgspec.UNSET:
+                for secret in strings(output.value):
+                    run.redactor.register(secret)
+        sources = _sources(run)
+        modules = {path: body for path, body in sources.items() if path.endswith(".py")}
+        patched = patch_all(modules, run.outputs, tolerate_unknown=run.mode is Mode.VERIFY)
+        bodies = sources | {path: file.body for path, file in patched.items()}
+        notes = checks.check(sources, bodies, allow_empty=settings.allow_empty, source=settings.source)
+        for note in (*(note for file in patched.values() for note in file.warnings), *notes):
+            run.line(f"warning: {note.where}: {note.message}")
+        self.bodies = {_key(path, run): body for path, body in bodies.items()}
+        values = sum(len(file.replacements) for file in patched.values())
+        run.line(f"{_count(len(bodies), 'file')}, {_count(values, 'value')} put in")
+
+    def compare(self, run: StageRun) -> None:
+        if isinstance(run.stage.settings.bucket, Reference):
+            run.line(f"the bucket is not known before {_shown(run.stage.settings.bucket)} is: nothing to compare with")
+            return
+        bucket = _bucket(run)
+        owned, former = manifest.owned(run.data, bucket.name)
+        stored = dict(in_parallel(bucket.sha256, self.bodies))
+        entries: dict[str, Any] = {}
+        self.uploads = set()
+        for key, body in sorted(self.bodies.items()):
+            sha256 = hashlib.sha256(body).hexdigest()
+            known = owned.get(key) or {}
+            if stored[key] == sha256:
+                version = known.get("version") if known.get("sha256") == sha256 else None
+                entries[key] = {"sha256": sha256, "version": version}
+                continue
+            self.uploads.add(key)
+            entries[key] = {"sha256": None, "version": known.get("version")}
+            if stored[key] is not None and key not in owned:
+                run.line(
+                    f"warning: {key} is there already, and not from this stage: it is replaced, and owned from now on"
+                )
+        self.gone = sorted(owned.keys() - self.bodies.keys())
+        run.line(
+            f"{len(self.uploads)} to upload, {len(self.bodies) - len(self.uploads)} unchanged, {len(self.gone)} to delete"
+        )
+        if run.mode is Mode.DEPLOY:
+            deleted = run.data.get("deleted", ()) if run.data.get("bucket") == bucket.name else ()
+            run.data |= {
+                "bucket": bucket.name,
+                "manifest": {**{key: owned[key] for key in self.gone}, **entries},
+                "deleted": sorted(set(deleted) - self.bodies.keys()),
+                "former": former,
+            }
+
+    def upload(self, run: StageRun) -> None:
+        bucket = _bucket(run)
+
+        def put(key: str) -> dict[str, Any]:
+            body = self.bodies[key]
+            kind = "text/x-python" if key.endswith(".py") else "application/octet-stream"
+            written = bucket.put(key, body, content_type=kind)
+            return {"sha256": hashlib.sha256(body).hexdigest(), "version": written.version if written else None}
+
+        for wave in in_order({key: self.bodies[key] for key in self.uploads}):
+            for key, entry in in_parallel(put, wave):
+                run.data["manifest"][key] = entry
+                run.line(f"uploaded {key}")
+
+    def prune(self, run: StageRun) -> None:
+        bucket = _bucket(run)
+        for key in self.gone:
+            run.data["deleted"] = sorted({*run.data["deleted"], key})
+            bucket.delete(key)
+            del run.data["manifest"][key]
+            run.line(f"deleted {key}")
+        for name, keys in list(run.data["former"].items()):
+            _purge_keys(run, name, keys)
+            del run.data["former"][name]
+        unchanged = len(self.bodies) - len(self.uploads)
+        run.made = (
+            f"{len(self.uploads)} uploaded, {unchanged} unchanged, {len(self.gone)} deleted in "
+            f"s3://{bucket.name}/{run.stage.settings.prefix}"
+        )
+
+
+def _sources(run: StageRun) -> dict[str, bytes]:
+    """The contents, in the commit, of the files that are uploaded, by repository path."""
+    selected, wrong = select(run.entries, run.stage.settings.source)
+    if wrong:
+        raise ProblemsError("dags-files-refused", "the source holds files that cannot be uploaded", tuple(wrong))
+    blobs = run.repository.blobs(selected.values())
+    missing = [path for path, entry in selected.items() if entry.path not in blobs]
+    if missing:
+        raise StageError(
+            "dags-blob-missing",
+            f"git does not have the contents of {', '.join(missing[:3])}" + (" and others" if missing[3:] else ""),
+            hint="This is a partial clone: fetch without --filter in this job.",
+            where=run.stage.settings.source,
+        )
+    return {path: blobs[entry.path] for path, entry in selected.items()}
+
+
+def _key(path: str, run: StageRun) -> str:
+    return f"{run.stage.settings.prefix}{relative(path, run.stage.settings.source)}"
+
+
+def _list_owned(run: StageRun) -> None:
+    places = manifest.places(run.data, run.stage.settings.bucket)
+    for name, keys in places.items():
+        for key in keys:
+            run.line(f"s3://{name}/{key}")
+    run.line(f"{_count(sum(map(len, places.values())), 'object')} to delete; what others put there stays")
+
+
+def _purge(run: StageRun) -> None:
+    places = manifest.places(run.data, run.stage.settings.bucket)
+    versions = sum(_purge_keys(run, name, keys) for name, keys in places.items())
+    if run.data.get("deleted"):
+        versions += _purge_keys(run, run.data["bucket"], run.data["deleted"], absent=True)
+    run.data |= {"manifest": {}, "deleted": [], "former": {}}
+    run.made = f"{_count(sum(map(len, places.values())), 'object')} deleted, with {_count(versions, 'version')}"
+
+
+def _purge_keys(run: StageRun, name: str, keys: list[str], *, absent: bool = False) -> int:
+    """Delete every version of some keys of a bucket that may be gone; gives how many there were.
+
+    `absent`: only of those where no object is now; what is there again has been put there by others.
+    """
+    versions = 0
+    run.aws.client("s3")
+    bucket = run.aws.bucket(name)
+    try:
+        for key, count in in_parallel(lambda key: 0 if absent and bucket.get(key) else bucket.purge(key), keys):
+            versions += count
+            if count:
+                run.line(f"deleted s3://{name}/{key}")
+    except AwsError as error:
+        if error.code != "NoSuchBucket":
+            raise
+        run.line(f"the bucket {name} is gone already")
+    return versions
+
+
+def _bucket(run: StageRun) -> Bucket:
+    """The stage's bucket; the client is made here, because making one is not thread-safe and using it is."""
+    run.aws.client("s3")
+    return run.aws.bucket(literal(run.stage.settings.bucket))
+
+
+def _shown(setting: Setting) -> str:
+    """A setting as a plan shows it; what is not known yet by its reference."""
+    if isinstance(setting, str):
+        return setting
+    kind = "output" if setting.output else "fingerprint" if setting.fingerprint else "env"
+    return f"{kind}:{setting.output or setting.fingerprint or setting.env}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

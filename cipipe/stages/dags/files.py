@@ -1,0 +1,78 @@
+"""Which files of the source folder are uploaded, which of them are DAG files, and in which order they go."""
+
+from collections.abc import Iterable, Mapping
+
+from cipipe.errors import Problem
+from cipipe.tools.git import Entry
+
+_TEST_FOLDERS = {"test", "tests"}
+_CACHES = {"__pycache__"}
+_COMPILED = (".pyc", ".pyo")
+
+
+def counts(path: str) -> bool:
+    """Whether a file is uploaded; `path` is relative to the source. Caches, tests and hidden files are not.
+
+    `.airflowignore` is: Airflow reads it next to the DAGs.
+    """
+    *folders, name = path.split("/")
+    if any(folder.startswith(".") or folder in _TEST_FOLDERS | _CACHES for folder in folders):
+        return False
+    return (not name.startswith(".") or name == ".airflowignore") and not name.endswith(_COMPILED)
+
+
+def is_dag(path: str, body: bytes) -> bool:
+    """Whether Airflow would look for DAGs in the file: its "safe mode" wants the words `dag` and `airflow` in it.
+
+    Source: `airflow.utils.file.might_contain_dag_via_default_heuristic`.
+    """
+    if not path.endswith(".py"):
+        return False
+    content = body.lower()
+    return b"dag" in content and b"airflow" in content
+
+
+def in_order(bodies: Mapping[str, bytes]) -> tuple[list[str], list[str]]:
+    """The paths as two waves, each sorted: helpers first, so that no DAG ever meets an older helper; then DAG files."""
+    dags = sorted(path for path, body in bodies.items() if is_dag(path, body))
+    return sorted(set(bodies).difference(dags)), dags
+
+
+def relative(path: str, source: str) -> str | None:
+    """The path below the source folder; None where it is not below it."""
+    folder = "" if source in {"", "."} else source.strip("/") + "/"
+    return path.removeprefix(folder) if path.startswith(folder) else None
+
+
+def select(entries: Iterable[Entry], source: str) -> tuple[dict[str, Entry], list[Problem]]:
+    """The files of a git tree that are uploaded, by repository path, and what stands in the way of uploading others."""
+    selected: dict[str, Entry] = {}
+    wrong: list[Problem] = []
+    for entry in entries:
+        path = entry.path.decode(errors="backslashreplace")
+        below = relative(path, source)
+        if below is None or not counts(below):
+            continue
+        if not entry.is_blob:
+            wrong.append(irregular(path))
+        elif path.encode() != entry.path:
+            wrong.append(
+                Problem(
+                    "dag-file-name",
+                    "the name is not valid UTF-8, which keys in S3 have to be",
+                    path,
+                    "Rename the file.",
+                )
+            )
+        else:
+            selected[path] = entry
+    return selected, wrong
+
+
+def irregular(path: str) -> Problem:
+    return Problem(
+        "dag-file-not-regular",
+        "is a symbolic link or a submodule: S3 has neither",
+        path,
+        "Put the file itself there, or move the link out of the source folder.",
+    )

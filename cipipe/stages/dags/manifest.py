@@ -1,0 +1,34 @@
+"""Which keys the stage owns, as its record in the ledger tells it.
+
+`data["manifest"]` is `{key: {"sha256", "version"}}` for the keys in `data["bucket"]`. It names a key before the key is
+written and until it is deleted, so that a run that is cut off anywhere forgets nothing; `sha256` is null while it is
+uncertain. `data["deleted"]` lists keys that it has deleted, of which the bucket keeps older versions; `data["former"]`
+lists keys in buckets that the stage used before, until they are deleted.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cipipe.stages.base import Setting, literal
+
+
+def owned(data: Mapping[str, Any], bucket: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """The manifest for this bucket, and the keys that are still owned in buckets that were used before."""
+    entries = dict(data.get("manifest") or {})
+    former = {name: list(keys) for name, keys in (data.get("former") or {}).items()}
+    recorded = data.get("bucket", bucket)
+    if recorded != bucket:
+        former[recorded] = sorted({*former.get(recorded, ()), *entries})
+        entries = {}
+    entries |= {key: {"sha256": None, "version": None} for key in former.pop(bucket, ())}
+    return entries, former
+
+
+def places(data: Mapping[str, Any], bucket: Setting) -> dict[str, list[str]]:
+    """Every key that the stage owns, by bucket."""
+    found = {name: list(keys) for name, keys in (data.get("former") or {}).items()}
+    entries = data.get("manifest") or {}
+    if entries:
+        name = data.get("bucket") or literal(bucket)
+        found[name] = sorted({*found.get(name, ()), *entries})
+    return found

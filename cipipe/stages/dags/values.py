@@ -1,0 +1,156 @@
+"""Terraform's values as Python literals: does a value fit where a default stands, and how is it written.
+
+A default is the type's witness: `"x"` wants a string, `[1]` a list of numbers, `{}` any map.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+_WIDTH = 120
+_EXACT = 2**53
+
+TYPES: dict[str, type] = {
+    **dict.fromkeys(("str", "Text"), str),
+    "int": int,
+    "float": float,
+    "bool": bool,
+    **dict.fromkeys(("list", "List", "Sequence", "Iterable"), list),
+    **dict.fromkeys(("tuple", "Tuple"), tuple),
+    **dict.fromkeys(("set", "Set", "AbstractSet"), set),
+    **dict.fromkeys(("dict", "Dict", "Mapping"), dict),
+}
+"""The types that a marked name may have, by the names that annotations use."""
+
+_TERRAFORM = {
+    str: "a string",
+    bool: "a bool",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    tuple: "a list",
+    set: "a list",
+    dict: "a map",
+    type(None): "null",
+}
+
+
+class MismatchError(ValueError):
+    """A value does not have the type that the default asks for. `null`: it has no value at all."""
+
+    def __init__(self, message: str, *, null: bool = False) -> None:
+        super().__init__(message)
+        self.null = null
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What may stand in a literal's place: values like `default`, of type `kind`, or None where `optional`."""
+
+    kind: type
+    default: Any
+    optional: bool
+
+    def fit(self, value: Any) -> Any:
+        """The value as Python is to have it. Raises MismatchError."""
+        if value is None and self.optional:
+            return None
+        return _fit(self.kind, self.default, value, "it")
+
+
+def supported(value: Any) -> bool:
+    """Whether a literal's value is made of the types that Terraform's values can become."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and supported(item) for key, item in value.items())
+    if isinstance(value, list | tuple | set):
+        return all(map(supported, value))
+    return value is None or type(value) in {str, int, float, bool}
+
+
+def render(value: Any, *, width: int = _WIDTH, newline: str = "\n") -> str:
+    """A value as an ASCII literal that evaluates to it; one item a line where it is wider than `width`."""
+    text = _render(value)
+    if len(text) <= width or not isinstance(value, list | tuple | set | dict) or not value:
+        return text
+    items = (
+        [f"{_render(key)}: {_render(item)}" for key, item in value.items()]
+        if isinstance(value, dict)
+        else [_render(item) for item in _ordered(value)]
+    )
+    return "".join((text[0], newline, *(f"    {item},{newline}" for item in items), text[-1]))
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Every string in a value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from strings(key)
+            yield from strings(item)
+    elif isinstance(value, list | tuple | set):
+        for item in value:
+            yield from strings(item)
+
+
+def _fit(kind: type, default: Any, value: Any, what: str) -> Any:
+    if value is None:
+        raise MismatchError(f"{what} is null", null=True)
+    if kind is float and type(value) in {int, float} and abs(value) <= sys.float_info.max:
+        return float(value)
+    if kind is int and type(value) is float and value.is_integer():
+        return int(value)
+    if kind in {list, tuple, set} and type(value) is list:
+        wanted = _common(list(default or ()))
+        items = [_nested(wanted, item, f"item {index} of {what}") for index, item in enumerate(value)]
+        if kind is set and not all(isinstance(item, str | int | float) for item in items):
+            raise MismatchError(f"{what} has items that a set cannot hold")
+        return kind(items)
+    if kind is dict and type(value) is dict:
+        common = _common(list((default or {}).values()))
+        return {
+            key: _nested((default or {}).get(key, common), item, f"{key!r} of {what}") for key, item in value.items()
+        }
+    if type(value) is not kind:
+        raise MismatchError(f"{what} is {_TERRAFORM[type(value)]}, not {_TERRAFORM[kind]}")
+    return value
+
+
+def _nested(default: Any, value: Any, what: str) -> Any:
+    """An item: where nothing is asked of it, numbers become whole where they are so exactly."""
+    if default is not None:
+        return _fit(type(default), default, value, what)
+    if type(value) is list:
+        return [_nested(None, item, what) for item in value]
+    if type(value) is dict:
+        return {key: _nested(None, item, what) for key, item in value.items()}
+    if type(value) is float:
+        if abs(value) > sys.float_info.max:
+            raise MismatchError(f"{what} is too large a number")
+        return int(value) if value.is_integer() and abs(value) <= _EXACT else value
+    return value
+
+
+def _common(items: list[Any]) -> Any:
+    """A witness for the items' type; None where they do not agree on one."""
+    return items[0] if items and len({type(item) for item in items}) == 1 else None
+
+
+def _ordered(value: Any) -> list[Any]:
+    return sorted(value, key=lambda item: (type(item).__name__, item)) if isinstance(value, set) else list(value)
+
+
+def _render(value: Any) -> str:
+    if isinstance(value, str):
+        text = ascii(value)
+        return f'"{text[1:-1]}"' if text[0] == "'" and '"' not in text else text
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_render(key)}: {_render(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, set):
+        return "{" + ", ".join(map(_render, _ordered(value))) + "}" if value else "set()"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(_render, value)) + ("," if len(value) == 1 else "") + ")"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_render, value)) + "]"
+    return repr(value)

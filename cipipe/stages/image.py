@@ -1,0 +1,170 @@
+"""The `image` kind: one image per content. Its tag is the fingerprint's first 20 hex digits, so the same content has the
+same tag in every environment and Terraform can name it before it exists.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from cipipe.errors import Problem, RefusedError
+from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Mode
+from cipipe.stages.base import Reference, Setting, Stage, StageRun, Step, literal
+from cipipe.stages.base import Settings as BaseSettings
+from cipipe.tools import docker, registry
+from cipipe.tools.git import Entry, Repository
+
+NAME = "image"
+
+_OWN_TAG = re.compile(rf"[0-9a-f]{{{FINGERPRINT_TAG_LENGTH}}}")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+class Settings(BaseSettings, frozen=True):
+    """`context` is a folder of the repository, `repository` the ECR repository's URL, `smoke` a command that has to
+    succeed in the image before it is pushed, `tags` extra tags, `network` the build's network, `daemon_timeout` the
+    seconds to wait for the Docker daemon.
+    """
+
+    context: str
+    repository: Setting
+    dockerfile: str = "Dockerfile"
+    build_args: dict[str, Setting] = {}
+    smoke: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    platform: str | None = None
+    network: Setting | None = None
+    daemon_timeout: int = 60
+
+
+def problems(stage: Stage) -> Iterable[Problem]:
+    settings: Settings = stage.settings
+    for number, tag in enumerate(settings.tags):
+        if not _TAG.fullmatch(tag):
+            yield Problem("config-bad-tag", f"{tag!r} is not a valid image tag", f"tags[{number}]")
+        elif _OWN_TAG.fullmatch(tag):
+            yield Problem("config-bad-tag", f"{tag!r} looks like a content tag, which cipipe makes", f"tags[{number}]")
+
+
+def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
+    return ("docker",)
+
+
+def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> frozenset[str]:  # noqa: ARG001
+    return frozenset()
+
+
+def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:
+    settings: Settings = stage.settings
+    job = _Job()
+    name = _shown(settings.repository)
+    build = Step(f"docker build {settings.context}/ as {name}:{tag}", Effect.READ, job.build)
+    smoke = Step(f"run `{' '.join(settings.smoke)}` in it", Effect.READ, job.smoke)
+    if mode is Mode.VERIFY:
+        return (build, *([smoke] if settings.smoke else []))
+    if mode is Mode.DESTROY:
+        return (
+            Step(f"list the images in {name}", Effect.READ, job.list),
+            Step(f"delete the images that cipipe pushed to {name}", Effect.DESTROY, job.delete),
+        )
+    return (
+        Step(f"look for {name}:{tag}; if it is there, nothing is built", Effect.READ, job.look),
+        build,
+        *([smoke] if settings.smoke else []),
+        Step(f"docker push {name}:{tag}", Effect.WRITE, job.push),
+    )
+
+
+class _Job:
+    """What one run of the stage carries from step to step."""
+
+    def __init__(self) -> None:
+        self._digest: str | None = None
+        self._own: list[str] = []
+
+    def look(self, run: StageRun) -> None:
+        self._digest = self._registry(run).digest(_tag(run))
+        if self._digest:
+            run.line(f"{_tag(run)} is there already as {self._digest}: nothing to build")
+
+    def build(self, run: StageRun) -> None:
+        if self._digest:
+            return
+        settings: Settings = run.stage.settings
+        daemon = self._daemon(run)
+        daemon.wait(settings.daemon_timeout)
+        archive = run.repository.archive(run.tree, settings.context)
+        daemon.build(
+            docker.context(archive, dockerfile=settings.dockerfile, created=run.commit_time),
+            dockerfile=settings.dockerfile,
+            tag=self._name(run),
+            build_args={name: literal(value) for name, value in settings.build_args.items()},
+            labels={
+                "org.opencontainers.image.revision": run.commit,
+                "org.opencontainers.image.created": datetime.fromtimestamp(run.commit_time, UTC).isoformat(),
+                "org.opencontainers.image.title": run.project,
+                "io.cipipe.fingerprint": run.fingerprint,
+            },
+            platform=settings.platform,
+            network=None if settings.network is None else literal(settings.network),
+        )
+        run.made = f"built {self._name(run)}"
+
+    def smoke(self, run: StageRun) -> None:
+        if not self._digest:
+            self._daemon(run).run(self._name(run), run.stage.settings.smoke)
+
+    def push(self, run: StageRun) -> None:
+        settings: Settings = run.stage.settings
+        found = self._registry(run)
+        existed = self._digest is not None
+        if self._digest is None:
+            daemon = self._daemon(run)
+            login = {"username": found.username, "password": found.password}
+            self._digest = daemon.push(found.repository, _tag(run), **login)
+            for extra in settings.tags:
+                daemon.tag(self._name(run), found.repository, extra)
+                daemon.push(found.repository, extra, **login)
+        run.data = {"repository": found.repository, "tag": _tag(run), "digest": self._digest}
+        run.made = f"{found.repository}:{_tag(run)}" + (" (was there)" if existed else "")
+
+    def list(self, run: StageRun) -> None:
+        tags = self._registry(run).tags()
+        known = set(run.stage.settings.tags)
+        self._own = [tag for tag in tags if _OWN_TAG.fullmatch(tag) or tag in known]
+        foreign = sorted(set(tags) - set(self._own))
+        if foreign:
+            raise RefusedError(
+                "destroy-foreign-images",
+                f"the repository holds images that cipipe did not push: {', '.join(foreign[:10])}",
+                hint="Delete or move them first. Nothing was deleted.",
+                where=run.stage.name,
+            )
+        run.line(f"{len(self._own)} images")
+
+    def delete(self, run: StageRun) -> None:
+        if self._own:
+            self._registry(run).delete(self._own)
+        run.made = f"{len(self._own)} images deleted"
+
+    def _registry(self, run: StageRun) -> registry.Registry:
+        return registry.login(run.aws, literal(run.stage.settings.repository), run.redactor)
+
+    def _daemon(self, run: StageRun) -> docker.Docker:
+        return docker.Docker(run.child_env, run.redactor, run.line)
+
+    def _name(self, run: StageRun) -> str:
+        return f"{_repository_or_local(run)}:{_tag(run)}"
+
+
+def _repository_or_local(run: StageRun) -> str:
+    """In verify mode the outputs may not be known; the image gets a local name then."""
+    setting = run.stage.settings.repository
+    return f"cipipe/{run.stage.name}" if isinstance(setting, Reference) else str(setting)
+
+
+def _tag(run: StageRun) -> str:
+    return run.fingerprint[:FINGERPRINT_TAG_LENGTH]
+
+
+def _shown(setting: Setting) -> str:
+    return f"output:{setting.output}" if isinstance(setting, Reference) else setting

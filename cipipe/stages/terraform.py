@@ -1,0 +1,164 @@
+"""The `terraform` kind: init → plan to a file → check → apply exactly that file → outputs into the ledger."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from cipipe.errors import Problem, RefusedError
+from cipipe.model import Effect, Environment, Mode, Output
+from cipipe.stages.base import Setting, Stage, StageRun, Step, literal
+from cipipe.stages.base import Settings as BaseSettings
+from cipipe.tools.git import Entry, Repository
+from cipipe.tools.terraform import Change, Terraform
+
+NAME = "terraform"
+
+PROTECTED_TYPES = (
+    "aws_db_instance",
+    "aws_dynamodb_table",
+    "aws_ecr_repository",
+    "aws_efs_file_system",
+    "aws_kms_key",
+    "aws_mwaa_environment",
+    "aws_rds_cluster",
+    "aws_redshift_cluster",
+    "aws_s3_bucket",
+    "aws_secretsmanager_secret",
+    "aws_vpc",
+)
+
+
+class Settings(BaseSettings, frozen=True):
+    """`root` is a folder of the repository; `backend` holds the S3 backend's settings; `var_files` lie below `root`."""
+
+    root: str
+    backend: dict[str, str] = {}
+    var_files: tuple[str, ...] = ()
+    variables: dict[str, Setting] = {}
+    protected_types: tuple[str, ...] = PROTECTED_TYPES
+
+
+def problems(stage: Stage) -> Iterable[Problem]:
+    settings: Settings = stage.settings
+    if "bucket" not in settings.backend or "key" not in settings.backend:
+        yield Problem(
+            "config-missing-key",
+            "the S3 backend needs `bucket` and `key`",
+            "backend",
+            'backend = { bucket = "…", key = "terraform/{project}/{environment}.tfstate" }',
+        )
+
+
+def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
+    return ("terraform",)
+
+
+def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> frozenset[str]:  # noqa: ARG001
+    return frozenset()
+
+
+def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
+    job = _Job(stage.settings)
+    root = job.settings.root
+    init = Step(f"terraform init in {root}/", Effect.READ, job.init)
+    if mode is Mode.VERIFY:
+        return (init, Step(f"terraform plan in {root}/ (no lock, nothing is applied)", Effect.READ, job.plan))
+    if mode is Mode.DESTROY:
+        return (
+            init,
+            Step(f"terraform plan -destroy in {root}/", Effect.READ, job.plan),
+            Step("terraform apply that plan: destroy everything in the state", Effect.DESTROY, job.apply),
+        )
+    return (
+        init,
+        Step(f"terraform plan in {root}/", Effect.READ, job.plan),
+        Step("terraform apply that plan", Effect.WRITE, job.apply),
+        Step("keep the outputs in the ledger", Effect.WRITE, job.keep_outputs),
+    )
+
+
+class _Job:
+    """What one run of the stage carries from step to step: the folder with the saved plan, and what it changes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._changes: tuple[Change, ...] = ()
+        self._plan: Path | None = None
+
+    def init(self, run: StageRun) -> None:
+        self._terraform(run).init(backend(run.stage.settings, run.environment, sandbox=run.sandbox))
+
+    def plan(self, run: StageRun) -> None:
+        settings: Settings = run.stage.settings
+        terraform = self._terraform(run)
+        # The plan holds values of the state: it lies in a private folder, and goes when it was applied.
+        folder = Path(tempfile.mkdtemp(prefix="cipipe-plan-"))
+        self._plan = folder / "terraform.tfplan"
+        changed = terraform.plan(
+            self._plan,
+            var_files=settings.var_files,
+            variables={name: literal(value) for name, value in settings.variables.items()},
+            destroy=run.mode is Mode.DESTROY,
+            lock=run.mode is not Mode.VERIFY,
+        )
+        self._changes = terraform.changes(self._plan) if changed else ()
+        if run.mode is not Mode.DESTROY and not run.allow_replace:
+            self._refuse_loss(settings)
+        run.made = summary(self._changes)
+
+    def apply(self, run: StageRun) -> None:
+        if self._plan is None:
+            message = "apply was called before plan"
+            raise RuntimeError(message)
+        try:
+            # An empty plan is applied too: it may hold changed outputs, which are no resource's change.
+            self._terraform(run).apply(self._plan)
+        finally:
+            shutil.rmtree(self._plan.parent, ignore_errors=True)
+
+    def keep_outputs(self, run: StageRun) -> None:
+        run.made_outputs = {
+            name: Output(type=o.get("type"), value=o.get("value"), sensitive=bool(o.get("sensitive")))
+            for name, o in self._terraform(run).outputs().items()
+        }
+        run.data = {"outputs": sorted(run.made_outputs)}
+
+    def _refuse_loss(self, settings: Settings) -> None:
+        lost = [c for c in self._changes if c.destroys and c.type in settings.protected_types]
+        if lost:
+            names = "\n".join(f"  {change.address}: {' and '.join(change.actions)}" for change in lost)
+            raise RefusedError(
+                "terraform-protected-resource",
+                f"the plan deletes or replaces resources that hold data:\n{names}",
+                hint="If that is meant, run again with --allow-replace. Nothing was applied.",
+                where=settings.root,
+            )
+
+    def _terraform(self, run: StageRun) -> Terraform:
+        variables = {
+            "TF_VAR_project": run.project,
+            "TF_VAR_environment": run.environment_name,
+            "TF_VAR_region": run.environment.region,
+            "TF_VAR_account_id": run.environment.account_id,
+        }
+        data_dir = run.repository.root / ".cipipe" / "terraform" / run.environment_name / run.stage.name
+        root = run.repository.root / self.settings.root
+        unlock = f"cipipe iac unlock{' --sandbox' if run.sandbox else ''} --env {run.environment_name}"
+        return Terraform(root, data_dir, {**run.child_env, **variables}, run.redactor, run.line, unlock)
+
+
+def backend(settings: Settings, environment: Environment, *, sandbox: bool) -> dict[str, str]:
+    """The S3 backend's settings; the sandbox's endpoint knows buckets by path only."""
+    return {"region": environment.region, **settings.backend} | ({"use_path_style": "true"} if sandbox else {})
+
+
+def summary(changes: Iterable[Change]) -> str:
+    """`3 to add, 1 to change, 0 to destroy`, as Terraform counts: a replacement is one added and one destroyed."""
+    found = [msgspec.to_builtins(change.actions) for change in changes]
+    added, changed, gone = (sum(word in actions for actions in found) for word in ("create", "update", "delete"))
+    if not (added or changed or gone):
+        return "no resource changes"
+    return f"{added} added, {changed} changed, {gone} destroyed"

@@ -1,0 +1,288 @@
+"""The one door to AWS: sessions with given credentials, S3 objects with conditional writes, the STS exchange.
+
+boto3 is imported when the first client is made. Errors of AWS come out as `AwsError`, with AWS's own code.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cipipe.errors import StageError
+
+
+class AwsError(StageError):
+    """AWS refused a call. `code` is AWS's own (`AccessDenied`, `NoSuchKey`, …), `status` the HTTP status."""
+
+    def __init__(self, operation: str, code: str, text: str, status: int | None, *, where: str | None = None) -> None:
+        super().__init__(
+            "aws-refused",
+            f"AWS refused {operation}: {code}: {text}",
+            hint="The role that this job runs as may lack the permission, or the resource does not exist.",
+            where=where,
+        )
+        self.operation = operation
+        self.code = code
+        self.status = status
+        self.text = text
+
+
+class AwsUnreachable(StageError):
+    def __init__(self, detail: str) -> None:
+        super().__init__("aws-unreachable", f"AWS does not answer: {detail}", hint="Check region, network and proxy.")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A set of AWS keys. Temporary ones have a token and say until when they hold (UTC)."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    expiration: datetime | None = None
+
+    def environment(self) -> dict[str, str]:
+        """These keys as AWS's tools read them from their environment."""
+        env = {"AWS_ACCESS_KEY_ID": self.access_key_id, "AWS_SECRET_ACCESS_KEY": self.secret_access_key}
+        if self.session_token:
+            env["AWS_SESSION_TOKEN"] = self.session_token
+        return env
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where AWS is: a region, and a URL where it is not AWS's own (the sandbox)."""
+
+    region: str
+    url: str | None = None
+
+
+class Aws:
+    """A session: one endpoint, one set of credentials. `credentials=None` uses what boto3 finds (a laptop's profile)."""
+
+    def __init__(self, endpoint: Endpoint, credentials: Credentials | None) -> None:
+        self.endpoint = endpoint
+        self.credentials = credentials
+        self._session: Any = None
+        self._clients: dict[str, Any] = {}
+
+    def client(self, service: str) -> Any:
+        """A boto3 client; made once per service. Use it inside `translated`."""
+        if service not in self._clients:
+            self._clients[service] = self._make(service)
+        return self._clients[service]
+
+    def bucket(self, name: str) -> "Bucket":
+        return Bucket(self, name)
+
+    def account_id(self) -> str:
+        """The account that the credentials belong to (sts:GetCallerIdentity)."""
+        return str(self.call("sts", "get_caller_identity")["Account"])
+
+    def call(self, service: str, operation: str, /, **arguments: Any) -> Any:
+        """Call one operation by boto3's name for it. Raises AwsError, AwsUnreachable."""
+        import botocore.exceptions
+
+        try:
+            return getattr(self.client(service), operation)(**arguments)
+        except botocore.exceptions.ClientError as error:
+            detail = error.response.get("Error", {})
+            raise AwsError(
+                f"{service}:{error.operation_name}",
+                detail.get("Code", "Unknown"),
+                detail.get("Message", str(error)),
+                error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
+            ) from error
+        except botocore.exceptions.BotoCoreError as error:
+            raise AwsUnreachable(str(error)) from error
+
+    def pages(self, service: str, operation: str, /, **arguments: Any) -> Iterator[Any]:
+        """Every page of a listing operation."""
+        import botocore.exceptions
+
+        try:
+            yield from self.client(service).get_paginator(operation).paginate(**arguments)
+        except botocore.exceptions.ClientError as error:
+            detail = error.response.get("Error", {})
+            raise AwsError(
+                f"{service}:{error.operation_name}",
+                detail.get("Code", "Unknown"),
+                detail.get("Message", str(error)),
+                error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
+            ) from error
+        except botocore.exceptions.BotoCoreError as error:
+            raise AwsUnreachable(str(error)) from error
+
+    def _make(self, service: str) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        if self._session is None:
+            keys = self.credentials
+            self._session = boto3.Session(
+                region_name=self.endpoint.region,
+                aws_access_key_id=keys.access_key_id if keys else None,
+                aws_secret_access_key=keys.secret_access_key if keys else None,
+                aws_session_token=keys.session_token if keys else None,
+            )
+        config = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10, max_pool_connections=16)
+        return self._session.client(service, endpoint_url=self.endpoint.url, config=config)
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An S3 object as read: its bytes, its ETag (for If-Match) and its version, where the bucket keeps versions."""
+
+    body: bytes
+    etag: str
+    version: str | None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What S3 says of a write."""
+
+    etag: str
+    version: str | None
+
+
+class Bucket:
+    """One S3 bucket. Keys are plain strings, bodies bytes; SHA-256 goes with every write and S3 checks it."""
+
+    def __init__(self, aws: Aws, name: str) -> None:
+        self._aws = aws
+        self.name = name
+
+    def get(self, key: str) -> StoredObject | None:
+        """The object, or None where there is none. Raises AwsError for anything else, AccessDenied included."""
+        try:
+            answer = self._aws.call("s3", "get_object", Bucket=self.name, Key=key)
+        except AwsError as error:
+            if error.code == "NoSuchKey":
+                return None
+            raise
+        return StoredObject(answer["Body"].read(), answer["ETag"], answer.get("VersionId"))
+
+    def sha256(self, key: str) -> str | None:
+        """The hex SHA-256 that S3 keeps of the object, or None (no object, or it was written without one)."""
+        try:
+            answer = self._aws.call("s3", "head_object", Bucket=self.name, Key=key, ChecksumMode="ENABLED")
+        except AwsError as error:
+            if error.status == 404:
+                return None
+            raise
+        checksum = answer.get("ChecksumSHA256")
+        return base64.b64decode(checksum).hex() if checksum else None
+
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        if_match: str | None = None,
+        if_none_match: bool = False,
+    ) -> Written | None:
+        """Write the object; None where the condition did not hold (somebody else was there first)."""
+        conditions: dict[str, str] = {}
+        if if_match is not None:
+            conditions["IfMatch"] = if_match
+        if if_none_match:
+            conditions["IfNoneMatch"] = "*"
+        try:
+            answer = self._aws.call(
+                "s3",
+                "put_object",
+                Bucket=self.name,
+                Key=key,
+                Body=body,
+                ContentType=content_type,
+                ChecksumSHA256=base64.b64encode(hashlib.sha256(body).digest()).decode(),
+                **conditions,
+            )
+        except AwsError as error:
+            if conditions and error.code in {"PreconditionFailed", "ConditionalRequestConflict"}:
+                return None
+            if if_match is not None and error.code == "NoSuchKey":
+                return None
+            raise
+        return Written(answer["ETag"], answer.get("VersionId"))
+
+    def delete(self, key: str) -> None:
+        """Delete the object (on a versioned bucket: put a delete marker). No object is fine."""
+        self._aws.call("s3", "delete_object", Bucket=self.name, Key=key)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Every key below `prefix`."""
+        pages = self._aws.pages("s3", "list_objects_v2", Bucket=self.name, Prefix=prefix)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+
+    def purge(self, key: str) -> int:
+        """Delete every version and delete marker of exactly this key; gives how many there were."""
+        count = 0
+        for page in self._aws.pages("s3", "list_object_versions", Bucket=self.name, Prefix=key):
+            for entry in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
+                if entry["Key"] == key:
+                    self._aws.call("s3", "delete_object", Bucket=self.name, Key=key, VersionId=entry["VersionId"])
+                    count += 1
+        return count
+
+
+@dataclass(frozen=True)
+class WebIdentity:
+    """What STS gave for a token, and whom it took the token's bearer for."""
+
+    credentials: Credentials
+    role_arn: str
+    subject: str
+    audience: str
+    provider: str
+
+
+def assume_role_with_web_identity(
+    endpoint: Endpoint, *, role_arn: str, session_name: str, token: str, duration: int
+) -> WebIdentity:
+    """Exchange a token for credentials at the region's own STS endpoint; one unsigned call, no retries.
+
+    Raises AwsError with STS's code (`AccessDenied`, `InvalidIdentityToken`, `ExpiredTokenException`, …), AwsUnreachable.
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+    """
+    import boto3
+    import botocore.exceptions
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
+    config = Config(
+        signature_version=UNSIGNED,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        connect_timeout=10,
+        read_timeout=30,
+    )
+    # Given keys, unused in an unsigned call, keep boto3 from looking for others (files, instance metadata).
+    client = boto3.Session("unsigned", "unsigned", region_name=endpoint.region).client(
+        "sts", endpoint_url=endpoint.url, config=config
+    )
+    try:
+        answer = client.assume_role_with_web_identity(
+            RoleArn=role_arn, RoleSessionName=session_name, WebIdentityToken=token, DurationSeconds=duration
+        )
+    except botocore.exceptions.ClientError as error:
+        detail = error.response.get("Error", {})
+        raise AwsError(
+            "sts:AssumeRoleWithWebIdentity",
+            detail.get("Code", "Unknown"),
+            detail.get("Message", ""),
+            error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
+        ) from None  # the error's own traceback holds the request, and with it the token
+    except botocore.exceptions.BotoCoreError as error:
+        raise AwsUnreachable(f"sts: {type(error).__name__}") from None
+    keys = answer["Credentials"]
+    return WebIdentity(
+        Credentials(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], keys["Expiration"]),
+        answer.get("AssumedRoleUser", {}).get("Arn", ""),
+        answer.get("SubjectFromWebIdentityToken", ""),
+        answer.get("Audience", ""),
+        answer.get("Provider", ""),
+    )

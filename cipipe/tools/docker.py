@@ -1,0 +1,169 @@
+"""The one door to Docker: wait for the daemon, build, run, push. The Docker SDK is imported when first needed.
+
+Source: docker-py.readthedocs.io; docs.docker.com/reference/api/engine.
+"""
+
+import contextlib
+import io
+import tarfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+from cipipe.errors import StageError
+from cipipe.redact import Redactor
+
+
+@dataclass(frozen=True)
+class Docker:
+    """A daemon, found as Docker's own client finds it (`DOCKER_HOST`, `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH`)."""
+
+    env: Mapping[str, str]
+    redactor: Redactor
+    line: Callable[[str], None]
+
+    def wait(self, seconds: int) -> None:
+        """Wait until the daemon answers: Docker-in-Docker starts later than the job. Raises StageError."""
+        import docker.errors
+        import requests
+
+        last: Exception | None = None
+        for second in range(seconds):
+            try:
+                self._client.ping()
+            except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+                self.__dict__.pop("_client", None)
+                last = error
+                if second % 10 == 0:
+                    self.line(f"waiting for the Docker daemon at {self._host}")
+                time.sleep(1)
+            else:
+                return
+        raise StageError(
+            "docker-unreachable",
+            f"no Docker daemon answers at {self._host} after {seconds} s: {last}",
+            hint="In a GitLab job, add the service docker:dind and set DOCKER_HOST; on a laptop, start Docker.",
+        )
+
+    def build(
+        self,
+        context: bytes,
+        *,
+        dockerfile: str,
+        tag: str,
+        build_args: Mapping[str, str],
+        labels: Mapping[str, str],
+        platform: str | None,
+        network: str | None,
+    ) -> None:
+        """Build from a tar, and say each line that the daemon says."""
+        answers = self._client.api.build(
+            fileobj=io.BytesIO(context),
+            custom_context=True,
+            dockerfile=dockerfile,
+            tag=tag,
+            buildargs=dict(build_args),
+            labels=dict(labels),
+            platform=platform,
+            network_mode=network,
+            rm=True,
+            forcerm=True,
+            decode=True,
+        )
+        self._hear(answers, f"docker build of {tag}", "docker-build-failed")
+
+    def run(self, image: str, argv: Sequence[str]) -> None:
+        """Run a command in the image, without network, and say what it prints. Raises StageError on a bad status."""
+        container = self._client.containers.create(image, list(argv), network_disabled=True)
+        try:
+            container.start()
+            for text in self.redactor.lines(chunk.decode(errors="replace") for chunk in container.logs(stream=True)):
+                self.line(text)
+            status = container.wait()["StatusCode"]
+        finally:
+            with contextlib.suppress(Exception):  # what matters has been said; the daemon may be gone
+                container.remove(force=True)
+        if status != 0:
+            raise StageError(
+                "docker-smoke-failed",
+                f"`{' '.join(argv)}` in {image} ended with exit status {status}",
+                hint="The lines above are its own. The image was not pushed.",
+            )
+
+    def push(self, repository: str, tag: str, *, username: str, password: str) -> str:
+        """Push one tag; gives the digest (`sha256:…`) that the registry knows it by."""
+        answers = self._client.api.push(
+            repository,
+            tag=tag,
+            stream=True,
+            decode=True,
+            auth_config={"username": username, "password": password},
+        )
+        digest = self._hear(answers, f"docker push of {repository}:{tag}", "docker-push-failed")
+        if digest is None:
+            raise StageError("docker-push-failed", f"the registry told no digest for {repository}:{tag}")
+        return digest
+
+    def tag(self, image: str, repository: str, tag: str) -> None:
+        self._client.images.get(image).tag(repository, tag)
+
+    @property
+    def _host(self) -> str:
+        return self.env.get("DOCKER_HOST", "the default socket")
+
+    @cached_property
+    def _client(self) -> Any:
+        import docker
+
+        return docker.from_env(environment=dict(self.env), timeout=600)
+
+    def _hear(self, answers: Iterable[dict[str, Any]], what: str, error_id: str) -> str | None:
+        """Say a stream of the daemon's answers; gives the digest, where one was told. An `error` in it is raised."""
+        digest: str | None = None
+        said: set[tuple[str | None, str]] = set()
+        for answer in answers:
+            if "error" in answer:
+                raise StageError(error_id, f"{what} failed: {self.redactor.text(str(answer['error'])).strip()}")
+            digest = (answer.get("aux") or {}).get("Digest", digest)
+            for text in str(answer.get("stream", "")).splitlines():
+                if text.strip():
+                    self.line(self.redactor.text(text))
+            status, layer = str(answer.get("status", "")), answer.get("id")
+            if status and (layer, status) not in said:  # a layer's progress bar repeats its status many times
+                said.add((layer, status))
+                self.line(self.redactor.text(f"{layer}: {status}" if layer else status))
+        return digest
+
+
+def context(archive: bytes, *, dockerfile: str, created: int) -> bytes:
+    """A build context from a tar of committed files: `.dockerignore` honoured, owner, time and order made the same.
+
+    Only what is committed goes into an image, so that nothing that lies about on disk can.
+    """
+    from docker.utils.build import PatternMatcher
+
+    with tarfile.open(fileobj=io.BytesIO(archive)) as source:
+        members = [m for m in source.getmembers() if m.name not in {"", "."}]
+        ignore = next((m for m in members if m.name == ".dockerignore" and m.isfile()), None)
+        lines = _read(source, ignore).decode(errors="replace").splitlines() if ignore else []
+        patterns = [text.strip() for text in lines if text.strip() and not text.startswith("#")]
+        matcher = PatternMatcher([*patterns, f"!{dockerfile}"]) if patterns else None
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as target:
+            for member in sorted(members, key=lambda m: m.name):
+                if matcher is not None and matcher.matches(PurePosixPath(member.name)):
+                    continue
+                member.uid = member.gid = 0
+                member.uname = member.gname = ""
+                member.mtime = created
+                member.pax_headers = {}
+                target.addfile(member, io.BytesIO(_read(source, member)) if member.isfile() else None)
+    return made.getvalue()
+
+
+def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    opened = archive.extractfile(member)
+    return opened.read() if opened else b""

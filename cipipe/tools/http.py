@@ -1,0 +1,107 @@
+"""The one door to HTTP services that are not AWS: small requests, always with a timeout.
+
+`requests` is imported with the first request. Loopback is never reached through a proxy. An answer that is not 2xx is
+an error only in `get_json` and `post_json`; `request` hands every answer on.
+"""
+
+import json
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cipipe.errors import StageError
+
+TIMEOUT = 10.0
+"""Seconds to connect, and seconds to wait for each piece of an answer."""
+
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class HttpError(StageError):
+    """A service did not answer (`status` is None) or answered with an error. Never quotes what was sent to it."""
+
+    def __init__(self, method: str, url: str, detail: str, status: int | None = None) -> None:
+        place = urllib.parse.urlsplit(url)._replace(query="", fragment="").geturl()
+        super().__init__(
+            "http-failed",
+            f"{method} {place}: {detail}",
+            hint="Is the service up, and does this machine reach it? Proxies are taken from the environment.",
+            where=place,
+        )
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Response:
+    """A whole answer. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+    def json(self) -> Any:
+        """The body as JSON. Raises ValueError."""
+        return json.loads(self.body)
+
+
+def request(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    params: Mapping[str, str] | None = None,
+    auth: tuple[str, str] | None = None,
+    timeout: float = TIMEOUT,
+) -> Response:
+    """One request, redirects followed for GET and HEAD only; `auth` is a user name and password (Basic).
+
+    Raises HttpError where there is no answer.
+    """
+    import requests
+
+    with requests.Session() as session:
+        session.trust_env = urllib.parse.urlsplit(url).hostname not in _LOOPBACK
+        try:
+            answer = session.request(
+                method,
+                url,
+                headers=dict(headers or {}),
+                data=body,
+                params=dict(params or {}),
+                auth=auth,
+                timeout=timeout,
+                allow_redirects=method in {"GET", "HEAD"},
+            )
+        except requests.RequestException as error:
+            raise HttpError(method, url, type(error).__name__) from error
+    return Response(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, answer.content)
+
+
+def get_json(
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    params: Mapping[str, str] | None = None,
+    timeout: float = TIMEOUT,
+) -> Any:
+    """GET a JSON document. Raises HttpError for anything but a 2xx answer with JSON in it."""
+    return _document("GET", url, request("GET", url, headers=headers, params=params, timeout=timeout))
+
+
+def post_json(url: str, payload: Any, *, headers: Mapping[str, str] | None = None, timeout: float = TIMEOUT) -> Any:
+    """POST a JSON document and give the JSON answer. Raises HttpError as `get_json` does."""
+    sent = {"Content-Type": "application/json", **(headers or {})}
+    return _document(
+        "POST", url, request("POST", url, headers=sent, body=json.dumps(payload).encode(), timeout=timeout)
+    )
+
+
+def _document(method: str, url: str, answer: Response) -> Any:
+    if not 200 <= answer.status < 300:
+        raise HttpError(method, url, f"answered {answer.status}", answer.status)
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise HttpError(method, url, "the answer is not JSON", answer.status) from error

@@ -1,0 +1,233 @@
+"""The one place that starts processes. Argument lists only, an explicit environment, no shell.
+
+A child is sent SIGTERM when this process is interrupted, and is waited for: Terraform then releases its lock.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from cipipe.errors import StageError
+from cipipe.redact import Redactor
+
+_TAIL = 20
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """A child that has ended. `returncode` is negative where a signal ended it."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+class ProcessFailed(StageError):
+    """A child ended with a status that its caller did not expect; carries all that is known of it."""
+
+    def __init__(self, completed: Completed, redactor: Redactor | None = None) -> None:
+        redact = redactor.text if redactor else str
+        self.completed = completed
+        text = (completed.stderr or completed.stdout).decode(errors="replace").strip()
+        tail = "\n".join(redact(text).splitlines()[-_TAIL:])
+        name = Path(completed.argv[0]).name
+        how = (
+            f"was ended by {signal.Signals(-completed.returncode).name}"
+            if completed.returncode < 0
+            else f"ended with exit status {completed.returncode}"
+        )
+        super().__init__(
+            "tool-failed",
+            f"{name} {how}" + (f":\n{tail}" if tail else ""),
+            hint="The lines above are the tool's own. The command was: " + redact(" ".join(completed.argv)),
+        )
+
+
+class ToolMissing(StageError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            "tool-missing", f"{name} is not installed on this machine", hint=f"Install {name}, or put it into PATH."
+        )
+        self.tool = name
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    stdin: bytes | None = None,
+    check: bool = True,
+    redactor: Redactor | None = None,
+) -> Completed:
+    """Run a short command to its end and give its output. Raises ProcessFailed, ToolMissing."""
+    try:
+        done = subprocess.run(
+            list(argv),
+            env=dict(env),
+            cwd=cwd,
+            input=stdin if stdin is not None else b"",
+            capture_output=True,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise _not_started(argv, cwd) from error
+    completed = Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
+    if check and completed.returncode != 0:
+        raise ProcessFailed(completed, redactor)
+    return completed
+
+
+def stream(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    line: Callable[[str], None],
+    cwd: Path | None = None,
+    redactor: Redactor | None = None,
+    accept: Iterable[int] = (0,),
+) -> Completed:
+    """Run a long command, giving each line of its output (both streams, masked) to `line` as it comes.
+
+    An interrupt (KeyboardInterrupt, raised by the signal handlers of `cli`) sends the child SIGTERM and waits for it.
+    """
+    redactor = redactor or Redactor()
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise _not_started(argv, cwd) from error
+    assert child.stdout is not None  # noqa: S101 - PIPE was asked for
+    tail: list[str] = []
+    pump = threading.Thread(target=_pump, args=(child.stdout, redactor, line, tail), daemon=True)
+    pump.start()
+    try:
+        returncode = child.wait()
+    except BaseException:
+        child.send_signal(signal.SIGTERM)
+        child.wait()
+        pump.join()
+        raise
+    pump.join()
+    completed = Completed(tuple(argv), returncode, "\n".join(tail).encode(), b"")
+    if returncode not in accept:
+        raise ProcessFailed(completed, redactor)
+    return completed
+
+
+class Service:
+    """A child that runs until it is stopped. Its output goes to a log file."""
+
+    def __init__(self, argv: Sequence[str], child: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.argv = tuple(argv)
+        self.log = log
+        self._child = child
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs."""
+        return self._child.poll()
+
+    def stop(self, timeout: float = 10.0) -> int:
+        """Ask it to end (SIGTERM), wait, end it with its whole process group (SIGKILL) if need be; its exit status."""
+        if self._child.stdin is not None:
+            self._child.stdin.close()
+        if self._child.poll() is None:
+            self._child.terminate()
+            try:
+                self._child.wait(timeout)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._child.pid, signal.SIGKILL)
+        return self._child.wait()
+
+    def release(self) -> None:
+        """Leave it running: from now on it is not this process's business (attached, it still ends with this one)."""
+        self._child.returncode = 0  # otherwise Popen warns that it was never waited for
+        _released.append(self._child.stdin)
+
+    def tail(self) -> str:
+        """The last lines of its log."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(text.strip().splitlines()[-_TAIL:])
+
+
+_released: list[IO[bytes] | None] = []
+"""The pipes of attached services that were released: they have to stay open until this process ends."""
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    log: Path,
+    cwd: Path | None = None,
+    attached: bool = False,
+    guarded: bool = False,
+    keep: Sequence[int] = (),
+) -> Service:
+    """Start a service in its own session, its output (both streams) appended to `log`. Raises ToolMissing.
+
+    `attached` gives it a pipe as standard input that closes when this process ends, however it ends; the service has to
+    watch it. `guarded` has Linux end it (SIGTERM) when this process ends; call from the main thread, to whose life that
+    is tied. `keep` are file descriptors that it inherits: a lock it holds for as long as it or a child of it lives.
+    """
+    if not shutil.which(argv[0], path=env.get("PATH", os.defpath)):
+        raise _not_started(argv, cwd)
+    guard = [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid())] if guarded and sys.platform == "linux" else []
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            [*guard, *argv],
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.PIPE if attached else subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=keep,
+        )
+    return Service(argv, child, log)
+
+
+# prctl(PR_SET_PDEATHSIG, SIGTERM) survives exec. Set after a fork from a threaded process it could deadlock, so a small
+# program sets it in the new process and becomes the service.
+_GUARD = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the process that started this one is gone")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def _pump(chunks: Iterable[str], redactor: Redactor, line: Callable[[str], None], tail: list[str]) -> None:
+    for text in redactor.lines(iter(chunks)):
+        tail.append(text)
+        del tail[: -10 * _TAIL]
+        line(text)
+
+
+def _not_started(argv: Sequence[str], cwd: Path | None) -> StageError:
+    if cwd is not None and not cwd.is_dir():
+        return StageError("folder-missing", f"there is no folder {os.fspath(cwd)}", where=os.fspath(cwd))
+    return ToolMissing(argv[0])

@@ -1,0 +1,103 @@
+"""The one door to an image registry: Amazon ECR's login, and the Docker Registry HTTP API behind it.
+
+Sources: docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html; distribution.github.io/distribution/spec/api.
+"""
+
+import base64
+from dataclasses import dataclass, field
+
+from cipipe.errors import StageError
+from cipipe.redact import Redactor
+from cipipe.tools import http
+from cipipe.tools.aws import Aws, AwsError
+
+_MANIFESTS = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """One repository (`host/name`) in ECR, with the login that `login` got."""
+
+    aws: Aws
+    repository: str
+    url: str
+    username: str
+    password: str = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.repository.partition("/")[2]
+
+    def digest(self, tag: str) -> str | None:
+        """The digest that a tag names (`sha256:…`), or None where the repository has no such tag."""
+        answer = self._ask("HEAD", f"manifests/{tag}")
+        return answer.headers["docker-content-digest"] if answer.status == 200 else None
+
+    def tags(self) -> list[str]:
+        """Every tag; none where the repository is gone."""
+        found: list[str] = []
+        path = "tags/list?n=1000"
+        while path:
+            answer = self._ask("GET", path)
+            if answer.status == 404:
+                return []
+            found += answer.json().get("tags") or []
+            link = answer.headers.get("link", "")
+            path = "tags/list?" + link.partition("?")[2].partition(">")[0] if 'rel="next"' in link else ""
+        return sorted(found)
+
+    def delete(self, tags: list[str]) -> None:
+        """Delete images by tag, in the batches that ECR takes."""
+        for start in range(0, len(tags), 100):
+            batch = [{"imageTag": tag} for tag in tags[start : start + 100]]
+            answer = self.aws.call("ecr", "batch_delete_image", repositoryName=self.name, imageIds=batch)
+            failures = [f for f in answer.get("failures", ()) if f.get("failureCode") != "ImageNotFound"]
+            if failures:
+                reasons = "; ".join(f"{f['imageId']}: {f['failureReason']}" for f in failures)
+                raise StageError("registry-delete-failed", f"images could not be deleted: {reasons}", where=self.name)
+
+    def _ask(self, method: str, path: str) -> http.Response:
+        url = f"{self.url}/v2/{self.name}/{path}"
+        basic = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+        answer = http.request(method, url, headers={"Accept": ", ".join(_MANIFESTS), "Authorization": f"Basic {basic}"})
+        if answer.status not in {200, 404}:
+            raise StageError(
+                "registry-refused",
+                f"the registry answered {answer.status} to {method} {url}",
+                hint="The role needs ecr:BatchGetImage, ecr:GetDownloadUrlForLayer and ecr:ListImages.",
+            )
+        return answer
+
+
+def login(aws: Aws, repository: str, redactor: Redactor) -> Registry:
+    """Log in to the ECR registry that holds `repository`, the URL that Terraform gives."""
+    host, _, name = repository.partition("/")
+    if not name:
+        raise StageError(
+            "registry-bad-repository", f"{repository!r} is not of the form REGISTRY/NAME", where="repository"
+        )
+    try:
+        data = aws.call("ecr", "get_authorization_token")["authorizationData"][0]
+    except AwsError as error:
+        raise StageError(
+            "registry-login-failed",
+            f"no login for {host}: {error.text}",
+            hint="The role needs ecr:GetAuthorizationToken.",
+        ) from error
+    username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
+    redactor.register(password)
+    redactor.register(data["authorizationToken"])
+    url = str(data["proxyEndpoint"])
+    if url.partition("://")[2] != host:
+        raise StageError(
+            "registry-bad-repository",
+            f"{repository} is not in this account's registry, which is {url}",
+            hint="The image stage pushes to the Amazon ECR registry of the environment's own account and region.",
+            where="repository",
+        )
+    return Registry(aws, repository, url, username, password)
