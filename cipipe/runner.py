@@ -1,5 +1,6 @@
 """Plan + tools → Report: each stage's steps in order, with the ledger told before the first effect and after the last."""
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -175,7 +176,7 @@ class Runner:
         return steps if looks is None else steps[:first] if looks else steps[first:]
 
     def _step(self, run: StageRun, step: Step) -> None:
-        self.progress.step(run.stage.name, step.title)
+        self.progress.step(run.stage.name, _filled(step.title, run.outputs))
         step.run(run)
 
     def _prepare(self, stage: StagePlan) -> StageRun:
@@ -252,6 +253,14 @@ class Runner:
         report = StageReport(stage.name, stage.kind, result, stage.reason, detail, round(seconds, 1), made)
         self.progress.stage_ends(report)
         return report
+
+
+def _filled(title: str, outputs: Mapping[str, Output]) -> str:
+    """A step's title as the plan has it, with the outputs that are known by now."""
+    for name, output in outputs.items():
+        if isinstance(output.value, str) and not output.sensitive:
+            title = output.value.join(re.split(rf"output:{re.escape(name)}\b", title))
+    return title
 
 
 class _Skip(Exception):

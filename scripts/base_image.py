@@ -38,7 +38,7 @@ CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class Unavailable(Exception):  # noqa: N818 - not an error: the set-up goes on without the image
+class Unavailable(Exception):
     """Something that this machine lacks; the message says what, and how to get it."""
 
 
@@ -137,7 +137,8 @@ def private_daemon() -> Iterator[docker.DockerClient]:
         log = stack.enter_context((STATE / "dockerd-setup.log").open("wb"))
         socket = f"unix://{runtime}/docker.sock"
         command = [dockerd, f"--data-root={DATA_ROOT}", f"--exec-root={runtime}/exec", f"--pidfile={runtime}/pid"]
-        command += [f"--host={socket}", "--iptables=false", "--ip6tables=false"]
+        (runtime / "daemon.json").write_text("{}")  # /etc/docker/daemon.json may hold what clashes with these options
+        command += [f"--config-file={runtime}/daemon.json", f"--host={socket}", "--iptables=false", "--ip6tables=false"]
         # Nothing runs in it, so it needs no network; but told "none", dockerd would delete another daemon's docker0.
         if not Path("/sys/class/net/docker0").exists():
             command += ["--bridge=none"]

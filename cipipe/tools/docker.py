@@ -7,10 +7,9 @@ import contextlib
 import io
 import tarfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 from cipipe.errors import StageError
@@ -60,32 +59,36 @@ class Docker:
         network: str | None,
     ) -> None:
         """Build from a tar, and say each line that the daemon says."""
-        answers = self._client.api.build(
-            fileobj=io.BytesIO(context),
-            custom_context=True,
-            dockerfile=dockerfile,
-            tag=tag,
-            buildargs=dict(build_args),
-            labels=dict(labels),
-            platform=platform,
-            network_mode=network,
-            rm=True,
-            forcerm=True,
-            decode=True,
-        )
-        self._hear(answers, f"docker build of {tag}", "docker-build-failed")
+        with _translated(f"docker build of {tag}", "docker-build-failed"):
+            answers = self._client.api.build(
+                fileobj=io.BytesIO(context),
+                custom_context=True,
+                dockerfile=dockerfile,
+                tag=tag,
+                buildargs=dict(build_args),
+                labels=dict(labels),
+                platform=platform,
+                network_mode=network,
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            self._hear(answers, f"docker build of {tag}", "docker-build-failed")
 
     def run(self, image: str, argv: Sequence[str]) -> None:
         """Run a command in the image, without network, and say what it prints. Raises StageError on a bad status."""
-        container = self._client.containers.create(image, list(argv), network_disabled=True)
-        try:
-            container.start()
-            for text in self.redactor.lines(chunk.decode(errors="replace") for chunk in container.logs(stream=True)):
-                self.line(text)
-            status = container.wait()["StatusCode"]
-        finally:
-            with contextlib.suppress(Exception):  # what matters has been said; the daemon may be gone
-                container.remove(force=True)
+        with _translated(f"docker run of {image}", "docker-smoke-failed"):
+            container = self._client.containers.create(image, list(argv), network_disabled=True)
+            try:
+                container.start()
+                for text in self.redactor.lines(
+                    chunk.decode(errors="replace") for chunk in container.logs(stream=True)
+                ):
+                    self.line(text)
+                status = container.wait()["StatusCode"]
+            finally:
+                with contextlib.suppress(Exception):  # what matters has been said; the daemon may be gone
+                    container.remove(force=True)
         if status != 0:
             raise StageError(
                 "docker-smoke-failed",
@@ -95,20 +98,18 @@ class Docker:
 
     def push(self, repository: str, tag: str, *, username: str, password: str) -> str:
         """Push one tag; gives the digest (`sha256:…`) that the registry knows it by."""
-        answers = self._client.api.push(
-            repository,
-            tag=tag,
-            stream=True,
-            decode=True,
-            auth_config={"username": username, "password": password},
-        )
-        digest = self._hear(answers, f"docker push of {repository}:{tag}", "docker-push-failed")
+        what = f"docker push of {repository}:{tag}"
+        with _translated(what, "docker-push-failed"):
+            login = {"username": username, "password": password}
+            answers = self._client.api.push(repository, tag=tag, stream=True, decode=True, auth_config=login)
+            digest = self._hear(answers, what, "docker-push-failed")
         if digest is None:
             raise StageError("docker-push-failed", f"the registry told no digest for {repository}:{tag}")
         return digest
 
     def tag(self, image: str, repository: str, tag: str) -> None:
-        self._client.images.get(image).tag(repository, tag)
+        with _translated(f"docker tag of {image}", "docker-push-failed"):
+            self._client.images.get(image).tag(repository, tag)
 
     @property
     def _host(self) -> str:
@@ -138,6 +139,21 @@ class Docker:
         return digest
 
 
+@contextlib.contextmanager
+def _translated(what: str, error_id: str) -> Iterator[None]:
+    """The SDK's errors, and a daemon that went away, as ours."""
+    import docker.errors
+    import requests
+
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise StageError(error_id, f"{what} failed: {error.explanation or error}") from error
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        hint = "The Docker daemon stopped answering. Its own log says why."
+        raise StageError(error_id, f"{what} failed: {error}", hint=hint) from error
+
+
 def context(archive: bytes, *, dockerfile: str, created: int) -> bytes:
     """A build context from a tar of committed files: `.dockerignore` honoured, owner, time and order made the same.
 
@@ -150,11 +166,11 @@ def context(archive: bytes, *, dockerfile: str, created: int) -> bytes:
         ignore = next((m for m in members if m.name == ".dockerignore" and m.isfile()), None)
         lines = _read(source, ignore).decode(errors="replace").splitlines() if ignore else []
         patterns = [text.strip() for text in lines if text.strip() and not text.startswith("#")]
-        matcher = PatternMatcher([*patterns, f"!{dockerfile}"]) if patterns else None
+        matcher: Any = PatternMatcher([*patterns, f"!{dockerfile}"]) if patterns else None
         made = io.BytesIO()
         with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as target:
             for member in sorted(members, key=lambda m: m.name):
-                if matcher is not None and matcher.matches(PurePosixPath(member.name)):
+                if matcher is not None and matcher.matches(member.name):
                     continue
                 member.uid = member.gid = 0
                 member.uname = member.gname = ""

@@ -5,6 +5,7 @@ Nothing is written before everything is patched, checked and compared.
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -74,7 +75,7 @@ class _Deployment:
             return
         bucket = _bucket(run)
         owned, former = manifest.owned(run.data, bucket.name)
-        stored = dict(in_parallel(bucket.sha256, self.bodies))
+        stored = dict(in_parallel(partial(_stored_sha256, bucket), self.bodies))
         entries: dict[str, Any] = {}
         self.uploads = set()
         for key, body in sorted(self.bodies.items()):
@@ -190,6 +191,14 @@ def _purge_keys(run: StageRun, name: str, keys: list[str], *, absent: bool = Fal
             raise
         run.line(f"the bucket {name} is gone already")
     return versions
+
+
+def _stored_sha256(bucket: Bucket, key: str) -> str | None:
+    """The hash of the object as it is now; read from its contents where S3 keeps none (other tools wrote it)."""
+    if known := bucket.sha256(key):
+        return known
+    stored = bucket.get(key)
+    return hashlib.sha256(stored.body).hexdigest() if stored else None
 
 
 def _bucket(run: StageRun) -> Bucket:

@@ -17,7 +17,7 @@ import msgspec
 from cipipe.errors import Problem
 from cipipe.stages.dags.statements import COMPOUND, Statement, Tokens, bound, outermost, statements
 from cipipe.stages.dags.text import NotPythonError, Text, decode
-from cipipe.stages.dags.values import TYPES, Wanted, supported
+from cipipe.stages.dags.values import TYPES, Shape, Wanted, shape_of, supported
 
 EXAMPLE = 'such as `CLUSTER = "local"  # cipipe: ecs_cluster_name`'
 
@@ -195,14 +195,14 @@ def _evaluate(literal: str) -> Any:
 def _wanted(default: Any, annotation: str) -> Wanted:
     base, optional = _annotated(annotation)
     if default is not None:
-        return Wanted(type(default), default, optional)
+        return Wanted(default, shape_of(default), optional)
     if base is None:
         raise _RuleError(
             "dag-default-none",
             "the marked value is None, which does not say what type the output has",
             "Annotate the name, such as `NAME: str | None = None`, or give it a value of the right type.",
         )
-    return Wanted(base, None, optional=True)
+    return Wanted(None, Shape(base), optional=True)
 
 
 def _annotated(annotation: str) -> tuple[type | None, bool]:

@@ -4,7 +4,7 @@ A default is the type's witness: `"x"` wants a string, `[1]` a list of numbers, 
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -45,18 +45,30 @@ class MismatchError(ValueError):
         self.null = null
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """What may stand in a literal's place: values like `default`, of type `kind`, or None where `optional`."""
+class Shape(msgspec.Struct, frozen=True):
+    """What a default says of a value's type: `kind` is None where anything goes (items that do not agree, or None).
 
-    kind: type
+    `item` is the shape of a list's items or of a map's values, None where nothing is known of them; `keys` are the
+    shapes of a map's values that are known by name.
+    """
+
+    kind: type | None
+    item: "Shape | None" = None
+    keys: dict[str, "Shape"] = {}
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What may stand in a literal's place: values of that shape, or None where `optional`."""
+
     default: Any
+    shape: Shape
     optional: bool
 
     def fit(self, value: Any) -> Any:
         """The value as Python is to have it. Raises MismatchError."""
         if value is None and self.optional:
             return None
-        return _fit(self.kind, self.default, value, "it")
+        return _fit(self.shape, value, "it")
 
 
 def supported(value: Any) -> bool:
@@ -94,47 +106,65 @@ def strings(value: Any) -> Iterator[str]:
             yield from strings(item)
 
 
-def _fit(kind: type, default: Any, value: Any, what: str) -> Any:
+def shape_of(value: Any) -> Shape:
+    """The shape of a literal's value; every value fits its own."""
+    if value is None:
+        return Shape(None)
+    if isinstance(value, list | tuple | set):
+        return Shape(type(value), _common([shape_of(item) for item in value]))
+    if isinstance(value, dict):
+        keys = {key: shape_of(item) for key, item in value.items()}
+        return Shape(dict, _common(list(keys.values())), keys)
+    return Shape(type(value))
+
+
+def _common(shapes: Sequence[Shape | None]) -> Shape | None:
+    """The one shape that all of some values have; None where there are none."""
+    known = [shape for shape in shapes if shape is not None]
+    if not known:
+        return None
+    if len({shape.kind for shape in known}) > 1:
+        return Shape(None)
+    names = dict.fromkeys(name for shape in known for name in shape.keys)
+    keys = {name: _common([shape.keys.get(name) for shape in known]) or Shape(None) for name in names}
+    return Shape(known[0].kind, _common([shape.item for shape in known]), keys)
+
+
+def _fit(shape: Shape | None, value: Any, what: str) -> Any:
+    if shape is None or shape.kind is None:
+        return _free(value, what)
+    kind = shape.kind
     if value is None:
         raise MismatchError(f"{what} is null", null=True)
-    if kind is float and type(value) in {int, float} and abs(value) <= sys.float_info.max:
+    if kind is float and type(value) in {int, float}:
+        if abs(value) > sys.float_info.max:
+            raise MismatchError(f"{what} is too large a number")
         return float(value)
     if kind is int and type(value) is float and value.is_integer():
         return int(value)
     if kind in {list, tuple, set} and type(value) is list:
-        wanted = _common(list(default or ()))
-        items = [_nested(wanted, item, f"item {index} of {what}") for index, item in enumerate(value)]
+        items = [_fit(shape.item, item, f"item {index} of {what}") for index, item in enumerate(value)]
         if kind is set and not all(isinstance(item, str | int | float) for item in items):
             raise MismatchError(f"{what} has items that a set cannot hold")
         return kind(items)
     if kind is dict and type(value) is dict:
-        common = _common(list((default or {}).values()))
-        return {
-            key: _nested((default or {}).get(key, common), item, f"{key!r} of {what}") for key, item in value.items()
-        }
+        return {key: _fit(shape.keys.get(key, shape.item), item, f"{key!r} of {what}") for key, item in value.items()}
     if type(value) is not kind:
         raise MismatchError(f"{what} is {_TERRAFORM[type(value)]}, not {_TERRAFORM[kind]}")
     return value
 
 
-def _nested(default: Any, value: Any, what: str) -> Any:
-    """An item: where nothing is asked of it, numbers become whole where they are so exactly."""
-    if default is not None:
-        return _fit(type(default), default, value, what)
+def _free(value: Any, what: str) -> Any:
+    """A value of which nothing is asked: numbers become whole where they are so exactly."""
     if type(value) is list:
-        return [_nested(None, item, what) for item in value]
+        return [_free(item, what) for item in value]
     if type(value) is dict:
-        return {key: _nested(None, item, what) for key, item in value.items()}
+        return {key: _free(item, what) for key, item in value.items()}
     if type(value) is float:
         if abs(value) > sys.float_info.max:
             raise MismatchError(f"{what} is too large a number")
         return int(value) if value.is_integer() and abs(value) <= _EXACT else value
     return value
-
-
-def _common(items: list[Any]) -> Any:
-    """A witness for the items' type; None where they do not agree on one."""
-    return items[0] if items and len({type(item) for item in items}) == 1 else None
 
 
 def _ordered(value: Any) -> list[Any]:
