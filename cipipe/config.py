@@ -6,7 +6,7 @@ A kind parses its own settings: this module asks the registry in `stages`.
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,6 +21,8 @@ from cipipe.stages.base import Reference, Stage, When, references
 
 FILE_NAME = "cipipe.toml"
 PLACEHOLDERS = ("project", "environment", "account_id", "region")
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
@@ -107,7 +109,7 @@ def load(text: bytes, *, name: str = FILE_NAME) -> Config:
     located = Located(text.decode(errors="replace"), name)
     try:
         table = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, an endless number, a nest without end
         line = re.search(r"at line (\d+)", str(error))
         raise UsageError(
             "config-not-toml",
@@ -117,16 +119,13 @@ def load(text: bytes, *, name: str = FILE_NAME) -> Config:
         ) from error
     problems = list(collect(table, _File, ""))
     stages: dict[str, Stage] = {}
-    if isinstance(table.get("stages"), dict):
-        for stage_name, entry in table["stages"].items():
-            stage, found = _stage(stage_name, entry)
-            problems += found
-            if stage is not None:
-                stages[stage_name] = stage
-    if isinstance(table.get("environments"), dict):
-        problems += _environment_names(table)
-    if not problems:
-        problems += _across(msgspec.convert(table, _File), stages)
+    for stage_name, entry in _tables(table, "stages").items():
+        stage, found = _stage(stage_name, entry)
+        problems += found
+        if stage is not None:
+            stages[stage_name] = stage
+    problems += _environment_names(table)
+    problems += _across(table, stages)
     if problems:
         raise ProblemsError(
             "config-invalid",
@@ -158,7 +157,9 @@ def _stage(name: str, entry: Any) -> tuple[Stage | None, list[Problem]]:
     if not _NAME.fullmatch(name):
         problems.append(Problem("config-bad-name", "a stage's name is letters, digits, `-` and `_`", path))
     if "kind" not in entry:
-        problems.append(Problem("config-missing-key", "`kind` is missing", path, f"One of {', '.join(KINDS)}."))
+        problems.append(
+            Problem("config-missing-key", "'kind' is missing", f"{path}.kind", f"One of {', '.join(KINDS)}.")
+        )
         return None, problems
     kind = KINDS.get(entry["kind"]) if isinstance(entry["kind"], str) else None
     if kind is None:
@@ -197,39 +198,64 @@ def _paths(stage: Stage, path: str) -> Iterator[Problem]:
 
 
 def _environment_names(table: Mapping[str, Any]) -> Iterator[Problem]:
-    for name in table["environments"]:
+    for name in _tables(table, "environments"):
         if not _NAME.fullmatch(name):
             message = "an environment's name is letters, digits, `-` and `_`"
             yield Problem("config-bad-name", message, f"environments.{name}")
 
 
-def _across(file: _File, stages: Mapping[str, Stage]) -> Iterator[Problem]:
-    """What is wrong between the parts: dangling names, cycles, accounts that do not fit."""
-    yield from _dangling(file.project.default_environment, file.environments, "project.default_environment")
-    for name in file.oidc:
+def _across(table: Mapping[str, Any], stages: Mapping[str, Stage]) -> Iterator[Problem]:
+    """What is wrong between the parts: dangling names, cycles, accounts that do not fit.
+
+    A part that is wrong in itself was reported already; its name still counts, and what is right in it is looked at.
+    """
+    environments = _tables(table, "environments")
+    project = _converted(table.get("project"), Project)
+    if project is not None:
+        yield from _dangling(project.default_environment, environments, "project.default_environment")
+    for name in _tables(table, "oidc"):
         yield from _dangling(name, ci.PROVIDERS, f"oidc.{name}", "provider")
-    for name, environment in file.environments.items():
-        yield from _environment(name, environment, file.environments)
+    after = {}
+    for name, entry in environments.items():
+        environment = _converted(entry, Environment)
+        if environment is not None:
+            yield from _environment(name, environment, environments)
+        after[name] = (environment.after,) if environment and environment.after in environments else ()
+    ledger = _converted(table.get("ledger"), LedgerSettings) or LedgerSettings()
     for key in ("bucket", "prefix"):
-        yield from _placeholders(getattr(file.ledger, key), f"ledger.{key}")
+        yield from _placeholders(getattr(ledger, key), f"ledger.{key}")
+    declared = _tables(table, "stages")
+    needs = {name: _converted(_tables(declared, name).get("needs"), tuple[str, ...]) or () for name in declared}
+    for name in declared:
+        for number, need in enumerate(needs[name]):
+            yield from _dangling(need, declared, f"stages.{name}.needs[{number}]", "stage")
     for name, stage in stages.items():
-        for number, need in enumerate(stage.needs):
-            yield from _dangling(need, stages, f"stages.{name}.needs[{number}]", "stage")
         for key, reference in references(stage.settings):
-            yield from _reference(reference, stage, stages, f"stages.{name}.{key}")
-    known = {name: tuple(n for n in stage.needs if n in stages) for name, stage in stages.items()}
-    yield from _cycle(known, "needs")
+            yield from _reference(reference, stage, stages, declared, f"stages.{name}.{key}")
+    yield from _cycle({name: tuple(n for n in wanted if n in declared) for name, wanted in needs.items()}, "needs")
     tags = {
         name: tuple(r.fingerprint for _, r in references(s.settings) if r.fingerprint in stages)
         for name, s in stages.items()
     }
     yield from _cycle(tags, "fingerprint")
-    yield from _cycle(
-        {n: (e.after,) if e.after in file.environments else () for n, e in file.environments.items()}, "after"
-    )
+    yield from _cycle(after, "after")
 
 
-def _environment(name: str, environment: Environment, all_of_them: Mapping[str, Environment]) -> Iterator[Problem]:
+def _tables(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The table of that key; empty where there is none, or something else."""
+    found = table.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _converted(value: Any, kind: type[T]) -> T | None:
+    """The value as that type; None where it is absent or wrong."""
+    try:
+        return None if value is None else msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return None
+
+
+def _environment(name: str, environment: Environment, all_of_them: Iterable[str]) -> Iterator[Problem]:
     path = f"environments.{name}"
     if not re.fullmatch(r"\d{12}", environment.account_id):
         yield Problem("config-bad-account", "an AWS account id is 12 digits", f"{path}.account_id")
@@ -248,7 +274,9 @@ def _environment(name: str, environment: Environment, all_of_them: Mapping[str, 
         yield from _dangling(environment.after, all_of_them, f"{path}.after")
 
 
-def _reference(reference: Reference, stage: Stage, stages: Mapping[str, Stage], where: str) -> Iterator[Problem]:
+def _reference(
+    reference: Reference, stage: Stage, stages: Mapping[str, Stage], declared: Iterable[str], where: str
+) -> Iterator[Problem]:
     named = [key for key in ("output", "fingerprint", "env") if getattr(reference, key) is not None]
     if len(named) != 1:
         message = "a reference names exactly one of `output`, `fingerprint` and `env`"
@@ -256,14 +284,21 @@ def _reference(reference: Reference, stage: Stage, stages: Mapping[str, Stage], 
     elif reference.default is not None and named != ["env"]:
         yield Problem("config-bad-reference", "only an `env` reference may have a `default`", where)
     elif reference.fingerprint is not None:
-        yield from _dangling(reference.fingerprint, stages, f"{where}.fingerprint", "stage")
-    elif reference.output is not None and not any(stages[n].kind == "terraform" for n in upstream(stage.name, stages)):
+        yield from _dangling(reference.fingerprint, declared, f"{where}.fingerprint", "stage")
+    elif reference.output is not None and not _may_know_outputs(stage, stages, declared):
         yield Problem(
             "config-bad-reference",
             f"output {reference.output!r} can never be known: the stage needs no terraform stage",
             where,
             "Put the terraform stage's name into `needs`.",
         )
+
+
+def _may_know_outputs(stage: Stage, stages: Mapping[str, Stage], declared: Iterable[str]) -> bool:
+    """Whether a stage needs a terraform stage, or one that is wrong in itself and could be one."""
+    behind = [stages[name] for name in upstream(stage.name, stages)]
+    broken = set(declared) - set(stages)
+    return any(s.kind == "terraform" for s in behind) or any(broken.intersection(s.needs) for s in [stage, *behind])
 
 
 def upstream(name: str, stages: Mapping[str, Stage]) -> list[str]:

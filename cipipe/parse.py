@@ -15,6 +15,7 @@ import msgspec
 
 from cipipe.errors import Problem
 
+_STRING_OR_COMMENT = re.compile(r""""(?:[^"\\]|\\.)*"|'[^']*'|#.*""")
 _AT = re.compile(r" - at `\$(.*)`$")
 
 
@@ -26,6 +27,9 @@ def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> It
     elif typing.get_origin(kind) is dict and isinstance(value, dict):
         for key, item in value.items():
             yield from collect(item, typing.get_args(kind)[1], _join(path, key))
+    elif typing.get_origin(kind) is tuple and isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from collect(item, typing.get_args(kind)[0], f"{path}[{number}]")
     else:
         try:
             msgspec.convert(value, kind)
@@ -48,9 +52,14 @@ class Located:
         self._name = name
         self._lines: dict[tuple[str, ...], int] = {}
         table: tuple[str, ...] = ()
-        for number, line in enumerate(text.splitlines(), start=1):
+        depth = 0
+        for number, line in enumerate(text.split("\n"), start=1):
             header = re.match(r"\s*\[+([^\[\]]+)\]+\s*(#.*)?$", line)
             key = re.match(r"\s*([A-Za-z0-9_.\"'-]+)\s*=", line)
+            bare = _STRING_OR_COMMENT.sub("", line)
+            inside, depth = depth > 0, depth + bare.count("[") - bare.count("]")
+            if inside:  # a list over several lines
+                continue
             if header:
                 table = _split(header[1])
                 self._lines.setdefault(table, number)

@@ -23,8 +23,10 @@ class Patterns:
         return self._plain_regex.fullmatch(path) is not None and self._taken_regex.fullmatch(path) is None
 
     def matches_submodule(self, path: bytes) -> bool:
-        """Whether a submodule counts: a pattern that takes its path, or everything below it."""
-        return self.matches(path) or self.matches(path + b"/-")
+        """Whether a submodule counts: a pattern names its path, or everything below it, and no `!` pattern does."""
+        below = path + b"/-"
+        plain = any(self._plain_regex.fullmatch(p) for p in (path, below))
+        return plain and not any(self._taken_regex.fullmatch(p) for p in (path, below))
 
     @cached_property
     def folders(self) -> tuple[bytes, ...]:

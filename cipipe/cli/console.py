@@ -15,6 +15,7 @@ from cipipe import ci
 from cipipe.errors import CipipeError, ProblemsError
 from cipipe.model import Result, StagePlan, StageReport
 from cipipe.redact import Redactor
+from cipipe.report.text import visible
 
 _ANSI = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _MARK = {
@@ -109,11 +110,11 @@ class Console:
         self._write(self.styled_stderr("error: ", "red") + error.message)
         if isinstance(error, ProblemsError):
             for problem in error.problems:
-                self._write(f"  {problem.where}: {problem.message} ({problem.id})")
+                self._write(f"  {visible(problem.where)}: {visible(problem.message)} ({problem.id})")
                 if problem.hint:
-                    self._write(f"      {problem.hint}")
+                    self._write(f"      {visible(problem.hint)}")
         elif error.where:
-            self._write(f"  where: {error.where}")
+            self._write(f"  where: {visible(error.where)}")
         if error.hint:
             self._write(f"  hint:  {error.hint}")
         self._write(

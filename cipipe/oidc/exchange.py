@@ -46,7 +46,7 @@ def exchange(
 
     Throttling, 5xx, no answer, IDPCommunicationError and "Couldn't retrieve verification key" are tried again, five
     times in all; a denial is not. `precheck=False` leaves every check of the token to AWS.
-    Raises IdentityError; its ids are listed in docs/errors.md under "Identity".
+    Raises IdentityError; docs/errors.md has a section for each id.
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
     """
     if not token:

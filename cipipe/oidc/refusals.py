@@ -10,10 +10,15 @@ from cipipe.errors import CipipeError, IdentityError
 from cipipe.oidc.claims import Claims
 from cipipe.oidc.explain import Finding, explain, render
 from cipipe.oidc.request import ROLE_ARN, provider_arn, request_for
-from cipipe.oidc.trust_policy import evaluate
+from cipipe.oidc.trust_policy import Verdict, evaluate
 from cipipe.tools.aws import AwsError
 
 KEYS_NOT_FETCHED = "Couldn't retrieve verification key"
+
+_ALLOWED = (
+    "The trust policy as it is now would let this token in. It may have changed a moment ago, or a policy of the "
+    "organisation denies the call."
+)
 
 
 class ExchangeError(IdentityError):
@@ -35,9 +40,13 @@ def explained(
     said = f"AWS says {error.code}: {error.text}"
     name, what, hint = _meaning(error, claims, issuer, role_arn)
     findings: tuple[Finding, ...] = ()
+    explanation = ""
     if policy is not None and claims is not None:
-        findings = _findings(policy, claims, role_arn, session_name)
-    message = f"{what}\n{said}" + (f"\n\n{render(findings)}" if findings else "")
+        verdict, findings = _evaluated(policy, claims, role_arn, session_name)
+        explanation = render(findings)
+        if verdict == "allowed":
+            explanation = f"{_ALLOWED}\n\n{explanation}".rstrip()
+    message = f"{what}\n{said}" + (f"\n\n{explanation}" if explanation else "")
     return ExchangeError(name, message, code=error.code, hint=hint, where=role_arn, findings=findings)
 
 
@@ -118,12 +127,15 @@ def _invalid(text: str, claims: Claims | None, issuer: str, role_arn: str) -> tu
     )
 
 
-def _findings(policy: Mapping[str, Any], claims: Claims, role_arn: str, session_name: str) -> tuple[Finding, ...]:
+def _evaluated(
+    policy: Mapping[str, Any], claims: Claims, role_arn: str, session_name: str
+) -> tuple[Verdict, tuple[Finding, ...]]:
     match = ROLE_ARN.fullmatch(role_arn)
     if match is None:
-        return ()
+        return "unknown", ()
     request = request_for(claims, account_id=match[2], partition=match[1], session_name=session_name)
     try:
-        return explain(evaluate(policy, request), request)
+        evaluation = evaluate(policy, request)
     except CipipeError:
-        return ()
+        return "unknown", ()
+    return evaluation.verdict, explain(evaluation, request)

@@ -14,6 +14,7 @@ from cipipe.parse import nearest
 from cipipe.patterns import Patterns
 from cipipe.pipeline.project import Project
 from cipipe.planner import Known, Planned, Prepared, Question
+from cipipe.report.text import visible
 from cipipe.stages import KINDS
 from cipipe.stages.base import references
 from cipipe.tools.git import Object
@@ -103,10 +104,11 @@ def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:
     return Snapshot(head.oid, tree, _time(head), prepared, patterns)
 
 
-def consumed_outputs(project: Project, prepared: Prepared) -> frozenset[str]:
+def consumed_outputs(project: Project, shot: Snapshot, prepared: Prepared) -> frozenset[str]:
     """The Terraform outputs that a stage takes: those in its settings, and those that its files ask for."""
+    files = fingerprint.files(project.repository, shot.tree, shot.patterns[prepared.stage.name])
     settings = frozenset(r.output for _, r in references(prepared.stage.settings) if r.output is not None)
-    return settings | KINDS[prepared.stage.kind].consumes(prepared.stage, prepared.entries, project.repository)
+    return settings | KINDS[prepared.stage.kind].consumes(prepared.stage, files, project.repository)
 
 
 def _check_names(settings: Config, options: Options) -> None:
@@ -134,7 +136,7 @@ def refuse_dirty(project: Project, planning: Planning) -> None:
         if path == project.config_path.encode() or any(p.matches(path) or p.matches(path + b"-") for p in patterns)
     ]
     if dirty:
-        shown = "\n".join(f"  {path.decode(errors='backslashreplace')}" for path in dirty[:10])
+        shown = "\n".join(f"  {visible(path.decode(errors='backslashreplace'))}" for path in dirty[:10])
         more = f"\n  … and {len(dirty) - 10} more" if len(dirty) > 10 else ""
         raise RefusedError(
             "dirty-work-tree",
@@ -171,7 +173,7 @@ def _known(
     available: dict[str, Output] = {}
     for need in config.upstream(name, project.config.stages):
         available |= outputs.get(need, {})
-    values = fingerprint.consumed(available, consumed_outputs(project, prepared))
+    values = fingerprint.consumed(available, consumed_outputs(project, shot, prepared))
     actual = fingerprint.effective(prepared.fingerprint, values)
     return Known(record, inputs_changed=record.effective != actual)
 

@@ -1,8 +1,10 @@
 """`cipipe run` and `cipipe destroy`: connect, plan, refuse what must be refused, hand the plan to the runner."""
 
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cipipe import config, fingerprint
@@ -69,8 +71,9 @@ def run(
     for warning in planning.planned.plan.warnings:
         progress.warning(warning)
     missing = _missing(project, planning, door)
-    runner = _runner(project, planning, access, ledger, redactor, progress, missing, options, door)
-    return Outcome(runner.deploy(), runner.error)
+    with tempfile.TemporaryDirectory(prefix="cipipe-") as scratch:
+        runner = _runner(project, planning, access, ledger, redactor, progress, missing, options, door, Path(scratch))
+        return Outcome(runner.deploy(), runner.error)
 
 
 def destroy(
@@ -117,8 +120,10 @@ def destroy(
     missing = _missing(project, planning, door)
     if missing:
         raise _lacking(missing)
-    runner = _runner(project, planning, access, ledger, redactor, progress, {}, RunOptions(options), door)
-    return Outcome(runner.destroy(), runner.error)
+    with tempfile.TemporaryDirectory(prefix="cipipe-") as scratch:
+        settings = RunOptions(options)
+        runner = _runner(project, planning, access, ledger, redactor, progress, {}, settings, door, Path(scratch))
+        return Outcome(runner.destroy(), runner.error)
 
 
 def refuse_destroy(project: Project, name: str, confirm: str | None, *, allow_destroy: bool) -> None:
@@ -164,11 +169,20 @@ def _runner(
     missing: Mapping[str, str],
     options: RunOptions,
     door: Door | None,
+    scratch: Path,
 ) -> Runner:
     name, shot = planning.planned.plan.environment, planning.snapshot
+    owned = frozenset(
+        url
+        for stage, held in planning.held.items()
+        if held is not None
+        for url in KINDS[project.config.stages[stage].kind].owns(held.record.data)
+    )
 
     def make_run(prepared: Prepared, stage: Stage, **doors: Any) -> StageRun:
         previous = doors["previous"]
+        folder = scratch / stage.name
+        folder.mkdir(exist_ok=True)
         return StageRun(
             project=project.config.project.name,
             environment_name=name,
@@ -184,6 +198,8 @@ def _runner(
             aws=access.aws,
             child_env={**access.child_env, "CIPIPE_ENV": name},
             redactor=redactor,
+            scratch=folder,
+            owned=owned,
             sandbox=door is not None,
             allow_replace=options.allow_replace,
             data=dict(previous.data) if previous else {},
@@ -200,7 +216,7 @@ def _runner(
         make_run=make_run,
         expand=lambda text: project.config.expanded(text, name),
         upstream=lambda stage: config.upstream(stage, project.config.stages),
-        consumes=lambda prepared: consumed_outputs(project, prepared),
+        consumes=lambda prepared: consumed_outputs(project, shot, prepared),
         missing=missing,
         tools=lambda stage: KINDS[stage.kind].tools(stage),
         held=dict(planning.held),

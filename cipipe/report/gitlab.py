@@ -37,10 +37,12 @@ def render(
     common: dict[str, Any] = {
         "stage": plan.mode.value,
         "id_tokens": {token_variable: {"aud": audience}},
-        "resource_group": _plain(f"{plan.project}/{plan.environment}"),
         **({"image": image} if image else {}),
-        **({"environment": {"name": _plain(plan.environment)}} if plan.mode is not Mode.VERIFY else {}),
     }
+    if plan.mode is not Mode.VERIFY:
+        # What only reads waits for nobody, and is no deployment.
+        common["environment"] = {"name": _plain(plan.environment)}
+        common["resource_group"] = _plain(f"{plan.project}/{plan.environment}")
     for stage in jobs.values():
         document[_job(plan, stage.name)] = {
             "extends": f".cipipe-{stage.kind}",

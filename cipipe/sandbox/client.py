@@ -75,7 +75,7 @@ def find(directory: Path) -> Sandbox | None:
         return None
     if _runs(found.pid) and _is(found):
         return Sandbox(found)
-    if not _runs(found.pid):
+    if not _runs(found.pid) and state.read(directory) == found:
         (directory / state.NAME).unlink(missing_ok=True)
         dockerd.remove_run(found.docker_host)
     return None
@@ -159,7 +159,7 @@ def _up(
             return running, None
         say("sandbox: starting")
         (directory / state.NAME).unlink(missing_ok=True)
-        argv = [sys.executable, "-m", "cipipe.sandbox", state.encode(options)]
+        argv = [sys.executable, "-P", "-m", "cipipe.sandbox", state.encode(options)]
         log = directory / "supervisor.log"
         log.unlink(missing_ok=True)
         service = process.start(argv, env=env, log=log, attached=options.attached)

@@ -35,6 +35,7 @@ class Front:
         account = self._backend.account_of(scope[1]) if scope else self._backend.account_id
         region = scope[2] if scope else self._region
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
+        _name_checksum(environ)
         answer = self._own(request) or self._exchange(request, region) or self._images(request, account, region)
         if answer is not None:
             return answer(environ, start_response)
@@ -69,6 +70,13 @@ class Front:
             return Response.from_app(self._backend.app, request.environ, buffered=True)
 
         return self._ecr.answer(target.removeprefix(TARGET), body, account_id=account, region=region, forward=forward)
+
+
+def _name_checksum(environ: WSGIEnvironment) -> None:
+    """S3 keeps a checksum that comes with an object; moto keeps it only where its algorithm is named besides."""
+    for algorithm in ("SHA256", "SHA1", "CRC32", "CRC32C", "CRC64NVME"):
+        if f"HTTP_X_AMZ_CHECKSUM_{algorithm}" in environ:
+            environ.setdefault("HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM", algorithm)
 
 
 def _rewind(request: Request, body: bytes) -> None:

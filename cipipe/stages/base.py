@@ -6,6 +6,7 @@ the doors that `StageRun` carries.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -97,6 +98,8 @@ class StageRun:
     tree. `outputs` are the Terraform outputs of the stages that this one needs. `data` becomes `data` in the stage's
     record; it starts as what the previous record held, and is written with the `deploying` record before the first step
     that is not READ. `made` is one line for the summary. `made_outputs` is set by a kind that produces outputs.
+    `scratch` is a private folder that goes when the run ends. `owned` is what all stages of the environment own in S3,
+    as `s3://BUCKET/KEY`: a destroy deletes that, and refuses where there is more.
     """
 
     project: str
@@ -116,6 +119,8 @@ class StageRun:
     previous: Record | None
     redactor: Redactor
     line: Callable[[str], None]
+    scratch: Path
+    owned: frozenset[str] = frozenset()
     sandbox: bool = False
     allow_replace: bool = False
     data: dict[str, Any] = field(default_factory=dict)
@@ -148,6 +153,10 @@ class Kind(Protocol):
 
     def consumes(self, stage: Stage, entries: Iterable[Entry], repository: Repository) -> frozenset[str]:
         """The Terraform outputs that the stage's files ask for, besides those in its settings."""
+        ...
+
+    def owns(self, data: Mapping[str, Any]) -> frozenset[str]:
+        """The objects in S3 that a stage with this `data` in its record owns, as `s3://BUCKET/KEY`."""
         ...
 
     def steps(self, stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:

@@ -1,8 +1,9 @@
 """The `command` kind: argument lists, run in order at the top of the repository, without a shell."""
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 from cipipe.errors import Problem
 from cipipe.model import Effect, Mode
@@ -32,6 +33,10 @@ def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
 
 
 def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> frozenset[str]:  # noqa: ARG001
+    return frozenset()
+
+
+def owns(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001
     return frozenset()
 
 

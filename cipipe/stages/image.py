@@ -3,8 +3,9 @@ same tag in every environment and Terraform can name it before it exists.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from cipipe.errors import Problem, RefusedError
 from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Mode
@@ -50,6 +51,10 @@ def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
 
 
 def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> frozenset[str]:  # noqa: ARG001
+    return frozenset()
+
+
+def owns(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001
     return frozenset()
 
 

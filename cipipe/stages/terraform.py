@@ -1,9 +1,8 @@
 """The `terraform` kind: init → plan to a file → check → apply exactly that file → outputs into the ledger."""
 
-import shutil
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -15,6 +14,8 @@ from cipipe.tools.git import Entry, Repository
 from cipipe.tools.terraform import Change, Terraform
 
 NAME = "terraform"
+
+_SHOWN = 10
 
 PROTECTED_TYPES = (
     "aws_db_instance",
@@ -60,6 +61,10 @@ def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> 
     return frozenset()
 
 
+def owns(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001
+    return frozenset()
+
+
 def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
     job = _Job(stage.settings)
     root = job.settings.root
@@ -70,6 +75,8 @@ def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: A
         return (
             init,
             Step(f"terraform plan -destroy in {root}/", Effect.READ, job.plan),
+            Step("look for what would block it", Effect.READ, job.look_for_blocks),
+            Step("deregister the task definitions that terraform would leave", Effect.DESTROY, job.deregister),
             Step("terraform apply that plan: destroy everything in the state", Effect.DESTROY, job.apply),
         )
     return (
@@ -94,9 +101,8 @@ class _Job:
     def plan(self, run: StageRun) -> None:
         settings: Settings = run.stage.settings
         terraform = self._terraform(run)
-        # The plan holds values of the state: it lies in a private folder, and goes when it was applied.
-        folder = Path(tempfile.mkdtemp(prefix="cipipe-plan-"))
-        self._plan = folder / "terraform.tfplan"
+        # The plan holds values of the state: it lies in a private folder, which goes when the run ends.
+        self._plan = run.scratch / "terraform.tfplan"
         changed = terraform.plan(
             self._plan,
             var_files=settings.var_files,
@@ -113,11 +119,41 @@ class _Job:
         if self._plan is None:
             message = "apply was called before plan"
             raise RuntimeError(message)
-        try:
-            # An empty plan is applied too: it may hold changed outputs, which are no resource's change.
-            self._terraform(run).apply(self._plan)
-        finally:
-            shutil.rmtree(self._plan.parent, ignore_errors=True)
+        # An empty plan is applied too: it may hold changed outputs, which are no resource's change.
+        self._terraform(run).apply(self._plan)
+
+    def look_for_blocks(self, run: StageRun) -> None:
+        """Terraform cannot delete a bucket that holds anything: say so now, before anything else is gone."""
+        for change in self._changes:
+            if change.type != "aws_s3_bucket" or change.before.get("force_destroy"):
+                continue
+            bucket = str(change.before["bucket"])
+            foreign = sorted({f"s3://{bucket}/{key}" for key in run.aws.bucket(bucket).all_keys()} - run.owned)
+            if foreign:
+                more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
+                raise RefusedError(
+                    "destroy-foreign-objects",
+                    f"{change.address} holds objects that no stage owns: {', '.join(foreign[:_SHOWN])}{more}",
+                    hint="Move or delete them first, all versions included. Nothing was deleted.",
+                    where=run.stage.name,
+                )
+
+    def deregister(self, run: StageRun) -> None:
+        """`skip_destroy` keeps every revision of a task definition runnable; with the environment they go all the same.
+
+        Before the state is destroyed, because the state alone knows their families.
+        """
+        families = {
+            str(change.before["family"])
+            for change in self._changes
+            if change.type == "aws_ecs_task_definition" and change.before.get("skip_destroy")
+        }
+        for family in sorted(families):
+            pages = run.aws.pages("ecs", "list_task_definitions", familyPrefix=family, status="ACTIVE")
+            for arn in [arn for page in pages for arn in page["taskDefinitionArns"]]:
+                if arn.rpartition("/")[2].rpartition(":")[0] == family:
+                    run.aws.call("ecs", "deregister_task_definition", taskDefinition=arn)
+                    run.line(f"deregistered {arn}")
 
     def keep_outputs(self, run: StageRun) -> None:
         run.made_outputs = {

@@ -173,8 +173,9 @@ class Bucket:
             if error.status == 404:
                 return None
             raise
-        checksum = answer.get("ChecksumSHA256")
-        return base64.b64decode(checksum).hex() if checksum else None
+        checksum = str(answer.get("ChecksumSHA256", ""))
+        # One of a multipart upload ends with its number of parts: it is no hash of the contents.
+        return base64.b64decode(checksum).hex() if checksum and "-" not in checksum else None
 
     def put(
         self,
@@ -199,6 +200,7 @@ class Bucket:
                 Key=key,
                 Body=body,
                 ContentType=content_type,
+                ChecksumAlgorithm="SHA256",
                 ChecksumSHA256=base64.b64encode(hashlib.sha256(body).digest()).decode(),
                 **conditions,
             )
@@ -218,6 +220,18 @@ class Bucket:
         """Every key below `prefix`."""
         pages = self._aws.pages("s3", "list_objects_v2", Bucket=self.name, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+
+    def all_keys(self) -> set[str]:
+        """Every key that has any version or delete marker; none where there is no such bucket."""
+        try:
+            pages = list(self._aws.pages("s3", "list_object_versions", Bucket=self.name))
+        except AwsError as error:
+            if error.code != "NoSuchBucket":
+                raise
+            return set()
+        return {
+            entry["Key"] for page in pages for kind in ("Versions", "DeleteMarkers") for entry in page.get(kind, ())
+        }
 
     def purge(self, key: str) -> int:
         """Delete every version and delete marker of exactly this key; gives how many there were."""
@@ -249,21 +263,9 @@ def assume_role_with_web_identity(
     Raises AwsError with STS's code (`AccessDenied`, `InvalidIdentityToken`, `ExpiredTokenException`, …), AwsUnreachable.
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
     """
-    import boto3
     import botocore.exceptions
-    from botocore import UNSIGNED
-    from botocore.config import Config
 
-    config = Config(
-        signature_version=UNSIGNED,
-        retries={"mode": "standard", "total_max_attempts": 1},
-        connect_timeout=10,
-        read_timeout=30,
-    )
-    # Given keys, unused in an unsigned call, keep boto3 from looking for others (files, instance metadata).
-    client = boto3.Session("unsigned", "unsigned", region_name=endpoint.region).client(
-        "sts", endpoint_url=endpoint.url, config=config
-    )
+    client = _unsigned_sts(endpoint)
     try:
         answer = client.assume_role_with_web_identity(
             RoleArn=role_arn, RoleSessionName=session_name, WebIdentityToken=token, DurationSeconds=duration
@@ -286,3 +288,22 @@ def assume_role_with_web_identity(
         answer.get("Audience", ""),
         answer.get("Provider", ""),
     )
+
+
+def _unsigned_sts(endpoint: Endpoint) -> Any:
+    import boto3
+    import botocore.session
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
+    core = botocore.session.Session()
+    core.set_config_variable("sts_regional_endpoints", "regional")
+    config = Config(
+        signature_version=UNSIGNED,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        connect_timeout=10,
+        read_timeout=30,
+    )
+    # Given keys, unused in an unsigned call, keep boto3 from looking for others (files, instance metadata).
+    session = boto3.Session("unsigned", "unsigned", region_name=endpoint.region, botocore_session=core)
+    return session.client("sts", endpoint_url=endpoint.url, config=config)

@@ -20,11 +20,12 @@ _QUIET = {"version", "outputs", "refresh_start", "refresh_complete", "resource_d
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One resource in a plan: its address, its type and the actions (`create`, `update`, `delete`, …)."""
+    """One resource in a plan: its address, its type, the actions (`create`, `update`, `delete`, …), and what it was."""
 
     address: str
     type: str
     actions: tuple[str, ...]
+    before: dict[str, Any] = {}
 
     @property
     def destroys(self) -> bool:
@@ -73,7 +74,9 @@ class Terraform:
         """What a saved plan would do, resource by resource."""
         shown = self._json(["show", "-json", str(file)])
         return tuple(
-            Change(entry["address"], entry["type"], tuple(entry["change"]["actions"]))
+            Change(
+                entry["address"], entry["type"], tuple(entry["change"]["actions"]), entry["change"].get("before") or {}
+            )
             for entry in shown.get("resource_changes", ())
             if entry.get("mode") == "managed" and entry["change"]["actions"] != ["no-op"]
         )
@@ -121,7 +124,7 @@ class Terraform:
             elif message.get("type") not in _QUIET:
                 self.line(str(message.get("@message", "")))
 
-        argv = ["terraform", verb, "-json", *rest]
+        argv = ["terraform", verb, "-json", "-no-color", *rest]
         try:
             return process.stream(
                 argv, env=self._environment(), line=heard, cwd=self.root, redactor=self.redactor, accept=accept
@@ -162,7 +165,7 @@ def _locked(detail: str, root: Path, unlock_command: str) -> ConflictError:
         f"({info.get('Operation', 'an operation')}, lock ID {identifier}, {info.get('Path', 'path unknown')})",
         hint="If that run is still going, let it finish. If it was killed, release its lock by hand: "
         f"{unlock_command} {identifier}",
-        where=str(root),
+        where=root.name,
     )
 
 

@@ -12,10 +12,11 @@ from cipipe.stages.base import Setting, Stage
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.stages.dags.deploy import steps
 from cipipe.stages.dags.files import select
+from cipipe.stages.dags.manifest import owns
 from cipipe.stages.dags.patch import markers
 from cipipe.tools.git import Entry, Repository
 
-__all__ = ["NAME", "Settings", "consumes", "problems", "steps", "tools"]
+__all__ = ["NAME", "Settings", "consumes", "owns", "problems", "steps", "tools"]
 
 NAME = "dags"
 

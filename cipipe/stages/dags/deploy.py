@@ -4,8 +4,8 @@ Nothing is written before everything is patched, checked and compared.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,11 +14,12 @@ from cipipe.errors import ProblemsError, StageError
 from cipipe.model import Effect, Mode
 from cipipe.stages.base import Reference, Setting, Stage, StageRun, Step, literal
 from cipipe.stages.dags import checks, manifest
+from cipipe.stages.dags.destroy import count, list_owned, purge, purge_keys
 from cipipe.stages.dags.files import in_order, relative, select
 from cipipe.stages.dags.parallel import in_parallel
 from cipipe.stages.dags.patch import patch_all
 from cipipe.stages.dags.values import strings
-from cipipe.tools.aws import AwsError, Bucket
+from cipipe.tools.aws import Bucket
 
 
 def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001 - part of the Protocol
@@ -27,8 +28,8 @@ def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: A
     there = f"s3://{_shown(settings.bucket)}/{settings.prefix}"
     if mode is Mode.DESTROY:
         return (
-            Step(f"list what {stage.name} owns in {there}", Effect.READ, _list_owned),
-            Step(f"delete every version of it in {there}", Effect.DESTROY, _purge),
+            Step(f"list what {stage.name} owns in {there}", Effect.READ, list_owned),
+            Step(f"delete every version of it in {there}", Effect.DESTROY, purge),
         )
     work = _Deployment()
     reading = (
@@ -67,7 +68,7 @@ class _Deployment:
             run.line(f"warning: {note.where}: {note.message}")
         self.bodies = {_key(path, run): body for path, body in bodies.items()}
         values = sum(len(file.replacements) for file in patched.values())
-        run.line(f"{_count(len(bodies), 'file')}, {_count(values, 'value')} put in")
+        run.line(f"{count(len(bodies), 'file')}, {count(values, 'value')} put in")
 
     def compare(self, run: StageRun) -> None:
         if isinstance(run.stage.settings.bucket, Reference):
@@ -75,19 +76,18 @@ class _Deployment:
             return
         bucket = _bucket(run)
         owned, former = manifest.owned(run.data, bucket.name)
-        stored = dict(in_parallel(partial(_stored_sha256, bucket), self.bodies))
+        wanted = {key: hashlib.sha256(body).hexdigest() for key, body in sorted(self.bodies.items())}
+        stored = dict(in_parallel(lambda key: _stored(bucket, key, owned.get(key) or {}, wanted[key]), wanted))
         entries: dict[str, Any] = {}
         self.uploads = set()
-        for key, body in sorted(self.bodies.items()):
-            sha256 = hashlib.sha256(body).hexdigest()
-            known = owned.get(key) or {}
-            if stored[key] == sha256:
-                version = known.get("version") if known.get("sha256") == sha256 else None
+        for key, sha256 in wanted.items():
+            there, version = stored[key]
+            if there == sha256:
                 entries[key] = {"sha256": sha256, "version": version}
                 continue
             self.uploads.add(key)
-            entries[key] = {"sha256": None, "version": known.get("version")}
-            if stored[key] is not None and key not in owned:
+            entries[key] = {"sha256": None, "version": None}
+            if there is not None and key not in owned:
                 run.line(
                     f"warning: {key} is there already, and not from this stage: it is replaced, and owned from now on"
                 )
@@ -126,7 +126,7 @@ class _Deployment:
             del run.data["manifest"][key]
             run.line(f"deleted {key}")
         for name, keys in list(run.data["former"].items()):
-            _purge_keys(run, name, keys)
+            purge_keys(run, name, keys)
             del run.data["former"][name]
         unchanged = len(self.bodies) - len(self.uploads)
         run.made = (
@@ -156,49 +156,19 @@ def _key(path: str, run: StageRun) -> str:
     return f"{run.stage.settings.prefix}{relative(path, run.stage.settings.source)}"
 
 
-def _list_owned(run: StageRun) -> None:
-    places = manifest.places(run.data, run.stage.settings.bucket)
-    for name, keys in places.items():
-        for key in keys:
-            run.line(f"s3://{name}/{key}")
-    run.line(f"{_count(sum(map(len, places.values())), 'object')} to delete; what others put there stays")
+def _stored(bucket: Bucket, key: str, known: Mapping[str, Any], wanted: str) -> tuple[str | None, str | None]:
+    """Hash and version of the object as it is now: (None, None) where there is none.
 
-
-def _purge(run: StageRun) -> None:
-    places = manifest.places(run.data, run.stage.settings.bucket)
-    versions = sum(_purge_keys(run, name, keys) for name, keys in places.items())
-    if run.data.get("deleted"):
-        versions += _purge_keys(run, run.data["bucket"], run.data["deleted"], absent=True)
-    run.data |= {"manifest": {}, "deleted": [], "former": {}}
-    run.made = f"{_count(sum(map(len, places.values())), 'object')} deleted, with {_count(versions, 'version')}"
-
-
-def _purge_keys(run: StageRun, name: str, keys: list[str], *, absent: bool = False) -> int:
-    """Delete every version of some keys of a bucket that may be gone; gives how many there were.
-
-    `absent`: only of those where no object is now; what is there again has been put there by others.
+    What the manifest knows is confirmed by a HEAD. What it does not know is read: other tools leave no SHA-256 with S3,
+    and the version, which a rollback needs, comes with the contents only.
     """
-    versions = 0
-    run.aws.client("s3")
-    bucket = run.aws.bucket(name)
-    try:
-        for key, count in in_parallel(lambda key: 0 if absent and bucket.get(key) else bucket.purge(key), keys):
-            versions += count
-            if count:
-                run.line(f"deleted s3://{name}/{key}")
-    except AwsError as error:
-        if error.code != "NoSuchBucket":
-            raise
-        run.line(f"the bucket {name} is gone already")
-    return versions
-
-
-def _stored_sha256(bucket: Bucket, key: str) -> str | None:
-    """The hash of the object as it is now; read from its contents where S3 keeps none (other tools wrote it)."""
-    if known := bucket.sha256(key):
-        return known
-    stored = bucket.get(key)
-    return hashlib.sha256(stored.body).hexdigest() if stored else None
+    sha256 = bucket.sha256(key) if known.get("sha256") else None
+    if sha256 is not None and sha256 == known["sha256"]:
+        return sha256, known.get("version")
+    if sha256 is not None and sha256 != wanted:
+        return sha256, None
+    found = bucket.get(key)
+    return (hashlib.sha256(found.body).hexdigest(), found.version) if found else (None, None)
 
 
 def _bucket(run: StageRun) -> Bucket:
@@ -213,7 +183,3 @@ def _shown(setting: Setting) -> str:
         return setting
     kind = "output" if setting.output else "fingerprint" if setting.fingerprint else "env"
     return f"{kind}:{setting.output or setting.fingerprint or setting.env}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

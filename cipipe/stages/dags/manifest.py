@@ -32,3 +32,11 @@ def places(data: Mapping[str, Any], bucket: Setting) -> dict[str, list[str]]:
         name = data.get("bucket") or literal(bucket)
         found[name] = sorted({*found.get(name, ()), *entries})
     return found
+
+
+def owns(data: Mapping[str, Any]) -> frozenset[str]:
+    """Every object that the stage owns, older versions of deleted ones included, as `s3://BUCKET/KEY`."""
+    found = {name: list(keys) for name, keys in (data.get("former") or {}).items()}
+    name = data.get("bucket")
+    here = {*(data.get("manifest") or {}), *(data.get("deleted") or ())} if name else set()
+    return frozenset(f"s3://{bucket}/{key}" for bucket, keys in [*found.items(), (name, here)] for key in keys)

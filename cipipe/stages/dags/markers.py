@@ -3,29 +3,25 @@
 Everything here is known from the file alone; what the outputs say comes later, in `patch`.
 """
 
-import ast
 import itertools
 import re
 import tokenize
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from cipipe.errors import Problem
+from cipipe.stages.dags.defaults import RuleError, evaluate, shape_wanted
 from cipipe.stages.dags.statements import COMPOUND, Statement, Tokens, bound, outermost, statements
 from cipipe.stages.dags.text import NotPythonError, Text, decode
-from cipipe.stages.dags.values import TYPES, Shape, Wanted, shape_of, supported
+from cipipe.stages.dags.values import Wanted
 
 EXAMPLE = 'such as `CLUSTER = "local"  # cipipe: ecs_cluster_name`'
 
 _HINT_OF_ONE = re.compile(rb"#[ \t]*cipipe[ \t]*:", re.IGNORECASE)
 _MARKER = re.compile(r"#\s*cipipe\s*:(?P<rest>[^#]*)", re.IGNORECASE)
 _REST = re.compile(r"\s*(?P<output>[^\W\d][\w-]*)\s*(?P<sensitive>\(\s*sensitive\s+ok\s*\))?\s*")
-_OPTIONAL = re.compile(r"(?:\w+\.)*Optional\[(.*)\]", re.DOTALL)
-_BASE = re.compile(r"(?:\w+\.)*(\w+)")
 
 
 class Marker(msgspec.Struct, frozen=True):
@@ -63,13 +59,6 @@ class Scan:
     problems: tuple[Problem, ...] = ()
 
 
-class _RuleError(Exception):
-    def __init__(self, slug: str, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.slug = slug
-        self.hint = hint
-
-
 def scan(source: bytes, path: str) -> Scan:
     """Find the markers of a file and hold each to the contract; nothing is raised."""
     if not _HINT_OF_ONE.search(source):
@@ -93,7 +82,7 @@ def scan(source: bytes, path: str) -> Scan:
                 marker = _parse(match["rest"], path, comment.start[0])
                 found.append(marker)
                 targets.append((_target(marker, line, comment, text), line))
-            except _RuleError as error:
+            except RuleError as error:
                 wrong.append(Problem(error.slug, str(error), where, error.hint))
     if targets:
         wrong += _reassigned(targets, lines)
@@ -108,7 +97,7 @@ def markers(source: bytes, path: str) -> list[Marker]:
 def _parse(rest: str, path: str, line: int) -> Marker:
     match = _REST.fullmatch(rest)
     if match is None:
-        raise _RuleError(
+        raise RuleError(
             "dag-marker-syntax",
             f"the marker `# cipipe:{rest.rstrip()}` does not name one output",
             "Write `# cipipe: NAME`, or `# cipipe: NAME (sensitive ok)`; other remarks go behind a further `#`.",
@@ -119,19 +108,19 @@ def _parse(rest: str, path: str, line: int) -> Marker:
 def _target(marker: Marker, line: Statement, comment: tokenize.TokenInfo, text: Text) -> Target:
     tokens = line.tokens
     if comment is not line.trailing:
-        raise _RuleError(
+        raise RuleError(
             "dag-marker-misplaced",
             "the marker is not at the end of an assignment" + (": it stands inside one" if tokens else ""),
             f"It belongs on the last line of an assignment, {EXAMPLE}.",
         )
     if line.block or tokens[0].string in COMPOUND:
-        raise _RuleError(
+        raise RuleError(
             "dag-marker-in-block",
             "the marker is inside a block (function, class, if, with, …)",
             "Assign the value at the top of the module, without indentation, and use the name in the block.",
         )
     if outermost(tokens, ";"):
-        raise _RuleError(
+        raise RuleError(
             "dag-marker-semicolon",
             "the marker is on a line with several statements",
             "One statement on the line, without `;`.",
@@ -140,8 +129,8 @@ def _target(marker: Marker, line: Statement, comment: tokenize.TokenInfo, text: 
     value = _without_parentheses(value)
     start, end = value[0].start, value[-1].end
     literal = text.between(start, end)
-    default = _evaluate(literal)
-    wanted = _wanted(default, text.between(annotation[0].start, annotation[-1].end) if annotation else "")
+    default = evaluate(literal)
+    wanted = shape_wanted(default, text.between(annotation[0].start, annotation[-1].end) if annotation else "")
     return Target(marker, name, text.offset(start), text.offset(end), start[1], literal, wanted)
 
 
@@ -149,7 +138,7 @@ def _assignment(tokens: Tokens) -> tuple[str, Tokens, Tokens]:
     """Name, annotation and value of `NAME = value` or `NAME: annotation = value`."""
     equals = outermost(tokens, "=")
     if not equals or equals[0] == len(tokens) - 1:
-        raise _RuleError(
+        raise RuleError(
             "dag-marker-misplaced",
             "the marker is on a line that assigns nothing with `=`",
             f"It belongs on an assignment, {EXAMPLE}.",
@@ -157,7 +146,7 @@ def _assignment(tokens: Tokens) -> tuple[str, Tokens, Tokens]:
     first, second = tokens[0], tokens[1]
     chained = len(equals) > 1 and not any(token.string == "lambda" for token in tokens[equals[0] : equals[1]])
     if first.type != tokenize.NAME or second.string not in {"=", ":"} or chained:
-        raise _RuleError(
+        raise RuleError(
             "dag-marker-target",
             "the marked assignment does not have one plain name as its only target",
             "Give the value a line of its own: `NAME = literal  # cipipe: output`.",
@@ -174,49 +163,6 @@ def _without_parentheses(value: Tokens) -> Tokens:
             break
         value = inner
     return value
-
-
-def _evaluate(literal: str) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            value = ast.literal_eval(f"({literal}\n)")
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        value = ...
-    if not supported(value):
-        raise _RuleError(
-            "dag-default-not-literal",
-            "the marked value is not a literal of strings, numbers, booleans, lists and maps",
-            "It is replaced at deployment, and is the value in a local run: write a plain literal, no call, no f-string.",
-        )
-    return value
-
-
-def _wanted(default: Any, annotation: str) -> Wanted:
-    base, optional = _annotated(annotation)
-    if default is not None:
-        return Wanted(default, shape_of(default), optional)
-    if base is None:
-        raise _RuleError(
-            "dag-default-none",
-            "the marked value is None, which does not say what type the output has",
-            "Annotate the name, such as `NAME: str | None = None`, or give it a value of the right type.",
-        )
-    return Wanted(None, Shape(base), optional=True)
-
-
-def _annotated(annotation: str) -> tuple[type | None, bool]:
-    """The plain type in an annotation (None where it is not one that we know), and whether None may stand for it."""
-    text = annotation.strip().strip("\"'").strip()
-    optional = False
-    if match := _OPTIONAL.fullmatch(text):
-        text, optional = match[1].strip(), True
-    parts = [part.strip() for part in text.split("|")]
-    if "None" in parts:
-        optional = True
-        parts.remove("None")
-    base = _BASE.match(parts[0]) if parts else None
-    return (TYPES.get(base[1]) if base else None), optional
 
 
 def _reassigned(targets: list[tuple[Target, Statement]], lines: list[Statement]) -> Iterator[Problem]:

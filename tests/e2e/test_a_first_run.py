@@ -1,0 +1,97 @@
+"""The main job, from the OIDC token to the uploaded DAG, and what can be asked of AWS afterwards."""
+
+import ast
+import json
+import subprocess
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from conftest import Aws, Clone, Outcome
+
+from cipipe.sandbox.client import Sandbox
+
+
+def test_every_stage_is_done(deployed: Outcome) -> None:
+    assert deployed.results() == {"iac": "done", "image": "done", "dags": "done", "default": "unchanged"}
+    assert "aws_ecs_cluster.this: Creating..." in deployed.err  # terraform's progress
+    assert "Successfully built" in deployed.err  # the build's
+    assert ": Pushed" in deployed.err  # the push's
+
+
+def test_the_dag_is_the_source_with_exactly_the_literals_replaced(
+    deployed: Outcome, clone: Clone, sandbox: Sandbox, aws: Aws
+) -> None:
+    values = _terraform_outputs(clone, sandbox)
+    source = (clone.folder / "dags/dbt_emp_scd2.py").read_bytes()
+    stored = aws.get(values["dags_bucket"], "dags/dbt_emp_scd2.py")
+    lines = list(zip(source.splitlines(), stored.splitlines(), strict=True))
+    marked = [(old, new) for old, new in lines if b"# cipipe:" in old]
+    assert len(marked) == 7
+    assert all(old == new for old, new in lines if b"# cipipe:" not in old)
+    for old, new in marked:
+        name = old.rpartition(b"# cipipe:")[2].strip().decode()
+        before, literal = _split(new.decode())
+        assert before == _split(old.decode())[0]
+        assert ast.literal_eval(literal) == values[name]
+
+
+def test_the_registry_holds_the_image_that_the_task_definition_names(
+    deployed: Outcome, sandbox: Sandbox, aws: Aws
+) -> None:
+    outputs = aws.outputs()
+    described = aws.client("ecs").describe_task_definition(taskDefinition=outputs["task_definition_arn"])
+    image = described["taskDefinition"]["containerDefinitions"][0]["image"]
+    repository, tag = image.rsplit(":", 1)
+    host, name = repository.split("/", 1)
+    assert repository == outputs["ecr_repository_url"]
+    assert host == sandbox.state.registry
+    with urllib.request.urlopen(f"http://{host}/v2/{name}/tags/list") as answer:
+        assert tag in json.load(answer)["tags"]
+    assert aws.record("image")["data"]["tag"] == tag
+
+
+def test_the_ledger_says_deployed(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+    for stage in ("iac", "image", "dags"):
+        record = aws.record(stage)
+        assert record["state"] == "deployed"
+        assert record["commit"] == clone.git("rev-parse", "HEAD")
+
+
+def test_sts_was_called_with_a_token_that_the_issuer_signed(deployed: Outcome, sandbox: Sandbox) -> None:
+    exchanges = sandbox.exchanges()
+    assert exchanges
+    assert all(entry["verified"] for entry in exchanges)
+    assert exchanges[0]["sub"] == "project_path:example/dbt-deployment:ref_type:branch:ref:main"
+    document = _issuer(sandbox, "/.well-known/openid-configuration")
+    assert document["issuer"] == exchanges[0]["issuer"] == "https://gitlab.com"
+    keys = _issuer(sandbox, urllib.parse.urlsplit(document["jwks_uri"]).path)
+    assert exchanges[0]["kid"] in {key["kid"] for key in keys["keys"]}
+
+
+def _issuer(sandbox: Sandbox, path: str) -> dict[str, Any]:
+    """A document of the issuer, which stands in for gitlab.com and knows it by the Host header."""
+    request = urllib.request.Request(sandbox.state.issuer_url + path, headers={"Host": "gitlab.com"})
+    with urllib.request.urlopen(request) as answer:
+        return dict(json.load(answer))
+
+
+def _terraform_outputs(clone: Clone, sandbox: Sandbox) -> dict[str, Any]:
+    """What `terraform output` itself says, with the state that the run left."""
+    keys = sandbox.admin_of("111111111111")
+    env = {
+        **clone.env,
+        **sandbox.child_env(),
+        **keys.environment(),
+        "AWS_REGION": "eu-central-1",
+        "TF_DATA_DIR": str(clone.folder / ".cipipe/terraform/dev/iac"),
+    }
+    done = subprocess.run(
+        ["terraform", "output", "-json"], cwd=clone.folder / "terraform", env=env, capture_output=True, check=True
+    )
+    return {name: output["value"] for name, output in json.loads(done.stdout).items()}
+
+
+def _split(line: str) -> tuple[str, str]:
+    before, _, rest = line.partition(" = ")
+    return before, rest.partition("  # cipipe:")[0]

@@ -1,0 +1,71 @@
+"""With a sandbox that is kept: what is due after which change, and what a run does then."""
+
+from conftest import Aws, Clone, Outcome
+
+NOWHERE = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
+
+
+def test_nothing_due_runs_the_default_stage_alone(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+    before = aws.record("iac")
+    done = clone.run(**_without_tools(clone))
+    assert done.status == 0, done.text
+    assert done.results() == {"iac": "unchanged", "image": "unchanged", "dags": "unchanged", "default": "done"}
+    assert "default │   dev  account 111111111111" in done.err  # what `cipipe status` prints
+    assert aws.record("iac") == before
+
+
+def test_a_comment_in_dags_makes_dags_alone_due(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+    clone.commit("dags/dbt_emp_scd2.py", "# one more line\n")
+    assert _due(clone.plan()) == {"dags": "due"}
+    done = clone.run(**_without_tools(clone))
+    assert done.status == 0, done.text
+    assert done.results() == {"iac": "unchanged", "image": "unchanged", "dags": "done", "default": "unchanged"}
+    assert aws.get(aws.outputs()["dags_bucket"], "dags/dbt_emp_scd2.py").endswith(b"# one more line\n")
+
+
+def test_a_model_makes_the_image_due_and_iac_by_its_tag(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+    old = aws.outputs()["task_definition_arn"]
+    clone.commit("dbt/models/emp_fact.sql", "\n-- one more line\n")
+    assert _due(clone.plan()) == {"iac": "due", "image": "due", "dags": "conditional"}
+    done = clone.run()
+    assert done.status == 0, done.text
+    assert done.results() == {"iac": "done", "image": "done", "dags": "done", "default": "unchanged"}
+    new = aws.outputs()["task_definition_arn"]
+    assert new != old
+    assert new.encode() in aws.get(aws.outputs()["dags_bucket"], "dags/dbt_emp_scd2.py")
+    revisions = aws.client("ecs").list_task_definitions(familyPrefix="dbt-deployment-dev-dbt", status="ACTIVE")
+    assert {old, new} <= set(revisions["taskDefinitionArns"])  # what ran before can still run
+
+
+def test_a_tf_file_makes_iac_due_and_what_needs_it_conditional(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+    before = {stage: aws.record(stage) for stage in ("image", "dags")}
+    clone.commit("terraform/outputs.tf", "\n# one more line\n")
+    assert _due(clone.plan()) == {"iac": "due", "image": "conditional", "dags": "conditional"}
+    done = clone.run(**NOWHERE)
+    assert done.status == 0, done.text
+    assert done.results() == {"iac": "done", "image": "unchanged", "dags": "unchanged", "default": "unchanged"}
+    assert {stage: aws.record(stage) for stage in ("image", "dags")} == before
+
+
+def test_a_stage_that_is_run_alone_still_sees_changed_outputs(deployed: Outcome, clone: Clone) -> None:
+    """As in a child pipeline, where each stage is a job of its own."""
+    clone.commit("dbt/models/emp_fact.sql", "\n-- yet another line\n")
+    assert clone.run("iac").results() == {"iac": "done"}
+    assert clone.run("image").results() == {"image": "done"}
+    assert clone.plan("dags") == {"dags": ("due", "upstream")}
+    assert clone.run("dags").results() == {"dags": "done"}
+    assert clone.plan("dags") == {"dags": ("unchanged", "unchanged")}
+
+
+def _due(plan: dict[str, tuple[str, str]]) -> dict[str, str]:
+    return {name: status for name, (status, _) in plan.items() if status != "unchanged"}
+
+
+def _without_tools(clone: Clone) -> dict[str, str]:
+    """An environment in which starting terraform or reaching Docker fails loudly."""
+    shims = clone.folder / ".cipipe/shims"
+    shims.mkdir(exist_ok=True)
+    shim = shims / "terraform"
+    shim.write_text("#!/bin/sh\necho terraform was started >&2\nexit 97\n")
+    shim.chmod(0o755)
+    return {**NOWHERE, "PATH": f"{shims}:{clone.env['PATH']}"}

@@ -1,0 +1,127 @@
+"""Killed, cancelled, locked: the next run finishes what was begun, and nothing is left that nobody knows of."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import Aws, Clone, Outcome
+
+MANY = 300
+
+
+def test_sigkill_during_the_image_stage(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+    clone.commit("dbt/models/emp_fact.sql", "\n-- before the kill\n")
+    killed = clone.interrupted_at("docker push", signal.SIGKILL)
+    assert killed.status == -signal.SIGKILL
+    done = clone.run()
+    assert done.status == 0, done.text
+    assert done.results()["image"] == "done"
+    assert aws.record("image")["state"] == "deployed"
+
+
+def test_sigkill_during_the_dags_stage(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+    for number in range(MANY):
+        (clone.folder / f"dags/helper_{number}.py").write_text(f"NUMBER = {number}\n")
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "-m", "Add many helpers")
+    killed = clone.interrupted_at("uploaded dags/", signal.SIGKILL)
+    assert killed.status == -signal.SIGKILL
+    assert aws.record("dags")["state"] == "deploying"
+    bucket = aws.outputs()["dags_bucket"]
+    assert set(aws.keys(bucket, "dags/")) <= set(aws.record("dags")["data"]["manifest"])
+    assert clone.plan()["dags"] == ("due", "not-finished")
+    done = clone.run()
+    assert done.status == 0, done.text
+    assert len(aws.keys(bucket, "dags/")) == MANY + 1
+    assert set(aws.keys(bucket, "dags/")) == set(aws.record("dags")["data"]["manifest"])
+    clone.git("rm", "--quiet", "dags/helper_*.py")
+    clone.git("commit", "--quiet", "-m", "Remove them")
+    done = clone.run()
+    assert done.status == 0, done.text
+    assert aws.keys(bucket, "dags/") == ["dags/dbt_emp_scd2.py"]
+
+
+def test_sigterm_during_terraform(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+    before = len(_vpcs(aws))
+    clone.commit("terraform/network.tf", _VPC)
+    stopped = clone.interrupted_at("aws_vpc.extra: Creating...", signal.SIGTERM)
+    assert stopped.status == 130, stopped.text
+    assert "interrupted during stage iac" in stopped.err
+    assert aws.record("iac")["state"] == "failed"
+    assert _locks(aws) == []  # terraform was waited for, and released its lock
+    done = clone.run()
+    assert done.status == 0, done.text
+    assert len(_vpcs(aws)) == before + 1  # none is left from the first attempt that terraform does not know of
+    clone.git("revert", "--no-edit", "HEAD")
+    assert clone.run("--allow-replace").status == 0
+    assert len(_vpcs(aws)) == before
+
+
+def test_sigkill_of_terraform_itself(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+    clone.commit("terraform/outputs.tf", "\n# before the kill\n")
+    child = clone.start("run", "--sandbox", "--env", "dev")
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "terraform plan in" in line:
+            break
+    _wait_for(lambda: _locks(aws) != [])
+    os.kill(_terraform_below(child.pid), signal.SIGKILL)
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == 4, err
+    assert "was ended by SIGKILL" in err
+    assert len(_locks(aws)) == 1
+    refused = clone.run()
+    assert refused.status == 6, refused.text
+    error = refused.document["error"]
+    assert error["id"] == "terraform-locked"
+    lock_id = re.search(r"lock ID ([0-9a-f-]{36})", error["message"])
+    assert lock_id
+    assert "@" in error["message"]  # who holds it
+    command = re.search(r"cipipe (iac unlock .*)$", error["hint"])
+    assert command
+    assert command[1].endswith(lock_id[1])
+    released = clone.cipipe(*command[1].split())
+    assert released.status == 0, released.text
+    done = clone.run()
+    assert done.status == 0, done.text
+
+
+_VPC = """
+resource "aws_vpc" "extra" {
+  cidr_block = "10.99.0.0/16"
+}
+"""
+
+
+def _vpcs(aws: Aws) -> list[str]:
+    tagged = [{"Name": "tag:project", "Values": ["dbt-deployment"]}]
+    return [vpc["VpcId"] for vpc in aws.client("ec2").describe_vpcs(Filters=tagged)["Vpcs"]]
+
+
+def _locks(aws: Aws) -> list[str]:
+    keys = aws.keys("cipipe-111111111111-eu-central-1", "terraform/")
+    return [key for key in keys if key.endswith(".tflock")]
+
+
+def _terraform_below(pid: int) -> int:
+    """The process id of the terraform that a process started."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:
+            continue
+        name, rest = text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 2 :].split()
+        if name == "terraform" and rest[0] != "Z" and int(rest[1]) == pid:
+            return int(stat.parent.name)
+    message = "terraform is not running"
+    raise AssertionError(message)
+
+
+def _wait_for(true: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.01)

@@ -1,0 +1,89 @@
+"""Tokens that AWS would refuse, in a job of a provider: exit status 3, each told apart, and no token in any output."""
+
+import pytest
+from conftest import Clone, Outcome
+
+from cipipe.sandbox.client import Sandbox
+
+
+def _mint(sandbox: Sandbox, **more: object) -> str:
+    claims: dict[str, object] = {
+        "project": "example/dbt-deployment",
+        "ref": "main",
+        "ref_type": "branch",
+        "audience": "https://gitlab.com",
+    }
+    return sandbox.mint(**{**claims, **more})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ({"ttl": -60}, "oidc-token-expired"),
+        ({"audience": "https://example.com"}, "oidc-audience-mismatch"),
+        ({"key": "other"}, "oidc-signature"),
+        ({"alg": "none"}, "oidc-token-unsigned"),
+        ({"ref": "feature"}, "oidc-access-denied"),
+    ],
+)
+def test_a_bad_token_is_refused_and_told_apart(
+    what: dict[str, object],
+    error: str,
+    deployed: Outcome,
+    clone: Clone,
+    sandbox: Sandbox,
+    gitlab_job: dict[str, str],
+) -> None:
+    token = _mint(sandbox, **what)
+    done = clone.run(**gitlab_job, AWS_ID_TOKEN=token)
+    assert done.status == 3, done.text
+    assert done.document["error"]["id"] == error
+    for part in (token, token.split(".")[1], token.split(".")[2]):
+        assert not part or part not in done.text
+
+
+def test_a_denial_names_the_failing_condition(
+    deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
+) -> None:
+    done = clone.run(**gitlab_job, AWS_ID_TOKEN=_mint(sandbox, ref="feature"))
+    message = done.document["error"]["message"]
+    assert "Not authorized to perform sts:AssumeRoleWithWebIdentity" in message
+    assert "project_path:example/dbt-deployment:ref_type:branch:ref:main" in message  # expected
+    assert "project_path:example/dbt-deployment:ref_type:branch:ref:feature" in message  # actual
+
+
+def test_a_job_without_a_token_says_how_to_get_one(deployed: Outcome, clone: Clone, gitlab_job: dict[str, str]) -> None:
+    done = clone.cipipe("status", "--format", "json", **gitlab_job)
+    assert done.status == 3, done.text
+    assert done.document["error"]["id"] == "oidc-no-token"
+    assert "id_tokens" in done.document["error"]["hint"]
+
+
+def test_a_good_token_deploys(deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]) -> None:
+    token = _mint(sandbox)
+    done = clone.run(**gitlab_job, AWS_ID_TOKEN=token)
+    assert done.status == 0, done.text
+    assert token not in done.text
+
+
+def test_another_branch_may_not_deploy_even_with_a_good_token(
+    deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
+) -> None:
+    job = {**gitlab_job, "CI_COMMIT_REF_NAME": "feature", "CI_COMMIT_BRANCH": "feature"}
+    done = clone.run(**job, AWS_ID_TOKEN=_mint(sandbox))
+    assert done.status == 5, done.text
+    assert done.document["error"]["id"] == "ref-not-allowed"
+
+
+def test_an_older_pipeline_is_refused(
+    deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
+) -> None:
+    clone.commit("dags/dbt_emp_scd2.py", "# by pipeline 9\n")
+    newer = {**gitlab_job, "CI_PIPELINE_IID": "9"}
+    assert clone.run(**newer, AWS_ID_TOKEN=_mint(sandbox)).status == 0
+    clone.commit("dags/dbt_emp_scd2.py", "# by pipeline 8\n")
+    older = {**gitlab_job, "CI_PIPELINE_IID": "8"}
+    refused = clone.run(**older, AWS_ID_TOKEN=_mint(sandbox))
+    assert refused.status == 5, refused.text
+    assert refused.document["error"]["id"] == "older-pipeline"
+    assert clone.run("--allow-rollback", **older, AWS_ID_TOKEN=_mint(sandbox)).status == 0

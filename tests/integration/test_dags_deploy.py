@@ -1,0 +1,427 @@
+"""The `dags` stage against S3: what is uploaded and deleted, in which order, and what an interruption leaves."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto import mock_aws
+
+from cipipe.errors import ProblemsError, RefusedError, StageError
+from cipipe.model import Effect, Environment, Mode, Output
+from cipipe.redact import Redactor
+from cipipe.stages import dags
+from cipipe.stages.base import Reference, Stage, StageRun
+from cipipe.tools import process
+from cipipe.tools.aws import Aws, Bucket, Credentials, Endpoint
+from cipipe.tools.git import Entry, Repository
+
+BUCKET = "dags-bucket"
+REGION = "eu-central-1"
+DAG = "from airflow import DAG\n{comment}CLUSTER = 'local'  # cipipe: cluster\n"
+HELPER = "# a helper\n"
+GIT_ENV = {
+    **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_SYSTEM": os.devnull,
+    **{f"GIT_{who}_{what}": "x@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+}
+
+
+class World:
+    """A repository, a bucket, and the record that runs hand to each other."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.aws = Aws(Endpoint(REGION), Credentials("testing", "testing"))
+        self.record: dict[str, Any] = {}
+        self.lines: list[str] = []
+        self.redactor = Redactor()
+        self.git("init", "-q", "-b", "main")
+
+    def git(self, *arguments: str) -> str:
+        return process.run(["git", *arguments], env=GIT_ENV, cwd=self.root).stdout.decode().strip()
+
+    def entries(self) -> list[Entry]:
+        return Repository(self.root, os.environ).entries(self.git("rev-parse", "HEAD^{tree}"))
+
+    def commit(self, files: dict[str, str | None]) -> None:
+        for name, text in files.items():
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink() if text is None else path.write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", "x", "--allow-empty")
+
+    def start(
+        self, mode: Mode = Mode.DEPLOY, outputs: dict[str, Output] | None = None, **settings: Any
+    ) -> tuple[StageRun, tuple[Any, ...]]:
+        table: dict[str, Any] = {"source": "dags", "bucket": BUCKET, **settings}
+        stage = Stage("dags", "dags", dags.Settings(**table), paths=("dags/**",))
+        repository = Repository(self.root, os.environ)
+        self.lines.clear()
+        run = StageRun(
+            project="p",
+            environment_name="dev",
+            environment=Environment("111111111111", REGION, "arn:aws:iam::111111111111:role/x"),
+            mode=mode,
+            stage=stage,
+            repository=repository,
+            commit=self.git("rev-parse", "HEAD"),
+            commit_time=0,
+            tree=self.git("rev-parse", "HEAD^{tree}"),
+            entries=tuple(entry for entry in self.entries() if entry.path.startswith(b"dags/")),
+            fingerprint="0" * 64,
+            aws=self.aws,
+            child_env={},
+            outputs={"cluster": Output(value="prod")} if outputs is None else outputs,
+            previous=None,
+            redactor=self.redactor,
+            line=self.lines.append,
+            scratch=self.root / "nowhere",
+            data=dict(self.record),
+        )
+        return run, dags.steps(stage, mode, tag="0" * 20)
+
+    def run(self, mode: Mode = Mode.DEPLOY, **given: Any) -> StageRun:
+        """Run all steps, recording as the runner does: before the first effect, and at the end, however it ends."""
+        run, steps = self.start(mode, **given)
+        try:
+            for step in steps:
+                if step.effect is not Effect.READ:
+                    self.record = dict(run.data)
+                step.run(run)
+        finally:
+            if mode is not Mode.VERIFY:
+                self.record = dict(run.data)
+        return run
+
+    def bodies(self) -> dict[str, bytes]:
+        bucket = self.aws.bucket(BUCKET)
+        return {key: stored.body for key in bucket.keys("") if (stored := bucket.get(key))}
+
+    def versions(self) -> int:
+        answer = self.aws.call("s3", "list_object_versions", Bucket=BUCKET)
+        return len(answer.get("Versions", ())) + len(answer.get("DeleteMarkers", ()))
+
+    def check_manifest(self) -> None:
+        """The manifest says exactly what is there: keys, hashes and versions."""
+        manifest = self.record["manifest"]
+        bodies = {key: body for key, body in self.bodies().items() if key in manifest}
+        assert {key: entry["sha256"] for key, entry in manifest.items()} == {
+            key: hashlib.sha256(body).hexdigest() for key, body in bodies.items()
+        }
+        for key, entry in manifest.items():
+            stored = self.aws.bucket(BUCKET).get(key)
+            assert stored is not None
+            assert entry["version"] == stored.version
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    with mock_aws():
+        made = World(tmp_path)
+        make_bucket(made.aws, BUCKET)
+        made.commit(
+            {
+                "dags/a.py": DAG.format(comment="# a\n"),
+                "dags/lib/helper.py": HELPER,
+                "dags/sql/q.sql": "select 1",
+                "dags/tests/test_a.py": "airflow dag",
+                "dags/.airflowignore": "lib",
+                "other/b.py": "airflow dag",
+            }
+        )
+        yield made
+
+
+def make_bucket(aws: Aws, name: str) -> None:
+    aws.call("s3", "create_bucket", Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    aws.call("s3", "put_bucket_versioning", Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+
+
+OURS = {"dags/a.py", "dags/lib/helper.py", "dags/sql/q.sql", "dags/.airflowignore"}
+
+
+def test_first_deployment(world: World) -> None:
+    run = world.run()
+    bodies = world.bodies()
+    assert set(bodies) == OURS
+    assert bodies["dags/a.py"] == b'from airflow import DAG\n# a\nCLUSTER = "prod"  # cipipe: cluster\n'
+    assert run.made == "4 uploaded, 0 unchanged, 0 deleted in s3://dags-bucket/dags/"
+    assert world.lines.index("uploaded dags/a.py") > world.lines.index("uploaded dags/lib/helper.py")
+    assert run.data["bucket"] == BUCKET
+    world.check_manifest()
+
+
+def test_the_work_tree_does_not_count(world: World) -> None:
+    (world.root / "dags" / "a.py").write_text("nonsense (")
+    (world.root / "dags" / "new.py").write_text("nonsense (")
+    world.run()
+    assert set(world.bodies()) == OURS
+
+
+def test_again_without_a_change_writes_nothing(world: World) -> None:
+    world.run()
+    before = (world.versions(), world.record)
+    run = world.run()
+    assert run.made == "0 uploaded, 4 unchanged, 0 deleted in s3://dags-bucket/dags/"
+    assert (world.versions(), world.record) == before
+
+
+def test_what_differs_is_uploaded_and_what_is_gone_deleted_last(world: World) -> None:
+    world.run()
+    world.commit({"dags/a.py": DAG.format(comment="# b\n"), "dags/sql/q.sql": None, "dags/c.py": HELPER})
+    run = world.run()
+    assert run.made == "2 uploaded, 2 unchanged, 1 deleted in s3://dags-bucket/dags/"
+    assert [line for line in world.lines if line.startswith(("uploaded", "deleted"))] == [
+        "uploaded dags/c.py",
+        "uploaded dags/a.py",
+        "deleted dags/sql/q.sql",
+    ]
+    assert set(world.bodies()) == OURS - {"dags/sql/q.sql"} | {"dags/c.py"}
+    world.check_manifest()
+
+
+def test_another_value_alone_makes_an_upload(world: World) -> None:
+    world.run()
+    run = world.run(outputs={"cluster": Output(value="next")})
+    assert run.made.startswith("1 uploaded, 3 unchanged")
+    assert b'"next"' in world.bodies()["dags/a.py"]
+
+
+def test_what_somebody_changed_in_the_bucket_is_put_right(world: World) -> None:
+    world.run()
+    world.aws.bucket(BUCKET).put("dags/a.py", b"tampered")
+    world.aws.bucket(BUCKET).delete("dags/sql/q.sql")
+    assert world.run().made.startswith("2 uploaded, 2 unchanged")
+    world.check_manifest()
+
+
+def test_a_lost_record_costs_nothing_but_the_look(world: World) -> None:
+    world.run()
+    world.record = {}
+    assert world.run().made.startswith("0 uploaded, 4 unchanged")
+    assert set(world.record["manifest"]) == OURS
+
+
+def test_foreign_keys_survive(world: World) -> None:
+    foreign = {"dags/theirs.py", "dags/a.py.bak", "dags/a.pyc", "elsewhere"}
+    for key in foreign:
+        world.aws.bucket(BUCKET).put(key, b"theirs")
+    world.run()
+    world.commit({"dags/a.py": None, "dags/b.py": DAG.format(comment="")})
+    world.run()
+    assert foreign <= set(world.bodies())
+    world.run(Mode.DESTROY)
+    assert set(world.bodies()) == foreign
+
+
+def test_replacing_what_others_put_there_is_said(world: World) -> None:
+    world.aws.bucket(BUCKET).put("dags/a.py", b"theirs")
+    world.run()
+    assert any(line.startswith("warning: dags/a.py is there already") for line in world.lines)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, method: str, fail: Callable[[str], bool]) -> None:
+    original = getattr(Bucket, method)
+
+    def wrapped(self: Bucket, key: str, *rest: Any, **named: Any) -> Any:
+        if fail(key):
+            raise StageError("aws-refused", f"no {method} of {key} today")
+        return original(self, key, *rest, **named)
+
+    monkeypatch.setattr(Bucket, method, wrapped)
+
+
+def test_a_failed_helper_keeps_the_dags_back_and_a_rerun_finishes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        failing(patched, "put", lambda key: key.endswith("helper.py"))
+        with pytest.raises(StageError, match=r"helper\.py today"):
+            world.run()
+    assert "dags/a.py" not in world.bodies()
+    assert set(world.record["manifest"]) == OURS
+    assert world.record["manifest"]["dags/a.py"]["sha256"] is None
+    world.run()
+    assert set(world.bodies()) == OURS
+    world.check_manifest()
+
+
+@pytest.mark.parametrize("crash_after", range(7))
+def test_cut_off_anywhere_and_run_again(world: World, monkeypatch: pytest.MonkeyPatch, crash_after: int) -> None:
+    """A process that is killed writes no record: all that is left is the one from before its first effect."""
+    world.run()
+    world.aws.bucket(BUCKET).put("dags/theirs.py", b"theirs")
+    world.commit({"dags/a.py": None, "dags/b.py": DAG.format(comment=""), "dags/c.py": HELPER, "dags/sql/q.sql": None})
+    run, steps = world.start()
+    effects = 0
+
+    class Killed(BaseException):
+        pass
+
+    def cut(key: str) -> bool:
+        nonlocal effects
+        effects += 1
+        if effects > crash_after:
+            raise Killed
+        return False
+
+    with monkeypatch.context() as patched:
+        failing(patched, "put", cut)
+        failing(patched, "delete", cut)
+        try:
+            for step in steps:
+                if step.title.startswith("upload"):
+                    world.record = {key: (dict(v) if isinstance(v, dict) else v) for key, v in run.data.items()}
+                step.run(run)
+        except Killed:
+            pass
+    assert set(world.bodies()) - {"dags/theirs.py"} <= set(world.record["manifest"])
+    world.run()
+    assert set(world.bodies()) == {
+        "dags/b.py",
+        "dags/c.py",
+        "dags/lib/helper.py",
+        "dags/.airflowignore",
+        "dags/theirs.py",
+    }
+    assert world.bodies()["dags/theirs.py"] == b"theirs"
+    world.check_manifest()
+
+
+def test_a_problem_in_any_file_writes_nothing(world: World) -> None:
+    world.commit({"dags/z.py": "A = 1  # cipipe: nope\n"})
+    with pytest.raises(ProblemsError) as caught:
+        world.run()
+    assert caught.value.problems[0].where == "dags/z.py:1"
+    assert world.bodies() == {}
+    assert world.record == {}
+
+
+def test_no_dags_is_refused_unless_allowed(world: World) -> None:
+    world.run()
+    world.commit({"dags/a.py": None})
+    with pytest.raises(RefusedError) as caught:
+        world.run()
+    assert caught.value.id == "dags-empty"
+    assert set(world.bodies()) == OURS
+    world.run(allow_empty=True)
+    assert set(world.bodies()) == OURS - {"dags/a.py"}
+
+
+def test_links_are_refused(world: World) -> None:
+    (world.root / "dags" / "link.py").symlink_to("a.py")
+    world.commit({})
+    with pytest.raises(ProblemsError) as caught:
+        world.run()
+    assert caught.value.id == "dags-files-refused"
+    assert world.bodies() == {}
+
+
+def test_verify_reads_only(world: World) -> None:
+    before = world.versions()
+    run = world.run(Mode.VERIFY)
+    assert (world.versions(), run.data) == (before, {})
+    assert "4 to upload, 0 unchanged, 0 to delete" in world.lines
+
+
+def test_verify_before_anything_is_deployed(world: World) -> None:
+    world.run(Mode.VERIFY, outputs={}, bucket=Reference(output="dags_bucket"))
+    assert "warning: dags/a.py:3: there is no Terraform output cluster" in world.lines
+    assert world.lines[-1].startswith("the bucket is not known before output:dags_bucket")
+
+
+def test_a_sensitive_value_is_registered_with_the_redactor(world: World) -> None:
+    world.commit({"dags/a.py": DAG.format(comment="").rstrip() + " (sensitive ok)\n"})
+    world.run(outputs={"cluster": Output(value="hunter22", sensitive=True)})
+    assert b"hunter22" in world.bodies()["dags/a.py"]
+    assert "hunter22" not in world.redactor.text("the value is hunter22")
+
+
+def test_destroy_leaves_no_version_and_succeeds_again(world: World) -> None:
+    world.run()
+    world.commit({"dags/a.py": DAG.format(comment="# b\n"), "dags/sql/q.sql": None})
+    world.run()
+    assert world.versions() > len(world.bodies())
+    run = world.run(Mode.DESTROY)
+    assert world.versions() == 0
+    assert run.made == "3 objects deleted, with 6 versions"
+    assert run.data["manifest"] == {}
+    assert world.run(Mode.DESTROY).made == "0 objects deleted, with 0 versions"
+
+
+def test_destroy_leaves_what_others_put_where_we_deleted(world: World) -> None:
+    world.run()
+    world.commit({"dags/sql/q.sql": None})
+    world.run()
+    world.aws.bucket(BUCKET).put("dags/sql/q.sql", b"theirs")
+    world.run(Mode.DESTROY)
+    assert world.bodies() == {"dags/sql/q.sql": b"theirs"}
+
+
+def test_destroy_of_what_was_never_deployed(world: World) -> None:
+    assert world.run(Mode.DESTROY, bucket=Reference(output="dags_bucket")).made.startswith("0 objects")
+
+
+def test_destroy_where_the_bucket_is_gone(world: World) -> None:
+    world.run()
+    for key in OURS:
+        world.aws.bucket(BUCKET).purge(key)
+    world.aws.call("s3", "delete_bucket", Bucket=BUCKET)
+    world.run(Mode.DESTROY)
+    assert f"the bucket {BUCKET} is gone already" in world.lines
+
+
+def test_destroy_that_was_cut_off_finishes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run()
+    with monkeypatch.context() as patched:
+        failing(patched, "purge", lambda key: key == "dags/a.py")
+        with pytest.raises(StageError):
+            world.run(Mode.DESTROY)
+    assert set(world.record["manifest"]) == OURS
+    world.run(Mode.DESTROY)
+    assert world.versions() == 0
+
+
+def test_another_prefix_moves_the_files(world: World) -> None:
+    world.run()
+    world.run(prefix="airflow/")
+    assert set(world.bodies()) == {"airflow/" + key.removeprefix("dags/") for key in OURS}
+
+
+def test_another_bucket_moves_the_files(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run()
+    make_bucket(world.aws, "second-bucket")
+    with monkeypatch.context() as patched:
+        failing(patched, "purge", lambda key: True)
+        with pytest.raises(StageError):
+            world.run(bucket="second-bucket")
+    assert set(world.record["former"][BUCKET]) == OURS
+    world.run(bucket="second-bucket")
+    assert world.versions() == 0
+    assert set(world.aws.bucket("second-bucket").keys("")) == OURS
+    assert world.record["former"] == {}
+
+
+def test_consumes(world: World) -> None:
+    world.commit({"dags/b.py": "A = 1  # cipipe: one\nif x:\n    B = 2  # cipipe: two\n", "dags/c.sql": "# cipipe: no"})
+    repository = Repository(world.root, os.environ)
+    stage = Stage("dags", "dags", dags.Settings(source="dags", bucket=BUCKET))
+    assert dags.consumes(stage, world.entries(), repository) == {"cluster", "one", "two"}
+
+
+def test_what_it_owns_counts_what_it_deleted_and_what_lies_in_former_buckets(world: World) -> None:
+    world.run()
+    world.commit({"dags/sql/q.sql": None})
+    world.run()
+    assert dags.owns(world.record) == {f"s3://{BUCKET}/{key}" for key in OURS}
+    assert world.aws.bucket(BUCKET).all_keys() == OURS
+    assert dags.owns({**world.record, "former": {"old": ["a"]}}) >= {"s3://old/a"}
+    world.run(Mode.DESTROY)
+    assert dags.owns(world.record) == dags.owns({}) == frozenset()

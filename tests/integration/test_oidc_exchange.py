@@ -1,0 +1,357 @@
+"""Real tokens of the sandbox's issuer, exchanged at its STS front: by the client, and past the client's own checks."""
+
+import base64
+import json
+import os
+import socket
+import time
+import urllib.parse
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cipipe.errors import IdentityError
+from cipipe.oidc.claims import decode
+from cipipe.oidc.exchange import exchange
+from cipipe.redact import Redactor
+from cipipe.sandbox import Sandbox, attached
+from cipipe.tools import aws, http
+from cipipe.tools.aws import Aws, Credentials, Endpoint, assume_role_with_web_identity
+
+ACCOUNT = "111111111111"
+REGION = "eu-central-1"
+AUDIENCES = {"gitlab": "https://gitlab.com", "github": "sts.amazonaws.com"}
+HOSTS = {"gitlab": "gitlab.com", "github": "token.actions.githubusercontent.com"}
+SUBJECTS = {
+    "gitlab": "project_path:group/project:ref_type:branch:ref:main",
+    "github": "repo:group/project:ref:refs/heads/main",
+}
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    with attached(
+        tmp_path_factory.mktemp("sandbox"),
+        account_id=ACCOUNT,
+        env=dict(os.environ),
+        docker_data=None,
+        say=print,
+        docker=False,
+    ) as running:
+        for account in (ACCOUNT, "222222222222"):
+            admin = Aws(running.endpoint(REGION), running.admin_of(account))
+            for flavour, host in HOSTS.items():
+                provider = f"arn:aws:iam::{account}:oidc-provider/{host}"
+                admin.call(
+                    "iam",
+                    "create_open_id_connect_provider",
+                    Url=f"https://{host}",
+                    ClientIDList=[AUDIENCES[flavour], "also"],
+                    ThumbprintList=[],
+                )
+                for name, longest in ((f"{flavour}-deploy", 3600), (f"{flavour}-long", 7200)):
+                    admin.call(
+                        "iam",
+                        "create_role",
+                        RoleName=name,
+                        MaxSessionDuration=longest,
+                        AssumeRolePolicyDocument=json.dumps(policy(provider, flavour)),
+                    )
+        yield running
+
+
+def policy(provider: str, flavour: str) -> dict[str, Any]:
+    condition = {f"{HOSTS[flavour]}:sub": SUBJECTS[flavour], f"{HOSTS[flavour]}:aud": AUDIENCES[flavour]}
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Federated": provider},
+                "Action": "sts:AssumeRoleWithWebIdentity",
+                "Condition": {"StringEquals": condition},
+            }
+        ],
+    }
+
+
+def mint(sandbox: Sandbox, flavour: str = "gitlab", **changes: Any) -> str:
+    asked = {"project": "group/project", "ref": "main", "ref_type": "branch", "audience": AUDIENCES[flavour]}
+    return sandbox.mint(flavour=flavour, **{**asked, **changes})
+
+
+def run(sandbox: Sandbox, token: str, flavour: str = "gitlab", *, precheck: bool = True, **changes: Any) -> Credentials:
+    account = changes.pop("account", ACCOUNT)
+    arguments: dict[str, Any] = {
+        "role_arn": f"arn:aws:iam::{account}:role/{changes.pop('role', f'{flavour}-deploy')}",
+        "account_id": account,
+        "session_name": "session",
+        "duration": 3600,
+        "endpoint": sandbox.endpoint(REGION),
+        "audience": AUDIENCES[flavour],
+        "redactor": Redactor(),
+        "now": lambda: datetime.now(UTC),
+        "sleep": lambda _: None,
+        "precheck": precheck,
+        **changes,
+    }
+    return exchange(token, **arguments)
+
+
+@pytest.mark.parametrize("flavour", ["gitlab", "github"])
+@pytest.mark.parametrize("account", [ACCOUNT, "222222222222"])
+def test_a_good_token_becomes_the_role(sandbox: Sandbox, flavour: str, account: str) -> None:
+    token = mint(sandbox, flavour)
+    credentials = run(sandbox, token, flavour, account=account)
+    assert credentials.expiration is not None
+    assert timedelta(minutes=59) < credentials.expiration - datetime.now(UTC) <= timedelta(hours=1)
+    caller = Aws(sandbox.endpoint(REGION), credentials).call("sts", "get_caller_identity")
+    assert caller["Account"] == account
+    assert caller["Arn"] == f"arn:aws:sts::{account}:assumed-role/{flavour}-deploy/session"
+    logged = sandbox.exchanges()[-1]
+    assert datetime.fromisoformat(logged.pop("time")) <= datetime.now(UTC)
+    assert logged == {
+        "issuer": f"https://{HOSTS[flavour]}",
+        "sub": SUBJECTS[flavour],
+        "aud": AUDIENCES[flavour],
+        "role": f"arn:aws:iam::{account}:role/{flavour}-deploy",
+        "kid": decode(token).header["kid"],
+        "verified": True,
+    }
+
+
+def test_sts_names_subject_audience_and_provider(sandbox: Sandbox) -> None:
+    given = assume_role_with_web_identity(
+        sandbox.endpoint(REGION),
+        role_arn=f"arn:aws:iam::{ACCOUNT}:role/gitlab-deploy",
+        session_name="session",
+        token=mint(sandbox),
+        duration=900,
+    )
+    assert (given.subject, given.audience) == (SUBJECTS["gitlab"], AUDIENCES["gitlab"])
+    assert given.provider == f"arn:aws:iam::{ACCOUNT}:oidc-provider/gitlab.com"
+    assert given.role_arn == f"arn:aws:sts::{ACCOUNT}:assumed-role/gitlab-deploy/session"
+
+
+BAD: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    # what is wrong: the token, the id of the client's own check, the id with STS asked, STS's code
+    "branch": ({"ref": "feature"}, "oidc-access-denied", "oidc-access-denied", "AccessDenied"),
+    "project": ({"project": "group/fork"}, "oidc-access-denied", "oidc-access-denied", "AccessDenied"),
+    "tag": ({"ref_type": "tag"}, "oidc-access-denied", "oidc-access-denied", "AccessDenied"),
+    "merge request": (
+        {"ref": "x", "event": "merge-request"},
+        "oidc-access-denied",
+        "oidc-access-denied",
+        "AccessDenied",
+    ),
+    "expired": ({"ttl": -600}, "oidc-token-expired", "oidc-token-expired", "ExpiredTokenException"),
+    "too early": (
+        {"claims": {"nbf": 99999999999, "iat": 99999999999}},
+        "oidc-token-not-yet-valid",
+        "oidc-token-not-yet-valid",
+        "InvalidIdentityToken",
+    ),
+    "audience": ({"audience": "else"}, "oidc-audience-mismatch", "oidc-audience-mismatch", "InvalidIdentityToken"),
+    "signature": ({"key": "other"}, "oidc-signature", "oidc-signature", "InvalidIdentityToken"),
+    "unsigned": ({"alg": "none"}, "oidc-token-unsigned", "oidc-token-unsigned", "InvalidIdentityToken"),
+    "issuer": (
+        {"claims": {"iss": "https://gitlab.example.com"}},
+        "oidc-no-provider-for-issuer",
+        "oidc-no-provider-for-issuer",
+        "InvalidIdentityToken",
+    ),
+}
+
+
+@pytest.mark.parametrize("precheck", [True, False])
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_token_is_refused_and_told_apart(
+    sandbox: Sandbox, what: str, precheck: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    changes, own, asked, code = BAD[what]
+    token, before = mint(sandbox, **changes), sandbox.exchanges()
+    with pytest.raises(IdentityError) as caught:
+        run(sandbox, token, precheck=precheck)
+    assert caught.value.id == (own if precheck else asked)
+    assert (f"AWS says {code}" in caught.value.message) or precheck
+    assert sandbox.exchanges() == before
+    captured = capfd.readouterr()
+    shown = "".join([captured.out, captured.err, caught.value.message, str(caught.value.hint), repr(caught.value)])
+    assert not any(part in shown for part in token.split(".") if part)
+
+
+def test_a_changed_token_has_a_wrong_signature(sandbox: Sandbox) -> None:
+    header, _, signature = mint(sandbox, ref="feature").split(".")
+    payload = mint(sandbox).split(".")[1]
+    with pytest.raises(IdentityError) as caught:
+        run(sandbox, f"{header}.{payload}.{signature}")
+    assert caught.value.id == "oidc-signature"
+
+
+def test_the_token_is_in_no_log(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> None:
+    token = mint(sandbox)
+    run(sandbox, token)
+    logs = list(tmp_path_factory.getbasetemp().glob("sandbox*/*.log"))
+    assert logs
+    assert not any(token.rpartition(".")[2] in log.read_text() for log in logs)
+
+
+def test_a_denial_shows_expected_and_actual(sandbox: Sandbox) -> None:
+    provider = f"arn:aws:iam::{ACCOUNT}:oidc-provider/gitlab.com"
+    with pytest.raises(IdentityError) as caught:
+        run(sandbox, mint(sandbox, ref="feature"), read_policy=lambda: policy(provider, "gitlab"))
+    assert "oidc-subject-mismatch" in caught.value.message
+    assert f"  expected   {SUBJECTS['gitlab']}\n" in caught.value.message
+    assert f"  actual     {SUBJECTS['gitlab'].replace('main', 'feature')}\n" in caught.value.message
+
+
+def test_a_listed_audience_that_the_role_does_not_name_is_denied(sandbox: Sandbox) -> None:
+    with pytest.raises(IdentityError) as caught:
+        run(sandbox, mint(sandbox, audience="also"), audience="also")
+    assert caught.value.id == "oidc-access-denied"
+
+
+def test_a_role_that_is_not_there_is_denied_like_any_other(sandbox: Sandbox) -> None:
+    with pytest.raises(IdentityError, match="Not authorized to perform sts:AssumeRoleWithWebIdentity") as caught:
+        run(sandbox, mint(sandbox), role="nobody")
+    assert caught.value.id == "oidc-access-denied"
+
+
+def test_the_role_limits_the_session(sandbox: Sandbox) -> None:
+    assert run(sandbox, mint(sandbox), role="gitlab-long", duration=7200)
+    with pytest.raises(IdentityError, match="exceeds the MaxSessionDuration") as caught:
+        run(sandbox, mint(sandbox), duration=7200)
+    assert caught.value.id == "oidc-duration"
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "code", "text"),
+    [
+        ({"DurationSeconds": "899"}, 400, "ValidationError", "Value '899' at 'durationSeconds'"),
+        ({"DurationSeconds": "43201"}, 400, "ValidationError", "Value '43201' at 'durationSeconds'"),
+        ({"RoleSessionName": "a b"}, 400, "ValidationError", "Value 'a b' at 'roleSessionName'"),
+        ({"RoleSessionName": ""}, 400, "ValidationError", "Value null at 'roleSessionName'"),
+        ({"RoleArn": "arn:aws:iam::1:role/x"}, 400, "ValidationError", "Request ARN is invalid"),
+        ({"WebIdentityToken": "no.token"}, 400, "InvalidIdentityToken", "The ID Token provided is not a valid JWT"),
+        ({"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/none"}, 403, "AccessDenied", "Not authorized to perform"),
+    ],
+)
+def test_the_front_checks_what_the_client_checks_too(
+    sandbox: Sandbox, form: dict[str, str], status: int, code: str, text: str
+) -> None:
+    body = urllib.parse.urlencode(
+        {
+            "Action": "AssumeRoleWithWebIdentity",
+            "Version": "2011-06-15",
+            "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/gitlab-deploy",
+            "RoleSessionName": "session",
+            "WebIdentityToken": mint(sandbox),
+            **form,
+        }
+    )
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = http.request("POST", f"{sandbox.state.aws_url}/", headers=headers, body=body.encode())
+    assert answer.status == status
+    assert answer.headers["content-type"].startswith("text/xml")
+    assert f"<Code>{code}</Code>" in answer.body.decode()
+    assert text in answer.body.decode().replace("&apos;", "'")
+
+
+def test_a_key_that_is_not_published_is_a_key_that_was_not_retrieved(sandbox: Sandbox) -> None:
+    header, payload, signature = mint(sandbox).split(".")
+    named = json.dumps({"alg": "RS256", "kid": "unknown"}).encode()
+    token = f"{base64.urlsafe_b64encode(named).rstrip(b'=').decode()}.{payload}.{signature}"
+    assert header != token.partition(".")[0]
+    waits: list[float] = []
+    with pytest.raises(IdentityError) as caught:
+        run(sandbox, token, sleep=waits.append)
+    assert caught.value.id == "oidc-keys-unreachable"
+    assert len(waits) == 4
+
+
+def test_no_sts_is_unreachable(sandbox: Sandbox, unused_port: int) -> None:
+    with pytest.raises(IdentityError) as caught:
+        run(sandbox, mint(sandbox), endpoint=Endpoint(REGION, f"http://127.0.0.1:{unused_port}"))
+    assert caught.value.id == "oidc-sts-unreachable"
+
+
+@pytest.mark.parametrize(
+    ("region", "url"),
+    [
+        ("us-east-1", "https://sts.us-east-1.amazonaws.com"),
+        ("eu-central-1", "https://sts.eu-central-1.amazonaws.com"),
+        ("cn-north-1", "https://sts.cn-north-1.amazonaws.com.cn"),
+        ("us-gov-west-1", "https://sts.us-gov-west-1.amazonaws.com"),
+    ],
+)
+def test_the_regions_own_endpoint_is_asked(region: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL_STS", raising=False)
+    monkeypatch.setenv("AWS_STS_REGIONAL_ENDPOINTS", "legacy")
+    assert aws._unsigned_sts(Endpoint(region)).meta.endpoint_url == url
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.mark.parametrize("flavour", ["gitlab", "github"])
+def test_discovery_is_served_by_host(sandbox: Sandbox, flavour: str) -> None:
+    issuer = f"https://{HOSTS[flavour]}"
+    headers = {"Host": HOSTS[flavour]}
+    document = http.get_json(f"{sandbox.state.issuer_url}/.well-known/openid-configuration", headers=headers)
+    assert document["issuer"] == issuer
+    path = document["jwks_uri"].removeprefix(issuer)
+    (key,) = http.get_json(sandbox.state.issuer_url + path, headers=headers)["keys"]
+    assert (key["kty"], key["alg"]) == ("RSA", "RS256")
+    assert key["kid"] == decode(mint(sandbox, flavour)).header["kid"]
+    assert set(decode(mint(sandbox, flavour)).payload) <= set(document["claims_supported"])
+    answer = http.request("GET", f"{sandbox.state.issuer_url}/.well-known/openid-configuration")
+    assert answer.status == 404
+
+
+def test_gitlab_claims(sandbox: Sandbox) -> None:
+    claims = decode(mint(sandbox, ref="feature", event="merge-request", merge_request=7, environment="dev")).payload
+    assert claims["sub"] == "project_path:group/project:ref_type:branch:ref:feature"
+    assert claims["pipeline_source"] == "merge_request_event"
+    assert claims["ref_path"] == "refs/merge-requests/7/head"
+    assert (claims["namespace_path"], claims["environment"], claims["ref_protected"]) == ("group", "dev", "false")
+    assert claims["nbf"] < claims["iat"] <= time.time() < claims["exp"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject"),
+    [
+        ({}, "repo:group/project:ref:refs/heads/main"),
+        ({"ref_type": "tag", "ref": "v1"}, "repo:group/project:ref:refs/tags/v1"),
+        ({"event": "merge-request"}, "repo:group/project:pull_request"),
+        ({"environment": "prod eu:1"}, "repo:group/project:environment:prod%20eu%3A1"),
+    ],
+)
+def test_github_subjects(sandbox: Sandbox, changes: dict[str, Any], subject: str) -> None:
+    claims = decode(mint(sandbox, "github", **changes)).payload
+    assert claims["sub"] == subject
+    assert claims["repository_owner"] == "group"
+    assert claims["runner_environment"] == "github-hosted"
+
+
+def test_githubs_own_door(sandbox: Sandbox) -> None:
+    url, bearer = sandbox.github_job(project="group/project", ref="main", ref_type="branch")
+    headers = {"Authorization": f"bearer {bearer}"}
+    answer = http.get_json(f"{url}&audience={urllib.parse.quote('sts.amazonaws.com', safe='')}", headers=headers)
+    assert run(sandbox, answer["value"], "github")
+    again = http.get_json(f"{url}&audience=sts.amazonaws.com", headers=headers)
+    assert again["value"] != answer["value"]
+    assert decode(http.get_json(url, headers=headers)["value"]).audiences == ("https://github.com/group",)
+    assert http.request("GET", url, headers={"Authorization": "bearer x"}).status == 401
+
+
+@pytest.mark.parametrize("asked", [{"flavour": "bitbucket"}, {"colour": "red"}, {"ttl": "long"}])
+def test_the_issuer_refuses_what_it_cannot_mint(sandbox: Sandbox, asked: dict[str, Any]) -> None:
+    with pytest.raises(http.HttpError) as caught:
+        sandbox.mint(**{"project": "a/b", "ref": "main", "ref_type": "branch", "audience": "a", **asked})
+    assert caught.value.status == 400

@@ -1,0 +1,175 @@
+"""The pipeline files of this repository, and the child pipelines that plans turn into, against their schemas and cipipe.toml."""
+
+import itertools
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, Status
+from cipipe.report import gitlab
+from cipipe.stages import KINDS
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+ACTIONS = sorted((ROOT / ".github" / "actions").glob("*/action.yml"))
+CONFIG = tomllib.loads((ROOT / "cipipe.toml").read_text())
+
+
+class _GitLabLoader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML with GitLab's `!reference`."""
+
+
+_GitLabLoader.add_constructor("!reference", lambda loader, node: tuple(loader.construct_sequence(node)))
+
+
+def load(path: str) -> dict[Any, Any]:
+    document = yaml.load((ROOT / path).read_text(), _GitLabLoader)
+    assert isinstance(document, dict)
+    return document
+
+
+def tool(*argv: str) -> None:
+    """Run one of the development tools of this environment."""
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name(argv[0])), *argv[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def check_schema(schema: str, *files: Path) -> None:
+    transform = ["--data-transform", "gitlab-ci"] if schema == "gitlab-ci" else []
+    tool("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *transform, *map(str, files))
+
+
+def test_gitlab_files_match_the_schema() -> None:
+    check_schema("gitlab-ci", ROOT / ".gitlab-ci.yml", ROOT / gitlab.TEMPLATES)
+
+
+def test_workflows_match_the_schema() -> None:
+    assert len(WORKFLOWS) >= 3
+    check_schema("github-workflows", *WORKFLOWS)
+    check_schema("github-actions", *ACTIONS)
+
+
+def test_zizmor_finds_nothing() -> None:
+    tool("zizmor", "--offline", ".github")
+
+
+@pytest.mark.parametrize("path", [*WORKFLOWS, *ACTIONS], ids=lambda path: path.parent.name + "/" + path.name)
+def test_actions_are_pinned_by_commit(path: Path) -> None:
+    for uses in re.findall(r"uses: *(.*)", path.read_text()):
+        assert uses.startswith("./") or re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", uses), uses
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_permissions_are_asked_for_by_job(path: Path) -> None:
+    document = load(str(path))
+    assert document["permissions"] == {}
+    for name, job in document["jobs"].items():
+        assert set(job["permissions"]) <= {"contents", "id-token"}, name
+        assert job["permissions"]["contents"] == "read"
+        wants_token = any(
+            re.match(r"cipipe (run|plan|destroy)(?!.*--offline)", step.get("run", "")) for step in job["steps"]
+        )
+        assert ("id-token" in job["permissions"]) is wants_token, name
+        assert "timeout-minutes" in job
+
+
+def test_a_job_for_each_stage_in_the_order_of_needs() -> None:
+    jobs = load(".github/workflows/deploy.yml")["jobs"]
+    stages = CONFIG["stages"]
+    assert set(jobs) == {"plan", *stages}
+    for name, stage in stages.items():
+        job = jobs[name]
+        assert set(job["needs"]) == {"plan", *stage.get("needs", ())}
+        assert f"needs.plan.outputs.due_{name} == 'true'" in job["if"]
+        assert f"due_{name}" in jobs["plan"]["outputs"]
+        if stage.get("needs"):
+            assert "!failure()" in job["if"]
+        (run,) = [step["run"] for step in job["steps"] if step.get("run", "").startswith("cipipe")]
+        assert run == f'cipipe run {name} --env "$ENVIRONMENT"'
+        assert ("terraform" in str(job["steps"])) is (stage["kind"] == "terraform")
+
+
+def test_environments_can_be_destroyed_by_hand_alone() -> None:
+    document = load(".gitlab-ci.yml")
+    inputs = load(".github/workflows/destroy.yml")[True]["workflow_dispatch"]["inputs"]
+    assert inputs["environment"]["options"] == list(CONFIG["environments"])
+    for name, environment in CONFIG["environments"].items():
+        job = document[f"destroy:{name}"]
+        assert [rule["when"] for rule in job["rules"]] == ["manual"]
+        assert job["environment"] == {"name": name, "action": "stop"}
+        (script,) = job["script"]
+        assert script.startswith(f'cipipe destroy --env {name} --confirm "$CONFIRM"')
+        assert ("--allow-destroy" in script) is environment.get("protected", False)
+
+
+def test_gitlab_has_a_template_for_each_kind() -> None:
+    templates = load(gitlab.TEMPLATES)
+    assert {f".cipipe-{kind}" for kind in KINDS} <= set(templates)
+    assert all(name.startswith(".") for name in templates)
+    assert [name for name, job in templates.items() if "services" in job] == [".cipipe-image"]
+
+
+def test_shell_in_gitlab_files() -> None:
+    for path in (".gitlab-ci.yml", gitlab.TEMPLATES):
+        for name, job in load(path).items():
+            if not isinstance(job, dict) or not {"script", "before_script"} & set(job):
+                continue
+            lines = [line for line in [*job.get("before_script", ()), *job.get("script", ())] if isinstance(line, str)]
+            done = subprocess.run(
+                [str(Path(sys.executable).with_name("shellcheck")), "--shell=bash", "--exclude=SC2154", "-"],
+                input="\n".join(lines) + "\n",
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, name + done.stdout
+
+
+def plans() -> list[Plan]:
+    statuses = [
+        (Status.DUE, Reason.CHANGED),
+        (Status.CONDITIONAL, Reason.UPSTREAM),
+        (Status.UNCHANGED, Reason.UNCHANGED),
+    ]
+    needs = {"iac": (), "image": ("iac",), "dags": ("iac", "image")}
+    kinds = {"iac": "terraform", "image": "image", "dags": "dags"}
+    made = []
+    for mode, combination in itertools.product((Mode.DEPLOY, Mode.VERIFY), itertools.product(statuses, repeat=3)):
+        stages = [
+            StagePlan(name, kinds[name], status, reason, "", "0" * 64, None, (b"a\xff",), needs[name], ())
+            for name, (status, reason) in zip(needs, combination, strict=True)
+        ]
+        if all(status is Status.UNCHANGED for status, _ in combination):
+            reason = Reason.NOTHING_DUE
+            stages.append(StagePlan("default", "command", Status.DUE, reason, "", "0" * 64, None, (), (), ()))
+        made.append(Plan("dbt-deployment", "dev", mode, "gitlab", "0" * 40, Baseline("ledger"), tuple(stages)))
+    hostile = StagePlan(
+        "x'\n: {}$A\u2028\U0001f600", "image", Status.DUE, Reason.FORCED, "", "0" * 64, None, (), (), ()
+    )
+    return [
+        *made,
+        Plan("p", "dev", Mode.DEPLOY, "gitlab", "0" * 40, Baseline("none"), ()),
+        Plan("p'\n", "$dev", Mode.DEPLOY, "gitlab", "0" * 40, Baseline("none"), (hostile,)),
+    ]
+
+
+def test_child_pipelines_match_the_schema(tmp_path: Path) -> None:
+    files = []
+    for number, plan in enumerate(plans()):
+        files.append(tmp_path / f"{number}.yml")
+        files[-1].write_text(gitlab.render(plan), encoding="utf-8")
+    assert len(files) > 50
+    check_schema("gitlab-ci", *files)
+
+
+def test_destroying_waits_for_the_jobs_of_a_child_pipeline() -> None:
+    deployment = yaml.safe_load(gitlab.render(plans()[0]))
+    assert load(".gitlab-ci.yml")["destroy:dev"]["resource_group"] == deployment["deploy:iac"]["resource_group"]

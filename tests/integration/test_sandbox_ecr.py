@@ -1,0 +1,219 @@
+"""ECR in the sandbox: moto's repositories, images in a real registry."""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from cipipe.sandbox import Sandbox, attached, dockerd, needs
+from cipipe.tools import http
+from cipipe.tools.aws import Aws, AwsError
+
+ACCOUNT = "111111111111"
+REGION = "eu-central-1"
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+def lacking(what: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing")
+    pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    if needs.registry_program(os.environ) is None:
+        lacking("docker-registry")
+    folder = tmp_path_factory.mktemp("sandbox")
+    with attached(folder, account_id=ACCOUNT, env=dict(os.environ), docker_data=None, say=print) as running:
+        yield running
+
+
+@pytest.fixture
+def aws(sandbox: Sandbox) -> Aws:
+    return Aws(sandbox.endpoint(REGION), sandbox.admin)
+
+
+@pytest.fixture
+def repository(aws: Aws) -> str:
+    name = f"group/{uuid.uuid4().hex}"
+    aws.call("ecr", "create_repository", repositoryName=name)
+    return name
+
+
+def push(sandbox: Sandbox, repository: str, tag: str | None, content: bytes = b"content") -> str:
+    """Push an image of one layer as docker does; gives its digest."""
+
+    def blob(data: bytes) -> dict[str, Any]:
+        begun = http.request("POST", f"http://{sandbox.state.registry}/v2/{repository}/blobs/uploads/")
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        place = begun.headers["location"]
+        done = http.request("PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", body=data)
+        assert done.status == 201
+        return {"size": len(data), "digest": digest}
+
+    layer = {"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", **blob(content)}
+    config = {"mediaType": "application/vnd.docker.container.image.v1+json", **blob(b"{}")}
+    body = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}).encode()
+    digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+    url = f"http://{sandbox.state.registry}/v2/{repository}/manifests/{tag or digest}"
+    assert http.request("PUT", url, headers={"Content-Type": MANIFEST}, body=body).status == 201
+    return digest
+
+
+def in_registry(sandbox: Sandbox, repository: str, reference: str) -> bool:
+    url = f"http://{sandbox.state.registry}/v2/{repository}/manifests/{reference}"
+    return http.request("HEAD", url, headers={"Accept": MANIFEST}).status == 200
+
+
+def test_uris_name_the_registry_and_arns_keep_the_account(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+    (found,) = aws.call("ecr", "describe_repositories", repositoryNames=[repository])["repositories"]
+    assert found["repositoryUri"] == f"{sandbox.state.registry}/{repository}"
+    assert found["repositoryArn"] == f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{repository}"
+    assert found["registryId"] == ACCOUNT
+
+
+def test_the_login_is_for_the_registry_and_holds_for_hours(sandbox: Sandbox, aws: Aws) -> None:
+    (found,) = aws.call("ecr", "get_authorization_token")["authorizationData"]
+    assert found["proxyEndpoint"] == f"http://{sandbox.state.registry}"
+    assert base64.b64decode(found["authorizationToken"]).startswith(b"AWS:")
+    assert 11 < (found["expiresAt"] - datetime.now(UTC)).total_seconds() / 3600 <= 12
+
+
+def test_images_are_listed_and_described(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+    assert aws.call("ecr", "list_images", repositoryName=repository)["imageIds"] == []
+    tagged = push(sandbox, repository, "one")
+    assert push(sandbox, repository, "two") == tagged
+    untagged = push(sandbox, repository, None, b"other content")
+    listed = aws.call("ecr", "list_images", repositoryName=repository)["imageIds"]
+    assert listed == [
+        {"imageDigest": tagged, "imageTag": "one"},
+        {"imageDigest": tagged, "imageTag": "two"},
+        {"imageDigest": untagged},
+    ]
+    only = aws.call("ecr", "list_images", repositoryName=repository, filter={"tagStatus": "UNTAGGED"})["imageIds"]
+    assert only == [{"imageDigest": untagged}]
+    details = aws.call("ecr", "describe_images", repositoryName=repository)["imageDetails"]
+    assert {(d["imageDigest"], tuple(d.get("imageTags", ()))) for d in details} == {
+        (tagged, ("one", "two")),
+        (untagged, ()),
+    }
+    (one,) = aws.call("ecr", "describe_images", repositoryName=repository, imageIds=[{"imageTag": "one"}])[
+        "imageDetails"
+    ]
+    assert one["imageSizeInBytes"] == len(b"content") + 2
+    assert one["imageManifestMediaType"] == MANIFEST
+    assert abs((one["imagePushedAt"] - datetime.now(UTC)).total_seconds()) < 60
+
+
+def test_a_manifest_comes_as_it_was_pushed(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+    digest = push(sandbox, repository, "one")
+    answer = aws.call(
+        "ecr", "batch_get_image", repositoryName=repository, imageIds=[{"imageTag": "one"}, {"imageTag": "none"}]
+    )
+    (image,) = answer["images"]
+    assert image["imageId"] == {"imageDigest": digest, "imageTag": "one"}
+    assert f"sha256:{hashlib.sha256(image['imageManifest'].encode()).hexdigest()}" == digest
+    (failure,) = answer["failures"]
+    assert failure["failureCode"] == "ImageNotFound"
+
+
+@pytest.mark.parametrize("reference", ["tag", "digest", "both"])
+def test_deleting_deletes_in_the_registry(sandbox: Sandbox, aws: Aws, repository: str, reference: str) -> None:
+    digest = push(sandbox, repository, "one")
+    names = {"tag": {"imageTag": "one"}, "digest": {"imageDigest": digest}}
+    identifier = names.get(reference, names["tag"] | names["digest"])
+    answer = aws.call("ecr", "batch_delete_image", repositoryName=repository, imageIds=[identifier])
+    assert answer["imageIds"] == [{"imageDigest": digest, "imageTag": "one"}]
+    assert answer["failures"] == []
+    assert not in_registry(sandbox, repository, "one")
+    assert not in_registry(sandbox, repository, digest)
+    assert push(sandbox, repository, "one") == digest
+    assert in_registry(sandbox, repository, "one")
+
+
+def test_deleting_one_of_two_tags_keeps_the_image(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+    digest = push(sandbox, repository, "one")
+    push(sandbox, repository, "two")
+    answer = aws.call("ecr", "batch_delete_image", repositoryName=repository, imageIds=[{"imageTag": "one"}])
+    assert answer["imageIds"] == [{"imageDigest": digest, "imageTag": "one"}]
+    assert not in_registry(sandbox, repository, "one")
+    assert in_registry(sandbox, repository, "two")
+    answer = aws.call("ecr", "batch_delete_image", repositoryName=repository, imageIds=[{"imageDigest": digest}])
+    assert answer["imageIds"] == [{"imageDigest": digest, "imageTag": "two"}]
+    assert not in_registry(sandbox, repository, "two")
+
+
+@pytest.mark.parametrize(
+    ("identifier", "code"),
+    [
+        ({"imageTag": "none"}, "ImageNotFound"),
+        ({"imageDigest": "sha256:" + "0" * 64}, "ImageNotFound"),
+        ({"imageTag": "one", "imageDigest": "sha256:" + "0" * 64}, "ImageTagDoesNotMatchDigest"),
+        ({}, "MissingDigestAndTag"),
+    ],
+)
+def test_what_cannot_be_deleted_is_a_failure(
+    sandbox: Sandbox, aws: Aws, repository: str, identifier: dict[str, str], code: str
+) -> None:
+    push(sandbox, repository, "one")
+    answer = aws.call("ecr", "batch_delete_image", repositoryName=repository, imageIds=[identifier])
+    assert answer["imageIds"] == []
+    assert [failure["failureCode"] for failure in answer["failures"]] == [code]
+    assert in_registry(sandbox, repository, "one")
+
+
+@pytest.mark.parametrize("operation", ["list_images", "describe_images", "batch_get_image", "batch_delete_image"])
+def test_a_repository_that_is_not_there(aws: Aws, operation: str) -> None:
+    arguments = {"imageIds": [{"imageTag": "one"}]} if operation.startswith("batch") else {}
+    with pytest.raises(AwsError) as caught:
+        aws.call("ecr", operation, repositoryName="no/such", **arguments)
+    assert caught.value.code == "RepositoryNotFoundException"
+
+
+def test_an_image_that_is_not_there(aws: Aws, repository: str) -> None:
+    with pytest.raises(AwsError) as caught:
+        aws.call("ecr", "describe_images", repositoryName=repository, imageIds=[{"imageTag": "none"}])
+    assert caught.value.code == "ImageNotFoundException"
+
+
+def test_a_repository_with_images_is_deleted_by_force_only(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+    digest = push(sandbox, repository, "one")
+    with pytest.raises(AwsError) as caught:
+        aws.call("ecr", "delete_repository", repositoryName=repository)
+    assert caught.value.code == "RepositoryNotEmptyException"
+    aws.call("ecr", "delete_repository", repositoryName=repository, force=True)
+    assert not in_registry(sandbox, repository, digest)
+
+
+def test_an_empty_repository_is_deleted(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+    push(sandbox, repository, "one")
+    aws.call("ecr", "batch_delete_image", repositoryName=repository, imageIds=[{"imageTag": "one"}])
+    aws.call("ecr", "delete_repository", repositoryName=repository)
+
+
+def test_docker_pushes_to_the_repository_uri(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+    env = {**os.environ, **sandbox.child_env()}
+    if not shutil.which("docker") or not dockerd.answers(env):
+        lacking("docker")
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        entry = tarfile.TarInfo("hello")
+        archive.addfile(entry, io.BytesIO())
+    (found,) = aws.call("ecr", "describe_repositories", repositoryNames=[repository])["repositories"]
+    name = f"{found['repositoryUri']}:one"
+    subprocess.run(["docker", "import", "-", name], env=env, input=tar.getvalue(), check=True, capture_output=True)
+    subprocess.run(["docker", "push", name], env=env, check=True, capture_output=True)
+    (details,) = aws.call("ecr", "describe_images", repositoryName=repository)["imageDetails"]
+    assert details["imageTags"] == ["one"]
+    subprocess.run(["docker", "image", "rm", name], env=env, check=True, capture_output=True)

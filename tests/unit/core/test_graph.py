@@ -1,0 +1,44 @@
+"""Order and circles."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cipipe.graph import cycle, ordered
+
+NAMES = "abcdef"
+
+
+@st.composite
+def acyclic(draw: st.DrawFn) -> dict[str, tuple[str, ...]]:
+    """A graph whose needs all point the same way along a hidden order, given in another order."""
+    hidden = draw(st.permutations(NAMES))
+    needs = {
+        name: draw(st.lists(st.sampled_from(hidden[:n]), unique=True)) if n else [] for n, name in enumerate(hidden)
+    }
+    return {name: tuple(needs[name]) for name in draw(st.permutations(NAMES))}
+
+
+@given(acyclic())
+def test_each_name_comes_after_all_that_it_needs(graph: dict[str, tuple[str, ...]]) -> None:
+    order = ordered(graph)
+    assert sorted(order) == sorted(graph)
+    for name, needs in graph.items():
+        assert all(order.index(need) < order.index(name) for need in needs)
+    assert cycle(graph) is None
+
+
+def test_the_given_order_stays_where_nothing_speaks_against_it() -> None:
+    assert ordered({"c": (), "a": (), "b": ()}) == ["c", "a", "b"]
+    assert ordered({"c": ("b",), "a": (), "b": ()}) == ["a", "b", "c"]
+
+
+def test_a_circle_is_told_along_its_needs() -> None:
+    graph = {"x": (), "a": ("b",), "b": ("c",), "c": ("a",), "d": ("a",)}
+    found = cycle(graph)
+    assert found is not None
+    assert sorted(found) == ["a", "b", "c"]
+    assert all(after in graph[name] for name, after in zip(found, [*found[1:], found[0]], strict=True))
+
+
+def test_a_name_that_needs_itself() -> None:
+    assert cycle({"a": ("a",)}) == ["a"]

@@ -1,0 +1,60 @@
+"""Merge and pull requests: every kind of stage only reads."""
+
+import pytest
+from samples import DAGS, HEAD, IAC, IMAGE, command, load
+
+from cipipe import planner
+from cipipe.model import Baseline, Effect, Mode
+from cipipe.planner import Question
+from cipipe.stages import KINDS
+from cipipe.stages.base import Stage, Step
+from cipipe.tools.git import Entry
+
+SMOKE = IMAGE + 'smoke = ["dbt", "parse"]\ntags = ["latest"]\n'
+STAGES = load(HEAD + IAC + SMOKE + DAGS + command("command")).stages
+OF_EACH_KIND = {stage.kind: stage for stage in STAGES.values()}
+
+
+def test_there_is_a_stage_of_every_kind_here() -> None:
+    assert set(OF_EACH_KIND) == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_verify_only_reads(kind: str) -> None:
+    steps = KINDS[kind].steps(OF_EACH_KIND[kind], Mode.VERIFY, tag="0" * 20)
+    assert {step.effect for step in steps} <= {Effect.READ}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_deploy_writes_and_destroys_nothing(kind: str) -> None:
+    effects = [step.effect for step in KINDS[kind].steps(OF_EACH_KIND[kind], Mode.DEPLOY, tag="0" * 20)]
+    assert Effect.WRITE in effects
+    assert Effect.DESTROY not in effects
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"command"}))
+def test_destroy_looks_before_it_deletes(kind: str) -> None:
+    effects = [step.effect for step in KINDS[kind].steps(OF_EACH_KIND[kind], Mode.DESTROY, tag="0" * 20)]
+    assert effects[0] is Effect.READ
+    assert Effect.DESTROY in effects
+    assert Effect.WRITE not in effects
+
+
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("kind", KINDS)
+def test_titles_are_single_lines_and_steps_are_made_anew(kind: str, mode: Mode) -> None:
+    one, other = (KINDS[kind].steps(OF_EACH_KIND[kind], mode, tag="0" * 20) for _ in range(2))
+    assert [step.title for step in one] == [step.title for step in other]
+    assert all(step.title.strip() and "\n" not in step.title for step in one)
+
+
+def test_a_kind_that_would_write_is_stopped_in_the_planner(monkeypatch: pytest.MonkeyPatch) -> None:
+    def writes(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:
+        return (Step("write", Effect.WRITE, lambda run: None),)
+
+    monkeypatch.setattr(KINDS["command"], "steps", writes)
+    config = load(HEAD + command("a"))
+    prepared = planner.prepare(config, {"a": (Entry(b"100644", b"1" * 40, b"a/x"),)}, {})
+    question = Question(config, "dev", Mode.VERIFY, "local", "a" * 40, Baseline("none"), prepared, {})
+    with pytest.raises(AssertionError, match="plans to write in verify mode"):
+        planner.plan(question)

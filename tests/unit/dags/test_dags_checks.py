@@ -1,0 +1,71 @@
+"""What is refused before anything is uploaded."""
+
+import pytest
+
+from cipipe.errors import Problem, ProblemsError, RefusedError
+from cipipe.stages.dags.checks import check
+
+DAG = b"from airflow import DAG\n"
+
+
+def checked(
+    bodies: dict[str, bytes], sources: dict[str, bytes] | None = None, *, allow_empty: bool = False
+) -> list[Problem]:
+    return check(sources or bodies, bodies, allow_empty=allow_empty, source="dags")
+
+
+def test_no_dag_file_is_refused() -> None:
+    with pytest.raises(RefusedError) as caught:
+        checked({"a.py": b"x = 1", "b.sql": DAG})
+    assert caught.value.id == "dags-empty"
+    assert checked({"a.py": b"x = 1"}, allow_empty=True) == []
+
+
+def test_a_patch_that_breaks_a_file_is_refused() -> None:
+    with pytest.raises(ProblemsError) as caught:
+        checked({"a.py": DAG + b"x = ("}, {"a.py": DAG + b"x = 1"})
+    assert [(found.id, found.where) for found in caught.value.problems] == [("dag-not-compiling", "a.py:2")]
+
+
+@pytest.mark.parametrize("body", [DAG + b"x = (", DAG + b"return 1", DAG + b"x = '\0'", DAG + b"x = '\xff'"])
+def test_a_file_that_never_compiled_is_a_warning(body: bytes) -> None:
+    assert [found.id for found in checked({"a.py": body})] == ["dag-not-compiling"]
+
+
+def test_warnings_of_the_compiler_stay_quiet() -> None:
+    assert checked({"a.py": DAG + b"x = '\\d' is 'x'"}) == []
+
+
+SAME = [
+    b'DAG("etl")',
+    b'with DAG(dag_id="etl", schedule=None) as dag: pass',
+    b'import airflow\nd = airflow.DAG("etl")',
+    b'models.DAG(schedule=None, dag_id="etl")',
+    b"@dag\ndef etl(): pass",
+    b"@dag()\ndef etl(): pass",
+    b"@dag(schedule=None)\ndef etl(): pass",
+    b'@decorators.dag(dag_id="etl")\ndef other(): pass',
+    b'@dag("etl")\ndef other(): pass',
+]
+
+
+@pytest.mark.parametrize("one", SAME)
+def test_one_id_in_two_files_names_both(one: bytes) -> None:
+    with pytest.raises(ProblemsError) as caught:
+        checked({"dags/a.py": DAG + one, "dags/b.py": DAG + b'x = 1\nDAG("etl")', "dags/c.py": DAG + b'DAG("other")'})
+    (found,) = caught.value.problems
+    assert found.id == "dag-id-duplicate"
+    assert "dags/a.py:" in found.message
+    assert "dags/b.py:3" in found.message
+
+
+@pytest.mark.parametrize(
+    "one",
+    [b"DAG(NAME)", b'DAG(f"etl")', b"DAG(**kw)", b"DAG()", b"@dag(dag_id=NAME)\ndef etl(): pass", b'NOT_DAG("etl")'],
+)
+def test_ids_that_only_running_would_tell_are_left_alone(one: bytes) -> None:
+    assert checked({"a.py": DAG + one, "b.py": DAG + b'DAG("etl")'}) == []
+
+
+def test_the_same_id_twice_in_one_file_is_its_own_business() -> None:
+    assert checked({"a.py": DAG + b'DAG("etl")\nDAG("etl")'}) == []

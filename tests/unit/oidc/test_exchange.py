@@ -1,0 +1,221 @@
+import base64
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cipipe.errors import IdentityError
+from cipipe.oidc import exchange as module
+from cipipe.oidc.exchange import exchange, session_name
+from cipipe.redact import MASK, Redactor
+from cipipe.tools.aws import AwsError, AwsUnreachable, Credentials, Endpoint, WebIdentity
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ROLE = "arn:aws:iam::111111111111:role/path/deploy"
+GIVEN = WebIdentity(Credentials("ASIAX", "the-secret-key", "the-session-token", NOW), "", "", "", "")
+POLICY = {
+    "Version": "2012-10-17",
+    "Statement": {
+        "Effect": "Allow",
+        "Principal": {"Federated": "arn:aws:iam::111111111111:oidc-provider/gitlab.com"},
+        "Action": "sts:AssumeRoleWithWebIdentity",
+        "Condition": {"StringEquals": {"gitlab.com:sub": "other"}},
+    },
+}
+
+
+def token(header: dict[str, Any] | None = None, **claims: Any) -> str:
+    payload = {"iss": "https://gitlab.com", "sub": "subject", "aud": "a", "exp": NOW.timestamp() + 300, **claims}
+    parts = (header or {"alg": "RS256"}, payload)
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
+    return ".".join([*encoded, "c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"])
+
+
+class Sts:
+    """Stands in for the door in tools/aws.py; fails with what it is given, in order, then succeeds."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.failures: list[Exception] = []
+        self.waits: list[float] = []
+
+    def __call__(self, endpoint: Endpoint, **arguments: Any) -> WebIdentity:
+        self.calls.append(arguments)
+        if self.failures:
+            raise self.failures.pop(0)
+        return GIVEN
+
+
+@pytest.fixture
+def sts(monkeypatch: pytest.MonkeyPatch) -> Sts:
+    door = Sts()
+    monkeypatch.setattr(module, "assume_role_with_web_identity", door)
+    return door
+
+
+def run(sts: Sts, text: str | None = None, **changes: Any) -> Credentials:
+    arguments: dict[str, Any] = {
+        "role_arn": ROLE,
+        "account_id": "111111111111",
+        "session_name": "session",
+        "duration": 3600,
+        "endpoint": Endpoint("eu-central-1"),
+        "audience": "a",
+        "redactor": Redactor(),
+        "now": lambda: NOW,
+        "sleep": sts.waits.append,
+        **changes,
+    }
+    return exchange(token() if text is None else text, **arguments)
+
+
+def refused(code: str, text: str = "", status: int = 400) -> AwsError:
+    return AwsError("sts:AssumeRoleWithWebIdentity", code, text, status)
+
+
+def test_gives_credentials_and_registers_every_secret(sts: Sts) -> None:
+    redactor, text = Redactor(), token()
+    assert run(sts, text, redactor=redactor) is GIVEN.credentials
+    assert redactor.text(f"{text} the-secret-key the-session-token") == f"{MASK} {MASK} {MASK}"
+    assert redactor.text(text.rpartition(".")[2]) == MASK
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "id"),
+    [
+        ("", {}, "oidc-no-token"),
+        ("x.y", {}, "oidc-token-malformed"),
+        (token({"alg": "none"}), {}, "oidc-token-unsigned"),
+        (token(exp=1), {}, "oidc-token-expired"),
+        (token(aud="b"), {}, "oidc-audience-mismatch"),
+        (None, {"role_arn": ""}, "oidc-role-missing"),
+        (None, {"role_arn": "deploy"}, "oidc-role-malformed"),
+        (None, {"role_arn": ROLE + "\n"}, "oidc-role-malformed"),
+        (None, {"role_arn": "arn:aws:iam::222222222222:role/deploy"}, "oidc-role-of-another-account"),
+        (None, {"session_name": "x"}, "oidc-session-name"),
+        (None, {"session_name": "x y"}, "oidc-session-name"),
+        (None, {"session_name": "é" * 3}, "oidc-session-name"),
+        (None, {"session_name": "x" * 65}, "oidc-session-name"),
+        (None, {"duration": 899}, "oidc-duration"),
+        (None, {"duration": 43201}, "oidc-duration"),
+    ],
+)
+def test_asks_aws_nothing_when_the_answer_is_known(
+    sts: Sts, text: str | None, changes: dict[str, Any], id: str
+) -> None:
+    with pytest.raises(IdentityError) as caught:
+        run(sts, text, **changes)
+    assert caught.value.id == id
+    assert caught.value.exit_status == 3
+    assert sts.calls == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refused("Throttling"),
+        refused("IDPCommunicationError"),
+        refused("InternalFailure", status=500),
+        refused("InvalidIdentityToken", "Couldn't retrieve verification key from your identity provider,  please"),
+        AwsUnreachable("no route"),
+    ],
+)
+def test_tries_again_what_may_pass(sts: Sts, error: Exception) -> None:
+    sts.failures = [error, error]
+    run(sts)
+    assert len(sts.calls) == 3
+    assert sts.waits == [0.5, 1.0]
+
+
+def test_gives_up_in_the_end(sts: Sts) -> None:
+    sts.failures = [AwsUnreachable("no route")] * 9
+    with pytest.raises(IdentityError) as caught:
+        run(sts)
+    assert caught.value.id == "oidc-sts-unreachable"
+    assert len(sts.calls) == module.ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "id"),
+    [
+        (refused("AccessDenied", "Not authorized", 403), None, "oidc-access-denied"),
+        (refused("ExpiredTokenException", "Token expired"), None, "oidc-token-expired"),
+        (refused("InvalidIdentityToken", "No OpenIDConnect provider found"), None, "oidc-no-provider-for-issuer"),
+        (refused("InvalidIdentityToken", "Incorrect token audience"), None, "oidc-audience-mismatch"),
+        (refused("InvalidIdentityToken", "Token signature invalid"), None, "oidc-signature"),
+        (refused("InvalidIdentityToken", "The ID Token provided is not a valid JWT."), None, "oidc-token-malformed"),
+        (refused("InvalidIdentityToken", "is not a valid JWT."), token({"alg": "none"}), "oidc-token-unsigned"),
+        (refused("InvalidIdentityToken", "is not a valid JWT."), "garbage", "oidc-token-malformed"),
+        (refused("IDPRejectedClaim"), None, "oidc-token-rejected"),
+        (refused("RegionDisabledException"), None, "oidc-region-disabled"),
+        (refused("ValidationError", "The requested DurationSeconds exceeds"), None, "oidc-duration"),
+        (refused("ValidationError", "Request ARN is invalid"), None, "oidc-request-invalid"),
+        (refused("SomethingNew", "?"), None, "oidc-exchange-failed"),
+    ],
+)
+def test_tells_refusals_apart_and_asks_once(sts: Sts, error: AwsError, text: str | None, id: str) -> None:
+    sts.failures = [error]
+    with pytest.raises(IdentityError) as caught:
+        run(sts, text, precheck=False)
+    assert caught.value.id == id
+    assert f"AWS says {error.code}: {error.text}" in caught.value.message
+    assert caught.value.hint
+    assert len(sts.calls) == 1
+    assert sts.waits == []
+
+
+def test_a_denial_is_explained_where_the_policy_can_be_read(sts: Sts) -> None:
+    sts.failures = [refused("AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity", 403)]
+    with pytest.raises(IdentityError) as caught:
+        run(sts, read_policy=lambda: POLICY)
+    assert "oidc-subject-mismatch" in caught.value.message
+    assert "expected   other\n  actual     subject\n" in caught.value.message
+
+
+def test_a_denial_against_the_policy_is_said_to_be_one(sts: Sts) -> None:
+    sts.failures = [refused("AccessDenied", "Not authorized", 403)]
+    with pytest.raises(IdentityError, match="would let this token in"):
+        run(sts, token(sub="other"), read_policy=lambda: POLICY)
+
+
+@pytest.mark.parametrize("answer", [lambda: None, lambda: {"Statement": 1}])
+def test_a_denial_stands_without_a_policy(sts: Sts, answer: Callable[[], Any]) -> None:
+    sts.failures = [refused("AccessDenied", "Not authorized", 403)]
+    with pytest.raises(IdentityError) as caught:
+        run(sts, read_policy=answer)
+    assert caught.value.id == "oidc-access-denied"
+
+
+def test_a_policy_that_may_not_be_read_does_not_hide_the_denial(sts: Sts) -> None:
+    def forbidden() -> Any:
+        raise AwsError("iam:GetRole", "AccessDenied", "no", 403)
+
+    sts.failures = [refused("AccessDenied", "Not authorized", 403)]
+    with pytest.raises(IdentityError) as caught:
+        run(sts, read_policy=forbidden)
+    assert caught.value.id == "oidc-access-denied"
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        (("project", "dev", "12"), "project-dev-12"),
+        (("group/project", "feature/ä ö", "12"), "group-project-feature-12"),
+        (("x" * 100, "12"), "x" * 61 + "-12"),
+        (("a",), "cipipe-a"),
+        ((), "cipipe"),
+        (("", ""), "cipipe"),
+        (("a", "b" * 100), "b" * 64),
+    ],
+)
+def test_session_names(parts: tuple[str, ...], name: str) -> None:
+    assert session_name(*parts) == name
+
+
+@given(st.lists(st.text(), max_size=4))
+def test_a_made_session_name_always_fits(parts: list[str]) -> None:
+    assert module._SESSION_NAME.fullmatch(session_name(*parts))

@@ -1,0 +1,119 @@
+"""A plan as a child pipeline."""
+
+import json
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, Status
+from cipipe.report import gitlab
+
+
+def stage(
+    name: str, kind: str, status: Status, reason: Reason = Reason.CHANGED, needs: tuple[str, ...] = ()
+) -> StagePlan:
+    return StagePlan(name, kind, status, reason, "", "0" * 64, None, (), needs, ())
+
+
+def plan(*stages: StagePlan, mode: Mode = Mode.DEPLOY, environment: str = "dev", project: str = "dbt") -> Plan:
+    return Plan(project, environment, mode, "gitlab", "0" * 40, Baseline("ledger"), stages)
+
+
+def rendered(made: Plan, **options: Any) -> dict[str, Any]:
+    text = gitlab.render(made, **options)
+    document = json.loads(text)
+    assert yaml.safe_load(text) == document
+    return {name: job for name, job in document.items() if isinstance(job, dict) and "script" in job}
+
+
+def test_due_and_conditional_stages_are_jobs() -> None:
+    jobs = rendered(
+        plan(
+            stage("iac", "terraform", Status.DUE),
+            stage("image", "image", Status.UNCHANGED, Reason.UNCHANGED, ("iac",)),
+            stage("dags", "dags", Status.CONDITIONAL, Reason.UPSTREAM, ("iac", "image")),
+            stage("default", "command", Status.UNCHANGED, Reason.UNCHANGED),
+        )
+    )
+    assert jobs == {
+        "deploy:iac": {
+            "extends": ".cipipe-terraform",
+            "stage": "deploy",
+            "id_tokens": {"AWS_ID_TOKEN": {"aud": "https://gitlab.com"}},
+            "resource_group": "dbt/dev",
+            "environment": {"name": "dev"},
+            "needs": [],
+            "script": ["cipipe run iac --env dev"],
+        },
+        "deploy:dags": {
+            "extends": ".cipipe-dags",
+            "stage": "deploy",
+            "id_tokens": {"AWS_ID_TOKEN": {"aud": "https://gitlab.com"}},
+            "resource_group": "dbt/dev",
+            "environment": {"name": "dev"},
+            "needs": ["deploy:iac"],
+            "script": ["cipipe run dags --env dev"],
+        },
+    }
+
+
+def test_the_default_stage_is_the_job_when_nothing_is_due() -> None:
+    jobs = rendered(
+        plan(
+            stage("iac", "terraform", Status.UNCHANGED, Reason.UNCHANGED),
+            stage("default", "command", Status.DUE, Reason.NOTHING_DUE),
+        )
+    )
+    assert {name: job["script"] for name, job in jobs.items()} == {"deploy:default": ["cipipe run default --env dev"]}
+
+
+def test_a_pipeline_always_has_a_job() -> None:
+    assert list(rendered(plan(stage("iac", "terraform", Status.UNCHANGED, Reason.UNCHANGED)))) == ["nothing-due"]
+    assert list(rendered(plan())) == ["nothing-due"]
+
+
+def test_a_job_waits_for_what_stands_behind_an_unchanged_stage() -> None:
+    jobs = rendered(
+        plan(
+            stage("a", "command", Status.DUE),
+            stage("b", "command", Status.UNCHANGED, Reason.UNCHANGED, ("a",)),
+            stage("c", "command", Status.UNCHANGED, Reason.UNCHANGED, ("a", "b")),
+            stage("d", "command", Status.DUE, Reason.CHANGED, ("c", "a")),
+        )
+    )
+    assert jobs["deploy:d"]["needs"] == ["deploy:a"]
+
+
+def test_a_merge_request_deploys_nothing_and_waits_for_nobody() -> None:
+    (job,) = rendered(plan(stage("iac", "terraform", Status.DUE), mode=Mode.VERIFY)).values()
+    assert job["stage"] == "verify"
+    assert not {"environment", "resource_group"} & set(job)
+
+
+def test_options() -> None:
+    (job,) = rendered(
+        plan(stage("iac", "terraform", Status.DUE)),
+        image="python:3.12",
+        token_variable="T",
+        audience="https://gl.example",
+    ).values()
+    assert job["image"] == "python:3.12"
+    assert job["id_tokens"] == {"T": {"aud": "https://gl.example"}}
+
+
+def test_hostile_names_stay_data() -> None:
+    name = "x'; rm -rf / #\n$(id) \x85\u2028\U0001f600\"]"
+    jobs = rendered(
+        plan(stage(name, "image", Status.DUE), environment="dev$CI_JOB_TOKEN; id", project="p'\n"),
+    )
+    (job,) = jobs.values()
+    assert job["script"] == [
+        "cipipe run 'x'\"'\"'; rm -rf / #\n$(id) \x85\u2028\U0001f600\"]' --env 'dev$CI_JOB_TOKEN; id'"
+    ]
+    assert job["resource_group"] == "p--/dev-CI_JOB_TOKEN--id"
+    assert "$" not in job["environment"]["name"]
+
+
+def test_stages_named_like_keywords() -> None:
+    jobs = rendered(plan(*(stage(name, "command", Status.DUE) for name in ("image", "default", "pages", ".hidden"))))
+    assert list(jobs) == ["deploy:image", "deploy:default", "deploy:pages", "deploy:.hidden"]
