@@ -19,7 +19,7 @@ lint:  ## ruff, mypy, import-linter, shellcheck
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/shellcheck scripts/setup
+	.venv/bin/shellcheck scripts/setup .ci/run
 
 clean:  ## stop what runs, remove what was made
 	-[ ! -x .venv/bin/cipipe ] || .venv/bin/cipipe sandbox down

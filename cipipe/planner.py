@@ -1,6 +1,6 @@
 """Configuration + fingerprints + records → Plan. Pure: data in, data out; nothing here asks git or AWS."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -102,8 +102,6 @@ def plan(question: Question) -> Planned:
     decided: dict[str, StagePlan] = {}
     steps: dict[str, tuple[Step, ...]] = {}
     for name, prepared in question.prepared.items():
-        if question.selected and name not in question.selected:
-            continue
         status, reason, detail = _decide(question, prepared, decided)
         steps[name] = _steps(question, prepared) if status is not Status.UNCHANGED else ()
         known = question.known.get(name, Known())
@@ -120,8 +118,9 @@ def plan(question: Question) -> Planned:
             steps=tuple(step.title for step in steps[name]),
         )
     for name, prepared in question.prepared.items():
-        if prepared.stage.when == "nothing-due" and name in decided:
+        if prepared.stage.when == "nothing-due":
             decided[name] = _default(question, decided, decided[name], prepared, steps)
+    shown = [name for name in decided if not question.selected or name in question.selected]
     result = Plan(
         project=question.config.project.name,
         environment=question.environment,
@@ -129,8 +128,8 @@ def plan(question: Question) -> Planned:
         provider=question.provider,
         commit=question.commit,
         baseline=question.baseline,
-        stages=tuple(decided.values()),
-        warnings=question.warnings,
+        stages=tuple(decided[name] for name in shown),
+        warnings=(*question.warnings, *_left_out(decided, shown)),
     )
     return Planned(result, steps)
 
@@ -194,7 +193,7 @@ def _default(
     others = [
         s for n, s in decided.items() if question.prepared[n].stage.when == "due" and s.status is not Status.UNCHANGED
     ]
-    if others or shown.status is Status.DUE or (question.selected and shown.name not in question.selected):
+    if others or shown.status is Status.DUE:
         return shown
     steps[shown.name] = _steps(question, prepared)
     return msgspec.structs.replace(
@@ -204,6 +203,18 @@ def _default(
         detail="nothing else is due",
         steps=tuple(step.title for step in steps[shown.name]),
     )
+
+
+def _left_out(decided: Mapping[str, StagePlan], shown: list[str]) -> Iterator[str]:
+    """What a selection leaves out, though it is needed and due."""
+    for name in shown:
+        for need in decided[name].needs:
+            if (
+                need not in shown
+                and decided[need].status is Status.DUE
+                and decided[name].status is not Status.UNCHANGED
+            ):
+                yield f"stage {name} needs {need}, which is due and was not selected: it works with what is deployed"
 
 
 def _steps(question: Question, prepared: Prepared) -> tuple[Step, ...]:

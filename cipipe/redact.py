@@ -46,7 +46,7 @@ class Redactor:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    for part in {secret, *secret.splitlines()}:
+    for part in {secret, *(line.strip() for line in secret.splitlines())}:
         if len(part) < _SHORTEST:
             continue
         yield part

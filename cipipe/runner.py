@@ -68,6 +68,7 @@ class Runner:
     outputs: dict[str, dict[str, Output]] = field(default_factory=dict)
     error: CipipeError | None = None
     _reports: dict[str, StageReport] = field(default_factory=dict)
+    _begun: set[str] = field(default_factory=set)
 
     def deploy(self) -> Report:
         """Run every due stage after those that it needs; one that fails keeps back only what needs it."""
@@ -238,11 +239,15 @@ class Runner:
             data=dict(data),
         )
         self.held[stage.name] = self.ledger.write(record, held)
+        self._begun.add(stage.name)
 
     def _record_failure(self, stage: StagePlan) -> None:
-        """Say `failed` where we said `deploying`; where that fails too, `deploying` stands and means the same."""
+        """Say `failed` where we said `deploying`; where that fails too, `deploying` stands and means the same.
+
+        A `deploying` that this run found, and did not write, may be another run's that is still at it.
+        """
         held = self.held.get(stage.name)
-        if held is None or held.record.state is not State.DEPLOYING:
+        if held is None or stage.name not in self._begun or held.record.state is not State.DEPLOYING:
             return
         try:
             self._write(stage, State.FAILED, held.record.effective, held.record.data)

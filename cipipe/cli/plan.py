@@ -6,8 +6,9 @@ from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
 from cipipe.model import Plan
 from cipipe.pipeline import planning
-from cipipe.pipeline.access import can_connect, connect
+from cipipe.pipeline.access import can_connect, connect, issuer_of
 from cipipe.pipeline.planning import Options
+from cipipe.pipeline.project import Project
 from cipipe.pipeline.running import ledger_of
 
 FORMATS = ("text", "json", "gitlab", "github")
@@ -37,10 +38,10 @@ def plan(
         made = planning.plan(project, options, ledger).planned.plan
     for warning in made.warnings:
         shared.console.warning(warning)
-    shared.answer(rendered(made, shared))
+    shared.answer(rendered(made, shared, project))
 
 
-def rendered(plan: Plan, shared: Common) -> str:
+def rendered(plan: Plan, shared: Common, project: Project) -> str:
     """The plan in the format that was asked for."""
     if shared.format == "json":
         from cipipe.report import json
@@ -49,7 +50,8 @@ def rendered(plan: Plan, shared: Common) -> str:
     if shared.format == "gitlab":
         from cipipe.report import gitlab
 
-        return gitlab.render(plan)
+        issuer = issuer_of(project, gitlab.PROVIDER)
+        return gitlab.render(plan, token_variable=issuer.token_variable, audience=issuer.audience)
     if shared.format == "github":
         from cipipe.report import github
 

@@ -93,7 +93,9 @@ def connect(
 
 
 def can_connect(project: Project, door: Door | None) -> bool:
-    """Whether there is anything to connect with; a laptop without AWS credentials plans offline."""
+    """Whether there is anything to connect with; a laptop without AWS credentials and a fork's job plan offline."""
+    if project.context.fork:
+        return False
     if door is not None or project.context.provider != "local" or "AWS_ACCESS_KEY_ID" in project.env:
         return True
     home = Path(project.env.get("HOME", "/nonexistent"))

@@ -12,6 +12,7 @@ from typing import Any
 
 from cipipe.model import Mode, Plan, StagePlan, Status
 
+PROVIDER = "gitlab"
 TEMPLATES = ".gitlab/cipipe.yml"
 
 # Line ends and controls of YAML 1.1 that JSON leaves as they are within strings.

@@ -61,7 +61,7 @@ class Dockerd:
         """Have it stop its containers and end; containerd ends with it."""
         self._service.stop(timeout=30)
         os.close(self._lock)
-        shutil.rmtree(self._run, ignore_errors=True)
+        _remove(self._run)
 
 
 def answers(env: Mapping[str, str]) -> bool:
@@ -93,11 +93,18 @@ def remove_run(host: str | None) -> None:
     """Remove what a private daemon that was killed left in /tmp; leaves any other DOCKER_HOST alone."""
     run = Path((host or "").removeprefix("unix://")).parent
     if run.name.startswith(RUN_PREFIX):
-        shutil.rmtree(run, ignore_errors=True)
+        _remove(run)
+
+
+def _remove(run: Path) -> None:
+    """Remove a daemon's run folder; containers without a network leave a mount of their namespace in it."""
+    for mount in (run / "exec" / "netns").glob("*"):
+        process.run(["umount", "--lazy", "--", str(mount)], env={"PATH": _SYSTEM_PATH + ":/usr/bin:/bin"}, check=False)
+    shutil.rmtree(run, ignore_errors=True)
 
 
 def _data_root(folder: Path, data: Path | None) -> tuple[Path, int]:
-    candidates = [path for path in (data, folder / "docker") if path is not None]
+    candidates = [path.resolve() for path in (data, folder / "docker") if path is not None]
     for root in candidates:
         root.mkdir(parents=True, exist_ok=True)
         lock = os.open(root.with_name(root.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)

@@ -47,7 +47,7 @@ def problems(stage: Stage) -> Iterable[Problem]:
 
 
 def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
-    return ("docker",)
+    return ("docker", "registry")
 
 
 def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> frozenset[str]:  # noqa: ARG001

@@ -121,8 +121,7 @@ def stream(
     try:
         returncode = child.wait()
     except BaseException:
-        child.send_signal(signal.SIGTERM)
-        child.wait()
+        _stop(child)
         pump.join()
         raise
     pump.join()
@@ -218,6 +217,17 @@ if os.getppid() != int(sys.argv[1]):
     sys.exit("the process that started this one is gone")
 os.execvp(sys.argv[2], sys.argv[2:])
 """
+
+
+def _stop(child: "subprocess.Popen[str]") -> None:
+    """Tell a child to stop, and wait for it; a second interrupt is passed on, which Terraform takes as "at once"."""
+    while True:
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait()
+        except KeyboardInterrupt:
+            continue
+        return
 
 
 def _pump(chunks: Iterable[str], redactor: Redactor, line: Callable[[str], None], tail: list[str]) -> None:

@@ -1,0 +1,59 @@
+"""A machine without Docker: said before anything starts, the image skipped for that reason, the rest done."""
+
+import json
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Clone
+from tools import ROOT, require
+
+
+@pytest.fixture(scope="module")
+def bare(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    require("terraform", "the infrastructure")
+    folder = tmp_path_factory.mktemp("bare") / "repository"
+    subprocess.run(["git", "clone", "--quiet", "--", str(ROOT), str(folder)], check=True)
+    made = Clone(folder, {**clone.env, "DOCKER_HOST": "tcp://127.0.0.1:9"})
+    made.git("checkout", "--quiet", "-B", "main")
+    return made
+
+
+def test_the_image_is_skipped_and_never_called_done(bare: Clone) -> None:
+    done = bare.run()
+    assert done.status == 0, done.text
+    assert done.results() == {"iac": "done", "image": "skipped", "dags": "done", "default": "unchanged"}
+    skipped = next(stage for stage in done.document["stages"] if stage["name"] == "image")
+    assert "docker" in skipped["detail"]
+    lines = done.err.splitlines()
+    said = next(number for number, line in enumerate(lines) if "docker is not to be had" in line)
+    assert said < next(number for number, line in enumerate(lines) if "terraform init" in line)
+    assert any("dags runs although image was skipped" in line for line in lines)
+
+
+def test_what_the_run_started_ended_with_it(bare: Clone) -> None:
+    folder = bare.folder / ".cipipe/sandbox"
+    assert not (folder / "sandbox.json").exists()
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(folder).encode() in _read(path)]
+
+
+def test_a_kept_sandbox_ends_with_down(bare: Clone) -> None:
+    assert bare.cipipe("sandbox", "env").status == 2
+    up = bare.cipipe("sandbox", "up", "--format", "json")
+    assert up.status == 0, up.text
+    url = json.loads(up.out)["environment"]["AWS_ENDPOINT_URL"]
+    host, _, port = url.removeprefix("http://").partition(":")
+    socket.create_connection((host, int(port))).close()
+    assert bare.cipipe("sandbox", "env").status == 0
+    assert bare.cipipe("sandbox", "down").status == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)))
+    assert bare.cipipe("sandbox", "down").out == "no sandbox was running\n"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,202 @@
+"""In-memory stand-ins behind our own doors: a bucket that honours conditions, stages made of given steps, a listener."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+import msgspec
+from samples import HEAD, command, load
+
+from cipipe import config, planner
+from cipipe.ledger import Ledger
+from cipipe.model import Baseline, Context, Effect, Environment, Mode, Output, Record, Report, StagePlan, StageReport, State
+from cipipe.planner import Known, Planned, Question
+from cipipe.redact import Redactor
+from cipipe.runner import Runner
+from cipipe.stages.base import Reference, Stage, StageRun, Step, references
+from cipipe.tools.aws import Bucket, StoredObject, Written
+from cipipe.tools.git import Entry
+
+READ, WRITE, DESTROY = Effect.READ, Effect.WRITE, Effect.DESTROY
+
+
+class FakeBucket(Bucket):
+    """Objects in a dict. `log` says what was written, in order; `before_put` may meddle, as somebody else would."""
+
+    def __init__(self, *, conditional: bool = True) -> None:
+        self.name = "ledger"
+        self.objects: dict[str, bytes] = {}
+        self.log: list[str] = []
+        self.conditional = conditional
+        self.before_put: Callable[[str], None] = lambda key: None
+
+    def get(self, key: str) -> StoredObject | None:
+        return StoredObject(self.objects[key], etag(self.objects[key]), None) if key in self.objects else None
+
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        if_match: str | None = None,
+        if_none_match: bool = False,
+    ) -> Written | None:
+        self.before_put(key)
+        there = self.get(key)
+        if self.conditional and ((if_none_match and there) or (if_match and (there is None or there.etag != if_match))):
+            return None
+        self.objects[key] = body
+        if ".probe-" not in key:
+            self.log.append(_short(key, body))
+        return Written(etag(body), None)
+
+    def delete(self, key: str) -> None:
+        self.objects.pop(key, None)
+
+
+class Listener:
+    """A Progress that remembers."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+        self.titles: list[str] = []
+        self.warnings: list[str] = []
+
+    def stage_begins(self, stage: StagePlan) -> None:
+        self.begun.append(stage.name)
+
+    def step(self, stage: str, title: str) -> None:
+        self.titles.append(f"{stage}: {title}")
+
+    def line(self, stage: str, text: str) -> None: ...
+
+    def stage_ends(self, report: StageReport) -> None:
+        self.ended.append(f"{report.name} {report.result}")
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+class World:
+    """Stages `a`, `b needs a`, … whose steps the test gives: what they do is written into `bucket.log` too."""
+
+    def __init__(self, *, mode: Mode = Mode.DEPLOY, **needs: str) -> None:
+        self.mode = mode
+        self.bucket = FakeBucket()
+        self.ledger = Ledger(self.bucket, "p/")
+        self.listener = Listener()
+        self.redactor = Redactor()
+        self.steps: dict[str, tuple[Step, ...]] = {}
+        self.missing: dict[str, str] = {}
+        self.tools: dict[str, tuple[str, ...]] = {}
+        self.outputs: dict[str, dict[str, Output]] = {}
+        self.settings: dict[str, dict[str, Any]] = {}
+        self.made: dict[str, Any] = {}
+        self.config = load(
+            HEAD + "".join(command(n, needs=str(wanted.split()).replace("'", '"')) for n, wanted in needs.items())
+        )
+        entries = {name: (Entry(b"040000", b"1" * 40, name.encode()),) for name in needs}
+        self.prepared = planner.prepare(self.config, entries, {})
+        for name in needs:
+            self.does(name, READ, WRITE)
+
+    def does(self, name: str, *steps: Effect | tuple[Effect, Callable[[StageRun], None]]) -> None:
+        """The stage's steps; each leaves a line in the log, then does what was given."""
+        made = [step if isinstance(step, tuple) else (step, lambda run: None) for step in steps]
+        self.steps[name] = tuple(Step(f"{effect} {name}", effect, self._logged(name, effect, do)) for effect, do in made)
+
+    def consumes(self, name: str, setting: str) -> None:
+        """Give the stage an environment variable that comes from a Terraform output."""
+        prepared = self.prepared[name]
+        settings = msgspec.structs.replace(prepared.stage.settings, env={"X": Reference(output=setting)})
+        stage = msgspec.structs.replace(prepared.stage, settings=settings)
+        self.prepared[name] = planner.Prepared(stage, prepared.fingerprint, prepared.entries)
+
+    def runner(self, **known: State | str) -> Runner:
+        """A runner of a fresh plan; `known` gives records that are there already: a state, or another fingerprint."""
+        for name, what in known.items():
+            self._record(name, what)
+        held = self.ledger.read(self.prepared)
+        plan = planner.plan(
+            Question(
+                self.config, "dev", Mode.DEPLOY, "local", "c" * 40, Baseline("ledger"), self.prepared,
+                {name: Known(found.record if found else None) for name, found in held.items()},
+            )
+        ).plan  # fmt: skip
+        return Runner(
+            planned=Planned(msgspec.structs.replace(plan, mode=self.mode), self.steps),
+            prepared=self.prepared,
+            ledger=self.ledger,
+            context=Context("gitlab", "push", "main", "branch", sequence=9, pipeline_url="https://ci/9"),
+            redactor=self.redactor,
+            progress=self.listener,
+            make_run=self._run,
+            expand=lambda text: text.replace("{environment}", "dev"),
+            upstream=lambda name: config.upstream(name, self.config.stages),
+            consumes=lambda prepared: frozenset(r.output for _, r in references(prepared.stage.settings) if r.output),
+            missing=self.missing,
+            tools=lambda stage: self.tools.get(stage.name, ()),
+            held=held,
+            outputs=self.outputs,
+        )
+
+    def deploy(self, **known: State | str) -> tuple[dict[str, str], Runner]:
+        runner = self.runner(**known)
+        return results(runner.deploy()), runner
+
+    def state(self, name: str) -> str | None:
+        found = self.ledger.read([name])[name]
+        return found.record.state.value if found else None
+
+    def record(self, name: str) -> Record:
+        found = self.ledger.read([name])[name]
+        assert found is not None
+        return found.record
+
+    def _logged(self, name: str, effect: Effect, do: Callable[[StageRun], None]) -> Callable[[StageRun], None]:
+        def step(run: StageRun) -> None:
+            self.bucket.log.append(f"{name}: {effect}")
+            self.made[name] = run
+            do(run)
+
+        return step
+
+    def _record(self, name: str, what: State | str) -> None:
+        state = what if isinstance(what, State) else State.DEPLOYED
+        fingerprint = self.prepared[name].fingerprint if isinstance(what, State) else what
+        record = Record(1, name, fingerprint, "e" * 64, state, "d" * 40, "main", "gitlab", 8, "https://ci/8", "2026", None,
+                        {"kept": 1})  # fmt: skip
+        self.bucket.objects[f"p/{name}.json"] = msgspec.json.encode(record)
+
+    def _run(self, prepared: planner.Prepared, stage: Stage, **doors: Any) -> StageRun:
+        held: Mapping[str, Any] = doors["previous"].data if doors["previous"] else {}
+        given = {
+            "project": "shop",
+            "environment_name": "dev",
+            "environment": Environment("1" * 12, "eu-central-1", "arn"),
+            "mode": self.mode,
+            "stage": stage,
+            "commit": "c" * 40,
+            "fingerprint": prepared.fingerprint,
+            "redactor": self.redactor,
+            "data": dict(held),
+            **doors,
+        }
+        unused: dict[str, Any] = {field.name: None for field in fields(StageRun) if field.default is MISSING}
+        return StageRun(**{**unused, "made": "", **given})
+
+
+def etag(body: bytes) -> str:
+    return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
+
+
+def results(report: Report) -> dict[str, str]:
+    return {stage.name: stage.result.value for stage in report.stages}
+
+
+def _short(key: str, body: bytes) -> str:
+    name = key.removeprefix("p/").removesuffix(".json")
+    return name if name.endswith(".outputs") else f"{name}: {msgspec.json.decode(body)['state']}"

@@ -1,0 +1,257 @@
+"""A run: what the ledger is told when, and what becomes of the stages behind one that fails."""
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import msgspec
+import pytest
+from fakes import READ, WRITE, World, results
+
+from cipipe.errors import ConflictError, InterruptedRun, RefusedError, StageError
+from cipipe.fingerprint import effective
+from cipipe.model import Mode, Output, State
+from cipipe.planner import Prepared
+from cipipe.stages.base import StageRun, Step
+
+
+def fails(run: StageRun) -> NoReturn:
+    raise StageError("tool-failed", "it broke: s3cret\nsecond line")
+
+
+def interrupts(run: StageRun) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def test_deploying_comes_before_the_first_effect_and_deployed_after_the_last() -> None:
+    world = World(a="")
+    world.does("a", READ, READ, WRITE, READ, WRITE)
+    assert world.deploy()[0] == {"a": "done"}
+    assert world.bucket.log == ["a: read", "a: read", "a: deploying", "a: write", "a: read", "a: write", "a: deployed"]
+    record = world.record("a")
+    assert (record.fingerprint, record.commit, record.ref) == (world.prepared["a"].fingerprint, "c" * 40, "main")
+    assert (record.provider, record.sequence, record.pipeline_url) == ("gitlab", 9, "https://ci/9")
+    assert record.effective == effective(record.fingerprint, {})
+    assert record.started_at <= (record.finished_at or "")
+
+
+def test_a_stage_that_only_reads_is_recorded_at_its_end() -> None:
+    world = World(a="")
+    world.does("a", READ)
+    world.deploy()
+    assert world.bucket.log == ["a: read", "a: deployed"]
+
+
+def test_data_starts_as_the_last_record_had_it_and_ends_as_the_steps_left_it() -> None:
+    world = World(a="")
+    seen = []
+
+    def write(run: StageRun) -> None:
+        seen.append((dict(run.data), dict(world.record("a").data)))
+        run.data["new"] = 2
+
+    world.does("a", (WRITE, write))
+    world.deploy(a="0" * 64)
+    assert seen == [({"kept": 1}, {"kept": 1})]
+    assert world.record("a").data == {"kept": 1, "new": 2}
+
+
+@pytest.mark.parametrize(("step", "log"), [(READ, ["a: read"]), (WRITE, ["a: deploying", "a: write", "a: failed"])])
+def test_a_failure_is_recorded_once_something_was_begun(step: object, log: list[str]) -> None:
+    world = World(a="")
+    world.does("a", (step, fails))  # type: ignore[arg-type]
+    made, runner = world.deploy()
+    assert (made, world.bucket.log) == ({"a": "failed"}, log)
+    assert runner.error is not None
+    assert runner.error.exit_status == 4
+    assert runner.report().failed
+
+
+def test_the_reason_of_a_failure_is_one_masked_line() -> None:
+    world = World(a="")
+    world.redactor.register("s3cret")
+    world.does("a", (WRITE, fails))
+    assert world.runner().deploy().stages[0].detail == "it broke: [redacted]"
+
+
+def test_a_failed_look_leaves_somebody_elses_record_alone() -> None:
+    """The record says `deploying`: another run may be at it right now."""
+    world = World(a="")
+    world.does("a", (READ, fails), WRITE)
+    before = world.deploy(a=State.DEPLOYING)
+    assert before[0] == {"a": "failed"}
+    assert world.bucket.log == ["a: read"]
+    assert world.record("a").pipeline_url == "https://ci/8"
+
+
+def test_what_needs_a_failed_stage_does_not_run_and_the_rest_does() -> None:
+    world = World(a="", b="a", c="b", d="")
+    world.does("a", (WRITE, fails))
+    assert world.deploy()[0] == {"a": "failed", "b": "not-run", "c": "not-run", "d": "done"}
+    assert (world.state("b"), world.state("d")) == (None, "deployed")
+    assert world.listener.begun == ["a", "d"]
+    assert world.listener.ended == ["a failed", "b not-run", "c not-run", "d done"]
+
+
+@pytest.mark.parametrize(("step", "log"), [(READ, ["a: read"]), (WRITE, ["a: deploying", "a: write", "a: failed"])])
+def test_an_interrupt_ends_the_run(step: object, log: list[str]) -> None:
+    world = World(a="", b="")
+    world.does("a", (step, interrupts))  # type: ignore[arg-type]
+    runner = world.runner()
+    with pytest.raises(InterruptedRun) as caught:
+        runner.deploy()
+    assert (caught.value.exit_status, caught.value.where) == (130, "a")
+    assert world.bucket.log == log
+    assert results(runner.report()) == {"a": "failed", "b": "not-run"}
+
+
+def test_a_bug_leaves_deploying_which_makes_the_stage_due() -> None:
+    def bug(run: StageRun) -> NoReturn:
+        raise ZeroDivisionError
+
+    world = World(a="")
+    world.does("a", (WRITE, bug))
+    with pytest.raises(ZeroDivisionError):
+        world.deploy()
+    assert world.state("a") == "deploying"
+
+
+def test_unchanged_does_nothing() -> None:
+    world = World(a="")
+    made, _ = world.deploy(a=State.DEPLOYED)
+    assert (made, world.bucket.log, world.listener.begun) == ({"a": "unchanged"}, [], [])
+
+
+def meddle(world: World, at: str) -> Callable[[str], None]:
+    """Somebody else writes the record right before ours of that state is written."""
+    turns = iter([at == "deploying", at == "deployed"])
+
+    def before(key: str) -> None:
+        if key == "p/a.json" and next(turns, False):
+            world._record("a", State.DEPLOYING)
+
+    return before
+
+
+def test_a_conflict_before_anything_was_begun() -> None:
+    world = World(a="", b="a")
+    world.bucket.before_put = meddle(world, "deploying")
+    made, runner = world.deploy()
+    assert made == {"a": "failed", "b": "not-run"}
+    assert "a: write" not in world.bucket.log
+    assert isinstance(runner.error, ConflictError)
+    assert "https://ci/8" in runner.error.message
+    assert "2026" in runner.error.message
+
+
+def test_a_conflict_at_the_end_leaves_the_others_record() -> None:
+    world = World(a="")
+    world.bucket.before_put = meddle(world, "deployed")
+    made, runner = world.deploy()
+    assert made == {"a": "failed"}
+    assert isinstance(runner.error, ConflictError)
+    assert world.record("a").pipeline_url == "https://ci/8"
+    assert len(world.listener.warnings) == 1
+
+
+def test_the_first_error_counts() -> None:
+    def refuses(run: StageRun) -> NoReturn:
+        raise RefusedError("x", "no")
+
+    world = World(a="", b="")
+    world.does("a", (WRITE, refuses))
+    world.does("b", (WRITE, fails))
+    assert world.deploy()[1].error.exit_status == 5  # type: ignore[union-attr]
+
+
+def test_verify_tells_the_ledger_nothing() -> None:
+    world = World(mode=Mode.VERIFY, a="")
+    world.does("a", READ)
+    assert world.deploy()[0] == {"a": "done"}
+    assert world.bucket.log == ["a: read"]
+
+
+@pytest.mark.parametrize("when", ["always", "nothing-due"])
+def test_only_stages_that_can_be_due_are_recorded(when: str) -> None:
+    world = World(a="")
+    prepared = world.prepared["a"]
+    stage = msgspec.structs.replace(prepared.stage, when=when)
+    world.prepared["a"] = type(prepared)(stage, prepared.fingerprint, prepared.entries)
+    assert world.deploy()[0] == {"a": "done"}
+    assert world.bucket.log == ["a: read", "a: write"]
+
+
+def makes(**outputs: Output) -> Callable[[StageRun], None]:
+    def make(run: StageRun) -> None:
+        run.made_outputs = outputs
+
+    return make
+
+
+def test_outputs_are_kept_before_the_stage_counts_as_deployed_and_reach_the_next_one() -> None:
+    world = World(a="", b="a")
+    world.does("a", (WRITE, makes(url=Output(value="here"), key=Output(value="s3cret", sensitive=True))))
+    world.consumes("b", "url")
+    world.deploy()
+    assert world.bucket.log[:4] == ["a: deploying", "a: write", "a.outputs", "a: deployed"]
+    assert b"s3cret" not in world.bucket.objects["p/a.outputs.json"]
+    assert world.made["b"].stage.settings.env == {"X": "here"}
+    assert world.record("b").effective == effective(world.record("b").fingerprint, {"url": "here"})
+
+
+@pytest.mark.parametrize(("value", "result"), [("same", "unchanged"), ("other", "done")])
+def test_a_conditional_stage_runs_only_if_its_inputs_changed(value: str, result: str) -> None:
+    world = World(a="", b="a")
+    world.does("a", (WRITE, makes(url=Output(value="same"))))
+    world.consumes("b", "url")
+    world.deploy()
+    world.bucket.log.clear()
+    world.does("a", (WRITE, makes(url=Output(value=value))))
+    assert world.deploy(a="0" * 64)[0] == {"a": "done", "b": result}
+    assert ("b: write" in world.bucket.log) is (result == "done")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "id"),
+    [
+        ({}, "output-unknown"),
+        ({"url": Output(value=["x"])}, "output-unusable"),
+        ({"url": Output(sensitive=True)}, "output-unusable"),
+        ({"url": Output(value=None)}, "output-unusable"),
+    ],
+)
+def test_an_output_that_cannot_be_used(outputs: dict[str, Output], id: str) -> None:
+    world = World(a="", b="a")
+    world.outputs["a"] = outputs
+    world.consumes("b", "url")
+    made, runner = world.deploy(a=State.DEPLOYED)
+    assert made == {"a": "unchanged", "b": "failed"}
+    assert runner.error is not None
+    assert (runner.error.id, runner.error.where) == (id, "stages.b")
+    assert world.bucket.log == []
+
+
+def test_a_stage_whose_tool_is_missing_is_skipped_and_never_done() -> None:
+    world = World(a="", b="a", c="b")
+    world.missing["docker"] = "install it"
+    world.tools["a"] = ("docker",)
+    world.consumes("b", "url")
+    made, runner = world.deploy()
+    assert made == {"a": "skipped", "b": "skipped", "c": "done"}
+    assert runner.report().stages[0].detail == "docker is not to be had here"
+    assert world.state("a") is None
+    assert world.listener.warnings == ["stage b runs although a was skipped (sandbox)",
+                                       "stage c runs although b was skipped (sandbox)"]  # fmt: skip
+
+
+def test_settings_are_expanded_and_titles_filled_in() -> None:
+    world = World(a="", b="a")
+    world.outputs["a"] = {"url": Output(value="here"), "key": Output(value="s3cret", sensitive=True)}
+    world.consumes("b", "url")
+    (step,) = world.steps["b"][:1]
+    world.steps["b"] = (Step("push output:url, output:urls, output:key", step.effect, step.run),)
+    stage = world.prepared["b"].stage
+    settings = msgspec.structs.replace(stage.settings, run=(("echo", "{environment}"),))
+    world.prepared["b"] = Prepared(msgspec.structs.replace(stage, settings=settings), "f" * 64, world.prepared["b"].entries)
+    world.deploy(a=State.DEPLOYED)
+    assert world.listener.titles[-1] == "b: push here, output:urls, output:key"
+    assert world.made["b"].stage.settings.run == (("echo", "dev"),)

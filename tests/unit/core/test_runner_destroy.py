@@ -1,0 +1,67 @@
+"""Destroying: look at everything first, then take it down in the order of the plan."""
+
+from typing import NoReturn
+
+import msgspec
+import pytest
+from fakes import DESTROY, READ, World, results
+
+from cipipe.errors import RefusedError, StageError
+from cipipe.model import Mode, Plan, Reason, State, Status
+from cipipe.planner import Planned
+from cipipe.runner import Runner
+from cipipe.stages.base import StageRun
+
+
+def refuses(run: StageRun) -> NoReturn:
+    raise RefusedError("destroy-foreign-images", "not ours")
+
+
+def fails(run: StageRun) -> NoReturn:
+    raise StageError("tool-failed", "it broke")
+
+
+def to_destroy(world: World, **known: State) -> Runner:
+    """Destroy in reverse order; what the ledger does not hold is unchanged."""
+    for name in world.steps:
+        world.does(name, READ, DESTROY)
+    runner = world.runner(**known)
+    stages = [
+        msgspec.structs.replace(stage, status=Status.DUE if stage.name in known else Status.UNCHANGED, reason=Reason.FORCED)
+        for stage in reversed(runner.planned.plan.stages)
+    ]
+    plan: Plan = msgspec.structs.replace(runner.planned.plan, mode=Mode.DESTROY, stages=tuple(stages))
+    runner.planned = Planned(plan, world.steps)
+    return runner
+
+
+def test_everything_is_looked_at_before_anything_is_deleted() -> None:
+    world = World(mode=Mode.DESTROY, a="", b="a", c="")
+    runner = to_destroy(world, a=State.DEPLOYED, b=State.FAILED)
+    assert results(runner.destroy()) == {"c": "unchanged", "b": "done", "a": "done"}
+    assert world.bucket.log == [
+        *("b: read", "a: read"),
+        *("b: deploying", "b: destroy", "b: destroyed"),
+        *("a: deploying", "a: destroy", "a: destroyed"),
+    ]
+    assert world.record("a").data == {}
+    assert world.record("a").effective is None
+
+
+def test_what_is_refused_at_the_look_leaves_everything() -> None:
+    world = World(mode=Mode.DESTROY, a="", b="a")
+    runner = to_destroy(world, a=State.DEPLOYED, b=State.DEPLOYED)
+    world.does("a", (READ, refuses), DESTROY)
+    with pytest.raises(RefusedError):
+        runner.destroy()
+    assert world.bucket.log == ["b: read", "a: read"]
+    assert (world.state("a"), world.state("b")) == ("deployed", "deployed")
+
+
+def test_a_failure_keeps_what_it_stands_on() -> None:
+    world = World(mode=Mode.DESTROY, a="", b="a")
+    runner = to_destroy(world, a=State.DEPLOYED, b=State.DEPLOYED)
+    world.does("b", READ, (DESTROY, fails))
+    assert results(runner.destroy()) == {"b": "failed", "a": "not-run"}
+    assert (world.state("a"), world.state("b")) == ("deployed", "failed")
+    assert runner.error is not None
