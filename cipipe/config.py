@@ -17,7 +17,7 @@ from cipipe.model import Environment
 from cipipe.parse import Located, collect, nearest
 from cipipe.patterns import complaint
 from cipipe.stages import KINDS
-from cipipe.stages.base import Reference, Stage, When, references
+from cipipe.stages.base import Reference, Stage, When, references, strings
 
 FILE_NAME = "cipipe.toml"
 PLACEHOLDERS = ("project", "environment", "account_id", "region")
@@ -229,9 +229,8 @@ def _across(table: Mapping[str, Any], stages: Mapping[str, Stage]) -> Iterator[P
     for name in declared:
         for number, need in enumerate(needs[name]):
             yield from _dangling(need, declared, f"stages.{name}.needs[{number}]", "stage")
-    for name, stage in stages.items():
-        for key, reference in references(stage.settings):
-            yield from _reference(reference, stage, stages, declared, f"stages.{name}.{key}")
+    for stage in stages.values():
+        yield from _settings(stage, stages, declared)
     yield from _cycle({name: tuple(n for n in wanted if n in declared) for name, wanted in needs.items()}, "needs")
     tags = {
         name: tuple(r.fingerprint for _, r in references(s.settings) if r.fingerprint in stages)
@@ -239,6 +238,14 @@ def _across(table: Mapping[str, Any], stages: Mapping[str, Stage]) -> Iterator[P
     }
     yield from _cycle(tags, "fingerprint")
     yield from _cycle(after, "after")
+
+
+def _settings(stage: Stage, stages: Mapping[str, Stage], declared: Mapping[str, Any]) -> Iterator[Problem]:
+    for key, reference in references(stage.settings):
+        yield from _reference(reference, stage, stages, declared, f"stages.{stage.name}.{key}")
+    if stage.kind != "command":  # whose arguments may hold braces of their own
+        for key, text in strings(stage.settings):
+            yield from _placeholders(text, f"stages.{stage.name}.{key}")
 
 
 def _tables(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:

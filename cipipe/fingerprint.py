@@ -51,9 +51,10 @@ def entries(repository: Repository, tree: str, patterns: Mapping[str, Patterns])
     a symlink in its place is looked up again as a file would be.
     """
     folders = sorted({folder for p in patterns.values() for folder in p.folders})
-    names = [f"{tree}:{folder.decode()}" for folder in folders]
+    asked = [folder for folder in folders if b"\n" not in folder]  # git takes one name per line
+    names = [f"{tree}:{folder.decode()}" for folder in asked]
     trees: dict[bytes, Entry] = {}
-    for folder, found in zip(folders, repository.objects(names, contents=False), strict=True):
+    for folder, found in zip(asked, repository.objects(names, contents=False), strict=True):
         if found is not None and found.type == "tree":
             trees[folder] = Entry(b"040000", found.oid.encode(), folder)
     prefixes = {prefix for p in patterns.values() for prefix in p.prefixes} | {f for f in folders if f not in trees}

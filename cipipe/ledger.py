@@ -4,7 +4,6 @@ Every write is conditional, so two pipelines cannot both think that they won. A 
 error; it never means "not due".
 """
 
-import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -105,14 +104,11 @@ class Ledger:
         """Check, once per process, that the store honours conditions; without them two pipelines could both win."""
         if self._probed:
             return
-        key = f"{self.prefix}.probe-{uuid.uuid4().hex}"
-        try:
-            first = self.bucket.put(key, b"1", if_none_match=True)
-            second = self.bucket.put(key, b"2", if_none_match=True)
-            third = self.bucket.put(key, b"3", if_match='"00000000000000000000000000000000"')
-        finally:
-            self.bucket.delete(key)
-        if first is None or second is not None or third is not None:
+        key = f"{self.prefix}.probe"  # stays, so that a probe writes no further version
+        made = self.bucket.put(key, b"cipipe asks here whether conditions are honoured\n", if_none_match=True)
+        again = self.bucket.put(key, b"overwritten\n", if_none_match=True) if made else None
+        other = self.bucket.put(key, b"overwritten\n", if_match='"00000000000000000000000000000000"')
+        if again is not None or other is not None:
             raise StageError(
                 "ledger-store-unconditional",
                 f"the store behind {self.bucket.name} does not honour conditional writes",

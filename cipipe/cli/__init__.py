@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+from itertools import pairwise
 from types import FrameType
 from typing import Any
 
@@ -88,7 +89,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 
 def _wants_json(arguments: list[str]) -> bool:
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    pairs = pairwise([*arguments, ""])
     return any(a == "--format=json" or (a, b) == ("--format", "json") for a, b in pairs)
 
 

@@ -4,7 +4,9 @@ import click
 
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
+from cipipe.pipeline import bootstrap as use_bootstrap
 from cipipe.pipeline import terraform as use_case
+from cipipe.report import json
 
 
 @click.group
@@ -15,12 +17,16 @@ def iac() -> None:
 @iac.command
 @common()
 @click.option("--stage", metavar="STAGE", help="Which terraform stage, where there are several.")
+@click.option("--bootstrap", is_flag=True, help="The lock of the bootstrap's state, not of a stage's.")
 @click.argument("lock_id")
-def unlock(shared: Common, stage: str | None, lock_id: str) -> None:
+def unlock(shared: Common, stage: str | None, bootstrap: bool, lock_id: str) -> None:
     """Release the state lock LOCK_ID that a killed run left. Make sure first that nobody holds it."""
     project = shared.project()
     name = project.environment_name(shared.environment)
-    with sandboxed(shared, project, name) as door:
-        use_case.unlock(
-            project, name, stage, lock_id, redactor=shared.console.redactor, line=shared.console.say, door=door
-        )
+    redactor, line = shared.console.redactor, shared.console.say
+    with sandboxed(shared, project, name, bootstrap=False) as door:
+        if bootstrap:
+            use_bootstrap.unlock(project, name, lock_id, redactor=redactor, line=line, door=door)
+        else:
+            use_case.unlock(project, name, stage, lock_id, redactor=redactor, line=line, door=door)
+    shared.answer(json.document(released=lock_id) if shared.format == "json" else f"released {lock_id}\n")

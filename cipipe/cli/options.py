@@ -49,9 +49,9 @@ def common(*, formats: tuple[str, ...] = ("text", "json"), sandbox: bool = True)
         @click.pass_obj
         @functools.wraps(command)
         def wrapped(console: Console, /, **given: Any) -> Any:
-            console.no_color = console.no_color or given.pop("no_color")
-            console.verbosity = -1 if given.pop("quiet") else given["verbose"]
-            given.pop("verbose")
+            no_color, quiet, verbose = given.pop("no_color"), given.pop("quiet"), given.pop("verbose")
+            console.no_color = console.no_color or no_color
+            console.verbosity = -1 if quiet else verbose
             shared = Common(
                 console,
                 given.pop("environment"),

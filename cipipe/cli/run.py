@@ -92,9 +92,10 @@ def _finish(shared: Common, outcome: running.Outcome) -> int:
 def _read_plan(file: Path) -> dict[str, Any]:
     try:
         found = stdlib_json.loads(file.read_bytes())
-        if found["schema"] == 1 and isinstance(found["stages"], list):
+        if found["schema"] == 1 and {"environment", "commit"} <= found.keys():
+            [(stage["name"], stage["status"], stage["fingerprint"]) for stage in found["stages"]]
             return dict(found)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _no_plan(file) from error
     raise _no_plan(file)
 

@@ -5,7 +5,7 @@ import shlex
 import click
 
 from cipipe.cli.options import Common, common
-from cipipe.cli.sandboxed import bootstrap_once, data_root, door_of, folder_of
+from cipipe.cli.sandboxed import bootstrap_once, data_root, door_of, folder_of, without_docker
 from cipipe.errors import UsageError
 from cipipe.pipeline.project import Project
 from cipipe.report import json
@@ -29,6 +29,7 @@ def up(shared: Common) -> None:
         env=project.env,
         detached=True,
         docker_data=data_root(project),
+        docker=not without_docker(project),
         say=shared.console.say,
     )
     bootstrap_once(shared, project, name, running, door_of(project, name, running))

@@ -57,7 +57,7 @@ def _meaning(error: AwsError, claims: Claims | None, issuer: str, role_arn: str)
         return (
             "oidc-access-denied",
             f"the role's trust policy does not let this token assume the role{subject}, or there is no such role",
-            "AWS does not say which. `cipipe oidc explain` evaluates the trust policy against the token's claims.",
+            "AWS does not say which. Compare the token's claims with the role's trust policy; `cipipe bootstrap` writes one.",
         )
     if error.code == "ExpiredTokenException":
         return (

@@ -83,12 +83,12 @@ def connect(
             sleep=time.sleep,
         )
     else:
-        credentials = _ambient(project)
+        credentials = ambient(project)
         if credentials is not None:
             redactor.register(credentials.secret_access_key)
             redactor.register(credentials.session_token or "")
     aws = Aws(endpoint, credentials)
-    _check_account(aws, name, environment)
+    check_account(aws, name, environment)
     return Access(aws, child_environment(project, environment, endpoint, credentials, door))
 
 
@@ -177,7 +177,7 @@ def issuer_of(project: Project, provider: str | None = None) -> Identity:
     )
 
 
-def _ambient(project: Project) -> Credentials | None:
+def ambient(project: Project) -> Credentials | None:
     """The credentials of this process's own environment; None leaves it to boto3 to find a profile."""
     env = project.env
     if "AWS_ACCESS_KEY_ID" in env and "AWS_SECRET_ACCESS_KEY" in env:
@@ -196,7 +196,8 @@ def _read_policy(endpoint: Endpoint, door: Door | None, role: str) -> dict[str, 
     return dict(policy) if isinstance(policy, Mapping) else None
 
 
-def _check_account(aws: Aws, name: str, environment: Environment) -> None:
+def check_account(aws: Aws, name: str, environment: Environment) -> None:
+    """Refuse credentials of another account than the environment's. Raises IdentityError."""
     try:
         actual = aws.account_id()
     except AwsError as error:

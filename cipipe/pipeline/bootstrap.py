@@ -13,11 +13,10 @@ import msgspec
 
 from cipipe import ci
 from cipipe.errors import UsageError
-from cipipe.model import Environment
-from cipipe.pipeline.access import Door, child_environment, issuer_of
+from cipipe.pipeline.access import Door, ambient, check_account, child_environment, issuer_of
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
-from cipipe.tools.aws import Aws, AwsError, Credentials, Endpoint
+from cipipe.tools.aws import Aws, AwsError, Endpoint
 from cipipe.tools.terraform import Terraform
 
 
@@ -33,29 +32,54 @@ def bootstrap(
 
     Works with the credentials of the person who runs it (an administrator, once), not with a job's token.
     """
+    terraform, bucket = _terraform(project, name, redactor=redactor, line=line, door=door)
+    with tempfile.TemporaryDirectory(prefix="cipipe-plan-") as folder:
+        variables = Path(folder) / "bootstrap.tfvars.json"
+        variables.write_bytes(msgspec.json.encode(_variables(project, name, bucket)))
+        file = Path(folder) / "terraform.tfplan"
+        if terraform.plan(file, var_files=[str(variables)]):
+            terraform.apply(file)
+    return {key: output.get("value") for key, output in terraform.outputs().items()}
+
+
+def unlock(
+    project: Project,
+    name: str,
+    lock_id: str,
+    *,
+    redactor: Redactor,
+    line: Callable[[str], None],
+    door: Door | None = None,
+) -> None:
+    """Release the lock that a killed bootstrap left."""
+    terraform, _ = _terraform(project, name, redactor=redactor, line=line, door=door)
+    terraform.unlock(lock_id)
+
+
+def _terraform(
+    project: Project, name: str, *, redactor: Redactor, line: Callable[[str], None], door: Door | None
+) -> tuple[Terraform, str]:
+    """Terraform in the bootstrap's root, initialised, and the bucket, which is made first."""
     environment = project.config.environment(name)
     endpoint = door.endpoint(environment.region) if door else Endpoint(environment.region)
-    credentials = door.admin if door else _own(project)
+    credentials = door.admin if door else ambient(project)
+    aws = Aws(endpoint, credentials)
+    check_account(aws, name, environment)
     bucket = project.config.expanded(project.config.ledger.bucket, name)
-    ensure_bucket(Aws(endpoint, credentials), bucket)
+    ensure_bucket(aws, bucket)
     line(f"bucket {bucket} is there")
     root = project.repository.root / project.config.bootstrap.root
     data_dir = project.repository.root / ".cipipe" / "terraform" / name / "bootstrap"
     env = child_environment(project, environment, endpoint, credentials, door)
-    terraform = Terraform(root, data_dir, env, redactor, line, f"cipipe iac unlock --env {name}")
+    unlock_command = f"cipipe iac unlock{' --sandbox' if door else ''} --env {name} --bootstrap"
+    terraform = Terraform(root, data_dir, env, redactor, line, unlock_command)
     backend = {
         "bucket": bucket,
         "key": f"terraform/{project.config.project.name}/{name}.bootstrap.tfstate",
         "region": environment.region,
     }
     terraform.init(backend | ({"use_path_style": "true"} if door else {}))
-    with tempfile.TemporaryDirectory(prefix="cipipe-plan-") as folder:
-        variables = Path(folder) / "bootstrap.tfvars.json"
-        variables.write_bytes(msgspec.json.encode(_variables(project, name, environment, bucket)))
-        file = Path(folder) / "terraform.tfplan"
-        if terraform.plan(file, var_files=[str(variables)]):
-            terraform.apply(file)
-    return {key: output.get("value") for key, output in terraform.outputs().items()}
+    return terraform, bucket
 
 
 def ensure_bucket(aws: Aws, name: str) -> None:
@@ -82,7 +106,8 @@ def ensure_bucket(aws: Aws, name: str) -> None:
     aws.call("s3", "put_bucket_versioning", Bucket=name, VersioningConfiguration={"Status": "Enabled"})
 
 
-def _variables(project: Project, name: str, environment: Environment, bucket: str) -> dict[str, Any]:
+def _variables(project: Project, name: str, bucket: str) -> dict[str, Any]:
+    environment = project.config.environment(name)
     providers = {}
     for provider, settings in project.config.oidc.items():
         rules, issuer = ci.PROVIDERS[provider], issuer_of(project, provider)
@@ -110,10 +135,3 @@ def _variables(project: Project, name: str, environment: Environment, bucket: st
         "verify_role_name": environment.verify_role_arn.rpartition("/")[2] if environment.verify_role_arn else None,
         "identity_providers": providers,
     }
-
-
-def _own(project: Project) -> Credentials | None:
-    env = project.env
-    if "AWS_ACCESS_KEY_ID" in env and "AWS_SECRET_ACCESS_KEY" in env:
-        return Credentials(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN"))
-    return None

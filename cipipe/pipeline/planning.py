@@ -133,7 +133,7 @@ def refuse_dirty(project: Project, planning: Planning) -> None:
     dirty = [
         path
         for path in project.repository.dirty()
-        if path == project.config_path.encode() or any(p.matches(path) or p.matches(path + b"-") for p in patterns)
+        if path == project.config_path.encode() or any(p.matches_submodule(path) or p.matches(path + b"-") for p in patterns)
     ]
     if dirty:
         shown = "\n".join(f"  {visible(path.decode(errors='backslashreplace'))}" for path in dirty[:10])
@@ -185,7 +185,7 @@ def _changed(project: Project, shot: Snapshot, name: str, since: str | None) -> 
     if old is None:
         return None
     paths = project.repository.changed(_tree(old), shot.tree)
-    return tuple(path for path in paths if shot.patterns[name].matches(path))
+    return tuple(path for path in paths if shot.patterns[name].matches_submodule(path))
 
 
 def _baseline(project: Project, wanted: str | None, head: str) -> tuple[Object | None, Baseline]:
@@ -206,7 +206,8 @@ def _baseline(project: Project, wanted: str | None, head: str) -> tuple[Object |
     for name in [context.base, *candidates]:
         other = project.repository.commit(name) if name else None
         base = project.repository.merge_base(head, other.oid) if other else None
-        if base and (base != head or not context.before):
+        # In a job, being the default branch's newest commit says nothing of what is deployed.
+        if base and (base != head or context.provider == "local"):
             return project.repository.commit(base), Baseline("revision", base)
     before = project.repository.commit(context.before) if context.before else None
     return (before, Baseline("revision", before.oid)) if before else (None, Baseline("none"))

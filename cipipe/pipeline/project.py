@@ -38,7 +38,12 @@ class Project:
         """Whether this job's ref is one that the environment is deployed from."""
         allowed = self.config.environment(name).deploy_from
         patterns = allowed.tags if self.context.ref_type == "tag" else allowed.branches
-        return self.context.ref is not None and any(fnmatchcase(self.context.ref, pattern) for pattern in patterns)
+        return self.context.ref is not None and any(_like(self.context.ref, pattern) for pattern in patterns)
+
+
+def _like(ref: str, pattern: str) -> bool:
+    """Whether a ref matches: `*` and `?` are wildcards, and nothing else is, as in the trust policies made from it."""
+    return fnmatchcase(ref, pattern.replace("[", "[[]"))
 
 
 def load(start: Path, env: Mapping[str, str], config_file: Path | None = None) -> Project:

@@ -89,6 +89,7 @@ def destroy(
     """Take an environment down, in reverse order. Raises RefusedError before any call to AWS."""
     refuse_destroy(project, name, confirm, allow_destroy=allow_destroy)
     access = connect(project, name, Mode.DESTROY, redactor=redactor, door=door)
+    _refuse_ref(project, name, Mode.DESTROY)
     ledger = ledger_of(project, name, access)
     options = Options(name, Mode.DESTROY)
     shot = snapshot(project)
@@ -257,7 +258,7 @@ def _refuse_stale(actual: Plan, expected: Mapping[str, Any]) -> None:
     now = {stage.name: (stage.status.value, stage.fingerprint) for stage in actual.stages}
     then = {stage["name"]: (stage["status"], stage["fingerprint"]) for stage in expected["stages"]}
     same = (actual.environment, actual.commit) == (expected["environment"], expected["commit"])
-    if not same or any(now.get(stage) != then[stage] for stage in then):
+    if not same or now != then:
         raise RefusedError(
             "plan-stale",
             "what the plan file says is no longer what would be done",
@@ -271,7 +272,9 @@ def _refuse_older(project: Project, planning: Planning, *, allowed: bool) -> Non
     context = project.context
     for stage in planning.planned.plan.stages:
         held = planning.held.get(stage.name)
-        if allowed or context.sequence is None or held is None or stage.status is Status.UNCHANGED:
+        if allowed or context.mode is Mode.VERIFY or context.sequence is None:
+            return
+        if held is None or stage.status is Status.UNCHANGED:
             continue
         record = held.record
         newer = record.provider == context.provider and (record.sequence or 0) > context.sequence

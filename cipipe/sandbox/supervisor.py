@@ -40,6 +40,8 @@ def serve(options: state.Options, env: Mapping[str, str]) -> None:
 
 def _start(options: state.Options, env: Mapping[str, str], stack: contextlib.ExitStack) -> state.SandboxState:
     missing = needs.missing(env)
+    if not options.docker:
+        missing["docker"] = "this sandbox was started without it"
     registry = daemon = None
     if program := needs.registry_program(env):
         registry = Registry.start(options.directory, env, program)

@@ -67,6 +67,14 @@ def references(value: Any, path: str = "") -> Iterator[tuple[str, Reference]]:
         yield from references(item, f"{path}.{key}" if path else key)
 
 
+def strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every literal string in a kind's settings, with its key path."""
+    if isinstance(value, str):
+        yield path, value
+    for key, item in _parts(value):
+        yield from strings(item, f"{path}.{key}" if path else key)
+
+
 def replaced(value: Any, change: Callable[[Reference | str], Any]) -> Any:
     """The same settings with every reference and every string put through `change`."""
     if isinstance(value, (Reference, str)):

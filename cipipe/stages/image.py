@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from cipipe.errors import Problem, RefusedError
+from cipipe.errors import Problem, RefusedError, StageError
 from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Mode
 from cipipe.stages.base import Reference, Setting, Stage, StageRun, Step, literal
 from cipipe.stages.base import Settings as BaseSettings
@@ -97,7 +97,7 @@ class _Job:
         settings: Settings = run.stage.settings
         daemon = self._daemon(run)
         daemon.wait(settings.daemon_timeout)
-        archive = run.repository.archive(run.tree, settings.context)
+        archive = self._context(run)
         daemon.build(
             docker.context(archive, dockerfile=settings.dockerfile, created=run.commit_time),
             dockerfile=settings.dockerfile,
@@ -150,6 +150,18 @@ class _Job:
         if self._own:
             self._registry(run).delete(self._own)
         run.made = f"{len(self._own)} images deleted"
+
+    def _context(self, run: StageRun) -> bytes:
+        context = run.stage.settings.context
+        found = run.repository.objects([f"{run.tree}:{context}"], contents=False)[0]
+        if context not in {"", "."} and (found is None or found.type != "tree"):
+            raise StageError(
+                "image-context-missing",
+                f"the commit has no folder {context}",
+                hint="`context` is a folder of the repository, and what is not committed does not count.",
+                where=f"stages.{run.stage.name}.context",
+            )
+        return run.repository.archive(run.tree, context)
 
     def _registry(self, run: StageRun) -> registry.Registry:
         return registry.login(run.aws, literal(run.stage.settings.repository), run.redactor)

@@ -181,7 +181,7 @@ class _Job:
             "TF_VAR_account_id": run.environment.account_id,
         }
         data_dir = run.repository.root / ".cipipe" / "terraform" / run.environment_name / run.stage.name
-        root = run.repository.root / self.settings.root
+        root = run.repository.root / run.stage.settings.root
         unlock = f"cipipe iac unlock{' --sandbox' if run.sandbox else ''} --env {run.environment_name}"
         return Terraform(root, data_dir, {**run.child_env, **variables}, run.redactor, run.line, unlock)
 

@@ -78,8 +78,8 @@ def run(
             capture_output=True,
             check=False,
         )
-    except FileNotFoundError as error:
-        raise _not_started(argv, cwd) from error
+    except OSError as error:
+        raise _not_started(argv, cwd, error) from error
     completed = Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
     if check and completed.returncode != 0:
         raise ProcessFailed(completed, redactor)
@@ -112,8 +112,8 @@ def stream(
             errors="replace",
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise _not_started(argv, cwd) from error
+    except OSError as error:
+        raise _not_started(argv, cwd, error) from error
     assert child.stdout is not None  # noqa: S101 - PIPE was asked for
     tail: list[str] = []
     pump = threading.Thread(target=_pump, args=(child.stdout, redactor, line, tail), daemon=True)
@@ -230,14 +230,21 @@ def _stop(child: "subprocess.Popen[str]") -> None:
         return
 
 
-def _pump(chunks: Iterable[str], redactor: Redactor, line: Callable[[str], None], tail: list[str]) -> None:
-    for text in redactor.lines(iter(chunks)):
-        tail.append(text)
-        del tail[: -10 * _TAIL]
-        line(text)
+def _pump(output: IO[str], redactor: Redactor, line: Callable[[str], None], tail: list[str]) -> None:
+    with output:
+        for text in redactor.lines(iter(output)):
+            tail.append(text)
+            del tail[: -10 * _TAIL]
+            line(text)
 
 
-def _not_started(argv: Sequence[str], cwd: Path | None) -> StageError:
+def _not_started(argv: Sequence[str], cwd: Path | None, error: OSError | None = None) -> StageError:
     if cwd is not None and not cwd.is_dir():
         return StageError("folder-missing", f"there is no folder {os.fspath(cwd)}", where=os.fspath(cwd))
-    return ToolMissing(argv[0])
+    if error is None or isinstance(error, FileNotFoundError):
+        return ToolMissing(argv[0])
+    return StageError(
+        "tool-missing",
+        f"{argv[0]} cannot be run: {error.strerror}",
+        hint="A script needs `#!` in its first line, and the executable bit: git update-index --chmod=+x FILE.",
+    )

@@ -7,7 +7,7 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-from conftest import Aws, Clone, Outcome
+from harness import Aws, Clone, Outcome
 
 from cipipe.sandbox.client import Sandbox
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import Aws, Clone, Outcome
+from harness import Aws, Clone, Outcome
 
 MANY = 300
 

@@ -1,7 +1,7 @@
 """Tokens that AWS would refuse, in a job of a provider: exit status 3, each told apart, and no token in any output."""
 
 import pytest
-from conftest import Clone, Outcome
+from harness import Clone, Outcome
 
 from cipipe.sandbox.client import Sandbox
 

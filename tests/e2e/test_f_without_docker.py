@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Clone
+from harness import Clone
 from tools import ROOT, require
 
 
@@ -15,7 +15,7 @@ def bare(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     require("terraform", "the infrastructure")
     folder = tmp_path_factory.mktemp("bare") / "repository"
     subprocess.run(["git", "clone", "--quiet", "--", str(ROOT), str(folder)], check=True)
-    made = Clone(folder, {**clone.env, "DOCKER_HOST": "tcp://127.0.0.1:9"})
+    made = Clone(folder, {**clone.env, "CIPIPE_SANDBOX_DOCKER": "off"})
     made.git("checkout", "--quiet", "-B", "main")
     return made
 

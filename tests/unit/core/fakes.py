@@ -48,7 +48,7 @@ class FakeBucket(Bucket):
         if self.conditional and ((if_none_match and there) or (if_match and (there is None or there.etag != if_match))):
             return None
         self.objects[key] = body
-        if ".probe-" not in key:
+        if not key.endswith(".probe"):
             self.log.append(_short(key, body))
         return Written(etag(body), None)
 

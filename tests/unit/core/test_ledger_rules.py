@@ -78,10 +78,10 @@ def test_a_store_that_ignores_conditions_is_refused_before_the_first_record() ->
     with pytest.raises(StageError) as caught:
         Ledger(bucket, "p/").write(record(), None)
     assert caught.value.id == "ledger-store-unconditional"
-    assert bucket.objects == {}
+    assert list(bucket.objects) == ["p/.probe"]
 
 
-def test_the_store_is_probed_once_and_nothing_of_it_stays() -> None:
+def test_the_store_is_probed_once_and_the_probe_is_written_once() -> None:
     bucket = FakeBucket()
     probes: list[str] = []
     bucket.before_put = lambda key: probes.append(key) if "probe" in key else None
@@ -89,8 +89,12 @@ def test_the_store_is_probed_once_and_nothing_of_it_stays() -> None:
     ledger.read(["iac"])
     assert probes == []
     ledger.write(record(State.DEPLOYED), ledger.write(record(), None))
-    assert len(set(probes)) == 1
-    assert list(bucket.objects) == ["p/iac.json"]
+    assert probes == ["p/.probe"] * 3
+    assert list(bucket.objects) == ["p/.probe", "p/iac.json"]
+    body = bucket.objects["p/.probe"]
+    Ledger(bucket, "p/").write(record(stage="dags"), None)
+    assert probes == ["p/.probe"] * 5
+    assert bucket.objects["p/.probe"] == body
 
 
 def test_outputs_lose_their_secrets() -> None:

@@ -1,0 +1,150 @@
+"""A repository that is deployed: real git, a configuration of four stages, and a ledger in memory."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from repo import ENV, Repo
+
+from cipipe.errors import CipipeError
+from cipipe.fingerprint import consumed, effective
+from cipipe.ledger import Held, Ledger
+from cipipe.model import Mode, Output, Plan, Record, State
+from cipipe.pipeline import planning, project
+from cipipe.pipeline.planning import Options, Planning
+
+CONFIG = """\
+[project]
+name = "shop"
+default_environment = "dev"
+
+[environments.dev]
+account_id = "111111111111"
+region = "eu-central-1"
+role_arn = "arn:aws:iam::111111111111:role/deploy"
+
+[stages.iac]
+kind = "terraform"
+paths = ["terraform/**", "!terraform/**/*.md"]
+root = "terraform"
+backend = { bucket = "b", key = "k" }
+
+[stages.image]
+kind = "image"
+paths = ["dbt/**"]
+context = "dbt"
+repository = { output = "url" }
+build_args = { BASE = { env = "BASE", default = "debian" } }
+needs = ["iac"]
+
+[stages.dags]
+kind = "dags"
+paths = ["dags/**"]
+source = "dags"
+bucket = { output = "bucket" }
+needs = ["iac", "image"]
+
+[stages.default]
+kind = "command"
+when = "nothing-due"
+run = [["true"]]
+"""
+FILES = {
+    "cipipe.toml": CONFIG,
+    "terraform/main.tf": "# 1",
+    "terraform/x": "moves",
+    "dbt/model.sql": "select 1",
+    "dags/dag.py": 'CLUSTER = "local"  # cipipe: cluster\n',
+    "docs/page.md": "words",
+}
+OUTPUTS = {"url": Output(value="u"), "bucket": Output(value="b"), "cluster": Output(value="c")}
+STAGES = ("iac", "image", "dags")
+NOTHING_DUE = {"iac": "unchanged unchanged", "image": "unchanged unchanged", "dags": "unchanged unchanged",
+               "default": "due nothing-due"}  # fmt: skip
+
+
+class MemoryLedger(Ledger):
+    """Records in a dict; what is damaged is an error, as it is in the real one."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record | CipipeError] = {}
+        self.outputs: dict[str, Output] | None = None
+
+    def read(self, stages: Iterable[str]) -> dict[str, Held | None]:
+        return {name: self._held(name) for name in stages}
+
+    def read_outputs(self, stage: str) -> dict[str, Output] | None:
+        return self.outputs
+
+    def _held(self, name: str) -> Held | None:
+        found = self.records.get(name)
+        if isinstance(found, CipipeError):
+            raise found
+        return Held(found, '"etag"') if found else None
+
+
+class World:
+    """The repository at one place, and what of it is deployed."""
+
+    def __init__(self, repo: Repo, ledger: MemoryLedger | None = None) -> None:
+        self.repo = repo
+        self.ledger = ledger or MemoryLedger()
+
+    @classmethod
+    def make(cls, folder: Path, *options: str) -> "World":
+        made = cls(Repo(folder, *options))
+        made.repo.commit(FILES)
+        return made
+
+    def planning(self, *, offline: bool = False, env: dict[str, str] | None = None, **options: Any) -> Planning:
+        found = project.load(self.repo.root, ENV | (env or {}))
+        given = {"environment": "dev", "mode": Mode.DEPLOY, **options}
+        return planning.plan(found, Options(**given), None if offline else self.ledger)
+
+    def plan(self, **options: Any) -> Plan:
+        return self.planning(**options).planned.plan
+
+    def reasons(self, **options: Any) -> dict[str, str]:
+        return {stage.name: f"{stage.status} {stage.reason}" for stage in self.plan(**options).stages}
+
+    def due(self, **options: Any) -> set[str]:
+        """The stages that would be deployed if nothing turned out to be the same."""
+        return {stage.name for stage in self.plan(**options).stages if stage.status == "due" and stage.kind != "command"}
+
+    def paths(self, name: str, **options: Any) -> set[bytes]:
+        (found,) = [stage.paths for stage in self.plan(**options).stages if stage.name == name]
+        return set(found)
+
+    def fingerprints(self, **options: Any) -> dict[str, str]:
+        return {stage.name: stage.fingerprint for stage in self.plan(**options).stages}
+
+    def deploy(self, *names: str, state: State = State.DEPLOYED, env: dict[str, str] | None = None, **record: Any) -> None:
+        """Have the stages (all, if none is named) deployed, or left half-way, from this commit."""
+        found = project.load(self.repo.root, ENV | (env or {}))
+        shot = planning.snapshot(found)
+        self.ledger.outputs = OUTPUTS
+        for name in names or STAGES:
+            prepared = shot.prepared[name]
+            inputs = consumed(OUTPUTS, {"image": ["url"], "dags": ["bucket", "cluster"]}.get(name, []))
+            given: dict[str, Any] = {
+                "schema": 1,
+                "stage": name,
+                "fingerprint": prepared.fingerprint,
+                "effective": effective(prepared.fingerprint, inputs),
+                "state": state,
+                "commit": shot.commit,
+                "ref": "main",
+                "provider": "gitlab",
+                "sequence": 7,
+                "pipeline_url": None,
+                "started_at": "2026-01-02T03:04:05+00:00",
+                "finished_at": None,
+                **record,
+            }
+            self.ledger.records[name] = Record(**given)
+
+
+def gitlab(**variables: str) -> dict[str, str]:
+    """The variables of a GitLab push to main, changed and added to."""
+    return {"GITLAB_CI": "true", "CI_PIPELINE_SOURCE": "push", "CI_COMMIT_REF_NAME": "main", "CI_DEFAULT_BRANCH": "main",
+            "CI_COMMIT_BRANCH": "main", **variables}  # fmt: skip

@@ -1,0 +1,162 @@
+"""Which entries of a real tree a stage's fingerprint counts, and that nothing below its paths changes unseen."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from repo import ENV, HOSTILE, Repo
+
+from cipipe import fingerprint
+from cipipe.patterns import Patterns
+from cipipe.tools import git, process
+from cipipe.tools.git import Entry
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    made = Repo(tmp_path / "repo")
+    made.commit({"a/one": "1", "a/b/two.md": "2", "a/b/run": "#!", "ab/three": "3", "top": "4", "z/z": "5"})
+    return made
+
+
+def entries(repo: Repo, *patterns: str) -> tuple[Entry, ...]:
+    return fingerprint.entries(repo.repository(), repo.tree, {"s": Patterns(patterns)})["s"]
+
+
+def paths(repo: Repo, *patterns: str) -> list[bytes]:
+    return [entry.path for entry in entries(repo, *patterns)]
+
+
+def digest(repo: Repo, *patterns: str) -> str:
+    return fingerprint.digest("k", {}, entries(repo, *patterns))
+
+
+def test_a_whole_folder_is_one_tree(repo: Repo) -> None:
+    assert entries(repo, "a/**") == (Entry(b"040000", repo.git("rev-parse", "HEAD:a").encode(), b"a"),)
+    assert paths(repo, "a/**", "top", "a/b/**") == [b"a", b"top"]
+    assert paths(repo, "a/b/**", "ab/**") == [b"a/b", b"ab"]
+
+
+def test_files(repo: Repo) -> None:
+    assert paths(repo, "a/**", "!a/**/*.md") == [b"a/b/run", b"a/one"]
+    assert paths(repo, "a/*") == [b"a/one"]
+    assert paths(repo, "*") == [b"top"]
+    assert paths(repo, "**") == [b"a/b/run", b"a/b/two.md", b"a/one", b"ab/three", b"top", b"z/z"]
+    assert paths(repo, "absent/**") == paths(repo, "top/**") == paths(repo) == paths(repo, "!a/**") == []
+
+
+@pytest.mark.parametrize("patterns", [("a/**",), ("a/**", "!a/**/*.md"), ("**",), ("a/b/*", "top"), ("a/b/**", "a/*")])
+def test_the_files_are_those_that_match(repo: Repo, patterns: tuple[str, ...]) -> None:
+    chosen = Patterns(patterns)
+    every = repo.repository().entries(repo.tree)
+    expected = {entry.path for entry in every if chosen.matches(entry.path)}
+    assert {entry.path for entry in fingerprint.files(repo.repository(), repo.tree, chosen)} == expected
+    for entry in entries(repo, *patterns):
+        expected -= {path for path in expected if path == entry.path or path.startswith(entry.path + b"/")}
+    assert not expected
+
+
+CHANGES: dict[str, Callable[[Repo], None]] = {
+    "contents": lambda r: r.write({"a/b/run": "#!/bin/sh"}),
+    "new file": lambda r: r.write({"a/b/c/new": ""}),
+    "deleted": lambda r: r.write({"a/one": None}),
+    "renamed": lambda r: (r.root / "a/one").rename(r.root / "a/eno") and None,
+    "mode": lambda r: (r.root / "a/b/run").chmod(0o755),
+    "to a link": lambda r: ((r.root / "a/one").unlink(), (r.root / "a/one").symlink_to("1")) and None,
+    "moved in": lambda r: (r.root / "z/z").rename(r.root / "a/z") and None,
+    "moved out": lambda r: (r.root / "a/one").rename(r.root / "z/one") and None,
+    "file to folder": lambda r: r.write({"a/one": None, "a/one/deep": "1"}),
+    "hostile": lambda r: r.write({b"a/" + name: "" for name in HOSTILE}),
+    "swapped": lambda r: r.write({"a/one": "#!", "a/b/run": "1"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("patterns", [("a/**",), ("a/**", "!a/**/*.md"), ("a/*", "a/b/**")], ids=" ".join)
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_every_change_below_a_folder_counts(repo: Repo, patterns: tuple[str, ...], change: Callable[[Repo], None]) -> None:
+    before, elsewhere = digest(repo, *patterns), digest(repo, "top")
+    change(repo)
+    repo.commit()
+    assert digest(repo, *patterns) != before
+    assert digest(repo, "top") == elsewhere
+
+
+@pytest.mark.parametrize("patterns", [("a/**",), ("a/**", "!a/**/*.md"), ("a/*", "top")], ids=" ".join)
+def test_nothing_else_counts(repo: Repo, patterns: tuple[str, ...]) -> None:
+    before = digest(repo, *patterns)
+    repo.commit({"ab/three": "changed", "z/z": None, "y": "", "A/one": "1"})
+    repo.write({"a/one": "on disk only", "a/untracked": ""})
+    repo.git("add", "--all")
+    assert digest(repo, *patterns) == before
+
+
+def test_what_is_taken_away_does_not_count(repo: Repo) -> None:
+    before = digest(repo, "a/**", "!a/**/*.md")
+    repo.commit({"a/b/two.md": "changed", "a/b/c/new.md": ""})
+    assert digest(repo, "a/**", "!a/**/*.md") == before
+
+
+def test_a_deleted_folder_and_an_empty_file(repo: Repo) -> None:
+    full = digest(repo, "a/**")
+    repo.commit({"a/one": None, "a/b/two.md": None, "a/b/run": None})
+    empty = digest(repo, "a/**")
+    repo.commit({"a/empty": ""})
+    assert len({full, empty, digest(repo, "a/**")}) == 3
+    repo.commit({"a/empty": None})
+    assert digest(repo, "a/**") == empty
+
+
+def test_hostile_names_match(repo: Repo) -> None:
+    repo.commit({b"x/" + name: "" for name in HOSTILE})
+    assert sorted(paths(repo, "x/*")) == sorted(b"x/" + name for name in HOSTILE)
+    assert paths(repo, "x/*.sql", "!x/\\*.sql") != []
+    assert paths(repo, "x/**") == [b"x"]
+    assert not list(repo.root.rglob("executed"))
+
+
+@pytest.mark.parametrize("folder", ["-x", "with space", "gr\u00fcn", "a'b", "$(touch executed)", "new\nline", "HEAD:a", "a missing"])
+@pytest.mark.parametrize("more", [(), ("!{}/none",)], ids=["tree", "files"])
+def test_folders_of_any_name(repo: Repo, folder: str, more: tuple[str, ...]) -> None:
+    repo.commit({f"{folder}/file": "1"})
+    patterns = (f"{folder}/**", *(m.format(folder) for m in more))
+    before = digest(repo, *patterns)
+    assert paths(repo, *patterns)
+    repo.commit({f"{folder}/file": "2"})
+    assert digest(repo, *patterns) != before
+    assert not (repo.root / "executed").exists()
+
+
+@pytest.mark.parametrize("pattern", ["lib", "lib/**", "*", "**"])
+def test_a_submodule_counts_by_its_commit(repo: Repo, pattern: str) -> None:
+    seen = set()
+    for commit in ("1" * 40, "2" * 40):
+        repo.add_submodule("lib", commit)
+        repo.git("commit", "--quiet", "-m", "x")
+        assert Entry(b"160000", commit.encode(), b"lib") in entries(repo, pattern)
+        seen.add(digest(repo, pattern))
+    assert len(seen) == 2
+
+
+def test_a_submodule_inside_a_folder(repo: Repo) -> None:
+    before = digest(repo, "a/**")
+    repo.add_submodule("a/lib", "1" * 40)
+    repo.git("commit", "--quiet", "-m", "x")
+    assert digest(repo, "a/**") != before
+    assert b"a/lib" in paths(repo, "a/**", "!a/b/**")
+    assert b"a/lib" not in paths(repo, "a/**", "!a/lib/**")
+    assert b"a/lib" not in paths(repo, "a/**", "!a/lib")
+
+
+def test_many_stages_cost_two_commands_at_the_most(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[str] = []
+    run = process.run
+    monkeypatch.setattr(git.process, "run", lambda argv, **given: commands.append(argv[1]) or run(argv, **given))  # type: ignore[func-returns-value]
+    door = git.Repository(repo.root, ENV)
+    whole = {"a": Patterns(["a/**"]), "b": Patterns(["ab/**", "z/**"])}
+    tree = repo.tree
+    commands.clear()
+    fingerprint.entries(door, tree, whole)
+    assert commands == ["cat-file"]
+    commands.clear()
+    fingerprint.entries(door, tree, {**whole, "c": Patterns(["a/**", "!a/*.md"]), "d": Patterns(["**/x"])})
+    assert commands == ["cat-file", "ls-tree"]

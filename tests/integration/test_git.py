@@ -1,0 +1,229 @@
+"""The door to git, on real repositories: names as bytes, nothing of the caller's environment, nothing of theirs changed."""
+
+import hashlib
+import io
+import os
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+from repo import ENV, HOSTILE, Repo
+
+from cipipe.errors import UsageError
+from cipipe.tools import git, process
+from cipipe.tools.git import Entry, Repository
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    made = Repo(tmp_path / "repo")
+    made.commit({"top": "1", "a/one": "2", "a/b/two": "3"})
+    return made
+
+
+def paths(entries: list[Entry]) -> list[bytes]:
+    return [entry.path for entry in entries]
+
+
+def test_entries(repo: Repo) -> None:
+    door = repo.repository()
+    assert paths(door.entries(repo.tree)) == [b"a/b/two", b"a/one", b"top"]
+    assert paths(door.entries(repo.tree, [b"a/b"])) == [b"a/b/two"]
+    assert paths(door.entries(repo.tree, [b"top", b"absent"])) == [b"top"]
+    assert door.entries(repo.tree, [b"a"], recursive=False) == [
+        Entry(b"040000", repo.git("rev-parse", "HEAD:a").encode(), b"a")
+    ]
+    (top,) = door.entries(repo.tree, [b"top"])
+    assert top == Entry(b"100644", hashlib.sha1(b"blob 1\x001", usedforsecurity=False).hexdigest().encode(), b"top")
+    assert (top.is_blob, top.is_tree) == (True, False)
+
+
+def test_entries_do_not_depend_on_the_folder_one_stands_in(repo: Repo) -> None:
+    below = Repository(repo.root / "a", ENV)
+    assert paths(below.entries(repo.tree)) == [b"a/b/two", b"a/one", b"top"]
+
+
+def test_hostile_names(repo: Repo) -> None:
+    old = repo.head
+    repo.commit({b"x/" + name: name for name in HOSTILE})
+    door = repo.repository()
+    expected = sorted(b"x/" + name for name in HOSTILE)
+    assert sorted(paths(door.entries(repo.tree, [b"x"]))) == expected
+    assert sorted(door.changed(old, repo.head)) == expected
+    assert door.blobs(door.entries(repo.tree, [b"x"])) == {b"x/" + name: name for name in HOSTILE}
+    for name in expected:
+        assert paths(door.entries(repo.tree, [name])) == [name], "a path is a path, never a pattern"
+    repo.write(dict.fromkeys(expected, "changed"))
+    assert sorted(door.dirty()) == expected
+    assert not list(repo.root.rglob("executed"))
+
+
+def test_modes(repo: Repo) -> None:
+    (repo.root / "run").write_text("#!/bin/sh\n")
+    (repo.root / "run").chmod(0o755)
+    (repo.root / "link").symlink_to("/etc/passwd")
+    repo.add_submodule("lib", "1" * 40)
+    repo.git("add", "run", "link")
+    repo.git("commit", "--quiet", "-m", "x")
+    found = {e.path: e for e in repo.repository().entries(repo.tree, [b"run", b"link", b"lib"])}
+    assert {path: entry.mode for path, entry in found.items()} == {b"run": b"100755", b"link": b"120000", b"lib": b"160000"}
+    assert found[b"lib"].oid == b"1" * 40
+    assert repo.repository().blobs([found[b"link"]]) == {b"link": b"/etc/passwd"}
+
+
+def test_objects(repo: Repo) -> None:
+    door = repo.repository()
+    found = door.objects(["HEAD^{commit}", "HEAD:a", "HEAD:top", "HEAD:no where missing", "0" * 40, "HEAD:a/one"])
+    assert [o and o.type for o in found] == ["commit", "tree", "blob", None, None, "blob"]
+    assert [o.body for o in found if o and o.type == "blob"] == [b"1", b"2"]
+    bare = door.objects(["HEAD:top", "HEAD:a"], contents=False)
+    assert [(o.oid, o.body) for o in bare if o] == [(repo.git("rev-parse", f"HEAD:{p}"), b"") for p in ("top", "a")]
+    assert door.objects([]) == []
+    with pytest.raises(UsageError):
+        door.objects(["HEAD\nHEAD"])
+
+
+def test_contents_that_look_like_an_answer_of_git(repo: Repo) -> None:
+    tricky = b"missing\n0000000000000000000000000000000000000000 blob 3\n\n"
+    repo.commit({"tricky": tricky, "empty": b""})
+    found = repo.repository().objects(["HEAD:tricky", "HEAD:empty", "HEAD:top"])
+    assert [o and o.body for o in found] == [tricky, b"", b"1"]
+
+
+def test_commit(repo: Repo) -> None:
+    door = repo.repository()
+    repo.git("tag", "-a", "-m", "x", "v1")
+    for name in ("HEAD", "main", "v1", repo.head, repo.head[:10]):
+        found = door.commit(name)
+        assert found is not None
+        assert found.oid == repo.head
+    for name in ("nothing", "", "--help", "HEAD:top", "f" * 40, "main..main"):
+        assert door.commit(name) is None
+
+
+def test_an_object_id_is_hex_and_nothing_else() -> None:
+    for name in ("--output=x", "HEAD", "f" * 39, "F" * 40, "f" * 40 + "\n", ""):
+        with pytest.raises(ValueError, match="not an object id"):
+            git.oid(name)
+    assert git.oid("f" * 64) == "f" * 64
+
+
+@pytest.mark.parametrize("name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_EXTERNAL_DIFF"])
+def test_git_variables_of_the_caller_do_not_count(repo: Repo, tmp_path: Path, name: str) -> None:
+    other = Repo(tmp_path / "other")
+    other.commit({"else": "x"})
+    door = repo.repository(**{name: str(other.root / ".git"), "GIT_NAMESPACE": "x", "GIT_GLOB_PATHSPECS": "1"})
+    assert paths(door.entries(repo.tree)) == [b"a/b/two", b"a/one", b"top"]
+    assert door.dirty() == []
+    assert Repository.discover(repo.root / "a" / "b", ENV | {name: str(other.root)}).root == repo.root
+
+
+def test_discovering(repo: Repo, tmp_path: Path) -> None:
+    assert Repository.discover(repo.root / "a", ENV).root == repo.root
+    bare = tmp_path / "bare.git"
+    repo.git("clone", "--quiet", "--bare", str(repo.root), str(bare))
+    for start in (bare, bare / "refs"):
+        found = Repository.discover(start, ENV)
+        assert found.root == bare
+        assert paths(found.entries(repo.tree)) == [b"a/b/two", b"a/one", b"top"]
+    repo.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "beside"))
+    beside = Repository.discover(tmp_path / "beside" / "a", ENV)
+    assert beside.root == tmp_path / "beside"
+    assert beside.commit("HEAD") is not None
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError) as caught:
+        Repository.discover(tmp_path / "empty", ENV | {"GIT_CEILING_DIRECTORIES": str(tmp_path)})
+    assert caught.value.id == "git-no-repository"
+
+
+def test_a_repository_with_sha256(tmp_path: Path) -> None:
+    made = Repo(tmp_path / "repo", "--object-format=sha256")
+    old = made.commit({"a/one": "1"})
+    made.commit({"a/two": "2"})
+    door = made.repository()
+    assert len(made.head) == 64
+    assert paths(door.entries(made.tree, [b"a"])) == [b"a/one", b"a/two"]
+    assert door.changed(old, made.head) == [b"a/two"]
+    assert [o and len(o.oid) for o in door.objects(["HEAD:a"], contents=False)] == [64]
+
+
+def test_changed(repo: Repo) -> None:
+    old = repo.head
+    (repo.root / "top").chmod(0o755)
+    repo.commit({"a/b/two": None, "a/renamed": "3", "a/one": "changed"})
+    assert repo.repository().changed(old, repo.head) == [b"a/b/two", b"a/one", b"a/renamed", b"top"]
+    assert repo.repository().changed(old, repo.tree) == [b"a/b/two", b"a/one", b"a/renamed", b"top"]
+    assert repo.repository().changed(repo.head, repo.head) == []
+
+
+def test_dirty(repo: Repo) -> None:
+    repo.commit({".gitignore": "ignored\n", "old": "x" * 100})
+    door = repo.repository()
+    assert door.dirty() == []
+    repo.git("mv", "old", "renamed")
+    repo.write({"top": "changed", "a/new/deep": "", "ignored": "", "a/one": None})
+    (repo.root / "a/b/two").chmod(0o755)
+    assert sorted(door.dirty()) == [b"a/b/two", b"a/new/deep", b"a/one", b"old", b"renamed", b"top"]
+
+
+def test_dirty_takes_no_lock_and_writes_no_index(repo: Repo) -> None:
+    index = repo.root / ".git/index"
+    os.utime(repo.root / "top", (1, 1))
+    before = index.read_bytes()
+    repo.repository().dirty()
+    assert index.read_bytes() == before
+
+
+def test_the_tree_of_the_work_tree(repo: Repo, tmp_path: Path) -> None:
+    repo.commit({".gitignore": "ignored\n"})
+    repo.add_submodule("lib", "1" * 40)
+    repo.git("commit", "--quiet", "-m", "x")
+    door = repo.repository()
+    assert door.worktree_tree(tmp_path / "index-0") == repo.tree
+    repo.git("rm", "--quiet", "--cached", "top")
+    repo.write({"a/one": "changed", "untracked": "", "ignored": "", "a/b/two": None})
+    index, status = (repo.root / ".git/index").read_bytes(), repo.git("status", "--porcelain")
+    tree = door.worktree_tree(tmp_path / "index-1")
+    assert paths(door.entries(tree)) == [b".gitignore", b"a/one", b"lib", b"top", b"untracked"]
+    assert door.changed(repo.tree, tree) == [b"a/b/two", b"a/one", b"untracked"]
+    assert ((repo.root / ".git/index").read_bytes(), repo.git("status", "--porcelain")) == (index, status)
+
+
+def test_archive(repo: Repo) -> None:
+    (repo.root / "a/run").write_text("x")
+    (repo.root / "a/run").chmod(0o755)
+    repo.commit()
+    repo.write({"a/one": "dirty", "a/untracked": ""})
+    with tarfile.open(fileobj=io.BytesIO(repo.repository().archive(repo.tree, "a"))) as archive:
+        members = {m.name: m for m in archive.getmembers() if m.isfile()}
+        assert sorted(members) == ["b/two", "one", "run"]
+        one = archive.extractfile(members["one"])
+        assert one is not None
+        assert one.read() == b"2"
+        assert members["run"].mode & stat.S_IXUSR
+    for whole in ("", "."):
+        with tarfile.open(fileobj=io.BytesIO(repo.repository().archive(repo.tree, whole))) as archive:
+            assert "a/one" in archive.getnames()
+    with pytest.raises(process.ProcessFailed):
+        repo.repository().archive(repo.tree, "absent")
+
+
+def test_branches_and_merge_bases(repo: Repo, tmp_path: Path) -> None:
+    base = repo.head
+    repo.git("checkout", "--quiet", "-b", "side")
+    side = repo.commit({"side": ""})
+    repo.git("checkout", "--quiet", "main")
+    main = repo.commit({"main": ""})
+    door = repo.repository()
+    assert (door.branch(), door.default_branch()) == ("main", None)
+    assert door.merge_base(side, main) == base
+    repo.git("checkout", "--quiet", "--orphan", "apart")
+    assert door.merge_base(repo.commit(), main) is None
+    repo.git("checkout", "--quiet", "--detach")
+    assert door.branch() is None
+    repo.git("checkout", "--quiet", "main")
+    clone = repo.clone(tmp_path / "clone").repository()
+    assert clone.default_branch() == "origin/main"
+    shallow = repo.clone(tmp_path / "shallow", "--depth=1").repository()
+    assert shallow.commit(base) is None
