@@ -1,6 +1,5 @@
 """Plan + tools → Report: each stage's steps in order, with the ledger told before the first effect and after the last."""
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -264,7 +263,7 @@ def _filled(title: str, outputs: Mapping[str, Output]) -> str:
     """A step's title as the plan has it, with the outputs that are known by now."""
     for name, output in outputs.items():
         if isinstance(output.value, str) and not output.sensitive:
-            title = output.value.join(re.split(rf"output:{re.escape(name)}\b", title))
+            title = title.replace(f"{{{name}}}", output.value)
     return title
 
 

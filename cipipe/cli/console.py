@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cipipe import ci
-from cipipe.errors import CipipeError, ProblemsError
+from cipipe.errors import CipipeError, ProblemsError, UsageError
 from cipipe.model import Result, StagePlan, StageReport
 from cipipe.redact import Redactor
 from cipipe.report.text import visible
@@ -44,7 +44,10 @@ class Console:
         """The command's answer: to standard output, or into a file."""
         masked = self.redactor.text(text)
         if file is not None:
-            file.write_text(masked, encoding="utf-8")
+            try:
+                file.write_text(masked, encoding="utf-8")
+            except OSError as error:
+                raise UsageError("usage", f"{file} cannot be written: {error.strerror}", where="--output") from error
             return
         sys.stdout.write(masked)
         sys.stdout.flush()
@@ -122,6 +125,12 @@ class Console:
         )
 
     def bug(self) -> None:
+        """Show the exception that is being handled, which is no error of ours."""
+        if self.machine:
+            from cipipe.report import json
+
+            message = f"this is a bug in cipipe: {type(sys.exception()).__name__}"
+            self.answer(json.document(error={"id": "bug", "message": message, "hint": None, "where": None}))
         self._write(traceback.format_exc().rstrip())
         self._write(
             self.styled_stderr("error: ", "red") + "this is a bug in cipipe; please report it with the lines above"

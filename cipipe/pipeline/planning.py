@@ -133,7 +133,8 @@ def refuse_dirty(project: Project, planning: Planning) -> None:
     dirty = [
         path
         for path in project.repository.dirty()
-        if path == project.config_path.encode() or any(p.matches_submodule(path) or p.matches(path + b"-") for p in patterns)
+        if path == project.config_path.encode()
+        or any(p.matches_submodule(path) or p.matches(path + b"-") for p in patterns)
     ]
     if dirty:
         shown = "\n".join(f"  {visible(path.decode(errors='backslashreplace'))}" for path in dirty[:10])

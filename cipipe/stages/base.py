@@ -59,6 +59,11 @@ class Stage(msgspec.Struct, frozen=True):
     when: When = "due"
 
 
+def shown(setting: Setting) -> str:
+    """A setting as a plan shows it: what is not known yet by its name, as `{ecr_repository_url}`."""
+    return f"{{{setting.output or setting.fingerprint or setting.env}}}" if isinstance(setting, Reference) else setting
+
+
 def references(value: Any, path: str = "") -> Iterator[tuple[str, Reference]]:
     """Every reference in a kind's settings, with its key path."""
     if isinstance(value, Reference):

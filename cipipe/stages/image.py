@@ -9,7 +9,7 @@ from typing import Any
 
 from cipipe.errors import Problem, RefusedError, StageError
 from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Mode
-from cipipe.stages.base import Reference, Setting, Stage, StageRun, Step, literal
+from cipipe.stages.base import Reference, Setting, Stage, StageRun, Step, literal, shown
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.tools import docker, registry
 from cipipe.tools.git import Entry, Repository
@@ -61,7 +61,7 @@ def owns(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001
 def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:
     settings: Settings = stage.settings
     job = _Job()
-    name = _shown(settings.repository)
+    name = shown(settings.repository)
     build = Step(f"docker build {settings.context}/ as {name}:{tag}", Effect.READ, job.build)
     smoke = Step(f"run `{' '.join(settings.smoke)}` in it", Effect.READ, job.smoke)
     if mode is Mode.VERIFY:
@@ -181,7 +181,3 @@ def _repository_or_local(run: StageRun) -> str:
 
 def _tag(run: StageRun) -> str:
     return run.fingerprint[:FINGERPRINT_TAG_LENGTH]
-
-
-def _shown(setting: Setting) -> str:
-    return f"output:{setting.output}" if isinstance(setting, Reference) else setting

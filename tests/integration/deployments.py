@@ -109,7 +109,9 @@ class World:
 
     def due(self, **options: Any) -> set[str]:
         """The stages that would be deployed if nothing turned out to be the same."""
-        return {stage.name for stage in self.plan(**options).stages if stage.status == "due" and stage.kind != "command"}
+        return {
+            stage.name for stage in self.plan(**options).stages if stage.status == "due" and stage.kind != "command"
+        }
 
     def paths(self, name: str, **options: Any) -> set[bytes]:
         (found,) = [stage.paths for stage in self.plan(**options).stages if stage.name == name]
@@ -118,7 +120,9 @@ class World:
     def fingerprints(self, **options: Any) -> dict[str, str]:
         return {stage.name: stage.fingerprint for stage in self.plan(**options).stages}
 
-    def deploy(self, *names: str, state: State = State.DEPLOYED, env: dict[str, str] | None = None, **record: Any) -> None:
+    def deploy(
+        self, *names: str, state: State = State.DEPLOYED, env: dict[str, str] | None = None, **record: Any
+    ) -> None:
         """Have the stages (all, if none is named) deployed, or left half-way, from this commit."""
         found = project.load(self.repo.root, ENV | (env or {}))
         shot = planning.snapshot(found)

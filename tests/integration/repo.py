@@ -56,7 +56,9 @@ class Repo:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.encode() if isinstance(content, str) else content)
 
-    def commit(self, files: Mapping[str | bytes, Content] | Mapping[str, Content] | Mapping[bytes, Content] | None = None) -> str:
+    def commit(
+        self, files: Mapping[str | bytes, Content] | Mapping[str, Content] | Mapping[bytes, Content] | None = None
+    ) -> str:
         """Write files, commit all that lies on disk, and give the commit's id."""
         self.write(files or {})
         self.git("add", "--all", "--force")

@@ -11,7 +11,7 @@ from cipipe.errors import RefusedError, UsageError
 from cipipe.model import Baseline, State
 from cipipe.pipeline import planning, project, running
 
-NO_BASELINE = {name: "due no-baseline" for name in STAGES} | {"default": "unchanged unchanged"}
+NO_BASELINE = dict.fromkeys(STAGES, "due no-baseline") | {"default": "unchanged unchanged"}
 
 
 @pytest.fixture
@@ -75,7 +75,9 @@ def test_a_merge_request_with_the_base_that_the_provider_names(world: World) -> 
     base = world.repo.head
     world.repo.git("checkout", "--quiet", "-b", "side")
     world.repo.commit({"dags/dag.py": "changed"})
-    env = gitlab(CI_PIPELINE_SOURCE="merge_request_event", CI_MERGE_REQUEST_IID="1", CI_MERGE_REQUEST_DIFF_BASE_SHA=base)
+    env = gitlab(
+        CI_PIPELINE_SOURCE="merge_request_event", CI_MERGE_REQUEST_IID="1", CI_MERGE_REQUEST_DIFF_BASE_SHA=base
+    )
     assert compared(world, env=env) == Baseline("revision", base)
     assert world.due(offline=True, env=env) == {"dags"}
 
@@ -128,7 +130,7 @@ def test_a_run_on_a_dirty_work_tree(world: World) -> None:
     refuse_dirty(world)
     world.repo.write({"docs/page.md": "dirty", "untracked": ""})
     refuse_dirty(world)
-    world.repo.write({b"dbt/" + name: "" for name in HOSTILE} | {b"dags/dag.py": None})  # type: ignore[dict-item]
+    world.repo.write({b"dbt/" + name: "" for name in HOSTILE} | {b"dags/dag.py": None})
     with pytest.raises(RefusedError) as caught:
         refuse_dirty(world)
     assert (caught.value.id, caught.value.exit_status) == ("dirty-work-tree", 5)

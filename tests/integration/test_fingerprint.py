@@ -1,15 +1,16 @@
 """Which entries of a real tree a stage's fingerprint counts, and that nothing below its paths changes unseen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from repo import ENV, HOSTILE, Repo
 
 from cipipe import fingerprint
 from cipipe.patterns import Patterns
-from cipipe.tools import git, process
-from cipipe.tools.git import Entry
+from cipipe.tools import process
+from cipipe.tools.git import Entry, Repository
 
 
 @pytest.fixture
@@ -56,15 +57,21 @@ def test_the_files_are_those_that_match(repo: Repo, patterns: tuple[str, ...]) -
     assert not expected
 
 
-CHANGES: dict[str, Callable[[Repo], None]] = {
+def link(path: Path) -> None:
+    content = path.read_text()
+    path.unlink()
+    path.symlink_to(content)
+
+
+CHANGES: dict[str, Callable[[Repo], object]] = {
     "contents": lambda r: r.write({"a/b/run": "#!/bin/sh"}),
     "new file": lambda r: r.write({"a/b/c/new": ""}),
     "deleted": lambda r: r.write({"a/one": None}),
-    "renamed": lambda r: (r.root / "a/one").rename(r.root / "a/eno") and None,
+    "renamed": lambda r: (r.root / "a/one").rename(r.root / "a/eno"),
     "mode": lambda r: (r.root / "a/b/run").chmod(0o755),
-    "to a link": lambda r: ((r.root / "a/one").unlink(), (r.root / "a/one").symlink_to("1")) and None,
-    "moved in": lambda r: (r.root / "z/z").rename(r.root / "a/z") and None,
-    "moved out": lambda r: (r.root / "a/one").rename(r.root / "z/one") and None,
+    "to a link": lambda r: link(r.root / "a/one"),
+    "moved in": lambda r: (r.root / "z/z").rename(r.root / "a/z"),
+    "moved out": lambda r: (r.root / "a/one").rename(r.root / "z/one"),
     "file to folder": lambda r: r.write({"a/one": None, "a/one/deep": "1"}),
     "hostile": lambda r: r.write({b"a/" + name: "" for name in HOSTILE}),
     "swapped": lambda r: r.write({"a/one": "#!", "a/b/run": "1"}),
@@ -73,7 +80,9 @@ CHANGES: dict[str, Callable[[Repo], None]] = {
 
 @pytest.mark.parametrize("patterns", [("a/**",), ("a/**", "!a/**/*.md"), ("a/*", "a/b/**")], ids=" ".join)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_every_change_below_a_folder_counts(repo: Repo, patterns: tuple[str, ...], change: Callable[[Repo], None]) -> None:
+def test_every_change_below_a_folder_counts(
+    repo: Repo, patterns: tuple[str, ...], change: Callable[[Repo], object]
+) -> None:
     before, elsewhere = digest(repo, *patterns), digest(repo, "top")
     change(repo)
     repo.commit()
@@ -114,7 +123,9 @@ def test_hostile_names_match(repo: Repo) -> None:
     assert not list(repo.root.rglob("executed"))
 
 
-@pytest.mark.parametrize("folder", ["-x", "with space", "gr\u00fcn", "a'b", "$(touch executed)", "new\nline", "HEAD:a", "a missing"])
+@pytest.mark.parametrize(
+    "folder", ["-x", "with space", "gr\u00fcn", "a'b", "$(touch executed)", "new\nline", "HEAD:a", "a missing"]
+)
 @pytest.mark.parametrize("more", [(), ("!{}/none",)], ids=["tree", "files"])
 def test_folders_of_any_name(repo: Repo, folder: str, more: tuple[str, ...]) -> None:
     repo.commit({f"{folder}/file": "1"})
@@ -150,8 +161,13 @@ def test_a_submodule_inside_a_folder(repo: Repo) -> None:
 def test_many_stages_cost_two_commands_at_the_most(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[str] = []
     run = process.run
-    monkeypatch.setattr(git.process, "run", lambda argv, **given: commands.append(argv[1]) or run(argv, **given))  # type: ignore[func-returns-value]
-    door = git.Repository(repo.root, ENV)
+
+    def counted(argv: Sequence[str], **given: Any) -> process.Completed:
+        commands.append(argv[1])
+        return run(argv, **given)
+
+    monkeypatch.setattr(process, "run", counted)
+    door = Repository(repo.root, ENV)
     whole = {"a": Patterns(["a/**"]), "b": Patterns(["ab/**", "z/**"])}
     tree = repo.tree
     commands.clear()

@@ -67,7 +67,11 @@ def test_modes(repo: Repo) -> None:
     repo.git("add", "run", "link")
     repo.git("commit", "--quiet", "-m", "x")
     found = {e.path: e for e in repo.repository().entries(repo.tree, [b"run", b"link", b"lib"])}
-    assert {path: entry.mode for path, entry in found.items()} == {b"run": b"100755", b"link": b"120000", b"lib": b"160000"}
+    assert {path: entry.mode for path, entry in found.items()} == {
+        b"run": b"100755",
+        b"link": b"120000",
+        b"lib": b"160000",
+    }
     assert found[b"lib"].oid == b"1" * 40
     assert repo.repository().blobs([found[b"link"]]) == {b"link": b"/etc/passwd"}
 
@@ -109,7 +113,9 @@ def test_an_object_id_is_hex_and_nothing_else() -> None:
     assert git.oid("f" * 64) == "f" * 64
 
 
-@pytest.mark.parametrize("name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_EXTERNAL_DIFF"])
+@pytest.mark.parametrize(
+    "name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_EXTERNAL_DIFF"]
+)
 def test_git_variables_of_the_caller_do_not_count(repo: Repo, tmp_path: Path, name: str) -> None:
     other = Repo(tmp_path / "other")
     other.commit({"else": "x"})

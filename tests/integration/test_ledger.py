@@ -44,7 +44,7 @@ def test_a_deployment(aws: Aws, ledger: Ledger) -> None:
     done = ledger.write(record(State.DEPLOYED, data={"x": ["\u00fc"]}), begun)
     assert begun.etag != done.etag
     assert Ledger(aws.bucket("ledger"), "p/dev/").read(["iac"]) == {"iac": done}
-    assert aws.bucket("ledger").keys("") == ["p/dev/iac.json"]
+    assert aws.bucket("ledger").keys("") == ["p/dev/.probe", "p/dev/iac.json"]
     stored = aws.bucket("ledger").get("p/dev/iac.json")
     assert stored is not None
     assert msgspec.json.decode(stored.body)["state"] == "deployed"
@@ -93,7 +93,11 @@ def test_a_damaged_record(aws: Aws, ledger: Ledger) -> None:
 
 
 def test_outputs(ledger: Ledger) -> None:
-    outputs = {"url": Output("string", "here"), "key": Output("string", "s3cret", sensitive=True), "empty": Output("string", None)}
+    outputs = {
+        "url": Output("string", "here"),
+        "key": Output("string", "s3cret", sensitive=True),
+        "empty": Output("string", None),
+    }
     assert ledger.read_outputs("iac") is None
     ledger.write_outputs("iac", outputs)
     assert ledger.read_outputs("iac") == outputs | {"key": Output("string", sensitive=True)}

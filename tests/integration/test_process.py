@@ -23,7 +23,9 @@ def python(code: str) -> list[str]:
 
 
 def test_run() -> None:
-    done = process.run(python("import os, sys; os.write(1, sys.stdin.buffer.read()); os.write(2, b'e')"), env=ENV, stdin=b"\xff\0")
+    done = process.run(
+        python("import os, sys; os.write(1, sys.stdin.buffer.read()); os.write(2, b'e')"), env=ENV, stdin=b"\xff\0"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"\xff\0", b"e")
 
 
@@ -38,7 +40,7 @@ def test_only_the_environment_that_was_given(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_there_is_no_shell(tmp_path: Path) -> None:
     argument = "$(touch executed); `touch executed` && *"
-    done = process.run(python("import sys; print(sys.argv[1])") + [argument], env=ENV, cwd=tmp_path)
+    done = process.run([*python("import sys; print(sys.argv[1])"), argument], env=ENV, cwd=tmp_path)
     assert done.stdout.decode() == argument + "\n"
     assert not list(tmp_path.iterdir())
 

@@ -12,7 +12,7 @@ import msgspec
 
 from cipipe.errors import ProblemsError, StageError
 from cipipe.model import Effect, Mode
-from cipipe.stages.base import Reference, Setting, Stage, StageRun, Step, literal
+from cipipe.stages.base import Reference, Stage, StageRun, Step, literal, shown
 from cipipe.stages.dags import checks, manifest
 from cipipe.stages.dags.destroy import count, list_owned, purge, purge_keys
 from cipipe.stages.dags.files import in_order, relative, select
@@ -25,7 +25,7 @@ from cipipe.tools.aws import Bucket
 def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001 - part of the Protocol
     settings = stage.settings
     source = settings.source.strip("/")
-    there = f"s3://{_shown(settings.bucket)}/{settings.prefix}"
+    there = f"s3://{shown(settings.bucket)}/{settings.prefix}"
     if mode is Mode.DESTROY:
         return (
             Step(f"list what {stage.name} owns in {there}", Effect.READ, list_owned),
@@ -72,7 +72,7 @@ class _Deployment:
 
     def compare(self, run: StageRun) -> None:
         if isinstance(run.stage.settings.bucket, Reference):
-            run.line(f"the bucket is not known before {_shown(run.stage.settings.bucket)} is: nothing to compare with")
+            run.line(f"the bucket is not known before {shown(run.stage.settings.bucket)} is: nothing to compare with")
             return
         bucket = _bucket(run)
         owned, former = manifest.owned(run.data, bucket.name)
@@ -175,11 +175,3 @@ def _bucket(run: StageRun) -> Bucket:
     """The stage's bucket; the client is made here, because making one is not thread-safe and using it is."""
     run.aws.client("s3")
     return run.aws.bucket(literal(run.stage.settings.bucket))
-
-
-def _shown(setting: Setting) -> str:
-    """A setting as a plan shows it; what is not known yet by its reference."""
-    if isinstance(setting, str):
-        return setting
-    kind = "output" if setting.output else "fingerprint" if setting.fingerprint else "env"
-    return f"{kind}:{setting.output or setting.fingerprint or setting.env}"

@@ -10,7 +10,19 @@ from samples import HEAD, command, load
 
 from cipipe import config, planner
 from cipipe.ledger import Ledger
-from cipipe.model import Baseline, Context, Effect, Environment, Mode, Output, Record, Report, StagePlan, StageReport, State
+from cipipe.model import (
+    Baseline,
+    Context,
+    Effect,
+    Environment,
+    Mode,
+    Output,
+    Record,
+    Report,
+    StagePlan,
+    StageReport,
+    State,
+)
 from cipipe.planner import Known, Planned, Question
 from cipipe.redact import Redactor
 from cipipe.runner import Runner
@@ -106,7 +118,9 @@ class World:
     def does(self, name: str, *steps: Effect | tuple[Effect, Callable[[StageRun], None]]) -> None:
         """The stage's steps; each leaves a line in the log, then does what was given."""
         made = [step if isinstance(step, tuple) else (step, lambda run: None) for step in steps]
-        self.steps[name] = tuple(Step(f"{effect} {name}", effect, self._logged(name, effect, do)) for effect, do in made)
+        self.steps[name] = tuple(
+            Step(f"{effect} {name}", effect, self._logged(name, effect, do)) for effect, do in made
+        )
 
     def consumes(self, name: str, setting: str) -> None:
         """Give the stage an environment variable that comes from a Terraform output."""

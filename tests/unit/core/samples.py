@@ -80,8 +80,8 @@ def problems(text: str) -> dict[str, tuple[str, str, str | None]]:
 
 def only(text: str) -> tuple[str, Any]:
     """The id and the hint of the only problem."""
-    ((_, id, hint),) = problems(text).values()
-    return id, hint
+    ((_, found, hint),) = problems(text).values()
+    return found, hint
 
 
 def line_of(text: str, start: str) -> str:

@@ -89,9 +89,9 @@ def test_an_output_without_a_terraform_stage_behind_it() -> None:
 
 def test_circles() -> None:
     text = HEAD + command("a", needs='["b"]') + command("b", needs='["a"]')
-    assert {id for _, id, _ in problems(text).values()} == {"config-cycle"}
+    assert {found[1] for found in problems(text).values()} == {"config-cycle"}
     text = HEAD + command("a", env='{ X = { fingerprint = "b" } }') + command("b", env='{ X = { fingerprint = "a" } }')
-    assert [path for path in problems(text)] in (["stages.a.fingerprint"], ["stages.b.fingerprint"])
+    assert list(problems(text)) in (["stages.a.fingerprint"], ["stages.b.fingerprint"])
     own = HEAD.replace("role_arn", 'after = "dev"\nrole_arn') + IAC
     assert problems(own)["environments.dev.after"][1] == "config-cycle"
 
@@ -111,7 +111,7 @@ def test_everything_in_one_go() -> None:
         + command("pattern", paths='["/x"]')
         + command("reference", env='{ X = { output = "o" } }')
     )
-    found = {path: (place, id) for path, (place, id, _) in problems(text).items()}
+    found = {path: (place, kind) for path, (place, kind, _) in problems(text).items()}
     needs = line_of(text, 'needs = ["wrogn"]')
     assert found == {
         "project.nmae": (line_of(text, "nmae"), "config-unknown-key"),

@@ -26,7 +26,9 @@ def test_exit_status(kind: type[CipipeError], status: int) -> None:
 
 
 def test_no_class_is_left_out() -> None:
-    assert {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CipipeError)} == set(STATUS)
+    assert {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CipipeError)} == set(
+        STATUS
+    )
 
 
 def test_a_subclass_elsewhere_keeps_the_status_of_its_base() -> None:
@@ -50,4 +52,10 @@ def test_a_single_problem_says_where() -> None:
 
 def test_an_error_is_its_message() -> None:
     error = errors.StageError("id", "message", hint="hint", where="where")
-    assert (str(error), error.id, error.message, error.hint, error.where) == ("message", "id", "message", "hint", "where")
+    assert (str(error), error.id, error.message, error.hint, error.where) == (
+        "message",
+        "id",
+        "message",
+        "hint",
+        "where",
+    )

@@ -101,9 +101,15 @@ def test_outputs_lose_their_secrets() -> None:
     bucket = FakeBucket()
     ledger = Ledger(bucket, "p/")
     assert ledger.read_outputs("iac") is None
-    ledger.write_outputs("iac", {"b": Output("string", "s3cret", sensitive=True), "a": Output("string", None), "c": Output()})
+    ledger.write_outputs(
+        "iac", {"b": Output("string", "s3cret", sensitive=True), "a": Output("string", None), "c": Output()}
+    )
     assert b"s3cret" not in bucket.objects["p/iac.outputs.json"]
-    assert ledger.read_outputs("iac") == {"a": Output("string", None), "b": Output("string", sensitive=True), "c": Output()}
+    assert ledger.read_outputs("iac") == {
+        "a": Output("string", None),
+        "b": Output("string", sensitive=True),
+        "c": Output(),
+    }
     bucket.objects["p/iac.outputs.json"] = b"{"
     with pytest.raises(CipipeError) as caught:
         ledger.read_outputs("iac")

@@ -1,6 +1,7 @@
 """What is registered appears in no form: plain, encoded, or cut in two by the chunks that it comes in."""
 
 import base64
+import itertools
 import json
 import urllib.parse
 
@@ -69,7 +70,7 @@ def test_the_indentation_of_a_secret_is_no_secret() -> None:
 def test_lines_are_whole_however_the_text_is_cut(cuts: list[int], secret: str) -> None:
     text = f"one\n\ntwo {secret} three\nfour"
     places = [0, *sorted(cuts), len(text)]
-    chunks = [text[start:end] for start, end in zip(places, places[1:], strict=False)]
+    chunks = [text[start:end] for start, end in itertools.pairwise(places)]
     found = redactor(secret)
     lines = list(found.lines(iter(chunks)))
     assert lines == [found.text(line) for line in text.split("\n")]

@@ -24,7 +24,16 @@ from cipipe.model import (
 from cipipe.report import json as as_json
 from cipipe.report import text as as_text
 
-HOSTILE = (b"a\nb", b"\x1b]0;title\x07", b"caf\xe9.sql", b"$(id)", b'"quoted"', b"-rf", "gr\u00fcn\u202e.sql".encode(), b"a\rb")
+HOSTILE = (
+    b"a\nb",
+    b"\x1b]0;title\x07",
+    b"caf\xe9.sql",
+    b"$(id)",
+    b'"quoted"',
+    b"-rf",
+    "gr\u00fcn\u202e.sql".encode(),
+    b"a\rb",
+)
 
 
 def stage(name: str = "dags", status: Status = Status.DUE, **changes: Any) -> StagePlan:
@@ -49,11 +58,32 @@ def plan(*stages: StagePlan, **changes: Any) -> Plan:
 
 def test_a_plan_as_json() -> None:
     document = json.loads(as_json.plan(plan(stage(), warnings=("w",))))
-    assert list(document) == ["schema", "project", "environment", "mode", "provider", "commit", "baseline", "stages", "warnings"]
+    assert list(document) == [
+        "schema",
+        "project",
+        "environment",
+        "mode",
+        "provider",
+        "commit",
+        "baseline",
+        "stages",
+        "warnings",
+    ]
     assert document["schema"] == 1
     assert document["baseline"] == {"kind": "ledger", "revision": None}
     (one,) = document["stages"]
-    assert set(one) == {"name", "kind", "status", "reason", "detail", "fingerprint", "deployed_fingerprint", "paths", "needs", "steps"}
+    assert set(one) == {
+        "name",
+        "kind",
+        "status",
+        "reason",
+        "detail",
+        "fingerprint",
+        "deployed_fingerprint",
+        "paths",
+        "needs",
+        "steps",
+    }
     assert (one["status"], one["reason"], one["deployed_fingerprint"]) == ("due", "changed", None)
 
 
@@ -68,7 +98,15 @@ def test_text_shows_control_characters_and_does_not_obey_them() -> None:
     shown = as_text.plan(plan(stage()))
     assert all(line.isprintable() for line in shown.splitlines())
     assert "\r" not in shown
-    for word in ("a\\nb", "\\x1b]0;title\\x07", "caf\\xe9.sql", "$(id)", "gr\u00fcn\\u202e.sql", "a\\rb", "upload\\x1b[31m"):
+    for word in (
+        "a\\nb",
+        "\\x1b]0;title\\x07",
+        "caf\\xe9.sql",
+        "$(id)",
+        "gr\u00fcn\\u202e.sql",
+        "a\\rb",
+        "upload\\x1b[31m",
+    ):
         assert word in shown
 
 
@@ -115,7 +153,12 @@ REPORT = Report(
 
 def test_a_report_as_text_has_a_line_per_stage() -> None:
     lines = as_text.report(REPORT).splitlines()
-    assert [line.split()[:2] for line in lines] == [["stage", "result"], ["iac", "done"], ["image", "failed"], ["dags", "not-run"]]
+    assert [line.split()[:2] for line in lines] == [
+        ["stage", "result"],
+        ["iac", "done"],
+        ["image", "failed"],
+        ["dags", "not-run"],
+    ]
     assert "it broke\\x1b[2J\\nbadly" in lines[2]
     assert "12.3" in lines[1]
     assert REPORT.failed
@@ -123,7 +166,13 @@ def test_a_report_as_text_has_a_line_per_stage() -> None:
 
 def test_a_narrow_terminal_cuts_the_reason_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    long = Report("shop", "dev", Mode.DEPLOY, "c" * 40, (StageReport("iac", "terraform", Result.DONE, "x", "y" * 200, 1.0, "made"),))
+    long = Report(
+        "shop",
+        "dev",
+        Mode.DEPLOY,
+        "c" * 40,
+        (StageReport("iac", "terraform", Result.DONE, "x", "y" * 200, 1.0, "made"),),
+    )
     line = as_text.report(long).splitlines()[1]
     assert line.startswith("iac")
     assert line.endswith("made")

@@ -248,10 +248,12 @@ def test_settings_are_expanded_and_titles_filled_in() -> None:
     world.outputs["a"] = {"url": Output(value="here"), "key": Output(value="s3cret", sensitive=True)}
     world.consumes("b", "url")
     (step,) = world.steps["b"][:1]
-    world.steps["b"] = (Step("push output:url, output:urls, output:key", step.effect, step.run),)
+    world.steps["b"] = (Step("push {url}, {urls}, {key}", step.effect, step.run),)
     stage = world.prepared["b"].stage
     settings = msgspec.structs.replace(stage.settings, run=(("echo", "{environment}"),))
-    world.prepared["b"] = Prepared(msgspec.structs.replace(stage, settings=settings), "f" * 64, world.prepared["b"].entries)
+    world.prepared["b"] = Prepared(
+        msgspec.structs.replace(stage, settings=settings), "f" * 64, world.prepared["b"].entries
+    )
     world.deploy(a=State.DEPLOYED)
-    assert world.listener.titles[-1] == "b: push here, output:urls, output:key"
+    assert world.listener.titles[-1] == "b: push here, {urls}, {key}"
     assert world.made["b"].stage.settings.run == (("echo", "dev"),)

@@ -27,7 +27,9 @@ def to_destroy(world: World, **known: State) -> Runner:
         world.does(name, READ, DESTROY)
     runner = world.runner(**known)
     stages = [
-        msgspec.structs.replace(stage, status=Status.DUE if stage.name in known else Status.UNCHANGED, reason=Reason.FORCED)
+        msgspec.structs.replace(
+            stage, status=Status.DUE if stage.name in known else Status.UNCHANGED, reason=Reason.FORCED
+        )
         for stage in reversed(runner.planned.plan.stages)
     ]
     plan: Plan = msgspec.structs.replace(runner.planned.plan, mode=Mode.DESTROY, stages=tuple(stages))

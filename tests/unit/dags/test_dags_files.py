@@ -116,24 +116,24 @@ def test_titles_and_effects(mode: Mode) -> None:
     assert [(step.title, step.effect) for step in steps] == {
         Mode.VERIFY: [
             ("patch and check dags/", Effect.READ),
-            ("compare with s3://output:dags_bucket/dags/", Effect.READ),
+            ("compare with s3://{dags_bucket}/dags/", Effect.READ),
         ],
         Mode.DEPLOY: [
             ("patch and check dags/", Effect.READ),
-            ("compare with s3://output:dags_bucket/dags/", Effect.READ),
-            ("upload to s3://output:dags_bucket/dags/", Effect.WRITE),
-            ("delete what is gone from s3://output:dags_bucket/dags/", Effect.WRITE),
+            ("compare with s3://{dags_bucket}/dags/", Effect.READ),
+            ("upload to s3://{dags_bucket}/dags/", Effect.WRITE),
+            ("delete what is gone from s3://{dags_bucket}/dags/", Effect.WRITE),
         ],
         Mode.DESTROY: [
-            ("list what dags owns in s3://output:dags_bucket/dags/", Effect.READ),
-            ("delete every version of it in s3://output:dags_bucket/dags/", Effect.DESTROY),
+            ("list what dags owns in s3://{dags_bucket}/dags/", Effect.READ),
+            ("delete every version of it in s3://{dags_bucket}/dags/", Effect.DESTROY),
         ],
     }[mode]
 
 
 @pytest.mark.parametrize(
     ("bucket", "shown"),
-    [("plain", "plain"), (Reference(env="B"), "env:B"), (Reference(fingerprint="iac"), "fingerprint:iac")],
+    [("plain", "plain"), (Reference(env="B"), "{B}"), (Reference(fingerprint="iac"), "{iac}")],
 )
 def test_titles_show_references(bucket: str | Reference, shown: str) -> None:
     settings = dags.Settings(source="dags", bucket=bucket)

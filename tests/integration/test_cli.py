@@ -1,0 +1,261 @@
+"""The command line, as a process: what goes to which stream, with which exit status, and what it loads and starts."""
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deployments import CONFIG, World
+from repo import ENV
+
+from cipipe.tools import process
+
+FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "NO_COLOR", "COLUMNS")
+HEAVY = ("boto3", "botocore", "docker", "requests", "gitlab", "rich", "jwt", "cryptography", "urllib3", "asyncio")
+
+PLAN_OFFLINE_GIT_COMMANDS = 12
+"""What a plan of this size may start: each is a process. Lower it when fewer do; a higher number needs a reason."""
+
+
+@dataclass(frozen=True)
+class Done:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return dict(json.loads(self.out))
+
+    @property
+    def error(self) -> str:
+        """The error's id; the document and standard error have to agree on it."""
+        found = str(self.document["error"]["id"])
+        assert f"docs/errors.md#{found}, exit status {self.status}" in self.err
+        return found
+
+
+@dataclass(frozen=True)
+class Cli:
+    """`cipipe` in a clone, with no variable of AWS or of a pipeline."""
+
+    root: Path
+
+    def __call__(self, *arguments: str, code: str | None = None, **env: str) -> Done:
+        clean = {k: v for k, v in ENV.items() if not k.startswith(FOREIGN)} | {"HOME": str(self.root.parent)}
+        argv = [sys.executable, *(["-c", code] if code else ["-m", "cipipe"]), *arguments]
+        done = process.run(argv, env=clean | env, cwd=self.root, check=False)
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World.make(tmp_path / "repo")
+
+
+@pytest.fixture
+def cipipe(world: World, tmp_path: Path) -> Cli:
+    return Cli(world.repo.clone(tmp_path / "clone").root)
+
+
+def test_plan_offline(cipipe: Cli) -> None:
+    done = cipipe("plan", "--offline", "--format", "json")
+    assert (done.status, done.err) == (0, "")
+    assert done.document["schema"] == 1
+    assert {stage["name"] for stage in done.document["stages"]} == {"iac", "image", "dags", "default"}
+    text = cipipe("plan", "--offline")
+    assert (text.status, text.err) == (0, "")
+    assert text.out.startswith("shop → dev  commit ")
+
+
+def test_plan_without_credentials_says_that_it_does_not_know_the_ledger(cipipe: Cli) -> None:
+    done = cipipe("plan", "--format", "json")
+    assert done.status == 0
+    assert "no AWS credentials here" in done.err
+    assert done.document["baseline"]["kind"] == "revision"
+
+
+def test_plan_offline_loads_no_sdk(cipipe: Cli) -> None:
+    code = (
+        "import sys\n"
+        "from cipipe.cli import main\n"
+        "status = main(['plan', '--offline', '--output', 'plan.txt'])\n"
+        f"print(status, *[name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = cipipe(code=code)
+    assert (done.out, done.err) == ("0\n", "")
+
+
+def test_plan_offline_starts_few_git_commands_and_nothing_else(cipipe: Cli, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    real = shutil.which("git")
+    for name in ("git", "terraform", "docker", "aws", "ssh"):
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $1" >>"{log}"\nexec {real} "$@"\n')
+        (programs / name).chmod(0o755)
+    done = cipipe("plan", "--offline", PATH=f"{programs}{os.pathsep}{os.environ['PATH']}")
+    assert done.status == 0
+    commands = log.read_text().splitlines()
+    assert not [command for command in commands if not command.startswith("git ")]
+    assert not {"git fetch", "git pull", "git remote", "git checkout"}.intersection(commands)
+    assert len(commands) <= PLAN_OFFLINE_GIT_COMMANDS, commands
+
+
+def test_plan_never_touches_the_clone(cipipe: Cli) -> None:
+    before = {path: path.stat().st_mtime_ns for path in cipipe.root.rglob("*") if path.is_file()}
+    assert cipipe("plan", "--offline").status == 0
+    assert {path: path.stat().st_mtime_ns for path in cipipe.root.rglob("*") if path.is_file()} == before
+
+
+def test_from_a_folder_below(cipipe: Cli) -> None:
+    assert Cli(cipipe.root / "dbt")("plan", "--offline").out == cipipe("plan", "--offline").out
+
+
+def test_output_goes_into_a_file(cipipe: Cli) -> None:
+    done = cipipe("plan", "--offline", "--format", "json", "--output", "plan.json")
+    assert (done.status, done.out) == (0, "")
+    assert json.loads((cipipe.root / "plan.json").read_text())["schema"] == 1
+
+
+def test_output_into_a_folder_that_is_not_there(cipipe: Cli) -> None:
+    done = cipipe("plan", "--offline", "--output", "absent/plan.txt")
+    assert done.status == 2, done.err
+    assert "absent" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "id"),
+    [
+        ("plan --offline imgae", "stage-unknown"),
+        ("plan --offline --force imgae", "stage-unknown"),
+        ("plan --offline --env def", "environment-unknown"),
+        ("plan --offline --base nothing", "base-unknown"),
+        ("plan --config absent.toml", "config-missing"),
+        ("run --worktree", "run-worktree"),
+        ("destroy", "destroy-no-environment"),
+        ("run --plan absent.json", "plan-file-unreadable"),
+        ("plna", "usage"),
+        ("plan --offlien", "usage"),
+        ("dags patch", "usage"),
+    ],
+)
+def test_usage_errors(cipipe: Cli, arguments: str, id: str) -> None:
+    done = cipipe(*arguments.split(), "--format", "json")
+    assert (done.status, done.error) == (2, id)
+    assert set(done.document) == {"schema", "error"}
+    text = cipipe(*arguments.split())
+    assert (text.status, text.out) == (2, "")
+    assert text.err.startswith("error: ")
+
+
+def test_suggestions(cipipe: Cli) -> None:
+    assert "Perhaps you meant 'image'." in cipipe("plan", "--offline", "imgae").err
+    assert "Perhaps you meant 'dev'." in cipipe("plan", "--offline", "--env", "def").err
+
+
+def test_a_format_that_is_not_there(cipipe: Cli) -> None:
+    done = cipipe("plan", "--offline", "--format", "yaml")
+    assert (done.status, done.out) == (2, "")
+    assert "'json'" in done.err
+
+
+@pytest.mark.parametrize(
+    ("confirm", "id"), [([], "destroy-not-confirmed"), (["--confirm", "live"], "destroy-not-confirmed")]
+)
+def test_destroy_wants_to_be_confirmed(cipipe: Cli, confirm: list[str], id: str) -> None:
+    done = cipipe("destroy", "--env", "dev", *confirm, "--format", "json")
+    assert (done.status, done.error) == (5, id)
+
+
+def test_no_repository(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = Cli(empty)("plan", "--offline", "--format", "json", GIT_CEILING_DIRECTORIES=str(tmp_path))
+    assert (done.status, done.error) == (2, "git-no-repository")
+
+
+BROKEN = (
+    CONFIG.replace('name = "shop"', 'nmae = "shop"')
+    .replace('source = "dags"', "source = 1")
+    .replace('needs = ["iac"]', 'needs = ["iac", "dags", "nothing"]')
+)
+
+
+@pytest.mark.parametrize("command", [["check"], ["plan", "--offline"], ["status"]])
+def test_a_broken_configuration_is_told_whole(cipipe: Cli, command: list[str]) -> None:
+    (cipipe.root / "cipipe.toml").write_text(BROKEN)
+    expected = {"project.nmae", "project.name", "stages.dags.source", "stages.image.needs[2]", "stages.image.needs"}
+    done = cipipe(*command, "--format", "json")
+    assert (done.status, done.error) == (2, "config-invalid")
+    problems = done.document["error"]["problems"]
+    assert {problem["where"].partition(": ")[2] for problem in problems} == expected
+    assert all(problem["where"].startswith("cipipe.toml:") for problem in problems)
+    text = cipipe(*command)
+    assert (text.status, text.out) == (2, "")
+    assert all(f": {path}: " in text.err for path in expected)
+
+
+def test_hostile_keys_are_shown_and_not_obeyed(cipipe: Cli) -> None:
+    (cipipe.root / "cipipe.toml").write_text(CONFIG + '\n["x\\u001b]0;gone\\u0007\\n::error::y"]\n')
+    done = cipipe("check")
+    assert done.status == 2
+    assert all(line.isprintable() for line in done.err.splitlines())
+    assert not [line for line in done.err.splitlines() if line.startswith("::")]
+
+
+def test_check(cipipe: Cli) -> None:
+    assert cipipe("check").out.startswith("cipipe.toml is valid: project shop")
+    assert cipipe("check", "--format", "json").document["stages"] == ["iac", "image", "dags", "default"]
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "coloured"),
+    [
+        ({}, [], False),
+        ({"GITLAB_CI": "true"}, [], True),
+        ({"GITLAB_CI": "true", "NO_COLOR": "1"}, [], False),
+        ({"GITLAB_CI": "true", "NO_COLOR": ""}, [], True),
+        ({"GITLAB_CI": "true"}, ["--no-color"], False),
+        ({"GITLAB_CI": "true"}, ["--format", "json"], False),
+    ],
+)
+def test_colour(cipipe: Cli, env: dict[str, str], options: list[str], coloured: bool) -> None:
+    done = cipipe("plan", "--offline", *options, **env)
+    assert done.status == 0
+    assert ("\x1b[" in done.out) is coloured
+
+
+def test_help_and_version(cipipe: Cli) -> None:
+    assert cipipe("--version").out.startswith("cipipe ")
+    listed = cipipe("--help").out
+    for command in ("bootstrap", "check", "dags", "destroy", "iac", "plan", "run", "sandbox", "status"):
+        assert command in listed
+    assert cipipe("plan", "--help").status == 0
+
+
+def test_a_bug_exits_with_1(cipipe: Cli) -> None:
+    code = (
+        "import sys\n"
+        "from cipipe.cli import main\n"
+        "from cipipe.pipeline import planning\n"
+        "planning.snapshot = lambda *_, **__: 1 / 0\n"
+        "sys.exit(main(['plan', '--offline', '--format', 'json']))"
+    )
+    done = cipipe(code=code)
+    assert done.status == 1
+    assert "ZeroDivisionError" in done.err
+    assert "this is a bug in cipipe" in done.err
+    assert done.document["error"]["id"] == "bug"
+
+
+def test_a_reader_that_goes_away_is_no_failure(cipipe: Cli) -> None:
+    script = f'{sys.executable} -m cipipe plan --offline | head -c 1 >/dev/null; echo "${{PIPESTATUS[0]}}"'
+    clean = {k: v for k, v in ENV.items() if not k.startswith(FOREIGN)}
+    done = process.run(["bash", "-c", script], env=clean, cwd=cipipe.root)
+    assert done.stdout == b"0\n"
+    assert b"Traceback" not in done.stderr
