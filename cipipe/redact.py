@@ -5,6 +5,7 @@ are masked with it.
 """
 
 import base64
+import re
 import urllib.parse
 from collections.abc import Iterator
 
@@ -50,7 +51,10 @@ def _forms(secret: str) -> Iterator[str]:
         if len(part) < _SHORTEST:
             continue
         yield part
-        yield urllib.parse.quote(part, safe="")
+        for safe in ("", "/"):
+            quoted = urllib.parse.quote(part, safe=safe)
+            yield quoted
+            yield re.sub(r"%..", lambda code: code[0].lower(), quoted)
         # Within a longer encoded text the secret starts at any of three offsets; only the middle is the same each time.
         raw = part.encode()
         for offset in range(3):

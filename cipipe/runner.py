@@ -197,7 +197,8 @@ class Runner:
             return self.expand(value)
         name = value.output or ""
         if name in known and isinstance(known[name].value, (str, int, float)):
-            return str(known[name].value)
+            found = known[name].value
+            return str(found).lower() if isinstance(found, bool) else str(found)  # as Terraform writes it
         if self.planned.plan.mode is Mode.VERIFY and name not in known:
             return value
         if any(self._reports[n].result is Result.SKIPPED for n in self.upstream(stage.name) if n in self._reports):

@@ -3,6 +3,7 @@
 A child is sent SIGTERM when this process is interrupted, and is waited for: Terraform then releases its lock.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -227,7 +228,10 @@ def _stop(child: "subprocess.Popen[str]") -> None:
             child.wait()
         except KeyboardInterrupt:
             continue
-        return
+        break
+    # What the child started and left behind ends too: it would keep the output open, and this process waiting for it.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
 
 
 def _pump(output: IO[str], redactor: Redactor, line: Callable[[str], None], tail: list[str]) -> None:

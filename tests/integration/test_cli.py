@@ -253,6 +253,20 @@ def test_a_bug_exits_with_1(cipipe: Cli) -> None:
     assert done.document["error"]["id"] == "bug"
 
 
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_exits_with_130(cipipe: Cli, number: str) -> None:
+    code = (
+        "import signal, sys\n"
+        "from cipipe.cli import main\n"
+        "from cipipe.pipeline import planning\n"
+        f"planning.snapshot = lambda *_, **__: signal.raise_signal(signal.{number})\n"
+        "sys.exit(main(['plan', '--offline', '--format', 'json']))"
+    )
+    done = cipipe(code=code)
+    assert (done.status, done.error) == (130, "interrupted")
+    assert "Traceback" not in done.err
+
+
 def test_a_reader_that_goes_away_is_no_failure(cipipe: Cli) -> None:
     script = f'{sys.executable} -m cipipe plan --offline | head -c 1 >/dev/null; echo "${{PIPESTATUS[0]}}"'
     clean = {k: v for k, v in ENV.items() if not k.startswith(FOREIGN)}

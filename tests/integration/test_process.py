@@ -171,6 +171,16 @@ def test_an_interrupt_reaches_the_child_as_sigterm_and_is_waited_for() -> None:
     assert time.monotonic() - started < 30
 
 
+def test_an_interrupt_ends_what_the_child_left_behind() -> None:
+    lines: list[str] = []
+    threading.Thread(target=interrupt_when, args=(lines, "ready"), daemon=True).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        process.stream(["sh", "-c", "echo ready; sleep 30; echo never"], env=ENV, line=lines.append)
+    assert lines == ["ready"]
+    assert time.monotonic() - started < 10
+
+
 def test_ctrl_c_at_the_terminal_does_not_reach_the_child_twice() -> None:
     lines: list[str] = []
     process.stream(python("import os; print(os.getsid(0) == os.getpid())"), env=ENV, line=lines.append)

@@ -230,6 +230,17 @@ def test_an_output_that_cannot_be_used(outputs: dict[str, Output], id: str) -> N
     assert world.bucket.log == []
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [("x", "x"), (7, "7"), (2.5, "2.5"), (True, "true"), (False, "false"), ("", "")]
+)
+def test_an_output_becomes_text_as_terraform_writes_it(value: object, text: str) -> None:
+    world = World(a="", b="a")
+    world.outputs["a"] = {"url": Output(value=value)}
+    world.consumes("b", "url")
+    world.deploy(a=State.DEPLOYED)
+    assert world.made["b"].stage.settings.env == {"X": text}
+
+
 def test_a_stage_whose_tool_is_missing_is_skipped_and_never_done() -> None:
     world = World(a="", b="a", c="b")
     world.missing["docker"] = "install it"
