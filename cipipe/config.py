@@ -211,6 +211,8 @@ def _across(table: Mapping[str, Any], stages: Mapping[str, Stage]) -> Iterator[P
     """
     environments = _tables(table, "environments")
     project = _converted(table.get("project"), Project)
+    if project is not None and not _NAME.fullmatch(project.name):
+        yield Problem("config-bad-name", "a project's name is letters, digits, `-` and `_`", "project.name")
     if project is not None:
         yield from _dangling(project.default_environment, environments, "project.default_environment")
     for name in _tables(table, "oidc"):

@@ -5,7 +5,7 @@ filled in, and `{ output = … }` counts by its name only (DESIGN §5).
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -23,7 +23,7 @@ def digest(kind: str, settings: Any, entries: Iterable[Entry]) -> str:
     encoded = msgspec.json.encode(settings, order="deterministic")
     for field in (VERSION, kind.encode(), encoded):
         _feed(total, field)
-    for entry in sorted(entries, key=lambda e: e.path):
+    for entry in sorted(entries, key=_path):
         for field in (entry.mode, entry.oid, entry.path):
             _feed(total, field)
     return total.hexdigest()
@@ -47,24 +47,23 @@ def consumed(outputs: Mapping[str, Output], names: Iterable[str]) -> dict[str, A
 def entries(repository: Repository, tree: str, patterns: Mapping[str, Patterns]) -> dict[str, tuple[Entry, ...]]:
     """The entries that each stage's fingerprint counts: a tree for a folder that counts whole, else files.
 
-    Two git commands at the most, however many stages and files there are. A folder that is not there, a submodule or
-    a symlink in its place is looked up again as a file would be.
+    Reads the trees on the way to what the patterns name, and no other: a folder that counts whole costs nothing more
+    than the tree that it stands in, however many files lie below it.
     """
-    folders = sorted({folder for p in patterns.values() for folder in p.folders})
-    asked = [folder for folder in folders if b"\n" not in folder]  # git takes one name per line
-    names = [f"{tree}:{folder.decode()}" for folder in asked]
+    whole = {folder for p in patterns.values() for folder in p.folders}
+    scope = _Scope(whole, {prefix for p in patterns.values() for prefix in p.prefixes})
     trees: dict[bytes, Entry] = {}
-    for folder, found in zip(asked, repository.objects(names, contents=False), strict=True):
-        if found is not None and found.type == "tree":
-            trees[folder] = Entry(b"040000", found.oid.encode(), folder)
-    prefixes = {prefix for p in patterns.values() for prefix in p.prefixes} | {f for f in folders if f not in trees}
-    files: list[Entry] = []
-    if prefixes:
-        files = repository.entries(tree, [] if b"" in prefixes else sorted(prefixes))
+    leaves: list[Entry] = []
+    for entry in _walk(repository, tree, scope):
+        if entry.is_tree:
+            trees[entry.path] = entry
+        else:
+            leaves.append(entry)
+    leaves.sort(key=_path)
     return {
         name: tuple(
             [trees[folder] for folder in p.folders if folder in trees]
-            + [entry for entry in files if matches(p, entry) and not _within(entry.path, p.folders, trees)]
+            + [entry for entry in leaves if matches(p, entry) and not _within(entry.path, p.folders, trees)]
         )
         for name, p in patterns.items()
     }
@@ -72,17 +71,84 @@ def entries(repository: Repository, tree: str, patterns: Mapping[str, Patterns])
 
 def files(repository: Repository, tree: str, patterns: Patterns) -> tuple[Entry, ...]:
     """Every file that the patterns match, one by one."""
-    where = {*patterns.folders, *patterns.prefixes}
-    if not where:
-        return ()
-    found = repository.entries(tree, [] if b"" in where else sorted(where))
-    return tuple(entry for entry in found if matches(patterns, entry))
+    scope = _Scope(set(), {*patterns.folders, *patterns.prefixes})
+    found = [e for e in _walk(repository, tree, scope) if not e.is_tree and matches(patterns, e)]
+    return tuple(sorted(found, key=_path))
+
+
+def changed(
+    repository: Repository, old: str, new: str, patterns: Mapping[str, Patterns]
+) -> dict[str, tuple[bytes, ...]]:
+    """The paths of each stage that differ between two trees; a rename is two of them. Equal trees are not looked into."""
+    scope = _Scope(set(), {prefix for p in patterns.values() for prefix in (*p.folders, *p.prefixes)})
+    found: list[Entry] = []
+    pairs: list[tuple[bytes, bytes | None, bytes | None]] = [(b"", old.encode(), new.encode())]
+    while pairs:
+        wanted = list({oid for _, *both in pairs for oid in both if oid is not None})
+        read = dict(zip(wanted, repository.trees(wanted), strict=True))
+        below = []
+        for folder, *both in pairs:
+            before, after = ({e.path: e for e in read[oid]} if oid else {} for oid in both)
+            for name in before.keys() | after.keys():
+                was, now = before.get(name), after.get(name)
+                if was == now:
+                    continue
+                path = folder + name
+                differing = [e for e in (was, now) if e is not None and not e.is_tree]
+                found += [Entry(e.mode, e.oid, path) for e in differing[:1]]
+                inner = [e.oid if e is not None and e.is_tree else None for e in (was, now)]
+                if any(inner) and scope.reaches(path):
+                    below.append((path + b"/", inner[0], inner[1]))
+        pairs = below
+    return {name: tuple(sorted(entry.path for entry in found if matches(p, entry))) for name, p in patterns.items()}
 
 
 def matches(patterns: Patterns, entry: Entry) -> bool:
-    if entry.mode == b"160000":
-        return patterns.matches_submodule(entry.path)
+    """Whether a file counts. A submodule or a symlink in the place of a folder stands for what is below it."""
+    if entry.mode in {b"160000", b"120000"}:
+        return patterns.matches_link(entry.path)
     return patterns.matches(entry.path)
+
+
+class _Scope:
+    """Which trees have to be read: `whole` folders are only found, everything below a prefix is read."""
+
+    def __init__(self, whole: set[bytes], prefixes: set[bytes]) -> None:
+        self.whole = whole
+        self._prefixes = prefixes
+        self._starts = tuple(prefix + b"/" for prefix in prefixes)
+        self._on_the_way = {
+            path[:end] for path in whole | prefixes for end in range(len(path)) if path[end : end + 1] == b"/"
+        }
+
+    def reaches(self, path: bytes) -> bool:
+        """Whether a tree has to be read."""
+        return (
+            b"" in self._prefixes or path in self._prefixes or path in self._on_the_way or path.startswith(self._starts)
+        )
+
+
+def _walk(repository: Repository, tree: str, scope: _Scope) -> Iterator[Entry]:
+    """The files that the scope reaches, and the trees that it wants whole; a level of folders at a time."""
+    level = [(b"", tree.encode())]
+    while level:
+        below = []
+        listings = repository.trees([oid for _, oid in level])
+        for (folder, _), listing in zip(level, listings, strict=True):
+            for entry in listing:
+                path = folder + entry.path
+                if entry.is_tree:
+                    if path in scope.whole:
+                        yield Entry(entry.mode, entry.oid, path)
+                    if scope.reaches(path):
+                        below.append((path + b"/", entry.oid))
+                else:
+                    yield Entry(entry.mode, entry.oid, path)
+        level = below
+
+
+def _path(entry: Entry) -> bytes:
+    return entry.path
 
 
 def _within(path: bytes, folders: Iterable[bytes], trees: Mapping[bytes, Entry]) -> bool:

@@ -49,7 +49,7 @@ class Ledger:
             if_none_match=previous is None,
         )
         if written is None:
-            raise self._lost(record.stage)
+            return self._lost(record)
         return Held(record, written.etag)
 
     def read_outputs(self, stage: str) -> dict[str, Output] | None:
@@ -116,22 +116,26 @@ class Ledger:
             )
         self._probed = True
 
-    def _lost(self, stage: str) -> ConflictError:
+    def _lost(self, wanted: Record) -> Held:
+        """Somebody else's record is there, or our own: a write whose answer was lost on the way is sent again.
+
+        Raises ConflictError, with who holds the stage since when.
+        """
         try:
-            held = self._read(stage)
+            held = self._read(wanted.stage)
         except CipipeError:
             held = None
+        if held and held.record == wanted:
+            return held
         who = "somebody else"
         if held:
             record = held.record
-            who = (
-                f"{record.pipeline_url or record.provider or 'another run'} ({record.state} since {record.started_at})"
-            )
-        return ConflictError(
+            who = f"{record.pipeline_url or record.provider or 'another run'} ({record.state} since {record.since})"
+        raise ConflictError(
             "ledger-conflict",
-            f"stage {stage} was taken by {who}",
+            f"stage {wanted.stage} was taken by {who}",
             hint="Let that run finish, then run again: what it deployed is not deployed twice.",
-            where=f"s3://{self.bucket.name}/{self._key(stage)}",
+            where=f"s3://{self.bucket.name}/{self._key(wanted.stage)}",
         )
 
     def _damaged(self, key: str, detail: str) -> StageError:

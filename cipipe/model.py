@@ -133,6 +133,11 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=False):
     finished_at: str | None
     data: dict[str, Any] = {}
 
+    @property
+    def since(self) -> str:
+        """When it got into its state, for people."""
+        return f"{(self.finished_at or self.started_at)[:19].replace('T', ' ')} UTC"
+
 
 class Output(msgspec.Struct, frozen=True, omit_defaults=True):
     """A Terraform output. The value of a sensitive one is UNSET wherever it came out of the ledger."""

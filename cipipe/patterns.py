@@ -22,8 +22,8 @@ class Patterns:
     def matches(self, path: bytes) -> bool:
         return self._plain_regex.fullmatch(path) is not None and self._taken_regex.fullmatch(path) is None
 
-    def matches_submodule(self, path: bytes) -> bool:
-        """Whether a submodule counts: a pattern names its path, or everything below it, and no `!` pattern does."""
+    def matches_link(self, path: bytes) -> bool:
+        """Whether a submodule or symlink counts: a pattern names it, or what is below it, and no `!` pattern does."""
         below = path + b"/-"
         plain = any(self._plain_regex.fullmatch(p) for p in (path, below))
         return plain and not any(self._taken_regex.fullmatch(p) for p in (path, below))

@@ -163,9 +163,9 @@ def _by_record(prepared: Prepared, known: Known) -> tuple[Status, Reason, str] |
             return Status.UNCHANGED, Reason.UNCHANGED, "has no files, and nothing is deployed"
         return Status.DUE, Reason.NEVER_DEPLOYED, "never deployed here"
     if record.state is State.DESTROYED:
-        return Status.DUE, Reason.DESTROYED, f"was destroyed {record.finished_at or record.started_at}"
+        return Status.DUE, Reason.DESTROYED, f"was destroyed {record.since}"
     if record.state is not State.DEPLOYED:
-        return Status.DUE, Reason.NOT_FINISHED, f"the last deployment ({record.started_at}) did not end well"
+        return Status.DUE, Reason.NOT_FINISHED, f"the last deployment did not end well ({record.state.value} since {record.since})"
     if record.fingerprint != prepared.fingerprint:
         return Status.DUE, Reason.CHANGED, _changed(known.changed, record.commit)
     return None

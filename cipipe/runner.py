@@ -196,7 +196,7 @@ class Runner:
         if isinstance(value, str):
             return self.expand(value)
         name = value.output or ""
-        if name in known and isinstance(known[name].value, (str, int, float)):
+        if name in known and not known[name].sensitive and isinstance(known[name].value, (str, int, float)):
             found = known[name].value
             return str(found).lower() if isinstance(found, bool) else str(found)  # as Terraform writes it
         if self.planned.plan.mode is Mode.VERIFY and name not in known:
@@ -222,7 +222,7 @@ class Runner:
     def _write(self, stage: StagePlan, state: State, actual: str | None, data: Mapping[str, Any]) -> None:
         held = self.held.get(stage.name)
         begun = state is State.DEPLOYING or held is None
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
         record = Record(
             schema=SCHEMA,
             stage=stage.name,

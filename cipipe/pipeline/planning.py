@@ -61,7 +61,8 @@ def plan(project: Project, options: Options, ledger: Ledger | None) -> Planning:
     if ledger is not None and options.base is None:
         held = ledger.read(_recorded(project.config))
         outputs = _outputs(project.config, ledger, held)
-        known = {name: _known(project, shot, name, held.get(name), outputs) for name in shot.prepared}
+        changes = _Changes(project, shot)
+        known = {name: _known(project, shot, name, held.get(name), outputs, changes) for name in shot.prepared}
         baseline = Baseline("ledger")
     else:
         held, outputs = {}, {}
@@ -133,8 +134,7 @@ def refuse_dirty(project: Project, planning: Planning) -> None:
     dirty = [
         path
         for path in project.repository.dirty()
-        if path == project.config_path.encode()
-        or any(p.matches_submodule(path) or p.matches(path + b"-") for p in patterns)
+        if path == project.config_path.encode() or any(p.matches_link(path) or p.matches(path + b"-") for p in patterns)
     ]
     if dirty:
         shown = "\n".join(f"  {visible(path.decode(errors='backslashreplace'))}" for path in dirty[:10])
@@ -165,12 +165,13 @@ def _known(
     name: str,
     held: Held | None,
     outputs: Mapping[str, Mapping[str, Output]],
+    changes: "_Changes",
 ) -> Known:
     if held is None:
         return Known()
     record, prepared = held.record, shot.prepared[name]
     if record.state is not State.DEPLOYED or record.fingerprint != prepared.fingerprint:
-        return Known(record, changed=_changed(project, shot, name, record.commit))
+        return Known(record, changed=changes.since(record.commit, name))
     available: dict[str, Output] = {}
     for need in config.upstream(name, project.config.stages):
         available |= outputs.get(need, {})
@@ -179,14 +180,25 @@ def _known(
     return Known(record, inputs_changed=record.effective != actual)
 
 
-def _changed(project: Project, shot: Snapshot, name: str, since: str | None) -> tuple[bytes, ...] | None:
-    if since is None:
-        return None
-    old = project.repository.commit(since)
-    if old is None:
-        return None
-    paths = project.repository.changed(_tree(old), shot.tree)
-    return tuple(path for path in paths if shot.patterns[name].matches_submodule(path))
+class _Changes:
+    """What differs from earlier commits, stage by stage; each commit is compared once."""
+
+    def __init__(self, project: Project, shot: Snapshot) -> None:
+        self._repository = project.repository
+        self._shot = shot
+        self._found: dict[str, dict[str, tuple[bytes, ...]] | None] = {}
+
+    def since(self, commit: str | None, stage: str) -> tuple[bytes, ...] | None:
+        """The stage's paths that differ; None where the commit is not in this clone."""
+        if commit is None:
+            return None
+        if commit not in self._found:
+            old = self._repository.commit(commit)
+            self._found[commit] = (
+                fingerprint.changed(self._repository, _tree(old), self._shot.tree, self._shot.patterns) if old else None
+            )
+        changed = self._found[commit]
+        return None if changed is None else changed[stage]
 
 
 def _baseline(project: Project, wanted: str | None, head: str) -> tuple[Object | None, Baseline]:
@@ -203,7 +215,7 @@ def _baseline(project: Project, wanted: str | None, head: str) -> tuple[Object |
         return found, Baseline("revision", found.oid)
     context = project.context
     branch = context.default_branch
-    candidates = [f"origin/{branch}", branch] if branch else [project.repository.default_branch() or ""]
+    candidates = [f"origin/{branch}", branch] if branch else ["origin/HEAD"]
     for name in [context.base, *candidates]:
         other = project.repository.commit(name) if name else None
         base = project.repository.merge_base(head, other.oid) if other else None
@@ -216,23 +228,23 @@ def _baseline(project: Project, wanted: str | None, head: str) -> tuple[Object |
 
 def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known] | None:
     """What each stage was in an earlier commit, by that commit's own configuration; None if it has no usable one."""
-    text = project.repository.objects([f"{base.oid}:{project.config_path}"])[0]
-    if text is None:
-        return None
     try:
+        text = project.repository.objects([f"{base.oid}:{project.config_path}"])[0]
+        if text is None:
+            return None
         settings = config.load(text.body, name=project.config_path)
         patterns = {name: Patterns(stage.paths) for name, stage in settings.stages.items()}
         entries = fingerprint.entries(project.repository, _tree(base), patterns)
         then = planner.prepare(settings, entries, project.env)
     except CipipeError:
         return None
-    known = {}
-    for name, prepared in shot.prepared.items():
-        old = then.get(name)
-        differs = old is None or old.fingerprint != prepared.fingerprint
-        changed = _changed(project, shot, name, base.oid) if differs else None
-        known[name] = Known(fingerprint=old.fingerprint if old else None, changed=changed)
-    return known
+    was = {name: prepared.fingerprint for name, prepared in then.items()}
+    differ = any(was.get(name) != prepared.fingerprint for name, prepared in shot.prepared.items())
+    changed = fingerprint.changed(project.repository, _tree(base), shot.tree, shot.patterns) if differ else {}
+    return {
+        name: Known(fingerprint=was.get(name), changed=changed.get(name) if was.get(name) != now.fingerprint else None)
+        for name, now in shot.prepared.items()
+    }
 
 
 def _tree(commit: Object) -> str:

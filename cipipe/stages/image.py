@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from cipipe import fingerprint
 from cipipe.errors import Problem, RefusedError, StageError
 from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Mode
+from cipipe.patterns import Patterns
 from cipipe.stages.base import Reference, Setting, Stage, StageRun, Step, literal, shown
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.tools import docker, registry
@@ -97,9 +99,8 @@ class _Job:
         settings: Settings = run.stage.settings
         daemon = self._daemon(run)
         daemon.wait(settings.daemon_timeout)
-        archive = self._context(run)
         daemon.build(
-            docker.context(archive, dockerfile=settings.dockerfile, created=run.commit_time),
+            self._context(run),
             dockerfile=settings.dockerfile,
             tag=self._name(run),
             build_args={name: literal(value) for name, value in settings.build_args.items()},
@@ -152,16 +153,22 @@ class _Job:
         run.made = f"{len(self._own)} images deleted"
 
     def _context(self, run: StageRun) -> bytes:
-        context = run.stage.settings.context
-        found = run.repository.objects([f"{run.tree}:{context}"], contents=False)[0]
-        if context not in {"", "."} and (found is None or found.type != "tree"):
+        settings: Settings = run.stage.settings
+        folder = settings.context.strip("/")
+        below = f"{folder}/" if folder not in {"", "."} else ""
+        entries = fingerprint.files(run.repository, run.tree, Patterns([f"{below}**"]))
+        blobs = run.repository.blobs(entry for entry in entries if entry.mode != b"160000")
+        if not entries or len(blobs) != sum(entry.mode != b"160000" for entry in entries):
             raise StageError(
                 "image-context-missing",
-                f"the commit has no folder {context}",
-                hint="`context` is a folder of the repository, and what is not committed does not count.",
+                f"the commit has no folder {folder}" if not entries else "git does not have the contents of all files",
+                hint="`context` is a folder of the repository, and what is not committed does not count. "
+                "A partial clone has to be fetched without --filter.",
                 where=f"stages.{run.stage.name}.context",
             )
-        return run.repository.archive(run.tree, context)
+        size = len(below.encode())
+        files = [(Entry(e.mode, e.oid, e.path[size:]), blobs[e.path]) for e in entries if e.path in blobs]
+        return docker.context(files, dockerfile=settings.dockerfile, created=run.commit_time)
 
     def _registry(self, run: StageRun) -> registry.Registry:
         return registry.login(run.aws, literal(run.stage.settings.repository), run.redactor)

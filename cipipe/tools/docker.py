@@ -14,6 +14,7 @@ from typing import Any
 
 from cipipe.errors import StageError
 from cipipe.redact import Redactor
+from cipipe.tools.git import Entry
 
 
 @dataclass(frozen=True)
@@ -154,32 +155,30 @@ def _translated(what: str, error_id: str) -> Iterator[None]:
         raise StageError(error_id, f"{what} failed: {error}", hint=hint) from error
 
 
-def context(archive: bytes, *, dockerfile: str, created: int) -> bytes:
-    """A build context from a tar of committed files: `.dockerignore` honoured, owner, time and order made the same.
+def context(files: Iterable[tuple[Entry, bytes]], *, dockerfile: str, created: int) -> bytes:
+    """A build context as a tar: files whose paths are relative to it, `.dockerignore` honoured, owner and time the same.
 
-    Only what is committed goes into an image, so that nothing that lies about on disk can.
+    Only what is committed goes into an image, byte for byte, so that nothing that lies about on disk can.
     """
     from docker.utils.build import PatternMatcher
 
-    with tarfile.open(fileobj=io.BytesIO(archive)) as source:
-        members = [m for m in source.getmembers() if m.name not in {"", "."}]
-        ignore = next((m for m in members if m.name == ".dockerignore" and m.isfile()), None)
-        lines = _read(source, ignore).decode(errors="replace").splitlines() if ignore else []
-        patterns = [text.strip() for text in lines if text.strip() and not text.startswith("#")]
-        matcher: Any = PatternMatcher([*patterns, f"!{dockerfile}"]) if patterns else None
-        made = io.BytesIO()
-        with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as target:
-            for member in sorted(members, key=lambda m: m.name):
-                if matcher is not None and matcher.matches(member.name):
-                    continue
-                member.uid = member.gid = 0
-                member.uname = member.gname = ""
-                member.mtime = created
-                member.pax_headers = {}
-                target.addfile(member, io.BytesIO(_read(source, member)) if member.isfile() else None)
+    contents = {entry.path: (entry, body) for entry, body in files}
+    ignore = contents.get(b".dockerignore", (None, b""))[1].decode(errors="replace").splitlines()
+    lines = [line.strip() for line in ignore if line.strip() and not line.startswith("#")]
+    matcher: Any = PatternMatcher([*lines, f"!{dockerfile}"]) if lines else None
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as target:
+        for path, (entry, body) in sorted(contents.items()):
+            name = path.decode(errors="surrogateescape")
+            if matcher is not None and matcher.matches(name):
+                continue
+            member = tarfile.TarInfo(name)
+            member.mtime = created
+            member.mode = 0o755 if entry.mode == b"100755" else 0o644
+            if entry.mode == b"120000":
+                member.type, member.linkname = tarfile.SYMTYPE, body.decode(errors="surrogateescape")
+                target.addfile(member)
+            else:
+                member.size = len(body)
+                target.addfile(member, io.BytesIO(body))
     return made.getvalue()
-
-
-def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    opened = archive.extractfile(member)
-    return opened.read() if opened else b""

@@ -3,14 +3,19 @@
 No command here fetches. A path is a repository path as bytes, because git's are.
 """
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from cipipe.errors import UsageError
 from cipipe.tools import process
+
+_REQUEST = 32768
+"""Bytes per request: few enough that git's input never fills while git waits for its output to be read."""
 
 _OID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _KEPT = {"GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"}
@@ -46,6 +51,8 @@ class Repository:
     def __init__(self, root: Path, env: Mapping[str, str]) -> None:
         self.root = root
         self._env = scrubbed(env)
+        self._objects: process.Conversation | None = None
+        self._lock = threading.Lock()
 
     @classmethod
     def discover(cls, start: Path, env: Mapping[str, str]) -> "Repository":
@@ -69,61 +76,35 @@ class Repository:
             where=str(start),
         )
 
-    def objects(self, names: Sequence[str], *, contents: bool = True) -> list[Object | None]:
-        """Resolve names such as `HEAD^{commit}` or `HEAD:dbt`, all in one git command; None where there is none.
+    def objects(self, names: Sequence[str]) -> list[Object | None]:
+        """Resolve names such as `HEAD^{commit}` or `HEAD:dbt`; None where there is none.
 
-        `contents=False` gives empty bodies, and never fetches a blob in a partial clone.
+        One `git cat-file --batch` answers all such questions of a repository, however many there are.
         """
-        if not names:
-            return []
         if any("\n" in name for name in names):
             raise UsageError("git-bad-revision", "a revision or path with a line break cannot be looked up")
-        request = "".join(f"{name}\n" for name in names).encode(errors="surrogateescape")
-        flag = "--batch" if contents else "--batch-check"
-        answer = self._git(["cat-file", flag], stdin=request).stdout
         found: list[Object | None] = []
-        position = 0
-        for _ in names:
-            end = answer.index(b"\n", position)
-            header = answer[position:end].split(b" ")
-            position = end + 1
-            if header[-1] in {b"missing", b"ambiguous"} or len(header) != 3:
-                found.append(None)
-                continue
-            oid, kind, size = header[0].decode(), header[1].decode(), int(header[2])
-            body = b""
-            if contents:
-                body = answer[position : position + size]
-                position += size + 1
-            found.append(Object(oid, kind, body))
+        with self._lock, self._restarting():
+            for some in _portions([f"{name}\n".encode(errors="surrogateescape") for name in names]):
+                talk = self._talk()
+                talk.ask(b"".join(some))
+                found += [self._answer(talk) for _ in some]
         return found
+
+    def trees(self, names: Sequence[bytes]) -> list[list[Entry]]:
+        """The entries of trees, one level deep; their paths are names within the tree. Raises UsageError."""
+        found = self.objects([name.decode() for name in names])
+        return [list(_parsed(tree, name)) for tree, name in zip(found, names, strict=True)]
 
     def commit(self, revision: str) -> Object | None:
         """The commit that a revision names, with its text; None where there is no such commit here."""
         return self.objects([f"{revision}^{{commit}}"])[0]
 
-    def entries(self, tree: str, paths: Sequence[bytes] = (), *, recursive: bool = True) -> list[Entry]:
-        """The entries of a tree at and below `paths` (all of it, if empty); with `recursive`, files only."""
-        argv: list[str | bytes] = ["ls-tree", "-z", "--full-tree", *(["-r"] if recursive else []), oid(tree)]
-        answer = self._git([*argv, "--", *paths]).stdout
-        entries = []
-        for line in answer.split(b"\0"):
-            if line:
-                head, _, path = line.partition(b"\t")
-                mode, _, name = head.split(b" ")
-                entries.append(Entry(mode, name, path))
-        return entries
-
     def blobs(self, entries: Iterable[Entry]) -> dict[bytes, bytes]:
-        """The contents of files, by path; one git command for all of them."""
+        """The contents of files, by path; those that are not in this clone are left out."""
         wanted = list(entries)
         objects = self.objects([entry.oid.decode() for entry in wanted])
         return {entry.path: found.body for entry, found in zip(wanted, objects, strict=True) if found is not None}
-
-    def changed(self, old: str, new: str) -> list[bytes]:
-        """The paths that differ between two trees or commits; a rename is two of them."""
-        argv = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", "--no-commit-id", oid(old), oid(new)]
-        return [path for path in self._git(argv).stdout.split(b"\0") if path]
 
     def dirty(self) -> list[bytes]:
         """The paths that differ from HEAD on disk: changed, deleted, or new and not ignored."""
@@ -139,11 +120,6 @@ class Repository:
         done = self._git(["symbolic-ref", "--quiet", "--short", "HEAD"], check=False)
         return done.stdout.decode(errors="replace").strip() or None if done.returncode == 0 else None
 
-    def default_branch(self) -> str | None:
-        """What `origin/HEAD` points to, such as `origin/main`."""
-        done = self._git(["symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"], check=False)
-        return done.stdout.decode(errors="replace").strip() or None if done.returncode == 0 else None
-
     def worktree_tree(self, index: Path) -> str:
         """A tree of the files as they lie on disk, ignored ones left out; `index` is a path for a temporary index."""
         env = {"GIT_INDEX_FILE": str(index)}
@@ -151,10 +127,28 @@ class Repository:
         self._git(["add", "--all", "--", "."], extra=env)
         return self._git(["write-tree"], extra=env).stdout.decode().strip()
 
-    def archive(self, tree: str, folder: str) -> bytes:
-        """A tar of a folder of a tree, its paths relative to that folder."""
-        name = f"{oid(tree)}:{folder}" if folder not in {"", "."} else oid(tree)
-        return self._git(["archive", "--format=tar", name]).stdout
+    def _talk(self) -> process.Conversation:
+        if self._objects is None:
+            self._objects = process.Conversation(["git", "cat-file", "--batch"], env=self._env, cwd=self.root)
+        return self._objects
+
+    @contextlib.contextmanager
+    def _restarting(self) -> Iterator[None]:
+        """After a failure git is started anew: what it still had to say would be taken for the next answer."""
+        try:
+            yield
+        except BaseException:
+            if self._objects is not None:
+                self._objects.close()
+                self._objects = None
+            raise
+
+    def _answer(self, talk: process.Conversation) -> Object | None:
+        header = talk.line().split(b" ")
+        if len(header) != 3 or header[-1] in {b"missing", b"ambiguous"}:
+            return None
+        body = talk.read(int(header[2]) + 1)[:-1]
+        return Object(header[0].decode(), header[1].decode(), body)
 
     def _git(
         self,
@@ -166,6 +160,37 @@ class Repository:
     ) -> process.Completed:
         argv = ["git", *(a.decode(errors="surrogateescape") if isinstance(a, bytes) else a for a in arguments)]
         return process.run(argv, env={**self._env, **(extra or {})}, cwd=self.root, stdin=stdin, check=check)
+
+
+def _portions(lines: list[bytes]) -> Iterator[list[bytes]]:
+    portion: list[bytes] = []
+    size = 0
+    for line in lines:
+        if portion and size + len(line) > _REQUEST:
+            yield portion
+            portion, size = [], 0
+        portion.append(line)
+        size += len(line)
+    if portion:
+        yield portion
+
+
+def _parsed(tree: Object | None, name: bytes) -> Iterator[Entry]:
+    """The entries in a tree object: `MODE SP NAME NUL ID`, the id in raw bytes ("Git Internals - Git Objects")."""
+    if tree is None or tree.type != "tree":
+        raise UsageError(
+            "git-tree-missing",
+            f"this clone does not have the tree {name.decode()}",
+            hint="Fetch without --filter=tree:0; a clone of depth 1 is enough.",
+        )
+    body, size = tree.body, len(tree.oid) // 2
+    position = 0
+    while position < len(body):
+        space = body.index(b" ", position)
+        end = body.index(b"\0", space)
+        oid = body[end + 1 : end + 1 + size]
+        yield Entry(body[position:space].rjust(6, b"0"), oid.hex().encode(), body[space + 1 : end])
+        position = end + 1 + size
 
 
 def oid(name: str) -> str:

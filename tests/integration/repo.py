@@ -4,8 +4,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from cipipe import fingerprint
+from cipipe.patterns import Patterns
 from cipipe.tools import process
-from cipipe.tools.git import Repository
+from cipipe.tools.git import Entry, Repository
 
 ENV = {
     **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
@@ -87,3 +89,13 @@ class Repo:
         """A submodule as a clone has it that did not check it out: an entry in the index, an empty folder."""
         self.git("update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
         (self.root / path).mkdir(parents=True, exist_ok=True)
+
+
+def files(door: Repository, tree: str, *patterns: str) -> list[Entry]:
+    """The files of a tree that the patterns match, in the order of their paths."""
+    return sorted(fingerprint.files(door, tree, Patterns(patterns or ("**",))), key=lambda entry: entry.path)
+
+
+def changed(door: Repository, old: str, new: str) -> list[bytes]:
+    """The paths that differ between two trees."""
+    return list(fingerprint.changed(door, old, new, {"all": Patterns(["**"])})["all"])

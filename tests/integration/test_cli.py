@@ -17,7 +17,7 @@ from cipipe.tools import process
 FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "NO_COLOR", "COLUMNS")
 HEAVY = ("boto3", "botocore", "docker", "requests", "gitlab", "rich", "jwt", "cryptography", "urllib3", "asyncio")
 
-PLAN_OFFLINE_GIT_COMMANDS = 12
+PLAN_OFFLINE_GIT_COMMANDS = 3
 """What a plan of this size may start: each is a process. Lower it when fewer do; a higher number needs a reason."""
 
 

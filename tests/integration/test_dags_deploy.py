@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
+from cipipe import fingerprint
 from cipipe.errors import ProblemsError, RefusedError, StageError
 from cipipe.model import Effect, Environment, Mode, Output
+from cipipe.patterns import Patterns
 from cipipe.redact import Redactor
 from cipipe.stages import dags
 from cipipe.stages.base import Reference, Stage, StageRun
@@ -45,7 +47,8 @@ class World:
         return process.run(["git", *arguments], env=GIT_ENV, cwd=self.root).stdout.decode().strip()
 
     def entries(self) -> list[Entry]:
-        return Repository(self.root, os.environ).entries(self.git("rev-parse", "HEAD^{tree}"))
+        tree = self.git("rev-parse", "HEAD^{tree}")
+        return list(fingerprint.files(Repository(self.root, os.environ), tree, Patterns(["**"])))
 
     def commit(self, files: dict[str, str | None]) -> None:
         for name, text in files.items():

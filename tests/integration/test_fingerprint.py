@@ -1,5 +1,6 @@
 """Which entries of a real tree a stage's fingerprint counts, and that nothing below its paths changes unseen."""
 
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from repo import ENV, HOSTILE, Repo
 
 from cipipe import fingerprint
 from cipipe.patterns import Patterns
-from cipipe.tools import process
 from cipipe.tools.git import Entry, Repository
 
 
@@ -49,7 +49,7 @@ def test_files(repo: Repo) -> None:
 @pytest.mark.parametrize("patterns", [("a/**",), ("a/**", "!a/**/*.md"), ("**",), ("a/b/*", "top"), ("a/b/**", "a/*")])
 def test_the_files_are_those_that_match(repo: Repo, patterns: tuple[str, ...]) -> None:
     chosen = Patterns(patterns)
-    every = repo.repository().entries(repo.tree)
+    every = fingerprint.files(repo.repository(), repo.tree, Patterns(["**"]))
     expected = {entry.path for entry in every if chosen.matches(entry.path)}
     assert {entry.path for entry in fingerprint.files(repo.repository(), repo.tree, chosen)} == expected
     for entry in entries(repo, *patterns):
@@ -158,21 +158,31 @@ def test_a_submodule_inside_a_folder(repo: Repo) -> None:
     assert b"a/lib" not in paths(repo, "a/**", "!a/lib")
 
 
-def test_many_stages_cost_two_commands_at_the_most(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    commands: list[str] = []
-    run = process.run
+def test_many_stages_cost_one_command(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    popen = subprocess.Popen.__init__
 
-    def counted(argv: Sequence[str], **given: Any) -> process.Completed:
-        commands.append(argv[1])
-        return run(argv, **given)
+    def counted(self: Any, argv: Sequence[str], *rest: Any, **given: Any) -> None:
+        started.append(" ".join(argv))
+        popen(self, argv, *rest, **given)
 
-    monkeypatch.setattr(process, "run", counted)
-    door = Repository(repo.root, ENV)
-    whole = {"a": Patterns(["a/**"]), "b": Patterns(["ab/**", "z/**"])}
     tree = repo.tree
-    commands.clear()
-    fingerprint.entries(door, tree, whole)
-    assert commands == ["cat-file"]
-    commands.clear()
-    fingerprint.entries(door, tree, {**whole, "c": Patterns(["a/**", "!a/*.md"]), "d": Patterns(["**/x"])})
-    assert commands == ["cat-file", "ls-tree"]
+    monkeypatch.setattr(subprocess.Popen, "__init__", counted)
+    door = Repository(repo.root, ENV)
+    patterns = {"a": ["a/**"], "b": ["ab/**", "z/**"], "c": ["a/**", "!a/*.md"], "d": ["**/x"]}
+    fingerprint.entries(door, tree, {name: Patterns(some) for name, some in patterns.items()})
+    fingerprint.files(door, tree, Patterns(["**"]))
+    assert started == ["git cat-file --batch"]
+
+
+def test_a_folder_that_counts_whole_is_not_read(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+    trees = Repository.trees
+
+    def watched(self: Repository, names: Sequence[bytes]) -> list[list[Entry]]:
+        read.extend(names)
+        return trees(self, names)
+
+    monkeypatch.setattr(Repository, "trees", watched)
+    entries(repo, "a/**", "z/**")
+    assert read == [repo.tree.encode()]

@@ -1,17 +1,15 @@
 """The door to git, on real repositories: names as bytes, nothing of the caller's environment, nothing of theirs changed."""
 
 import hashlib
-import io
 import os
-import stat
-import tarfile
+import shutil
 from pathlib import Path
 
 import pytest
-from repo import ENV, HOSTILE, Repo
+from repo import ENV, HOSTILE, Repo, changed, files
 
 from cipipe.errors import UsageError
-from cipipe.tools import git, process
+from cipipe.tools import git
 from cipipe.tools.git import Entry, Repository
 
 
@@ -28,32 +26,46 @@ def paths(entries: list[Entry]) -> list[bytes]:
 
 def test_entries(repo: Repo) -> None:
     door = repo.repository()
-    assert paths(door.entries(repo.tree)) == [b"a/b/two", b"a/one", b"top"]
-    assert paths(door.entries(repo.tree, [b"a/b"])) == [b"a/b/two"]
-    assert paths(door.entries(repo.tree, [b"top", b"absent"])) == [b"top"]
-    assert door.entries(repo.tree, [b"a"], recursive=False) == [
-        Entry(b"040000", repo.git("rev-parse", "HEAD:a").encode(), b"a")
+    assert paths(files(door, repo.tree)) == [b"a/b/two", b"a/one", b"top"]
+    assert paths(files(door, repo.tree, "a/b/**")) == [b"a/b/two"]
+    assert paths(files(door, repo.tree, "top", "absent")) == [b"top"]
+    assert door.trees([repo.tree.encode()]) == [
+        [
+            Entry(b"040000", repo.git("rev-parse", "HEAD:a").encode(), b"a"),
+            Entry(b"100644", hashlib.sha1(b"blob 1\x001", usedforsecurity=False).hexdigest().encode(), b"top"),
+        ]
     ]
-    (top,) = door.entries(repo.tree, [b"top"])
-    assert top == Entry(b"100644", hashlib.sha1(b"blob 1\x001", usedforsecurity=False).hexdigest().encode(), b"top")
+    folder, top = door.trees([repo.tree.encode()])[0]
+    assert (folder.is_blob, folder.is_tree) == (False, True)
     assert (top.is_blob, top.is_tree) == (True, False)
+
+
+def test_a_tree_that_is_not_here_is_an_error(repo: Repo) -> None:
+    for name in ("0" * 40, repo.head, repo.git("rev-parse", "HEAD:top")):
+        with pytest.raises(UsageError) as caught:
+            repo.repository().trees([name.encode()])
+        assert caught.value.id == "git-tree-missing"
+
+
+def test_many_questions_at_once(repo: Repo) -> None:
+    """More than fits into a pipe, on either side."""
+    found = repo.repository().objects(["HEAD:a/one"] * 20_000)
+    assert [o and o.body for o in found] == [b"2"] * 20_000
 
 
 def test_entries_do_not_depend_on_the_folder_one_stands_in(repo: Repo) -> None:
     below = Repository(repo.root / "a", ENV)
-    assert paths(below.entries(repo.tree)) == [b"a/b/two", b"a/one", b"top"]
+    assert paths(files(below, repo.tree)) == [b"a/b/two", b"a/one", b"top"]
 
 
 def test_hostile_names(repo: Repo) -> None:
-    old = repo.head
+    old = repo.tree
     repo.commit({b"x/" + name: name for name in HOSTILE})
     door = repo.repository()
     expected = sorted(b"x/" + name for name in HOSTILE)
-    assert sorted(paths(door.entries(repo.tree, [b"x"]))) == expected
-    assert sorted(door.changed(old, repo.head)) == expected
-    assert door.blobs(door.entries(repo.tree, [b"x"])) == {b"x/" + name: name for name in HOSTILE}
-    for name in expected:
-        assert paths(door.entries(repo.tree, [name])) == [name], "a path is a path, never a pattern"
+    assert sorted(paths(files(door, repo.tree, "x/**"))) == expected
+    assert sorted(changed(door, old, repo.tree)) == expected
+    assert door.blobs(files(door, repo.tree, "x/**")) == {b"x/" + name: name for name in HOSTILE}
     repo.write(dict.fromkeys(expected, "changed"))
     assert sorted(door.dirty()) == expected
     assert not list(repo.root.rglob("executed"))
@@ -66,7 +78,7 @@ def test_modes(repo: Repo) -> None:
     repo.add_submodule("lib", "1" * 40)
     repo.git("add", "run", "link")
     repo.git("commit", "--quiet", "-m", "x")
-    found = {e.path: e for e in repo.repository().entries(repo.tree, [b"run", b"link", b"lib"])}
+    found = {e.path: e for e in files(repo.repository(), repo.tree, "run", "link", "lib")}
     assert {path: entry.mode for path, entry in found.items()} == {
         b"run": b"100755",
         b"link": b"120000",
@@ -81,8 +93,7 @@ def test_objects(repo: Repo) -> None:
     found = door.objects(["HEAD^{commit}", "HEAD:a", "HEAD:top", "HEAD:no where missing", "0" * 40, "HEAD:a/one"])
     assert [o and o.type for o in found] == ["commit", "tree", "blob", None, None, "blob"]
     assert [o.body for o in found if o and o.type == "blob"] == [b"1", b"2"]
-    bare = door.objects(["HEAD:top", "HEAD:a"], contents=False)
-    assert [(o.oid, o.body) for o in bare if o] == [(repo.git("rev-parse", f"HEAD:{p}"), b"") for p in ("top", "a")]
+    assert [o and o.oid for o in found[1:3]] == [repo.git("rev-parse", f"HEAD:{path}") for path in ("a", "top")]
     assert door.objects([]) == []
     with pytest.raises(UsageError):
         door.objects(["HEAD\nHEAD"])
@@ -120,7 +131,7 @@ def test_git_variables_of_the_caller_do_not_count(repo: Repo, tmp_path: Path, na
     other = Repo(tmp_path / "other")
     other.commit({"else": "x"})
     door = repo.repository(**{name: str(other.root / ".git"), "GIT_NAMESPACE": "x", "GIT_GLOB_PATHSPECS": "1"})
-    assert paths(door.entries(repo.tree)) == [b"a/b/two", b"a/one", b"top"]
+    assert paths(files(door, repo.tree)) == [b"a/b/two", b"a/one", b"top"]
     assert door.dirty() == []
     assert Repository.discover(repo.root / "a" / "b", ENV | {name: str(other.root)}).root == repo.root
 
@@ -132,7 +143,7 @@ def test_discovering(repo: Repo, tmp_path: Path) -> None:
     for start in (bare, bare / "refs"):
         found = Repository.discover(start, ENV)
         assert found.root == bare
-        assert paths(found.entries(repo.tree)) == [b"a/b/two", b"a/one", b"top"]
+        assert paths(files(found, repo.tree)) == [b"a/b/two", b"a/one", b"top"]
     repo.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "beside"))
     beside = Repository.discover(tmp_path / "beside" / "a", ENV)
     assert beside.root == tmp_path / "beside"
@@ -145,22 +156,30 @@ def test_discovering(repo: Repo, tmp_path: Path) -> None:
 
 def test_a_repository_with_sha256(tmp_path: Path) -> None:
     made = Repo(tmp_path / "repo", "--object-format=sha256")
-    old = made.commit({"a/one": "1"})
+    made.commit({"a/one": "1"})
+    old = made.tree
     made.commit({"a/two": "2"})
     door = made.repository()
     assert len(made.head) == 64
-    assert paths(door.entries(made.tree, [b"a"])) == [b"a/one", b"a/two"]
-    assert door.changed(old, made.head) == [b"a/two"]
-    assert [o and len(o.oid) for o in door.objects(["HEAD:a"], contents=False)] == [64]
+    assert paths(files(door, made.tree, "a/**")) == [b"a/one", b"a/two"]
+    assert changed(door, old, made.tree) == [b"a/two"]
+    assert [o and len(o.oid) for o in door.objects(["HEAD:a"])] == [64]
 
 
 def test_changed(repo: Repo) -> None:
-    old = repo.head
+    old = repo.tree
     (repo.root / "top").chmod(0o755)
     repo.commit({"a/b/two": None, "a/renamed": "3", "a/one": "changed"})
-    assert repo.repository().changed(old, repo.head) == [b"a/b/two", b"a/one", b"a/renamed", b"top"]
-    assert repo.repository().changed(old, repo.tree) == [b"a/b/two", b"a/one", b"a/renamed", b"top"]
-    assert repo.repository().changed(repo.head, repo.head) == []
+    assert changed(repo.repository(), old, repo.tree) == [b"a/b/two", b"a/one", b"a/renamed", b"top"]
+    assert changed(repo.repository(), repo.tree, repo.tree) == []
+
+
+def test_changed_between_files_and_folders(repo: Repo) -> None:
+    old = repo.tree
+    repo.commit({"a/one": None, "a/b/two": None, "top": None})
+    shutil.rmtree(repo.root / "a")
+    repo.commit({"a": "a file now", "top/below": "a folder now"})
+    assert changed(repo.repository(), old, repo.tree) == [b"a", b"a/b/two", b"a/one", b"top", b"top/below"]
 
 
 def test_dirty(repo: Repo) -> None:
@@ -191,28 +210,9 @@ def test_the_tree_of_the_work_tree(repo: Repo, tmp_path: Path) -> None:
     repo.write({"a/one": "changed", "untracked": "", "ignored": "", "a/b/two": None})
     index, status = (repo.root / ".git/index").read_bytes(), repo.git("status", "--porcelain")
     tree = door.worktree_tree(tmp_path / "index-1")
-    assert paths(door.entries(tree)) == [b".gitignore", b"a/one", b"lib", b"top", b"untracked"]
-    assert door.changed(repo.tree, tree) == [b"a/b/two", b"a/one", b"untracked"]
+    assert paths(files(door, tree)) == [b".gitignore", b"a/one", b"lib", b"top", b"untracked"]
+    assert changed(door, repo.tree, tree) == [b"a/b/two", b"a/one", b"untracked"]
     assert ((repo.root / ".git/index").read_bytes(), repo.git("status", "--porcelain")) == (index, status)
-
-
-def test_archive(repo: Repo) -> None:
-    (repo.root / "a/run").write_text("x")
-    (repo.root / "a/run").chmod(0o755)
-    repo.commit()
-    repo.write({"a/one": "dirty", "a/untracked": ""})
-    with tarfile.open(fileobj=io.BytesIO(repo.repository().archive(repo.tree, "a"))) as archive:
-        members = {m.name: m for m in archive.getmembers() if m.isfile()}
-        assert sorted(members) == ["b/two", "one", "run"]
-        one = archive.extractfile(members["one"])
-        assert one is not None
-        assert one.read() == b"2"
-        assert members["run"].mode & stat.S_IXUSR
-    for whole in ("", "."):
-        with tarfile.open(fileobj=io.BytesIO(repo.repository().archive(repo.tree, whole))) as archive:
-            assert "a/one" in archive.getnames()
-    with pytest.raises(process.ProcessFailed):
-        repo.repository().archive(repo.tree, "absent")
 
 
 def test_branches_and_merge_bases(repo: Repo, tmp_path: Path) -> None:
@@ -222,14 +222,12 @@ def test_branches_and_merge_bases(repo: Repo, tmp_path: Path) -> None:
     repo.git("checkout", "--quiet", "main")
     main = repo.commit({"main": ""})
     door = repo.repository()
-    assert (door.branch(), door.default_branch()) == ("main", None)
+    assert door.branch() == "main"
     assert door.merge_base(side, main) == base
     repo.git("checkout", "--quiet", "--orphan", "apart")
     assert door.merge_base(repo.commit(), main) is None
     repo.git("checkout", "--quiet", "--detach")
     assert door.branch() is None
     repo.git("checkout", "--quiet", "main")
-    clone = repo.clone(tmp_path / "clone").repository()
-    assert clone.default_branch() == "origin/main"
     shallow = repo.clone(tmp_path / "shallow", "--depth=1").repository()
     assert shallow.commit(base) is None

@@ -392,7 +392,7 @@ def test_the_table_is_long_enough_and_every_row_is_read() -> None:
 def test_a_row_of_the_table(given: tuple[str, ...], path: bytes, submodule: bool, answer: str) -> None:
     assert [patterns.complaint(pattern) for pattern in given] == [None] * len(given)
     chosen = patterns.Patterns(given)
-    found = chosen.matches_submodule(path) if submodule else chosen.matches(path)
+    found = chosen.matches_link(path) if submodule else chosen.matches(path)
     assert found == (answer == "yes")
 
 

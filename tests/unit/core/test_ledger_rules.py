@@ -1,5 +1,7 @@
 """The ledger's own rules, against a bucket in memory: who wins, what is damaged, what a store has to honour."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from fakes import FakeBucket
@@ -7,6 +9,7 @@ from fakes import FakeBucket
 from cipipe.errors import CipipeError, ConflictError, StageError
 from cipipe.ledger import Held, Ledger
 from cipipe.model import Output, Record, State
+from cipipe.tools.aws import Written
 
 
 def record(state: State = State.DEPLOYING, stage: str = "iac", **changes: object) -> Record:
@@ -33,7 +36,7 @@ def test_the_one_who_comes_later_loses_and_learns_who_was_first(previous: str) -
     with pytest.raises(ConflictError) as caught:
         ours.write(record(), before)
     assert (caught.value.id, caught.value.exit_status) == ("ledger-conflict", 6)
-    assert caught.value.message == "stage iac was taken by github (deploying since 2026-01-02T03:04:05+00:00)"
+    assert caught.value.message == "stage iac was taken by github (deploying since 2026-01-02 03:04:05 UTC)"
     assert caught.value.where == "s3://ledger/p/iac.json"
 
 
@@ -114,3 +117,20 @@ def test_outputs_lose_their_secrets() -> None:
     with pytest.raises(CipipeError) as caught:
         ledger.read_outputs("iac")
     assert caught.value.id == "ledger-damaged"
+
+
+def test_a_write_whose_answer_was_lost_is_our_own() -> None:
+    bucket = FakeBucket()
+    ledger = Ledger(bucket, "p/")
+    first = ledger.write(record(), None)
+    wanted = record(State.DEPLOYED)
+    put = bucket.put
+
+    def answer_lost(key: str, body: bytes, **conditions: Any) -> Written | None:
+        put(key, body, **conditions)
+        return put(key, body, **conditions)  # botocore sends it again, and finds its own
+
+    bucket.put = answer_lost  # type: ignore[method-assign]
+    assert ledger.write(wanted, first).record == wanted
+    with pytest.raises(ConflictError):
+        ledger.write(record(State.FAILED), first)

@@ -138,9 +138,9 @@ def test_what_is_looked_up(patterns: str, folders: list[bytes], prefixes: list[b
 
 def test_a_submodule_counts_by_its_path_and_by_what_would_be_below_it() -> None:
     for pattern in ("lib", "lib/**", "**", "*"):
-        assert Patterns([pattern]).matches_submodule(b"lib"), pattern
-    assert not Patterns(["lib/*.sql"]).matches_submodule(b"lib")
-    assert not Patterns(["**", "!lib"]).matches_submodule(b"lib")
+        assert Patterns([pattern]).matches_link(b"lib"), pattern
+    assert not Patterns(["lib/*.sql"]).matches_link(b"lib")
+    assert not Patterns(["**", "!lib"]).matches_link(b"lib")
 
 
 @pytest.mark.parametrize("pattern", ["a", "a/**", "**/a", "!a/*", "a/b c", "a-b/?", "...", "a/..b"])
