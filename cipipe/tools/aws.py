@@ -4,6 +4,7 @@ boto3 is imported when the first client is made. Errors of AWS come out as `AwsE
 """
 
 import base64
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class Aws:
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
-        """A boto3 client; made once per service. Use it inside `translated`."""
+        """A boto3 client; made once per service, because making one is slow."""
         if service not in self._clients:
             self._clients[service] = self._make(service)
         return self._clients[service]
@@ -83,37 +84,13 @@ class Aws:
 
     def call(self, service: str, operation: str, /, **arguments: Any) -> Any:
         """Call one operation by boto3's name for it. Raises AwsError, AwsUnreachable."""
-        import botocore.exceptions
-
-        try:
+        with _translated(service):
             return getattr(self.client(service), operation)(**arguments)
-        except botocore.exceptions.ClientError as error:
-            detail = error.response.get("Error", {})
-            raise AwsError(
-                f"{service}:{error.operation_name}",
-                detail.get("Code", "Unknown"),
-                detail.get("Message", str(error)),
-                error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
-            ) from error
-        except botocore.exceptions.BotoCoreError as error:
-            raise AwsUnreachable(str(error)) from error
 
     def pages(self, service: str, operation: str, /, **arguments: Any) -> Iterator[Any]:
-        """Every page of a listing operation."""
-        import botocore.exceptions
-
-        try:
+        """Every page of a listing operation. Raises AwsError, AwsUnreachable."""
+        with _translated(service):
             yield from self.client(service).get_paginator(operation).paginate(**arguments)
-        except botocore.exceptions.ClientError as error:
-            detail = error.response.get("Error", {})
-            raise AwsError(
-                f"{service}:{error.operation_name}",
-                detail.get("Code", "Unknown"),
-                detail.get("Message", str(error)),
-                error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
-            ) from error
-        except botocore.exceptions.BotoCoreError as error:
-            raise AwsUnreachable(str(error)) from error
 
     def _make(self, service: str) -> Any:
         import boto3
@@ -129,6 +106,25 @@ class Aws:
             )
         config = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10, max_pool_connections=16)
         return self._session.client(service, endpoint_url=self.endpoint.url, config=config)
+
+
+@contextlib.contextmanager
+def _translated(service: str) -> Iterator[None]:
+    """boto3's errors as ours."""
+    import botocore.exceptions
+
+    try:
+        yield
+    except botocore.exceptions.ClientError as error:
+        detail = error.response.get("Error", {})
+        raise AwsError(
+            f"{service}:{error.operation_name}",
+            detail.get("Code", "Unknown"),
+            detail.get("Message", str(error)),
+            error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
+        ) from error
+    except botocore.exceptions.BotoCoreError as error:
+        raise AwsUnreachable(str(error)) from error
 
 
 @dataclass(frozen=True)
