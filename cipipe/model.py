@@ -197,10 +197,13 @@ class StageStatus(msgspec.Struct, frozen=True):
 
 
 class EnvironmentStatus(msgspec.Struct, frozen=True):
+    """What is deployed in one environment; `unreadable` says why it is not known, where this job may not look."""
+
     name: str
     account_id: str
     region: str
-    stages: tuple[StageStatus, ...]
+    stages: tuple[StageStatus, ...] = ()
+    unreadable: str | None = None
 
 
 class StageReport(msgspec.Struct, frozen=True):

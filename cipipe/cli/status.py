@@ -11,11 +11,14 @@ from cipipe.report import json, text
 @click.command
 @common()
 def status(shared: Common) -> None:
-    """Tell what is deployed: commit, age, pipeline, state, and whether this commit holds something else."""
+    """Tell what is deployed where: commit, age, pipeline, state, and whether this commit holds something else."""
     project = shared.project()
-    name = project.environment_name(shared.environment or shared.console.env.get("CIPIPE_ENV"))
-    with sandboxed(shared, project, name) as door:
-        found = [use_case.status(project, name, redactor=shared.console.redactor, door=door)]
+    name = shared.environment or shared.console.env.get("CIPIPE_ENV")
+    chosen = project.environment_name(name)
+    # The sandbox's door leads into one account; elsewhere all environments stand side by side.
+    names = [chosen] if name is not None or shared.sandbox else list(project.config.environments)
+    with sandboxed(shared, project, chosen) as door:
+        found = use_case.status(project, names, redactor=shared.console.redactor, door=door)
     head = project.repository.commit("HEAD")
     commit = head.oid if head else ""
     shared.answer(json.status(found, commit) if shared.format == "json" else text.status(found, commit, shared.style))

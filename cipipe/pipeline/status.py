@@ -1,18 +1,42 @@
 """`cipipe status`: what is deployed where, beside what this commit holds."""
 
+from collections.abc import Sequence
+
+from cipipe.errors import CipipeError, IdentityError, StageError
 from cipipe.model import EnvironmentStatus, Mode, StageStatus, State
 from cipipe.pipeline.access import Door, connect
-from cipipe.pipeline.planning import snapshot
+from cipipe.pipeline.planning import Snapshot, snapshot
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.running import ledger_of
 from cipipe.redact import Redactor
 
 
-def status(project: Project, name: str, *, redactor: Redactor, door: Door | None = None) -> EnvironmentStatus:
-    """Read the ledger of one environment, with its read-only role where it has one."""
+def status(
+    project: Project, names: Sequence[str], *, redactor: Redactor, door: Door | None = None
+) -> tuple[EnvironmentStatus, ...]:
+    """Read the ledgers of environments, each with its read-only role where it has one.
+
+    One that this job may not look into says so and does not hide the others; raises CipipeError if none can be read.
+    """
+    shot = snapshot(project)
+    found: list[EnvironmentStatus] = []
+    refused: list[CipipeError] = []
+    for name in names:
+        try:
+            found.append(_one(project, shot, name, redactor, door))
+        except (IdentityError, StageError) as error:
+            environment = project.config.environment(name)
+            why = error.message.splitlines()[0]
+            found.append(EnvironmentStatus(name, environment.account_id, environment.region, unreadable=why))
+            refused.append(error)
+    if len(refused) == len(names):
+        raise refused[0]
+    return tuple(found)
+
+
+def _one(project: Project, shot: Snapshot, name: str, redactor: Redactor, door: Door | None) -> EnvironmentStatus:
     environment = project.config.environment(name)
     access = connect(project, name, Mode.DEPLOY, redactor=redactor, door=door, read_only=True)
-    shot = snapshot(project)
     recorded = [n for n, prepared in shot.prepared.items() if prepared.stage.when == "due"]
     held = ledger_of(project, name, access).read(recorded)
     stages = []

@@ -1,6 +1,7 @@
 """The JSON documents of DESIGN §4, each with `"schema": 1`."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ def report(report: Report, error: CipipeError | None) -> str:
     return document(**parts, failed=report.failed, error=error_parts(error) if error else None)
 
 
-def status(environments: list[EnvironmentStatus], commit: str) -> str:
+def status(environments: Sequence[EnvironmentStatus], commit: str) -> str:
     return document(commit=commit, environments=msgspec.to_builtins(environments))
 
 

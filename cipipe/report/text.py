@@ -56,6 +56,9 @@ def status(environments: Sequence[EnvironmentStatus], commit: str, style: Style 
     lines = []
     for environment in environments:
         lines.append(f"{style(environment.name, 'bold')}  account {environment.account_id}, {environment.region}")
+        if environment.unreadable is not None:
+            lines.append(f"  cannot be read: {visible(environment.unreadable)}\n")
+            continue
         rows = [("stage", "state", "commit", "ref", "age", "this commit", "pipeline")]
         rows += [
             (
