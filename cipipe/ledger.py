@@ -52,6 +52,12 @@ class Ledger:
             return self._lost(record)
         return Held(record, written.etag)
 
+    def check(self, held: Held) -> None:
+        """Raise ConflictError where another record stands in the place of ours."""
+        now = self._read(held.record.stage)
+        if now is None or now.etag != held.etag:
+            raise self._conflict(held.record.stage, now)
+
     def read_outputs(self, stage: str) -> dict[str, Output] | None:
         """The Terraform outputs that a stage left, without the values of sensitive ones; None if it never did."""
         stored = self.bucket.get(self._outputs_key(stage))
@@ -127,15 +133,18 @@ class Ledger:
             held = None
         if held and held.record == wanted:
             return held
+        raise self._conflict(wanted.stage, held)
+
+    def _conflict(self, stage: str, held: Held | None) -> ConflictError:
         who = "somebody else"
         if held:
             record = held.record
             who = f"{record.pipeline_url or record.provider or 'another run'} ({record.state} since {record.since})"
-        raise ConflictError(
+        return ConflictError(
             "ledger-conflict",
-            f"stage {wanted.stage} was taken by {who}",
+            f"stage {stage} was taken by {who}",
             hint="Let that run finish, then run again: what it deployed is not deployed twice.",
-            where=f"s3://{self.bucket.name}/{self._key(wanted.stage)}",
+            where=f"s3://{self.bucket.name}/{self._key(stage)}",
         )
 
     def _damaged(self, key: str, detail: str) -> StageError:

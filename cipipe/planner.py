@@ -25,6 +25,8 @@ from cipipe.stages import KINDS
 from cipipe.stages.base import Reference, Stage, Step, references, replaced
 from cipipe.tools.git import Entry
 
+_LEFT_OUT = "stage {} needs {}, which is due and was not selected: it works with what is deployed"
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -73,10 +75,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, and the very steps that it shows."""
+    """A plan, and the very steps that it shows. `left_out` are stages with a needed one that is due and not selected."""
 
     plan: Plan
     steps: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 def prepare(config: Config, entries: Mapping[str, tuple[Entry, ...]], env: Mapping[str, str]) -> dict[str, Prepared]:
@@ -120,7 +123,8 @@ def plan(question: Question) -> Planned:
     for name, prepared in question.prepared.items():
         if prepared.stage.when == "nothing-due":
             decided[name] = _default(question, decided, decided[name], prepared, steps)
-    shown = [name for name in decided if not question.selected or name in question.selected]
+    shown = [name for name in decided if not question.selected or name in question.selected | question.forced]
+    left_out = tuple(_left_out(decided, shown))
     result = Plan(
         project=question.config.project.name,
         environment=question.environment,
@@ -129,9 +133,9 @@ def plan(question: Question) -> Planned:
         commit=question.commit,
         baseline=question.baseline,
         stages=tuple(decided[name] for name in shown),
-        warnings=(*question.warnings, *_left_out(decided, shown)),
+        warnings=(*question.warnings, *(_LEFT_OUT.format(*pair) for pair in left_out)),
     )
-    return Planned(result, steps)
+    return Planned(result, steps, left_out)
 
 
 def _decide(question: Question, prepared: Prepared, before: Mapping[str, StagePlan]) -> tuple[Status, Reason, str]:
@@ -209,7 +213,7 @@ def _default(
     )
 
 
-def _left_out(decided: Mapping[str, StagePlan], shown: list[str]) -> Iterator[str]:
+def _left_out(decided: Mapping[str, StagePlan], shown: list[str]) -> Iterator[tuple[str, str]]:
     """What a selection leaves out, though it is needed and due."""
     for name in shown:
         for need in decided[name].needs:
@@ -218,7 +222,7 @@ def _left_out(decided: Mapping[str, StagePlan], shown: list[str]) -> Iterator[st
                 and decided[need].status is Status.DUE
                 and decided[name].status is not Status.UNCHANGED
             ):
-                yield f"stage {name} needs {need}, which is due and was not selected: it works with what is deployed"
+                yield name, need
 
 
 def _steps(question: Question, prepared: Prepared) -> tuple[Step, ...]:
@@ -260,7 +264,7 @@ def _changed(paths: tuple[bytes, ...] | None, since: str | None) -> str:
     if paths is None:
         return f"the content differs from what {_short(since)} deployed"
     if not paths:
-        return f"settings changed since {_short(since)}"
+        return f"no file changed, but its settings did (or the content of a stage that they name) since {_short(since)}"
     return f"{len(paths)} file{'s' if len(paths) != 1 else ''} changed since {_short(since)}"
 
 

@@ -7,7 +7,7 @@ are masked with it.
 import base64
 import re
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 MASK = "[redacted]"
 _SHORTEST = 4
@@ -20,11 +20,14 @@ class Redactor:
     secret that lies across two chunks is still seen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, registered: Callable[[str], None] | None = None) -> None:
+        self._registered = registered
         self._secrets: list[str] = []
 
     def register(self, secret: str) -> None:
         """Mask `secret` from now on. Empty and very short values are ignored: they would mask everything."""
+        if self._registered is not None and len(secret) >= _SHORTEST and secret not in self._secrets:
+            self._registered(secret)
         for form in _forms(secret):
             if len(form) >= _SHORTEST and form not in self._secrets:
                 self._secrets.append(form)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from cipipe.errors import CipipeError, InterruptedRun, StageError
+from cipipe.errors import CipipeError, InterruptedRun, StageError, UsageError
 from cipipe.fingerprint import consumed, effective
 from cipipe.ledger import Held, Ledger
 from cipipe.model import (
@@ -73,6 +73,8 @@ class Runner:
         """Run every due stage after those that it needs; one that fails keeps back only what needs it."""
         for stage in self.planned.plan.stages:
             self._reports[stage.name] = self._one(stage)
+            if isinstance(self.error, InterruptedRun):
+                break
         return self.report()
 
     def destroy(self) -> Report:
@@ -108,6 +110,8 @@ class Runner:
         blocked = [r.name for r in needs if r.result in {Result.FAILED, Result.NOT_RUN}]
         if blocked:
             return self._end(stage, Result.NOT_RUN, f"needs {' and '.join(blocked)}", 0.0)
+        if not self.planned.steps[stage.name]:
+            return self._end(stage, Result.SKIPPED, f"does nothing in {self.planned.plan.mode} mode", 0.0)
         lacking = [tool for tool in self.tools(self.prepared[stage.name].stage) if tool in self.missing]
         if lacking:
             return self._end(stage, Result.SKIPPED, f"{' and '.join(lacking)} is not to be had here", 0.0)
@@ -125,19 +129,20 @@ class Runner:
             return self._end(stage, Result.SKIPPED, skip.why, time.monotonic() - started)
         except CipipeError as error:
             self._record_failure(stage)
+            if isinstance(error, UsageError):
+                error.exit_status = StageError.exit_status  # what is wrong is in the stage's files
             self.error = self.error or error
             first = self.redactor.text(error.message).splitlines()[0]
             return self._end(stage, Result.FAILED, first, time.monotonic() - started)
         except KeyboardInterrupt:
             self._record_failure(stage)
-            seconds = time.monotonic() - started
-            self._reports[stage.name] = self._end(stage, Result.FAILED, "interrupted", seconds)
-            raise InterruptedRun(
+            self.error = InterruptedRun(
                 "interrupted",
                 f"interrupted during stage {stage.name}; what was running has stopped",
                 hint="Run again: the stage is due, and finishes what was begun.",
                 where=stage.name,
-            ) from None
+            )
+            return self._end(stage, Result.FAILED, "interrupted", time.monotonic() - started)
 
     def _deploy(self, stage: StagePlan) -> StageReport:
         started = time.monotonic()
@@ -157,6 +162,7 @@ class Runner:
             self._step(run, step)
         if run.made_outputs is not None:
             self.outputs[stage.name] = run.made_outputs
+            self._still_ours(stage.name)
             self.ledger.write_outputs(stage.name, run.made_outputs)
         if recorded and self.planned.plan.mode is Mode.DEPLOY:
             self._write(stage, State.DEPLOYED, actual, run.data)
@@ -190,6 +196,7 @@ class Runner:
             outputs=known,
             previous=held.record if held else None,
             line=lambda text: self.progress.line(stage.name, text),
+            still_ours=lambda: self._still_ours(stage.name),
         )
 
     def _resolved(self, value: Reference | str, stage: StagePlan, known: Mapping[str, Output]) -> Any:
@@ -240,6 +247,12 @@ class Runner:
         )
         self.held[stage.name] = self.ledger.write(record, held)
         self._begun.add(stage.name)
+
+    def _still_ours(self, stage: str) -> None:
+        """Stop where a later run has taken the stage over: its effects must not be overwritten. Raises ConflictError."""
+        held = self.held.get(stage)
+        if held is not None and stage in self._begun:
+            self.ledger.check(held)
 
     def _record_failure(self, stage: StagePlan) -> None:
         """Say `failed` where we said `deploying`; where that fails too, `deploying` stands and means the same.

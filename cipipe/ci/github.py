@@ -72,7 +72,7 @@ def token(env: Mapping[str, str], *, audience: str, token_variable: str) -> Toke
 
 
 def secret_variables(env: Mapping[str, str]) -> frozenset[str]:  # noqa: ARG001
-    return frozenset({"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_RUNTIME_TOKEN", "GITHUB_TOKEN"})
+    return frozenset({"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_RUNTIME_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"})
 
 
 def deploy_subjects(project: str, *, branches: Iterable[str], tags: Iterable[str]) -> list[str]:

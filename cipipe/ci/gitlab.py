@@ -63,7 +63,9 @@ def token(env: Mapping[str, str], *, audience: str, token_variable: str) -> Toke
 
 
 def secret_variables(env: Mapping[str, str]) -> frozenset[str]:  # noqa: ARG001
-    return frozenset({"CI_JOB_TOKEN", "CI_JOB_JWT", "CI_JOB_JWT_V1", "CI_JOB_JWT_V2", "CI_REGISTRY_PASSWORD"})
+    return frozenset(
+        {"CI_JOB_TOKEN", "CI_JOB_JWT", "CI_JOB_JWT_V1", "CI_JOB_JWT_V2", "CI_REGISTRY_PASSWORD", "CI_DEPLOY_PASSWORD"}
+    )
 
 
 def deploy_subjects(project: str, *, branches: Iterable[str], tags: Iterable[str]) -> list[str]:

@@ -55,7 +55,9 @@ def group() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line and give its exit status (DESIGN §4)."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _terminate)
     arguments = sys.argv[1:] if argv is None else argv
     console = Console(os.environ, machine=_wants_json(arguments))
     try:
@@ -74,10 +76,6 @@ def main(argv: list[str] | None = None) -> int:
         stopped = InterruptedRun("interrupted", "interrupted")
         console.error(stopped)
         return stopped.exit_status
-    except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception:  # noqa: BLE001 - whatever comes here is our bug, and is shown whole
         console.bug()
         return 1

@@ -4,6 +4,7 @@ Colour only on a terminal (or where the provider's log shows it), never with NO_
 masked by the redactor before it leaves.
 """
 
+import os
 import sys
 import threading
 import time
@@ -32,8 +33,8 @@ class Console:
 
     def __init__(self, env: Mapping[str, str], *, machine: bool = False) -> None:
         self.env = dict(env)
-        self.redactor = Redactor()
         self.provider = ci.detect(self.env)
+        self.redactor = Redactor(self._mask)
         self.machine = machine
         self.verbosity = 0
         self.no_color = "NO_COLOR" in env and env["NO_COLOR"] != ""
@@ -49,8 +50,12 @@ class Console:
             except OSError as error:
                 raise UsageError("usage", f"{file} cannot be written: {error.strerror}", where="--output") from error
             return
-        sys.stdout.write(masked)
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(masked)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read the answer has gone; what was done, and the exit status, are the same.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def style(self, word: str, colour: str, *, stream: str = "stdout") -> str:
         if not colour or not self._coloured(stream):
@@ -84,11 +89,12 @@ class Console:
 
     def step(self, stage: str, title: str) -> None:
         if self.verbosity >= 0:
-            self._write(f"{self.styled_stderr(stage, 'dim')} │ {self.styled_stderr(title, 'cyan')}")
+            self._write(f"{self.styled_stderr(stage, 'dim')} │ {self.styled_stderr(visible(title), 'cyan')}")
 
     def line(self, stage: str, text: str) -> None:
         if self.verbosity >= 0:
-            self._write(f"{self.styled_stderr(stage, 'dim')} │   {text}")
+            for part in text.splitlines() or [""]:
+                self._write(f"{self.styled_stderr(stage, 'dim')} │   {visible(part)}")
 
     def stage_ends(self, report: StageReport) -> None:
         if self.verbosity < 0 and report.result is not Result.FAILED:
@@ -110,7 +116,9 @@ class Console:
             from cipipe.report import json
 
             self.answer(json.error(error))
-        self._write(self.styled_stderr("error: ", "red") + error.message)
+        # Lines after the first are indented, so that no text of others stands where a CI service reads commands.
+        message = "\n  ".join(visible(line) for line in error.message.splitlines())
+        self._write(self.styled_stderr("error: ", "red") + message)
         if isinstance(error, ProblemsError):
             for problem in error.problems:
                 self._write(f"  {visible(problem.where)}: {visible(problem.message)} ({problem.id})")
@@ -135,6 +143,13 @@ class Console:
         self._write(
             self.styled_stderr("error: ", "red") + "this is a bug in cipipe; please report it with the lines above"
         )
+
+    def _mask(self, secret: str) -> None:
+        """Have the provider mask a secret in all of its log, before it is used for the first time."""
+        masking = self.provider.mask(secret)
+        if masking:
+            sys.stderr.write(masking + "\n")
+            sys.stderr.flush()
 
     def _coloured(self, stream: str) -> bool:
         if self.no_color:

@@ -4,9 +4,11 @@ import click
 
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
+from cipipe.errors import IdentityError
+from cipipe.ledger import Ledger
 from cipipe.model import Plan
 from cipipe.pipeline import planning
-from cipipe.pipeline.access import can_connect, connect, issuer_of
+from cipipe.pipeline.access import Door, can_connect, connect, issuer_of
 from cipipe.pipeline.planning import Options
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.running import ledger_of
@@ -31,14 +33,26 @@ def plan(
     with sandboxed(shared, project, name) as door:
         ledger = None
         if not offline and base is None and can_connect(project, door):
-            access = connect(project, name, options.mode, redactor=shared.console.redactor, door=door, read_only=True)
-            ledger = ledger_of(project, name, access)
+            ledger = _ledger(shared, project, options, door)
         elif not offline and base is None:
             shared.console.warning("no AWS credentials here: comparing with a commit, not with what is deployed")
         made = planning.plan(project, options, ledger).planned.plan
     for warning in made.warnings:
         shared.console.warning(warning)
     shared.answer(rendered(made, shared, project))
+
+
+def _ledger(shared: Common, project: Project, options: Options, door: Door | None) -> Ledger | None:
+    """The ledger; None on a laptop that may not read it, which is told and is no error: a plan needs no credentials."""
+    name = options.environment
+    try:
+        access = connect(project, name, options.mode, redactor=shared.console.redactor, door=door, read_only=True)
+    except IdentityError as error:
+        if project.context.provider != "local" or door is not None:
+            raise
+        shared.console.warning(f"comparing with a commit, not with what is deployed: {error.message}")
+        return None
+    return ledger_of(project, name, access)
 
 
 def rendered(plan: Plan, shared: Common, project: Project) -> str:

@@ -1,6 +1,7 @@
 """From a job to AWS: the ID token, the role, the credentials, and what of it child processes get."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,9 @@ from cipipe.redact import Redactor
 from cipipe.tools.aws import Aws, AwsError, Credentials, Endpoint
 
 SESSION_SECONDS = 3600
+
+_SECRET = 8
+_JWT = re.compile(r"ey[\w-]+\.ey[\w-]+\.[\w-]*")
 
 _STRIPPED = (
     "AWS_ACCESS_KEY_ID",
@@ -65,6 +69,8 @@ def connect(
     IdentityError.
     """
     environment = project.config.environment(name)
+    for variable in secret_variables(project):
+        redactor.register(project.env.get(variable, ""))
     endpoint = _endpoint(project, environment, door)
     role = _role(name, environment, mode, read_only=read_only)
     token, audience = _token(project, environment, door)
@@ -82,12 +88,18 @@ def connect(
             now=lambda: datetime.now(UTC),
             sleep=time.sleep,
         )
+    elif mode is Mode.VERIFY:
+        raise IdentityError(
+            "oidc-no-token",
+            "a merge or pull request is looked at with the verify role only, and this job has no ID token for it",
+            hint="Give the job an ID token, or plan with --offline.",
+        )
     else:
         credentials = ambient(project)
         if credentials is not None:
             redactor.register(credentials.secret_access_key)
             redactor.register(credentials.session_token or "")
-    aws = Aws(endpoint, credentials)
+    aws = Aws(endpoint, credentials, account=environment.account_id)
     check_account(aws, name, environment)
     return Access(aws, child_environment(project, environment, endpoint, credentials, door))
 
@@ -111,12 +123,12 @@ def child_environment(
     door: Door | None,
 ) -> dict[str, str]:
     """The environment of child processes: this one's, without static AWS keys and tokens, with the credentials got."""
-    hidden = {
-        *(_STRIPPED if credentials else ()),
-        *project.provider.secret_variables(project.env),
-        issuer_of(project).token_variable,
-    }
+    hidden = {*(_STRIPPED if credentials else ()), *secret_variables(project)}
     kept = {key: value for key, value in project.env.items() if key not in hidden}
+    if door is not None:
+        kept = {
+            key: value for key, value in kept.items() if not key.startswith(("AWS_ENDPOINT_URL", "AWS_CONFIG_FILE"))
+        }
     scripts = str(Path(sys.executable).parent)
     kept |= {
         "PATH": os.pathsep.join([scripts, kept.get("PATH", os.defpath)]),
@@ -128,6 +140,18 @@ def child_environment(
     if endpoint.url:
         kept |= {"AWS_ENDPOINT_URL": endpoint.url, "AWS_ENDPOINT_URL_STS": endpoint.url}
     return kept
+
+
+def secret_variables(project: Project) -> frozenset[str]:
+    """The variables that hold a token of this job, by their names or because a token is in their value."""
+    named = project.provider.secret_variables(project.env) | {issuer_of(project).token_variable}
+    values = [project.env[name] for name in named if len(project.env.get(name, "")) >= _SECRET]
+    holding = {
+        name
+        for name, value in project.env.items()
+        if _JWT.fullmatch(value) or any(secret in value for secret in values)
+    }
+    return frozenset(named | holding)
 
 
 def _endpoint(project: Project, environment: Environment, door: Door | None) -> Endpoint:

@@ -63,7 +63,7 @@ def _terraform(
     environment = project.config.environment(name)
     endpoint = door.endpoint(environment.region) if door else Endpoint(environment.region)
     credentials = door.admin if door else ambient(project)
-    aws = Aws(endpoint, credentials)
+    aws = Aws(endpoint, credentials, account=environment.account_id)
     check_account(aws, name, environment)
     bucket = project.config.expanded(project.config.ledger.bucket, name)
     ensure_bucket(aws, bucket)
@@ -84,10 +84,10 @@ def _terraform(
 
 def ensure_bucket(aws: Aws, name: str) -> None:
     """Create the bucket unless it is ours already: versioned, encrypted, closed to the public."""
-    region = aws.endpoint.region
+    region, owner = aws.endpoint.region, {"ExpectedBucketOwner": aws.account} if aws.account else {}
     place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     try:
-        aws.call("s3", "head_bucket", Bucket=name)
+        aws.call("s3", "head_bucket", Bucket=name, **owner)
     except AwsError as error:
         if error.status != 404:
             raise
@@ -96,6 +96,7 @@ def ensure_bucket(aws: Aws, name: str) -> None:
         "s3",
         "put_public_access_block",
         Bucket=name,
+        **owner,
         PublicAccessBlockConfiguration={
             "BlockPublicAcls": True,
             "IgnorePublicAcls": True,
@@ -103,7 +104,7 @@ def ensure_bucket(aws: Aws, name: str) -> None:
             "RestrictPublicBuckets": True,
         },
     )
-    aws.call("s3", "put_bucket_versioning", Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    aws.call("s3", "put_bucket_versioning", Bucket=name, VersioningConfiguration={"Status": "Enabled"}, **owner)
 
 
 def _variables(project: Project, name: str, bucket: str) -> dict[str, Any]:
@@ -131,6 +132,7 @@ def _variables(project: Project, name: str, bucket: str) -> dict[str, Any]:
         "region": environment.region,
         "account_id": environment.account_id,
         "bucket": bucket,
+        "ledger_prefix": project.config.expanded(project.config.ledger.prefix, name),
         "deploy_role_name": environment.role_arn.rpartition("/")[2],
         "verify_role_name": environment.verify_role_arn.rpartition("/")[2] if environment.verify_role_arn else None,
         "identity_providers": providers,

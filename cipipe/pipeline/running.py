@@ -1,8 +1,10 @@
 """`cipipe run` and `cipipe destroy`: connect, plan, refuse what must be refused, hand the plan to the runner."""
 
+import contextlib
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,14 +67,16 @@ def run(
     if not options.planning.worktree:
         refuse_dirty(project, planning)
     _refuse_older(project, planning, allowed=options.allow_rollback)
+    if options.planning.mode is Mode.DEPLOY and door is None:
+        _refuse_unready(planning)
     if options.planning.mode is Mode.DEPLOY:
         _refuse_unproven(project, planning, name, redactor=redactor, door=door)
     planned(planning.planned.plan)
     for warning in planning.planned.plan.warnings:
         progress.warning(warning)
     missing = _missing(project, planning, door)
-    with tempfile.TemporaryDirectory(prefix="cipipe-") as scratch:
-        runner = _runner(project, planning, access, ledger, redactor, progress, missing, options, door, Path(scratch))
+    with _scratch(project) as scratch:
+        runner = _runner(project, planning, access, ledger, redactor, progress, missing, options, door, scratch)
         return Outcome(runner.deploy(), runner.error)
 
 
@@ -121,9 +125,9 @@ def destroy(
     missing = _missing(project, planning, door)
     if missing:
         raise _lacking(missing)
-    with tempfile.TemporaryDirectory(prefix="cipipe-") as scratch:
+    with _scratch(project) as scratch:
         settings = RunOptions(options)
-        runner = _runner(project, planning, access, ledger, redactor, progress, {}, settings, door, Path(scratch))
+        runner = _runner(project, planning, access, ledger, redactor, progress, {}, settings, door, scratch)
         return Outcome(runner.destroy(), runner.error)
 
 
@@ -225,6 +229,28 @@ def _runner(
     )
 
 
+@contextlib.contextmanager
+def _scratch(project: Project) -> Iterator[Path]:
+    """A private folder for this run. A killed run could not remove its own, with the plan in it: that is done here."""
+    top = project.repository.root / ".cipipe" / "run"
+    top.mkdir(parents=True, exist_ok=True)
+    for left in top.iterdir():
+        if not _alive(left.name.partition("-")[0]):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=top) as folder:
+        yield Path(folder)
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _missing(project: Project, planning: Planning, door: Door | None) -> dict[str, str]:
     """The tools that due stages need and this machine lacks. Outside the sandbox that is an error, before anything runs."""
     due = [s for s in planning.planned.plan.stages if s.status is not Status.UNCHANGED]
@@ -268,23 +294,37 @@ def _refuse_stale(actual: Plan, expected: Mapping[str, Any]) -> None:
 
 
 def _refuse_older(project: Project, planning: Planning, *, allowed: bool) -> None:
-    """Refuse to put an older pipeline's content over a newer one's."""
+    """Refuse to put an older pipeline's content over a newer one's, or on top of what a newer one made."""
     context = project.context
-    for stage in planning.planned.plan.stages:
-        held = planning.held.get(stage.name)
+    due = [stage for stage in planning.planned.plan.stages if stage.status is not Status.UNCHANGED]
+    names = {name for stage in due for name in (stage.name, *config.upstream(stage.name, project.config.stages))}
+    for name in sorted(names):
+        held = planning.held.get(name)
         if allowed or context.mode is Mode.VERIFY or context.sequence is None:
             return
-        if held is None or stage.status is Status.UNCHANGED:
+        if held is None:
             continue
         record = held.record
         newer = record.provider == context.provider and (record.sequence or 0) > context.sequence
         if newer:
             raise RefusedError(
                 "older-pipeline",
-                f"stage {stage.name} was deployed by a newer pipeline ({record.sequence}, this one is {context.sequence})",
+                f"stage {name} was deployed by a newer pipeline ({record.sequence}, this one is {context.sequence})",
                 hint="Run the newest pipeline, or pass --allow-rollback to put this older content back.",
-                where=record.pipeline_url or stage.name,
+                where=record.pipeline_url or name,
             )
+
+
+def _refuse_unready(planning: Planning) -> None:
+    """Refuse a stage whose needed stage is due and not part of this run: DAGs would name an image that is not there."""
+    if planning.planned.left_out:
+        stage, need = planning.planned.left_out[0]
+        raise RefusedError(
+            "needed-stage-due",
+            f"stage {stage} needs {need}, which is due and was not selected",
+            hint=f"Run {need} first, or both: cipipe run {need} {stage}",
+            where=f"stages.{stage}.needs",
+        )
 
 
 def _refuse_unproven(project: Project, planning: Planning, name: str, *, redactor: Redactor, door: Door | None) -> None:

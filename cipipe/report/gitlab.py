@@ -10,10 +10,12 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from cipipe.model import Mode, Plan, StagePlan, Status
+from cipipe.model import Mode, Plan, Reason, StagePlan, Status
 
 PROVIDER = "gitlab"
 TEMPLATES = ".gitlab/cipipe.yml"
+
+_DEPLOYING = ("environment", "resource_group")
 
 # Line ends and controls of YAML 1.1 that JSON leaves as they are within strings.
 _UNQUOTED = re.compile("[\x7f-\xa0\u2028\u2029\ufeff]")
@@ -45,9 +47,11 @@ def render(
         common["environment"] = {"name": _plain(plan.environment)}
         common["resource_group"] = _plain(f"{plan.project}/{plan.environment}")
     for stage in jobs.values():
+        # The default job deploys nothing: it is no deployment, and waits for nobody.
+        idle = stage.reason is Reason.NOTHING_DUE
         document[_job(plan, stage.name)] = {
             "extends": f".cipipe-{stage.kind}",
-            **common,
+            **({key: value for key, value in common.items() if key not in _DEPLOYING} if idle else common),
             "needs": [_job(plan, name) for name in _due_needs(stage, everything, jobs)],
             "script": [shlex.join(["cipipe", "run", stage.name, "--env", plan.environment])],
         }

@@ -59,6 +59,13 @@ class Stage(msgspec.Struct, frozen=True):
     when: When = "due"
 
 
+def outside(path: str, key: str) -> Iterator[Problem]:
+    """The problem of a path that is not one inside the repository."""
+    if path.startswith(("/", "~")) or ".." in path.split("/"):
+        hint = "Write it from the top of the repository, without `..`."
+        yield Problem("config-bad-path", f"{path!r} leads out of the repository", key, hint)
+
+
 def shown(setting: Setting) -> str:
     """A setting as a plan shows it: what is not known yet by its name, as `{ecr_repository_url}`."""
     return f"{{{setting.output or setting.fingerprint or setting.env}}}" if isinstance(setting, Reference) else setting
@@ -111,7 +118,8 @@ class StageRun:
     tree. `outputs` are the Terraform outputs of the stages that this one needs. `data` becomes `data` in the stage's
     record; it starts as what the previous record held, and is written with the `deploying` record before the first step
     that is not READ. `made` is one line for the summary. `made_outputs` is set by a kind that produces outputs.
-    `scratch` is a private folder that goes when the run ends. `owned` is what all stages of the environment own in S3,
+    `still_ours` raises ConflictError where a later run has taken the stage over: ask before each write that AWS takes
+    unconditionally. `scratch` is a private folder that goes when the run ends. `owned` is what all stages of the environment own in S3,
     as `s3://BUCKET/KEY`: a destroy deletes that, and refuses where there is more.
     """
 
@@ -133,6 +141,7 @@ class StageRun:
     redactor: Redactor
     line: Callable[[str], None]
     scratch: Path
+    still_ours: Callable[[], None] = lambda: None
     owned: frozenset[str] = frozenset()
     sandbox: bool = False
     allow_replace: bool = False

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from cipipe import fingerprint
 from cipipe.errors import Problem, RefusedError, StageError
 from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Mode
-from cipipe.patterns import Patterns
-from cipipe.stages.base import Reference, Setting, Stage, StageRun, Step, literal, shown
+from cipipe.stages.base import Reference, Setting, Stage, StageRun, Step, literal, outside, shown
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.tools import docker, registry
 from cipipe.tools.git import Entry, Repository
@@ -41,6 +39,8 @@ class Settings(BaseSettings, frozen=True):
 
 def problems(stage: Stage) -> Iterable[Problem]:
     settings: Settings = stage.settings
+    yield from outside(settings.context, "context")
+    yield from outside(settings.dockerfile, "dockerfile")
     for number, tag in enumerate(settings.tags):
         if not _TAG.fullmatch(tag):
             yield Problem("config-bad-tag", f"{tag!r} is not a valid image tag", f"tags[{number}]")
@@ -156,13 +156,16 @@ class _Job:
         settings: Settings = run.stage.settings
         folder = settings.context.strip("/")
         below = f"{folder}/" if folder not in {"", "."} else ""
-        entries = fingerprint.files(run.repository, run.tree, Patterns([f"{below}**"]))
+        # Of the stage's own files only: what does not count into the fingerprint does not get into the image.
+        entries = [entry for entry in run.entries if entry.path.startswith(below.encode())]
         blobs = run.repository.blobs(entry for entry in entries if entry.mode != b"160000")
         if not entries or len(blobs) != sum(entry.mode != b"160000" for entry in entries):
             raise StageError(
                 "image-context-missing",
-                f"the commit has no folder {folder}" if not entries else "git does not have the contents of all files",
-                hint="`context` is a folder of the repository, and what is not committed does not count. "
+                f"none of the stage's files lies in {folder}"
+                if not entries
+                else "git does not have the contents of all files",
+                hint="What the stage's `paths` do not cover, and what is not committed, does not get into the image. "
                 "A partial clone has to be fetched without --filter.",
                 where=f"stages.{run.stage.name}.context",
             )

@@ -8,7 +8,7 @@ import msgspec
 
 from cipipe.errors import Problem, RefusedError
 from cipipe.model import Effect, Environment, Mode, Output
-from cipipe.stages.base import Setting, Stage, StageRun, Step, literal
+from cipipe.stages.base import Setting, Stage, StageRun, Step, literal, outside
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.tools.git import Entry, Repository
 from cipipe.tools.terraform import Change, Terraform
@@ -16,6 +16,7 @@ from cipipe.tools.terraform import Change, Terraform
 NAME = "terraform"
 
 _SHOWN = 10
+_LOADED = (".tf", ".tf.json", ".tfvars", ".tfvars.json")
 
 PROTECTED_TYPES = (
     "aws_db_instance",
@@ -44,6 +45,9 @@ class Settings(BaseSettings, frozen=True):
 
 def problems(stage: Stage) -> Iterable[Problem]:
     settings: Settings = stage.settings
+    yield from outside(settings.root, "root")
+    for number, name in enumerate(settings.var_files):
+        yield from outside(name, f"var_files[{number}]")
     if "bucket" not in settings.backend or "key" not in settings.backend:
         yield Problem(
             "config-missing-key",
@@ -96,6 +100,7 @@ class _Job:
         self._plan: Path | None = None
 
     def init(self, run: StageRun) -> None:
+        self._refuse_ignored(run)
         self._terraform(run).init(backend(run.stage.settings, run.environment, sandbox=run.sandbox))
 
     def plan(self, run: StageRun) -> None:
@@ -103,17 +108,19 @@ class _Job:
         terraform = self._terraform(run)
         # The plan holds values of the state: it lies in a private folder, which goes when the run ends.
         self._plan = run.scratch / "terraform.tfplan"
+        # In a file, because a command line is there for every user of the machine to read.
+        variables = run.scratch / "stage.tfvars.json"
+        variables.write_bytes(msgspec.json.encode({n: literal(v) for n, v in settings.variables.items()}))
         changed = terraform.plan(
             self._plan,
-            var_files=settings.var_files,
-            variables={name: literal(value) for name, value in settings.variables.items()},
+            var_files=(*settings.var_files, str(variables)),
             destroy=run.mode is Mode.DESTROY,
             lock=run.mode is not Mode.VERIFY,
         )
         self._changes = terraform.changes(self._plan) if changed else ()
         if run.mode is not Mode.DESTROY and not run.allow_replace:
             self._refuse_loss(settings)
-        run.made = summary(self._changes)
+        run.made = summary(self._changes, done=run.mode is not Mode.VERIFY)
 
     def apply(self, run: StageRun) -> None:
         if self._plan is None:
@@ -162,6 +169,19 @@ class _Job:
         }
         run.data = {"outputs": sorted(run.made_outputs)}
 
+    def _refuse_ignored(self, run: StageRun) -> None:
+        """Terraform loads files that git ignores, and nobody would know what was deployed."""
+        root = run.stage.settings.root
+        found = [path.decode(errors="backslashreplace") for path in run.repository.ignored(root)]
+        loaded = [path for path in found if path.endswith(_LOADED) and "/.terraform/" not in path]
+        if loaded:
+            raise RefusedError(
+                "terraform-ignored-files",
+                f"Terraform would load files that are not in the commit: {', '.join(loaded[:_SHOWN])}",
+                hint="Commit them, or move them elsewhere. Values of one environment belong into its var file.",
+                where=root,
+            )
+
     def _refuse_loss(self, settings: Settings) -> None:
         lost = [c for c in self._changes if c.destroys and c.type in settings.protected_types]
         if lost:
@@ -191,10 +211,11 @@ def backend(settings: Settings, environment: Environment, *, sandbox: bool) -> d
     return {"region": environment.region, **settings.backend} | ({"use_path_style": "true"} if sandbox else {})
 
 
-def summary(changes: Iterable[Change]) -> str:
-    """`3 to add, 1 to change, 0 to destroy`, as Terraform counts: a replacement is one added and one destroyed."""
-    found = [msgspec.to_builtins(change.actions) for change in changes]
-    added, changed, gone = (sum(word in actions for actions in found) for word in ("create", "update", "delete"))
-    if not (added or changed or gone):
+def summary(changes: Iterable[Change], *, done: bool = True) -> str:
+    """`3 added, 1 changed, 0 destroyed`, or `3 to add, …`; as Terraform counts, a replacement is one of each."""
+    found = [change.actions for change in changes]
+    counts = [sum(word in actions for actions in found) for word in ("create", "update", "delete")]
+    if not any(counts):
         return "no resource changes"
-    return f"{added} added, {changed} changed, {gone} destroyed"
+    words = ("added", "changed", "destroyed") if done else ("to add", "to change", "to destroy")
+    return ", ".join(f"{count} {word}" for count, word in zip(counts, words, strict=True))

@@ -6,6 +6,7 @@ boto3 is imported when the first client is made. Errors of AWS come out as `AwsE
 import base64
 import contextlib
 import hashlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -61,19 +62,25 @@ class Endpoint:
 
 
 class Aws:
-    """A session: one endpoint, one set of credentials. `credentials=None` uses what boto3 finds (a laptop's profile)."""
+    """A session: one endpoint, one set of credentials. `credentials=None` uses what boto3 finds (a laptop's profile).
 
-    def __init__(self, endpoint: Endpoint, credentials: Credentials | None) -> None:
+    With an `account`, a bucket that belongs to anybody else is refused: bucket names are global, and ours can be guessed.
+    """
+
+    def __init__(self, endpoint: Endpoint, credentials: Credentials | None, *, account: str | None = None) -> None:
         self.endpoint = endpoint
         self.credentials = credentials
+        self.account = account
+        self._making = threading.Lock()
         self._session: Any = None
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
         """A boto3 client; made once per service, because making one is slow."""
-        if service not in self._clients:
-            self._clients[service] = self._make(service)
-        return self._clients[service]
+        with self._making:  # which is not thread-safe; using a client is
+            if service not in self._clients:
+                self._clients[service] = self._make(service)
+            return self._clients[service]
 
     def bucket(self, name: str) -> "Bucket":
         return Bucket(self, name)
@@ -150,21 +157,24 @@ class Bucket:
     def __init__(self, aws: Aws, name: str) -> None:
         self._aws = aws
         self.name = name
+        self._where = {"Bucket": name} | ({"ExpectedBucketOwner": aws.account} if aws.account else {})
 
     def get(self, key: str) -> StoredObject | None:
         """The object, or None where there is none. Raises AwsError for anything else, AccessDenied included."""
         try:
-            answer = self._aws.call("s3", "get_object", Bucket=self.name, Key=key)
+            answer = self._aws.call("s3", "get_object", Key=key, **self._where)
+            with _translated("s3"):
+                body = answer["Body"].read()
         except AwsError as error:
             if error.code == "NoSuchKey":
                 return None
             raise
-        return StoredObject(answer["Body"].read(), answer["ETag"], answer.get("VersionId"))
+        return StoredObject(body, answer["ETag"], answer.get("VersionId"))
 
     def sha256(self, key: str) -> str | None:
         """The hex SHA-256 that S3 keeps of the object, or None (no object, or it was written without one)."""
         try:
-            answer = self._aws.call("s3", "head_object", Bucket=self.name, Key=key, ChecksumMode="ENABLED")
+            answer = self._aws.call("s3", "head_object", Key=key, ChecksumMode="ENABLED", **self._where)
         except AwsError as error:
             if error.status == 404:
                 return None
@@ -192,13 +202,13 @@ class Bucket:
             answer = self._aws.call(
                 "s3",
                 "put_object",
-                Bucket=self.name,
                 Key=key,
                 Body=body,
                 ContentType=content_type,
                 ChecksumAlgorithm="SHA256",
                 ChecksumSHA256=base64.b64encode(hashlib.sha256(body).digest()).decode(),
                 **conditions,
+                **self._where,
             )
         except AwsError as error:
             if conditions and error.code in {"PreconditionFailed", "ConditionalRequestConflict"}:
@@ -210,17 +220,17 @@ class Bucket:
 
     def delete(self, key: str) -> None:
         """Delete the object (on a versioned bucket: put a delete marker). No object is fine."""
-        self._aws.call("s3", "delete_object", Bucket=self.name, Key=key)
+        self._aws.call("s3", "delete_object", Key=key, **self._where)
 
     def keys(self, prefix: str) -> list[str]:
         """Every key below `prefix`."""
-        pages = self._aws.pages("s3", "list_objects_v2", Bucket=self.name, Prefix=prefix)
+        pages = self._aws.pages("s3", "list_objects_v2", Prefix=prefix, **self._where)
         return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
 
     def all_keys(self) -> set[str]:
         """Every key that has any version or delete marker; none where there is no such bucket."""
         try:
-            pages = list(self._aws.pages("s3", "list_object_versions", Bucket=self.name))
+            pages = list(self._aws.pages("s3", "list_object_versions", **self._where))
         except AwsError as error:
             if error.code != "NoSuchBucket":
                 raise
@@ -232,10 +242,10 @@ class Bucket:
     def purge(self, key: str) -> int:
         """Delete every version and delete marker of exactly this key; gives how many there were."""
         count = 0
-        for page in self._aws.pages("s3", "list_object_versions", Bucket=self.name, Prefix=key):
+        for page in self._aws.pages("s3", "list_object_versions", Prefix=key, **self._where):
             for entry in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
                 if entry["Key"] == key:
-                    self._aws.call("s3", "delete_object", Bucket=self.name, Key=key, VersionId=entry["VersionId"])
+                    self._aws.call("s3", "delete_object", Key=key, VersionId=entry["VersionId"], **self._where)
                     count += 1
         return count
 

@@ -145,12 +145,13 @@ def _translated(what: str, error_id: str) -> Iterator[None]:
     """The SDK's errors, and a daemon that went away, as ours."""
     import docker.errors
     import requests
+    import urllib3.exceptions
 
     try:
         yield
     except docker.errors.APIError as error:
         raise StageError(error_id, f"{what} failed: {error.explanation or error}") from error
-    except (docker.errors.DockerException, requests.RequestException) as error:
+    except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         hint = "The Docker daemon stopped answering. Its own log says why."
         raise StageError(error_id, f"{what} failed: {error}", hint=hint) from error
 

@@ -111,6 +111,11 @@ class Repository:
         argv = ["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=none"]
         return [line[3:] for line in self._git(argv).stdout.split(b"\0") if line]
 
+    def ignored(self, folder: str) -> list[bytes]:
+        """The files below a folder that git ignores."""
+        argv = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", folder]
+        return [path for path in self._git(argv).stdout.split(b"\0") if path]
+
     def merge_base(self, one: str, other: str) -> str | None:
         done = self._git(["merge-base", oid(one), oid(other)], check=False)
         return done.stdout.decode().strip() or None if done.returncode == 0 else None

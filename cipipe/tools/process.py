@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from cipipe.errors import StageError
 from cipipe.redact import Redactor
 
 _TAIL = 20
+_GRACE = 15.0
+"""Seconds that a child has to stop in peace, before a further interrupt reaches it."""
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -178,12 +181,13 @@ def stream(
     assert child.stdout is not None  # noqa: S101 - PIPE was asked for
     tail: list[str] = []
     pump = threading.Thread(target=_pump, args=(child.stdout, redactor, line, tail), daemon=True)
-    pump.start()
     try:
+        pump.start()
         returncode = child.wait()
     except BaseException:
         _stop(child)
-        pump.join()
+        if pump.ident is not None:
+            pump.join()
         raise
     pump.join()
     completed = Completed(tuple(argv), returncode, "\n".join(tail).encode(), b"")
@@ -281,12 +285,19 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 
 def _stop(child: "subprocess.Popen[str]") -> None:
-    """Tell a child to stop, and wait for it; a second interrupt is passed on, which Terraform takes as "at once"."""
+    """Tell a child to stop, and wait for it.
+
+    Terraform takes a second signal as "at once, whatever is lost": one is passed on only after a grace period, because
+    CI runners send a second one of their own after seconds.
+    """
+    told = time.monotonic()
+    child.send_signal(signal.SIGTERM)
     while True:
-        child.send_signal(signal.SIGTERM)
         try:
             child.wait()
         except KeyboardInterrupt:
+            if time.monotonic() - told > _GRACE:
+                child.send_signal(signal.SIGTERM)
             continue
         break
     # What the child started and left behind ends too: it would keep the output open, and this process waiting for it.

@@ -16,6 +16,8 @@ from cipipe.redact import Redactor
 from cipipe.tools import process
 
 _LOCK = "Error acquiring the state lock"
+# What would make Terraform do something else than the plan says: another workspace is another state.
+_FOREIGN = ("TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR", "TF_LOG", "TF_REATTACH_PROVIDERS")
 _QUIET = {"version", "outputs", "refresh_start", "refresh_complete", "resource_drift"}
 
 
@@ -59,7 +61,6 @@ class Terraform:
         file: Path,
         *,
         var_files: Sequence[str] = (),
-        variables: Mapping[str, str] | None = None,
         destroy: bool = False,
         lock: bool = True,
     ) -> bool:
@@ -67,7 +68,6 @@ class Terraform:
         arguments = ["plan", "-input=false", "-detailed-exitcode", f"-out={file}", f"-lock={str(lock).lower()}"]
         arguments += ["-destroy"] if destroy else []
         arguments += [f"-var-file={name}" for name in var_files]
-        arguments += [f"-var={key}={value}" for key, value in sorted((variables or {}).items())]
         return self._run(arguments, accept=(0, 2)).returncode == 2
 
     def changes(self, file: Path) -> tuple[Change, ...]:
@@ -135,8 +135,9 @@ class Terraform:
             raise self._explained(verb, diagnostics) from error
 
     def _environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in self.env.items() if not key.startswith(_FOREIGN)}
         return {
-            **{k: v for k, v in self.env.items() if not k.startswith("TF_CLI_ARGS")},
+            **kept,
             "TF_DATA_DIR": str(self.data_dir),
             "TF_IN_AUTOMATION": "1",
             "TF_INPUT": "0",
@@ -153,7 +154,12 @@ class Terraform:
             where = f"{place['filename']}:{place['start']['line']}: " if place else ""
             address = f" ({found['address']})" if found.get("address") else ""
             texts.append(f"{where}{found.get('summary', '')}{address}: {found.get('detail', '')}".rstrip(": \n"))
-        return StageError("terraform-failed", f"terraform {verb} failed:\n" + "\n".join(texts), where=self.root.name)
+        return StageError(
+            "terraform-failed",
+            f"terraform {verb} failed: " + "\n".join(texts),
+            hint="The message is Terraform's or the provider's own; its files lie in the folder below.",
+            where=self.root.name,
+        )
 
 
 def _locked(detail: str, root: Path, unlock_command: str) -> ConflictError:

@@ -55,7 +55,7 @@ def test_with_an_earlier_configuration(world: World) -> None:
     world.repo.commit({"cipipe.toml": CONFIG.replace('context = "dbt"', 'context = "dbt"\nsmoke = ["dbt"]')})
     assert world.due(base=old) == {"image", "dags"}
     details = {stage.name: stage.detail for stage in world.plan(base=old).stages}
-    assert details["image"].startswith("settings changed since")
+    assert details["image"].startswith("no file changed, but its settings did")
     assert details["dags"].startswith("the stage is not in")
 
 

@@ -4,7 +4,8 @@ Nothing is written before everything is patched, checked and compared.
 """
 
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,6 +96,7 @@ class _Deployment:
         run.line(
             f"{len(self.uploads)} to upload, {len(self.bodies) - len(self.uploads)} unchanged, {len(self.gone)} to delete"
         )
+        run.made = f"{len(self.uploads)} to upload, {len(self.gone)} to delete"
         if run.mode is Mode.DEPLOY:
             deleted = run.data.get("deleted", ()) if run.data.get("bucket") == bucket.name else ()
             run.data |= {
@@ -107,7 +109,10 @@ class _Deployment:
     def upload(self, run: StageRun) -> None:
         bucket = _bucket(run)
 
+        ours = _Throttled(run.still_ours)
+
         def put(key: str) -> dict[str, Any]:
+            ours()
             body = self.bodies[key]
             kind = "text/x-python" if key.endswith(".py") else "application/octet-stream"
             written = bucket.put(key, body, content_type=kind)
@@ -120,6 +125,7 @@ class _Deployment:
 
     def prune(self, run: StageRun) -> None:
         bucket = _bucket(run)
+        run.still_ours()
         for key in self.gone:
             run.data["deleted"] = sorted({*run.data["deleted"], key})
             bucket.delete(key)
@@ -133,6 +139,20 @@ class _Deployment:
             f"{len(self.uploads)} uploaded, {unchanged} unchanged, {len(self.gone)} deleted in "
             f"s3://{bucket.name}/{run.stage.settings.prefix}"
         )
+
+
+class _Throttled:
+    """Asks at most once a second: a run that was suspended asks before its next write, a busy one does not ask always."""
+
+    def __init__(self, ask: Callable[[], None]) -> None:
+        self._ask = ask
+        self._asked = -1.0
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._asked > 1.0:
+            self._asked = now
+            self._ask()
 
 
 def _sources(run: StageRun) -> dict[str, bytes]:

@@ -63,7 +63,7 @@ ALL = ("iac", "image", "dags")
         (Known(record("a", "SAME")), (Status.UNCHANGED, Reason.UNCHANGED, "deployed from ddddddd")),
         (Known(record("a", "SAME"), inputs_changed=True), (Status.DUE, Reason.UPSTREAM, "the outputs that it")),
         (Known(record("a", "0" * 64)), (Status.DUE, Reason.CHANGED, "differs from what ddddddd deployed")),
-        (Known(record("a", "0" * 64), changed=()), (Status.DUE, Reason.CHANGED, "settings changed since ddddddd")),
+        (Known(record("a", "0" * 64), changed=()), (Status.DUE, Reason.CHANGED, "its settings did")),
         (Known(record("a", "0" * 64), changed=(b"x",)), (Status.DUE, Reason.CHANGED, "1 file changed since ddddddd")),
         (Known(record("a", "0" * 64), changed=(b"x", b"y")), (Status.DUE, Reason.CHANGED, "2 files changed")),
         (Known(record("a", "SAME", State.FAILED)), (Status.DUE, Reason.NOT_FINISHED, "did not end well")),

@@ -97,11 +97,11 @@ def test_an_interrupt_ends_the_run(step: object, log: list[str]) -> None:
     world = World(a="", b="")
     world.does("a", (step, interrupts))  # type: ignore[arg-type]
     runner = world.runner()
-    with pytest.raises(InterruptedRun) as caught:
-        runner.deploy()
-    assert (caught.value.exit_status, caught.value.where) == (130, "a")
+    report = runner.deploy()
+    assert isinstance(runner.error, InterruptedRun)
+    assert (runner.error.exit_status, runner.error.where) == (130, "a")
     assert world.bucket.log == log
-    assert results(runner.report()) == {"a": "failed", "b": "not-run"}
+    assert results(report) == {"a": "failed", "b": "not-run"}
 
 
 def test_a_bug_leaves_deploying_which_makes_the_stage_due() -> None:
