@@ -33,9 +33,11 @@ def bootstrap(
     Works with the credentials of the person who runs it (an administrator, once), not with a job's token.
     """
     terraform, bucket = _terraform(project, name, redactor=redactor, line=line, door=door)
+    ours = terraform.identity_providers()
+    there = _identity_providers(project, name, door)
     with tempfile.TemporaryDirectory(prefix="cipipe-plan-") as folder:
         variables = Path(folder) / "bootstrap.tfvars.json"
-        variables.write_bytes(msgspec.json.encode(_variables(project, name, bucket)))
+        variables.write_bytes(msgspec.json.encode(_variables(project, name, bucket, there - ours)))
         file = Path(folder) / "terraform.tfplan"
         if terraform.plan(file, var_files=[str(variables)]):
             terraform.apply(file)
@@ -107,7 +109,16 @@ def ensure_bucket(aws: Aws, name: str) -> None:
     aws.call("s3", "put_bucket_versioning", Bucket=name, VersioningConfiguration={"Status": "Enabled"}, **owner)
 
 
-def _variables(project: Project, name: str, bucket: str) -> dict[str, Any]:
+def _identity_providers(project: Project, name: str, door: Door | None) -> frozenset[str]:
+    """The hosts of the OIDC providers that the account has: there can be only one of each, whoever made it."""
+    environment = project.config.environment(name)
+    endpoint = door.endpoint(environment.region) if door else Endpoint(environment.region)
+    aws = Aws(endpoint, door.admin if door else ambient(project))
+    listed = aws.call("iam", "list_open_id_connect_providers")["OpenIDConnectProviderList"]
+    return frozenset(entry["Arn"].partition("oidc-provider/")[2] for entry in listed)
+
+
+def _variables(project: Project, name: str, bucket: str, foreign: frozenset[str]) -> dict[str, Any]:
     environment = project.config.environment(name)
     providers = {}
     for provider, settings in project.config.oidc.items():
@@ -125,6 +136,7 @@ def _variables(project: Project, name: str, bucket: str) -> dict[str, Any]:
             "client_ids": [issuer.audience],
             "deploy_subjects": rules.deploy_subjects(settings.project, branches=allowed.branches, tags=allowed.tags),
             "verify_subjects": rules.verify_subjects(settings.project),
+            "create": issuer.issuer.partition("://")[2] not in foreign,
         }
     return {
         "project": project.config.project.name,

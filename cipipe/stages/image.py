@@ -127,9 +127,8 @@ class _Job:
             daemon = self._daemon(run)
             login = {"username": found.username, "password": found.password}
             self._digest = daemon.push(found.repository, _tag(run), **login)
-            for extra in settings.tags:
-                daemon.tag(self._name(run), found.repository, extra)
-                daemon.push(found.repository, extra, **login)
+        for extra in settings.tags:
+            found.retag(self._digest, extra)
         run.data = {"repository": found.repository, "tag": _tag(run), "digest": self._digest}
         run.made = f"{found.repository}:{_tag(run)}" + (" (was there)" if existed else "")
 

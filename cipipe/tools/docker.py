@@ -108,10 +108,6 @@ class Docker:
             raise StageError("docker-push-failed", f"the registry told no digest for {repository}:{tag}")
         return digest
 
-    def tag(self, image: str, repository: str, tag: str) -> None:
-        with _translated(f"docker tag of {image}", "docker-push-failed"):
-            self._client.images.get(image).tag(repository, tag)
-
     @property
     def _host(self) -> str:
         return self.env.get("DOCKER_HOST", "the default socket")

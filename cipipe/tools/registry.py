@@ -4,6 +4,7 @@ Sources: docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html; dist
 """
 
 import base64
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from cipipe.errors import StageError
@@ -38,6 +39,14 @@ class Registry:
         answer = self._ask("HEAD", f"manifests/{tag}")
         return answer.headers["docker-content-digest"] if answer.status == 200 else None
 
+    def retag(self, digest: str, tag: str) -> None:
+        """Let a tag name an image that is there. Raises StageError where the repository's tags are immutable."""
+        if self.digest(tag) == digest:
+            return
+        manifest = self._ask("GET", f"manifests/{digest}")
+        sent = {"Content-Type": manifest.headers["content-type"]}
+        self._ask("PUT", f"manifests/{tag}", body=manifest.body, headers=sent, accept={201})
+
     def tags(self) -> list[str]:
         """Every tag; none where the repository is gone."""
         found: list[str] = []
@@ -61,15 +70,25 @@ class Registry:
                 reasons = "; ".join(f"{f['imageId']}: {f['failureReason']}" for f in failures)
                 raise StageError("registry-delete-failed", f"images could not be deleted: {reasons}", where=self.name)
 
-    def _ask(self, method: str, path: str) -> http.Response:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        accept: Collection[int] = (200, 404),
+    ) -> http.Response:
         url = f"{self.url}/v2/{self.name}/{path}"
         basic = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
-        answer = http.request(method, url, headers={"Accept": ", ".join(_MANIFESTS), "Authorization": f"Basic {basic}"})
-        if answer.status not in {200, 404}:
+        sent = {"Accept": ", ".join(_MANIFESTS), "Authorization": f"Basic {basic}", **(headers or {})}
+        answer = http.request(method, url, headers=sent, body=body)
+        if answer.status not in accept:
             raise StageError(
                 "registry-refused",
-                f"the registry answered {answer.status} to {method} {url}",
-                hint="The role needs ecr:BatchGetImage, ecr:GetDownloadUrlForLayer and ecr:ListImages.",
+                f"the registry answered {answer.status} to {method} {url}: {answer.body[:200].decode(errors='replace')}",
+                hint="The role needs ecr:BatchGetImage, ecr:GetDownloadUrlForLayer, ecr:ListImages and ecr:PutImage; "
+                "an extra tag cannot move in a repository whose tags are immutable.",
             )
         return answer
 

@@ -94,6 +94,16 @@ class Terraform:
                     self.redactor.register(secret)
         return dict(found)
 
+    def identity_providers(self) -> frozenset[str]:
+        """The hosts of the IAM OIDC providers in the state."""
+        state = self._json(["show", "-json"])
+        resources = (state.get("values") or {}).get("root_module", {}).get("resources", ())
+        return frozenset(
+            str(entry["values"]["url"]).removeprefix("https://")
+            for entry in resources
+            if entry["type"] == "aws_iam_openid_connect_provider" and entry.get("mode") == "managed"
+        )
+
     def unlock(self, lock_id: str) -> None:
         """Release a lock that a killed run left. Only ever asked for by a person."""
         process.stream(

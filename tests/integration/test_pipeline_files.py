@@ -74,8 +74,11 @@ def test_permissions_are_asked_for_by_job(path: Path) -> None:
     for name, job in document["jobs"].items():
         assert set(job["permissions"]) <= {"contents", "id-token"}, name
         assert job["permissions"]["contents"] == "read"
+        if "uses" in job:
+            assert job["permissions"] == {"contents": "read"}, name
+            continue
         wants_token = any(
-            re.match(r"cipipe (run|plan|destroy)(?!.*--offline)", step.get("run", "")) for step in job["steps"]
+            re.match(r"(exec )?cipipe (run|plan|destroy)(?!.*--offline)", step.get("run", "")) for step in job["steps"]
         )
         assert ("id-token" in job["permissions"]) is wants_token, name
         assert "timeout-minutes" in job
@@ -84,16 +87,16 @@ def test_permissions_are_asked_for_by_job(path: Path) -> None:
 def test_a_job_for_each_stage_in_the_order_of_needs() -> None:
     jobs = load(".github/workflows/deploy.yml")["jobs"]
     stages = CONFIG["stages"]
-    assert set(jobs) == {"plan", *stages}
+    assert set(jobs) == {"test", "plan", *stages}
+    assert jobs["test"]["uses"] == "./.github/workflows/test.yml"
     for name, stage in stages.items():
         job = jobs[name]
-        assert set(job["needs"]) == {"plan", *stage.get("needs", ())}
+        assert set(job["needs"]) == {"test", "plan", *stage.get("needs", ())}
         assert f"needs.plan.outputs.due_{name} == 'true'" in job["if"]
         assert f"due_{name}" in jobs["plan"]["outputs"]
-        if stage.get("needs"):
-            assert "!failure()" in job["if"]
-        (run,) = [step["run"] for step in job["steps"] if step.get("run", "").startswith("cipipe")]
-        assert run == f'cipipe run {name} --env "$ENVIRONMENT"'
+        assert "!cancelled() && !failure()" in job["if"]
+        (run,) = [step["run"] for step in job["steps"] if "cipipe run" in step.get("run", "")]
+        assert run == f'exec cipipe run {name} --env "$ENVIRONMENT"'
         assert ("terraform" in str(job["steps"])) is (stage["kind"] == "terraform")
 
 
