@@ -1,5 +1,6 @@
 # What deploying adds to reading: state, ledger, DAGs, images, and the stack's own resources. Network is a file of its own.
-# Two things it withholds on purpose: the value of any secret, and every way to change the roles and policies of bootstrap/.
+# It withholds on purpose every way to change the roles and policies of bootstrap/, and direct access to a secret's value; who
+# may create roles and run tasks with them can still have a task read what tasks may read.
 
 resource "aws_iam_policy" "deploy" {
   name        = "${local.name}-deploy"

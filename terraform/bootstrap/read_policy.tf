@@ -1,4 +1,5 @@
-# What `terraform plan` and the ledger need: reading, and nothing that holds a secret's value. Both roles have it.
+# What `terraform plan` and the ledger need: reading. No secret's value, but the whole Terraform state, so that no secret
+# belongs into it. Both roles have it.
 # `Resource = "*"` stands only where AWS knows no resource for the action (EC2 describes, lists, the registry's login).
 
 resource "aws_iam_policy" "read" {

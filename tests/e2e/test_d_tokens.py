@@ -75,6 +75,18 @@ def test_another_branch_may_not_deploy_even_with_a_good_token(
     assert done.document["error"]["id"] == "ref-not-allowed"
 
 
+def test_dags_alone_are_refused_while_what_they_need_is_due(
+    deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
+) -> None:
+    """As when an older pipeline's job for the DAGs comes after a newer one's for the infrastructure."""
+    clone.commit("dbt/models/emp_fact.sql", "\n-- by a newer pipeline\n")
+    job = {**gitlab_job, "AWS_ID_TOKEN": _mint(sandbox), "AWS_ENDPOINT_URL": sandbox.state.aws_url}
+    refused = clone.cipipe("run", "dags", "--env", "dev", "--format", "json", **job)
+    assert refused.status == 5, refused.text
+    assert refused.document["error"]["id"] == "needed-stage-due"
+    assert clone.run().status == 0
+
+
 def test_an_older_pipeline_is_refused(
     deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
 ) -> None:
@@ -86,4 +98,7 @@ def test_an_older_pipeline_is_refused(
     refused = clone.run(**older, AWS_ID_TOKEN=_mint(sandbox))
     assert refused.status == 5, refused.text
     assert refused.document["error"]["id"] == "older-pipeline"
+    for stage in ("iac", "dags"):  # nor may it put DAGs on top of what the newer one made
+        refused = clone.run(stage, "--force", stage, **older, AWS_ID_TOKEN=_mint(sandbox))
+        assert refused.status == 5, refused.text
     assert clone.run("--allow-rollback", **older, AWS_ID_TOKEN=_mint(sandbox)).status == 0

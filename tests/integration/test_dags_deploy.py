@@ -10,7 +10,7 @@ import pytest
 from moto import mock_aws
 
 from cipipe import fingerprint
-from cipipe.errors import ProblemsError, RefusedError, StageError
+from cipipe.errors import ConflictError, ProblemsError, RefusedError, StageError
 from cipipe.model import Effect, Environment, Mode, Output
 from cipipe.patterns import Patterns
 from cipipe.redact import Redactor
@@ -428,3 +428,23 @@ def test_what_it_owns_counts_what_it_deleted_and_what_lies_in_former_buckets(wor
     assert dags.owns({**world.record, "former": {"old": ["a"]}}) >= {"s3://old/a"}
     world.run(Mode.DESTROY)
     assert dags.owns(world.record) == dags.owns({}) == frozenset()
+
+
+def test_a_run_that_was_taken_over_writes_nothing_more(world: World) -> None:
+    world.commit({"dags/b.py": DAG.format(comment="# b\n")})
+    world.run()
+    before = world.bodies()
+    world.commit({"dags/a.py": DAG.format(comment="# later\n"), "dags/b.py": None})
+    run, steps = world.start()
+
+    def taken() -> None:
+        raise ConflictError("ledger-conflict", "stage dags was taken by another run")
+
+    run.still_ours = taken
+    for step in steps:
+        if step.effect is Effect.READ:
+            step.run(run)
+            continue
+        with pytest.raises(ConflictError):
+            step.run(run)
+    assert world.bodies() == before

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from cipipe.errors import StageError
+from cipipe.redact import Redactor
 from cipipe.sandbox import Sandbox, attached, dockerd, needs
-from cipipe.tools import http
+from cipipe.tools import http, registry
 from cipipe.tools.aws import Aws, AwsError
 
 ACCOUNT = "111111111111"
@@ -217,3 +219,17 @@ def test_docker_pushes_to_the_repository_uri(sandbox: Sandbox, aws: Aws, reposit
     (details,) = aws.call("ecr", "describe_images", repositoryName=repository)["imageDetails"]
     assert details["imageTags"] == ["one"]
     subprocess.run(["docker", "image", "rm", name], env=env, check=True, capture_output=True)
+
+
+def test_an_extra_tag_names_an_image_that_is_there(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+    """Whether the content was pushed now or long ago, and again after it was moved."""
+    old, new = push(sandbox, repository, "a" * 20, b"old"), push(sandbox, repository, "b" * 20, b"new")
+    found = registry.login(aws, f"{sandbox.state.registry}/{repository}", Redactor())
+    for digest in (old, old, new, old):
+        found.retag(digest, "latest")
+        assert found.digest("latest") == digest
+    assert found.tags() == ["a" * 20, "b" * 20, "latest"]
+    assert found.digest("absent") is None
+    with pytest.raises(StageError) as caught:
+        found.retag(f"sha256:{'0' * 64}", "latest")
+    assert caught.value.id == "registry-refused"
