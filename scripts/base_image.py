@@ -33,7 +33,6 @@ TARBALL = STATE / "base-image.tar"
 REPOSITORY, SUITE = "cipipe-base", "bookworm"
 LABEL = "cipipe.base-image"
 PACKAGES = "python3,python3-venv,ca-certificates"
-DEBIAN_MIRROR = "http://deb.debian.org/debian"
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -219,10 +218,10 @@ def bootstrap(target: Path) -> None:
     if debootstrap is None or os.geteuid() != 0:
         raise Unavailable("pull it, name another in BASE_IMAGE, or run as root on Debian with debootstrap installed")
     mirror = debian_mirror()
-    say(f"making {ours()} with debootstrap from {mirror}")
+    say(f"making {ours()} with debootstrap from {mirror or 'its default mirror'}")
     work = Path(tempfile.mkdtemp(prefix="base-image-", dir=STATE))
     rootfs = work / "rootfs"
-    command = [debootstrap, "--variant=minbase", f"--include={PACKAGES}", SUITE, str(rootfs), mirror]
+    command = [debootstrap, "--variant=minbase", f"--include={PACKAGES}", SUITE, str(rootfs), *([mirror] if mirror else [])]
     log = STATE / "debootstrap.log"
     try:
         with log.open("wb") as output:
@@ -265,17 +264,17 @@ def own_mounts() -> list[str]:
     return []
 
 
-def debian_mirror() -> str:
-    """The mirror that apt uses here, where this is Debian; every one of them has the suite."""
+def debian_mirror() -> str | None:
+    """The mirror that apt uses here, where this is Debian and it names one; every one of them has the suite."""
     if "ID=debian" not in Path("/etc/os-release").read_text().splitlines():
-        return DEBIAN_MIRROR
+        return None
     command = ["apt-get", "indextargets", "--format", "$(COMPONENT) $(RELEASE) $(REPO_URI)", "Created-By: Packages"]
     listed = subprocess.run(command, check=False, capture_output=True, text=True).stdout
     for line in listed.splitlines():
         component, release, uri = line.split(maxsplit=2)
         if component == "main" and release.isalpha() and urlsplit(uri).path.rstrip("/").endswith("debian"):
             return uri.rstrip("/")
-    return DEBIAN_MIRROR
+    return None
 
 
 def apt_proxy() -> dict[str, str]:
