@@ -165,7 +165,11 @@ def _by_record(prepared: Prepared, known: Known) -> tuple[Status, Reason, str] |
     if record.state is State.DESTROYED:
         return Status.DUE, Reason.DESTROYED, f"was destroyed {record.since}"
     if record.state is not State.DEPLOYED:
-        return Status.DUE, Reason.NOT_FINISHED, f"the last deployment did not end well ({record.state.value} since {record.since})"
+        return (
+            Status.DUE,
+            Reason.NOT_FINISHED,
+            f"the last deployment did not end well ({record.state.value} since {record.since})",
+        )
     if record.fingerprint != prepared.fingerprint:
         return Status.DUE, Reason.CHANGED, _changed(known.changed, record.commit)
     return None
