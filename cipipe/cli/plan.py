@@ -11,7 +11,7 @@ from cipipe.pipeline.planning import Options
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.running import ledger_of
 
-FORMATS = ("text", "json", "gitlab", "github")
+FORMATS = ("text", "json", "markdown", "gitlab", "github")
 
 
 @click.command
@@ -47,6 +47,10 @@ def rendered(plan: Plan, shared: Common, project: Project) -> str:
         from cipipe.report import json
 
         return json.plan(plan)
+    if shared.format == "markdown":
+        from cipipe.report import markdown
+
+        return markdown.render(plan)
     if shared.format == "gitlab":
         from cipipe.report import gitlab
 

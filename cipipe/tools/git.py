@@ -148,7 +148,7 @@ class Repository:
                 talk = self._talk()
                 talk.ask(b"".join(some))
                 for _ in some:
-                    found.append(self._answer(talk))
+                    found.append(self._answer(talk))  # noqa: PERF401 - what was answered counts if the next is not
 
     def _ask_what_is_here(self, names: Sequence[str], found: list[Object | None]) -> None:
         """Go on after git died of an object that is not here: object ids are sorted out first, other names one by one."""

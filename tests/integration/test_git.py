@@ -255,7 +255,7 @@ def test_a_partial_clone_fetches_nothing(repo: Repo, partial: Repo) -> None:
     names = ["HEAD", one, "HEAD:top", "HEAD:a", f"{one}^{{commit}}", "absent", "HEAD:a/b"]
     assert [o and o.type for o in door.objects(names)] == ["commit", None, None, "tree", None, None, "tree"]
     assert objects_of(partial) == before
-    partial.git("cat-file", "blob", one, **{"GIT_ALLOW_PROTOCOL": "file"})
+    partial.git("cat-file", "blob", one, GIT_ALLOW_PROTOCOL="file")
     assert objects_of(partial) != before, "git by itself would have fetched it"
     assert partial.repository().blobs(listed) == {listed[0].path: b"0"}
 
