@@ -133,9 +133,15 @@ class Repository:
         self._git(["add", "--all", "--", "."], extra=env)
         return self._git(["write-tree"], extra=env).stdout.decode().strip()
 
+    def at(self, tree: str, path: str) -> Object | None:
+        """What lies at a normalized path in a tree; None where nothing does, or it cannot be asked for (`..`, a line break)."""
+        if "\n" in path or path.startswith("/") or path.split("/", maxsplit=1)[0] == "..":
+            return None
+        return self.objects([f"{tree}:{path}"])[0]
+
     def listing(self, tree: str, folder: str) -> list[Entry]:
         """The entries of a folder in a tree, one level deep, with their whole paths; none where there is no folder."""
-        found = self.objects([f"{tree}:{folder}"])[0]
+        found = self.at(tree, folder)
         if found is None or found.type != "tree":
             return []
         below = f"{folder}/".encode(errors="surrogateescape") if folder else b""

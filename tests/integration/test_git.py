@@ -287,4 +287,5 @@ def test_a_listing(repo: Repo) -> None:
     door = repo.repository()
     assert paths(door.listing(repo.tree, "")) == [b"a", b"top"]
     assert paths(door.listing(repo.tree, "a")) == [b"a/b", b"a/one"]
-    assert door.listing(repo.tree, "top") == door.listing(repo.tree, "absent") == []
+    for path in ("top", "absent", "..", "../x", "/x", "a\nb"):
+        assert door.listing(repo.tree, path) == []
