@@ -97,8 +97,8 @@ class _Look:
         if left_out != [wanted.path.encode(errors="surrogateescape")]:
             first = visible(left_out[0].decode(errors="backslashreplace"))
             number = f"{len(left_out)} file{'s' if len(left_out) != 1 else ''}"
-            what = f"{what}: {number} there, such as {first},"
-        yield f"{_shown(wanted.told)} takes {what} which its paths leave out; a change there makes nothing due"
+            what = f"{what}: {number} there, such as {first}"
+        yield f"{_shown(wanted.told)} takes {what}, which its paths leave out; a change there makes nothing due"
 
     def _left_out(self, wanted: Input) -> list[bytes] | None:
         path = wanted.path.encode(errors="surrogateescape")

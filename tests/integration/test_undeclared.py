@@ -24,7 +24,7 @@ def world(tmp_path: Path) -> World:
 def warned(world: World, **options: object) -> list[str]:
     found = list(world.plan(**options).warnings)
     assert all(line.isprintable() for line in found)
-    return [line.removesuffix(f" which its paths leave out; {NOTHING}") for line in found]
+    return [line.removesuffix(f", which its paths leave out; {NOTHING}") for line in found]
 
 
 def test_there_are_none_to_begin_with(world: World) -> None:
@@ -49,7 +49,7 @@ def test_a_link_out_of_the_paths(world: World) -> None:
     world.repo.commit({"docs/other.md": ""})
     assert warned(world) == [
         "stage image: the link dbt/abs takes /etc/passwd, which is not in the repository",
-        "stage image: the link dbt/all takes docs: 2 files there, such as docs/other.md,",
+        "stage image: the link dbt/all takes docs: 2 files there, such as docs/other.md",
         "stage image: the link dbt/new\\nline takes docs/page.md",
         "stage image: the link dbt/page takes docs/page.md",
         "stage image: the link dbt/up takes ../elsewhere, which is not in the repository",
@@ -79,13 +79,13 @@ def test_many_links_are_counted(world: World) -> None:
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/main.tf": ""}, ["terraform/main.tf:2 takes modules/a: 1 file there, such as modules/a/main.tf,"]),
+        ({"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/main.tf": ""}, ["terraform/main.tf:2 takes modules/a: 1 file there, such as modules/a/main.tf"]),
         ({"terraform/main.tf": MODULE.format("./a"), "terraform/a/main.tf": ""}, []),
         ({"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/README.md": ""}, []),
         ({"terraform/main.tf": MODULE.format("../modules/absent")}, []),
         ({"terraform/main.tf": MODULE.format("../../elsewhere")}, ["terraform/main.tf:2 takes ../elsewhere, which is not in the repository"]),
         ({"terraform/main.tf": MODULE.format("./a"), "terraform/a/x.tf": MODULE.format("../../b"), "b/x.tf": MODULE.format("../terraform")},
-         ["terraform/a/x.tf:2 takes b: 1 file there, such as b/x.tf,"]),
+         ["terraform/a/x.tf:2 takes b: 1 file there, such as b/x.tf"]),
         ({"terraform/x.md": MODULE.format("../docs")}, []),
     ],
 )  # fmt: skip
@@ -112,7 +112,7 @@ def test_a_root_that_the_paths_leave_out(world: World) -> None:
     world.repo.commit(
         {"cipipe.toml": CONFIG.replace('root = "terraform"', 'root = "infra"'), "infra/main.tf": "", "infra/x": ""}
     )
-    assert warned(world) == ["stage iac: root takes infra: 1 file there, such as infra/main.tf,"]
+    assert warned(world) == ["stage iac: root takes infra: 1 file there, such as infra/main.tf"]
     world.repo.commit({"cipipe.toml": CONFIG.replace('["terraform/**", "!terraform/**/*.md"]', '["terraform/*.tf"]')})
     assert warned(world) == []
 
@@ -122,11 +122,11 @@ def test_a_root_that_the_paths_leave_out(world: World) -> None:
     [
         ('"dbt/**"', {"dbt/Dockerfile": "FROM x\nCOPY . /x"}, []),
         ('"dbt/**", "!dbt/**/*.md"', {"dbt/Dockerfile": "COPY . /x", "dbt/a/x.md": ""}, []),
-        ('"dbt/*.sql"', {"dbt/Dockerfile": "COPY *.sql /x"}, ["dockerfile takes dbt/Dockerfile", "dbt/Dockerfile:1 takes dbt: 1 file there, such as dbt/Dockerfile,"]),
-        ('"dbt/*"', {"dbt/Dockerfile": "COPY models /x", "dbt/models/a.sql": ""}, ["dbt/Dockerfile:1 takes dbt/models: 1 file there, such as dbt/models/a.sql,"]),
+        ('"dbt/*.sql"', {"dbt/Dockerfile": "COPY *.sql /x"}, ["dockerfile takes dbt/Dockerfile", "dbt/Dockerfile:1 takes dbt: 1 file there, such as dbt/Dockerfile"]),
+        ('"dbt/*"', {"dbt/Dockerfile": "COPY models /x", "dbt/models/a.sql": ""}, ["dbt/Dockerfile:1 takes dbt/models: 1 file there, such as dbt/models/a.sql"]),
         ('"dbt/*"', {"dbt/Dockerfile": "COPY . /x", "dbt/models/a.sql": "", "dbt/.dockerignore": "models"}, []),
         ('"dbt/**", "!dbt/.*"', {"dbt/.dockerignore": "x"}, ["context takes dbt/.dockerignore"]),
-        ('"docs/**"', {}, ["context takes dbt: 1 file there, such as dbt/model.sql,"]),
+        ('"docs/**"', {}, ["context takes dbt: 1 file there, such as dbt/model.sql"]),
     ],
 )  # fmt: skip
 def test_images(world: World, paths: str, files: dict[str, str], expected: list[str]) -> None:
@@ -148,7 +148,7 @@ def test_an_image_of_the_whole_repository(world: World) -> None:
 
 def test_the_source_of_dags(world: World) -> None:
     world.repo.commit({"cipipe.toml": CONFIG.replace('source = "dags"', 'source = "airflow"'), "airflow/x.py": ""})
-    assert warned(world) == ["stage dags: source takes airflow: 1 file there, such as airflow/x.py,"]
+    assert warned(world) == ["stage dags: source takes airflow: 1 file there, such as airflow/x.py"]
 
 
 def test_only_stages_that_are_due_are_looked_at(world: World) -> None:
@@ -186,5 +186,5 @@ def test_warnings_are_in_the_document(world: World) -> None:
     world.repo.commit()
     document = json.loads(as_json.plan(world.plan()))
     assert document["warnings"] == [
-        f"stage image: the link dbt/page takes docs/page.md which its paths leave out; {NOTHING}"
+        f"stage image: the link dbt/page takes docs/page.md, which its paths leave out; {NOTHING}"
     ]
