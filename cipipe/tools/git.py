@@ -91,7 +91,7 @@ class Repository:
             try:
                 self._ask(names, found)
             except process.ProcessFailed as error:
-                # Before 2.44, which heeds GIT_NO_LAZY_FETCH, git dies of the first object that it may not fetch.
+                # Where git may not fetch, some versions call an object missing, and others (2.39 is one) die of it.
                 if _NOT_FETCHED not in error.completed.stderr:
                     raise
                 self._ask_what_is_here(names, found)
@@ -252,6 +252,6 @@ def scrubbed(env: Mapping[str, str]) -> dict[str, str]:
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_NO_LAZY_FETCH": "1",
-        "GIT_ALLOW_PROTOCOL": "none",  # the same for a git that does not know that
+        "GIT_ALLOW_PROTOCOL": "none",  # the same for a git that does not know the last one
         "GIT_LITERAL_PATHSPECS": "1",
     }

@@ -245,7 +245,13 @@ def objects_of(repo: Repo) -> str:
     return repo.git("cat-file", "--batch-all-objects", "--batch-check", "--unordered")
 
 
-def test_a_partial_clone_fetches_nothing(repo: Repo, partial: Repo) -> None:
+@pytest.mark.parametrize("unknown", ["", "GIT_NO_LAZY_FETCH"])
+def test_a_partial_clone_fetches_nothing(
+    repo: Repo, partial: Repo, monkeypatch: pytest.MonkeyPatch, unknown: str
+) -> None:
+    """With a git that heeds that variable, and with an older one."""
+    scrubbed = git.scrubbed
+    monkeypatch.setattr(git, "scrubbed", lambda env: {k: v for k, v in scrubbed(env).items() if k != unknown})
     before = objects_of(partial)
     door = partial.repository()
     assert files(door, partial.tree) == files(repo.repository(), repo.tree)
