@@ -22,7 +22,7 @@ from cipipe.pipeline import project, running
 from cipipe.pipeline.planning import Options
 from cipipe.pipeline.running import Outcome, RunOptions
 from cipipe.redact import Redactor
-from cipipe.tools.aws import Aws, Credentials, Endpoint
+from cipipe.tools.aws import Aws, AwsError, Bucket, Credentials, Endpoint, StoredObject
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 BUCKET = f"cipipe-{ACCOUNT}-{REGION}"
@@ -257,6 +257,25 @@ def test_a_record_that_is_damaged(pipelines: Pipelines, body: bytes) -> None:
         assert pipelines(command) == 4
         assert "ledger-damaged" in pipelines.said
     assert pipelines.ran() == [], "nothing is skipped, because nothing is begun"
+
+
+def test_a_record_that_may_not_be_read(pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """403, which moto never says by itself; tests/integration/test_ledger.py has it from a server."""
+    pipelines("run")
+    pipelines.ran()
+    pipelines.repo.commit(script("apart", 2))
+    get = Bucket.get
+
+    def refused(self: Bucket, key: str) -> StoredObject | None:
+        if key.endswith("/two.json"):
+            raise AwsError("s3:GetObject", "AccessDenied", "Access Denied", 403)
+        return get(self, key)
+
+    monkeypatch.setattr(Bucket, "get", refused)
+    for command in ("plan", "run", "status"):
+        assert pipelines(command) == 4
+        assert "ledger-unreadable" in pipelines.said
+    assert pipelines.ran() == []
 
 
 def test_deployed_in_dev_and_not_in_live(pipelines: Pipelines) -> None:
