@@ -76,6 +76,24 @@ def files(repository: Repository, tree: str, patterns: Patterns) -> tuple[Entry,
     return tuple(sorted(found, key=_path))
 
 
+def links(
+    repository: Repository, tree: str, patterns: Patterns, among: Iterable[bytes] | None = None
+) -> tuple[Entry, ...]:
+    """The symlinks that the patterns match. With `among`, those of these paths: only the folders they lie in are read."""
+    if among is None:
+        found: Iterable[Entry] = files(repository, tree, patterns)
+    else:
+        wanted = set(among)
+        found = [e for e in _walk(repository, tree, _Scope(wanted, set())) if e.path in wanted and matches(patterns, e)]
+    return tuple(entry for entry in found if entry.mode == b"120000")
+
+
+def below(repository: Repository, tree: str, folder: bytes) -> list[Entry]:
+    """Every file below a folder, with its whole path. `tree` is the folder's own."""
+    found = _walk(repository, tree, _Scope(set(), {b""}))
+    return [Entry(e.mode, e.oid, folder + b"/" + e.path if folder else e.path) for e in found]
+
+
 def changed(
     repository: Repository, old: str, new: str, patterns: Mapping[str, Patterns]
 ) -> dict[str, tuple[bytes, ...]]:

@@ -28,6 +28,10 @@ class Patterns:
         plain = any(self._plain_regex.fullmatch(p) for p in (path, below))
         return plain and not any(self._taken_regex.fullmatch(p) for p in (path, below))
 
+    def names(self, path: bytes) -> bool:
+        """Whether a plain pattern matches, whatever `!` patterns take away: what they do was left out on purpose."""
+        return self._plain_regex.fullmatch(path) is not None
+
     @cached_property
     def folders(self) -> tuple[bytes, ...]:
         """The folders that count whole, so that the id of one tree stands for all that is below."""

@@ -13,7 +13,7 @@ from cipipe.pipeline.planning import Options
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.running import ledger_of
 
-FORMATS = ("text", "json", "gitlab", "github")
+FORMATS = ("text", "json", "markdown", "gitlab", "github")
 
 
 @click.command
@@ -22,14 +22,21 @@ FORMATS = ("text", "json", "gitlab", "github")
 @click.option("--base", metavar="REV", help="Compare with that commit instead of the ledger.")
 @click.option("--worktree", is_flag=True, help="Plan the files as they lie on disk.")
 @click.option("--force", "forced", metavar="STAGE", multiple=True, help="Count this stage as due. May be repeated.")
+@click.option("--show-uncovered", is_flag=True, help="Warn of files that no stage covers.")
 @click.argument("stages", nargs=-1)
 def plan(
-    shared: Common, offline: bool, base: str | None, worktree: bool, forced: tuple[str, ...], stages: tuple[str, ...]
+    shared: Common,
+    offline: bool,
+    base: str | None,
+    worktree: bool,
+    forced: tuple[str, ...],
+    show_uncovered: bool,
+    stages: tuple[str, ...],
 ) -> None:
     """Tell what is due and why. Changes nothing, and needs no credentials."""
     project = shared.project()
     name = project.environment_name(shared.environment)
-    options = Options(name, project.context.mode, base, worktree, frozenset(stages), frozenset(forced))
+    options = Options(name, project.context.mode, base, worktree, frozenset(stages), frozenset(forced), show_uncovered)
     with sandboxed(shared, project, name) as door:
         ledger = None
         if not offline and base is None and can_connect(project, door):
@@ -61,6 +68,10 @@ def rendered(plan: Plan, shared: Common, project: Project) -> str:
         from cipipe.report import json
 
         return json.plan(plan)
+    if shared.format == "markdown":
+        from cipipe.report import markdown
+
+        return markdown.render(plan)
     if shared.format == "gitlab":
         from cipipe.report import gitlab
 

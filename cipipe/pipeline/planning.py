@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from cipipe import config, fingerprint, planner
 from cipipe.config import Config
 from cipipe.errors import CipipeError, RefusedError, UsageError
@@ -12,6 +14,7 @@ from cipipe.ledger import Held, Ledger
 from cipipe.model import Baseline, Mode, Output, State
 from cipipe.parse import nearest
 from cipipe.patterns import Patterns
+from cipipe.pipeline import undeclared
 from cipipe.pipeline.project import Project
 from cipipe.planner import Known, Planned, Prepared, Question
 from cipipe.report.text import visible
@@ -30,6 +33,7 @@ class Options:
     worktree: bool = False
     selected: frozenset[str] = frozenset()
     forced: frozenset[str] = frozenset()
+    show_uncovered: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,12 @@ def plan(project: Project, options: Options, ledger: Ledger | None) -> Planning:
         forced=options.forced,
         warnings=warnings,
     )
-    return Planning(planner.plan(question), shot, held, outputs)
+    planned = planner.plan(question)
+    found = undeclared.warnings(
+        project, planned.plan, shot.tree, shot.prepared, shot.patterns, everywhere=options.show_uncovered
+    )
+    whole = msgspec.structs.replace(planned.plan, warnings=(*planned.plan.warnings, *found))
+    return Planning(Planned(whole, planned.steps), shot, held, outputs)
 
 
 def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:

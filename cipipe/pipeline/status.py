@@ -11,6 +11,9 @@ from cipipe.pipeline.running import ledger_of
 from cipipe.redact import Redactor
 
 
+_CLOSED = {"ledger-unreadable", "ledger-no-bucket"}
+
+
 def status(
     project: Project, names: Sequence[str], *, redactor: Redactor, door: Door | None = None
 ) -> tuple[EnvironmentStatus, ...]:
@@ -25,6 +28,8 @@ def status(
         try:
             found.append(_one(project, shot, name, redactor, door))
         except (IdentityError, StageError) as error:
+            if error.id not in _CLOSED and not isinstance(error, IdentityError):
+                raise
             environment = project.config.environment(name)
             why = error.message.splitlines()[0]
             found.append(EnvironmentStatus(name, environment.account_id, environment.region, unreadable=why))

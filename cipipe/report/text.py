@@ -28,7 +28,7 @@ def plain(word: str, colour: str) -> str:  # noqa: ARG001 - the Style that does 
 
 def plan(plan: Plan, style: Style = plain) -> str:
     """What is due and why, the files that changed, and the steps of each stage that is not unchanged."""
-    facts = f"commit {plan.commit[:7]}, mode {_MODE[plan.mode]}, compared with {_baseline(plan)}"
+    facts = f"commit {plan.commit[:7]}, mode {mode(plan)}, compared with {baseline(plan)}"
     lines = [
         f"{style(plan.project, 'bold')} → {style(plan.environment, 'bold')}  {facts}",
         "",
@@ -38,10 +38,24 @@ def plan(plan: Plan, style: Style = plain) -> str:
         status = style(f"{stage.status.value:<11}", _STATUS[stage.status])
         lines.append(f"  {stage.name:<{width}}  {status}  {stage.detail} ({stage.reason.value})")
         lines += [f"  {'':<{width}}    {text}" for text in _below(stage, style)]
+    lines += ["", counted(plan)]
+    return "\n".join(lines) + "\n"
+
+
+def mode(plan: Plan) -> str:
+    return _MODE[plan.mode]
+
+
+def baseline(plan: Plan) -> str:
+    if plan.baseline.kind == "ledger":
+        return "what is deployed"
+    return f"commit {plan.baseline.revision[:7]}" if plan.baseline.revision else "nothing"
+
+
+def counted(plan: Plan) -> str:
     due = sum(stage.status is Status.DUE for stage in plan.stages)
     conditional = sum(stage.status is Status.CONDITIONAL for stage in plan.stages)
-    lines += ["", f"{due} due, {conditional} conditional, {len(plan.stages) - due - conditional} unchanged."]
-    return "\n".join(lines) + "\n"
+    return f"{due} due, {conditional} conditional, {len(plan.stages) - due - conditional} unchanged."
 
 
 def report(report: Report, style: Style = plain) -> str:
@@ -115,6 +129,8 @@ def table(
 
 def visible(text: str) -> str:
     """Text that may come from anybody, on one line: control characters are shown, not obeyed."""
+    if text.isprintable():
+        return text
     return "".join(
         char if unicodedata.category(char)[0] != "C" else char.encode("unicode_escape").decode() for char in text
     )
@@ -127,9 +143,3 @@ def _below(stage: StagePlan, style: Style) -> list[str]:
     if len(stage.paths) > PATHS_SHOWN:
         paths.append(style(f"… and {len(stage.paths) - PATHS_SHOWN} more", "dim"))
     return [*paths, *(f"- {visible(step)}" for step in stage.steps)]
-
-
-def _baseline(plan: Plan) -> str:
-    if plan.baseline.kind == "ledger":
-        return "what is deployed"
-    return f"commit {plan.baseline.revision[:7]}" if plan.baseline.revision else "nothing"

@@ -4,6 +4,7 @@
 the doors that `StageRun` carries.
 """
 
+import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,7 @@ class Stage(msgspec.Struct, frozen=True):
 
 def outside(path: str, key: str) -> Iterator[Problem]:
     """The problem of a path that is not one inside the repository."""
-    if path.startswith(("/", "~")) or ".." in path.split("/"):
+    if path.startswith(("/", "~")) or posixpath.normpath(path).split("/")[0] == "..":
         hint = "Write it from the top of the repository, without `..`."
         yield Problem("config-bad-path", f"{path!r} leads out of the repository", key, hint)
 
@@ -159,6 +160,27 @@ class Step:
     run: Callable[[StageRun], None]
 
 
+@dataclass(frozen=True)
+class Input:
+    """A file or folder of the repository that a stage is made from; `told` says what takes it.
+
+    `path` is seen from the top of the repository, and may lead out of it. Of a folder all files count; with `endings`
+    only those that end so; `flat` leaves out folders below it. `some`: it is enough if `paths` name something of it.
+    """
+
+    path: str
+    told: str
+    endings: tuple[str, ...] = ()
+    flat: bool = False
+    some: bool = False
+
+
+def repository_path(*parts: str) -> str:
+    """A path seen from the top of the repository, which is `""`; one that leads out of it begins with `..`."""
+    path = posixpath.normpath(posixpath.join(*parts).lstrip("/"))
+    return "" if path == "." else path
+
+
 class Kind(Protocol):
     """A module in `stages/`. Listed in `stages/__init__.py`."""
 
@@ -179,6 +201,10 @@ class Kind(Protocol):
 
     def owns(self, data: Mapping[str, Any]) -> frozenset[str]:
         """The objects in S3 that a stage with this `data` in its record owns, as `s3://BUCKET/KEY`."""
+        ...
+
+    def inputs(self, stage: Stage, repository: Repository, tree: str) -> Iterable[Input]:
+        """What the settings and files name as made from; a plan warns where `paths` leave it out. Reads `tree` only."""
         ...
 
     def steps(self, stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cipipe.errors import Problem
 from cipipe.model import Effect, Mode
-from cipipe.stages.base import Setting, Stage, StageRun, Step, literal
+from cipipe.stages.base import Input, Setting, Stage, StageRun, Step, literal
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.tools import process
 from cipipe.tools.git import Entry, Repository
@@ -38,6 +38,10 @@ def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> 
 
 def owns(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001
     return frozenset()
+
+
+def inputs(stage: Stage, repository: Repository, tree: str) -> Iterable[Input]:  # noqa: ARG001
+    return ()
 
 
 def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001

@@ -2,14 +2,27 @@
 same tag in every environment and Terraform can name it before it exists.
 """
 
+import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from cipipe.errors import Problem, RefusedError, StageError
 from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Mode
-from cipipe.stages.base import Reference, Setting, Stage, StageRun, Step, literal, outside, shown
+from cipipe.stages import sources
+from cipipe.stages.base import (
+    Input,
+    Reference,
+    Setting,
+    Stage,
+    StageRun,
+    Step,
+    literal,
+    outside,
+    repository_path,
+    shown,
+)
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.tools import docker, registry
 from cipipe.tools.git import Entry, Repository
@@ -58,6 +71,28 @@ def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> 
 
 def owns(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001
     return frozenset()
+
+
+def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:
+    """The Dockerfile, `.dockerignore`, and what the Dockerfile copies from the context.
+
+    Where there is a `.dockerignore` it is not told what of a folder goes into the image.
+    """
+    settings: Settings = stage.settings
+    context = repository_path(settings.context)
+    dockerfile = repository_path(context, settings.dockerfile)
+    ignore = repository_path(context, ".dockerignore")
+    yield Input(context, "context", some=True)
+    yield Input(dockerfile, "dockerfile")
+    yield Input(ignore, "context")
+    here = {entry.path.decode(errors="surrogateescape"): entry for entry in repository.listing(tree, context)}
+    if posixpath.dirname(dockerfile) != context:
+        listed = repository.listing(tree, posixpath.dirname(dockerfile))
+        here |= {entry.path.decode(errors="surrogateescape"): entry for entry in listed}
+    file = here.get(dockerfile)
+    for body in repository.blobs([file] if file is not None and file.is_blob else []).values():
+        for line, path in sources.copied(body):
+            yield Input(repository_path(context, path), f"{dockerfile}:{line}", some=ignore in here)
 
 
 def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:

@@ -1,6 +1,7 @@
 """The `terraform` kind: init → plan to a file → check → apply exactly that file → outputs into the ledger."""
 
-from collections.abc import Iterable, Mapping
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import msgspec
 
 from cipipe.errors import Problem, RefusedError
 from cipipe.model import Effect, Environment, Mode, Output
-from cipipe.stages.base import Setting, Stage, StageRun, Step, literal, outside
+from cipipe.stages import sources
+from cipipe.stages.base import Input, Setting, Stage, StageRun, Step, literal, outside, repository_path
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.tools.git import Entry, Repository
 from cipipe.tools.terraform import Change, Terraform
@@ -17,6 +19,8 @@ NAME = "terraform"
 
 _SHOWN = 10
 _LOADED = (".tf", ".tf.json", ".tfvars", ".tfvars.json")
+_MODULE = (".tf", ".tf.json")
+_ROOT = (*_MODULE, "terraform.tfvars", ".auto.tfvars", ".terraform.lock.hcl")
 
 PROTECTED_TYPES = (
     "aws_db_instance",
@@ -47,7 +51,7 @@ def problems(stage: Stage) -> Iterable[Problem]:
     settings: Settings = stage.settings
     yield from outside(settings.root, "root")
     for number, name in enumerate(settings.var_files):
-        yield from outside(name, f"var_files[{number}]")
+        yield from outside(f"{settings.root}/{name}", f"var_files[{number}]")
     if "bucket" not in settings.backend or "key" not in settings.backend:
         yield Problem(
             "config-missing-key",
@@ -67,6 +71,26 @@ def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> 
 
 def owns(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001
     return frozenset()
+
+
+def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:
+    """The root, its variable files, and the local modules that it uses, through and through."""
+    settings: Settings = stage.settings
+    root = repository_path(settings.root)
+    yield Input(root, "root", endings=_ROOT, flat=True)
+    for number, file in enumerate(settings.var_files):
+        yield Input(repository_path(root, file), f"var_files[{number}]")
+    seen, waiting = {root}, [root]
+    while waiting:
+        listed = repository.listing(tree, waiting.pop())
+        for path, body in repository.blobs(e for e in listed if e.is_blob and e.path.endswith(b".tf")).items():
+            file = path.decode(errors="surrogateescape")
+            for line, source in sources.modules(body):
+                module = repository_path(posixpath.dirname(file), source)
+                if module not in seen:
+                    seen.add(module)
+                    waiting.append(module)
+                    yield Input(module, f"{file}:{line}", endings=_MODULE, flat=True)
 
 
 def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001

@@ -17,6 +17,8 @@ from cipipe.tools import process
 _REQUEST = 32768
 """Bytes per request: few enough that git's input never fills while git waits for its output to be read."""
 
+_NOT_FETCHED = b"from promisor remote"
+
 _OID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _KEPT = {"GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"}
 
@@ -79,16 +81,20 @@ class Repository:
     def objects(self, names: Sequence[str]) -> list[Object | None]:
         """Resolve names such as `HEAD^{commit}` or `HEAD:dbt`; None where there is none.
 
-        One `git cat-file --batch` answers all such questions of a repository, however many there are.
+        One `git cat-file --batch` answers all such questions of a repository, however many there are. What a partial
+        clone left out counts as not there.
         """
         if any("\n" in name for name in names):
             raise UsageError("git-bad-revision", "a revision or path with a line break cannot be looked up")
         found: list[Object | None] = []
-        with self._lock, self._restarting():
-            for some in _portions([f"{name}\n".encode(errors="surrogateescape") for name in names]):
-                talk = self._talk()
-                talk.ask(b"".join(some))
-                found += [self._answer(talk) for _ in some]
+        with self._lock:
+            try:
+                self._ask(names, found)
+            except process.ProcessFailed as error:
+                # Where git may not fetch, some versions call an object missing, and others (2.39 is one) die of it.
+                if _NOT_FETCHED not in error.completed.stderr:
+                    raise
+                self._ask_what_is_here(names, found)
         return found
 
     def trees(self, names: Sequence[bytes]) -> list[list[Entry]]:
@@ -131,6 +137,43 @@ class Repository:
         self._git(["read-tree", "HEAD"], extra=env)
         self._git(["add", "--all", "--", "."], extra=env)
         return self._git(["write-tree"], extra=env).stdout.decode().strip()
+
+    def at(self, tree: str, path: str) -> Object | None:
+        """What lies at a normalized path in a tree; None where nothing does, or it cannot be asked for (`..`, a line break)."""
+        if "\n" in path or path.startswith("/") or path.split("/", maxsplit=1)[0] == "..":
+            return None
+        return self.objects([f"{tree}:{path}"])[0]
+
+    def listing(self, tree: str, folder: str) -> list[Entry]:
+        """The entries of a folder in a tree, one level deep, with their whole paths; none where there is no folder."""
+        found = self.at(tree, folder)
+        if found is None or found.type != "tree":
+            return []
+        below = f"{folder}/".encode(errors="surrogateescape") if folder else b""
+        return [Entry(e.mode, e.oid, below + e.path) for e in _parsed(found, found.oid.encode())]
+
+    def _ask(self, names: Sequence[str], found: list[Object | None]) -> None:
+        """Append the answers to `found`, as far as git gets."""
+        with self._restarting():
+            for some in _portions([f"{name}\n".encode(errors="surrogateescape") for name in names]):
+                talk = self._talk()
+                talk.ask(b"".join(some))
+                for _ in some:
+                    found.append(self._answer(talk))  # noqa: PERF401 - what was answered counts if the next is not
+
+    def _ask_what_is_here(self, names: Sequence[str], found: list[Object | None]) -> None:
+        """Go on after git died of an object that is not here: object ids are sorted out first, other names one by one."""
+        found.append(None)
+        ids = [name for name in names[len(found) :] if _OID.fullmatch(name)]
+        argv = ["rev-list", "--objects", "--no-object-names", "--no-walk", "--ignore-missing", "--missing=allow-any"]
+        listed = self._git([*argv, "--stdin"], stdin="".join(f"{name}\n" for name in ids).encode()) if ids else None
+        here = set(listed.stdout.decode().split()) if listed else set()
+        for name in names[len(found) :]:
+            known: list[Object | None] = []
+            if not _OID.fullmatch(name) or name in here:
+                with contextlib.suppress(process.ProcessFailed):
+                    self._ask([name], known)
+            found.append(known[0] if known else None)
 
     def _talk(self) -> process.Conversation:
         if self._objects is None:
@@ -214,5 +257,6 @@ def scrubbed(env: Mapping[str, str]) -> dict[str, str]:
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_NO_LAZY_FETCH": "1",
+        "GIT_ALLOW_PROTOCOL": "none",  # the same for a git that does not know the last one
         "GIT_LITERAL_PATHSPECS": "1",
     }

@@ -1,6 +1,6 @@
 """A repository that is deployed: real git, a configuration of four stages, and a ledger in memory."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,20 +121,29 @@ class World:
         return {stage.name: stage.fingerprint for stage in self.plan(**options).stages}
 
     def deploy(
-        self, *names: str, state: State = State.DEPLOYED, env: dict[str, str] | None = None, **record: Any
+        self,
+        *names: str,
+        state: State = State.DEPLOYED,
+        env: dict[str, str] | None = None,
+        inputs: Sequence[str] | None = None,
+        **record: Any,
     ) -> None:
-        """Have the stages (all, if none is named) deployed, or left half-way, from this commit."""
+        """Have the stages (all, if none is named) deployed, or left half-way, from this commit.
+
+        `inputs` are the outputs that they consumed, where the names of the stages do not tell.
+        """
         found = project.load(self.repo.root, ENV | (env or {}))
         shot = planning.snapshot(found)
         self.ledger.outputs = OUTPUTS
         for name in names or STAGES:
             prepared = shot.prepared[name]
-            inputs = consumed(OUTPUTS, {"image": ["url"], "dags": ["bucket", "cluster"]}.get(name, []))
+            usual = {"image": ["url"], "dags": ["bucket", "cluster"]}.get(name, [])
+            values = consumed(OUTPUTS, usual if inputs is None else inputs)
             given: dict[str, Any] = {
                 "schema": 1,
                 "stage": name,
                 "fingerprint": prepared.fingerprint,
-                "effective": effective(prepared.fingerprint, inputs),
+                "effective": effective(prepared.fingerprint, values),
                 "state": state,
                 "commit": shot.commit,
                 "ref": "main",

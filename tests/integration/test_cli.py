@@ -106,6 +106,14 @@ def test_plan_offline_starts_few_git_commands_and_nothing_else(cipipe: Cli, tmp_
     assert len(commands) <= PLAN_OFFLINE_GIT_COMMANDS, commands
 
 
+def test_plan_as_markdown_and_with_what_no_stage_covers(cipipe: Cli) -> None:
+    done = cipipe("plan", "--offline", "--format", "markdown", "--show-uncovered")
+    assert done.status == 0
+    assert done.out.startswith("### `shop` → `dev`\n\nCommit `")
+    assert "1 file is covered by no stage: docs/page.md" in done.out
+    assert "warning: 1 file is covered by no stage: docs/page.md" in done.err
+
+
 def test_plan_never_touches_the_clone(cipipe: Cli) -> None:
     before = {path: path.stat().st_mtime_ns for path in cipipe.root.rglob("*") if path.is_file()}
     assert cipipe("plan", "--offline").status == 0

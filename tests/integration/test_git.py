@@ -9,7 +9,7 @@ import pytest
 from repo import ENV, HOSTILE, Repo, changed, files
 
 from cipipe.errors import UsageError
-from cipipe.tools import git
+from cipipe.tools import git, process
 from cipipe.tools.git import Entry, Repository
 
 
@@ -231,3 +231,67 @@ def test_branches_and_merge_bases(repo: Repo, tmp_path: Path) -> None:
     repo.git("checkout", "--quiet", "main")
     shallow = repo.clone(tmp_path / "shallow", "--depth=1").repository()
     assert shallow.commit(base) is None
+
+
+@pytest.fixture
+def partial(repo: Repo, tmp_path: Path) -> Repo:
+    """A blobless clone that has checked nothing out: it knows every tree and not one file's contents."""
+    repo.git("config", "uploadpack.allowFilter", "true")
+    repo.commit({f"many/{number}": str(number) for number in range(50)})
+    return repo.clone(tmp_path / "partial", "--filter=blob:none", "--no-checkout")
+
+
+def objects_of(repo: Repo) -> str:
+    return repo.git("cat-file", "--batch-all-objects", "--batch-check", "--unordered")
+
+
+@pytest.mark.parametrize("unknown", ["", "GIT_NO_LAZY_FETCH"])
+def test_a_partial_clone_fetches_nothing(
+    repo: Repo, partial: Repo, monkeypatch: pytest.MonkeyPatch, unknown: str
+) -> None:
+    """With a git that heeds that variable, and with an older one."""
+    scrubbed = git.scrubbed
+    monkeypatch.setattr(git, "scrubbed", lambda env: {k: v for k, v in scrubbed(env).items() if k != unknown})
+    before = objects_of(partial)
+    door = partial.repository()
+    assert files(door, partial.tree) == files(repo.repository(), repo.tree)
+    listed = files(door, partial.tree, "many/**")
+    assert door.blobs(listed) == {}
+    one = listed[0].oid.decode()
+    names = ["HEAD", one, "HEAD:top", "HEAD:a", f"{one}^{{commit}}", "absent", "HEAD:a/b"]
+    assert [o and o.type for o in door.objects(names)] == ["commit", None, None, "tree", None, None, "tree"]
+    assert objects_of(partial) == before
+    partial.git("cat-file", "blob", one, GIT_ALLOW_PROTOCOL="file")
+    assert objects_of(partial) != before, "git by itself would have fetched it"
+    assert partial.repository().blobs(listed) == {listed[0].path: b"0"}
+
+
+def test_a_partial_clone_without_its_remote(partial: Repo) -> None:
+    listed = files(partial.repository(), partial.tree, "many/**")
+    partial.git("remote", "remove", "origin")
+    door = partial.repository()
+    assert files(door, partial.tree, "many/**") == listed
+    assert door.blobs(listed) == {}
+
+
+def test_a_clone_without_trees_says_so(repo: Repo, tmp_path: Path) -> None:
+    repo.git("config", "uploadpack.allowFilter", "true")
+    treeless = repo.clone(tmp_path / "treeless", "--filter=tree:0", "--no-checkout")
+    tree = treeless.git("cat-file", "commit", "HEAD").split()[1]
+    with pytest.raises(UsageError) as caught:
+        files(treeless.repository(), tree)
+    assert caught.value.id == "git-tree-missing"
+
+
+def test_another_failure_of_git_is_told(repo: Repo) -> None:
+    repo.write({".git/config": "[core\n"})
+    with pytest.raises(process.ProcessFailed, match="bad config"):
+        repo.repository().commit("HEAD")
+
+
+def test_a_listing(repo: Repo) -> None:
+    door = repo.repository()
+    assert paths(door.listing(repo.tree, "")) == [b"a", b"top"]
+    assert paths(door.listing(repo.tree, "a")) == [b"a/b", b"a/one"]
+    for path in ("top", "absent", "..", "../x", "/x", "a\nb"):
+        assert door.listing(repo.tree, path) == []

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 from deployments import CONFIG, FILES, NOTHING_DUE, STAGES, World, gitlab
-from repo import HOSTILE, Repo
+from repo import ENV, HOSTILE, Repo
 
 from cipipe.errors import StageError
 from cipipe.model import Output, State
+from cipipe.pipeline import planning, project
+from cipipe.report import github as as_github
+from cipipe.report import gitlab as as_gitlab
 from cipipe.report import json as as_json
+from cipipe.report import markdown as as_markdown
 from cipipe.report import text as as_text
 
 ALL = set(STAGES)
@@ -101,6 +105,8 @@ CHANGES: dict[str, tuple[Callable[[Repo], object], set[str]]] = {
     "setting": (lambda r: r.write({"cipipe.toml": CONFIG.replace('source = "dags"', 'source = "dags"\nprefix = "d/"')}), {"dags"}),
     "pattern": (lambda r: r.write({"cipipe.toml": CONFIG.replace('"dbt/**"', '"dbt/**", "absent/**"')}), {"image"}),
     "exclusion": (lambda r: r.write({"cipipe.toml": CONFIG.replace('"dbt/**"', '"dbt/**", "!dbt/x"')}), {"image"}),
+    "declared version of a tool": (lambda r: r.write({"cipipe.toml": CONFIG.replace('source = "dags"', 'source = "dags"\nairflow_version = "2.10.3"')}), {"dags"}),
+    "version file of a tool": (lambda r: r.write({"terraform/.terraform-version": "1.9.8"}), {"iac"}),
     "configuration elsewhere": (lambda r: r.write({"cipipe.toml": CONFIG + '\n[ledger]\nprefix = "l/"\n'}), set()),
 }  # fmt: skip
 
@@ -148,7 +154,8 @@ def test_hostile_names(world: World) -> None:
     assert world.paths("image") == {b"dbt/" + name for name in HOSTILE}
     document = json.loads(as_json.plan(plan))
     assert len(document["stages"][1]["paths"]) == len(HOSTILE)
-    assert all(line.isprintable() for line in as_text.plan(plan).splitlines())
+    for shown in (as_text.plan(plan), as_markdown.render(plan), as_gitlab.render(plan), as_github.render(plan)):
+        assert all(line.isprintable() for line in shown.split("\n"))
     assert not list(world.repo.root.rglob("executed"))
 
 
@@ -247,3 +254,89 @@ def test_either_kind_of_repository(tmp_path: Path, options: tuple[str, ...]) -> 
     world.repo.commit({"dbt/model.sql": "select 2"})
     assert world.due() == {"image"}
     assert FILES["cipipe.toml"] == CONFIG
+
+
+WORKSTREAMS = """
+[stages.image-{name}]
+kind = "image"
+paths = ["{name}/dbt/**"]
+context = "{name}/dbt"
+repository = {{ output = "url_{name}" }}
+needs = ["iac"]
+
+[stages.dags-{name}]
+kind = "dags"
+paths = ["{name}/dags/**"]
+source = "{name}/dags"
+bucket = {{ output = "bucket" }}
+prefix = "dags/{name}/"
+needs = ["iac", "image-{name}"]
+"""
+
+
+@pytest.fixture
+def workstreams(world: World) -> World:
+    """Two more teams in the same repository, each with an image and DAGs of its own."""
+    names = ("finance", "sales")
+    files = {f"{n}/dbt/model.sql": "select 1" for n in names} | {f"{n}/dags/dag.py": "" for n in names}
+    world.repo.commit(files | {"cipipe.toml": CONFIG + "".join(WORKSTREAMS.format(name=n) for n in names)})
+    world.deploy()
+    for name in names:
+        world.deploy(f"image-{name}", inputs=[f"url_{name}"])
+        world.deploy(f"dags-{name}", inputs=["bucket"])
+    return world
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("finance/dbt/model.sql", {"image-finance": "due changed", "dags-finance": "conditional upstream"}),
+        ("sales/dags/dag.py", {"dags-sales": "due changed"}),
+        ("dags/dag.py", {"dags": "due changed"}),
+        ("finance/else", {"default": "due nothing-due"}),
+    ],
+)
+def test_several_stages_of_one_kind(workstreams: World, path: str, status: dict[str, str]) -> None:
+    workstreams.repo.commit({path: "changed"})
+    found = {name: reason for name, reason in workstreams.reasons().items() if not reason.startswith("unchanged")}
+    assert found == status
+
+
+def test_several_stages_of_one_kind_have_places_of_their_own(workstreams: World) -> None:
+    names = ["dags", "dags-finance", "dags-sales"]
+    plan = workstreams.plan(forced=frozenset(names), selected=frozenset(names))
+    assert [stage.name for stage in plan.stages] == names
+    assert [stage.steps[2] for stage in plan.stages] == [
+        "upload to s3://{bucket}/dags/",
+        "upload to s3://{bucket}/dags/finance/",
+        "upload to s3://{bucket}/dags/sales/",
+    ]
+    assert "due_dags-finance<<" in as_github.render(plan)
+    assert set(json.loads(as_gitlab.render(plan))) >= {f"deploy:{name}" for name in names}
+
+
+def test_a_partial_clone_is_planned_as_the_whole_one(world: World, tmp_path: Path) -> None:
+    """Without contents, and without fetching any: nothing of the object store changes."""
+    world.deploy()
+    world.repo.commit({"dbt/model.sql": "select 2"})
+    world.repo.git("config", "uploadpack.allowFilter", "true")
+    partial = World(world.repo.clone(tmp_path / "partial", "--filter=blob:none", "--no-checkout"), world.ledger)
+    partial.repo.write({"cipipe.toml": CONFIG})
+    before = sorted((partial.repo.root / ".git/objects").rglob("*"))
+    assert partial.fingerprints() == world.fingerprints()
+    assert (partial.due(), partial.paths("image")) == ({"image"}, {b"dbt/model.sql"})
+    assert sorted((partial.repo.root / ".git/objects").rglob("*")) == before
+    partial.repo.git("remote", "remove", "origin")
+    assert partial.due() == {"image"}
+
+
+def test_a_bare_repository_and_a_second_work_tree(world: World, tmp_path: Path) -> None:
+    world.repo.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "second"))
+    second = World.__new__(World)
+    second.repo, second.ledger = Repo.__new__(Repo), world.ledger
+    second.repo.root = tmp_path / "second"
+    assert second.fingerprints() == world.fingerprints()
+    bare = world.repo.clone(tmp_path / "bare.git", "--bare")
+    found = project.load(bare.root, ENV, world.repo.root / "cipipe.toml")
+    shot = planning.snapshot(found)
+    assert {n: p.fingerprint for n, p in shot.prepared.items()} == world.fingerprints()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from cipipe.errors import Problem
-from cipipe.stages.base import Setting, Stage
+from cipipe.stages.base import Input, Setting, Stage, repository_path
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.stages.dags.deploy import steps
 from cipipe.stages.dags.files import select
@@ -16,7 +16,7 @@ from cipipe.stages.dags.manifest import owns
 from cipipe.stages.dags.patch import markers
 from cipipe.tools.git import Entry, Repository
 
-__all__ = ["NAME", "Settings", "consumes", "owns", "problems", "steps", "tools"]
+__all__ = ["NAME", "Settings", "consumes", "inputs", "owns", "problems", "steps", "tools"]
 
 NAME = "dags"
 
@@ -81,3 +81,8 @@ def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> 
     modules = [entry for path, entry in selected.items() if path.endswith(".py")]
     files = repository.blobs(modules).items()
     return frozenset(marker.output for path, body in files for marker in markers(body, path.decode()))
+
+
+def inputs(stage: Stage, repository: Repository, tree: str) -> Iterable[Input]:  # noqa: ARG001
+    """The source folder. A file in it that `paths` leave out is not uploaded either."""
+    return (Input(repository_path(stage.settings.source), "source", some=True),)

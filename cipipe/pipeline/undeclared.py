@@ -1,0 +1,142 @@
+"""What a stage is made from although its `paths` leave it out: a change there would make nothing due (DESIGN §5).
+
+Only for stages that are due, and read sparingly: settings, Terraform files and Dockerfiles cost a look-up each. Links
+are looked for among what changed, and everywhere only where a stage was never deployed or the caller asks for it.
+"""
+
+import contextlib
+import posixpath
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from cipipe import fingerprint
+from cipipe.errors import UsageError
+from cipipe.model import Plan, Reason, StagePlan, Status
+from cipipe.patterns import Patterns
+from cipipe.pipeline.project import Project
+from cipipe.planner import Prepared
+from cipipe.report.text import visible
+from cipipe.stages import KINDS
+from cipipe.stages.base import Input, replaced
+from cipipe.tools.git import Repository
+
+_SHOWN = 10
+
+_ALL_NEW = {Reason.NEVER_DEPLOYED, Reason.NO_BASELINE}
+
+
+def warnings(
+    project: Project,
+    plan: Plan,
+    tree: str,
+    prepared: Mapping[str, Prepared],
+    patterns: Mapping[str, Patterns],
+    *,
+    everywhere: bool,
+) -> tuple[str, ...]:
+    """A line for each input that a due stage does not declare; `everywhere` adds files that no stage covers."""
+    found: list[str] = []
+    for stage in plan.stages:
+        if stage.status is Status.DUE:
+            look = _Look(project.repository, tree, patterns[stage.name])
+            # A clone without all trees can be planned, and is no reason to fail for a warning.
+            with contextlib.suppress(UsageError):
+                told = list(dict.fromkeys(_of_stage(project, plan, stage, prepared, look, everywhere=everywhere)))
+                more = [f"… and {len(told) - _SHOWN} more like these"] if len(told) > _SHOWN else []
+                found += [f"stage {stage.name}: {text}" for text in [*told[:_SHOWN], *more]]
+    return (*found, *(_uncovered(project, tree, patterns) if everywhere else ()))
+
+
+def _of_stage(
+    project: Project,
+    plan: Plan,
+    planned: StagePlan,
+    prepared: Mapping[str, Prepared],
+    look: "_Look",
+    *,
+    everywhere: bool,
+) -> Iterator[str]:
+    stage, entries = prepared[planned.name].stage, prepared[planned.name].entries
+    settings = replaced(
+        stage.settings, lambda v: project.config.expanded(v, plan.environment) if isinstance(v, str) else v
+    )
+    known = msgspec.structs.replace(stage, settings=settings)
+    for wanted in KINDS[stage.kind].inputs(known, look.repository, look.tree):
+        yield from look.complaint(wanted)
+    among = None if everywhere or planned.reason in _ALL_NEW else planned.paths
+    links = {e.path: e for e in entries if e.mode == b"120000"}
+    links |= {e.path: e for e in fingerprint.links(look.repository, look.tree, look.patterns, among)}
+    for path, body in sorted(look.repository.blobs(links.values()).items()):
+        yield from look.complaint(_linked(path, body))
+
+
+def _linked(path: bytes, target: bytes) -> Input:
+    link, leads = (name.decode(errors="surrogateescape") for name in (path, target))
+    whole = posixpath.normpath(posixpath.join(posixpath.dirname(link), leads))
+    return Input("" if whole == "." else whole, f"the link {link}")
+
+
+class _Look:
+    """One stage's paths, held against what it takes."""
+
+    def __init__(self, repository: Repository, tree: str, patterns: Patterns) -> None:
+        self.repository = repository
+        self.tree = tree
+        self.patterns = patterns
+
+    def complaint(self, wanted: Input) -> Iterator[str]:
+        """What is wrong with an input, if anything; one that is not in the commit is not looked into."""
+        if wanted.path.startswith("/") or wanted.path.split("/")[0] == "..":
+            yield f"{_shown(wanted.told)} takes {_shown(wanted.path)}, which is not in the repository"
+            return
+        left_out = self._left_out(wanted)
+        if left_out is None or not left_out:
+            return
+        what = _shown(wanted.path) or "the whole repository"
+        if left_out != [wanted.path.encode(errors="surrogateescape")]:
+            first = visible(left_out[0].decode(errors="backslashreplace"))
+            number = f"{len(left_out)} file{'s' if len(left_out) != 1 else ''}"
+            what = f"{what}: {number} there, such as {first}"
+        yield f"{_shown(wanted.told)} takes {what}, which its paths leave out; a change there makes nothing due"
+
+    def _left_out(self, wanted: Input) -> list[bytes] | None:
+        path = wanted.path.encode(errors="surrogateescape")
+        found = self.repository.at(self.tree, wanted.path)
+        if found is None:
+            return None
+        if found.type != "tree":
+            return [] if self.patterns.matches(path) else [path]
+        if not wanted.endings and self._covers(path, some=wanted.some):
+            return []
+        if wanted.flat:
+            files = [e for e in self.repository.listing(self.tree, wanted.path) if not e.is_tree]
+        else:
+            files = fingerprint.below(self.repository, found.oid, path)
+        endings = tuple(ending.encode() for ending in wanted.endings)
+        covers = self.patterns.matches if endings else self.patterns.names
+        files = [e for e in files if not endings or e.path.endswith(endings)]
+        left_out = [e.path for e in files if not covers(e.path) and not fingerprint.matches(self.patterns, e)]
+        return [] if wanted.some and len(left_out) < len(files) else left_out
+
+    def _covers(self, folder: bytes, *, some: bool) -> bool:
+        """Whether the patterns name a folder as a whole, or anything in it: told without reading it."""
+        below = folder + b"/" if folder else b""
+        if self.patterns.names(below + b"\0") and self.patterns.names(below + b"\0\0/\0\0/\0\0"):
+            return True
+        return some and any(p.startswith(below) for p in (*self.patterns.folders, *self.patterns.prefixes) if p)
+
+
+def _uncovered(project: Project, tree: str, patterns: Mapping[str, Patterns]) -> Iterator[str]:
+    own = project.config_path.encode()
+    files = fingerprint.below(project.repository, tree, b"")
+    left = [e.path for e in files if e.path != own and not any(fingerprint.matches(p, e) for p in patterns.values())]
+    if left:
+        names = ", ".join(visible(path.decode(errors="backslashreplace")) for path in left[:_SHOWN])
+        more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+        verb = "file is" if len(left) == 1 else "files are"
+        yield f"{len(left)} {verb} covered by no stage: {names}{more}"
+
+
+def _shown(text: str) -> str:
+    return visible(text.encode(errors="surrogateescape").decode(errors="backslashreplace"))

@@ -1,0 +1,190 @@
+"""Inputs that nobody declared: told in the plan where they are real, and not where they are not."""
+
+import json
+from pathlib import Path
+
+import pytest
+from deployments import CONFIG, World
+from repo import HOSTILE
+
+from cipipe.model import State
+from cipipe.report import json as as_json
+
+ROOT = Path(__file__).parents[2]
+
+NOTHING = "a change there makes nothing due"
+MODULE = 'module "x" {{\n  source = "{}"\n}}\n'
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World.make(tmp_path / "repo")
+
+
+def warned(world: World, **options: object) -> list[str]:
+    found = list(world.plan(**options).warnings)
+    assert all(line.isprintable() for line in found)
+    return [line.removesuffix(f", which its paths leave out; {NOTHING}") for line in found]
+
+
+def test_there_are_none_to_begin_with(world: World) -> None:
+    assert warned(world) == []
+
+
+def test_the_reference_project_has_none(tmp_path: Path) -> None:
+    made = World.make(tmp_path / "repo")
+    for name in ("cipipe.toml", "terraform", "dbt", "dags"):
+        for path in [ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*"):
+            if path.is_file() and ".terraform/" not in str(path) and "/target/" not in str(path):
+                made.repo.write({str(path.relative_to(ROOT)): path.read_bytes()})
+    made.repo.commit()
+    assert len(made.due()) == 3
+    assert warned(made) == []
+
+
+def test_a_link_out_of_the_paths(world: World) -> None:
+    for name, target in {"in": "model.sql", "gone": "absent", "page": "../docs/page.md", "all": "../docs", "abs": "/etc/passwd",
+                         "up": "../../elsewhere", "new\nline": "../docs/page.md"}.items():  # fmt: skip
+        (world.repo.root / "dbt" / name).symlink_to(target)
+    world.repo.commit({"docs/other.md": ""})
+    assert warned(world) == [
+        "stage image: the link dbt/abs takes /etc/passwd, which is not in the repository",
+        "stage image: the link dbt/all takes docs: 2 files there, such as docs/other.md",
+        "stage image: the link dbt/new\\nline takes docs/page.md",
+        "stage image: the link dbt/page takes docs/page.md",
+        "stage image: the link dbt/up takes ../elsewhere, which is not in the repository",
+    ]
+
+
+def test_links_are_looked_for_among_what_changed(world: World) -> None:
+    (world.repo.root / "dbt/old").symlink_to("../docs/page.md")
+    world.repo.commit()
+    world.deploy()
+    assert warned(world) == []
+    (world.repo.root / "dbt/deep").mkdir()
+    (world.repo.root / "dbt/deep/new").symlink_to("../../docs/page.md")
+    world.repo.commit()
+    assert warned(world) == ["stage image: the link dbt/deep/new takes docs/page.md"]
+    assert len([line for line in warned(world, show_uncovered=True) if "the link" in line]) == 2
+
+
+def test_many_links_are_counted(world: World) -> None:
+    for number in range(15):
+        (world.repo.root / f"dbt/{number:02}").symlink_to("../docs/page.md")
+    world.repo.commit()
+    assert len(warned(world)) == 11
+    assert warned(world)[-1] == "stage image: … and 5 more like these"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/main.tf": ""}, ["terraform/main.tf:2 takes modules/a: 1 file there, such as modules/a/main.tf"]),
+        ({"terraform/main.tf": MODULE.format("./a"), "terraform/a/main.tf": ""}, []),
+        ({"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/README.md": ""}, []),
+        ({"terraform/main.tf": MODULE.format("../modules/absent")}, []),
+        ({"terraform/main.tf": MODULE.format("../../elsewhere")}, ["terraform/main.tf:2 takes ../elsewhere, which is not in the repository"]),
+        ({"terraform/main.tf": MODULE.format("./a"), "terraform/a/x.tf": MODULE.format("../../b"), "b/x.tf": MODULE.format("../terraform")},
+         ["terraform/a/x.tf:2 takes b: 1 file there, such as b/x.tf"]),
+        ({"terraform/x.md": MODULE.format("../docs")}, []),
+    ],
+)  # fmt: skip
+def test_modules(world: World, files: dict[str, str], expected: list[str]) -> None:
+    world.repo.commit(files)
+    assert warned(world) == [f"stage iac: {line}" for line in expected]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ('var_files = ["../vars/{environment}.tfvars"]', ["var_files[0] takes vars/dev.tfvars"]),
+        ('var_files = ["../vars/{account_id}.tfvars"]', []),
+        ('var_files = ["x"]', []),
+    ],
+)
+def test_variable_files(world: World, settings: str, expected: list[str]) -> None:
+    text = CONFIG.replace('root = "terraform"', f'root = "terraform"\n{settings}')
+    world.repo.commit({"cipipe.toml": text, "vars/dev.tfvars": ""})
+    assert warned(world) == [f"stage iac: {line}" for line in expected]
+
+
+def test_a_root_that_the_paths_leave_out(world: World) -> None:
+    world.repo.commit(
+        {"cipipe.toml": CONFIG.replace('root = "terraform"', 'root = "infra"'), "infra/main.tf": "", "infra/x": ""}
+    )
+    assert warned(world) == ["stage iac: root takes infra: 1 file there, such as infra/main.tf"]
+    world.repo.commit({"cipipe.toml": CONFIG.replace('["terraform/**", "!terraform/**/*.md"]', '["terraform/*.tf"]')})
+    assert warned(world) == []
+
+
+@pytest.mark.parametrize(
+    ("paths", "files", "expected"),
+    [
+        ('"dbt/**"', {"dbt/Dockerfile": "FROM x\nCOPY . /x"}, []),
+        ('"dbt/**", "!dbt/**/*.md"', {"dbt/Dockerfile": "COPY . /x", "dbt/a/x.md": ""}, []),
+        ('"dbt/*.sql"', {"dbt/Dockerfile": "COPY *.sql /x"}, ["dockerfile takes dbt/Dockerfile", "dbt/Dockerfile:1 takes dbt: 1 file there, such as dbt/Dockerfile"]),
+        ('"dbt/*"', {"dbt/Dockerfile": "COPY models /x", "dbt/models/a.sql": ""}, ["dbt/Dockerfile:1 takes dbt/models: 1 file there, such as dbt/models/a.sql"]),
+        ('"dbt/*"', {"dbt/Dockerfile": "COPY . /x", "dbt/models/a.sql": "", "dbt/.dockerignore": "models"}, []),
+        ('"dbt/**", "!dbt/.*"', {"dbt/.dockerignore": "x"}, ["context takes dbt/.dockerignore"]),
+        ('"docs/**"', {}, ["context takes dbt: 1 file there, such as dbt/model.sql"]),
+    ],
+)  # fmt: skip
+def test_images(world: World, paths: str, files: dict[str, str], expected: list[str]) -> None:
+    world.repo.commit({"cipipe.toml": CONFIG.replace('["dbt/**"]', f"[{paths}]"), **files})
+    assert warned(world) == [f"stage image: {line}" for line in expected]
+
+
+def test_an_image_of_the_whole_repository(world: World) -> None:
+    """With an allow-list in `.dockerignore`, which is a good way to have several folders in one image."""
+    text = CONFIG.replace('context = "dbt"', 'context = "."').replace(
+        '["dbt/**"]', '["dbt/**", "Dockerfile", ".dockerignore"]'
+    )
+    world.repo.commit({"cipipe.toml": text, "Dockerfile": "COPY . /x", ".dockerignore": "*\n!dbt\n"})
+    assert warned(world) == []
+    world.repo.commit({".dockerignore": None})
+    (line,) = warned(world)
+    assert line.startswith("stage image: Dockerfile:1 takes the whole repository: ")
+
+
+def test_the_source_of_dags(world: World) -> None:
+    world.repo.commit({"cipipe.toml": CONFIG.replace('source = "dags"', 'source = "airflow"'), "airflow/x.py": ""})
+    assert warned(world) == ["stage dags: source takes airflow: 1 file there, such as airflow/x.py"]
+
+
+def test_only_stages_that_are_due_are_looked_at(world: World) -> None:
+    world.repo.commit({"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/main.tf": ""})
+    assert len(warned(world)) == 1
+    assert not [line for line in warned(world, selected=frozenset({"dags"})) if "takes" in line]
+    world.deploy()
+    assert warned(world) == []
+    assert len(warned(world, forced=frozenset({"iac"}))) == 1
+    world.deploy("iac", state=State.FAILED)
+    assert len(warned(world)) == 1
+
+
+def test_a_clone_without_contents_is_planned_all_the_same(world: World, tmp_path: Path) -> None:
+    world.repo.commit({"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/main.tf": ""})
+    world.repo.git("config", "uploadpack.allowFilter", "true")
+    partial = World(world.repo.clone(tmp_path / "partial", "--filter=blob:none", "--no-checkout"), world.ledger)
+    partial.repo.write({"cipipe.toml": CONFIG})
+    assert partial.reasons() == world.reasons()
+
+
+def test_uncovered_files(world: World) -> None:
+    assert warned(world, show_uncovered=True) == ["1 file is covered by no stage: docs/page.md"]
+    world.repo.commit({b"docs/" + name: "" for name in HOSTILE} | {b"terraform/README.md": ""})
+    (line,) = warned(world, show_uncovered=True)
+    assert line.startswith("13 files are covered by no stage: ")
+    assert line.endswith(" and 3 more")
+    assert warned(world) == []
+    world.repo.commit({"cipipe.toml": CONFIG.replace('["dbt/**"]', '["**"]')})
+    assert warned(world, show_uncovered=True) == []
+
+
+def test_warnings_are_in_the_document(world: World) -> None:
+    (world.repo.root / "dbt/page").symlink_to("../docs/page.md")
+    world.repo.commit()
+    document = json.loads(as_json.plan(world.plan()))
+    assert document["warnings"] == [
+        f"stage image: the link dbt/page takes docs/page.md, which its paths leave out; {NOTHING}"
+    ]
