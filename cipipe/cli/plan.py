@@ -1,4 +1,6 @@
-"""`cipipe plan`."""
+"""`cipipe plan`. What talks to AWS is imported when it is needed."""
+
+from typing import TYPE_CHECKING
 
 import click
 
@@ -6,10 +8,12 @@ from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
 from cipipe.model import Plan
 from cipipe.pipeline import planning
-from cipipe.pipeline.access import can_connect, connect, issuer_of
 from cipipe.pipeline.planning import Options
 from cipipe.pipeline.project import Project
-from cipipe.pipeline.running import ledger_of
+
+if TYPE_CHECKING:
+    from cipipe.ledger import Ledger
+    from cipipe.pipeline.access import Door
 
 FORMATS = ("text", "json", "gitlab", "github")
 
@@ -29,16 +33,24 @@ def plan(
     name = project.environment_name(shared.environment)
     options = Options(name, project.context.mode, base, worktree, frozenset(stages), frozenset(forced))
     with sandboxed(shared, project, name) as door:
-        ledger = None
-        if not offline and base is None and can_connect(project, door):
-            access = connect(project, name, options.mode, redactor=shared.console.redactor, door=door, read_only=True)
-            ledger = ledger_of(project, name, access)
-        elif not offline and base is None:
-            shared.console.warning("no AWS credentials here: comparing with a commit, not with what is deployed")
+        ledger = None if offline or base is not None else _ledger(shared, project, options, door)
         made = planning.plan(project, options, ledger).planned.plan
     for warning in made.warnings:
         shared.console.warning(warning)
     shared.answer(rendered(made, shared, project))
+
+
+def _ledger(shared: Common, project: Project, options: Options, door: "Door | None") -> "Ledger | None":
+    """The ledger; None, and a warning, where there is nothing to connect with."""
+    from cipipe.pipeline.access import can_connect, connect
+    from cipipe.pipeline.running import ledger_of
+
+    name = options.environment
+    if not can_connect(project, door):
+        shared.console.warning("no AWS credentials here: comparing with a commit, not with what is deployed")
+        return None
+    access = connect(project, name, options.mode, redactor=shared.console.redactor, door=door, read_only=True)
+    return ledger_of(project, name, access)
 
 
 def rendered(plan: Plan, shared: Common, project: Project) -> str:
@@ -48,6 +60,7 @@ def rendered(plan: Plan, shared: Common, project: Project) -> str:
 
         return json.plan(plan)
     if shared.format == "gitlab":
+        from cipipe.pipeline.access import issuer_of
         from cipipe.report import gitlab
 
         issuer = issuer_of(project, gitlab.PROVIDER)

@@ -1,7 +1,6 @@
 """The project that a command works on: configuration, repository, provider, and the environment that was meant."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -14,8 +13,7 @@ from cipipe.model import Context
 from cipipe.tools.git import Repository
 
 
-@dataclass(frozen=True)
-class Project:
+class Project(msgspec.Struct, frozen=True):
     """What every use case starts from. `env` is the process's environment, read once by `cli`."""
 
     config: Config

@@ -5,17 +5,18 @@ the doors that `StageRun` carries.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
 from cipipe.errors import Problem
 from cipipe.model import Effect, Environment, Mode, Output, Record
 from cipipe.redact import Redactor
-from cipipe.tools.aws import Aws
 from cipipe.tools.git import Entry, Repository
+
+if TYPE_CHECKING:
+    from cipipe.tools.aws import Aws
 
 When = Literal["due", "nothing-due", "always"]
 
@@ -102,8 +103,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(number), item) for number, item in enumerate(value))
 
 
-@dataclass
-class StageRun:
+class StageRun(msgspec.Struct):
     """Everything that a step may use while it runs, and where it leaves what it made.
 
     `stage.settings` has every reference resolved. `tree` names the git tree that the fingerprint was made from; file
@@ -126,7 +126,7 @@ class StageRun:
     tree: str
     entries: tuple[Entry, ...]
     fingerprint: str
-    aws: Aws
+    aws: "Aws"
     child_env: Mapping[str, str]
     outputs: Mapping[str, Output]
     previous: Record | None
@@ -136,13 +136,12 @@ class StageRun:
     owned: frozenset[str] = frozenset()
     sandbox: bool = False
     allow_replace: bool = False
-    data: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = {}
     made: str = ""
     made_outputs: dict[str, Output] | None = None
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One thing that a stage does. `title` is what a plan shows; `effect` is what it does to the world outside."""
 
     title: str

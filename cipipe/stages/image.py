@@ -5,7 +5,7 @@ same tag in every environment and Terraform can name it before it exists.
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cipipe import fingerprint
 from cipipe.errors import Problem, RefusedError, StageError
@@ -13,8 +13,10 @@ from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Mode
 from cipipe.patterns import Patterns
 from cipipe.stages.base import Reference, Setting, Stage, StageRun, Step, literal, shown
 from cipipe.stages.base import Settings as BaseSettings
-from cipipe.tools import docker, registry
 from cipipe.tools.git import Entry, Repository
+
+if TYPE_CHECKING:
+    from cipipe.tools import docker, registry
 
 NAME = "image"
 
@@ -153,6 +155,8 @@ class _Job:
         run.made = f"{len(self._own)} images deleted"
 
     def _context(self, run: StageRun) -> bytes:
+        from cipipe.tools import docker
+
         settings: Settings = run.stage.settings
         folder = settings.context.strip("/")
         below = f"{folder}/" if folder not in {"", "."} else ""
@@ -170,10 +174,14 @@ class _Job:
         files = [(Entry(e.mode, e.oid, e.path[size:]), blobs[e.path]) for e in entries if e.path in blobs]
         return docker.context(files, dockerfile=settings.dockerfile, created=run.commit_time)
 
-    def _registry(self, run: StageRun) -> registry.Registry:
+    def _registry(self, run: StageRun) -> "registry.Registry":
+        from cipipe.tools import registry
+
         return registry.login(run.aws, literal(run.stage.settings.repository), run.redactor)
 
-    def _daemon(self, run: StageRun) -> docker.Docker:
+    def _daemon(self, run: StageRun) -> "docker.Docker":
+        from cipipe.tools import docker
+
         return docker.Docker(run.child_env, run.redactor, run.line)
 
     def _name(self, run: StageRun) -> str:

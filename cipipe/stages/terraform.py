@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -11,7 +11,9 @@ from cipipe.model import Effect, Environment, Mode, Output
 from cipipe.stages.base import Setting, Stage, StageRun, Step, literal
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.tools.git import Entry, Repository
-from cipipe.tools.terraform import Change, Terraform
+
+if TYPE_CHECKING:
+    from cipipe.tools.terraform import Change, Terraform
 
 NAME = "terraform"
 
@@ -173,7 +175,9 @@ class _Job:
                 where=settings.root,
             )
 
-    def _terraform(self, run: StageRun) -> Terraform:
+    def _terraform(self, run: StageRun) -> "Terraform":
+        from cipipe.tools.terraform import Terraform
+
         variables = {
             "TF_VAR_project": run.project,
             "TF_VAR_environment": run.environment_name,
@@ -191,7 +195,7 @@ def backend(settings: Settings, environment: Environment, *, sandbox: bool) -> d
     return {"region": environment.region, **settings.backend} | ({"use_path_style": "true"} if sandbox else {})
 
 
-def summary(changes: Iterable[Change]) -> str:
+def summary(changes: "Iterable[Change]") -> str:
     """`3 to add, 1 to change, 0 to destroy`, as Terraform counts: a replacement is one added and one destroyed."""
     found = [msgspec.to_builtins(change.actions) for change in changes]
     added, changed, gone = (sum(word in actions for actions in found) for word in ("create", "update", "delete"))

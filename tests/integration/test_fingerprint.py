@@ -1,5 +1,6 @@
 """Which entries of a real tree a stage's fingerprint counts, and that nothing below its paths changes unseen."""
 
+import io
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from repo import ENV, HOSTILE, Repo
 
 from cipipe import fingerprint
 from cipipe.patterns import Patterns
-from cipipe.tools.git import Entry, Repository
+from cipipe.tools.git import Entry, Repository, Tree
 
 
 @pytest.fixture
@@ -21,7 +22,14 @@ def repo(tmp_path: Path) -> Repo:
 
 
 def entries(repo: Repo, *patterns: str) -> tuple[Entry, ...]:
-    return fingerprint.entries(repo.repository(), repo.tree, {"s": Patterns(patterns)})["s"]
+    """What counts, read back from its frames."""
+    stream = io.BytesIO(b"".join(content(repo, *patterns)))
+    fields = [stream.read(int.from_bytes(size, "big")) for size in iter(lambda: stream.read(8), b"")]
+    return tuple(Entry(*fields[start : start + 3]) for start in range(0, len(fields), 3))
+
+
+def content(repo: Repo, *patterns: str) -> list[bytes]:
+    return fingerprint.Contents(repo.repository()).of(repo.tree, {"s": Patterns(patterns)})["s"]
 
 
 def paths(repo: Repo, *patterns: str) -> list[bytes]:
@@ -29,7 +37,7 @@ def paths(repo: Repo, *patterns: str) -> list[bytes]:
 
 
 def digest(repo: Repo, *patterns: str) -> str:
-    return fingerprint.digest("k", {}, entries(repo, *patterns))
+    return fingerprint.digest("k", {}, content(repo, *patterns))
 
 
 def test_a_whole_folder_is_one_tree(repo: Repo) -> None:
@@ -199,6 +207,24 @@ def test_the_values_are_kept_for_ever(golden: Repo, patterns: tuple[str, ...]) -
     assert digest(golden, *patterns) == GOLDEN[patterns]
 
 
+@pytest.mark.parametrize("patterns", GOLDEN, ids=" ".join)
+def test_entries_come_in_the_order_of_their_paths(golden: Repo, patterns: tuple[str, ...]) -> None:
+    found = paths(golden, *patterns)
+    assert found == sorted(set(found))
+
+
+def test_what_is_kept_of_one_commit_does_not_show_in_another(golden: Repo, tmp_path: Path) -> None:
+    later = golden.clone(tmp_path / "later")
+    old = later.tree
+    later.commit({"a/x/one": "changed", "a/x-y/x": None, "b/x": "new"})
+    kept = fingerprint.Contents(later.repository())
+    chosen = {" ".join(patterns): Patterns(patterns) for patterns in GOLDEN}
+    for tree in (old, later.tree, old):
+        assert kept.of(tree, chosen) == fingerprint.Contents(later.repository()).of(tree, chosen)
+    other = {name: Patterns([*patterns, "!a/x/**"]) for name, patterns in zip(chosen, GOLDEN, strict=True)}
+    assert kept.of(old, other) == fingerprint.Contents(later.repository()).of(old, other)
+
+
 def test_many_stages_cost_one_command(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
     popen = subprocess.Popen.__init__
@@ -211,7 +237,7 @@ def test_many_stages_cost_one_command(repo: Repo, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(subprocess.Popen, "__init__", counted)
     door = Repository(repo.root, ENV)
     patterns = {"a": ["a/**"], "b": ["ab/**", "z/**"], "c": ["a/**", "!a/*.md"], "d": ["**/x"]}
-    fingerprint.entries(door, tree, {name: Patterns(some) for name, some in patterns.items()})
+    fingerprint.Contents(door).of(tree, {name: Patterns(some) for name, some in patterns.items()})
     fingerprint.files(door, tree, Patterns(["**"]))
     assert started == ["git cat-file --batch"]
 
@@ -220,10 +246,10 @@ def test_a_folder_that_counts_whole_is_not_read(repo: Repo, monkeypatch: pytest.
     read: list[bytes] = []
     trees = Repository.trees
 
-    def watched(self: Repository, names: Sequence[bytes]) -> list[list[Entry]]:
+    def watched(self: Repository, names: Sequence[bytes]) -> list[Tree]:
         read.extend(names)
         return trees(self, names)
 
     monkeypatch.setattr(Repository, "trees", watched)
     entries(repo, "a/**", "z/**")
-    assert read == [repo.tree.encode()]
+    assert set(read) == {repo.tree.encode()}
