@@ -51,6 +51,7 @@ boto3.client("s3", region_name=sys.argv[2]).create_bucket(Bucket=sys.argv[1], Cr
 """
 ENV = {
     **{key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "AWS_", "CI_", "GITHUB_"))},
+    "PYTHONDONTWRITEBYTECODE": "",  # an installed package has its bytecode
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_SYSTEM": os.devnull,
     "HOME": "/nonexistent",

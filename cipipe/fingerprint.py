@@ -6,8 +6,7 @@ filled in, and `{ output = … }` counts by its name only (DESIGN §5).
 
 import hashlib
 from binascii import hexlify
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -44,6 +43,10 @@ def consumed(outputs: Mapping[str, Output], names: Iterable[str]) -> dict[str, A
     return {name: None if outputs[name].sensitive else outputs[name].value for name in sorted(names) if name in outputs}
 
 
+_LINKS = frozenset({LINK, SUBMODULE})
+_SPECIAL = (TREE, LINK, SUBMODULE)
+
+
 class Contents:
     """What of a repository's trees counts into fingerprints: each entry as length-framed mode, id and path.
 
@@ -73,31 +76,21 @@ class Contents:
 
     def _parts(self, folder: bytes, tree: Tree, selection: "_Selection") -> Iterator[bytes]:
         """The entries below a folder (`b""`, or ending with a slash), in as few pieces as possible."""
-        patterns = selection.patterns
-        names = patterns.names_in(folder)
-        chosen = names.fullmatch if names is not None else _never
+        chosen = selection.chooser(folder)
         entries = tree.listing()
-        if TREE in tree.body:
-            # git puts a folder where its name with a slash belongs; one that counts whole goes where its name does.
-            entries.sort(key=lambda e: e[1] + b"/" if e[0] == TREE and not selection.whole(folder + e[1]) else e[1])
-        oid_length = _length(2 * tree.oid_size)
-        pieces: list[bytes] = []
-        for mode, name, oid in entries:
-            if mode == TREE:
-                path = folder + name
-                if not selection.whole(path):
-                    if selection.scope.reaches(path):
-                        yield b"".join(pieces)
-                        pieces.clear()
-                        yield from self._below(path + b"/", oid.hex().encode(), selection)
-                    continue
-            elif mode in _LINKS:
-                if not patterns.matches_link(folder + name):
-                    continue
-            elif not chosen(name):
-                continue
-            pieces += (_MODES[mode], oid_length, hexlify(oid), _length(len(folder) + len(name)), folder, name)
-        yield b"".join(pieces)
+        if not any(mode in tree.body for mode in _SPECIAL):  # as in nearly all folders of a large repository
+            yield _frames(folder, [entry for entry in entries if chosen(entry[1])])
+            return
+        # git puts a folder where its name with a slash belongs; one that counts whole goes where its name does.
+        entries.sort(key=lambda e: e[1] + b"/" if e[0] == TREE and not selection.whole(folder + e[1]) else e[1])
+        for entry in entries:
+            mode, name, oid = entry
+            path = folder + name
+            if mode == TREE and not selection.whole(path):
+                if selection.scope.reaches(path):
+                    yield from self._below(path + b"/", oid.hex().encode(), selection)
+            elif mode == TREE or (selection.patterns.matches_link(path) if mode in _LINKS else chosen(name)):
+                yield _frames(folder, [entry])
 
 
 def files(repository: Repository, tree: str, patterns: Patterns) -> tuple[Entry, ...]:
@@ -172,6 +165,11 @@ class _Selection:
         self.whole = frozenset(patterns.folders).__contains__
         self.scope = _Scope(set(patterns.folders), set(patterns.prefixes))
 
+    def chooser(self, folder: bytes) -> Callable[[bytes], object]:
+        """What tells of a file's name in this folder whether it counts."""
+        names = self.patterns.names_in(folder)
+        return names.fullmatch if names is not None else lambda _: False
+
 
 def _walk(repository: Repository, tree: str, scope: _Scope) -> Iterator[tuple[bytes, Tree]]:
     """The folders that the scope reaches, each with its path (ending with a slash); a level at a time."""
@@ -188,26 +186,19 @@ def _walk(repository: Repository, tree: str, scope: _Scope) -> Iterator[tuple[by
         ]
 
 
-def _never(name: bytes) -> None:  # noqa: ARG001
-    return None
+def _frames(folder: bytes, entries: list[tuple[bytes, bytes, bytes]]) -> bytes:
+    """Entries of one folder, framed. One expression per entry: this is where the time goes."""
+    if not entries:
+        return b""
+    oid_length = _length(2 * len(entries[0][2]))
+    heads = {mode: _framed(mode.rjust(6, b"0")) + oid_length for mode in {mode for mode, _, _ in entries}}
+    above = {size: _length(len(folder) + size) + folder for size in {len(name) for _, name, _ in entries}}
+    return b"".join([heads[mode] + hexlify(oid) + above[len(name)] + name for mode, name, oid in entries])
 
 
 def _framed(field: bytes) -> bytes:
     return _length(len(field)) + field
 
 
-@cache
 def _length(size: int) -> bytes:
     return size.to_bytes(8, "big")
-
-
-class _Modes(dict[bytes, bytes]):
-    """Modes framed, as six digits."""
-
-    def __missing__(self, mode: bytes) -> bytes:
-        self[mode] = _framed(mode.rjust(6, b"0"))
-        return self[mode]
-
-
-_MODES = _Modes()
-_LINKS = frozenset({LINK, SUBMODULE})

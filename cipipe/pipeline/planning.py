@@ -1,6 +1,6 @@
 """`cipipe plan`: read the commit, read what is deployed, decide. Also the first half of every run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from cipipe.planner import Known, Planned, Prepared, Question
 from cipipe.report.text import visible
 from cipipe.stages import KINDS
 from cipipe.stages.base import references
-from cipipe.tools.git import Object
+from cipipe.tools.git import Entry, Object
 
 if TYPE_CHECKING:
     from cipipe.ledger import Held, Ledger
@@ -110,9 +110,12 @@ def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:
 
 def consumed_outputs(project: Project, shot: Snapshot, prepared: Prepared) -> frozenset[str]:
     """The Terraform outputs that a stage takes: those in its settings, and those that its files ask for."""
-    files = fingerprint.files(project.repository, shot.tree, shot.patterns[prepared.stage.name])
+
+    def files() -> Iterator[Entry]:  # most kinds do not look at their files
+        yield from fingerprint.files(project.repository, shot.tree, shot.patterns[prepared.stage.name])
+
     settings = frozenset(r.output for _, r in references(prepared.stage.settings) if r.output is not None)
-    return settings | KINDS[prepared.stage.kind].consumes(prepared.stage, files, project.repository)
+    return settings | KINDS[prepared.stage.kind].consumes(prepared.stage, files(), project.repository)
 
 
 def _check_names(settings: Config, options: Options) -> None:

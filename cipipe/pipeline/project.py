@@ -47,6 +47,7 @@ def _like(ref: str, pattern: str) -> bool:
 def load(start: Path, env: Mapping[str, str], config_file: Path | None = None) -> Project:
     """Find the repository around `start` and read its configuration, from disk. Raises UsageError."""
     repository = Repository.discover(start.absolute(), env)
+    repository.start()
     path = config_file.absolute() if config_file else repository.root / config.FILE_NAME
     try:
         text = path.read_bytes()

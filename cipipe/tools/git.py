@@ -100,6 +100,11 @@ class Repository:
             where=str(start),
         )
 
+    def start(self) -> None:
+        """Start git now: it gets ready while its first question is still being found."""
+        with self._lock:
+            self._talk()
+
     def objects(self, names: Sequence[str]) -> list[Object | None]:
         """Resolve names such as `HEAD^{commit}` or `HEAD:dbt`; None where there is none.
 
