@@ -106,7 +106,6 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load(text: bytes, *, name: str = FILE_NAME) -> Config:
     """Parse and check a configuration. Raises ProblemsError with every problem, each with its line and key path."""
-    located = Located(text.decode(errors="replace"), name)
     try:
         table = tomllib.loads(text.decode())
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, an endless number, a nest without end
@@ -127,6 +126,7 @@ def load(text: bytes, *, name: str = FILE_NAME) -> Config:
     problems += _environment_names(table)
     problems += _across(table, stages)
     if problems:
+        located = Located(text.decode(errors="replace"), name)
         raise ProblemsError(
             "config-invalid",
             f"{name} has {len(problems)} problem{'s' if len(problems) != 1 else ''}",
@@ -166,7 +166,7 @@ def _stage(name: str, entry: Any) -> tuple[Stage | None, list[Problem]]:
         hint = nearest(str(entry["kind"]), KINDS, otherwise=f"One of {', '.join(KINDS)}.")
         problems.append(Problem("config-unknown-kind", f"there is no kind {entry['kind']!r}", f"{path}.kind", hint))
         return None, problems
-    shared = {field.name for field in msgspec.structs.fields(StageTable)}
+    shared = set(StageTable.__struct_fields__)
     common = {key: value for key, value in entry.items() if key in shared}
     rest = {key: value for key, value in entry.items() if key not in shared}
     problems += collect(common, StageTable, path)

@@ -5,36 +5,35 @@ filled in, and `{ output = … }` counts by its name only (DESIGN §5).
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from binascii import hexlify
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from cipipe.model import Output
 from cipipe.patterns import Patterns
-from cipipe.tools.git import Entry, Repository
+from cipipe.tools.git import LINK, SUBMODULE, TREE, Entry, Repository, Tree
 
 VERSION = b"cipipe fingerprint 1"
 
 
-def digest(kind: str, settings: Any, entries: Iterable[Entry]) -> str:
-    """The fingerprint, 64 hex digits. `settings` is anything JSON can hold; the order of its keys does not count."""
-    total = hashlib.sha256()
+def digest(kind: str, settings: Any, content: Iterable[bytes]) -> str:
+    """The fingerprint, 64 hex digits, of a stage and its content, as `Contents` gives it.
+
+    `settings` is anything JSON can hold; the order of its keys does not count.
+    """
     encoded = msgspec.json.encode(settings, order="deterministic")
-    for field in (VERSION, kind.encode(), encoded):
-        _feed(total, field)
-    for entry in sorted(entries, key=_path):
-        for field in (entry.mode, entry.oid, entry.path):
-            _feed(total, field)
+    total = hashlib.sha256(b"".join(map(_framed, (VERSION, kind.encode(), encoded))))
+    for part in content:
+        total.update(part)
     return total.hexdigest()
 
 
 def effective(fingerprint: str, values: Mapping[str, Any]) -> str:
     """The effective digest: the fingerprint and the outputs that the stage consumed."""
-    total = hashlib.sha256()
-    for field in (VERSION, fingerprint.encode(), msgspec.json.encode(dict(values), order="deterministic")):
-        _feed(total, field)
-    return total.hexdigest()
+    encoded = msgspec.json.encode(dict(values), order="deterministic")
+    return hashlib.sha256(b"".join(map(_framed, (VERSION, fingerprint.encode(), encoded)))).hexdigest()
 
 
 def consumed(outputs: Mapping[str, Output], names: Iterable[str]) -> dict[str, Any]:
@@ -44,36 +43,61 @@ def consumed(outputs: Mapping[str, Output], names: Iterable[str]) -> dict[str, A
     return {name: None if outputs[name].sensitive else outputs[name].value for name in sorted(names) if name in outputs}
 
 
-def entries(repository: Repository, tree: str, patterns: Mapping[str, Patterns]) -> dict[str, tuple[Entry, ...]]:
-    """The entries that each stage's fingerprint counts: a tree for a folder that counts whole, else files.
+_LINKS = frozenset({LINK, SUBMODULE})
+_SPECIAL = (TREE, LINK, SUBMODULE)
 
-    Reads the trees on the way to what the patterns name, and no other: a folder that counts whole costs nothing more
-    than the tree that it stands in, however many files lie below it.
+
+class Contents:
+    """What of a repository's trees counts into fingerprints: each entry as length-framed mode, id and path.
+
+    An entry is a tree for a folder that counts whole, else a file; they come in the order of their paths. Only the trees
+    on the way to what the patterns name are read: a folder that counts whole costs nothing more than the tree that it
+    stands in. What was made of a folder is kept: a second commit costs the folders that differ.
     """
-    whole = {folder for p in patterns.values() for folder in p.folders}
-    scope = _Scope(whole, {prefix for p in patterns.values() for prefix in p.prefixes})
-    trees: dict[bytes, Entry] = {}
-    leaves: list[Entry] = []
-    for entry in _walk(repository, tree, scope):
-        if entry.is_tree:
-            trees[entry.path] = entry
-        else:
-            leaves.append(entry)
-    leaves.sort(key=_path)
-    return {
-        name: tuple(
-            [trees[folder] for folder in p.folders if folder in trees]
-            + [entry for entry in leaves if matches(p, entry) and not _within(entry.path, p.folders, trees)]
-        )
-        for name, p in patterns.items()
-    }
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._made: dict[tuple[tuple[str, ...], bytes, bytes], list[bytes]] = {}
+
+    def of(self, tree: str, patterns: Mapping[str, Patterns]) -> dict[str, list[bytes]]:
+        """The content of each stage. Raises UsageError where the clone lacks a tree."""
+        prefixes = {prefix for p in patterns.values() for prefix in p.prefixes}
+        scope = _Scope({folder for p in patterns.values() for folder in p.folders}, prefixes)
+        for _ in _walk(self._repository, tree, scope):
+            pass  # all that will be looked at below is read now, a level of folders at a time
+        return {name: self._below(b"", tree.encode(), _Selection(p)) for name, p in patterns.items()}
+
+    def _below(self, folder: bytes, oid: bytes, selection: "_Selection") -> list[bytes]:
+        key = (selection.patterns.texts, folder, oid)
+        if key not in self._made:
+            tree = self._repository.trees([oid])[0]
+            self._made[key] = [part for part in self._parts(folder, tree, selection) if part]
+        return self._made[key]
+
+    def _parts(self, folder: bytes, tree: Tree, selection: "_Selection") -> Iterator[bytes]:
+        """The entries below a folder (`b""`, or ending with a slash), in as few pieces as possible."""
+        chosen = selection.chooser(folder)
+        entries = tree.listing()
+        if not any(mode in tree.body for mode in _SPECIAL):  # as in nearly all folders of a large repository
+            yield _frames(folder, [entry for entry in entries if chosen(entry[1])])
+            return
+        # git puts a folder where its name with a slash belongs; one that counts whole goes where its name does.
+        entries.sort(key=lambda e: e[1] + b"/" if e[0] == TREE and not selection.whole(folder + e[1]) else e[1])
+        for entry in entries:
+            mode, name, oid = entry
+            path = folder + name
+            if mode == TREE and not selection.whole(path):
+                if selection.scope.reaches(path):
+                    yield from self._below(path + b"/", oid.hex().encode(), selection)
+            elif mode == TREE or (selection.patterns.matches_link(path) if mode in _LINKS else chosen(name)):
+                yield _frames(folder, [entry])
 
 
 def files(repository: Repository, tree: str, patterns: Patterns) -> tuple[Entry, ...]:
     """Every file that the patterns match, one by one."""
     scope = _Scope(set(), {*patterns.folders, *patterns.prefixes})
-    found = [e for e in _walk(repository, tree, scope) if not e.is_tree and matches(patterns, e)]
-    return tuple(sorted(found, key=_path))
+    found = [entry for entry in _files(repository, tree, scope) if matches(patterns, entry)]
+    return tuple(sorted(found, key=lambda entry: entry.path))
 
 
 def links(
@@ -84,13 +108,14 @@ def links(
         found: Iterable[Entry] = files(repository, tree, patterns)
     else:
         wanted = set(among)
-        found = [e for e in _walk(repository, tree, _Scope(wanted, set())) if e.path in wanted and matches(patterns, e)]
+        scope = _Scope(wanted, set())
+        found = [e for e in _files(repository, tree, scope) if e.path in wanted and matches(patterns, e)]
     return tuple(entry for entry in found if entry.mode == b"120000")
 
 
 def below(repository: Repository, tree: str, folder: bytes) -> list[Entry]:
     """Every file below a folder, with its whole path. `tree` is the folder's own."""
-    found = _walk(repository, tree, _Scope(set(), {b""}))
+    found = sorted(_files(repository, tree, _Scope(set(), {b""})), key=lambda entry: entry.path)
     return [Entry(e.mode, e.oid, folder + b"/" + e.path if folder else e.path) for e in found]
 
 
@@ -99,33 +124,37 @@ def changed(
 ) -> dict[str, tuple[bytes, ...]]:
     """The paths of each stage that differ between two trees; a rename is two of them. Equal trees are not looked into."""
     scope = _Scope(set(), {prefix for p in patterns.values() for prefix in (*p.folders, *p.prefixes)})
-    found: list[Entry] = []
+    found: list[tuple[bytes, bytes]] = []
     pairs: list[tuple[bytes, bytes | None, bytes | None]] = [(b"", old.encode(), new.encode())]
     while pairs:
-        wanted = list({oid for _, *both in pairs for oid in both if oid is not None})
+        wanted = [oid for _, *both in pairs for oid in both if oid is not None]
         read = dict(zip(wanted, repository.trees(wanted), strict=True))
         below = []
         for folder, *both in pairs:
-            before, after = ({e.path: e for e in read[oid]} if oid else {} for oid in both)
-            for name in before.keys() | after.keys():
-                was, now = before.get(name), after.get(name)
-                if was == now:
-                    continue
-                path = folder + name
-                differing = [e for e in (was, now) if e is not None and not e.is_tree]
-                found += [Entry(e.mode, e.oid, path) for e in differing[:1]]
-                inner = [e.oid if e is not None and e.is_tree else None for e in (was, now)]
-                if any(inner) and scope.reaches(path):
-                    below.append((path + b"/", inner[0], inner[1]))
+            before, after = (set(read[oid].listing()) if oid else set() for oid in both)
+            gone, came = ({name: (mode, oid) for mode, name, oid in some} for some in (before - after, after - before))
+            for name in gone.keys() | came.keys():
+                differing = [entry for entry in (gone.get(name), came.get(name)) if entry is not None]
+                found += [(mode, folder + name) for mode, _ in differing if mode != TREE][:1]
+                inner = [
+                    e[1].hex().encode() if e is not None and e[0] == TREE else None
+                    for e in (gone.get(name), came.get(name))
+                ]
+                if any(inner) and scope.reaches(folder + name):
+                    below.append((folder + name + b"/", inner[0], inner[1]))
         pairs = below
-    return {name: tuple(sorted(entry.path for entry in found if matches(p, entry))) for name, p in patterns.items()}
+    return {
+        name: tuple(sorted(path for mode, path in found if _matches(p, mode, path))) for name, p in patterns.items()
+    }
 
 
 def matches(patterns: Patterns, entry: Entry) -> bool:
     """Whether a file counts. A submodule or a symlink in the place of a folder stands for what is below it."""
-    if entry.mode in {b"160000", b"120000"}:
-        return patterns.matches_link(entry.path)
-    return patterns.matches(entry.path)
+    return _matches(patterns, entry.mode, entry.path)
+
+
+def _matches(patterns: Patterns, mode: bytes, path: bytes) -> bool:
+    return patterns.matches_link(path) if mode in _LINKS else patterns.matches(path)
 
 
 class _Scope:
@@ -146,33 +175,56 @@ class _Scope:
         )
 
 
-def _walk(repository: Repository, tree: str, scope: _Scope) -> Iterator[Entry]:
-    """The files that the scope reaches, and the trees that it wants whole; a level of folders at a time."""
+class _Selection:
+    """What one stage's patterns take: whole folders, and everything that the scope reaches."""
+
+    def __init__(self, patterns: Patterns) -> None:
+        self.patterns = patterns
+        self.whole = frozenset(patterns.folders).__contains__
+        self.scope = _Scope(set(patterns.folders), set(patterns.prefixes))
+
+    def chooser(self, folder: bytes) -> Callable[[bytes], object]:
+        """What tells of a file's name in this folder whether it counts."""
+        names = self.patterns.names_in(folder)
+        return names.fullmatch if names is not None else lambda _: False
+
+
+def _walk(repository: Repository, tree: str, scope: _Scope) -> Iterator[tuple[bytes, Tree]]:
+    """The folders that the scope reaches, each with its path (ending with a slash); a level at a time."""
     level = [(b"", tree.encode())]
     while level:
-        below = []
-        listings = repository.trees([oid for _, oid in level])
-        for (folder, _), listing in zip(level, listings, strict=True):
-            for entry in listing:
-                path = folder + entry.path
-                if entry.is_tree:
-                    if path in scope.whole:
-                        yield Entry(entry.mode, entry.oid, path)
-                    if scope.reaches(path):
-                        below.append((path + b"/", entry.oid))
-                else:
-                    yield Entry(entry.mode, entry.oid, path)
-        level = below
+        found = repository.trees([oid for _, oid in level])
+        folders = [(folder, below) for (folder, _), below in zip(level, found, strict=True)]
+        yield from folders
+        level = [
+            (folder + name + b"/", oid)
+            for folder, below in folders
+            for name, oid in below.folders()
+            if scope.reaches(folder + name)
+        ]
 
 
-def _path(entry: Entry) -> bytes:
-    return entry.path
+def _files(repository: Repository, tree: str, scope: _Scope) -> Iterator[Entry]:
+    """Every file in the folders that the scope reaches."""
+    for folder, below in _walk(repository, tree, scope):
+        for mode, name, oid in below.listing():
+            if mode != TREE:
+                yield Entry(mode, oid.hex().encode(), folder + name)
 
 
-def _within(path: bytes, folders: Iterable[bytes], trees: Mapping[bytes, Entry]) -> bool:
-    return any(folder in trees and path.startswith(folder + b"/") for folder in folders)
+def _frames(folder: bytes, entries: list[tuple[bytes, bytes, bytes]]) -> bytes:
+    """Entries of one folder, framed. One expression per entry: this is where the time goes."""
+    if not entries:
+        return b""
+    oid_length = _length(2 * len(entries[0][2]))
+    heads = {mode: _framed(mode.rjust(6, b"0")) + oid_length for mode in {mode for mode, _, _ in entries}}
+    above = {size: _length(len(folder) + size) + folder for size in {len(name) for _, name, _ in entries}}
+    return b"".join([heads[mode] + hexlify(oid) + above[len(name)] + name for mode, name, oid in entries])
 
 
-def _feed(total: "hashlib._Hash", field: bytes) -> None:
-    total.update(len(field).to_bytes(8, "big"))
-    total.update(field)
+def _framed(field: bytes) -> bytes:
+    return _length(len(field)) + field
+
+
+def _length(size: int) -> bytes:
+    return size.to_bytes(8, "big")

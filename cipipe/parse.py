@@ -3,7 +3,7 @@
 msgspec stops at the first problem; this walks the structs and asks msgspec about each leaf.
 """
 
-import difflib
+import contextlib
 import re
 import types
 import typing
@@ -21,6 +21,9 @@ _AT = re.compile(r" - at `\$(.*)`$")
 
 def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> Iterator[Problem]:
     """Every way in which `value` is not a `kind`. `also` are keys that somebody else reads, for suggestions."""
+    with contextlib.suppress(msgspec.ValidationError):
+        msgspec.convert(value, kind)
+        return
     struct = _struct(kind, value)
     if struct is not None:
         yield from _table(value, struct, path, list(also))
@@ -41,6 +44,8 @@ def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> It
 
 def nearest(name: str, known: Iterable[str], *, otherwise: str | None = None) -> str | None:
     """`Perhaps you meant …`, where something known is near."""
+    import difflib
+
     found = difflib.get_close_matches(name, list(known), n=1)
     return f"Perhaps you meant {found[0]!r}." if found else otherwise
 

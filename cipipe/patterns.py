@@ -15,9 +15,11 @@ class Patterns:
     """A stage's `paths`. A path matches when a plain pattern matches it and no `!` pattern does."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        encoded = [pattern.encode() for pattern in patterns]
+        self.texts = tuple(patterns)
+        encoded = [pattern.encode() for pattern in self.texts]
         self._plain = [p for p in encoded if not p.startswith(b"!")]
         self._taken = [p[1:] for p in encoded if p.startswith(b"!")]
+        self._names: dict[tuple[tuple[bytes, ...], tuple[bytes, ...]], re.Pattern[bytes]] = {}
 
     def matches(self, path: bytes) -> bool:
         return self._plain_regex.fullmatch(path) is not None and self._taken_regex.fullmatch(path) is None
@@ -31,6 +33,26 @@ class Patterns:
     def names(self, path: bytes) -> bool:
         """Whether a plain pattern matches, whatever `!` patterns take away: what they do was left out on purpose."""
         return self._plain_regex.fullmatch(path) is not None
+
+    def names_in(self, folder: bytes) -> re.Pattern[bytes] | None:
+        """What the names of the files in one folder (`b""`, or ending with a slash) match that the patterns match.
+
+        For many files this costs a fraction of `matches`. None where nothing in the folder matches.
+        """
+        plain, taken = (
+            tuple(dict.fromkeys(name for above, name in split if above.fullmatch(folder))) for split in self._split
+        )
+        if not plain:
+            return None
+        if (plain, taken) not in self._names:
+            refused = b"(?!(?:" + b"|".join(taken) + b")\\Z)" if taken else b""
+            self._names[plain, taken] = re.compile(refused + b"(?:" + b"|".join(plain) + b")", re.DOTALL)
+        return self._names[plain, taken]
+
+    @cached_property
+    def _split(self) -> tuple[list[tuple[re.Pattern[bytes], bytes]], list[tuple[re.Pattern[bytes], bytes]]]:
+        """Of the plain and of the `!` patterns: what matches a folder, and what matches the names right in it."""
+        return [_halves(p) for p in self._plain], [_halves(p) for p in self._taken]
 
     @cached_property
     def folders(self) -> tuple[bytes, ...]:
@@ -82,8 +104,17 @@ def _regex(patterns: list[bytes]) -> re.Pattern[bytes]:
 
 def _translate(pattern: bytes) -> bytes:
     *before, last = pattern.split(b"/")
-    parts = [b"(?:[^/]+/)*" if segment == b"**" else _segment(segment) + b"/" for segment in before]
-    return b"".join(parts) + (b".+" if last == b"**" else _segment(last))
+    return _above(before) + (b".+" if last == b"**" else _segment(last))
+
+
+def _halves(pattern: bytes) -> tuple[re.Pattern[bytes], bytes]:
+    *before, last = pattern.split(b"/")
+    above = _above([*before, last] if last == b"**" else before)
+    return re.compile(above, re.DOTALL), b"[^/]+" if last == b"**" else _segment(last)
+
+
+def _above(segments: list[bytes]) -> bytes:
+    return b"".join(b"(?:[^/]+/)*" if segment == b"**" else _segment(segment) + b"/" for segment in segments)
 
 
 def _segment(segment: bytes) -> bytes:

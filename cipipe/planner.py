@@ -1,7 +1,6 @@
 """Configuration + fingerprints + records → Plan. Pure: data in, data out; nothing here asks git or AWS."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -23,26 +22,23 @@ from cipipe.model import (
 )
 from cipipe.stages import KINDS
 from cipipe.stages.base import Reference, Stage, Step, references, replaced
-from cipipe.tools.git import Entry
 
 _LEFT_OUT = "stage {} needs {}, which is due and was not selected: it works with what is deployed"
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """A stage with all that is known from the commit alone: variables and fingerprints filled in, outputs not yet."""
 
     stage: Stage
     fingerprint: str
-    entries: tuple[Entry, ...]
+    has_files: bool
 
     @property
     def tag(self) -> str:
         return self.fingerprint[:FINGERPRINT_TAG_LENGTH]
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """What is known of one stage's deployment.
 
     With the ledger as baseline: its `record`. With a revision: the `fingerprint` of that commit. `changed` are the
@@ -56,8 +52,7 @@ class Known:
     inputs_changed: bool | None = None
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """All that a plan is made from."""
 
     config: Config
@@ -73,17 +68,19 @@ class Question:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Planned:
+class Planned(msgspec.Struct, frozen=True):
     """A plan, and the very steps that it shows. `left_out` are stages with a needed one that is due and not selected."""
 
     plan: Plan
-    steps: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
+    steps: Mapping[str, tuple[Step, ...]] = {}
     left_out: tuple[tuple[str, str], ...] = ()
 
 
-def prepare(config: Config, entries: Mapping[str, tuple[Entry, ...]], env: Mapping[str, str]) -> dict[str, Prepared]:
-    """The fingerprint of every stage. Raises UsageError where a variable that a setting names is not set."""
+def prepare(config: Config, contents: Mapping[str, Sequence[bytes]], env: Mapping[str, str]) -> dict[str, Prepared]:
+    """The fingerprint of every stage, of what `fingerprint.Contents` gives.
+
+    Raises UsageError where a variable that a setting names is not set.
+    """
     graph = {
         name: tuple(r.fingerprint for _, r in references(stage.settings) if r.fingerprint)
         for name, stage in config.stages.items()
@@ -93,9 +90,9 @@ def prepare(config: Config, entries: Mapping[str, tuple[Entry, ...]], env: Mappi
         stage = config.stages[name]
         settings = replaced(stage.settings, _filler(name, done, env))
         counted = {"paths": stage.paths, "settings": msgspec.to_builtins(settings)}
-        found = entries.get(name, ())
+        found = contents.get(name, ())
         done[name] = Prepared(
-            msgspec.structs.replace(stage, settings=settings), digest(stage.kind, counted, found), found
+            msgspec.structs.replace(stage, settings=settings), digest(stage.kind, counted, found), bool(found)
         )
     return {name: done[name] for name in config.stages}
 
@@ -163,7 +160,7 @@ def _decide(question: Question, prepared: Prepared, before: Mapping[str, StagePl
 def _by_record(prepared: Prepared, known: Known) -> tuple[Status, Reason, str] | None:
     record = known.record
     if record is None:
-        if not prepared.entries:
+        if not prepared.has_files:
             return Status.UNCHANGED, Reason.UNCHANGED, "has no files, and nothing is deployed"
         return Status.DUE, Reason.NEVER_DEPLOYED, "never deployed here"
     if record.state is State.DESTROYED:
@@ -181,7 +178,7 @@ def _by_record(prepared: Prepared, known: Known) -> tuple[Status, Reason, str] |
 
 def _by_revision(question: Question, prepared: Prepared, known: Known) -> tuple[Status, Reason, str] | None:
     if question.baseline.kind == "none":
-        if not prepared.entries:
+        if not prepared.has_files:
             return Status.UNCHANGED, Reason.UNCHANGED, "has no files"
         return Status.DUE, Reason.NO_BASELINE, "there is nothing to compare with"
     if known.fingerprint == prepared.fingerprint:

@@ -1,17 +1,20 @@
-"""`cipipe plan`."""
+"""`cipipe plan`. What talks to AWS is imported when it is needed."""
+
+from typing import TYPE_CHECKING
 
 import click
 
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
 from cipipe.errors import IdentityError
-from cipipe.ledger import Ledger
 from cipipe.model import Plan
 from cipipe.pipeline import planning
-from cipipe.pipeline.access import Door, can_connect, connect, issuer_of
 from cipipe.pipeline.planning import Options
 from cipipe.pipeline.project import Project
-from cipipe.pipeline.running import ledger_of
+
+if TYPE_CHECKING:
+    from cipipe.ledger import Ledger
+    from cipipe.pipeline.access import Door
 
 FORMATS = ("text", "json", "markdown", "gitlab", "github")
 
@@ -38,20 +41,22 @@ def plan(
     name = project.environment_name(shared.environment)
     options = Options(name, project.context.mode, base, worktree, frozenset(stages), frozenset(forced), show_uncovered)
     with sandboxed(shared, project, name) as door:
-        ledger = None
-        if not offline and base is None and can_connect(project, door):
-            ledger = _ledger(shared, project, options, door)
-        elif not offline and base is None:
-            shared.console.warning("no AWS credentials here: comparing with a commit, not with what is deployed")
+        ledger = None if offline or base is not None else _ledger(shared, project, options, door)
         made = planning.plan(project, options, ledger).planned.plan
     for warning in made.warnings:
         shared.console.warning(warning)
     shared.answer(rendered(made, shared, project))
 
 
-def _ledger(shared: Common, project: Project, options: Options, door: Door | None) -> Ledger | None:
+def _ledger(shared: Common, project: Project, options: Options, door: "Door | None") -> "Ledger | None":
     """The ledger; None on a laptop that may not read it, which is told and is no error: a plan needs no credentials."""
+    from cipipe.pipeline.access import can_connect, connect
+    from cipipe.pipeline.running import ledger_of
+
     name = options.environment
+    if not can_connect(project, door):
+        shared.console.warning("no AWS credentials here: comparing with a commit, not with what is deployed")
+        return None
     try:
         access = connect(project, name, options.mode, redactor=shared.console.redactor, door=door, read_only=True)
     except IdentityError as error:
@@ -73,6 +78,7 @@ def rendered(plan: Plan, shared: Common, project: Project) -> str:
 
         return markdown.render(plan)
     if shared.format == "gitlab":
+        from cipipe.pipeline.access import issuer_of
         from cipipe.report import gitlab
 
         issuer = issuer_of(project, gitlab.PROVIDER)

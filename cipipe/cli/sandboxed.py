@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from cipipe import ci
 from cipipe.cli.options import Common
 from cipipe.model import Environment
-from cipipe.pipeline.access import Door, issuer_of
 from cipipe.pipeline.project import Project
 
 if TYPE_CHECKING:
+    from cipipe.pipeline.access import Door
     from cipipe.sandbox.client import Sandbox
 
 
 @contextlib.contextmanager
-def sandboxed(shared: Common, project: Project, name: str, *, bootstrap: bool = True) -> Iterator[Door | None]:
+def sandboxed(shared: Common, project: Project, name: str, *, bootstrap: bool = True) -> Iterator["Door | None"]:
     """The door to the sandbox, for environment `name`; None where --sandbox was not asked for.
 
     A sandbox that this call starts ends with it, whatever happens.
@@ -67,7 +67,9 @@ def data_root(project: Project) -> Path:
     return project.repository.root / ".cipipe" / "docker"
 
 
-def door_of(project: Project, name: str, sandbox: "Sandbox") -> Door:
+def door_of(project: Project, name: str, sandbox: "Sandbox") -> "Door":
+    from cipipe.pipeline.access import Door, issuer_of
+
     own = project.context.provider
     flavour = own if own in project.config.oidc else next(iter(project.config.oidc), next(iter(ci.PROVIDERS)))
     settings, audience = project.config.oidc.get(flavour), issuer_of(project, flavour).audience
@@ -88,7 +90,7 @@ def door_of(project: Project, name: str, sandbox: "Sandbox") -> Door:
     return Door(sandbox.endpoint, admin, sandbox.child_env(), mint, sandbox.state.missing)
 
 
-def bootstrap_once(shared: Common, project: Project, name: str, sandbox: "Sandbox", door: Door) -> None:
+def bootstrap_once(shared: Common, project: Project, name: str, sandbox: "Sandbox", door: "Door") -> None:
     """Bootstrap the account of an environment, unless this sandbox has seen this very bootstrap already."""
     from cipipe.pipeline import bootstrap as use_case
 

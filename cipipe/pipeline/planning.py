@@ -1,16 +1,14 @@
 """`cipipe plan`: read the commit, read what is deployed, decide. Also the first half of every run."""
 
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from cipipe import config, fingerprint, planner
 from cipipe.config import Config
 from cipipe.errors import CipipeError, RefusedError, UsageError
-from cipipe.ledger import Held, Ledger
 from cipipe.model import Baseline, Mode, Output, State
 from cipipe.parse import nearest
 from cipipe.patterns import Patterns
@@ -20,11 +18,13 @@ from cipipe.planner import Known, Planned, Prepared, Question
 from cipipe.report.text import visible
 from cipipe.stages import KINDS
 from cipipe.stages.base import references
-from cipipe.tools.git import Object
+from cipipe.tools.git import Entry, Object
+
+if TYPE_CHECKING:
+    from cipipe.ledger import Held, Ledger
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """What the command line says of planning."""
 
     environment: str
@@ -36,8 +36,7 @@ class Options:
     show_uncovered: bool = False
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """The commit that is planned: its tree (or the work tree's), time (seconds since 1970), and stages."""
 
     commit: str
@@ -45,19 +44,19 @@ class Snapshot:
     time: int
     prepared: Mapping[str, Prepared]
     patterns: Mapping[str, Patterns]
+    contents: fingerprint.Contents
 
 
-@dataclass(frozen=True)
-class Planning:
+class Planning(msgspec.Struct, frozen=True):
     """A plan, with all that a run needs of how it came about."""
 
     planned: Planned
     snapshot: Snapshot
-    held: dict[str, Held | None] = field(default_factory=dict)
-    outputs: dict[str, dict[str, Output]] = field(default_factory=dict)
+    held: "dict[str, Held | None]" = {}
+    outputs: dict[str, dict[str, Output]] = {}
 
 
-def plan(project: Project, options: Options, ledger: Ledger | None) -> Planning:
+def plan(project: Project, options: Options, ledger: "Ledger | None") -> Planning:
     """Plan against the ledger, or, without one, against a revision. Raises UsageError, StageError."""
     _check_names(project.config, options)
     shot = snapshot(project, worktree=options.worktree)
@@ -106,19 +105,24 @@ def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:
         )
     tree = _tree(head)
     if worktree:
+        import tempfile
+
         with tempfile.TemporaryDirectory(prefix="cipipe-") as folder:
             tree = project.repository.worktree_tree(Path(folder) / "index")
     patterns = {name: Patterns(stage.paths) for name, stage in project.config.stages.items()}
-    entries = fingerprint.entries(project.repository, tree, patterns)
-    prepared = planner.prepare(project.config, entries, project.env)
-    return Snapshot(head.oid, tree, _time(head), prepared, patterns)
+    contents = fingerprint.Contents(project.repository)
+    prepared = planner.prepare(project.config, contents.of(tree, patterns), project.env)
+    return Snapshot(head.oid, tree, _time(head), prepared, patterns, contents)
 
 
 def consumed_outputs(project: Project, shot: Snapshot, prepared: Prepared) -> frozenset[str]:
     """The Terraform outputs that a stage takes: those in its settings, and those that its files ask for."""
-    files = fingerprint.files(project.repository, shot.tree, shot.patterns[prepared.stage.name])
+
+    def files() -> Iterator[Entry]:  # most kinds do not look at their files
+        yield from fingerprint.files(project.repository, shot.tree, shot.patterns[prepared.stage.name])
+
     settings = frozenset(r.output for _, r in references(prepared.stage.settings) if r.output is not None)
-    return settings | KINDS[prepared.stage.kind].consumes(prepared.stage, files, project.repository)
+    return settings | KINDS[prepared.stage.kind].consumes(prepared.stage, files(), project.repository)
 
 
 def _check_names(settings: Config, options: Options) -> None:
@@ -159,7 +163,7 @@ def _recorded(settings: Config) -> list[str]:
     return [name for name, stage in settings.stages.items() if stage.when == "due"]
 
 
-def _outputs(settings: Config, ledger: Ledger, held: Mapping[str, Held | None]) -> dict[str, dict[str, Output]]:
+def _outputs(settings: Config, ledger: "Ledger", held: "Mapping[str, Held | None]") -> dict[str, dict[str, Output]]:
     found = {}
     for name, stage in settings.stages.items():
         record = held.get(name)
@@ -172,7 +176,7 @@ def _known(
     project: Project,
     shot: Snapshot,
     name: str,
-    held: Held | None,
+    held: "Held | None",
     outputs: Mapping[str, Mapping[str, Output]],
     changes: "_Changes",
 ) -> Known:
@@ -241,10 +245,10 @@ def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known]
         text = project.repository.objects([f"{base.oid}:{project.config_path}"])[0]
         if text is None:
             return None
-        settings = config.load(text.body, name=project.config_path)
+        same = text.body == project.config_text
+        settings = project.config if same else config.load(text.body, name=project.config_path)
         patterns = {name: Patterns(stage.paths) for name, stage in settings.stages.items()}
-        entries = fingerprint.entries(project.repository, _tree(base), patterns)
-        then = planner.prepare(settings, entries, project.env)
+        then = planner.prepare(settings, shot.contents.of(_tree(base), patterns), project.env)
     except CipipeError:
         return None
     was = {name: prepared.fingerprint for name, prepared in then.items()}

@@ -1,7 +1,6 @@
 """The project that a command works on: configuration, repository, provider, and the environment that was meant."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -14,8 +13,7 @@ from cipipe.model import Context
 from cipipe.tools.git import Repository
 
 
-@dataclass(frozen=True)
-class Project:
+class Project(msgspec.Struct, frozen=True):
     """What every use case starts from. `env` is the process's environment, read once by `cli`."""
 
     config: Config
@@ -49,6 +47,7 @@ def _like(ref: str, pattern: str) -> bool:
 def load(start: Path, env: Mapping[str, str], config_file: Path | None = None) -> Project:
     """Find the repository around `start` and read its configuration, from disk. Raises UsageError."""
     repository = Repository.discover(start.absolute(), env)
+    repository.start()
     path = config_file.absolute() if config_file else repository.root / config.FILE_NAME
     try:
         text = path.read_bytes()

@@ -10,7 +10,6 @@ from cipipe.pipeline.project import Project
 from cipipe.pipeline.running import ledger_of
 from cipipe.redact import Redactor
 
-
 _CLOSED = {"ledger-unreadable", "ledger-no-bucket"}
 
 

@@ -57,17 +57,17 @@ def _of_stage(
     *,
     everywhere: bool,
 ) -> Iterator[str]:
-    stage, entries = prepared[planned.name].stage, prepared[planned.name].entries
+    stage = prepared[planned.name].stage
     settings = replaced(
         stage.settings, lambda v: project.config.expanded(v, plan.environment) if isinstance(v, str) else v
     )
     known = msgspec.structs.replace(stage, settings=settings)
     for wanted in KINDS[stage.kind].inputs(known, look.repository, look.tree):
         yield from look.complaint(wanted)
-    among = None if everywhere or planned.reason in _ALL_NEW else planned.paths
-    links = {e.path: e for e in entries if e.mode == b"120000"}
-    links |= {e.path: e for e in fingerprint.links(look.repository, look.tree, look.patterns, among)}
-    for path, body in sorted(look.repository.blobs(links.values()).items()):
+    # A folder that counts whole was not read, and is not read for its links alone.
+    all_read = everywhere or planned.reason in _ALL_NEW or not look.patterns.folders
+    links = fingerprint.links(look.repository, look.tree, look.patterns, None if all_read else planned.paths)
+    for path, body in sorted(look.repository.blobs(links).items()):
         yield from look.complaint(_linked(path, body))
 
 

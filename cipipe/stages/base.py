@@ -6,17 +6,18 @@ the doors that `StageRun` carries.
 
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
 from cipipe.errors import Problem
 from cipipe.model import Effect, Environment, Mode, Output, Record
 from cipipe.redact import Redactor
-from cipipe.tools.aws import Aws
 from cipipe.tools.git import Entry, Repository
+
+if TYPE_CHECKING:
+    from cipipe.tools.aws import Aws
 
 When = Literal["due", "nothing-due", "always"]
 
@@ -110,8 +111,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(number), item) for number, item in enumerate(value))
 
 
-@dataclass
-class StageRun:
+class StageRun(msgspec.Struct):
     """Everything that a step may use while it runs, and where it leaves what it made.
 
     `stage.settings` has every reference resolved. `tree` names the git tree that the fingerprint was made from; file
@@ -135,7 +135,7 @@ class StageRun:
     tree: str
     entries: tuple[Entry, ...]
     fingerprint: str
-    aws: Aws
+    aws: "Aws"
     child_env: Mapping[str, str]
     outputs: Mapping[str, Output]
     previous: Record | None
@@ -146,13 +146,12 @@ class StageRun:
     owned: frozenset[str] = frozenset()
     sandbox: bool = False
     allow_replace: bool = False
-    data: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = {}
     made: str = ""
     made_outputs: dict[str, Output] | None = None
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One thing that a stage does. `title` is what a plan shows; `effect` is what it does to the world outside."""
 
     title: str
@@ -160,8 +159,7 @@ class Step:
     run: Callable[[StageRun], None]
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(msgspec.Struct, frozen=True):
     """A file or folder of the repository that a stage is made from; `told` says what takes it.
 
     `path` is seen from the top of the repository, and may lead out of it. Of a folder all files count; with `endings`

@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cipipe.errors import Problem, RefusedError, StageError
 from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Mode
@@ -24,8 +24,10 @@ from cipipe.stages.base import (
     shown,
 )
 from cipipe.stages.base import Settings as BaseSettings
-from cipipe.tools import docker, registry
 from cipipe.tools.git import Entry, Repository
+
+if TYPE_CHECKING:
+    from cipipe.tools import docker, registry
 
 NAME = "image"
 
@@ -187,6 +189,8 @@ class _Job:
         run.made = f"{len(self._own)} images deleted"
 
     def _context(self, run: StageRun) -> bytes:
+        from cipipe.tools import docker
+
         settings: Settings = run.stage.settings
         folder = settings.context.strip("/")
         below = f"{folder}/" if folder not in {"", "."} else ""
@@ -207,10 +211,14 @@ class _Job:
         files = [(Entry(e.mode, e.oid, e.path[size:]), blobs[e.path]) for e in entries if e.path in blobs]
         return docker.context(files, dockerfile=settings.dockerfile, created=run.commit_time)
 
-    def _registry(self, run: StageRun) -> registry.Registry:
+    def _registry(self, run: StageRun) -> "registry.Registry":
+        from cipipe.tools import registry
+
         return registry.login(run.aws, literal(run.stage.settings.repository), run.redactor)
 
-    def _daemon(self, run: StageRun) -> docker.Docker:
+    def _daemon(self, run: StageRun) -> "docker.Docker":
+        from cipipe.tools import docker
+
         return docker.Docker(run.child_env, run.redactor, run.line)
 
     def _name(self, run: StageRun) -> str:

@@ -3,7 +3,7 @@
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,7 +13,9 @@ from cipipe.stages import sources
 from cipipe.stages.base import Input, Setting, Stage, StageRun, Step, literal, outside, repository_path
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.tools.git import Entry, Repository
-from cipipe.tools.terraform import Change, Terraform
+
+if TYPE_CHECKING:
+    from cipipe.tools.terraform import Change, Terraform
 
 NAME = "terraform"
 
@@ -217,7 +219,9 @@ class _Job:
                 where=settings.root,
             )
 
-    def _terraform(self, run: StageRun) -> Terraform:
+    def _terraform(self, run: StageRun) -> "Terraform":
+        from cipipe.tools.terraform import Terraform
+
         variables = {
             "TF_VAR_project": run.project,
             "TF_VAR_environment": run.environment_name,
@@ -235,7 +239,7 @@ def backend(settings: Settings, environment: Environment, *, sandbox: bool) -> d
     return {"region": environment.region, **settings.backend} | ({"use_path_style": "true"} if sandbox else {})
 
 
-def summary(changes: Iterable[Change], *, done: bool = True) -> str:
+def summary(changes: "Iterable[Change]", *, done: bool = True) -> str:
     """`3 added, 1 changed, 0 destroyed`, or `3 to add, …`; as Terraform counts, a replacement is one of each."""
     found = [change.actions for change in changes]
     counts = [sum(word in actions for actions in found) for word in ("create", "update", "delete")]

@@ -14,10 +14,15 @@ import msgspec
 from cipipe.errors import UsageError
 from cipipe.tools import process
 
+TREE, LINK, SUBMODULE = b"40000", b"120000", b"160000"
+"""The modes of what is no file, as a tree object has them."""
+
 _REQUEST = 32768
 """Bytes per request: few enough that git's input never fills while git waits for its output to be read."""
 
 _NOT_FETCHED = b"from promisor remote"
+_ENTRY = {size: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % size, re.DOTALL) for size in (20, 32)}
+"""One entry of a tree object: `MODE SP NAME NUL ID`, the id in raw bytes ("Git Internals - Git Objects")."""
 
 _OID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _KEPT = {"GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"}
@@ -47,6 +52,23 @@ class Object(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class Tree(msgspec.Struct, frozen=True):
+    """A tree object: the entries of one folder, unparsed, because there may be very many."""
+
+    body: bytes
+    oid_size: int
+
+    def listing(self) -> list[tuple[bytes, bytes, bytes]]:
+        """Mode, name and id of each entry as git stores them: a folder's mode is `40000`, ids are raw bytes."""
+        return _ENTRY[self.oid_size].findall(self.body)
+
+    def folders(self) -> list[tuple[bytes, bytes]]:
+        """Name and id, in hex, of each folder in it."""
+        if TREE not in self.body:  # most folders have none below them
+            return []
+        return [(name, oid.hex().encode()) for mode, name, oid in self.listing() if mode == TREE]
+
+
 class Repository:
     """A git repository, or a bare one. `root` is the top of the work tree (the git directory, if bare)."""
 
@@ -55,6 +77,7 @@ class Repository:
         self._env = scrubbed(env)
         self._objects: process.Conversation | None = None
         self._lock = threading.Lock()
+        self._trees: dict[bytes, Tree] = {}
 
     @classmethod
     def discover(cls, start: Path, env: Mapping[str, str]) -> "Repository":
@@ -78,6 +101,11 @@ class Repository:
             where=str(start),
         )
 
+    def start(self) -> None:
+        """Start git now: it gets ready while its first question is still being found."""
+        with self._lock:
+            self._talk()
+
     def objects(self, names: Sequence[str]) -> list[Object | None]:
         """Resolve names such as `HEAD^{commit}` or `HEAD:dbt`; None where there is none.
 
@@ -97,10 +125,18 @@ class Repository:
                 self._ask_what_is_here(names, found)
         return found
 
-    def trees(self, names: Sequence[bytes]) -> list[list[Entry]]:
-        """The entries of trees, one level deep; their paths are names within the tree. Raises UsageError."""
-        found = self.objects([name.decode() for name in names])
-        return [list(_parsed(tree, name)) for tree, name in zip(found, names, strict=True)]
+    def trees(self, names: Sequence[bytes]) -> list["Tree"]:
+        """The trees of these ids, in hex; each is read once, for it never changes. Raises UsageError."""
+        wanted = [name for name in dict.fromkeys(names) if name not in self._trees]
+        for name, found in zip(wanted, self.objects([name.decode() for name in wanted]), strict=True):
+            if found is None or found.type != "tree":
+                raise UsageError(
+                    "git-tree-missing",
+                    f"this clone does not have the tree {name.decode()}",
+                    hint="Fetch without --filter=tree:0; a clone of depth 1 is enough.",
+                )
+            self._trees[name] = Tree(found.body, len(name) // 2)
+        return [self._trees[name] for name in names]
 
     def commit(self, revision: str) -> Object | None:
         """The commit that a revision names, with its text; None where there is no such commit here."""
@@ -150,7 +186,8 @@ class Repository:
         if found is None or found.type != "tree":
             return []
         below = f"{folder}/".encode(errors="surrogateescape") if folder else b""
-        return [Entry(e.mode, e.oid, below + e.path) for e in _parsed(found, found.oid.encode())]
+        entries = self.trees([found.oid.encode()])[0].listing()
+        return [Entry(mode.rjust(6, b"0"), oid.hex().encode(), below + name) for mode, name, oid in entries]
 
     def _ask(self, names: Sequence[str], found: list[Object | None]) -> None:
         """Append the answers to `found`, as far as git gets."""
@@ -221,24 +258,6 @@ def _portions(lines: list[bytes]) -> Iterator[list[bytes]]:
         size += len(line)
     if portion:
         yield portion
-
-
-def _parsed(tree: Object | None, name: bytes) -> Iterator[Entry]:
-    """The entries in a tree object: `MODE SP NAME NUL ID`, the id in raw bytes ("Git Internals - Git Objects")."""
-    if tree is None or tree.type != "tree":
-        raise UsageError(
-            "git-tree-missing",
-            f"this clone does not have the tree {name.decode()}",
-            hint="Fetch without --filter=tree:0; a clone of depth 1 is enough.",
-        )
-    body, size = tree.body, len(tree.oid) // 2
-    position = 0
-    while position < len(body):
-        space = body.index(b" ", position)
-        end = body.index(b"\0", space)
-        oid = body[end + 1 : end + 1 + size]
-        yield Entry(body[position:space].rjust(6, b"0"), oid.hex().encode(), body[space + 1 : end])
-        position = end + 1 + size
 
 
 def oid(name: str) -> str:

@@ -29,13 +29,13 @@ def test_entries(repo: Repo) -> None:
     assert paths(files(door, repo.tree)) == [b"a/b/two", b"a/one", b"top"]
     assert paths(files(door, repo.tree, "a/b/**")) == [b"a/b/two"]
     assert paths(files(door, repo.tree, "top", "absent")) == [b"top"]
-    assert door.trees([repo.tree.encode()]) == [
-        [
-            Entry(b"040000", repo.git("rev-parse", "HEAD:a").encode(), b"a"),
-            Entry(b"100644", hashlib.sha1(b"blob 1\x001", usedforsecurity=False).hexdigest().encode(), b"top"),
-        ]
+    tree = door.trees([repo.tree.encode()])[0]
+    assert tree.listing() == [
+        (b"40000", b"a", bytes.fromhex(repo.git("rev-parse", "HEAD:a"))),
+        (b"100644", b"top", hashlib.sha1(b"blob 1\x001", usedforsecurity=False).digest()),
     ]
-    folder, top = door.trees([repo.tree.encode()])[0]
+    assert tree.folders() == [(b"a", repo.git("rev-parse", "HEAD:a").encode())]
+    folder, top = Entry(b"040000", b"1" * 40, b"a"), files(door, repo.tree, "top")[0]
     assert (folder.is_blob, folder.is_tree) == (False, True)
     assert (top.is_blob, top.is_tree) == (True, False)
 

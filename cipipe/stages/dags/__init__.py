@@ -13,7 +13,6 @@ from cipipe.stages.base import Settings as BaseSettings
 from cipipe.stages.dags.deploy import steps
 from cipipe.stages.dags.files import select
 from cipipe.stages.dags.manifest import owns
-from cipipe.stages.dags.patch import markers
 from cipipe.tools.git import Entry, Repository
 
 __all__ = ["NAME", "Settings", "consumes", "inputs", "owns", "problems", "steps", "tools"]
@@ -77,6 +76,8 @@ def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001 - part of the Protoc
 
 def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> frozenset[str]:
     """The outputs that the markers in the stage's Python files ask for."""
+    from cipipe.stages.dags.patch import markers
+
     selected, _ = select(entries, stage.settings.source)
     modules = [entry for path, entry in selected.items() if path.endswith(".py")]
     files = repository.blobs(modules).items()

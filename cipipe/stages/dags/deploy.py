@@ -7,20 +7,18 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cipipe.errors import ProblemsError, StageError
 from cipipe.model import Effect, Mode
 from cipipe.stages.base import Reference, Stage, StageRun, Step, literal, shown
-from cipipe.stages.dags import checks, manifest
-from cipipe.stages.dags.destroy import count, list_owned, purge, purge_keys
+from cipipe.stages.dags import manifest
 from cipipe.stages.dags.files import in_order, relative, select
-from cipipe.stages.dags.parallel import in_parallel
-from cipipe.stages.dags.patch import patch_all
-from cipipe.stages.dags.values import strings
-from cipipe.tools.aws import Bucket
+
+if TYPE_CHECKING:
+    from cipipe.tools.aws import Bucket
 
 
 def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001 - part of the Protocol
@@ -28,6 +26,8 @@ def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: A
     source = settings.source.strip("/")
     there = f"s3://{shown(settings.bucket)}/{settings.prefix}"
     if mode is Mode.DESTROY:
+        from cipipe.stages.dags.destroy import list_owned, purge
+
         return (
             Step(f"list what {stage.name} owns in {there}", Effect.READ, list_owned),
             Step(f"delete every version of it in {there}", Effect.DESTROY, purge),
@@ -55,6 +55,11 @@ class _Deployment:
     gone: list[str] = field(default_factory=list)
 
     def prepare(self, run: StageRun) -> None:
+        from cipipe.stages.dags import checks
+        from cipipe.stages.dags.destroy import count
+        from cipipe.stages.dags.patch import patch_all
+        from cipipe.stages.dags.values import strings
+
         settings = run.stage.settings
         for output in run.outputs.values():
             if output.sensitive and output.value is not msgspec.UNSET:
@@ -72,6 +77,8 @@ class _Deployment:
         run.line(f"{count(len(bodies), 'file')}, {count(values, 'value')} put in")
 
     def compare(self, run: StageRun) -> None:
+        from cipipe.stages.dags.parallel import in_parallel
+
         if isinstance(run.stage.settings.bucket, Reference):
             run.line(f"the bucket is not known before {shown(run.stage.settings.bucket)} is: nothing to compare with")
             return
@@ -107,6 +114,8 @@ class _Deployment:
             }
 
     def upload(self, run: StageRun) -> None:
+        from cipipe.stages.dags.parallel import in_parallel
+
         bucket = _bucket(run)
 
         ours = _Throttled(run.still_ours)
@@ -124,6 +133,8 @@ class _Deployment:
                 run.line(f"uploaded {key}")
 
     def prune(self, run: StageRun) -> None:
+        from cipipe.stages.dags.destroy import purge_keys
+
         bucket = _bucket(run)
         run.still_ours()
         for key in self.gone:
@@ -176,7 +187,7 @@ def _key(path: str, run: StageRun) -> str:
     return f"{run.stage.settings.prefix}{relative(path, run.stage.settings.source)}"
 
 
-def _stored(bucket: Bucket, key: str, known: Mapping[str, Any], wanted: str) -> tuple[str | None, str | None]:
+def _stored(bucket: "Bucket", key: str, known: Mapping[str, Any], wanted: str) -> tuple[str | None, str | None]:
     """Hash and version of the object as it is now: (None, None) where there is none.
 
     What the manifest knows is confirmed by a HEAD. What it does not know is read: other tools leave no SHA-256 with S3,
@@ -191,7 +202,7 @@ def _stored(bucket: Bucket, key: str, known: Mapping[str, Any], wanted: str) -> 
     return (hashlib.sha256(found.body).hexdigest(), found.version) if found else (None, None)
 
 
-def _bucket(run: StageRun) -> Bucket:
+def _bucket(run: StageRun) -> "Bucket":
     """The stage's bucket; the client is made here, because making one is not thread-safe and using it is."""
     run.aws.client("s3")
     return run.aws.bucket(literal(run.stage.settings.bucket))

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
 from typing import Any
 
 import msgspec
@@ -28,7 +27,6 @@ from cipipe.redact import Redactor
 from cipipe.runner import Runner
 from cipipe.stages.base import Reference, Stage, StageRun, Step, references
 from cipipe.tools.aws import Bucket, StoredObject, Written
-from cipipe.tools.git import Entry
 
 READ, WRITE, DESTROY = Effect.READ, Effect.WRITE, Effect.DESTROY
 
@@ -110,8 +108,7 @@ class World:
         self.config = load(
             HEAD + "".join(command(n, needs=str(wanted.split()).replace("'", '"')) for n, wanted in needs.items())
         )
-        entries = {name: (Entry(b"040000", b"1" * 40, name.encode()),) for name in needs}
-        self.prepared = planner.prepare(self.config, entries, {})
+        self.prepared = planner.prepare(self.config, {name: [name.encode()] for name in needs}, {})
         for name in needs:
             self.does(name, READ, WRITE)
 
@@ -127,7 +124,7 @@ class World:
         prepared = self.prepared[name]
         settings = msgspec.structs.replace(prepared.stage.settings, env={"X": Reference(output=setting)})
         stage = msgspec.structs.replace(prepared.stage, settings=settings)
-        self.prepared[name] = planner.Prepared(stage, prepared.fingerprint, prepared.entries)
+        self.prepared[name] = planner.Prepared(stage, prepared.fingerprint, prepared.has_files)
 
     def runner(self, **known: State | str) -> Runner:
         """A runner of a fresh plan; `known` gives records that are there already: a state, or another fingerprint."""
@@ -199,7 +196,8 @@ class World:
             "data": dict(held),
             **doors,
         }
-        unused: dict[str, Any] = {field.name: None for field in fields(StageRun) if field.default is MISSING}
+        required = StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)]
+        unused: dict[str, Any] = dict.fromkeys(required)
         return StageRun(**{**unused, "made": "", **given})
 
 

@@ -99,6 +99,15 @@ def test_one_plain_pattern_and_no_other_one(patterns: list[str], path: bytes) ->
 
 
 @given(st.lists(PLAIN_OR_NOT, max_size=4), PATH)
+@example(["a/**", "!a/**/*b"], b"a/x/b")
+def test_names_in_a_folder_match_as_whole_paths_do(patterns: list[str], path: bytes) -> None:
+    chosen = Patterns(patterns)
+    folder, slash, name = path.rpartition(b"/")
+    names = chosen.names_in(folder + slash)
+    assert (names is not None and names.fullmatch(name) is not None) is chosen.matches(path)
+
+
+@given(st.lists(PLAIN_OR_NOT, max_size=4), PATH)
 def test_a_folder_that_counts_whole_holds_nothing_that_does_not_match(patterns: list[str], path: bytes) -> None:
     found = Patterns(patterns)
     for folder in found.folders:

@@ -10,15 +10,10 @@ from cipipe import planner
 from cipipe.errors import UsageError
 from cipipe.model import Baseline, Mode, Plan, Reason, Record, State, Status
 from cipipe.planner import Known, Prepared, Question
-from cipipe.tools.git import Entry
 
 LEDGER = Baseline("ledger")
 NOTHING = Baseline("none")
 COMMIT = Baseline("revision", "c" * 40)
-
-
-def entry(name: str) -> tuple[Entry, ...]:
-    return (Entry(b"040000", b"1" * 40, name.encode()),)
 
 
 class World:
@@ -26,8 +21,8 @@ class World:
 
     def __init__(self, text: str = WHOLE, *, without: tuple[str, ...] = (), env: dict[str, str] | None = None) -> None:
         self.config = load(text)
-        entries = {name: () if name in without else entry(name) for name in self.config.stages}
-        self.prepared = planner.prepare(self.config, entries, env or {})
+        contents = {name: [] if name in without else [name.encode()] for name in self.config.stages}
+        self.prepared = planner.prepare(self.config, contents, env or {})
 
     def deployed(self, *names: str, state: State = State.DEPLOYED, **changes: Any) -> dict[str, Known]:
         return {name: Known(record(name, self.prepared[name].fingerprint, state), **changes) for name in names}

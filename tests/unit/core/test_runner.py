@@ -175,7 +175,7 @@ def test_only_stages_that_can_be_due_are_recorded(when: str) -> None:
     world = World(a="")
     prepared = world.prepared["a"]
     stage = msgspec.structs.replace(prepared.stage, when=when)
-    world.prepared["a"] = type(prepared)(stage, prepared.fingerprint, prepared.entries)
+    world.prepared["a"] = type(prepared)(stage, prepared.fingerprint, prepared.has_files)
     assert world.deploy()[0] == {"a": "done"}
     assert world.bucket.log == ["a: read", "a: write"]
 
@@ -263,7 +263,7 @@ def test_settings_are_expanded_and_titles_filled_in() -> None:
     stage = world.prepared["b"].stage
     settings = msgspec.structs.replace(stage.settings, run=(("echo", "{environment}"),))
     world.prepared["b"] = Prepared(
-        msgspec.structs.replace(stage, settings=settings), "f" * 64, world.prepared["b"].entries
+        msgspec.structs.replace(stage, settings=settings), "f" * 64, world.prepared["b"].has_files
     )
     world.deploy(a=State.DEPLOYED)
     assert world.listener.titles[-1] == "b: push here, {urls}, {key}"

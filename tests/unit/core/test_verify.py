@@ -8,7 +8,6 @@ from cipipe.model import Baseline, Effect, Mode
 from cipipe.planner import Question
 from cipipe.stages import KINDS
 from cipipe.stages.base import Stage, Step
-from cipipe.tools.git import Entry
 
 SMOKE = IMAGE + 'smoke = ["dbt", "parse"]\ntags = ["latest"]\n'
 STAGES = load(HEAD + IAC + SMOKE + DAGS + command("command")).stages
@@ -54,7 +53,7 @@ def test_a_kind_that_would_write_is_stopped_in_the_planner(monkeypatch: pytest.M
 
     monkeypatch.setattr(KINDS["command"], "steps", writes)
     config = load(HEAD + command("a"))
-    prepared = planner.prepare(config, {"a": (Entry(b"100644", b"1" * 40, b"a/x"),)}, {})
+    prepared = planner.prepare(config, {"a": [b"a/x"]}, {})
     question = Question(config, "dev", Mode.VERIFY, "local", "a" * 40, Baseline("none"), prepared, {})
     with pytest.raises(AssertionError, match="plans to write in verify mode"):
         planner.plan(question)
