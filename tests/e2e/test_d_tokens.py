@@ -102,3 +102,26 @@ def test_an_older_pipeline_is_refused(
         refused = clone.run(stage, "--force", stage, **older, AWS_ID_TOKEN=_mint(sandbox))
         assert refused.status == 5, refused.text
     assert clone.run("--allow-rollback", **older, AWS_ID_TOKEN=_mint(sandbox)).status == 0
+
+
+def test_a_github_job_mints_its_token_anew(clone: Clone, sandbox: Sandbox) -> None:
+    url, bearer = sandbox.github_job(project="example/dbt-deployment", ref="main", ref_type="branch")
+    job = {
+        "CI": "true",
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_EVENT_NAME": "push",
+        "GITHUB_REF_NAME": "main",
+        "GITHUB_REF_TYPE": "branch",
+        "GITHUB_REPOSITORY": "example/dbt-deployment",
+        "GITHUB_RUN_ID": "12345",
+        "ACTIONS_ID_TOKEN_REQUEST_URL": url,
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": bearer,
+        "AWS_ENDPOINT_URL": sandbox.state.aws_url,
+    }
+    before = len(sandbox.exchanges())
+    done = clone.cipipe("status", "--env", "dev", "--format", "json", **job)
+    assert done.status == 0, done.text
+    made = sandbox.exchanges()[before:]
+    assert [entry["issuer"] for entry in made] == ["https://token.actions.githubusercontent.com"]
+    assert made[0]["sub"] == "repo:example/dbt-deployment:ref:refs/heads/main"
+    assert bearer not in done.text.replace(f"::add-mask::{bearer}", "")
