@@ -221,7 +221,14 @@ def bootstrap(target: Path) -> None:
     say(f"making {ours()} with debootstrap from {mirror or 'its default mirror'}")
     work = Path(tempfile.mkdtemp(prefix="base-image-", dir=STATE))
     rootfs = work / "rootfs"
-    command = [debootstrap, "--variant=minbase", f"--include={PACKAGES}", SUITE, str(rootfs), *([mirror] if mirror else [])]
+    command = [
+        debootstrap,
+        "--variant=minbase",
+        f"--include={PACKAGES}",
+        SUITE,
+        str(rootfs),
+        *([mirror] if mirror else []),
+    ]
     log = STATE / "debootstrap.log"
     try:
         with log.open("wb") as output:
