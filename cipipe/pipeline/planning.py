@@ -90,7 +90,7 @@ def plan(project: Project, options: Options, ledger: "Ledger | None") -> Plannin
         project, planned.plan, shot.tree, shot.prepared, shot.patterns, everywhere=options.show_uncovered
     )
     whole = msgspec.structs.replace(planned.plan, warnings=(*planned.plan.warnings, *found))
-    return Planning(Planned(whole, planned.steps), shot, held, outputs)
+    return Planning(msgspec.structs.replace(planned, plan=whole), shot, held, outputs)
 
 
 def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:

@@ -312,9 +312,12 @@ def test_a_selection(pipelines: Pipelines) -> None:
 
 
 def test_a_stage_alone_whose_need_is_due(pipelines: Pipelines) -> None:
-    assert pipelines("run", "two") == 0
+    assert pipelines("run", "two") == 5
     assert "stage two needs one, which is due and was not selected" in pipelines.said
-    assert pipelines.ran() == ["two"]
+    assert "needed-stage-due" in pipelines.said
+    assert pipelines.ran() == [], "nothing was begun"
+    assert pipelines("run", "one", "two") == 0
+    assert pipelines.ran() == ["one", "two"]
 
 
 def test_a_forced_stage_and_what_is_behind_it(pipelines: Pipelines) -> None:
