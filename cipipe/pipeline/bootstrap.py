@@ -32,9 +32,9 @@ def bootstrap(
 
     Works with the credentials of the person who runs it (an administrator, once), not with a job's token.
     """
-    terraform, bucket = _terraform(project, name, redactor=redactor, line=line, door=door)
+    aws, terraform, bucket = _terraform(project, name, redactor=redactor, line=line, door=door)
     ours = terraform.identity_providers()
-    there = _identity_providers(project, name, door)
+    there = _identity_providers(aws)
     with tempfile.TemporaryDirectory(prefix="cipipe-plan-") as folder:
         variables = Path(folder) / "bootstrap.tfvars.json"
         variables.write_bytes(msgspec.json.encode(_variables(project, name, bucket, there - ours)))
@@ -54,14 +54,14 @@ def unlock(
     door: Door | None = None,
 ) -> None:
     """Release the lock that a killed bootstrap left."""
-    terraform, _ = _terraform(project, name, redactor=redactor, line=line, door=door)
+    _, terraform, _ = _terraform(project, name, redactor=redactor, line=line, door=door)
     terraform.unlock(lock_id)
 
 
 def _terraform(
     project: Project, name: str, *, redactor: Redactor, line: Callable[[str], None], door: Door | None
-) -> tuple[Terraform, str]:
-    """Terraform in the bootstrap's root, initialised, and the bucket, which is made first."""
+) -> tuple[Aws, Terraform, str]:
+    """The account, Terraform in the bootstrap's root, initialised, and the bucket, which is made first."""
     environment = project.config.environment(name)
     endpoint = door.endpoint(environment.region) if door else Endpoint(environment.region)
     credentials = door.admin if door else ambient(project)
@@ -81,7 +81,7 @@ def _terraform(
         "region": environment.region,
     }
     terraform.init(backend | ({"use_path_style": "true"} if door else {}))
-    return terraform, bucket
+    return aws, terraform, bucket
 
 
 def ensure_bucket(aws: Aws, name: str) -> None:
@@ -109,11 +109,8 @@ def ensure_bucket(aws: Aws, name: str) -> None:
     aws.call("s3", "put_bucket_versioning", Bucket=name, VersioningConfiguration={"Status": "Enabled"}, **owner)
 
 
-def _identity_providers(project: Project, name: str, door: Door | None) -> frozenset[str]:
+def _identity_providers(aws: Aws) -> frozenset[str]:
     """The hosts of the OIDC providers that the account has: there can be only one of each, whoever made it."""
-    environment = project.config.environment(name)
-    endpoint = door.endpoint(environment.region) if door else Endpoint(environment.region)
-    aws = Aws(endpoint, door.admin if door else ambient(project))
     listed = aws.call("iam", "list_open_id_connect_providers")["OpenIDConnectProviderList"]
     return frozenset(entry["Arn"].partition("oidc-provider/")[2] for entry in listed)
 
