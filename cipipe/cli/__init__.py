@@ -3,7 +3,6 @@
 Commands are imported when they are called, so that `cipipe plan --offline` loads neither boto3 nor docker.
 """
 
-import importlib
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ import click
 
 from cipipe import __version__
 from cipipe.cli.console import Console
+from cipipe.cli.lazy import Lazy
 from cipipe.errors import CipipeError, InterruptedRun, UsageError
 
 COMMANDS = {
@@ -23,6 +23,7 @@ COMMANDS = {
     "dags": "cipipe.cli.dags:dags",
     "destroy": "cipipe.cli.run:destroy",
     "iac": "cipipe.cli.iac:iac",
+    "oidc": "cipipe.cli.oidc:oidc",
     "plan": "cipipe.cli.plan:plan",
     "run": "cipipe.cli.run:run",
     "sandbox": "cipipe.cli.sandbox:sandbox",
@@ -30,21 +31,7 @@ COMMANDS = {
 }
 
 
-class Lazy(click.Group):
-    """A group whose commands are modules, imported one at a time."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
-
-
-@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Lazy, where=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="cipipe", message="%(prog)s %(version)s")
 def group() -> None:
     """Deploy dbt on Fargate under Airflow from GitLab or GitHub.

@@ -1,0 +1,10 @@
+"""`cipipe oidc`: identity, from a job's token to AWS."""
+
+import click
+
+from cipipe.cli.lazy import Lazy
+
+
+@click.group(cls=Lazy, where={})
+def oidc() -> None:
+    """Show a token's claims, explain a denial, write the trust policy, feed AWS tools."""
