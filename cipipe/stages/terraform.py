@@ -231,7 +231,7 @@ class _Job:
         data_dir = run.repository.root / ".cipipe" / "terraform" / run.environment_name / run.stage.name
         root = run.repository.root / run.stage.settings.root
         unlock = f"cipipe iac unlock{' --sandbox' if run.sandbox else ''} --env {run.environment_name}"
-        return Terraform(root, data_dir, {**run.child_env, **variables}, run.redactor, run.line, unlock)
+        return Terraform(root, data_dir, {**run.child_env, **variables}, run.redactor, run.line, unlock, run.interrupt)
 
 
 def backend(settings: Settings, environment: Environment, *, sandbox: bool) -> dict[str, str]:

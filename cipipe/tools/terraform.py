@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from cipipe.errors import ConflictError, StageError
+from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
 from cipipe.tools import process
 
@@ -48,6 +49,7 @@ class Terraform:
     redactor: Redactor
     line: Callable[[str], None]
     unlock_command: str
+    interrupt: Interrupt | None = None
 
     def init(self, backend: Mapping[str, str]) -> None:
         """Set the backend and the providers up; the lock file, where there is one, is never changed."""
@@ -112,6 +114,7 @@ class Terraform:
             line=self.line,
             cwd=self.root,
             redactor=self.redactor,
+            interrupt=self.interrupt,
         )
 
     def _json(self, arguments: Sequence[str]) -> Any:
@@ -137,7 +140,13 @@ class Terraform:
         argv = ["terraform", verb, "-json", "-no-color", *rest]
         try:
             return process.stream(
-                argv, env=self._environment(), line=heard, cwd=self.root, redactor=self.redactor, accept=accept
+                argv,
+                env=self._environment(),
+                line=heard,
+                cwd=self.root,
+                redactor=self.redactor,
+                accept=accept,
+                interrupt=self.interrupt,
             )
         except process.ProcessFailed as error:
             if not diagnostics:
