@@ -1,8 +1,9 @@
-"""Where a job's ID token comes from: a variable, or a request that mints one."""
+"""Where a job's ID token comes from: a variable, a file, or a request that mints one."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from cipipe.ci.base import NoToken, RequestToken, TokenSource, VariableToken
+from cipipe.ci.base import FileToken, NoToken, RequestToken, TokenSource, VariableToken
 from cipipe.errors import IdentityError
 from cipipe.tools import http
 
@@ -13,7 +14,21 @@ def fetch(source: TokenSource, env: Mapping[str, str]) -> str | None:
         return None
     if isinstance(source, VariableToken):
         return env.get(source.variable) or None
-    return _request(source)
+    return _read(source.path) if isinstance(source, FileToken) else _request(source)
+
+
+def _read(path: str) -> str:
+    """The file's text as it is now: whoever writes it there replaces it before it expires."""
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise IdentityError(
+            "oidc-token-file",
+            f"the file of the ID token cannot be read: {reason}",
+            hint="`token_file` under [oidc] in cipipe.toml names it.",
+            where=path,
+        ) from None
 
 
 def _request(source: RequestToken) -> str:

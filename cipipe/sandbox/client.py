@@ -63,9 +63,13 @@ class Sandbox:
         return str(answer["request_url"]), str(answer["request_token"])
 
     def exchanges(self) -> list[dict[str, Any]]:
-        """The token exchanges that the front accepted, oldest first: issuer, sub, aud, role, kid, verified, time."""
+        """The token exchanges that the front accepted, oldest first: issuer, sub, aud, jti, role, kid, verified, time."""
         found: list[dict[str, Any]] = http.get_json(f"{self.state.aws_url}/_cipipe/exchanges")["exchanges"]
         return found
+
+    def limit_sessions(self, seconds: int | None) -> None:
+        """From now on no session lasts longer than this, whatever is asked for; None lifts the limit."""
+        http.post_json(f"{self.state.aws_url}/_cipipe/longest-session", {"seconds": seconds})
 
 
 def find(directory: Path) -> Sandbox | None:
