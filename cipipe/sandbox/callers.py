@@ -1,5 +1,6 @@
 """Who calls AWS in the sandbox: the sessions that its STS began, by access key, and how a role's trust policy sees them."""
 
+import hashlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,11 +29,22 @@ class Sessions:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_key: dict[str, Session] = {}
+        self._secrets: set[str] = set()
         self.longest: int | None = None
 
     def add(self, access_key_id: str, session: Session) -> None:
         with self._lock:
             self._by_key[access_key_id] = session
+
+    def add_secret(self, secret: str) -> None:
+        with self._lock:
+            self._secrets.add(hashlib.sha256(secret.encode()).hexdigest())
+
+    @property
+    def secret_hashes(self) -> list[str]:
+        """SHA-256 of every secret key that was given out: enough to tell whether a log holds one."""
+        with self._lock:
+            return sorted(self._secrets)
 
     def of(self, access_key_id: str) -> Session | None:
         with self._lock:

@@ -67,6 +67,10 @@ class Sandbox:
         found: list[dict[str, Any]] = http.get_json(f"{self.state.aws_url}/_cipipe/exchanges")["exchanges"]
         return found
 
+    def secret_hashes(self) -> list[str]:
+        """SHA-256 of every secret key that STS gave out here, by which a test can look for them in a log."""
+        return list(http.get_json(f"{self.state.aws_url}/_cipipe/secret-hashes")["sha256"])
+
     def limit_sessions(self, seconds: int | None) -> None:
         """From now on no session lasts longer than this, whatever is asked for; None lifts the limit."""
         http.post_json(f"{self.state.aws_url}/_cipipe/longest-session", {"seconds": seconds})

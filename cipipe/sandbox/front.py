@@ -54,6 +54,8 @@ class Front:
                 return json_answer({"sandbox": self._identity})
             case "GET", "/_cipipe/exchanges":
                 return json_answer({"exchanges": self._sts.exchanges})
+            case "GET", "/_cipipe/secret-hashes":
+                return json_answer({"sha256": self._sts.sessions.secret_hashes})
             case "POST", "/_cipipe/longest-session":
                 self._sts.sessions.longest = json.loads(request.get_data())["seconds"]
                 return json_answer({})

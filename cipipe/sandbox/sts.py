@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 import jwt
 
 from cipipe.errors import CipipeError
+from cipipe.model import partition_of
 from cipipe.oidc import claims as tokens
 from cipipe.oidc.request import Request, provider_arn, request_for
 from cipipe.oidc.trust_policy import evaluate
@@ -24,6 +25,9 @@ from cipipe.sandbox.web import Response
 
 FetchJson = Callable[[str], Any]
 """Gives the JSON document at an issuer's URL. Raises CipipeError."""
+
+_A_REGION = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+"""One of each partition: an unsigned request does not say which region it was sent to."""
 
 _NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 _NOT_A_JWT = "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"
@@ -119,11 +123,12 @@ class Sts:
             role_arn=wanted.role_arn,
             account_id=wanted.account,
             partition=wanted.partition,
-            region=region,
+            region=region if partition_of(region) == wanted.partition else _A_REGION[wanted.partition],
             session_name=wanted.session_name,
             duration=duration,
         )
         expires = begun.expiration.replace(tzinfo=UTC)
+        self.sessions.add_secret(begun.secret_access_key)
         self.sessions.add(begun.access_key_id, Session(begun.arn, wanted.role_arn, expires))
         return begun
 
