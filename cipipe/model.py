@@ -220,6 +220,25 @@ class EnvironmentStatus(msgspec.Struct, frozen=True):
     unreadable: str | None = None
 
 
+class Verdict(enum.StrEnum):
+    """What came of one check of `cipipe doctor`."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One check. `fix` is what to do about a warning or a failure, `id` a failure's section in docs/errors.md."""
+
+    name: str
+    result: Verdict
+    detail: str
+    fix: str | None = None
+    id: str | None = None
+
+
 class StageReport(msgspec.Struct, frozen=True):
     """What became of one stage. `seconds` is wall time; `made` is one line on what it made."""
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "cipipe.cli.check:check",
     "dags": "cipipe.cli.dags:dags",
     "destroy": "cipipe.cli.run:destroy",
+    "doctor": "cipipe.cli.doctor:doctor",
     "iac": "cipipe.cli.iac:iac",
     "oidc": "cipipe.cli.oidc:oidc",
     "plan": "cipipe.cli.plan:plan",

@@ -68,7 +68,7 @@ def minting(project: Project, otherwise: Mint | None = None) -> Mint | None:
             return sources.fetch(source, project.env) or "", audience
 
         return mint
-    if otherwise is None and project.context.provider != "local" and not _has_own(project):
+    if otherwise is None and project.context.provider != "local" and not has_own(project):
         raise no_token(project, source)
     return otherwise
 
@@ -105,6 +105,6 @@ def ambient(project: Project) -> Credentials | None:
     return None
 
 
-def _has_own(project: Project) -> bool:
+def has_own(project: Project) -> bool:
     """Whether somebody gave this process credentials: another step of the job, or a run that it is a child of."""
     return "AWS_ACCESS_KEY_ID" in project.env or {"AWS_PROFILE", "AWS_CONFIG_FILE"} <= project.env.keys()
