@@ -179,9 +179,10 @@ class Runner:
         """An interrupt is the error of a run that it kept from reaching the end, whatever failed besides."""
         if self._interrupted or (self.interrupt.happened and len(self._reports) < len(self.planned.plan.stages)):
             where = " and ".join(self._interrupted)
+            during = f" during stage{'s' if len(self._interrupted) > 1 else ''} {where}" if where else ""
             self.error = InterruptedRun(
                 "interrupted",
-                f"interrupted{f' during {where}' if where else ''}; what was running has stopped",
+                f"interrupted{during}; what was running has stopped",
                 hint="Run again: what was not finished is due, and what was begun is finished.",
                 where=where or None,
             )

@@ -209,7 +209,8 @@ class _Job:
             )
 
     def _refuse_loss(self, settings: Settings) -> None:
-        lost = [c for c in self._changes if c.destroys and c.type in settings.protected_types]
+        # One that an interrupted run left half-made is replaced: it holds nothing yet, and running again finishes.
+        lost = [c for c in self._changes if c.destroys and not c.tainted and c.type in settings.protected_types]
         if lost:
             names = "\n".join(f"  {change.address}: {' and '.join(change.actions)}" for change in lost)
             raise RefusedError(

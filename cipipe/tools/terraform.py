@@ -23,12 +23,16 @@ _QUIET = {"version", "outputs", "refresh_start", "refresh_complete", "resource_d
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One resource in a plan: its address, its type, the actions (`create`, `update`, `delete`, …), and what it was."""
+    """One resource in a plan: its address, its type, the actions (`create`, `update`, `delete`, …), and what it was.
+
+    `tainted` ones are replaced because they were never wholly created, or because somebody said `terraform taint`.
+    """
 
     address: str
     type: str
     actions: tuple[str, ...]
     before: dict[str, Any] = {}
+    tainted: bool = False
 
     @property
     def destroys(self) -> bool:
@@ -77,7 +81,11 @@ class Terraform:
         shown = self._json(["show", "-json", str(file)])
         return tuple(
             Change(
-                entry["address"], entry["type"], tuple(entry["change"]["actions"]), entry["change"].get("before") or {}
+                entry["address"],
+                entry["type"],
+                tuple(entry["change"]["actions"]),
+                entry["change"].get("before") or {},
+                entry.get("action_reason") == "replace_because_tainted",
             )
             for entry in shown.get("resource_changes", ())
             if entry.get("mode") == "managed" and entry["change"]["actions"] != ["no-op"]

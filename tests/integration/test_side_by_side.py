@@ -140,6 +140,6 @@ def test_an_interrupt_ends_all_of_them_in_peace(shop: Shop, number: signal.Signa
         assert f"{name} │   {name} is clean" in said, "it was told once, and waited for"
         assert shop.state(name) == "failed"
     assert shop.state("reports") is None
-    assert "interrupted during finance and sales" in said.replace("sales and finance", "finance and sales")
+    assert "interrupted during stages finance and sales" in said.replace("sales and finance", "finance and sales")
     assert json.loads(answer)["error"]["id"] == "interrupted"
     assert "Traceback" not in said
