@@ -176,7 +176,7 @@ def child_environment(
         **(door.child_env if door else {}),
     }
     if endpoint.url:
-        kept |= {"AWS_ENDPOINT_URL": endpoint.url, "AWS_ENDPOINT_URL_STS": endpoint.url}
+        kept |= {"AWS_ENDPOINT_URL": endpoint.url, "AWS_ENDPOINT_URL_STS": endpoint.sts_url or endpoint.url}
     return kept
 
 
@@ -185,7 +185,12 @@ def endpoint_of(project: Project, environment: Environment, door: Door | None) -
     if door is not None:
         return door.endpoint(environment.region)
     env = project.env
-    return Endpoint(environment.region, env.get("AWS_ENDPOINT_URL") or None, env.get("AWS_CA_BUNDLE") or None)
+    return Endpoint(
+        environment.region,
+        env.get("AWS_ENDPOINT_URL") or None,
+        ca_bundle=env.get("AWS_CA_BUNDLE") or None,
+        sts_url=env.get("AWS_ENDPOINT_URL_STS") or None,
+    )
 
 
 def role_of(name: str, environment: Environment, mode: Mode, *, read_only: bool = False) -> tuple[str, str | None]:

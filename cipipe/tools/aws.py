@@ -59,11 +59,15 @@ Source = Callable[[], Credentials]
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where AWS is: a region, and a URL where it is not AWS's own (the sandbox). `ca_bundle` is a file to trust."""
+    """Where AWS is: a region, and a URL where it is not AWS's own (the sandbox); `sts_url` where only STS is elsewhere.
+
+    `ca_bundle` is a file with the certificates to trust.
+    """
 
     region: str
     url: str | None = None
     ca_bundle: str | None = None
+    sts_url: str | None = None
 
 
 class Aws:
@@ -121,7 +125,8 @@ class Aws:
             else:
                 self._session = boto3.Session(region_name=region, botocore_session=_renewed(keys))
         config = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10, max_pool_connections=16)
-        return self._session.client(service, endpoint_url=self.endpoint.url, config=config)
+        url = (self.endpoint.sts_url if service == "sts" else None) or self.endpoint.url
+        return self._session.client(service, endpoint_url=url, config=config)
 
 
 def _renewed(source: Source) -> Any:

@@ -43,7 +43,7 @@ def url_of(endpoint: Endpoint) -> str:
 
     https://docs.aws.amazon.com/general/latest/gr/sts.html
     """
-    return endpoint.url or f"https://sts.{endpoint.region}.{_SUFFIX[partition_of(endpoint.region)]}"
+    return endpoint.sts_url or endpoint.url or f"https://sts.{endpoint.region}.{_SUFFIX[partition_of(endpoint.region)]}"
 
 
 def assume_role_with_web_identity(
