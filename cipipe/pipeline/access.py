@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cipipe.ci.base import NoToken
 from cipipe.errors import CipipeError, IdentityError
 from cipipe.model import Environment, Mode
 from cipipe.oidc.chain import chain
 from cipipe.oidc.exchange import exchange
 from cipipe.oidc.renewal import Renewed
 from cipipe.oidc.session import LONGEST_CHAINED, SessionRequest, policy_text, session_name
-from cipipe.pipeline.identity import STRIPPED, Mint, ambient, issuer_of, minting, secret_variables
+from cipipe.pipeline.identity import STRIPPED, Mint, ambient, issuer_of, minting, secret_variables, token_source
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 from cipipe.tools.aws import Aws, AwsError, Credentials, Endpoint
@@ -118,11 +119,11 @@ class _Begin:
     read_policy: Callable[[str], Mapping[str, Any] | None]
 
     def __call__(self) -> Credentials:
-        session, token_and_audience = self.session, self.mint()
+        token, audience = self.mint()
+        session = self.session
         if self.via:
             account = self.via.split(":")[4]
             session = SessionRequest(self.via, account, session.name, min(session.duration, LONGEST_CHAINED))
-        token, audience = token_and_audience
         given = exchange(
             token,
             session,
@@ -147,6 +148,8 @@ def can_connect(project: Project, door: Door | None) -> bool:
     if project.context.fork:
         return False
     if door is not None or project.context.provider != "local" or "AWS_ACCESS_KEY_ID" in project.env:
+        return True
+    if not isinstance(token_source(project), NoToken):
         return True
     home = Path(project.env.get("HOME", "/nonexistent"))
     files = (project.env.get("AWS_CONFIG_FILE") or home / ".aws/config", home / ".aws/credentials")
