@@ -16,7 +16,7 @@ from cipipe.errors import IdentityError
 LEEWAY = 60
 """Seconds by which the clocks of this machine and of the issuer may differ before a check refuses."""
 
-_HINT_TEXT = "Is the variable the one that `id_tokens:` names, and is it passed whole, without quotes or line breaks?"
+_HINT_TEXT = "Is it the job's ID token, and is it passed whole, without quotes or line breaks?"
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def check(claims: Claims, *, audience: str, now: datetime) -> None:
         raise IdentityError(
             "oidc-audience-mismatch",
             f"the token is for another audience: expected {audience}, actual {actual}",
-            hint="Ask for the token with that audience (GitLab: `aud` under `id_tokens`; GitHub: the audience of the "
-            "request), or set `audience` under `[oidc]` in cipipe.toml. The provider in IAM has to list it as well.",
+            hint="Ask for the token with that audience in the job's definition, or set `audience` under `[oidc]` in "
+            "cipipe.toml. The provider in IAM has to list it as well.",
         )
 
 

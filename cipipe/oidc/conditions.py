@@ -37,7 +37,7 @@ def holds(
     - Several policy values are alternatives; for a negated operator none of them may match.
     - `ForAllValues` asks every value of the request, `ForAnyValue` at least one. Without either, any one value of a
       key with several makes a positive operator hold and a negated one fail.
-    - `expand` replaces policy variables in one policy value; it is given to string and ARN operators only.
+    - `expand` replaces policy variables in one policy value, for the operators that take them (strings, ARNs, Bool).
     """
     qualifier, _, bare = operator.rpartition(":")
     name = bare.lower()
@@ -65,6 +65,16 @@ def negated(operator: str) -> bool:
     """Whether the operator is one of the `Not…` ones."""
     known = _OPERATORS.get(operator.rpartition(":")[2].lower().removesuffix("ifexists"))
     return known is not None and known.negated
+
+
+def tolerant(operator: str) -> bool:
+    """Whether the operator holds where the key is absent, so that it restricts only requests that have it."""
+    return holds(operator, ("",), None) is True
+
+
+def base(operator: str) -> str:
+    """The operator without set operator and `IfExists`, as it is written."""
+    return re.sub("IfExists$", "", operator.rpartition(":")[2], flags=re.IGNORECASE)
 
 
 def like(value: str, pattern: str) -> bool:
@@ -132,9 +142,10 @@ def _table() -> Mapping[str, Operator]:
         "arnlike": ("arnnotlike", _arn_like, True),
         "bool": (
             None,
-            lambda value, wanted: value.lower() == wanted.lower() and wanted.lower() in {"true", "false"},
-            False,
+            lambda value, wanted: value.lower() == _plain(wanted).lower() and value.lower() in {"true", "false"},
+            True,
         ),
+        "binaryequals": (None, lambda value, wanted: value == wanted, False),  # both in base64
         "ipaddress": ("notipaddress", _in_network, False),
         "numericequals": ("numericnotequals", _number(compare.eq), False),
         "numericlessthan": (None, _number(compare.lt), False),
