@@ -94,7 +94,9 @@ def _wide(statement: Statement, condition: Condition, request: Request, *, pinne
 
 def _mutable(statement: Statement, condition: Condition, request: Request) -> Iterator[Finding]:
     """Names can be given up and taken by somebody else; ids cannot. Where IAM sees no id there is nothing to do."""
-    keys = [key for claim in sorted(_project_claims()) if (key := f"{request.issuer}:{claim}").lower() in request.context]
+    keys = [
+        key for claim in sorted(_project_claims()) if (key := f"{request.issuer}:{claim}").lower() in request.context
+    ]
     if not keys or all(ci.subject(value).ids or "_id:" in value for value in condition.expected):
         return
     yield Finding(

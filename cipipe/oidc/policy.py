@@ -49,7 +49,7 @@ class Document(msgspec.Struct, frozen=True):
 
 
 def parse(text: str) -> dict[str, Any]:
-    """A policy document from its JSON; what `aws iam get-role` prints around it is taken off.
+    """A policy document from its JSON; what `aws iam get-role` or `cipipe oidc trust-policy` put around it is taken off.
 
     Raises UsageError `oidc-policy-malformed`.
     """
@@ -61,6 +61,8 @@ def parse(text: str) -> dict[str, Any]:
         raise malformed("it is nested too deeply", None) from None
     if isinstance(found, dict) and isinstance(found.get("Role"), dict):
         found = found["Role"].get("AssumeRolePolicyDocument")
+    elif isinstance(found, dict) and "schema" in found and "policy" in found:
+        found = found["policy"]
     if not isinstance(found, dict):
         raise malformed("it is not a JSON object", None)
     return found
