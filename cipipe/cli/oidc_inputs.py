@@ -39,6 +39,7 @@ def claims_of(file: str) -> Claims:
     """Claims that were kept, as a JSON object. Raises UsageError."""
     try:
         found = json.loads(text_of(file, "--claims"))
+        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise _no_claims(file, f"they are not JSON: {error}") from None
     if isinstance(found, dict) and found.get("schema") == 1 and isinstance(found.get("claims"), dict):
@@ -49,7 +50,13 @@ def claims_of(file: str) -> Claims:
 
 
 def given_token(console: Console, file: str | None, variable: str | None) -> str | None:
-    """The token of `--token-file` or `--token-env`, registered with the redactor; None without either option."""
+    """The token of `--token-file` or `--token-env`; None without either option.
+
+    Whoever puts the token itself in place of its file or variable does not find it in the error.
+    """
+    for word in filter(None, (file, variable)):
+        if word.startswith("ey") and word.count(".") == 2:
+            console.redactor.register(word)
     if variable is not None:
         token = console.env.get(variable, "").strip()
     elif file is not None:

@@ -67,7 +67,7 @@ def _shown(claims: Claims, now: datetime) -> identity.Shown:
     issuer, offered = issuer_key(claims.issuer), visible(claims.issuer)
     context = request_for(claims, account_id="").context
     expires = claims.payload.get("exp")
-    until = datetime.fromtimestamp(expires, UTC) if isinstance(expires, int | float) and abs(expires) < 1e11 else None
+    until = datetime.fromtimestamp(expires, UTC) if isinstance(expires, int | float) and 0 <= expires < 1e11 else None
     return identity.Shown(
         issuer=claims.issuer,
         subject=claims.subject,

@@ -112,6 +112,7 @@ def check_times(claims: Claims, *, now: datetime, needed: bool = True) -> None:
 def _part(text: str, name: str) -> dict[str, Any]:
     try:
         found = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (binascii.Error, ValueError, RecursionError):
         raise _malformed(f"its {name} is not base64url-encoded JSON") from None
     if not isinstance(found, dict):
@@ -123,7 +124,7 @@ def _time(claims: Claims, name: str) -> float | None:
     found = claims.payload.get(name)
     if found is None:
         return None
-    if isinstance(found, bool) or not isinstance(found, int | float) or not -1e11 < found < 1e11:
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < 1e11:
         raise _malformed(f"its `{name}` claim is not a time in seconds")
     return float(found)
 

@@ -4,6 +4,7 @@ Warnings on what the policy lets in besides (`lints`) come after the reasons for
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 
 from cipipe.oidc import conditions, subjects
@@ -87,10 +88,10 @@ def _cause(condition: Condition, request: Request) -> tuple[str, str, str]:
         return mismatch, f"the value of {key} is one that the condition excludes", fix
     pattern = next((value for value in expected if set("*?") & set(value) and conditions.like(actual, value)), "")
     if pattern and "equals" in operator.lower():
-        like = operator.replace("Equals", "Like")
+        like = re.sub("Equals(IgnoreCase)?", "Like", operator, flags=re.IGNORECASE)
         message = f"{operator} takes `*` and `?` literally; the pattern would match with {like}"
         return "oidc-wildcard-needs-stringlike", message, line(like, key, (pattern,))
-    fix = line(operator, key, _amended(expected, actual))
+    fix = line(_equal(operator), key, _amended(condition))
     if claim == "sub":
         return *subjects.cause(expected, actual, request.claims), fix
     if claim == "aud":
@@ -123,12 +124,21 @@ def _absent(condition: Condition, request: Request) -> tuple[str, str, str]:
     return "oidc-claim-not-visible", message, instead
 
 
-def _amended(expected: Sequence[str], actual: str) -> tuple[str, ...]:
-    """The values of a condition that lets `actual` in: in place of the only one, else of the one it nearly is."""
-    near = nearest(expected, actual)
-    if len(expected) > 1 and near.casefold() != actual.casefold():
-        return (*expected, actual)
-    return tuple(actual if value == near else value for value in expected) or (actual,)
+def _amended(condition: Condition) -> tuple[str, ...]:
+    """The values of a condition that lets the request in: in place of the only one, else of the one that it nearly is."""
+    expected, found = condition.expected, condition.actual or ()
+    every = condition.operator.lower().startswith("forallvalues:")
+    actual = tuple(value.replace("${", "${$}{") for value in (found if every else found[:1]))
+    if len(expected) <= 1 or _equal(condition.operator) != condition.operator:
+        return actual
+    near = nearest(expected, actual[0])
+    kept = tuple(value for value in expected if value != near or near.casefold() != actual[0].casefold())
+    return (*kept, *(value for value in actual if value not in kept))
+
+
+def _equal(operator: str) -> str:
+    """An operator that compares sizes or times as the one of its family that asks for exactly this value."""
+    return re.sub("(Less|Greater)Than(Equals)?", "Equals", operator, flags=re.IGNORECASE)
 
 
 def _explicit_deny(statement: Statement) -> Finding:

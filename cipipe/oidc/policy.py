@@ -55,8 +55,13 @@ def parse(text: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(text, object_pairs_hook=_unique)
+        json.dumps(found, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise malformed(f"it is not JSON: {error.msg}", f"line {error.lineno}, column {error.colno}") from None
+    except UnicodeEncodeError:
+        raise malformed("it has half of a surrogate pair in it, which is no text", None) from None
+    except ValueError as error:
+        raise malformed(f"it is not JSON: {error}", None) from None
     except RecursionError:
         raise malformed("it is nested too deeply", None) from None
     if isinstance(found, dict) and isinstance(found.get("Role"), dict):

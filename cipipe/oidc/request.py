@@ -74,7 +74,7 @@ def request_for(claims: Claims, *, account_id: str, partition: str = "aws", sess
     context: dict[str, tuple[str, ...]] = {}
     for name in visible(issuer):
         value = payload.get("azp", payload.get("aud")) if name == "aud" else payload.get(name)
-        if value is not None:
+        if value not in (None, []):
             context[f"{issuer}:{name}".lower()] = _texts(value)
     if session_name is not None:
         context["sts:rolesessionname"] = (session_name,)

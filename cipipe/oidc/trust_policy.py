@@ -130,7 +130,7 @@ def _principal(found: Mapping[str, tuple[str, ...]], request: Request) -> bool |
 
 def _condition(clause: policy.Clause, request: Request, version: str) -> Condition:
     operator, key, expected = clause.operator, clause.key, clause.values
-    actual = request.context.get(key.lower())
+    actual = request.context.get(key.lower()) or None
     unresolved: list[str] = []
 
     def expand(value: str) -> str:

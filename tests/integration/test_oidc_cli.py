@@ -291,6 +291,22 @@ def test_shows_claims_and_never_the_token(oidc: Run, monkeypatch: pytest.MonkeyP
     assert "project_path" in done.out
 
 
+@pytest.mark.parametrize("option", ["--token-env", "--token-file"])
+def test_a_token_in_place_of_its_name_is_not_in_the_error(oidc: Run, option: str) -> None:
+    token = jwt(gitlab())
+    done = oidc("token", option, token)
+    assert done.status in {2, 3}
+    assert SIGNATURE not in done.out + done.err
+
+
+def test_half_of_a_surrogate_pair_is_refused(oidc: Run) -> None:
+    broken = written("t", jwt(gitlab("\ud800")))
+    assert oidc("token", "--token-file", broken, "--format", "json").document["error"]["id"] == "oidc-token-malformed"
+    claims = written("c", json.dumps(gitlab("\ud800")))
+    assert oidc("explain", "--policy", written("p", policy()), "--claims", claims).status == 2
+    assert oidc("explain", "--policy", written("p", policy("\ud800")), "--claims", written("c", gitlab())).status == 2
+
+
 def test_the_token_document(oidc: Run) -> None:
     done = oidc("token", "--token-file", written("t", jwt(github(sub="repo:a@1/b@2:pull_request")) + "\n"), "--format", "json")  # fmt: skip
     found = done.document

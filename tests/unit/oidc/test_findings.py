@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 from claim_sets import ACCOUNT, GITHUB, GITLAB, explained, github, gitlab, policy
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cipipe.oidc.claims import Claims
 from cipipe.oidc.request import request_for, visible
@@ -311,3 +313,51 @@ def test_what_aws_sees_of_an_issuer(issuer: str, claim: str, seen: bool) -> None
     assert (claim in visible(issuer)) is seen
     context = request_for(Claims({}, {"iss": issuer, claim: "x"}), account_id="1").context
     assert (f"{issuer.removeprefix('https://')}:{claim}" in context) is seen
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"NumericLessThan": {":project_id": "20"}},
+        {"NumericGreaterThanEquals": {":project_id": ["21", "22"]}},
+        {"NumericEqualsIfExists": {":project_id": ["21", "22"]}},
+        {"Bool": {":ref_protected": "false"}},
+        {"StringEqualsIgnoreCase": {":user_login": "A*"}},
+        {"stringequals": {":user_login": ["a*", "b"]}},
+        {"ForAnyValue:StringLike": {":user_login": ["b*", "c"]}},
+        {"ForAllValues:StringEquals": {":user_login": ["Ada", "c"]}},
+        {"ForAllValues:StringLike": {":aud": ["x", "y"]}},
+        {"StringNotLike": {":user_login": ["a*", "b"]}},
+        {"Null": {":user_login": "true"}},
+        {"StringEquals": {":user_access_level": "x"}},
+    ],
+)
+def test_the_fix_of_any_operator_lets_the_token_in(condition: dict[str, Any]) -> None:
+    claims = gitlab(user_access_level="${user}", aud=["https://gitlab.com", "z"])
+    document = policy(claims, {**PINNED, **condition})
+    found = explained(claims, document)
+    assert found.verdict == "denied"
+    block = document["Statement"][0]["Condition"]
+    del block[next(iter(condition))]
+    block |= json.loads("{" + found.findings[0].fix + "}")
+    mended = {**block, "StringEquals": {**PINNED_KEYS, **block.get("StringEquals", {})}}
+    document["Statement"][0]["Condition"] = mended
+    assert explained(claims, document).verdict == "allowed"
+
+
+PINNED_KEYS = {f"{GITLAB}{key}": value for key, value in PINNED["StringEquals"].items()}
+
+ANYTHING: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+NAMES = ["sub", "aud", "azp", "project_id", "ref_protected", "pipeline_source", "event_name", *TAGS, *FLAT]
+
+
+@given(st.dictionaries(st.sampled_from([*NAMES, "exp", "nbf", "https://aws.amazon.com/source_identity"]), ANYTHING))
+def test_whatever_the_claims_are_they_are_explained(claims: dict[str, Any]) -> None:
+    whole = {"iss": "https://gitlab.com", **claims}
+    found = explained(whole, policy(whole, {**PINNED, "StringLike": {":aud": "*"}, "Bool": {":amr": "true"}}))
+    assert found.verdict == "denied"
+    assert all(finding.fix for finding in found.findings)
