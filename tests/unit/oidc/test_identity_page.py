@@ -25,3 +25,12 @@ def test_the_table_of_claims_is_that_of_the_data() -> None:
     shown = [sorted(re.findall(r"`(\w+)`", row.rsplit("|", 2)[1])) for row in rows]
     lists = [table["every"], table["claims"]["gitlab"], table["claims"]["github"]]
     assert shown[:3] == [sorted(names) for names in lists]
+
+
+def test_only_a_style_colours() -> None:
+    policy, claims = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    found = explained(json.loads(claims), parse(policy))
+    coloured = identity.explanation(found, lambda word, colour: f"<{colour}>{word}</>")
+    assert coloured.startswith("<red>denied</>: ")
+    assert "<yellow>oidc-mutable-name</>" in coloured
+    assert re.sub(r"<[a-z/]*>", "", coloured) == identity.explanation(found)
