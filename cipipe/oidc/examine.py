@@ -117,10 +117,8 @@ def _matched(pattern: re.Pattern[str], text: str | None, option: str) -> re.Matc
 
 
 def _named(policy: Mapping[str, Any], issuer: str) -> re.Match[str] | None:
-    """The provider of this issuer that the policy trusts, whatever its account."""
-    for entry in load(policy).entries:
-        for name in entry.principals.get("Federated", ()):
-            match = PROVIDER_ARN.fullmatch(name)
-            if match and match[3].lower() == issuer.lower():
-                return match
-    return None
+    """The provider of this issuer that the policy trusts, whatever its account; else any, whose account it will be."""
+    names = (name for entry in load(policy).entries for name in entry.principals.get("Federated", ()))
+    found = [match for name in names if (match := PROVIDER_ARN.fullmatch(name))]
+    fitting = (match for match in found if match[3].lower() == issuer.lower())
+    return next(fitting, found[0] if found else None)

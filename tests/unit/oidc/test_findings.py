@@ -286,6 +286,12 @@ def test_the_account_is_that_of_the_role_or_the_provider() -> None:
     assert (wrong.verdict, wrong.findings[0].id) == ("denied", "oidc-no-provider-for-issuer")
 
 
+def test_the_provider_to_trust_is_named_in_the_account_of_the_policy() -> None:
+    (found, *_) = explained(github(), policy(gitlab(), equals(LAB))).findings
+    assert found.id == "oidc-no-provider-for-issuer"
+    assert found.fix == f'"Principal": {{"Federated": "{ACCOUNT}{GITHUB}"}}'
+
+
 def test_claims_without_an_issuer_are_of_the_provider() -> None:
     claims = gitlab()
     document = policy(claims, equals(LAB))
