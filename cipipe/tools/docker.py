@@ -47,7 +47,7 @@ class Docker:
         raise StageError(
             "docker-unreachable",
             f"no Docker daemon answers at {self._host} after {seconds} s: {last}",
-            hint="In a GitLab job, add the service docker:dind and set DOCKER_HOST; on a laptop, start Docker.",
+            hint="In a job, add the service docker:dind and set DOCKER_HOST; on a laptop, start Docker.",
         )
 
     def version(self) -> str:

@@ -16,16 +16,19 @@ from cipipe.oidc import claims as jwt
 from cipipe.oidc.explain import explain
 from cipipe.oidc.request import request_for
 from cipipe.oidc.trust_policy import evaluate
-from cipipe.pipeline import access
+from cipipe.pipeline import access, roles
 from cipipe.pipeline.access import Door
 from cipipe.pipeline.doctor.base import Doubtful, Skipped
 from cipipe.pipeline.identity import has_own, minting, no_token, token_source
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
-from cipipe.tools.aws import Aws, AwsError, Credentials
+from cipipe.tools.aws import Aws, Credentials
 from cipipe.tools.sts import url_of
 
 _OF_TIME = {"oidc-token-expired", "oidc-token-not-yet-valid"}
+_NOT_TOLD = {"oidc-mutable-name"}
+"""`cipipe bootstrap` trusts projects by their names: what every project is told, nobody reads."""
+
 _OF_AUDIENCE = "oidc-audience-mismatch"
 
 
@@ -147,8 +150,9 @@ def check_policy(job: Job) -> str:
         raise IdentityError("oidc-access-denied", what, hint=f"{fix} (`cipipe oidc explain` tells more)", where=asked)
     if evaluation.verdict == "unknown":
         raise Doubtful("it cannot be told whether it lets this token in", "see `cipipe oidc explain`")
-    if findings:
-        raise Doubtful(f"it lets this token in; {findings[0].message}", findings[0].fix)
+    warnings = [finding for finding in findings if finding.id not in _NOT_TOLD]
+    if warnings:
+        raise Doubtful(f"it lets this token in; {warnings[0].message}", warnings[0].fix)
     return f"lets this token in: {claims.subject}"
 
 
@@ -172,17 +176,15 @@ def _wrong(job: Job) -> IdentityError | None:
     return None
 
 
-def _policy(job: Job, role: str) -> dict[str, Any]:
+def _policy(job: Job, role: str) -> Mapping[str, Any]:
     keys = job.door.admin if job.door else job.credentials
     if keys is None:
         raise Skipped("without credentials it cannot be read")
     aws = Aws(access.endpoint_of(job.project, job.environment, job.door), keys)
     try:
-        return dict(aws.call("iam", "get_role", RoleName=role.rpartition("/")[2])["Role"]["AssumeRolePolicyDocument"])
-    except AwsError as error:
-        raise Skipped(f"the role may not read it (iam:GetRole: {error.code})") from None
+        return roles.read(aws, role).policy
     except CipipeError as error:
-        raise Skipped(f"it cannot be read: {error.message}") from None
+        raise Skipped(error.message.splitlines()[0]) from None
 
 
 def _where(source: object) -> str:
