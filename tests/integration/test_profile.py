@@ -100,10 +100,10 @@ def test_keys_of_a_session_that_is_over_are_refused(sandbox: Sandbox, tmp_path: 
     sandbox.limit_sessions(1)
     try:
         access = connect(load(job.root, job.env), "dev", Mode.DEPLOY, redactor=Redactor())
+        assert access.renewed is not None
+        aws = Aws(sandbox.endpoint(REGION), access.renewed.current())
     finally:
         sandbox.limit_sessions(None)
-    assert access.renewed is not None
-    aws = Aws(sandbox.endpoint(REGION), access.renewed.current())
     time.sleep(1.1)
     for service, operation in (("sts", "get_caller_identity"), ("s3", "list_buckets"), ("ssm", "describe_parameters")):
         with pytest.raises(AwsError) as caught:
