@@ -10,7 +10,8 @@ after the last try, to Slack.
 
 **How it is configured.** Deploying replaces each marked value by the Terraform output that its marker names; the values
 below serve on a laptop. `task_environment` in Terraform sets the `REDSHIFT_…` variables of `dbt/profiles.yml`, the password
-comes from the secret, and `task_egress_ports` has to include Redshift's 5439.
+comes from the secret, and `task_egress_ports` has to include Redshift's 5439. The image needs the adapter: the build argument
+`DBT_ADAPTERS` is to name dbt-redshift.
 
 **What it needs.** Airflow's role must be the one that may assume the service role; Terraform sees to it for its own MWAA,
 `airflow_role_arn` names another. For Slack, an Airflow connection `slack_webhook` (see `dbt_deployment/slack.py`).

@@ -14,7 +14,8 @@ one image, so a run uses what was deployed with this file and nothing newer. A t
 
 **How it is configured.** Deploying replaces each marked value by the Terraform output that its marker names; the values
 below serve on a laptop. Which warehouse dbt talks to is the task definition's business: `task_environment` in Terraform
-sets `DBT_TARGET` and the `SNOWFLAKE_…` variables of `dbt/profiles.yml`, and the password comes from the secret.
+sets `DBT_TARGET` and the `SNOWFLAKE_…` variables of `dbt/profiles.yml`, and the password comes from the secret. The image
+needs the adapter: the build argument `DBT_ADAPTERS`.
 
 **What it needs.** The seeds, loaded once (`dbt seed`). On DuckDB, the default target, a volume that outlives a task.
 """
