@@ -20,8 +20,8 @@ def notify_success(context: Any) -> None:
 
 
 def notify_failure(context: Any) -> None:
-    """For `on_failure_callback`, which is called after the last try; the exception says why."""
-    reason = str(context.get("exception") or "nobody says why")[:1000]
+    """For `on_failure_callback`, which is called after the last try; the exception says why, where it is passed on."""
+    reason = str(context.get("exception") or "its log says why")[:1000]
     _send(context, ":x: *{}* failed: {}", reason)
 
 

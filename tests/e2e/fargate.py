@@ -50,6 +50,7 @@ class Fargate:
     ending: str = "exit-0"
     calls: list[Call] = field(default_factory=list)
     messages: list[tuple[str, str]] = field(default_factory=list)
+    printed: list[tuple[str, str]] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
     _ends: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     _volume: str = ""
@@ -136,6 +137,7 @@ class Fargate:
             status, text = self.contain(definition["image"], override["command"])
         except Exception as error:  # noqa: BLE001 - whatever it is, the run has to see it
             status, text = 125, str(error)
+        self.printed.append((self.run, text))
         self._log(definition, arn, text)
         self._ends[arn] = {"exitCode": status, "stopCode": "EssentialContainerExited"}
 

@@ -73,7 +73,7 @@ def test_a_task_that_takes_too_long_is_stopped(done: Done, aws: Aws) -> None:
 
 
 def test_dbt_really_ran_in_the_deployed_image(done: Done, aws: Aws) -> None:
-    """The containers that the DAG started: `dbt run`, `dbt test`, `dbt snapshot`, with the task's output in Airflow's log."""
+    """The containers that the DAG started: `dbt run`, `dbt test`, `dbt snapshot`, with their output in Airflow's log."""
     outputs = aws.outputs()
     assert [command(body) for body in done.asked("snowflake", "RunTask")] == [
         ["dbt", "run", "--select", "emp_fact"],
@@ -81,8 +81,11 @@ def test_dbt_really_ran_in_the_deployed_image(done: Done, aws: Aws) -> None:
         ["dbt", "snapshot", "--select", "scd_emp"],
     ]
     assert {body["taskDefinition"] for body in done.asked("snowflake", "RunTask")} == {outputs["task_definition_arn"]}
-    assert "created sql table model main.emp_fact" in done.output
-    assert "snapshotted main.scd_emp" in done.output
+    built, tested, recorded = [text for run, text in done.fargate.printed if run == "snowflake"]
+    assert "created sql table model main.emp_fact" in built
+    assert "PASS unique_emp_fact_employee_id" in tested
+    assert "snapshotted main.scd_emp" in recorded
+    assert "Running with dbt=" in done.output
 
 
 def test_redshift_is_run_by_the_service_role_alone(done: Done, aws: Aws) -> None:

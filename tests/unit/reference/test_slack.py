@@ -50,7 +50,7 @@ def test_success_and_failure_name_the_run(posted: list[tuple[str, dict[str, str]
     assert [message["text"] for _, message in posted] == [
         ":white_check_mark: *dbt_redshift.build of manual__&lt;now&gt;* succeeded",
         ":x: *dbt_redshift.build of manual__&lt;now&gt;* failed: exit code 1 &amp; &lt;stopped&gt;",
-        ":x: *dbt_redshift.build of manual__&lt;now&gt;* failed: nobody says why",
+        ":x: *dbt_redshift.build of manual__&lt;now&gt;* failed: its log says why",
     ]
 
 
