@@ -1,8 +1,10 @@
 """All runs of the reference DAGs by one Airflow: what is run, with which settings, and what came of it."""
 
+import contextlib
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,16 +57,36 @@ class Done:
         return [text for of, text in self.fargate.messages if of == run]
 
 
-def run_all(version: str, python: Path, dags: Path, fargate: Fargate) -> Done:
-    """Run the DAGs of a folder, whose parent gets this Airflow's own."""
+@contextlib.contextmanager
+def airflow_role(aws: Aws) -> Iterator[dict[str, str]]:
+    """The environment of a session of MWAA's role, which the sandbox's Terraform leaves out together with MWAA."""
+    account, name = aws.sandbox.state.account.id, "dbt-deployment-dev-mwaa"
+    principal = {"AWS": f"arn:aws:iam::{account}:root"}
+    trust = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    iam = aws.client("iam")
+    made = iam.create_role(RoleName=name, Path="/dbt-deployment/dev/", AssumeRolePolicyDocument=document)
+    try:
+        answer = aws.client("sts").assume_role(RoleArn=made["Role"]["Arn"], RoleSessionName="airflow")
+        keys = answer["Credentials"]
+        yield {
+            "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": keys["SessionToken"],
+        }
+    finally:
+        iam.delete_role(RoleName=name)
+
+
+def run_all(version: str, python: Path, dags: Path, fargate: Fargate, keys: dict[str, str]) -> Done:
+    """Run the DAGs of a folder, with these keys; its parent gets a folder for this Airflow's own files."""
     work = dags.parent / f"airflow-{version}"
     work.mkdir()
-    keys = fargate.aws.sandbox.admin_of("111111111111")
     slack = {"conn_type": "http", "host": f"{fargate.url}/slack", "password": "T0/B0/not-a-secret"}
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "AWS_"))},
         **VARIABLES[version],
-        **keys.environment(),
+        **keys,
         "AIRFLOW_HOME": str(work),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "false",

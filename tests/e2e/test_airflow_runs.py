@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from airflow_runs import VARIABLES, Done, clear, run_all
+from airflow_runs import VARIABLES, Done, airflow_role, clear, run_all
+from botocore.exceptions import ClientError
 from fargate import CSV, Fargate
 from harness import Aws, Outcome
 from tools import VENVS, require
@@ -30,11 +31,12 @@ def all_done(deployed: Outcome, aws: Aws, tmp_path_factory: pytest.TempPathFacto
         target.write_bytes(aws.get(bucket, key))
     with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor() as pool:
         stack.callback(clear, aws)
+        keys = stack.enter_context(airflow_role(aws))
         fargates = {version: Fargate(aws) for version in VARIABLES}
         for fargate in fargates.values():
             stack.callback(fargate.remove)
         futures = {
-            version: pool.submit(run_all, version, python, folder / "dags", fargates[version])
+            version: pool.submit(run_all, version, python, folder / "dags", fargates[version], keys)
             for version, python in pythons.items()
         }
         yield {version: future.result() for version, future in futures.items()}
@@ -106,6 +108,12 @@ def test_redshift_is_run_by_the_service_role_alone(done: Done, aws: Aws) -> None
         "name": outputs["container_name"],
         "command": ["dbt", "build"],
     }
+
+
+def test_only_airflow_may_become_the_service_role(deployed: Outcome, aws: Aws) -> None:
+    role = aws.outputs()["dbt_service_role_arn"]
+    with pytest.raises(ClientError, match="AccessDenied"):
+        aws.client("sts").assume_role(RoleArn=role, RoleSessionName="administrator")
 
 
 def test_slack_is_told_how_it_went(done: Done) -> None:
