@@ -195,9 +195,12 @@ class _Scope:
         self.whole = whole
         self._prefixes = prefixes
         self._starts = tuple(prefix + b"/" for prefix in prefixes)
-        self._on_the_way = {
-            path[:end] for path in whole | prefixes for end in range(len(path)) if path[end : end + 1] == b"/"
-        }
+        self._on_the_way: set[bytes] = set()
+        for path in whole | prefixes:
+            above = path.rpartition(b"/")[0]
+            while above and above not in self._on_the_way:
+                self._on_the_way.add(above)
+                above = above.rpartition(b"/")[0]
 
     def reaches(self, path: bytes) -> bool:
         """Whether a tree has to be read."""
