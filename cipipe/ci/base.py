@@ -18,6 +18,13 @@ class VariableToken:
 
 
 @dataclass(frozen=True)
+class FileToken:
+    """The ID token is the text of this file, which somebody keeps fresh."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class RequestToken:
     """The ID token comes as `{"value": …}` in answer to a GET of `url` with `bearer` in the Authorization header."""
 
@@ -32,7 +39,7 @@ class NoToken:
     hint: str
 
 
-TokenSource = VariableToken | RequestToken | NoToken
+TokenSource = VariableToken | FileToken | RequestToken | NoToken
 
 
 @dataclass(frozen=True)

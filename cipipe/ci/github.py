@@ -13,6 +13,7 @@ from typing import Any
 from cipipe.ci.base import Identity, NoToken, Pins, RequestToken, Subject, TokenSource, commit, number, one_line
 from cipipe.errors import UsageError
 from cipipe.model import Context
+from cipipe.redact import SHORTEST
 
 NAME = "github"
 IDENTITY = Identity("https://token.actions.githubusercontent.com", audience="sts.amazonaws.com", token_variable="")
@@ -137,8 +138,9 @@ def warning(text: str) -> str:
 
 
 def mask(secret: str) -> str:
-    """One command a line of the secret: GitHub masks within lines."""
-    return "\n".join(f"::add-mask::{_data(line)}" for line in secret.splitlines() if line.strip())
+    """One command a line of the secret: GitHub masks within lines. A brace on its own would mask every brace."""
+    lines = [line for line in secret.splitlines() if len(line.strip()) >= SHORTEST]
+    return "\n".join(f"::add-mask::{_data(line)}" for line in lines)
 
 
 def colour(env: Mapping[str, str]) -> bool:

@@ -145,8 +145,9 @@ class Console:
         """Have the provider mask a secret in all of its log, before it is used for the first time."""
         masking = self.provider.mask(secret)
         if masking:
-            sys.stderr.write(masking + "\n")
-            sys.stderr.flush()
+            with self._lock:
+                sys.stderr.write(masking + "\n")
+                sys.stderr.flush()
 
     def _coloured(self, stream: str) -> bool:
         if self.no_color:

@@ -5,6 +5,7 @@ import click
 from cipipe.cli.lazy import Lazy
 
 COMMANDS = {
+    "credential-process": "cipipe.cli.credential_process:credential_process",
     "explain": "cipipe.cli.oidc_explain:explain",
     "token": "cipipe.cli.oidc_token:token",
     "trust-policy": "cipipe.cli.oidc_trust_policy:trust_policy",

@@ -41,8 +41,7 @@ def token(shared: Common, token_file: str | None, token_env: str | None) -> None
 def _of_job(shared: Common) -> str:
     """The job's own token, asked for as the configuration says, or as the provider does where there is none."""
     console = shared.console
-    issuer = _issuer(shared)
-    source = console.provider.token(console.env, audience=issuer.audience, token_variable=issuer.token_variable)
+    source = _source(shared)
     if isinstance(source, NoToken):
         raise inputs.no_token(console, "the job has none", source.hint)
     found = sources.fetch(source, console.env)
@@ -51,16 +50,18 @@ def _of_job(shared: Common) -> str:
     return found
 
 
-def _issuer(shared: Common) -> Identity:
+def _source(shared: Common) -> ci.TokenSource:
     try:
         project = shared.project()
     except UsageError as error:
         if shared.config is not None or error.id not in {"config-missing", "git-no-repository", "git-no-commit"}:
             raise
-        return shared.console.provider.IDENTITY or Identity("", audience="", token_variable="")
-    from cipipe.pipeline.access import issuer_of
+        provider, env = shared.console.provider, shared.console.env
+        usual = provider.IDENTITY or Identity("", audience="", token_variable="")
+        return provider.token(env, audience=usual.audience, token_variable=usual.token_variable)
+    from cipipe.pipeline.identity import token_source
 
-    return issuer_of(project)
+    return token_source(project)
 
 
 def _shown(claims: Claims, now: datetime) -> identity.Shown:

@@ -16,6 +16,7 @@ from cipipe.model import Baseline, Mode, Plan, Reason, Report, StagePlan, State,
 from cipipe.pipeline.access import Access, Door, connect
 from cipipe.pipeline.place import Place
 from cipipe.pipeline.planning import Options, Planning, plan, refuse_dirty, snapshot
+from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
 from cipipe.planner import Planned, Prepared
 from cipipe.records import Records
@@ -80,7 +81,7 @@ def run(
     for warning in planning.planned.plan.warnings:
         progress.warning(warning)
     missing = _missing(project, planning, door)
-    with _scratch(project) as scratch:
+    with _scratch(project) as scratch, served(access, progress.warning) as access:
         place = Place(
             project=project,
             planning=planning,
@@ -139,7 +140,7 @@ def destroy(
     missing = _missing(project, planning, door)
     if missing:
         raise _lacking(missing)
-    with _scratch(project) as scratch:
+    with _scratch(project) as scratch, served(access, progress.warning) as access:
         place = Place(project, planning, access, redactor, scratch, sandbox=door is not None)
         runner = _runner(planning, place, ledger, progress)
         return Outcome(runner.destroy(), runner.error)

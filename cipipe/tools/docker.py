@@ -50,6 +50,20 @@ class Docker:
             hint="In a job, add the service docker:dind and set DOCKER_HOST; on a laptop, start Docker.",
         )
 
+    def version(self) -> str:
+        """The daemon's version. Raises StageError where none answers."""
+        import docker.errors
+        import requests
+
+        try:
+            return str(self._client.version()["Version"])
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            raise StageError(
+                "docker-unreachable",
+                f"no Docker daemon answers at {self._host}: {type(error).__name__}",
+                hint="In a GitLab job, add the service docker:dind and set DOCKER_HOST; on a laptop, start Docker.",
+            ) from error
+
     def build(
         self,
         context: bytes,

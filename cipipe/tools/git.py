@@ -317,6 +317,14 @@ def _is_oid(name: str) -> bool:
     return re.fullmatch(_OID, name) is not None
 
 
+def version(env: Mapping[str, str]) -> str:
+    """The version of git, such as `2.39.5`. Raises ToolMissing."""
+    from cipipe.tools import process
+
+    done = process.run(["git", "--version"], env=scrubbed(env))
+    return done.stdout.decode(errors="replace").strip().removeprefix("git version ")
+
+
 def oid(name: str) -> str:
     """The name, which has to be an object id in hex: nothing that git could read as an option or an expression."""
     if not _is_oid(name):

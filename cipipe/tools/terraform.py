@@ -189,6 +189,12 @@ class Terraform:
         )
 
 
+def version(env: Mapping[str, str]) -> str:
+    """The version of Terraform, such as `1.11.4`. Raises ToolMissing, ProcessFailed. Nobody is asked for a newer one."""
+    done = process.run(["terraform", "version", "-json"], env={**env, "CHECKPOINT_DISABLE": "1"})
+    return str(msgspec.json.decode(done.stdout)["terraform_version"])
+
+
 def _locked(detail: str, root: Path, unlock_command: str) -> ConflictError:
     info = dict(re.findall(r"^\s*(ID|Path|Operation|Who|Created):\s*(.*?)\s*$", detail, re.MULTILINE))
     identifier = info.get("ID", "LOCK_ID")
