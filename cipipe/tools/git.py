@@ -4,23 +4,20 @@ No command here fetches. A path is a repository path as bytes, because git's are
 """
 
 import contextlib
-import functools
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from cipipe.errors import StageError, UsageError
 from cipipe.tools.conversation import Conversation
+from cipipe.tools.objects import LINK, SUBMODULE, TREE, Entry, Object, Tree
 
 if TYPE_CHECKING:
     from cipipe.tools.process import Completed
 
-TREE, LINK, SUBMODULE = b"40000", b"120000", b"160000"
-"""The modes of what is no file, as a tree object has them."""
+__all__ = ["LINK", "SUBMODULE", "TREE", "Entry", "Object", "Repository", "Tree", "oid", "scrubbed", "version"]
 
 _REQUEST = 32768
 """Bytes per request: few enough that git's input never fills while git waits for its output to be read."""
@@ -33,53 +30,7 @@ _BRANCH = re.compile(rb"ref: refs/heads/([^.\n].*)\n")
 _KEPT = {"GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"}
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One entry of a git tree: `mode` as six octal digits, `oid` in hex, `path` from the top of the repository."""
-
-    mode: bytes
-    oid: bytes
-    path: bytes
-
-    @property
-    def is_tree(self) -> bool:
-        return self.mode == b"040000"
-
-    @property
-    def is_blob(self) -> bool:
-        return self.mode in {b"100644", b"100755"}
-
-
-class Object(msgspec.Struct, frozen=True):
-    """One object as `git cat-file --batch` gives it."""
-
-    oid: str
-    type: str
-    body: bytes
-
-
 _Take = Callable[[Object | None], None]
-
-
-class Tree(msgspec.Struct, frozen=True):
-    """A tree object: the entries of one folder, unparsed, because there may be very many."""
-
-    body: bytes
-    oid_size: int
-
-    def listing(self) -> list[tuple[bytes, bytes, bytes]]:
-        """Mode, name and id of each entry as git stores them: a folder's mode is `40000`, ids are raw bytes."""
-        return _entry(self.oid_size).findall(self.body)
-
-    @property
-    def plain(self) -> bool:
-        """Whether it surely holds files alone, as most folders do. The modes of all else end in `0000`."""
-        return b"0000 " not in self.body
-
-    def folders(self) -> list[tuple[bytes, bytes]]:
-        """Name and id, in hex, of each folder in it."""
-        if self.plain:
-            return []
-        return [(name, oid.hex().encode()) for mode, name, oid in self.listing() if mode == TREE]
 
 
 class Repository:
@@ -305,12 +256,6 @@ def _portions(lines: list[bytes]) -> Iterator[list[bytes]]:
         size += len(line)
     if portion:
         yield portion
-
-
-@functools.cache
-def _entry(oid_size: int) -> re.Pattern[bytes]:
-    """One entry of a tree object: `MODE SP NAME NUL ID`, the id in raw bytes ("Git Internals - Git Objects")."""
-    return re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % oid_size, re.DOTALL)
 
 
 def _is_oid(name: str) -> bool:
