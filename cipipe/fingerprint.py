@@ -6,7 +6,9 @@ filled in, and `{ output = … }` counts by its name only (DESIGN §5).
 
 import hashlib
 from binascii import hexlify
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -44,7 +46,9 @@ def consumed(outputs: Mapping[str, Output], names: Iterable[str]) -> dict[str, A
 
 
 _LINKS = frozenset({LINK, SUBMODULE})
-_SPECIAL = (TREE, LINK, SUBMODULE)
+
+_Listed = tuple[bytes, bytes, bytes]
+"""An entry of a tree: mode, name and id."""
 
 
 class Contents:
@@ -61,14 +65,38 @@ class Contents:
 
     def of(self, tree: str, patterns: Mapping[str, Patterns]) -> dict[str, list[bytes]]:
         """The content of each stage. Raises UsageError where the clone lacks a tree."""
-        prefixes = {prefix for p in patterns.values() for prefix in p.prefixes}
-        scope = _Scope({folder for p in patterns.values() for folder in p.folders}, prefixes)
-        for _ in _walk(self._repository, tree, scope):
-            pass  # all that will be looked at below is read now, a level of folders at a time
-        return {name: self._below(b"", tree.encode(), _Selection(p)) for name, p in patterns.items()}
+        selections = {name: _Selection(p) for name, p in patterns.items()}
+        self._read(tree.encode(), list(selections.values()))
+        return {name: self._below(b"", tree.encode(), selection) for name, selection in selections.items()}
+
+    def _read(self, tree: bytes, selections: list["_Selection"]) -> None:
+        """Read all that `_below` will ask for, a level of folders at a time.
+
+        Folders that hold files alone are framed while git reads the next one: nearly all of the work is there.
+        """
+        level = [(b"", tree, selections)]
+        while level:
+            places = defaultdict(list)
+            for folder, oid, some in level:
+                places[oid].append((folder, some))
+            found = self._repository.trees(list(places), partial(self._came, places))
+            level = [
+                (path, inner, needed)
+                for tree, at in zip(found, places.values(), strict=True)
+                for name, inner in tree.folders()
+                for folder, some in at
+                for path in [folder + name + b"/"]
+                if (needed := [s for s in some if s.reads(path) and s.key(path, inner) not in self._made])
+            ]
+
+    def _came(self, places: Mapping[bytes, list[tuple[bytes, list["_Selection"]]]], oid: bytes, tree: Tree) -> None:
+        if tree.plain:
+            for folder, selections in places[oid]:
+                for selection in selections:
+                    self._below(folder, oid, selection)
 
     def _below(self, folder: bytes, oid: bytes, selection: "_Selection") -> list[bytes]:
-        key = (selection.patterns.texts, folder, oid)
+        key = selection.key(folder, oid)
         if key not in self._made:
             tree = self._repository.trees([oid])[0]
             self._made[key] = [part for part in self._parts(folder, tree, selection) if part]
@@ -76,18 +104,18 @@ class Contents:
 
     def _parts(self, folder: bytes, tree: Tree, selection: "_Selection") -> Iterator[bytes]:
         """The entries below a folder (`b""`, or ending with a slash), in as few pieces as possible."""
-        chosen = selection.chooser(folder)
         entries = tree.listing()
-        if not any(mode in tree.body for mode in _SPECIAL):  # as in nearly all folders of a large repository
-            yield _frames(folder, [entry for entry in entries if chosen(entry[1])])
+        if tree.plain:
+            yield _frames(folder, selection.files(folder, entries))
             return
+        chosen = selection.chooser(folder)
         # git puts a folder where its name with a slash belongs; one that counts whole goes where its name does.
         entries.sort(key=lambda e: e[1] + b"/" if e[0] == TREE and not selection.whole(folder + e[1]) else e[1])
         for entry in entries:
             mode, name, oid = entry
             path = folder + name
             if mode == TREE and not selection.whole(path):
-                if selection.scope.reaches(path):
+                if selection.reads(path + b"/"):
                     yield from self._below(path + b"/", oid.hex().encode(), selection)
             elif mode == TREE or (selection.patterns.matches_link(path) if mode in _LINKS else chosen(name)):
                 yield _frames(folder, [entry])
@@ -104,13 +132,16 @@ def links(
     repository: Repository, tree: str, patterns: Patterns, among: Iterable[bytes] | None = None
 ) -> tuple[Entry, ...]:
     """The symlinks that the patterns match. With `among`, those of these paths: only the folders they lie in are read."""
-    if among is None:
-        found: Iterable[Entry] = files(repository, tree, patterns)
-    else:
-        wanted = set(among)
-        scope = _Scope(wanted, set())
-        found = [e for e in _files(repository, tree, scope) if e.path in wanted and matches(patterns, e)]
-    return tuple(entry for entry in found if entry.mode == b"120000")
+    wanted = None if among is None else set(among)
+    scope = _Scope(set(), {*patterns.folders, *patterns.prefixes}) if wanted is None else _Scope(wanted, set())
+    found = [
+        Entry(b"120000", oid.hex().encode(), folder + name)
+        for folder, below in _walk(repository, tree, scope)
+        if not below.plain
+        for mode, name, oid in below.listing()
+        if mode == LINK and (wanted is None or folder + name in wanted) and patterns.matches_link(folder + name)
+    ]
+    return tuple(sorted(found, key=lambda entry: entry.path))
 
 
 def below(repository: Repository, tree: str, folder: bytes) -> list[Entry]:
@@ -164,9 +195,12 @@ class _Scope:
         self.whole = whole
         self._prefixes = prefixes
         self._starts = tuple(prefix + b"/" for prefix in prefixes)
-        self._on_the_way = {
-            path[:end] for path in whole | prefixes for end in range(len(path)) if path[end : end + 1] == b"/"
-        }
+        self._on_the_way: set[bytes] = set()
+        for path in whole | prefixes:
+            above = path.rpartition(b"/")[0]
+            while above and above not in self._on_the_way:
+                self._on_the_way.add(above)
+                above = above.rpartition(b"/")[0]
 
     def reaches(self, path: bytes) -> bool:
         """Whether a tree has to be read."""
@@ -181,7 +215,23 @@ class _Selection:
     def __init__(self, patterns: Patterns) -> None:
         self.patterns = patterns
         self.whole = frozenset(patterns.folders).__contains__
-        self.scope = _Scope(set(patterns.folders), set(patterns.prefixes))
+        self._scope = _Scope(set(patterns.folders), set(patterns.prefixes))
+
+    def reads(self, folder: bytes) -> bool:
+        """Whether a folder (ending with a slash) has to be read."""
+        return self._scope.reaches(folder[:-1]) and not self.whole(folder[:-1])
+
+    def key(self, folder: bytes, oid: bytes) -> tuple[tuple[str, ...], bytes, bytes]:
+        """What the content of a folder depends on."""
+        return self.patterns.texts, folder, oid
+
+    def files(self, folder: bytes, entries: list[_Listed]) -> list[_Listed]:
+        """The files that count, of those in a folder without folders."""
+        endings = self.patterns.endings_in(folder)
+        if endings is not None:
+            return [entry for entry in entries if not entry[1].endswith(endings)]
+        chosen = self.chooser(folder)
+        return [entry for entry in entries if chosen(entry[1])]
 
     def chooser(self, folder: bytes) -> Callable[[bytes], object]:
         """What tells of a file's name in this folder whether it counts."""
@@ -212,14 +262,25 @@ def _files(repository: Repository, tree: str, scope: _Scope) -> Iterator[Entry]:
                 yield Entry(mode, oid.hex().encode(), folder + name)
 
 
-def _frames(folder: bytes, entries: list[tuple[bytes, bytes, bytes]]) -> bytes:
+def _frames(folder: bytes, entries: list[_Listed]) -> bytes:
     """Entries of one folder, framed. One expression per entry: this is where the time goes."""
     if not entries:
         return b""
     oid_length = _length(2 * len(entries[0][2]))
-    heads = {mode: _framed(mode.rjust(6, b"0")) + oid_length for mode in {mode for mode, _, _ in entries}}
-    above = {size: _length(len(folder) + size) + folder for size in {len(name) for _, name, _ in entries}}
+    heads = _Made(lambda mode: _framed(mode.rjust(6, b"0")) + oid_length)
+    above = _Made(lambda size: _length(len(folder) + size) + folder)
     return b"".join([heads[mode] + hexlify(oid) + above[len(name)] + name for mode, name, oid in entries])
+
+
+class _Made(dict[Any, bytes]):
+    """What `make` gives for each key, made once."""
+
+    def __init__(self, make: Callable[[Any], bytes]) -> None:
+        self._make = make
+
+    def __missing__(self, key: Any) -> bytes:
+        made = self[key] = self._make(key)
+        return made
 
 
 def _framed(field: bytes) -> bytes:

@@ -8,10 +8,11 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 from types import FrameType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    pass
 
 T = TypeVar("T")
 
@@ -69,6 +70,9 @@ def attend(interrupt: Interrupt, work: Callable[[], T]) -> T:
 
     Called elsewhere than in the main thread, which alone may set handlers, it leaves signals to whoever has them.
     """
+    from concurrent.futures import ThreadPoolExecutor  # a plan does without them
+    from queue import SimpleQueue
+
     told: SimpleQueue[bool] = SimpleQueue()  # whose `put` may be called in a signal handler, in the middle of anything
 
     def handler(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -15,8 +15,8 @@ import msgspec
 
 from cipipe.errors import Problem
 
-_STRING_OR_COMMENT = re.compile(r""""(?:[^"\\]|\\.)*"|'[^']*'|#.*""")
-_AT = re.compile(r" - at `\$(.*)`$")
+_STRING_OR_COMMENT = r""""(?:[^"\\]|\\.)*"|'[^']*'|#.*"""
+_AT = r" - at `\$(.*)`$"
 
 
 def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> Iterator[Problem]:
@@ -37,8 +37,8 @@ def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> It
         try:
             msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
-            found = _AT.search(str(error))
-            message = _AT.sub("", str(error)).replace("`", "").lower()
+            found = re.search(_AT, str(error))
+            message = re.sub(_AT, "", str(error)).replace("`", "").lower()
             yield Problem("config-wrong-type", _plain(message), path + (found[1] if found else ""))
 
 
@@ -61,7 +61,7 @@ class Located:
         for number, line in enumerate(text.split("\n"), start=1):
             header = re.match(r"\s*\[+([^\[\]]+)\]+\s*(#.*)?$", line)
             key = re.match(r"\s*([A-Za-z0-9_.\"'-]+)\s*=", line)
-            bare = _STRING_OR_COMMENT.sub("", line)
+            bare = re.sub(_STRING_OR_COMMENT, "", line)
             inside, depth = depth > 0, depth + bare.count("[") - bare.count("]")
             if inside:  # a list over several lines
                 continue

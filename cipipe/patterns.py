@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import cached_property
 
 _WILD = re.compile(rb"[*?]")
+_ANYTHING = {b"*", b"**"}
 
 
 class Patterns:
@@ -39,19 +40,35 @@ class Patterns:
 
         For many files this costs a fraction of `matches`. None where nothing in the folder matches.
         """
-        plain, taken = (
-            tuple(dict.fromkeys(name for above, name in split if above.fullmatch(folder))) for split in self._split
-        )
+        plain, taken = self._segments(folder)
         if not plain:
             return None
         if (plain, taken) not in self._names:
-            refused = b"(?!(?:" + b"|".join(taken) + b")\\Z)" if taken else b""
-            self._names[plain, taken] = re.compile(refused + b"(?:" + b"|".join(plain) + b")", re.DOTALL)
+            wanted, left_out = (b"|".join(_name(segment) for segment in some) for some in (plain, taken))
+            refused = b"(?!(?:" + left_out + b")\\Z)" if taken else b""
+            self._names[plain, taken] = re.compile(refused + b"(?:" + wanted + b")", re.DOTALL)
         return self._names[plain, taken]
+
+    def endings_in(self, folder: bytes) -> tuple[bytes, ...] | None:
+        """The endings of the names in one folder that do not match, where that is all that can be said of those that do.
+
+        As of `dbt/models/` for `dbt/**` and `!dbt/**/*.md`. To look at the ending takes half the time of `names_in`.
+        """
+        plain, taken = self._segments(folder)
+        if not _ANYTHING.isdisjoint(plain) and all(t.startswith(b"*") and not _WILD.search(t[1:]) for t in taken):
+            return tuple(segment[1:] for segment in taken)
+        return None
+
+    def _segments(self, folder: bytes) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        """What the plain and the `!` patterns say of the names right in a folder: their last segments."""
+        plain, taken = (
+            tuple(dict.fromkeys(s for above, s in split if above.fullmatch(folder))) for split in self._split
+        )
+        return plain, taken
 
     @cached_property
     def _split(self) -> tuple[list[tuple[re.Pattern[bytes], bytes]], list[tuple[re.Pattern[bytes], bytes]]]:
-        """Of the plain and of the `!` patterns: what matches a folder, and what matches the names right in it."""
+        """Of the plain and of the `!` patterns: what matches a folder, and the segment for the names right in it."""
         return [_halves(p) for p in self._plain], [_halves(p) for p in self._taken]
 
     @cached_property
@@ -110,7 +127,11 @@ def _translate(pattern: bytes) -> bytes:
 def _halves(pattern: bytes) -> tuple[re.Pattern[bytes], bytes]:
     *before, last = pattern.split(b"/")
     above = _above([*before, last] if last == b"**" else before)
-    return re.compile(above, re.DOTALL), b"[^/]+" if last == b"**" else _segment(last)
+    return re.compile(above, re.DOTALL), last
+
+
+def _name(segment: bytes) -> bytes:
+    return b"[^/]+" if segment == b"**" else _segment(segment)
 
 
 def _above(segments: list[bytes]) -> bytes:

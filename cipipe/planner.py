@@ -27,11 +27,18 @@ _LEFT_OUT = "stage {} needs {}, which is due and was not selected: it works with
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A stage with all that is known from the commit alone: variables and fingerprints filled in, outputs not yet."""
+    """A stage with all that is known from the commit alone: variables and fingerprints filled in, outputs not yet.
+
+    `content` is what `fingerprint.Contents` gives of its files.
+    """
 
     stage: Stage
     fingerprint: str
-    has_files: bool
+    content: Sequence[bytes]
+
+    @property
+    def has_files(self) -> bool:
+        return bool(self.content)
 
     @property
     def tag(self) -> str:
@@ -76,8 +83,13 @@ class Planned(msgspec.Struct, frozen=True):
     left_out: tuple[tuple[str, str], ...] = ()
 
 
-def prepare(config: Config, contents: Mapping[str, Sequence[bytes]], env: Mapping[str, str]) -> dict[str, Prepared]:
-    """The fingerprint of every stage, of what `fingerprint.Contents` gives.
+def prepare(
+    config: Config,
+    contents: Mapping[str, Sequence[bytes]],
+    env: Mapping[str, str],
+    known: Mapping[str, Prepared] | None = None,
+) -> dict[str, Prepared]:
+    """The fingerprint of every stage, of what `fingerprint.Contents` gives. What is as in `known` is not hashed again.
 
     Raises UsageError where a variable that a setting names is not set.
     """
@@ -89,11 +101,14 @@ def prepare(config: Config, contents: Mapping[str, Sequence[bytes]], env: Mappin
     for name in ordered(graph):
         stage = config.stages[name]
         settings = replaced(stage.settings, _filler(name, done, env))
-        counted = {"paths": stage.paths, "settings": msgspec.to_builtins(settings)}
-        found = contents.get(name, ())
-        done[name] = Prepared(
-            msgspec.structs.replace(stage, settings=settings), digest(stage.kind, counted, found), bool(found)
-        )
+        filled = msgspec.structs.replace(stage, settings=settings)
+        content = contents.get(name, ())
+        same = (known or {}).get(name)
+        if same is not None and (same.stage, same.content) == (filled, content):
+            done[name] = same
+        else:
+            counted = {"paths": stage.paths, "settings": msgspec.to_builtins(settings)}
+            done[name] = Prepared(filled, digest(stage.kind, counted, content), content)
     return {name: done[name] for name in config.stages}
 
 

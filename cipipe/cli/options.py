@@ -2,19 +2,18 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from cipipe.cli.console import Console
 from cipipe.pipeline.project import Project, load
 from cipipe.report import text
 
 
-@dataclass(frozen=True)
-class Common:
+class Common(msgspec.Struct, frozen=True):
     """The common options of one command line."""
 
     console: Console

@@ -1,20 +1,18 @@
-"""`cipipe plan`. What talks to AWS is imported when it is needed."""
+"""`cipipe plan`. What talks to AWS is imported when it is needed, and the rest after git was started: both take time."""
 
 from typing import TYPE_CHECKING
 
 import click
 
 from cipipe.cli.options import Common, common
-from cipipe.cli.sandboxed import sandboxed
 from cipipe.errors import IdentityError
 from cipipe.model import Plan
-from cipipe.pipeline import planning
-from cipipe.pipeline.planning import Options
-from cipipe.pipeline.project import Project
 
 if TYPE_CHECKING:
     from cipipe.ledger import Ledger
     from cipipe.pipeline.access import Door
+    from cipipe.pipeline.planning import Options
+    from cipipe.pipeline.project import Project
 
 FORMATS = ("text", "json", "markdown", "gitlab", "github")
 
@@ -38,8 +36,13 @@ def plan(
 ) -> None:
     """Tell what is due and why. Changes nothing, and needs no credentials."""
     project = shared.project()
+    from cipipe.cli.sandboxed import sandboxed
+    from cipipe.pipeline import planning
+
     name = project.environment_name(shared.environment)
-    options = Options(name, project.context.mode, base, worktree, frozenset(stages), frozenset(forced), show_uncovered)
+    options = planning.Options(
+        name, project.context.mode, base, worktree, frozenset(stages), frozenset(forced), show_uncovered
+    )
     with sandboxed(shared, project, name) as door:
         ledger = None if offline or base is not None else _ledger(shared, project, options, door)
         made = planning.plan(project, options, ledger).planned.plan
@@ -48,7 +51,7 @@ def plan(
     shared.answer(rendered(made, shared, project))
 
 
-def _ledger(shared: Common, project: Project, options: Options, door: "Door | None") -> "Ledger | None":
+def _ledger(shared: Common, project: "Project", options: "Options", door: "Door | None") -> "Ledger | None":
     """The ledger; None on a laptop that may not read it, which is told and is no error: a plan needs no credentials."""
     from cipipe.pipeline.access import can_connect, connect
     from cipipe.pipeline.running import ledger_of
@@ -67,7 +70,7 @@ def _ledger(shared: Common, project: Project, options: Options, door: "Door | No
     return ledger_of(project, name, access)
 
 
-def rendered(plan: Plan, shared: Common, project: Project) -> str:
+def rendered(plan: Plan, shared: Common, project: "Project") -> str:
     """The plan in the format that was asked for."""
     if shared.format == "json":
         from cipipe.report import json

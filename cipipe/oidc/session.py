@@ -6,8 +6,9 @@ https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentit
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from cipipe.errors import IdentityError
 from cipipe.model import partition_of
@@ -21,12 +22,11 @@ LONGEST_CHAINED = 3600
 MOST_POLICY_CHARACTERS, MOST_POLICY_ARNS = 2048, 10
 
 _NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
-_REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d{1,2}")
-_POLICY_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(aws|\d{12}):policy/[\w+=,.@/-]{1,1024}", re.ASCII)
+_REGION = r"[a-z]{2,}(-[a-z]+)+-\d{1,2}"
+_POLICY_ARN = r"arn:(aws|aws-cn|aws-us-gov):iam::(aws|\d{12}):policy/[\w+=,.@/-]{1,1024}"
 
 
-@dataclass(frozen=True)
-class SessionRequest:
+class SessionRequest(msgspec.Struct, frozen=True):
     """A session to be had: of `role_arn`, in `account_id`. `policy` (JSON) and `policy_arns` narrow what it may do."""
 
     role_arn: str
@@ -77,7 +77,7 @@ def check(session: SessionRequest, *, region: str, chained: bool = False) -> Non
 def _check_role(session: SessionRequest, region: str) -> None:
     from cipipe.oidc.request import ROLE_ARN  # a plan needs the limits above, and nothing of what this one imports
 
-    if not _REGION.fullmatch(region):
+    if not re.fullmatch(_REGION, region):
         raise IdentityError(
             "oidc-region",
             f"{region!r} is not an AWS region" if region else "no region is set, and STS is asked in a region",
@@ -111,7 +111,7 @@ def _check_role(session: SessionRequest, region: str) -> None:
 
 
 def _check_policies(session: SessionRequest) -> None:
-    wrong = [arn for arn in session.policy_arns if not _POLICY_ARN.fullmatch(arn)]
+    wrong = [arn for arn in session.policy_arns if not re.fullmatch(_POLICY_ARN, arn, re.ASCII)]
     if len(session.policy) > MOST_POLICY_CHARACTERS:
         what = f"it has {len(session.policy)} characters, and STS takes {MOST_POLICY_CHARACTERS}"
     elif len(session.policy_arns) > MOST_POLICY_ARNS:

@@ -248,7 +248,7 @@ def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known]
         same = text.body == project.config_text
         settings = project.config if same else config.load(text.body, name=project.config_path)
         patterns = {name: Patterns(stage.paths) for name, stage in settings.stages.items()}
-        then = planner.prepare(settings, shot.contents.of(_tree(base), patterns), project.env)
+        then = planner.prepare(settings, shot.contents.of(_tree(base), patterns), project.env, shot.prepared)
     except CipipeError:
         return None
     was = {name: prepared.fingerprint for name, prepared in then.items()}

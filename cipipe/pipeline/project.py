@@ -3,20 +3,23 @@
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from cipipe import ci, config
-from cipipe.config import Config
+from cipipe import ci
 from cipipe.errors import UsageError
 from cipipe.model import Context
 from cipipe.tools.git import Repository
+
+if TYPE_CHECKING:
+    from cipipe.config import Config
 
 
 class Project(msgspec.Struct, frozen=True):
     """What every use case starts from. `env` is the process's environment, read once by `cli`."""
 
-    config: Config
+    config: "Config"
     config_text: bytes
     config_path: str
     repository: Repository
@@ -48,6 +51,8 @@ def load(start: Path, env: Mapping[str, str], config_file: Path | None = None) -
     """Find the repository around `start` and read its configuration, from disk. Raises UsageError."""
     repository = Repository.discover(start.absolute(), env)
     repository.start()
+    from cipipe import config  # while git gets ready
+
     path = config_file.absolute() if config_file else repository.root / config.FILE_NAME
     try:
         text = path.read_bytes()

@@ -1,6 +1,5 @@
 """The `command` kind: argument lists, run in order at the top of the repository, without a shell."""
 
-import shlex
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -9,7 +8,6 @@ from cipipe.errors import Problem
 from cipipe.model import Effect, Mode
 from cipipe.stages.base import Input, Setting, Stage, StageRun, Step, literal
 from cipipe.stages.base import Settings as BaseSettings
-from cipipe.tools import process
 from cipipe.tools.git import Entry, Repository
 
 NAME = "command"
@@ -48,6 +46,8 @@ def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: A
     """A command may do anything, so that it counts as a write; merge requests and destroy leave it out."""
     if mode is not Mode.DEPLOY:
         return ()
+    import shlex
+
     return tuple(Step(shlex.join(argv), Effect.WRITE, _runner(index)) for index, argv in enumerate(stage.settings.run))
 
 
@@ -56,6 +56,8 @@ def _runner(index: int) -> Callable[[StageRun], None]:
 
 
 def _run(index: int, run: StageRun) -> None:
+    from cipipe.tools import process
+
     settings: Settings = run.stage.settings
     extra = {name: literal(value) for name, value in settings.env.items()}
     process.stream(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from cipipe.errors import Problem, RefusedError, StageError
 from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Mode
-from cipipe.stages import sources
 from cipipe.stages.base import (
     Input,
     Reference,
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
 
 NAME = "image"
 
-_OWN_TAG = re.compile(rf"[0-9a-f]{{{FINGERPRINT_TAG_LENGTH}}}")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_OWN_TAG = rf"[0-9a-f]{{{FINGERPRINT_TAG_LENGTH}}}"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
 
 class Settings(BaseSettings, frozen=True):
@@ -57,9 +56,9 @@ def problems(stage: Stage) -> Iterable[Problem]:
     yield from outside(settings.context, "context")
     yield from outside(settings.dockerfile, "dockerfile")
     for number, tag in enumerate(settings.tags):
-        if not _TAG.fullmatch(tag):
+        if not re.fullmatch(_TAG, tag):
             yield Problem("config-bad-tag", f"{tag!r} is not a valid image tag", f"tags[{number}]")
-        elif _OWN_TAG.fullmatch(tag):
+        elif re.fullmatch(_OWN_TAG, tag):
             yield Problem("config-bad-tag", f"{tag!r} looks like a content tag, which cipipe makes", f"tags[{number}]")
 
 
@@ -93,6 +92,8 @@ def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:
         here |= {entry.path.decode(errors="surrogateescape"): entry for entry in listed}
     file = here.get(dockerfile)
     for body in repository.blobs([file] if file is not None and file.is_blob else []).values():
+        from cipipe.stages import sources
+
         for line, path in sources.copied(body):
             yield Input(repository_path(context, path), f"{dockerfile}:{line}", some=ignore in here)
 
@@ -172,7 +173,7 @@ class _Job:
     def list(self, run: StageRun) -> None:
         tags = self._registry(run).tags()
         known = set(run.stage.settings.tags)
-        self._own = [tag for tag in tags if _OWN_TAG.fullmatch(tag) or tag in known]
+        self._own = [tag for tag in tags if re.fullmatch(_OWN_TAG, tag) or tag in known]
         foreign = sorted(set(tags) - set(self._own))
         if foreign:
             raise RefusedError(

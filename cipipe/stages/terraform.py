@@ -9,7 +9,6 @@ import msgspec
 
 from cipipe.errors import Problem, RefusedError
 from cipipe.model import Effect, Environment, Mode, Output
-from cipipe.stages import sources
 from cipipe.stages.base import Input, Setting, Stage, StageRun, Step, literal, outside, repository_path
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.tools.git import Entry, Repository
@@ -86,6 +85,8 @@ def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:
     while waiting:
         listed = repository.listing(tree, waiting.pop())
         for path, body in repository.blobs(e for e in listed if e.is_blob and e.path.endswith(b".tf")).items():
+            from cipipe.stages import sources
+
             file = path.decode(errors="surrogateescape")
             for line, source in sources.modules(body):
                 module = repository_path(posixpath.dirname(file), source)

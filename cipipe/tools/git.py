@@ -6,67 +6,31 @@ No command here fetches. A path is a repository path as bytes, because git's are
 import contextlib
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
+from cipipe.errors import StageError, UsageError
+from cipipe.tools.conversation import Conversation
+from cipipe.tools.objects import LINK, SUBMODULE, TREE, Entry, Object, Tree
 
-from cipipe.errors import UsageError
-from cipipe.tools import process
+if TYPE_CHECKING:
+    from cipipe.tools.process import Completed
 
-TREE, LINK, SUBMODULE = b"40000", b"120000", b"160000"
-"""The modes of what is no file, as a tree object has them."""
+__all__ = ["LINK", "SUBMODULE", "TREE", "Entry", "Object", "Repository", "Tree", "oid", "scrubbed", "version"]
 
 _REQUEST = 32768
 """Bytes per request: few enough that git's input never fills while git waits for its output to be read."""
 
-_NOT_FETCHED = b"from promisor remote"
-_ENTRY = {size: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % size, re.DOTALL) for size in (20, 32)}
-"""One entry of a tree object: `MODE SP NAME NUL ID`, the id in raw bytes ("Git Internals - Git Objects")."""
+_NOT_FETCHED = "from promisor remote"
+_OID = r"[0-9a-f]{40}([0-9a-f]{24})?"
+_BRANCH = re.compile(rb"ref: refs/heads/([^.\n].*)\n")
+"""HEAD, where it is a file that names a branch. Kept elsewhere (reftable), the file names the branch `.invalid`."""
 
-_OID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _KEPT = {"GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"}
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One entry of a git tree: `mode` as six octal digits, `oid` in hex, `path` from the top of the repository."""
-
-    mode: bytes
-    oid: bytes
-    path: bytes
-
-    @property
-    def is_tree(self) -> bool:
-        return self.mode == b"040000"
-
-    @property
-    def is_blob(self) -> bool:
-        return self.mode in {b"100644", b"100755"}
-
-
-class Object(msgspec.Struct, frozen=True):
-    """One object as `git cat-file --batch` gives it."""
-
-    oid: str
-    type: str
-    body: bytes
-
-
-class Tree(msgspec.Struct, frozen=True):
-    """A tree object: the entries of one folder, unparsed, because there may be very many."""
-
-    body: bytes
-    oid_size: int
-
-    def listing(self) -> list[tuple[bytes, bytes, bytes]]:
-        """Mode, name and id of each entry as git stores them: a folder's mode is `40000`, ids are raw bytes."""
-        return _ENTRY[self.oid_size].findall(self.body)
-
-    def folders(self) -> list[tuple[bytes, bytes]]:
-        """Name and id, in hex, of each folder in it."""
-        if TREE not in self.body:  # most folders have none below them
-            return []
-        return [(name, oid.hex().encode()) for mode, name, oid in self.listing() if mode == TREE]
+_Take = Callable[[Object | None], None]
 
 
 class Repository:
@@ -75,7 +39,7 @@ class Repository:
     def __init__(self, root: Path, env: Mapping[str, str]) -> None:
         self.root = root
         self._env = scrubbed(env)
-        self._objects: process.Conversation | None = None
+        self._objects: Conversation | None = None
         self._lock = threading.Lock()
         self._trees: dict[bytes, Tree] = {}
 
@@ -85,6 +49,8 @@ class Repository:
         for folder in (start, *start.parents):
             if (folder / ".git").exists():
                 return cls(folder, env)
+        from cipipe.tools import process
+
         done = process.run(
             ["git", "rev-parse", "--is-bare-repository", "--absolute-git-dir"],
             env=scrubbed(env),
@@ -115,27 +81,31 @@ class Repository:
         if any("\n" in name for name in names):
             raise UsageError("git-bad-revision", "a revision or path with a line break cannot be looked up")
         found: list[Object | None] = []
-        with self._lock:
-            try:
-                self._ask(names, found)
-            except process.ProcessFailed as error:
-                # Where git may not fetch, some versions call an object missing, and others (2.39 is one) die of it.
-                if _NOT_FETCHED not in error.completed.stderr:
-                    raise
-                self._ask_what_is_here(names, found)
+        self._take(names, found.append)
         return found
 
-    def trees(self, names: Sequence[bytes]) -> list["Tree"]:
-        """The trees of these ids, in hex; each is read once, for it never changes. Raises UsageError."""
-        wanted = [name for name in dict.fromkeys(names) if name not in self._trees]
-        for name, found in zip(wanted, self.objects([name.decode() for name in wanted]), strict=True):
+    def trees(self, names: Sequence[bytes], came: Callable[[bytes, "Tree"], None] | None = None) -> list["Tree"]:
+        """The trees of these ids, in hex; each is read once, for it never changes. Raises UsageError.
+
+        `came` is told of each one that has to be read, while git reads the next; it may not ask for anything itself.
+        """
+        missing = [name for name in dict.fromkeys(names) if name not in self._trees]
+        awaited = iter(missing)
+
+        def keep(found: Object | None) -> None:
+            name = next(awaited)
             if found is None or found.type != "tree":
                 raise UsageError(
                     "git-tree-missing",
                     f"this clone does not have the tree {name.decode()}",
                     hint="Fetch without --filter=tree:0; a clone of depth 1 is enough.",
                 )
-            self._trees[name] = Tree(found.body, len(name) // 2)
+            tree = self._trees[name] = Tree(found.body, len(name) // 2)
+            if came is not None:
+                came(name, tree)
+
+        if missing:
+            self._take([name.decode() for name in missing], keep)
         return [self._trees[name] for name in names]
 
     def commit(self, revision: str) -> Object | None:
@@ -164,6 +134,12 @@ class Repository:
 
     def branch(self) -> str | None:
         """The branch that is checked out; None if HEAD is detached."""
+        # In most clones a file says so (gitrepository-layout(5)), and git does not have to be started for it.
+        with contextlib.suppress(OSError):
+            head = (self.root / ".git" / "HEAD").read_bytes()
+            named = _BRANCH.fullmatch(head)
+            if named:
+                return named[1].decode(errors="replace")
         done = self._git(["symbolic-ref", "--quiet", "--short", "HEAD"], check=False)
         return done.stdout.decode(errors="replace").strip() or None if done.returncode == 0 else None
 
@@ -189,32 +165,52 @@ class Repository:
         entries = self.trees([found.oid.encode()])[0].listing()
         return [Entry(mode.rjust(6, b"0"), oid.hex().encode(), below + name) for mode, name, oid in entries]
 
-    def _ask(self, names: Sequence[str], found: list[Object | None]) -> None:
-        """Append the answers to `found`, as far as git gets."""
+    def _take(self, names: Sequence[str], take: _Take) -> None:
+        """Give the answers to `take`, one by one, in the order of the names."""
+        answered = 0
+
+        def counted(found: Object | None) -> None:
+            nonlocal answered
+            answered += 1
+            take(found)
+
+        with self._lock:
+            try:
+                self._ask(names, counted)
+            except StageError as error:
+                # Where git may not fetch, some versions call an object missing, and others (2.39 is one) die of it.
+                if _NOT_FETCHED not in error.message:
+                    raise
+                take(None)
+                self._ask_what_is_here(names[answered + 1 :], take)
+
+    def _ask(self, names: Sequence[str], take: _Take) -> None:
+        """Give the answers to `take`, as far as git gets."""
         with self._restarting():
             for some in _portions([f"{name}\n".encode(errors="surrogateescape") for name in names]):
                 talk = self._talk()
                 talk.ask(b"".join(some))
                 for _ in some:
-                    found.append(self._answer(talk))  # noqa: PERF401 - what was answered counts if the next is not
+                    take(self._answer(talk))
 
-    def _ask_what_is_here(self, names: Sequence[str], found: list[Object | None]) -> None:
+    def _ask_what_is_here(self, names: Sequence[str], take: _Take) -> None:
         """Go on after git died of an object that is not here: object ids are sorted out first, other names one by one."""
-        found.append(None)
-        ids = [name for name in names[len(found) :] if _OID.fullmatch(name)]
+        from cipipe.tools.process import ProcessFailed
+
+        ids = [name for name in names if _is_oid(name)]
         argv = ["rev-list", "--objects", "--no-object-names", "--no-walk", "--ignore-missing", "--missing=allow-any"]
         listed = self._git([*argv, "--stdin"], stdin="".join(f"{name}\n" for name in ids).encode()) if ids else None
         here = set(listed.stdout.decode().split()) if listed else set()
-        for name in names[len(found) :]:
+        for name in names:
             known: list[Object | None] = []
-            if not _OID.fullmatch(name) or name in here:
-                with contextlib.suppress(process.ProcessFailed):
-                    self._ask([name], known)
-            found.append(known[0] if known else None)
+            if not _is_oid(name) or name in here:
+                with contextlib.suppress(ProcessFailed):
+                    self._ask([name], known.append)
+            take(known[0] if known else None)
 
-    def _talk(self) -> process.Conversation:
+    def _talk(self) -> Conversation:
         if self._objects is None:
-            self._objects = process.Conversation(["git", "cat-file", "--batch"], env=self._env, cwd=self.root)
+            self._objects = Conversation(["git", "-C", str(self.root), "cat-file", "--batch"], env=self._env)
         return self._objects
 
     @contextlib.contextmanager
@@ -228,7 +224,7 @@ class Repository:
                 self._objects = None
             raise
 
-    def _answer(self, talk: process.Conversation) -> Object | None:
+    def _answer(self, talk: Conversation) -> Object | None:
         header = talk.line().split(b" ")
         if len(header) != 3 or header[-1] in {b"missing", b"ambiguous"}:
             return None
@@ -242,7 +238,9 @@ class Repository:
         stdin: bytes | None = None,
         check: bool = True,
         extra: Mapping[str, str] | None = None,
-    ) -> process.Completed:
+    ) -> "Completed":
+        from cipipe.tools import process
+
         argv = ["git", *(a.decode(errors="surrogateescape") if isinstance(a, bytes) else a for a in arguments)]
         return process.run(argv, env={**self._env, **(extra or {})}, cwd=self.root, stdin=stdin, check=check)
 
@@ -260,15 +258,21 @@ def _portions(lines: list[bytes]) -> Iterator[list[bytes]]:
         yield portion
 
 
+def _is_oid(name: str) -> bool:
+    return re.fullmatch(_OID, name) is not None
+
+
 def version(env: Mapping[str, str]) -> str:
     """The version of git, such as `2.39.5`. Raises ToolMissing."""
+    from cipipe.tools import process
+
     done = process.run(["git", "--version"], env=scrubbed(env))
     return done.stdout.decode(errors="replace").strip().removeprefix("git version ")
 
 
 def oid(name: str) -> str:
     """The name, which has to be an object id in hex: nothing that git could read as an option or an expression."""
-    if not _OID.fullmatch(name):
+    if not _is_oid(name):
         message = f"{name!r} is not an object id"
         raise ValueError(message)
     return name

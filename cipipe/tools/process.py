@@ -1,4 +1,4 @@
-"""The one place that starts processes. Argument lists only, an explicit environment, no shell.
+"""The one place that starts processes (but git's `conversation`). Argument lists, an explicit environment, no shell.
 
 A child is sent SIGTERM when this process is interrupted, and is waited for: Terraform then releases its lock.
 """
@@ -11,10 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 import msgspec
 
@@ -90,65 +89,6 @@ def run(
     if check and completed.returncode != 0:
         raise ProcessFailed(completed, redactor)
     return completed
-
-
-class Conversation:
-    """A child that is asked again and again: what is written to its input, and read from its output.
-
-    It ends when its input is closed: by `close`, or with the object.
-    """
-
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> None:
-        self.argv = tuple(argv)
-        try:
-            self._child = subprocess.Popen(
-                list(argv),
-                env=dict(env),
-                cwd=cwd,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-        except FileNotFoundError as error:
-            raise _not_started(argv, cwd) from error
-        pipes = (self._child.stdin, self._child.stdout, self._child.stderr)
-        self._input, self._output, self._errors = (cast("IO[bytes]", pipe) for pipe in pipes)
-        self.close = weakref.finalize(self, _end_conversation, self._child)
-
-    def ask(self, request: bytes) -> None:
-        """Write a request. Raises ProcessFailed where the child has ended."""
-        try:
-            self._input.write(request)
-            self._input.flush()
-        except BrokenPipeError as error:
-            raise self._ended() from error
-
-    def line(self) -> bytes:
-        """The next line of the answer, without its end."""
-        found = self._output.readline()
-        if not found.endswith(b"\n"):
-            raise self._ended()
-        return found[:-1]
-
-    def read(self, size: int) -> bytes:
-        """The next bytes of the answer."""
-        found = self._output.read(size)
-        if len(found) != size:
-            raise self._ended()
-        return found
-
-    def _ended(self) -> ProcessFailed:
-        said = self._errors.read()
-        self.close()
-        return ProcessFailed(Completed(self.argv, self._child.returncode, b"", said))
-
-
-def _end_conversation(child: "subprocess.Popen[bytes]") -> None:
-    for pipe in (child.stdin, child.stdout, child.stderr):
-        with contextlib.suppress(OSError):
-            if pipe is not None:
-                pipe.close()
-    child.wait()
 
 
 def stream(

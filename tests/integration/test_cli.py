@@ -90,6 +90,17 @@ def test_plan_offline_loads_no_sdk(cipipe: Cli) -> None:
     assert (done.out, done.err) == ("0\n", "")
 
 
+def test_plan_against_a_commit_loads_nothing_that_takes_long(cipipe: Cli) -> None:
+    code = (
+        "import sys\n"
+        "from cipipe.cli import main\n"
+        "status = main(['plan', '--offline', '--base', 'HEAD', '--output', 'plan.txt'])\n"
+        "print(status, *{'subprocess', 'concurrent.futures', 'tempfile', 'asyncio'}.intersection(sys.modules))"
+    )
+    done = cipipe(code=code)
+    assert (done.out, done.err) == ("0\n", "")
+
+
 def test_plan_offline_starts_few_git_commands_and_nothing_else(cipipe: Cli, tmp_path: Path) -> None:
     log = tmp_path / "log"
     programs = tmp_path / "bin"

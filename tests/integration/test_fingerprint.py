@@ -1,6 +1,7 @@
 """Which entries of a real tree a stage's fingerprint counts, and that nothing below its paths changes unseen."""
 
 import io
+import os
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -233,22 +234,29 @@ def test_many_stages_cost_one_command(repo: Repo, monkeypatch: pytest.MonkeyPatc
         started.append(" ".join(argv))
         popen(self, argv, *rest, **given)
 
+    spawn = os.posix_spawn
+
+    def spawned(program: str, argv: list[str], env: Any, **given: Any) -> int:
+        started.append(" ".join(argv))
+        return spawn(program, argv, env, **given)
+
     tree = repo.tree
     monkeypatch.setattr(subprocess.Popen, "__init__", counted)
+    monkeypatch.setattr(os, "posix_spawn", spawned)
     door = Repository(repo.root, ENV)
     patterns = {"a": ["a/**"], "b": ["ab/**", "z/**"], "c": ["a/**", "!a/*.md"], "d": ["**/x"]}
     fingerprint.Contents(door).of(tree, {name: Patterns(some) for name, some in patterns.items()})
     fingerprint.files(door, tree, Patterns(["**"]))
-    assert started == ["git cat-file --batch"]
+    assert started == [f"git -C {repo.root} cat-file --batch"]
 
 
 def test_a_folder_that_counts_whole_is_not_read(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[bytes] = []
     trees = Repository.trees
 
-    def watched(self: Repository, names: Sequence[bytes]) -> list[Tree]:
+    def watched(self: Repository, names: Sequence[bytes], *came: Any) -> list[Tree]:
         read.extend(names)
-        return trees(self, names)
+        return trees(self, names, *came)
 
     monkeypatch.setattr(Repository, "trees", watched)
     entries(repo, "a/**", "z/**")

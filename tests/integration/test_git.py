@@ -223,6 +223,10 @@ def test_branches_and_merge_bases(repo: Repo, tmp_path: Path) -> None:
     main = repo.commit({"main": ""})
     door = repo.repository()
     assert door.branch() == "main"
+    repo.git("tag", "main")
+    assert door.branch() == "main", "whatever else has that name"
+    repo.git("worktree", "add", "--quiet", str(tmp_path / "beside"), "side")
+    assert Repository.discover(tmp_path / "beside", ENV).branch() == "side"
     assert door.merge_base(side, main) == base
     repo.git("checkout", "--quiet", "--orphan", "apart")
     assert door.merge_base(repo.commit(), main) is None

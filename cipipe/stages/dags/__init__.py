@@ -19,8 +19,8 @@ __all__ = ["NAME", "Settings", "consumes", "inputs", "owns", "problems", "steps"
 
 NAME = "dags"
 
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_VERSION = re.compile(r"\d+\.\d+(\.\d+)?")
+_BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_VERSION = r"\d+\.\d+(\.\d+)?"
 
 
 class Settings(BaseSettings, frozen=True):
@@ -54,14 +54,14 @@ def problems(stage: Stage) -> Iterable[Problem]:
             "prefix",
             f"It ends with a slash and does not begin with one, such as {settings.prefix.strip('/') or 'dags'}/.",
         )
-    if isinstance(settings.bucket, str) and not _BUCKET.fullmatch(settings.bucket):
+    if isinstance(settings.bucket, str) and not re.fullmatch(_BUCKET, settings.bucket):
         yield Problem(
             "dags-bucket",
             f"{settings.bucket!r} is not the name of an S3 bucket",
             "bucket",
             'Write its name alone, without s3:// and folder, or a reference such as { output = "dags_bucket" }.',
         )
-    if settings.airflow_version is not None and not _VERSION.fullmatch(settings.airflow_version):
+    if settings.airflow_version is not None and not re.fullmatch(_VERSION, settings.airflow_version):
         yield Problem(
             "dags-airflow-version",
             f"{settings.airflow_version!r} is not a version of Airflow",

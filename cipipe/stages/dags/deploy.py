@@ -6,7 +6,6 @@ Nothing is written before everything is patched, checked and compared.
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -46,13 +45,12 @@ def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: A
     )
 
 
-@dataclass
-class _Deployment:
+class _Deployment(msgspec.Struct):
     """What the steps of one run hand to each other: patched files by key, and what has to be done with them."""
 
-    bodies: dict[str, bytes] = field(default_factory=dict)
-    uploads: set[str] = field(default_factory=set)
-    gone: list[str] = field(default_factory=list)
+    bodies: dict[str, bytes] = {}
+    uploads: set[str] = set()
+    gone: list[str] = []
 
     def prepare(self, run: StageRun) -> None:
         from cipipe.stages.dags import checks

@@ -131,7 +131,7 @@ class World:
         prepared = self.prepared[name]
         settings = msgspec.structs.replace(prepared.stage.settings, env={"X": Reference(output=setting)})
         stage = msgspec.structs.replace(prepared.stage, settings=settings)
-        self.prepared[name] = planner.Prepared(stage, prepared.fingerprint, prepared.has_files)
+        self.prepared[name] = msgspec.structs.replace(prepared, stage=stage)
 
     def runner(self, **known: State | str) -> Runner:
         """A runner of a fresh plan; `known` gives records that are there already: a state, or another fingerprint."""

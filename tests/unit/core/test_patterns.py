@@ -108,6 +108,35 @@ def test_names_in_a_folder_match_as_whole_paths_do(patterns: list[str], path: by
 
 
 @given(st.lists(PLAIN_OR_NOT, max_size=4), PATH)
+@example(["a/**", "!a/**/*b"], b"a/x/b")
+@example(["a/**", "!a/**/*b"], b"a/x/b-")
+@example(["a/*", "!a/*", "!a/*b"], b"a/x")
+def test_endings_in_a_folder_match_as_whole_paths_do(patterns: list[str], path: bytes) -> None:
+    chosen = Patterns(patterns)
+    folder, slash, name = path.rpartition(b"/")
+    endings = chosen.endings_in(folder + slash)
+    if endings is not None:
+        assert (not name.endswith(endings)) is chosen.matches(path)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "folder", "endings"),
+    [
+        ("a/**", b"a/b/", ()),
+        ("a/** !a/**/*.md !**/*.txt", b"a/b/", (b".md", b".txt")),
+        ("a/** !a/*.md", b"a/b/", ()),
+        ("a/** !a/**/README.md", b"a/b/", None),
+        ("a/** !a/**/*.m?", b"a/b/", None),
+        ("a/** !a/b/**", b"a/b/", None),
+        ("a/**/*.sql", b"a/b/", None),
+        ("a/**", b"b/", None),
+    ],
+)
+def test_endings(patterns: str, folder: bytes, endings: tuple[bytes, ...] | None) -> None:
+    assert Patterns(patterns.split()).endings_in(folder) == endings
+
+
+@given(st.lists(PLAIN_OR_NOT, max_size=4), PATH)
 def test_a_folder_that_counts_whole_holds_nothing_that_does_not_match(patterns: list[str], path: bytes) -> None:
     found = Patterns(patterns)
     for folder in found.folders:

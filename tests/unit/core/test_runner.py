@@ -10,7 +10,6 @@ from fakes import READ, WRITE, World, results
 from cipipe.errors import ConflictError, InterruptedRun, RefusedError, StageError
 from cipipe.fingerprint import effective
 from cipipe.model import Mode, Output, State
-from cipipe.planner import Prepared
 from cipipe.stages.base import StageRun, Step
 
 
@@ -175,7 +174,7 @@ def test_only_stages_that_can_be_due_are_recorded(when: str) -> None:
     world = World(a="")
     prepared = world.prepared["a"]
     stage = msgspec.structs.replace(prepared.stage, when=when)
-    world.prepared["a"] = type(prepared)(stage, prepared.fingerprint, prepared.has_files)
+    world.prepared["a"] = msgspec.structs.replace(prepared, stage=stage)
     assert world.deploy()[0] == {"a": "done"}
     assert world.bucket.log == ["a: read", "a: write"]
 
@@ -262,9 +261,8 @@ def test_settings_are_expanded_and_titles_filled_in() -> None:
     world.steps["b"] = (Step("push {url}, {urls}, {key}", step.effect, step.run),)
     stage = world.prepared["b"].stage
     settings = msgspec.structs.replace(stage.settings, run=(("echo", "{environment}"),))
-    world.prepared["b"] = Prepared(
-        msgspec.structs.replace(stage, settings=settings), "f" * 64, world.prepared["b"].has_files
-    )
+    changed = msgspec.structs.replace(stage, settings=settings)
+    world.prepared["b"] = msgspec.structs.replace(world.prepared["b"], stage=changed, fingerprint="f" * 64)
     world.deploy(a=State.DEPLOYED)
     assert world.listener.titles[-1] == "b: push here, {urls}, {key}"
     assert world.made["b"].stage.settings.run == (("echo", "dev"),)
