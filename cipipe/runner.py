@@ -48,7 +48,10 @@ class Progress(Protocol):
 
 @dataclass
 class Runner:
-    """One run of one plan. `make_run` gives a stage its doors; `missing` names tools that are not to be had here."""
+    """One run of one plan. `make_run` gives a stage its doors; `missing` names tools that are not to be had here.
+
+    `restored` has the effective digest of a stage that a rollback puts back: it is what was deployed then.
+    """
 
     planned: Planned
     prepared: Mapping[str, Prepared]
@@ -63,6 +66,7 @@ class Runner:
     missing: Mapping[str, str]
     tools: Callable[[Stage], tuple[str, ...]]
     sandbox: bool = False
+    restored: Mapping[str, str | None] = field(default_factory=dict)
     held: dict[str, Held | None] = field(default_factory=dict)
     outputs: dict[str, dict[str, Output]] = field(default_factory=dict)
     error: CipipeError | None = None
@@ -83,7 +87,7 @@ class Runner:
         for stage in self.planned.plan.stages:
             if stage.status is not Status.UNCHANGED:
                 self.progress.stage_begins(stage)
-                runs[stage.name] = self._prepare(stage)
+                runs[stage.name] = self.prepare(stage)
                 for step in self._steps(stage, looks=True):
                     self._step(runs[stage.name], step)
         for stage in self.planned.plan.stages:
@@ -147,8 +151,10 @@ class Runner:
     def _deploy(self, stage: StagePlan) -> StageReport:
         started = time.monotonic()
         prepared = self.prepared[stage.name]
-        run = self._prepare(stage)
-        actual = effective(stage.fingerprint, consumed(run.outputs, self.consumes(prepared)))
+        run = self.prepare(stage)
+        actual = self.restored.get(stage.name) or effective(
+            stage.fingerprint, consumed(run.outputs, self.consumes(prepared))
+        )
         held = self.held.get(stage.name)
         if stage.status is Status.CONDITIONAL and held and held.record.effective == actual:
             return self._end(stage, Result.UNCHANGED, "its inputs turned out the same", time.monotonic() - started)
@@ -156,6 +162,8 @@ class Runner:
         recorded = prepared.stage.when == "due"
         begun = False
         for step in self._steps(stage):
+            if run.settled and step.effect is not Effect.READ and self._stands(stage, actual, run.data):
+                return self._end(stage, Result.UNCHANGED, "all of it is there already", time.monotonic() - started)
             if recorded and not begun and step.effect is not Effect.READ:
                 self._write(stage, State.DEPLOYING, actual, run.data)
                 begun = True
@@ -185,7 +193,8 @@ class Runner:
         self.progress.step(run.stage.name, _filled(step.title, run.outputs))
         step.run(run)
 
-    def _prepare(self, stage: StagePlan) -> StageRun:
+    def prepare(self, stage: StagePlan) -> StageRun:
+        """A stage's doors, with its settings resolved. Raises StageError where an output is not to be had."""
         prepared = self.prepared[stage.name]
         known = self._outputs(stage.name)
         settings = replaced(prepared.stage.settings, lambda value: self._resolved(value, stage, known))
@@ -247,6 +256,20 @@ class Runner:
         )
         self.held[stage.name] = self.ledger.write(record, held)
         self._begun.add(stage.name)
+
+    def _stands(self, stage: StagePlan, actual: str | None, data: Mapping[str, Any]) -> bool:
+        """Whether the record says already what it would say in the end."""
+        held = self.held.get(stage.name)
+        return (
+            held is not None
+            and (held.record.state, held.record.fingerprint, held.record.effective)
+            == (
+                State.DEPLOYED,
+                stage.fingerprint,
+                actual,
+            )
+            and held.record.data == dict(data)
+        )
 
     def _still_ours(self, stage: str) -> None:
         """Stop where a later run has taken the stage over: its effects must not be overwritten. Raises ConflictError."""

@@ -40,7 +40,8 @@ def run(
     project = shared.project()
     name = project.environment_name(shared.environment)
     planning = Options(name, project.context.mode, None, worktree, frozenset(stages), frozenset(forced))
-    options = running.RunOptions(planning, allow_rollback, allow_replace, _read_plan(plan_file) if plan_file else None)
+    expected = _read_plan(plan_file) if plan_file else None
+    options = running.RunOptions(planning, allow_rollback, allow_replace, expected=expected)
 
     def planned(plan: Plan) -> None:
         shared.console.say(text.plan(plan, shared.console.styled_stderr))
@@ -49,7 +50,7 @@ def run(
         outcome = running.run(
             project, options, redactor=shared.console.redactor, progress=shared.console, door=door, planned=planned
         )
-    return _finish(shared, outcome)
+    return finish(shared, outcome)
 
 
 @click.command
@@ -73,10 +74,10 @@ def destroy(shared: Common, confirm: str | None, allow_destroy: bool) -> int:
             allow_destroy=allow_destroy,
             door=door,
         )
-    return _finish(shared, outcome)
+    return finish(shared, outcome)
 
 
-def _finish(shared: Common, outcome: running.Outcome) -> int:
+def finish(shared: Common, outcome: running.Outcome) -> int:
     error = outcome.error
     if shared.format == "json":
         shared.answer(json.report(outcome.report, error))

@@ -30,6 +30,7 @@ class RunOptions:
     planning: Options
     allow_rollback: bool = False
     allow_replace: bool = False
+    allow_empty: bool = False
     expected: Mapping[str, Any] | None = None
 
 
@@ -59,7 +60,7 @@ def run(
     """Run what is due. `planned` is told the plan before anything starts. Raises CipipeError where nothing was begun."""
     name = options.planning.environment
     access = connect(project, name, options.planning.mode, redactor=redactor, door=door)
-    _refuse_ref(project, name, options.planning.mode)
+    refuse_ref(project, name, options.planning.mode)
     ledger = ledger_of(project, name, access)
     planning = plan(project, options.planning, ledger)
     if options.expected is not None:
@@ -75,8 +76,8 @@ def run(
     for warning in planning.planned.plan.warnings:
         progress.warning(warning)
     missing = _missing(project, planning, door)
-    with _scratch(project) as scratch:
-        runner = _runner(project, planning, access, ledger, redactor, progress, missing, options, door, scratch)
+    with scratch_folder(project) as scratch:
+        runner = runner_of(project, planning, access, ledger, redactor, progress, missing, options, door, scratch)
         return Outcome(runner.deploy(), runner.error)
 
 
@@ -93,7 +94,7 @@ def destroy(
     """Take an environment down, in reverse order. Raises RefusedError before any call to AWS."""
     refuse_destroy(project, name, confirm, allow_destroy=allow_destroy)
     access = connect(project, name, Mode.DESTROY, redactor=redactor, door=door)
-    _refuse_ref(project, name, Mode.DESTROY)
+    refuse_ref(project, name, Mode.DESTROY)
     ledger = ledger_of(project, name, access)
     options = Options(name, Mode.DESTROY)
     shot = snapshot(project)
@@ -125,9 +126,9 @@ def destroy(
     missing = _missing(project, planning, door)
     if missing:
         raise _lacking(missing)
-    with _scratch(project) as scratch:
+    with scratch_folder(project) as scratch:
         settings = RunOptions(options)
-        runner = _runner(project, planning, access, ledger, redactor, progress, {}, settings, door, scratch)
+        runner = runner_of(project, planning, access, ledger, redactor, progress, {}, settings, door, scratch)
         return Outcome(runner.destroy(), runner.error)
 
 
@@ -164,7 +165,7 @@ def _to_destroy(prepared: Prepared, *, there: bool, steps: tuple[str, ...]) -> S
     )
 
 
-def _runner(
+def runner_of(
     project: Project,
     planning: Planning,
     access: Access,
@@ -207,6 +208,7 @@ def _runner(
             owned=owned,
             sandbox=door is not None,
             allow_replace=options.allow_replace,
+            allow_empty=options.allow_empty,
             data=dict(previous.data) if previous else {},
             **doors,
         )
@@ -230,7 +232,7 @@ def _runner(
 
 
 @contextlib.contextmanager
-def _scratch(project: Project) -> Iterator[Path]:
+def scratch_folder(project: Project) -> Iterator[Path]:
     """A private folder for this run. A killed run could not remove its own, with the plan in it: that is done here."""
     top = project.repository.root / ".cipipe" / "run"
     top.mkdir(parents=True, exist_ok=True)
@@ -269,7 +271,7 @@ def _lacking(missing: Mapping[str, str]) -> StageError:
     return StageError("tool-missing", f"{names} is not installed on this machine; nothing was started", hint=hint)
 
 
-def _refuse_ref(project: Project, name: str, mode: Mode) -> None:
+def refuse_ref(project: Project, name: str, mode: Mode) -> None:
     if mode is Mode.VERIFY or project.context.provider == "local" or project.may_deploy(name):
         return
     raise RefusedError(

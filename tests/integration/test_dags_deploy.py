@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto import mock_aws
+from moto.server import ThreadedMotoServer
 
 from cipipe import fingerprint
 from cipipe.errors import ConflictError, ProblemsError, RefusedError, StageError
@@ -16,9 +16,10 @@ from cipipe.patterns import Patterns
 from cipipe.redact import Redactor
 from cipipe.stages import dags
 from cipipe.stages.base import Reference, Stage, StageRun
-from cipipe.tools import process
-from cipipe.tools.aws import Aws, Bucket, Credentials, Endpoint
+from cipipe.tools import http, process
+from cipipe.tools.aws import Aws, Credentials, Endpoint
 from cipipe.tools.git import Entry, Repository
+from cipipe.tools.s3 import Bucket
 
 BUCKET = "dags-bucket"
 REGION = "eu-central-1"
@@ -35,9 +36,9 @@ GIT_ENV = {
 class World:
     """A repository, a bucket, and the record that runs hand to each other."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, url: str) -> None:
         self.root = root
-        self.aws = Aws(Endpoint(REGION), Credentials("testing", "testing"))
+        self.aws = Aws(Endpoint(REGION, url), Credentials("testing", "testing"))
         self.record: dict[str, Any] = {}
         self.lines: list[str] = []
         self.redactor = Redactor()
@@ -122,24 +123,34 @@ class World:
             assert entry["version"] == stored.version
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A moto server of its own: moto inside this process is not safe with calls from several threads."""
+    started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    started.start()
+    host, port = started.get_host_and_port()
+    yield f"http://{host}:{port}"
+    started.stop()
+
+
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> World:
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    with mock_aws():
-        made = World(tmp_path)
-        make_bucket(made.aws, BUCKET)
-        made.commit(
-            {
-                "dags/a.py": DAG.format(comment="# a\n"),
-                "dags/lib/helper.py": HELPER,
-                "dags/sql/q.sql": "select 1",
-                "dags/tests/test_a.py": "airflow dag",
-                "dags/.airflowignore": "lib",
-                "other/b.py": "airflow dag",
-            }
-        )
-        yield made
+    http.request("POST", f"{server}/moto-api/reset")
+    made = World(tmp_path, server)
+    make_bucket(made.aws, BUCKET)
+    made.commit(
+        {
+            "dags/a.py": DAG.format(comment="# a\n"),
+            "dags/lib/helper.py": HELPER,
+            "dags/sql/q.sql": "select 1",
+            "dags/tests/test_a.py": "airflow dag",
+            "dags/.airflowignore": "lib",
+            "other/b.py": "airflow dag",
+        }
+    )
+    return made
 
 
 def make_bucket(aws: Aws, name: str) -> None:
@@ -174,6 +185,37 @@ def test_again_without_a_change_writes_nothing(world: World) -> None:
     run = world.run()
     assert run.made == "0 uploaded, 4 unchanged, 0 deleted in s3://dags-bucket/dags/"
     assert (world.versions(), world.record) == before
+
+
+def counted(aws: Aws) -> list[str]:
+    """From now on, the names of the S3 requests that are made."""
+    made: list[str] = []
+    aws.client("s3").meta.events.register("before-call.s3", lambda model, **_: made.append(model.name))
+    return made
+
+
+def test_a_look_costs_one_listing_and_a_question_for_each_key_that_is_not_as_the_manifest_has_it(world: World) -> None:
+    world.run()
+    asked = counted(world.aws)
+    assert world.run().settled
+    assert asked == ["ListObjectVersions"]
+    world.aws.bucket(BUCKET).put("dags/sql/q.sql", b"select 1")  # the same again, as another version
+    asked.clear()
+    run = world.run()
+    assert asked == ["ListObjectVersions", "HeadObject"]
+    assert run.settled
+    world.check_manifest()
+
+
+def test_what_others_uploaded_without_a_checksum_is_read(world: World) -> None:
+    world.run()
+    world.aws.call("s3", "put_object", Bucket=BUCKET, Key="dags/sql/q.sql", Body=b"select 1")
+    world.aws.call("s3", "put_object", Bucket=BUCKET, Key="dags/.airflowignore", Body=b"bil")
+    asked = counted(world.aws)
+    run = world.run()
+    assert sorted(asked) == ["GetObject", "GetObject", "HeadObject", "HeadObject", "ListObjectVersions", "PutObject"]
+    assert run.made.startswith("1 uploaded, 3 unchanged")
+    world.check_manifest()
 
 
 def test_what_differs_is_uploaded_and_what_is_gone_deleted_last(world: World) -> None:

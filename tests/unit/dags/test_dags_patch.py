@@ -332,7 +332,7 @@ def test_unknown_output_names_the_nearest() -> None:
 
 def test_unknown_output_is_a_warning_where_it_may_be_yet_to_come() -> None:
     source = b'A = "x"  # cipipe: new\n'
-    result = patch_all({PATH: source}, {}, tolerate_unknown=True)[PATH]
+    result = patch_all({PATH: source}, {}, tolerate=frozenset({"dag-output-unknown"}))[PATH]
     assert result.body == source
     assert [note.id for note in result.warnings] == ["dag-output-unknown"]
 
