@@ -360,6 +360,38 @@ def test_no_dags_is_refused_unless_allowed(world: World) -> None:
     assert set(world.bodies()) == OURS - {"dags/a.py"}
 
 
+ECS_DAG = """\
+from airflow import DAG
+TASK = "local"  # cipipe: task_definition
+CONTAINER = "{}"
+run = Operator(task_definition=TASK, overrides={{"containerOverrides": [{{"name": CONTAINER}}]}})
+"""
+
+
+def test_a_container_that_the_pinned_task_definition_lacks(world: World) -> None:
+    registered = world.aws.call(
+        "ecs",
+        "register_task_definition",
+        family="dbt",
+        containerDefinitions=[{"name": "dbt", "image": "x", "memory": 128}],
+    )
+    arn = registered["taskDefinition"]["taskDefinitionArn"]
+    values = {"cluster": Output(value="prod"), "task_definition": Output(value=arn)}
+    world.commit({"dags/b.py": ECS_DAG.format("main")})
+    with pytest.raises(ProblemsError) as caught:
+        world.run(outputs=values)
+    (found,) = caught.value.problems
+    assert (found.id, found.where) == ("dag-container-unknown", "dags/b.py:4")
+    assert "Its containers are: dbt." in (found.hint or "")
+    assert world.bodies() == {}
+    with pytest.raises(ProblemsError) as caught:
+        world.run(outputs={**values, "task_definition": Output(value="dbt:7")})
+    assert [p.id for p in caught.value.problems] == ["dag-task-definition-unknown"]
+    world.commit({"dags/b.py": ECS_DAG.format("dbt")})
+    world.run(outputs=values)
+    assert "dags/b.py" in world.bodies()
+
+
 def test_links_are_refused(world: World) -> None:
     (world.root / "dags" / "link.py").symlink_to("a.py")
     world.commit({})

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 from cipipe.errors import Problem
+from cipipe.patterns import complaint
 from cipipe.stages.base import Input, Setting, Stage, repository_path
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.stages.dags.deploy import steps
@@ -31,6 +32,9 @@ class Settings(BaseSettings, frozen=True):
     prefix: str = "dags/"
     allow_empty: bool = False
     airflow_version: str | None = None
+    airflow_python: str | None = None
+    import_timeout: int = 30
+    dynamic: tuple[str, ...] = ()
 
 
 def problems(stage: Stage) -> Iterable[Problem]:
@@ -68,6 +72,17 @@ def problems(stage: Stage) -> Iterable[Problem]:
             "airflow_version",
             'Write it as MWAA does, such as "2.10.3".',
         )
+    if settings.import_timeout < 1:
+        yield Problem(
+            "dags-import-timeout",
+            f"{settings.import_timeout} is not a time",
+            "import_timeout",
+            "Write how many seconds reading one file may take.",
+        )
+    for pattern in settings.dynamic:
+        if (wrong := complaint(pattern)) is not None:
+            hint = "It is a path below `source`, where * stays inside a folder and ** does not."
+            yield Problem("dags-dynamic", f"the pattern {pattern!r} {wrong}", "dynamic", hint)
 
 
 def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001 - part of the Protocol

@@ -61,14 +61,24 @@ class Deployment:
     gone: list[str] = field(default_factory=list)
 
     def prepare(self, run: StageRun) -> None:
-        from cipipe.stages.dags import checks
+        from cipipe.stages.dags import checks, containers, imports
         from cipipe.stages.dags.destroy import count
         from cipipe.stages.dags.prepare import prepared
 
         made = prepared(run)
         settings = run.stage.settings
         empty = settings.allow_empty or run.allow_empty
-        notes = checks.check(made.sources, made.bodies, allow_empty=empty, source=settings.source)
+        notes = [
+            *checks.check(
+                made.sources,
+                made.bodies,
+                allow_empty=empty,
+                source=settings.source,
+                airflow_version=settings.airflow_version,
+            ),
+            *containers.check(run, made.bodies, made.replacements),
+            *imports.check(run, made.bodies),
+        ]
         for note in (*made.warnings, *notes):
             run.line(f"warning: {note.where}: {note.message}")
         self.bodies = {made.keys[path]: body for path, body in made.bodies.items()}
