@@ -212,6 +212,8 @@ class Runner:
         if isinstance(value, str):
             return self.expand(value)
         name = value.output or ""
+        if value.default is not None and name in known and known[name].value is None:
+            return value.default
         if name in known and not known[name].sensitive and isinstance(known[name].value, (str, int, float)):
             found = known[name].value
             return str(found).lower() if isinstance(found, bool) else str(found)  # as Terraform writes it

@@ -114,7 +114,12 @@ class Aws:
                 aws_secret_access_key=keys.secret_access_key if keys else None,
                 aws_session_token=keys.session_token if keys else None,
             )
-        config = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10, max_pool_connections=16)
+        config = Config(
+            retries={"mode": "standard", "max_attempts": 4},
+            connect_timeout=10,
+            max_pool_connections=16,
+            inject_host_prefix=self.endpoint.url is None,  # there is no api.127.0.0.1
+        )
         return self._session.client(service, endpoint_url=self.endpoint.url, config=config)
 
 

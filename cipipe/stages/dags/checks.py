@@ -40,7 +40,7 @@ def check(
             continue
         tree, error = _compiled(bodies[path], path)
         if tree is not None:
-            for name, line in sorted(_dag_ids(tree).items()):
+            for name, line in sorted(dag_ids(tree).items()):
                 ids[name].append(f"{path}:{line}")
             notes += parse_time.findings(tree, path)
             if airflow3.applies(airflow_version):
@@ -88,7 +88,7 @@ def duplicate(name: str, places: list[str]) -> Problem:
     )
 
 
-def _dag_ids(tree: ast.Module) -> dict[str, int]:
+def dag_ids(tree: ast.Module) -> dict[str, int]:
     """The DAG ids that stand literally in a file, with their lines."""
     return {name: line for node in ast.walk(tree) for name, line in _dag_id(node)}
 

@@ -6,9 +6,10 @@ Nothing is written before everything is patched, checked and compared.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cipipe.model import Effect, Mode
+from cipipe.model import Effect, Mode, State
 from cipipe.stages.base import Reference, Stage, StageRun, Step, literal, shown
 from cipipe.stages.dags import manifest
 from cipipe.stages.dags.files import in_order
@@ -40,12 +41,20 @@ def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: A
 
 
 def writing(stage: Stage, work: "Deployment") -> tuple[Step, ...]:
-    """The steps that make the bucket what `work` wants it to be."""
-    there = f"s3://{shown(stage.settings.bucket)}/{stage.settings.prefix}"
-    return (
+    """The steps that make the bucket, and the MWAA environment, what `work` wants them to be."""
+    settings = stage.settings
+    there = f"s3://{shown(settings.bucket)}/{settings.prefix}"
+    made = [
         Step(f"upload to {there}", Effect.WRITE, work.upload),
         Step(f"delete what is gone from {there}", Effect.WRITE, work.prune),
-    )
+    ]
+    if settings.mwaa_environment is not None:
+        name = shown(settings.mwaa_environment)
+        if settings.requirements is not None or settings.plugins is not None:
+            install = Step(f"have MWAA's {name} install what is new", Effect.WRITE, work.install)
+            made.insert(0, install)
+        made.append(Step(f"ask MWAA's {name} what it made of the files", Effect.READ, work.confirm))
+    return tuple(made)
 
 
 @dataclass
@@ -59,6 +68,7 @@ class Deployment:
     bodies: dict[str, bytes] = field(default_factory=dict)
     uploads: set[str] = field(default_factory=set)
     gone: list[str] = field(default_factory=list)
+    uploaded: datetime | None = None
 
     def prepare(self, run: StageRun) -> None:
         from cipipe.stages.dags import checks, containers, imports
@@ -81,7 +91,7 @@ class Deployment:
         ]
         for note in (*made.warnings, *notes):
             run.line(f"warning: {note.where}: {note.message}")
-        self.bodies = {made.keys[path]: body for path, body in made.bodies.items()}
+        self.bodies = made.contents
         self.wanted = manifest.hashes_of(self.bodies)
         run.line(f"{count(len(self.bodies), 'file')}, {count(len(made.replacements), 'value')} put in")
 
@@ -107,7 +117,8 @@ class Deployment:
         if run.mode is Mode.DEPLOY:
             run.data.pop(manifest.GOING_BACK, None)
             run.data |= self._intended(run.data, bucket.name, owned, former, there)
-            run.settled = not self.uploads and not self.gone and not former
+            installed = self._installed(run)
+            run.settled = not (self.uploads or self.gone or former) and installed in (None, run.data.get("mwaa"))
 
     def _intended(
         self,
@@ -130,9 +141,44 @@ class Deployment:
             "former": former,
         }
 
+    def install(self, run: StageRun) -> None:
+        """Upload requirements and plugins, and have the environment run them before any DAG that needs them is there."""
+        from cipipe.stages.dags import mwaa
+        from cipipe.stages.dags.extras import KEYS
+
+        self._put(run, sorted(self.uploads & KEYS))
+        wanted = self._installed(run)
+        if wanted is not None:
+            mwaa.update(run, wanted["environment"], wanted["versions"])
+            run.data["mwaa"] = wanted
+
+    def _installed(self, run: StageRun) -> dict[str, Any] | None:
+        """What the record says once the environment runs what the bucket holds; None where that is not asked for."""
+        from cipipe.stages.dags.extras import KEYS
+
+        name = literal(run.stage.settings.mwaa_environment or "")
+        held = run.data["manifest"]
+        versions = {key: held[key]["version"] for key in sorted(KEYS & self.wanted.keys()) if held[key]["version"]}
+        return {"environment": name, "versions": versions} if name and versions else None
+
     def upload(self, run: StageRun) -> None:
-        for wave in in_order({key: self.bodies[key] for key in self.uploads}):
+        from cipipe.stages.dags.extras import KEYS
+
+        rest = {key: self.bodies[key] for key in self.uploads if not run.data["manifest"][key]["sha256"]}
+        for wave in ([key for key in sorted(rest) if key in KEYS], *in_order({k: rest[k] for k in rest.keys() - KEYS})):
             self._put(run, wave)
+        self.uploaded = datetime.now(UTC)
+
+    def confirm(self, run: StageRun) -> None:
+        from cipipe.stages.dags.confirm import confirm
+
+        name = literal(run.stage.settings.mwaa_environment or "")
+        if name and self.uploaded is not None:
+            helpers, dags = in_order(self.bodies)
+            well = run.previous is not None and run.previous.state is State.DEPLOYED
+            some = well and not self.uploads.intersection(helpers)
+            changed = [key for key in dags if key in self.uploads] if some else dags
+            confirm(run, name, {key: self.bodies[key] for key in changed}, self.uploaded)
 
     def _put(self, run: StageRun, keys: list[str]) -> None:
         from cipipe.stages.dags.parallel import in_parallel

@@ -50,7 +50,7 @@ def difference(run: StageRun) -> Difference:
     made = prepared(run, tolerate=_WITHHELD)
     bucket = bucket_of(run)
     owned, _ = manifest.owned(run.data, bucket.name)
-    bodies = {made.keys[path]: body for path, body in made.bodies.items()}
+    bodies = made.contents
     wanted = manifest.hashes_of(bodies)
     there = look(bucket, wanted, owned, run.stage.settings.prefix)
     differing = [key for key, sha256 in wanted.items() if there[key].sha256 != sha256]
