@@ -14,6 +14,7 @@ from cipipe import ci
 from cipipe.errors import Problem, ProblemsError, UsageError
 from cipipe.graph import cycle, ordered
 from cipipe.model import Environment
+from cipipe.oidc import settings as sessions
 from cipipe.parse import Located, collect, nearest
 from cipipe.patterns import complaint
 from cipipe.stages import KINDS
@@ -26,7 +27,6 @@ T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
-_ROLE_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):role/[\w+=,.@/-]+")
 
 
 class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +44,7 @@ class OidcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     audience: str | None = None
     token_variable: str | None = None
+    token_file: str | None = None
     url: str | None = None
     project: str | None = None
 
@@ -270,15 +271,7 @@ def _environment(name: str, environment: Environment, all_of_them: Iterable[str]
         yield Problem("config-bad-account", "an AWS account id is 12 digits", f"{path}.account_id")
     if not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-\d", environment.region):
         yield Problem("config-bad-region", f"{environment.region!r} is not an AWS region", f"{path}.region")
-    for key in ("role_arn", "verify_role_arn"):
-        arn = getattr(environment, key)
-        found = _ROLE_ARN.fullmatch(arn) if arn else None
-        if arn and not found:
-            hint = "arn:aws:iam::ACCOUNT:role/NAME"
-            yield Problem("config-bad-role", f"{arn!r} is not a role's ARN", f"{path}.{key}", hint)
-        elif found and found[2] != environment.account_id:
-            message = f"the role is in account {found[2]}, the environment in {environment.account_id}"
-            yield Problem("config-bad-role", message, f"{path}.{key}")
+    yield from sessions.problems(environment, path)
     if environment.after:
         yield from _dangling(environment.after, all_of_them, f"{path}.after")
 

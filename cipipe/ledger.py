@@ -4,6 +4,7 @@ Every write is conditional, so two pipelines cannot both think that they won. A 
 error; it never means "not due".
 """
 
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class Ledger:
     bucket: Bucket
     prefix: str
     _probed: bool = field(default=False, init=False)
+    _probing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def read(self, stages: Iterable[str]) -> dict[str, Held | None]:
         """The record of each stage (None where there is none), one GET each, side by side."""
@@ -40,7 +42,8 @@ class Ledger:
 
     def write(self, record: Record, previous: Held | None) -> Held:
         """Write the record over `previous` (or where there is none). Raises ConflictError if another one is there."""
-        self._probe()
+        with self._probing:
+            self._probe()
         body = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
         written = self.bucket.put(
             self._key(record.stage),

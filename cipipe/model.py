@@ -76,16 +76,30 @@ class DeployFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One AWS account and region to deploy to. `after` names the environment that content has to pass first."""
+    """One AWS account and region to deploy to. `after` names the environment that content has to pass first.
+
+    `via_role_arn` is a role, of whatever account, that the token is exchanged for, and from which `role_arn` is then
+    assumed; `verify_via_role_arn` the same for `verify_role_arn`.
+    """
 
     account_id: str
     region: str
     role_arn: str
     verify_role_arn: str | None = None
+    via_role_arn: str | None = None
+    verify_via_role_arn: str | None = None
+    session_seconds: int = 3600
+    session_policy: dict[str, Any] = {}
+    session_policy_arns: tuple[str, ...] = ()
     deploy_from: DeployFrom = DeployFrom()
     after: str | None = None
     protected: bool = False
     allow_destroy: bool = False
+
+
+def partition_of(region: str) -> str:
+    """The AWS partition that a region is in: `aws`, `aws-cn` or `aws-us-gov`."""
+    return {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(region.rpartition("-")[0].rpartition("-")[0], "aws")
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -204,6 +218,25 @@ class EnvironmentStatus(msgspec.Struct, frozen=True):
     region: str
     stages: tuple[StageStatus, ...] = ()
     unreadable: str | None = None
+
+
+class Verdict(enum.StrEnum):
+    """What came of one check of `cipipe doctor`."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One check. `fix` is what to do about a warning or a failure, `id` a failure's section in docs/errors.md."""
+
+    name: str
+    result: Verdict
+    detail: str
+    fix: str | None = None
+    id: str | None = None
 
 
 class StageReport(msgspec.Struct, frozen=True):

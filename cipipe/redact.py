@@ -1,42 +1,49 @@
 """Registered secrets, masked in everything that leaves the process, whole lines at a time.
 
-A secret is registered the moment it exists; its base64 and URL-encoded forms, and each line of a multi-line secret,
-are masked with it.
+A secret is registered the moment it exists; its base64, URL-encoded and JSON forms, and each line of a multi-line secret,
+are masked with it. Inside longer base64 up to four bits at each end of a secret stay: they share a character with others.
 """
 
 import base64
+import json
 import re
+import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
 
 MASK = "[redacted]"
-_SHORTEST = 4
+SHORTEST = 4
+"""Shorter values are not masked: they would mask everything."""
 
 
 class Redactor:
     """Masks registered secrets in text.
 
-    `text` is for whole values; `stream` is for chunks of a child's output, which it hands on line by line so that a
-    secret that lies across two chunks is still seen.
+    `text` is for whole values; `lines` is for chunks of a child's output, which it hands on line by line so that a
+    secret that lies across two chunks is still seen. Safe to use from several threads.
     """
 
     def __init__(self, registered: Callable[[str], None] | None = None) -> None:
         self._registered = registered
-        self._secrets: list[str] = []
+        self._lock = threading.Lock()
+        self._known: frozenset[str] = frozenset()
+        self._forms: tuple[str, ...] = ()  # replaced, never changed: `text` reads it while another thread registers
 
     def register(self, secret: str) -> None:
-        """Mask `secret` from now on. Empty and very short values are ignored: they would mask everything."""
-        if self._registered is not None and len(secret) >= _SHORTEST and secret not in self._secrets:
-            self._registered(secret)
-        for form in _forms(secret):
-            if len(form) >= _SHORTEST and form not in self._secrets:
-                self._secrets.append(form)
-        self._secrets.sort(key=len, reverse=True)
+        """Mask `secret` from now on. Empty and very short values are ignored."""
+        with self._lock:
+            if len(secret.strip()) < SHORTEST or secret in self._known:
+                return
+            if self._registered is not None:
+                self._registered(secret)
+            self._known |= {secret}
+            forms = {*self._forms, *(form for form in _forms(secret) if len(form) >= SHORTEST)}
+            self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
 
     def text(self, text: str) -> str:
-        for secret in self._secrets:
-            if secret in text:
-                text = text.replace(secret, MASK)
+        for form in self._forms:
+            if form in text:
+                text = text.replace(form, MASK)
         return text
 
     def lines(self, chunks: Iterator[str]) -> Iterator[str]:
@@ -51,17 +58,18 @@ class Redactor:
 
 def _forms(secret: str) -> Iterator[str]:
     for part in {secret, *(line.strip() for line in secret.splitlines())}:
-        if len(part) < _SHORTEST:
+        if len(part) < SHORTEST:
             continue
         yield part
         for safe in ("", "/"):
             quoted = urllib.parse.quote(part, safe=safe)
             yield quoted
             yield re.sub(r"%..", lambda code: code[0].lower(), quoted)
-        # Within a longer encoded text the secret starts at any of three offsets; only the middle is the same each time.
+        yield json.dumps(part)[1:-1]
+        # Within a longer encoded text the secret starts at any of three offsets; what its bits alone make is the same.
         raw = part.encode()
         for offset in range(3):
             encoded = base64.b64encode(bytes(offset) + raw).decode()
-            stable = encoded[-(-offset * 8 // 6) : len(encoded) - 4 if len(raw) > 6 else None]
+            stable = encoded[-(-offset * 8 // 6) : (offset + len(raw)) * 8 // 6]
             yield stable
             yield stable.replace("+", "-").replace("/", "_")

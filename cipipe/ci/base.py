@@ -5,7 +5,7 @@ No provider makes a request: `token` says where the ID token comes from, and `oi
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from cipipe.model import Context
 
@@ -15,6 +15,13 @@ class VariableToken:
     """The ID token is the value of this environment variable."""
 
     variable: str
+
+
+@dataclass(frozen=True)
+class FileToken:
+    """The ID token is the text of this file, which somebody keeps fresh."""
+
+    path: str
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class NoToken:
     hint: str
 
 
-TokenSource = VariableToken | RequestToken | NoToken
+TokenSource = VariableToken | FileToken | RequestToken | NoToken
 
 
 @dataclass(frozen=True)
@@ -44,11 +51,40 @@ class Identity:
     token_variable: str
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A `sub` claim, or a pattern for one, taken apart. `name` is the branch, tag or environment, decoded.
+
+    `plain` is the subject as it is without the ids in it; `ids` are owner and project, where the subject has them.
+    """
+
+    kind: Literal["branch", "tag", "environment", "merge-request", "custom"]
+    plain: str
+    project: str = ""
+    name: str = ""
+    ids: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Pins:
+    """The claims that stay the same when a project or its owner is renamed, and the variables where a job finds them.
+
+    `protected` is the claim that says whether the ref is protected, where IAM can see one.
+    """
+
+    owner: str
+    project: str
+    owner_variable: str
+    project_variable: str
+    protected: str | None = None
+
+
 class Provider(Protocol):
     """A module in `ci/`. Listed in `ci/__init__.py`."""
 
     NAME: str
     IDENTITY: Identity | None
+    PINS: Pins | None
 
     def present(self, env: Mapping[str, str]) -> bool:
         """Whether this environment is one of the provider's jobs."""
@@ -72,6 +108,22 @@ class Provider(Protocol):
 
     def verify_subjects(self, project: str) -> list[str]:
         """The `sub` claims of any job of the project, merge and pull requests included."""
+        ...
+
+    def environment_subject(self, project: str, environment: str) -> str | None:
+        """The `sub` claim of jobs that deploy to this environment of the project; None where it does not say so."""
+        ...
+
+    def pinned_subject(self, subject: str, ids: tuple[str, str]) -> str | None:
+        """A `sub` claim in its form with the ids of owner and project; None where there is no such form."""
+        ...
+
+    def subject(self, text: str) -> Subject | None:
+        """A `sub` claim, or a pattern for one, taken apart; None where it is not of this provider."""
+        ...
+
+    def unmerged(self, claims: Mapping[str, Any]) -> bool:
+        """Whether these claims are those of a merge or pull request's job, whatever the subject says."""
         ...
 
     def fold_start(self, name: str, title: str) -> str:

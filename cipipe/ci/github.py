@@ -4,17 +4,20 @@ What the variables do not say stands in the event's payload, the file that GITHU
 """
 
 import json
+import re
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cipipe.ci.base import Identity, NoToken, RequestToken, TokenSource, commit, number, one_line
+from cipipe.ci.base import Identity, NoToken, Pins, RequestToken, Subject, TokenSource, commit, number, one_line
 from cipipe.errors import UsageError
 from cipipe.model import Context
+from cipipe.redact import SHORTEST
 
 NAME = "github"
 IDENTITY = Identity("https://token.actions.githubusercontent.com", audience="sts.amazonaws.com", token_variable="")
+PINS = Pins("repository_owner_id", "repository_id", "GITHUB_REPOSITORY_OWNER_ID", "GITHUB_REPOSITORY_ID")
 
 _EVENTS = {
     "push": "push",
@@ -23,6 +26,13 @@ _EVENTS = {
     "pull_request_target": "merge-request",
     "merge_group": "merge-request",
 }
+
+_ID = r"(?:@(?P<{}>[0-9*?]+))?"
+_SUBJECT = re.compile(
+    rf"repo:(?P<owner>[^/:@]+){_ID.format('owner_id')}/(?P<name>[^/:@]+){_ID.format('id')}:"
+    r"(?:(?P<request>pull_request)|environment:(?P<environment>.+)|ref:(?:refs/(?P<place>heads|tags)/)?(?P<ref>.+))"
+)
+_COMPONENTS = ("repo:", "repository", "ref:", "job_workflow_ref:", "environment:", "context:", "actor:", "enterprise")
 
 
 def present(env: Mapping[str, str]) -> bool:
@@ -85,6 +95,36 @@ def verify_subjects(project: str) -> list[str]:
     return [f"repo:{project}:{what}" for what in ("pull_request", "ref:refs/heads/*", "ref:refs/tags/*")]
 
 
+def environment_subject(project: str, environment: str) -> str | None:
+    """Of all characters only the colon is encoded, which separates the parts of a subject."""
+    return f"repo:{project}:environment:{environment.replace(':', '%3A')}"
+
+
+def pinned_subject(subject: str, ids: tuple[str, str]) -> str | None:
+    """The immutable form, which is the default of repositories made, renamed or moved since July 15, 2026."""
+    match = re.match(r"repo:([^/:]+)/([^/:]+):", subject)
+    return f"repo:{match[1]}@{ids[0]}/{match[2]}@{ids[1]}:{subject[match.end() :]}" if match else None
+
+
+def subject(text: str) -> Subject | None:
+    """Both default forms; an organisation or repository may make its subjects of other claims, in any order."""
+    match = _SUBJECT.fullmatch(text)
+    if match is None:
+        return Subject("custom", text) if text.startswith(_COMPONENTS) else None
+    project = f"{match['owner']}/{match['name']}"
+    ids = (match["owner_id"], match["id"]) if match["owner_id"] and match["id"] else None
+    plain = f"repo:{project}:{text.split(':', 2)[2]}"
+    if match["request"]:
+        return Subject("merge-request", plain, project, "", ids)
+    if match["environment"]:
+        return Subject("environment", plain, project, match["environment"].replace("%3A", ":"), ids)
+    return Subject("tag" if match["place"] == "tags" else "branch", plain, project, match["ref"], ids)
+
+
+def unmerged(claims: Mapping[str, Any]) -> bool:
+    return _EVENTS.get(str(claims.get("event_name"))) == "merge-request"
+
+
 def fold_start(name: str, title: str) -> str:  # noqa: ARG001 - groups have no names, and do not nest
     return f"::group::{_data(one_line(title))}"
 
@@ -98,8 +138,9 @@ def warning(text: str) -> str:
 
 
 def mask(secret: str) -> str:
-    """One command a line of the secret: GitHub masks within lines."""
-    return "\n".join(f"::add-mask::{_data(line)}" for line in secret.splitlines() if line.strip())
+    """One command a line of the secret: GitHub masks within lines. A brace on its own would mask every brace."""
+    lines = [line for line in secret.splitlines() if len(line.strip()) >= SHORTEST]
+    return "\n".join(f"::add-mask::{_data(line)}" for line in lines)
 
 
 def colour(env: Mapping[str, str]) -> bool:

@@ -7,12 +7,14 @@ those of its parent as CIPIPE_PIPELINE_IID and CIPIPE_PIPELINE_SOURCE: a re-run 
 import re
 import time
 from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
-from cipipe.ci.base import Identity, NoToken, TokenSource, VariableToken, commit, number, one_line
+from cipipe.ci.base import Identity, NoToken, Pins, Subject, TokenSource, VariableToken, commit, number, one_line
 from cipipe.model import Context
 
 NAME = "gitlab"
 IDENTITY = Identity("https://gitlab.com", audience="https://gitlab.com", token_variable="AWS_ID_TOKEN")  # noqa: S106
+PINS = Pins("namespace_id", "project_id", "CI_PROJECT_NAMESPACE_ID", "CI_PROJECT_ID", protected="ref_protected")
 
 _EVENTS = {
     "push": "push",
@@ -21,6 +23,8 @@ _EVENTS = {
     "external_pull_request_event": "merge-request",
 }
 _ERASE = "\x1b[0K"
+_SUBJECT = re.compile(r"project_path:(?P<project>[^:]+):ref_type:(?P<kind>branch|tag):ref:(?P<name>.+)")
+_COMPONENTS = ("project_path:", "project_id:", "namespace_id:", "namespace_path:")
 
 
 def present(env: Mapping[str, str]) -> bool:
@@ -75,6 +79,27 @@ def deploy_subjects(project: str, *, branches: Iterable[str], tags: Iterable[str
 
 def verify_subjects(project: str) -> list[str]:
     return [f"project_path:{project}:ref_type:{kind}:ref:*" for kind in ("branch", "tag")]
+
+
+def environment_subject(project: str, environment: str) -> str | None:  # noqa: ARG001 - it is in other claims only
+    return None
+
+
+def pinned_subject(subject: str, ids: tuple[str, str]) -> str | None:  # noqa: ARG001 - ids are claims of their own
+    return None
+
+
+def subject(text: str) -> Subject | None:
+    """The default form; a project may make its subjects of other claims (docs.gitlab.com, "Token payload")."""
+    match = _SUBJECT.fullmatch(text)
+    if match:
+        kind: Literal["branch", "tag"] = "tag" if match["kind"] == "tag" else "branch"
+        return Subject(kind, text, match["project"], match["name"])
+    return Subject("custom", text) if text.startswith(_COMPONENTS) else None
+
+
+def unmerged(claims: Mapping[str, Any]) -> bool:
+    return _EVENTS.get(str(claims.get("pipeline_source"))) == "merge-request"
 
 
 def fold_start(name: str, title: str) -> str:

@@ -1,12 +1,14 @@
 """A shell: nothing is known but what git knows, which `pipeline` fills in."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from cipipe.ci.base import NoToken, TokenSource, VariableToken
+from cipipe.ci.base import NoToken, Subject, TokenSource, VariableToken
 from cipipe.model import Context
 
 NAME = "local"
 IDENTITY = None
+PINS = None
 
 
 def present(env: Mapping[str, str]) -> bool:  # noqa: ARG001 - it is what remains
@@ -34,6 +36,22 @@ def deploy_subjects(project: str, *, branches: Iterable[str], tags: Iterable[str
 
 def verify_subjects(project: str) -> list[str]:  # noqa: ARG001
     return []
+
+
+def environment_subject(project: str, environment: str) -> str | None:  # noqa: ARG001
+    return None
+
+
+def pinned_subject(subject: str, ids: tuple[str, str]) -> str | None:  # noqa: ARG001
+    return None
+
+
+def subject(text: str) -> Subject | None:  # noqa: ARG001
+    return None
+
+
+def unmerged(claims: Mapping[str, Any]) -> bool:  # noqa: ARG001
+    return False
 
 
 def fold_start(name: str, title: str) -> str:  # noqa: ARG001

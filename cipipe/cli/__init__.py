@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "cipipe.cli.check:check",
     "dags": "cipipe.cli.dags:dags",
     "destroy": "cipipe.cli.run:destroy",
+    "doctor": "cipipe.cli.doctor:doctor",
     "iac": "cipipe.cli.iac:iac",
     "oidc": "cipipe.cli.oidc:oidc",
     "plan": "cipipe.cli.plan:plan",
@@ -74,6 +75,8 @@ def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 
 def _wants_json(arguments: list[str]) -> bool:
+    if "credential-process" in arguments:  # whose standard output is read by AWS's tools: credentials, or nothing
+        return False
     pairs = pairwise([*arguments, ""])
     return any(a == "--format=json" or (a, b) == ("--format", "json") for a, b in pairs)
 

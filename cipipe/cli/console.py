@@ -7,7 +7,6 @@ masked by the redactor before it leaves.
 import os
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +38,7 @@ class Console:
         self.verbosity = 0
         self.no_color = "NO_COLOR" in env and env["NO_COLOR"] != ""
         self._lock = threading.Lock()
-        self._started: dict[str, float] = {}
+        self._folded: set[str] = set()
 
     def answer(self, text: str, file: Path | None = None) -> None:
         """The command's answer: to standard output, or into a file."""
@@ -78,14 +77,13 @@ class Console:
     def warning(self, text: str) -> None:
         self._write(self.provider.warning(self.redactor.text(text)))
 
-    def stage_begins(self, stage: StagePlan) -> None:
+    def stage_begins(self, stage: StagePlan, *, alone: bool) -> None:
+        """Logs fold what stands together; the lines of stages that run side by side do not."""
         if self.verbosity >= 0:
-            self._started[stage.name] = time.monotonic()
-            title = f"{stage.name}: {stage.detail}"
-            self._write(
-                self.provider.fold_start(stage.name, title)
-                or self.styled_stderr(f"▶ {stage.name}", "bold") + f"  {stage.detail}"
-            )
+            fold = self.provider.fold_start(stage.name, f"{stage.name}: {stage.detail}") if alone else None
+            if fold:
+                self._folded.add(stage.name)
+            self._write(fold or self.styled_stderr(f"▶ {stage.name}", "bold") + f"  {stage.detail}")
 
     def step(self, stage: str, title: str) -> None:
         if self.verbosity >= 0:
@@ -99,10 +97,9 @@ class Console:
     def stage_ends(self, report: StageReport) -> None:
         if self.verbosity < 0 and report.result is not Result.FAILED:
             return
-        if report.name in self._started:
-            fold = self.provider.fold_end(report.name)
-            if fold:
-                self._write(fold)
+        if report.name in self._folded:
+            self._folded.discard(report.name)
+            self._write(self.provider.fold_end(report.name) or "")
         mark, colour = _MARK[report.result]
         made = f" → {report.made}" if report.made else ""
         self._write(
@@ -148,8 +145,9 @@ class Console:
         """Have the provider mask a secret in all of its log, before it is used for the first time."""
         masking = self.provider.mask(secret)
         if masking:
-            sys.stderr.write(masking + "\n")
-            sys.stderr.flush()
+            with self._lock:
+                sys.stderr.write(masking + "\n")
+                sys.stderr.flush()
 
     def _coloured(self, stream: str) -> bool:
         if self.no_color:

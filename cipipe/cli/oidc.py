@@ -1,10 +1,17 @@
-"""`cipipe oidc`: identity, from a job's token to AWS."""
+"""`cipipe oidc`: identity, from a job's token to AWS. One module per command."""
 
 import click
 
 from cipipe.cli.lazy import Lazy
 
+COMMANDS = {
+    "credential-process": "cipipe.cli.credential_process:credential_process",
+    "explain": "cipipe.cli.oidc_explain:explain",
+    "token": "cipipe.cli.oidc_token:token",
+    "trust-policy": "cipipe.cli.oidc_trust_policy:trust_policy",
+}
 
-@click.group(cls=Lazy, where={})
+
+@click.group(cls=Lazy, where=COMMANDS)
 def oidc() -> None:
     """Show a token's claims, explain a denial, write the trust policy, feed AWS tools."""

@@ -24,6 +24,9 @@ from cipipe.report import json, text
 @click.option("--worktree", is_flag=True, help="Deploy the files as they lie on disk (sandbox only).")
 @click.option("--allow-rollback", is_flag=True, help="Put older content over a newer pipeline's.")
 @click.option("--allow-replace", is_flag=True, help="Let Terraform delete or replace resources that hold data.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Stages at the same time, at most."
+)
 @click.argument("stages", nargs=-1)
 def run(
     shared: Common,
@@ -32,6 +35,7 @@ def run(
     worktree: bool,
     allow_rollback: bool,
     allow_replace: bool,
+    jobs: int,
     stages: tuple[str, ...],
 ) -> int:
     """Run what is due, in order; with STAGES, only those (and still only if due, unless --force)."""
@@ -41,7 +45,7 @@ def run(
     name = project.environment_name(shared.environment)
     planning = Options(name, project.context.mode, None, worktree, frozenset(stages), frozenset(forced))
     expected = _read_plan(plan_file) if plan_file else None
-    options = running.RunOptions(planning, allow_rollback, allow_replace, expected=expected)
+    options = running.RunOptions(planning, jobs, allow_rollback, allow_replace, expected)
 
     def planned(plan: Plan) -> None:
         shared.console.say(text.plan(plan, shared.console.styled_stderr))

@@ -16,7 +16,7 @@ from cipipe.errors import IdentityError
 LEEWAY = 60
 """Seconds by which the clocks of this machine and of the issuer may differ before a check refuses."""
 
-_HINT_TEXT = "Is the variable the one that `id_tokens:` names, and is it passed whole, without quotes or line breaks?"
+_HINT_TEXT = "Is it the job's ID token, and is it passed whole, without quotes or line breaks?"
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,38 @@ def check(claims: Claims, *, audience: str, now: datetime) -> None:
     Raises IdentityError `oidc-token-unsigned`, `oidc-token-expired`, `oidc-token-not-yet-valid`,
     `oidc-audience-mismatch`, `oidc-token-malformed` (a time that is not a number).
     """
+    check_signed(claims)
+    check_times(claims, now=now)
+    if audience not in claims.audiences:
+        actual = ", ".join(claims.audiences) or "none"
+        raise IdentityError(
+            "oidc-audience-mismatch",
+            f"the token is for another audience: expected {audience}, actual {actual}",
+            hint="Ask for the token with that audience in the job's definition, or set `audience` under `[oidc]` in "
+            "cipipe.toml. The provider in IAM has to list it as well.",
+        )
+
+
+def check_signed(claims: Claims) -> None:
+    """Refuse a token that nobody signed. Raises IdentityError `oidc-token-unsigned`."""
     if not claims.signed:
         raise IdentityError(
             "oidc-token-unsigned",
             "the token is not signed (its header says `alg: none`); anybody could have written it",
             hint="Use the token that the CI provider issues for this job, unchanged. AWS takes RS256 signatures.",
         )
+
+
+def check_times(claims: Claims, *, now: datetime, needed: bool = True) -> None:
+    """Refuse a token that has expired or does not hold yet; one without `exp` unless it is not `needed`.
+
+    Raises IdentityError `oidc-token-expired`, `oidc-token-not-yet-valid`, `oidc-token-malformed`.
+    """
     expires, begins = _time(claims, "exp"), _time(claims, "nbf")
     moment = now.timestamp()
-    if expires is None:
+    if expires is None and needed:
         raise _malformed("it has no `exp` claim, so it never expires, and AWS takes no such token")
-    if moment >= expires + LEEWAY:
+    if expires is not None and moment >= expires + LEEWAY:
         raise IdentityError(
             "oidc-token-expired",
             f"the token expired {round(moment - expires)} s ago: `exp` is {_iso(expires)}, now is {_iso(moment)}",
@@ -86,19 +107,12 @@ def check(claims: Claims, *, audience: str, now: datetime) -> None:
             f"the token holds only from {_iso(begins)} (`nbf`), now is {_iso(moment)}",
             hint="The clock of this machine is behind the issuer's: set it by NTP.",
         )
-    if audience not in claims.audiences:
-        actual = ", ".join(claims.audiences) or "none"
-        raise IdentityError(
-            "oidc-audience-mismatch",
-            f"the token is for another audience: expected {audience}, actual {actual}",
-            hint="Ask for the token with that audience (GitLab: `aud` under `id_tokens`; GitHub: the audience of the "
-            "request), or set `audience` under `[oidc]` in cipipe.toml. The provider in IAM has to list it as well.",
-        )
 
 
 def _part(text: str, name: str) -> dict[str, Any]:
     try:
         found = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (binascii.Error, ValueError, RecursionError):
         raise _malformed(f"its {name} is not base64url-encoded JSON") from None
     if not isinstance(found, dict):
@@ -110,7 +124,7 @@ def _time(claims: Claims, name: str) -> float | None:
     found = claims.payload.get(name)
     if found is None:
         return None
-    if isinstance(found, bool) or not isinstance(found, int | float) or not -1e11 < found < 1e11:
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < 1e11:
         raise _malformed(f"its `{name}` claim is not a time in seconds")
     return float(found)
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
-Test = Callable[[str, str], bool]
-"""Does the request's value (first) match one value of the policy (second)?"""
+Test = Callable[[str, str], bool | None]
+"""Does the request's value (first) match one value of the policy (second)? None where one of them is not of the type."""
 
 
 class Operator(NamedTuple):
@@ -31,13 +31,15 @@ def holds(
     *,
     expand: Callable[[str], str] = str,
 ) -> bool | None:
-    """Whether a condition holds; None for an operator that is not known here. `request` is None for an absent key.
+    """Whether a condition holds; None where that is not known. `request` is None for an absent key.
 
     - Absent keys: false; true for negated operators, with `IfExists`, and under `ForAllValues`.
     - Several policy values are alternatives; for a negated operator none of them may match.
     - `ForAllValues` asks every value of the request, `ForAnyValue` at least one. Without either, any one value of a
       key with several makes a positive operator hold and a negated one fail.
-    - `expand` replaces policy variables in one policy value; it is given to string and ARN operators only.
+    - What is not a number, date, address or ARN matches nothing. What a negated operator makes of it is not known, nor
+      is any operator that is not in AWS's list.
+    - `expand` replaces policy variables in one policy value, for the operators that take them (strings, ARNs, Bool).
     """
     qualifier, _, bare = operator.rpartition(":")
     name = bare.lower()
@@ -54,7 +56,10 @@ def holds(
             return True
         return known.negated and not qualifier
     wanted = [expand(value) for value in policy] if known.variables else list(policy)
-    matches = [any(known.test(value, pattern) for pattern in wanted) for value in request]
+    tests = [[known.test(value, pattern) for pattern in wanted] for value in request]
+    if known.negated and any(None in row for row in tests):
+        return None
+    matches = [any(row) for row in tests]
     results = [not match for match in matches] if known.negated else matches
     if qualifier.lower() == "forallvalues" or (known.negated and not qualifier):
         return all(results)
@@ -65,6 +70,16 @@ def negated(operator: str) -> bool:
     """Whether the operator is one of the `Not…` ones."""
     known = _OPERATORS.get(operator.rpartition(":")[2].lower().removesuffix("ifexists"))
     return known is not None and known.negated
+
+
+def tolerant(operator: str) -> bool:
+    """Whether the operator holds where the key is absent, so that it restricts only requests that have it."""
+    return holds(operator, ("",), None) is True
+
+
+def base(operator: str) -> str:
+    """The operator without set operator and `IfExists`, as it is written."""
+    return re.sub("IfExists$", "", operator.rpartition(":")[2], flags=re.IGNORECASE)
 
 
 def like(value: str, pattern: str) -> bool:
@@ -80,27 +95,27 @@ def _plain(pattern: str) -> str:
     return re.sub(r"\$\{([*?$])\}", r"\1", pattern)
 
 
-def _arn_like(value: str, pattern: str) -> bool:
+def _arn_like(value: str, pattern: str) -> bool | None:
     one, other = value.split(":", 5), pattern.split(":", 5)
-    return len(one) == len(other) == 6 and all(map(like, one, other))
+    return all(map(like, one, other)) if len(one) == len(other) == 6 else None
 
 
 def _number(relation: Callable[[Decimal, Decimal], bool]) -> Test:
-    def test(value: str, wanted: str) -> bool:
+    def test(value: str, wanted: str) -> bool | None:
         try:
             return relation(Decimal(value), Decimal(wanted))
         except InvalidOperation:
-            return False
+            return None
 
     return test
 
 
 def _date(relation: Callable[[datetime, datetime], bool]) -> Test:
-    def test(value: str, wanted: str) -> bool:
+    def test(value: str, wanted: str) -> bool | None:
         try:
             return relation(_moment(value), _moment(wanted))
         except (ValueError, OverflowError, OSError):
-            return False
+            return None
 
     return test
 
@@ -112,11 +127,11 @@ def _moment(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _in_network(value: str, wanted: str) -> bool:
+def _in_network(value: str, wanted: str) -> bool | None:
     try:
         return ipaddress.ip_address(value) in ipaddress.ip_network(wanted, strict=False)
     except ValueError:
-        return False
+        return None
 
 
 def _table() -> Mapping[str, Operator]:
@@ -132,9 +147,10 @@ def _table() -> Mapping[str, Operator]:
         "arnlike": ("arnnotlike", _arn_like, True),
         "bool": (
             None,
-            lambda value, wanted: value.lower() == wanted.lower() and wanted.lower() in {"true", "false"},
-            False,
+            lambda value, wanted: value.lower() == _plain(wanted).lower() and value.lower() in {"true", "false"},
+            True,
         ),
+        "binaryequals": (None, lambda value, wanted: value == wanted, False),  # both in base64
         "ipaddress": ("notipaddress", _in_network, False),
         "numericequals": ("numericnotequals", _number(compare.eq), False),
         "numericlessthan": (None, _number(compare.lt), False),

@@ -3,7 +3,6 @@
 The token and the keys it gets are registered with the redactor the moment they are seen here.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -11,16 +10,13 @@ from typing import Any
 from cipipe.errors import CipipeError, IdentityError
 from cipipe.oidc import claims as jwt
 from cipipe.oidc import refusals
-from cipipe.oidc.request import ROLE_ARN
+from cipipe.oidc.session import SessionRequest, check
 from cipipe.redact import Redactor
-from cipipe.tools.aws import AwsError, AwsUnreachable, Credentials, Endpoint, assume_role_with_web_identity
-
-SHORTEST, LONGEST = 900, 43200
-"""Seconds that a session may last, whatever the role allows (AssumeRoleWithWebIdentity, `DurationSeconds`)."""
+from cipipe.tools.aws import AwsError, AwsUnreachable, Credentials, Endpoint
+from cipipe.tools.sts import Assumed, assume_role_with_web_identity
 
 ATTEMPTS = 5
 _FIRST_WAIT = 0.5
-_SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 _TRANSIENT = {"Throttling", "ThrottlingException", "RequestLimitExceeded", "IDPCommunicationError", "RequestTimeout"}
 
 ReadPolicy = Callable[[], Mapping[str, Any] | None]
@@ -29,11 +25,8 @@ ReadPolicy = Callable[[], Mapping[str, Any] | None]
 
 def exchange(
     token: str | None,
+    session: SessionRequest,
     *,
-    role_arn: str,
-    account_id: str,
-    session_name: str,
-    duration: int,
     endpoint: Endpoint,
     audience: str,
     redactor: Redactor,
@@ -47,7 +40,6 @@ def exchange(
     Throttling, 5xx, no answer, IDPCommunicationError and "Couldn't retrieve verification key" are tried again, five
     times in all; a denial is not. `precheck=False` leaves every check of the token to AWS.
     Raises IdentityError; docs/errors.md has a section for each id.
-    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
     """
     if not token:
         raise IdentityError(
@@ -58,15 +50,21 @@ def exchange(
         )
     redactor.register(token)
     redactor.register(token.rpartition(".")[2])
-    _check_request(role_arn, account_id, session_name, duration)
+    check(session, region=endpoint.region)
     decoded = jwt.decode(token) if precheck else _decoded(token)
     if precheck and decoded:
         jwt.check(decoded, audience=audience, now=now())
     for attempt in range(1, ATTEMPTS + 1):
         try:
             given = assume_role_with_web_identity(
-                endpoint, role_arn=role_arn, session_name=session_name, token=token, duration=duration
-            ).credentials
+                endpoint,
+                role_arn=session.role_arn,
+                session_name=session.name,
+                token=token,
+                duration=session.duration,
+                policy=session.policy,
+                policy_arns=session.policy_arns,
+            )
         except (AwsError, AwsUnreachable) as error:
             if attempt < ATTEMPTS and _transient(error):
                 sleep(_FIRST_WAIT * 2 ** (attempt - 1))
@@ -78,63 +76,31 @@ def exchange(
                     hint="Check the region, and that this runner reaches it.",
                 ) from None
             policy = _policy(read_policy) if error.code == "AccessDenied" else None
-            raise refusals.explained(error, decoded, role_arn, session_name, policy) from None
-        redactor.register(given.secret_access_key)
-        redactor.register(given.session_token or "")
-        return given
+            raise refusals.explained(error, decoded, session.role_arn, session.name, policy) from None
+        return taken(given, session, redactor)
     raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
 
-def session_name(*parts: str) -> str:
-    """A session name made of these parts: joined with `-`, other characters replaced, cut to 64, at least two.
-
-    The last part is kept whole as far as it fits: it is what tells one session from the next.
-    """
-    *head, last = [re.sub(r"[^\w+=,.@-]+", "-", part, flags=re.ASCII).strip("-") for part in parts if part] or [""]
-    last = last[:64]
-    front = "-".join(part for part in head if part)[: max(0, 63 - len(last))].strip("-")
-    name = "-".join(part for part in (front, last) if part)
-    return name if len(name) >= 2 else f"cipipe-{name}".strip("-")
-
-
-def _check_request(role_arn: str, account_id: str, session: str, duration: int) -> None:
-    match = ROLE_ARN.fullmatch(role_arn)
-    if not role_arn:
+def taken(given: Assumed, session: SessionRequest, redactor: Redactor) -> Credentials:
+    """The credentials of an answer, registered. Raises IdentityError where they are of another account than asked for."""
+    redactor.register(given.credentials.secret_access_key)
+    redactor.register(given.credentials.session_token or "")
+    account = given.arn.split(":")[4] if given.arn.count(":") >= 5 else ""
+    if account != session.account_id:
         raise IdentityError(
-            "oidc-role-missing", "no role is set for this environment", hint="Set `role_arn` in cipipe.toml."
+            "identity-wrong-account",
+            f"STS gave credentials of account {account or 'unknown'}, and {session.account_id} was asked for",
+            hint="Look at what answers in place of AWS: AWS_ENDPOINT_URL, a proxy.",
+            where=session.role_arn,
         )
-    if match is None:
-        raise IdentityError(
-            "oidc-role-malformed",
-            f"{role_arn!r} is not the ARN of a role",
-            hint="It looks like arn:aws:iam::111111111111:role/NAME.",
-        )
-    if match[2] != account_id:
-        raise IdentityError(
-            "oidc-role-of-another-account",
-            f"the role is of account {match[2]}, the environment is account {account_id}",
-            hint="Make `role_arn` and `account_id` of the environment agree.",
-            where=role_arn,
-        )
-    if not _SESSION_NAME.fullmatch(session):
-        raise IdentityError(
-            "oidc-session-name",
-            f"{session!r} is not a session name: 2 to 64 letters, digits and any of _+=,.@-",
-            hint="Leave it out to have one made, or change it.",
-        )
-    if not SHORTEST <= duration <= LONGEST:
-        raise IdentityError(
-            "oidc-duration",
-            f"a session of {duration} s is not possible: {SHORTEST} to {LONGEST} s are, and no more than the role allows",
-            hint="3600 is what every role allows.",
-        )
+    return given.credentials
 
 
 def _transient(error: CipipeError) -> bool:
     if not isinstance(error, AwsError):
         return True
     fetching_keys = error.code == "InvalidIdentityToken" and refusals.KEYS_NOT_FETCHED in error.text
-    return error.code in _TRANSIENT or fetching_keys or (error.status or 0) >= 500
+    return error.code in _TRANSIENT or fetching_keys or error.status == 429 or (error.status or 0) >= 500
 
 
 def _decoded(token: str) -> jwt.Claims | None:

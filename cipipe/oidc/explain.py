@@ -1,60 +1,47 @@
 """Why a trust policy denies a request: findings, each with expected, actual and the smallest fix.
 
-A finding of severity `error` is a reason for a denial, `warning` a policy that lets in too much.
+Warnings on what the policy lets in besides (`lints`) come after the reasons for a denial.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+import difflib
+import re
+from collections.abc import Iterator, Sequence
 
-import msgspec
+from cipipe.oidc import conditions, subjects
+from cipipe.oidc.findings import Finding, first_difference, line, nearest, render
+from cipipe.oidc.lints import lint
+from cipipe.oidc.request import Request, issuer_key, visible
+from cipipe.oidc.trust_policy import Condition, Evaluation, Statement, undecided
 
-from cipipe.oidc import conditions
-from cipipe.oidc.request import Request
-from cipipe.oidc.trust_policy import Condition, Evaluation, Statement
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing about a policy and a request. `statement` is its index, None where it is about the whole policy."""
-
-    id: str
-    severity: Literal["error", "warning"]
-    statement: int | None
-    operator: str | None
-    key: str | None
-    expected: tuple[str, ...]
-    actual: tuple[str, ...] | None
-    message: str
-    fix: str
+__all__ = ["Finding", "explain", "first_difference", "render"]
 
 
 def explain(evaluation: Evaluation, request: Request) -> tuple[Finding, ...]:
-    """The findings on an evaluation. Where a request is denied, those on statements that name its provider come first."""
+    """The findings on an evaluation. Where a request is denied, those on the statement that is nearest come first."""
     allows = [statement for statement in evaluation.statements if statement.effect == "Allow"]
     findings: list[Finding] = []
     if evaluation.verdict == "denied":
-        denies = [s for s in evaluation.statements if s.effect == "Deny" and s.applies]
-        findings += map(_explicit_deny, denies)
-        meant = [statement for statement in allows if statement.principal is not False]
-        for statement in meant if not denies else ():
-            findings += _denied(statement, request)
-        if not meant:
-            findings.append(_no_provider(allows, request))
+        findings += _reasons(evaluation, allows, request)
+    elif evaluation.verdict == "unknown":
+        findings += map(_undecided, (s for s in evaluation.statements if s.applies is None))
     for statement in allows:
-        if statement.principal and not _mentions(statement, f"{request.issuer}:sub"):
-            findings.append(_missing_subject(statement, request))
+        findings += lint(statement, request)
     return tuple(findings)
 
 
-def render(findings: Iterable[Finding]) -> str:
-    """The findings for people: expected above actual, with a pointer to the first character that differs."""
-    return "\n\n".join("\n".join(_lines(finding)) for finding in findings)
-
-
-def first_difference(expected: str, actual: str) -> int:
-    """The index of the first character in which two strings differ: their common length, if one continues the other."""
-    shorter = min(len(expected), len(actual))
-    return next((i for i in range(shorter) if expected[i] != actual[i]), shorter)
+def _reasons(evaluation: Evaluation, allows: Sequence[Statement], request: Request) -> Iterator[Finding]:
+    denies = [s for s in evaluation.statements if s.effect == "Deny" and s.applies]
+    if denies:
+        yield from map(_explicit_deny, denies)
+        return
+    meant = [statement for statement in allows if statement.principal is not False]
+    if not meant:
+        yield _no_provider(allows, request)
+    if not any(statement.applies is not False for statement in allows):
+        for statement in sorted(meant, key=lambda s: (s.action is False, len(s.failing))):
+            yield from _denied(statement, request)
+    for action in evaluation.missing if meant else ():
+        yield _missing_action(meant[0], action)
 
 
 def _denied(statement: Statement, request: Request) -> Iterator[Finding]:
@@ -72,60 +59,116 @@ def _denied(statement: Statement, request: Request) -> Iterator[Finding]:
             f'"Action": "{request.action}"',
         )
     for condition in statement.failing:
-        yield _failing(statement.index, condition, request)
-
-
-def _failing(index: int, condition: Condition, request: Request) -> Finding:
-    claim = condition.key.lower().removeprefix(f"{request.issuer.lower()}:")
-    actual = condition.actual[0] if condition.actual else None
-    name, message, fix = _cause(condition, claim, actual)
-    return Finding(
-        name, "error", index, condition.operator, condition.key, condition.expected, condition.actual, message, fix
-    )
-
-
-def _cause(condition: Condition, claim: str, actual: str | None) -> tuple[str, str, str]:
-    line = f'"{condition.operator}": {{"{condition.key}": {json.dumps(actual)}}}'
-    named = {"aud": "oidc-audience-mismatch", "sub": "oidc-subject-mismatch"}.get(claim, "oidc-claim-mismatch")
-    if actual is None:
-        return (
-            "oidc-claim-absent",
-            f"the request has no key {condition.key}, and {condition.operator} does not hold without it",
-            f'take "{condition.key}" out of the condition; IAM sees `sub` and `aud` of every provider',
+        name, message, fix = _cause(condition, request)
+        yield Finding(
+            name,
+            "error",
+            statement.index,
+            condition.operator,
+            condition.key,
+            condition.expected,
+            condition.actual,
+            message,
+            fix,
         )
-    if conditions.negated(condition.operator):
-        return (
-            named,
-            f"the value of {condition.key} is one that the condition excludes",
-            "take that value out of the list",
-        )
+
+
+def _cause(condition: Condition, request: Request) -> tuple[str, str, str]:
+    operator, key, expected = condition.operator, condition.key, condition.expected
+    claim = key.lower().removeprefix(f"{request.issuer.lower()}:")
+    mismatch = {"aud": "oidc-audience-mismatch", "sub": "oidc-subject-mismatch"}.get(claim, "oidc-claim-mismatch")
+    if condition.actual is None:
+        return _absent(condition, request)
+    actual = condition.actual[0]
+    if conditions.base(operator).lower() == "null":
+        return mismatch, f"the condition wants {key} to be absent, and the token has it", line("Null", key, ("false",))
+    if conditions.negated(operator):
+        rest = [value for value in expected if not conditions.like(actual, value)]
+        fix = line(operator, key, rest) if rest else f"no condition {operator} on {key}"
+        return mismatch, f"the value of {key} is one that the condition excludes", fix
+    pattern = next((value for value in expected if set("*?") & set(value) and conditions.like(actual, value)), "")
+    if pattern and "equals" in operator.lower():
+        like = re.sub("Equals(IgnoreCase)?", "Like", operator, flags=re.IGNORECASE)
+        message = f"{operator} takes `*` and `?` literally; the pattern would match with {like}"
+        return "oidc-wildcard-needs-stringlike", message, line(like, key, (pattern,))
+    fix = line(_equal(operator), key, _amended(condition))
+    if claim == "sub":
+        return *subjects.cause(expected, actual, request.claims), fix
     if claim == "aud":
-        return named, "the token was asked for with another audience than the role expects", line
-    pattern = next(
-        (value for value in condition.expected if set("*?") & set(value) and conditions.like(actual, value)), ""
-    )
-    if pattern and "equals" in condition.operator.lower():
-        return (
-            "oidc-wildcard-needs-stringlike",
-            f"{condition.operator} takes `*` and `?` literally; the pattern would match with StringLike",
-            f'"StringLike": {{"{condition.key}": {json.dumps(pattern)}}}',
-        )
-    if any(conditions.like(actual.casefold(), value.casefold()) for value in condition.expected):
-        return "oidc-subject-case" if claim == "sub" else named, "the values differ in upper and lower case only", line
-    return named, f"the token's {condition.key.rpartition(':')[2]} is not the one that the role trusts", line
+        return mismatch, "the token was asked for with another audience than the role expects", fix
+    if any(conditions.like(actual.casefold(), value.casefold()) for value in expected):
+        return mismatch, "the values differ in upper and lower case only, which a condition tells apart", fix
+    return mismatch, f"the token's {claim} is not the one that the role trusts", fix
+
+
+def _absent(condition: Condition, request: Request) -> tuple[str, str, str]:
+    """Why the request lacks a key: it is another's, it is misspelt, IAM does not offer it, or the token has none."""
+    key, operator = condition.key, condition.operator
+    prefix, _, claim = key.rpartition(":")
+    offered, subject = visible(request.issuer), f"{request.issuer}:sub"
+    instead = line("StringEquals", subject, request.context.get(subject.lower(), ("…",)))
+    if claim in offered and prefix.lower() == request.issuer.lower():
+        message = f"AWS would see {claim}, but this token has none, and {operator} does not hold without it"
+        return "oidc-claim-absent", message, instead
+    if claim in offered:
+        same = issuer_key(prefix).lower() == request.issuer.lower()
+        what = "keys have no scheme and no final slash" if same else f"it is a key of {prefix or 'no provider'}"
+        fix = line(operator, f"{request.issuer}:{claim}", condition.expected)
+        return "oidc-claim-not-visible", f"AWS sees no {key} for tokens of {request.issuer}: {what}", fix
+    near = difflib.get_close_matches(claim, offered, n=1, cutoff=0.75)
+    if near and claim not in request.claims:
+        fix = line(operator, f"{request.issuer}:{near[0]}", condition.expected)
+        return "oidc-claim-not-visible", f"there is no {claim}; perhaps {near[0]} is meant", fix
+    has = "the token has it, but" if claim in request.claims else "the token has none, and"
+    message = f"{has} AWS offers only {', '.join(sorted(offered))} of {request.issuer}"
+    return "oidc-claim-not-visible", message, instead
+
+
+def _amended(condition: Condition) -> tuple[str, ...]:
+    """The values of a condition that lets the request in: in place of the only one, else of the one that it nearly is."""
+    expected, found = condition.expected, condition.actual or ()
+    every = condition.operator.lower().startswith("forallvalues:")
+    actual = tuple(value.replace("${", "${$}{") for value in (found if every else found[:1]))
+    if len(expected) <= 1 or _equal(condition.operator) != condition.operator:
+        return actual
+    near = nearest(expected, actual[0])
+    kept = tuple(value for value in expected if value != near or near.casefold() != actual[0].casefold())
+    return (*kept, *(value for value in actual if value not in kept))
+
+
+def _equal(operator: str) -> str:
+    """An operator that compares sizes or times as the one of its family that asks for exactly this value."""
+    return re.sub("(Less|Greater)Than(Equals)?", "Equals", operator, flags=re.IGNORECASE)
 
 
 def _explicit_deny(statement: Statement) -> Finding:
+    first = statement.conditions[0] if statement.conditions else None
     return Finding(
         "oidc-explicit-deny",
         "error",
         statement.index,
         None,
-        None,
-        (),
-        None,
+        first.key if first else None,
+        first.expected if first else (),
+        first.actual if first else None,
         "a Deny statement covers this request; no Allow can outweigh it",
         "narrow the conditions of that statement, or take it out",
+    )
+
+
+def _missing_action(statement: Statement, action: str) -> Finding:
+    actions = (*statement.actions, action) if statement.action else ("sts:AssumeRoleWithWebIdentity", action)
+    shown = ", ".join(f'"{name}"' for name in actions)
+    return Finding(
+        "oidc-tagsession-missing",
+        "error",
+        statement.index,
+        None,
+        None,
+        (action,),
+        statement.actions,
+        f"the token carries what needs {action}, which the policy does not allow",
+        f'"Action": [{shown}]',
     )
 
 
@@ -143,38 +186,16 @@ def _no_provider(allows: Sequence[Statement], request: Request) -> Finding:
     )
 
 
-def _missing_subject(statement: Statement, request: Request) -> Finding:
-    subject = request.context.get(f"{request.issuer}:sub".lower(), ("…",))[0]
+def _undecided(statement: Statement) -> Finding:
+    what = ", ".join(undecided(statement))
     return Finding(
-        "oidc-missing-subject",
+        "oidc-undecided",
         "warning",
         statement.index,
         None,
-        f"{request.issuer}:sub",
+        None,
         (),
         None,
-        f"the statement does not look at the subject: every project on {request.issuer} may assume this role",
-        f'"StringEquals": {{"{request.issuer}:sub": {json.dumps(subject)}}}',
+        f"whether this {statement.effect} applies cannot be told from the token alone: {what}",
+        "try the exchange itself, or take that part out for the comparison",
     )
-
-
-def _mentions(statement: Statement, key: str) -> bool:
-    return any(condition.key.lower() == key.lower() for condition in statement.conditions)
-
-
-def _lines(finding: Finding) -> Iterator[str]:
-    place = "" if finding.statement is None else f" (statement {finding.statement})"
-    yield f"{finding.id}{place}: {finding.message}"
-    if finding.operator:
-        yield f"  condition  {finding.operator} on {finding.key}"
-    for expected in finding.expected:
-        yield f"  expected   {expected}"
-    if finding.actual is not None:
-        for actual in finding.actual:
-            yield f"  actual     {actual}"
-        if finding.operator and len(finding.expected) == len(finding.actual) == 1:
-            at = first_difference(finding.expected[0], finding.actual[0])
-            yield "  " + " " * (11 + at) + f"^ the first difference, at character {at + 1}"
-    elif finding.operator:
-        yield "  actual     (absent)"
-    yield f"  fix        {finding.fix}"

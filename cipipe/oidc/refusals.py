@@ -43,7 +43,7 @@ def explained(
     explanation = ""
     if policy is not None and claims is not None:
         verdict, findings = _evaluated(policy, claims, role_arn, session_name)
-        explanation = render(findings)
+        explanation = render(finding for finding in findings if finding.severity == "error")
         if verdict == "allowed":
             explanation = f"{_ALLOWED}\n\n{explanation}".rstrip()
     message = f"{what}\n{said}" + (f"\n\n{explanation}" if explanation else "")

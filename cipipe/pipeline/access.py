@@ -1,7 +1,6 @@
 """From a job to AWS: the ID token, the role, the credentials, and what of it child processes get."""
 
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -10,32 +9,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cipipe import ci
-from cipipe.ci.base import Identity, NoToken
-from cipipe.config import OidcSettings
+from cipipe.ci.base import NoToken
 from cipipe.errors import CipipeError, IdentityError
 from cipipe.model import Environment, Mode
-from cipipe.oidc import sources
-from cipipe.oidc.exchange import exchange, session_name
+from cipipe.oidc.chain import chain
+from cipipe.oidc.exchange import exchange
+from cipipe.oidc.renewal import Renewed
+from cipipe.oidc.session import LONGEST_CHAINED, SessionRequest, policy_text, session_name
+from cipipe.pipeline.identity import STRIPPED, Mint, ambient, issuer_of, minting, secret_variables, token_source
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 from cipipe.tools.aws import Aws, AwsError, Credentials, Endpoint
 
-SESSION_SECONDS = 3600
-
-_SECRET = 8
-_JWT = re.compile(r"ey[\w-]+\.ey[\w-]+\.[\w-]*")
-
-_STRIPPED = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_SECURITY_TOKEN",
-    "AWS_PROFILE",
-    "AWS_DEFAULT_PROFILE",
-    "AWS_ROLE_ARN",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-)
+__all__ = ["Access", "Door", "ambient", "can_connect", "check_account", "child_environment", "connect", "issuer_of"]
 
 
 @dataclass(frozen=True)
@@ -54,10 +40,14 @@ class Door:
 
 @dataclass(frozen=True)
 class Access:
-    """Who this job is at AWS, in one environment. `child_env` is the whole environment for child processes."""
+    """Who this job is at AWS, in one environment. `child_env` is the whole environment for child processes.
+
+    `renewed` gives the credentials of a job's token, which this process renews; None where they are a person's own.
+    """
 
     aws: Aws
     child_env: Mapping[str, str]
+    renewed: Renewed | None = None
 
 
 def connect(
@@ -65,29 +55,15 @@ def connect(
 ) -> Access:
     """Exchange the job's token for the environment's role; on a laptop without one, use its own credentials.
 
-    `read_only` asks for the verify role, where the environment has one; in verify mode no other will do. Raises
-    IdentityError.
+    `read_only` asks for the verify role, where the environment has one; in verify mode no other will do. Children that
+    run long are started inside `profile.served`. Raises IdentityError.
     """
     environment = project.config.environment(name)
-    for variable in secret_variables(project):
-        redactor.register(project.env.get(variable, ""))
-    endpoint = _endpoint(project, environment, door)
-    role = _role(name, environment, mode, read_only=read_only)
-    token, audience = _token(project, environment, door)
-    if token is not None:
-        credentials: Credentials | None = exchange(
-            token,
-            role_arn=role,
-            account_id=environment.account_id,
-            session_name=session_name(project.config.project.name, name, str(project.context.sequence or "local")),
-            duration=SESSION_SECONDS,
-            endpoint=endpoint,
-            audience=audience,
-            redactor=redactor,
-            read_policy=lambda: _read_policy(endpoint, door, role),
-            now=lambda: datetime.now(UTC),
-            sleep=time.sleep,
-        )
+    renewed = sessions(project, name, mode, redactor=redactor, door=door, read_only=read_only)
+    endpoint = endpoint_of(project, environment, door)
+    if renewed is not None:
+        credentials: Credentials | None = renewed.current()
+        aws = Aws(endpoint, renewed.current, account=environment.account_id)
     elif mode is Mode.VERIFY:
         raise IdentityError(
             "oidc-no-token",
@@ -99,9 +75,72 @@ def connect(
         if credentials is not None:
             redactor.register(credentials.secret_access_key)
             redactor.register(credentials.session_token or "")
-    aws = Aws(endpoint, credentials, account=environment.account_id)
-    check_account(aws, name, environment)
-    return Access(aws, child_environment(project, environment, endpoint, credentials, door))
+        aws = Aws(endpoint, credentials, account=environment.account_id)
+        check_account(aws, name, environment)
+    return Access(aws, child_environment(project, environment, endpoint, credentials, door), renewed)
+
+
+def sessions(
+    project: Project, name: str, mode: Mode, *, redactor: Redactor, door: Door | None = None, read_only: bool = False
+) -> Renewed | None:
+    """The sessions that the job's tokens are exchanged for, one after the other; None where there is no token.
+
+    Asks nobody yet. Raises IdentityError where there has to be a token or a role, and is none.
+    """
+    environment = project.config.environment(name)
+    for variable in secret_variables(project):
+        redactor.register(project.env.get(variable, ""))
+    role, via = role_of(name, environment, mode, read_only=read_only)
+    mint = minting(project, (lambda: door.mint(environment)) if door else None)
+    if mint is None:
+        return None
+    session = SessionRequest(
+        role,
+        environment.account_id,
+        session_name(project.config.project.name, name, str(project.context.sequence or "local")),
+        environment.session_seconds,
+        policy_text(environment.session_policy),
+        environment.session_policy_arns,
+    )
+    endpoint = endpoint_of(project, environment, door)
+    begin = _Begin(mint, session, via, endpoint, redactor, lambda arn: _read_policy(endpoint, door, arn))
+    return Renewed(begin, _now)
+
+
+@dataclass(frozen=True)
+class _Begin:
+    """One session: a token that is fetched anew, exchanged, and, where there is a `via`, the role behind that one."""
+
+    mint: Mint
+    session: SessionRequest
+    via: str | None
+    endpoint: Endpoint
+    redactor: Redactor
+    read_policy: Callable[[str], Mapping[str, Any] | None]
+
+    def __call__(self) -> Credentials:
+        token, audience = self.mint()
+        session = self.session
+        if self.via:
+            account = self.via.split(":")[4]
+            session = SessionRequest(self.via, account, session.name, min(session.duration, LONGEST_CHAINED))
+        given = exchange(
+            token,
+            session,
+            endpoint=self.endpoint,
+            audience=audience,
+            redactor=self.redactor,
+            read_policy=lambda: self.read_policy(session.role_arn),
+            now=_now,
+            sleep=time.sleep,
+        )
+        if self.via is None:
+            return given
+        return chain(given, self.via, self.session, endpoint=self.endpoint, redactor=self.redactor)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def can_connect(project: Project, door: Door | None) -> bool:
@@ -109,6 +148,8 @@ def can_connect(project: Project, door: Door | None) -> bool:
     if project.context.fork:
         return False
     if door is not None or project.context.provider != "local" or "AWS_ACCESS_KEY_ID" in project.env:
+        return True
+    if not isinstance(token_source(project), NoToken):
         return True
     home = Path(project.env.get("HOME", "/nonexistent"))
     files = (project.env.get("AWS_CONFIG_FILE") or home / ".aws/config", home / ".aws/credentials")
@@ -123,7 +164,7 @@ def child_environment(
     door: Door | None,
 ) -> dict[str, str]:
     """The environment of child processes: this one's, without static AWS keys and tokens, with the credentials got."""
-    hidden = {*(_STRIPPED if credentials else ()), *secret_variables(project)}
+    hidden = {*(STRIPPED if credentials else ()), *secret_variables(project)}
     kept = {key: value for key, value in project.env.items() if key not in hidden}
     if door is not None:
         kept = {
@@ -138,29 +179,25 @@ def child_environment(
         **(door.child_env if door else {}),
     }
     if endpoint.url:
-        kept |= {"AWS_ENDPOINT_URL": endpoint.url, "AWS_ENDPOINT_URL_STS": endpoint.url}
+        kept |= {"AWS_ENDPOINT_URL": endpoint.url, "AWS_ENDPOINT_URL_STS": endpoint.sts_url or endpoint.url}
     return kept
 
 
-def secret_variables(project: Project) -> frozenset[str]:
-    """The variables that hold a token of this job, by their names or because a token is in their value."""
-    named = project.provider.secret_variables(project.env) | {issuer_of(project).token_variable}
-    values = [project.env[name] for name in named if len(project.env.get(name, "")) >= _SECRET]
-    holding = {
-        name
-        for name, value in project.env.items()
-        if _JWT.fullmatch(value) or any(secret in value for secret in values)
-    }
-    return frozenset(named | holding)
-
-
-def _endpoint(project: Project, environment: Environment, door: Door | None) -> Endpoint:
+def endpoint_of(project: Project, environment: Environment, door: Door | None) -> Endpoint:
+    """Where AWS is for this environment."""
     if door is not None:
         return door.endpoint(environment.region)
-    return Endpoint(environment.region, project.env.get("AWS_ENDPOINT_URL"))
+    env = project.env
+    return Endpoint(
+        environment.region,
+        env.get("AWS_ENDPOINT_URL") or None,
+        ca_bundle=env.get("AWS_CA_BUNDLE") or None,
+        sts_url=env.get("AWS_ENDPOINT_URL_STS") or None,
+    )
 
 
-def _role(name: str, environment: Environment, mode: Mode, *, read_only: bool) -> str:
+def role_of(name: str, environment: Environment, mode: Mode, *, read_only: bool = False) -> tuple[str, str | None]:
+    """The role of a job in this mode, and the one that it is assumed from, if there is one. Raises IdentityError."""
     if mode is Mode.VERIFY and environment.verify_role_arn is None:
         raise IdentityError(
             "oidc-role-missing",
@@ -169,44 +206,8 @@ def _role(name: str, environment: Environment, mode: Mode, *, read_only: bool) -
             where=f"environments.{name}.verify_role_arn",
         )
     if (read_only or mode is Mode.VERIFY) and environment.verify_role_arn:
-        return environment.verify_role_arn
-    return environment.role_arn
-
-
-def _token(project: Project, environment: Environment, door: Door | None) -> tuple[str | None, str]:
-    """The job's ID token and the audience that it is for; without one, the sandbox mints one where there is a sandbox.
-
-    A person at a shell has no token, and may use the credentials of their own; a job of a provider has to have one,
-    unless another step of it got credentials already.
-    """
-    issuer = issuer_of(project)
-    source = project.provider.token(project.env, audience=issuer.audience, token_variable=issuer.token_variable)
-    token = sources.fetch(source, project.env)
-    if token is None and door is not None:
-        return door.mint(environment)
-    if isinstance(source, NoToken) and project.context.provider != "local" and "AWS_ACCESS_KEY_ID" not in project.env:
-        raise IdentityError("oidc-no-token", "this job has no ID token", hint=source.hint)
-    return token, issuer.audience
-
-
-def issuer_of(project: Project, provider: str | None = None) -> Identity:
-    """How tokens of a provider look: the configuration's settings over the provider's own defaults."""
-    name = provider or project.context.provider
-    settings = project.config.oidc.get(name, OidcSettings())
-    usual = ci.PROVIDERS[name].IDENTITY or Identity("", audience="", token_variable="")
-    return Identity(
-        settings.url or usual.issuer,
-        audience=settings.audience or usual.audience,
-        token_variable=settings.token_variable or usual.token_variable,
-    )
-
-
-def ambient(project: Project) -> Credentials | None:
-    """The credentials of this process's own environment; None leaves it to boto3 to find a profile."""
-    env = project.env
-    if "AWS_ACCESS_KEY_ID" in env and "AWS_SECRET_ACCESS_KEY" in env:
-        return Credentials(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN"))
-    return None
+        return environment.verify_role_arn, environment.verify_via_role_arn
+    return environment.role_arn, environment.via_role_arn
 
 
 def _read_policy(endpoint: Endpoint, door: Door | None, role: str) -> dict[str, Any] | None:

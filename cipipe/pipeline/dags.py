@@ -11,9 +11,12 @@ from cipipe.ledger import Ledger
 from cipipe.model import Mode, Plan, Reason, State, Status
 from cipipe.pipeline import running
 from cipipe.pipeline.access import Door, connect
+from cipipe.pipeline.place import Place
 from cipipe.pipeline.planning import Options, Planning, plan
+from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
 from cipipe.planner import Planned
+from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Progress, Runner
 from cipipe.stages import dags as kind
@@ -72,10 +75,10 @@ def status(call: Call) -> Inventory:
     """What the manifest says is in the bucket, beside what is there."""
     with _opened(call, read_only=True) as (runner, _):
         (stage,) = runner.planned.plan.stages
-        held = runner.held.get(call.stage)
-        if held is None or held.record.state is State.DESTROYED:
-            return Inventory(call.stage, held.record.state.value if held else "never-deployed")
-        return inventory(runner.prepare(stage), held.record)
+        record = runner.records.last(call.stage)
+        if record is None or record.state is State.DESTROYED:
+            return Inventory(call.stage, record.state.value if record else "never-deployed")
+        return inventory(runner.prepare(stage), record)
 
 
 def rollback(call: Call, to: str | None) -> running.Outcome:
@@ -87,6 +90,7 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
     running.refuse_ref(call.project, call.environment, Mode.DEPLOY)
     with _opened(call) as (runner, ledger):
         (stage,) = runner.planned.plan.stages
+        held = ledger.read([call.stage])
         target = going_back.choose(ledger.history(call.stage), to)
         steps = going_back.steps(runner.prepared[call.stage].stage, target)
         back = msgspec.structs.replace(
@@ -99,6 +103,7 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
         )
         whole = msgspec.structs.replace(runner.planned.plan, commit=target.commit or "", stages=(back,))
         runner.planned = Planned(whole, {call.stage: steps})
+        runner.records = Records(ledger, whole, call.project.context, held)
         runner.restored = {call.stage: target.effective}
         return running.Outcome(runner.deploy(), runner.error)
 
@@ -111,19 +116,6 @@ def _opened(call: Call, *, worktree: bool = False, read_only: bool = False) -> I
     ledger = running.ledger_of(project, name, access)
     options = Options(name, Mode.DEPLOY, worktree=worktree, selected=frozenset({call.stage}))
     planning: Planning = plan(project, options, ledger)
-    with running.scratch_folder(project) as scratch:
-        yield (
-            running.runner_of(
-                project,
-                planning,
-                access,
-                ledger,
-                call.redactor,
-                call.progress,
-                {},
-                running.RunOptions(options),
-                call.door,
-                scratch,
-            ),
-            ledger,
-        )
+    with running.scratch_folder(project) as scratch, served(access, call.progress.warning) as access:
+        place = Place(project, planning, access, call.redactor, scratch, sandbox=call.door is not None)
+        yield running.runner_of(planning, place, ledger, call.progress), ledger

@@ -9,29 +9,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cipipe import config, fingerprint
+from cipipe import config
 from cipipe.errors import CipipeError, RefusedError, StageError
 from cipipe.ledger import Ledger
 from cipipe.model import Baseline, Mode, Plan, Reason, Report, StagePlan, State, Status
 from cipipe.pipeline.access import Access, Door, connect
-from cipipe.pipeline.planning import Options, Planning, consumed_outputs, plan, refuse_dirty, snapshot
+from cipipe.pipeline.place import Place
+from cipipe.pipeline.planning import Options, Planning, plan, refuse_dirty, snapshot
+from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
 from cipipe.planner import Planned, Prepared
+from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Progress, Runner
 from cipipe.stages import KINDS
-from cipipe.stages.base import Stage, StageRun
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line says of a run, besides planning. `expected` is the plan that was looked at before."""
+    """What the command line says of a run, besides planning. `expected` is the plan that was looked at before.
+
+    `jobs` is how many stages run at the same time at most.
+    """
 
     planning: Options
+    jobs: int = 4
     allow_rollback: bool = False
     allow_replace: bool = False
-    allow_empty: bool = False
     expected: Mapping[str, Any] | None = None
+    allow_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,19 @@ def run(
     for warning in planning.planned.plan.warnings:
         progress.warning(warning)
     missing = _missing(project, planning, door)
-    with scratch_folder(project) as scratch:
-        runner = runner_of(project, planning, access, ledger, redactor, progress, missing, options, door, scratch)
+    with scratch_folder(project) as scratch, served(access, progress.warning) as access:
+        place = Place(
+            project=project,
+            planning=planning,
+            access=access,
+            redactor=redactor,
+            scratch=scratch,
+            missing=frozenset(missing),
+            sandbox=door is not None,
+            allow_replace=options.allow_replace,
+            allow_empty=options.allow_empty,
+        )
+        runner = runner_of(planning, place, ledger, progress, jobs=options.jobs)
         return Outcome(runner.deploy(), runner.error)
 
 
@@ -96,7 +113,6 @@ def destroy(
     access = connect(project, name, Mode.DESTROY, redactor=redactor, door=door)
     refuse_ref(project, name, Mode.DESTROY)
     ledger = ledger_of(project, name, access)
-    options = Options(name, Mode.DESTROY)
     shot = snapshot(project)
     recorded = [n for n, prepared in shot.prepared.items() if prepared.stage.when == "due"]
     held = ledger.read(recorded)
@@ -126,9 +142,9 @@ def destroy(
     missing = _missing(project, planning, door)
     if missing:
         raise _lacking(missing)
-    with scratch_folder(project) as scratch:
-        settings = RunOptions(options)
-        runner = runner_of(project, planning, access, ledger, redactor, progress, {}, settings, door, scratch)
+    with scratch_folder(project) as scratch, served(access, progress.warning) as access:
+        place = Place(project, planning, access, redactor, scratch, sandbox=door is not None)
+        runner = runner_of(planning, place, ledger, progress)
         return Outcome(runner.destroy(), runner.error)
 
 
@@ -165,69 +181,17 @@ def _to_destroy(prepared: Prepared, *, there: bool, steps: tuple[str, ...]) -> S
     )
 
 
-def runner_of(
-    project: Project,
-    planning: Planning,
-    access: Access,
-    ledger: Ledger,
-    redactor: Redactor,
-    progress: Progress,
-    missing: Mapping[str, str],
-    options: RunOptions,
-    door: Door | None,
-    scratch: Path,
-) -> Runner:
-    name, shot = planning.planned.plan.environment, planning.snapshot
-    owned = frozenset(
-        url
-        for stage, held in planning.held.items()
-        if held is not None
-        for url in KINDS[project.config.stages[stage].kind].owns(held.record.data)
-    )
-
-    def make_run(prepared: Prepared, stage: Stage, **doors: Any) -> StageRun:
-        previous = doors["previous"]
-        folder = scratch / stage.name
-        folder.mkdir(exist_ok=True)
-        return StageRun(
-            project=project.config.project.name,
-            environment_name=name,
-            environment=project.config.environment(name),
-            mode=planning.planned.plan.mode,
-            stage=stage,
-            repository=project.repository,
-            commit=shot.commit,
-            commit_time=shot.time,
-            tree=shot.tree,
-            entries=fingerprint.files(project.repository, shot.tree, shot.patterns[prepared.stage.name]),
-            fingerprint=prepared.fingerprint,
-            aws=access.aws,
-            child_env={**access.child_env, "CIPIPE_ENV": name},
-            redactor=redactor,
-            scratch=folder,
-            owned=owned,
-            sandbox=door is not None,
-            allow_replace=options.allow_replace,
-            allow_empty=options.allow_empty,
-            data=dict(previous.data) if previous else {},
-            **doors,
-        )
-
+def runner_of(planning: Planning, place: Place, ledger: Ledger, progress: Progress, *, jobs: int = 1) -> Runner:
+    planned = planning.planned
     return Runner(
-        planned=planning.planned,
-        prepared=shot.prepared,
-        ledger=ledger,
-        context=project.context,
-        redactor=redactor,
+        planned=planned,
+        prepared=planning.snapshot.prepared,
+        records=Records(ledger, planned.plan, place.project.context, planning.held),
+        workplace=place,
+        redactor=place.redactor,
         progress=progress,
-        make_run=make_run,
-        expand=lambda text: project.config.expanded(text, name),
-        upstream=lambda stage: config.upstream(stage, project.config.stages),
-        consumes=lambda prepared: consumed_outputs(project, shot, prepared),
-        missing=missing,
-        tools=lambda stage: KINDS[stage.kind].tools(stage),
-        held=dict(planning.held),
         outputs=dict(planning.outputs),
+        jobs=jobs,
     )
 
 

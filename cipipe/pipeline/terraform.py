@@ -7,6 +7,7 @@ from cipipe.errors import UsageError
 from cipipe.model import Mode
 from cipipe.pipeline.access import Door, connect
 from cipipe.pipeline.planning import snapshot
+from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 from cipipe.stages import terraform as kind
@@ -27,18 +28,19 @@ def unlock(
     """Release a state lock, as the deploy role. Raises UsageError, StageError."""
     chosen = _stage(project, stage)
     environment = project.config.environment(name)
-    access = connect(project, name, Mode.DEPLOY, redactor=redactor, door=door)
+    connected = connect(project, name, Mode.DEPLOY, redactor=redactor, door=door)
     settings = replaced(chosen.stage.settings, lambda v: project.config.expanded(v, name) if isinstance(v, str) else v)
-    terraform = Terraform(
-        project.repository.root / settings.root,
-        project.repository.root / ".cipipe" / "terraform" / name / chosen.stage.name,
-        access.child_env,
-        redactor,
-        line,
-        "cipipe iac unlock",
-    )
-    terraform.init(kind.backend(settings, environment, sandbox=door is not None))
-    terraform.unlock(lock_id)
+    with served(connected, line) as access:
+        terraform = Terraform(
+            project.repository.root / settings.root,
+            project.repository.root / ".cipipe" / "terraform" / name / chosen.stage.name,
+            access.child_env,
+            redactor,
+            line,
+            "cipipe iac unlock",
+        )
+        terraform.init(kind.backend(settings, environment, sandbox=door is not None))
+        terraform.unlock(lock_id)
 
 
 def _stage(project: Project, wanted: str | None) -> planner.Prepared:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from cipipe.errors import CipipeError, ProblemsError
-from cipipe.model import SCHEMA, EnvironmentStatus, Plan, Report, StagePlan
+from cipipe.model import SCHEMA, Check, EnvironmentStatus, Plan, Report, StagePlan, Verdict
 
 
 def document(**parts: Any) -> str:
@@ -31,6 +31,11 @@ def report(report: Report, error: CipipeError | None) -> str:
 
 def status(environments: Sequence[EnvironmentStatus], commit: str) -> str:
     return document(commit=commit, environments=msgspec.to_builtins(environments))
+
+
+def checks(found: Sequence[Check], environment: str | None) -> str:
+    failed = any(check.result is Verdict.FAILED for check in found)
+    return document(environment=environment, checks=msgspec.to_builtins(list(found)), failed=failed)
 
 
 def error(error: CipipeError) -> str:

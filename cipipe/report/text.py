@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from cipipe.model import EnvironmentStatus, Mode, Plan, Report, Result, StagePlan, Status
+from cipipe.model import Check, EnvironmentStatus, Mode, Plan, Report, Result, StagePlan, Status, Verdict
 
 Style = Callable[[str, str], str]
 
@@ -18,6 +18,12 @@ _RESULT = {
     Result.SKIPPED: "yellow",
     Result.FAILED: "red",
     Result.NOT_RUN: "yellow",
+}
+_VERDICT = {
+    Verdict.OK: ("✓", "green"),
+    Verdict.WARNING: ("!", "yellow"),
+    Verdict.FAILED: ("✗", "red"),
+    Verdict.SKIPPED: ("-", "dim"),
 }
 _MODE = {Mode.VERIFY: "verify (read only)", Mode.DEPLOY: "deploy", Mode.DESTROY: "destroy"}
 
@@ -88,6 +94,17 @@ def status(environments: Sequence[EnvironmentStatus], commit: str, style: Style 
         ]
         lines.append(table(rows, [("",) * 7] * len(rows), style, indent="  "))
     return "\n".join(lines) + f"this commit: {commit[:7]}\n"
+
+
+def checks(found: Sequence[Check], style: Style = plain) -> str:
+    """One line for each check, its fix at the end."""
+    width = max((len(check.name) for check in found), default=0)
+    lines = []
+    for check in found:
+        mark, colour = _VERDICT[check.result]
+        fix = f"; fix: {check.fix}" if check.fix else ""
+        lines.append(f"{style(mark, colour)} {check.name:<{width}}  {visible(check.detail)}{visible(fix)}\n")
+    return "".join(lines)
 
 
 def age(moment: str | None, now: datetime | None = None) -> str:

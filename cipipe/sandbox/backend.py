@@ -38,21 +38,23 @@ class Backend:
         )
         return str(self._account_of(access_key_id)) if known else self.account_id
 
-    def role(self, arn: str, account_id: str) -> Any | None:
+    def role(self, arn: str, account_id: str, partition: str = "aws") -> Any | None:
         """moto's role with that ARN."""
-        return next((role for role in self._iam[account_id]["aws"].get_roles() if role.arn == arn), None)
+        return next((role for role in self._iam[account_id][partition].get_roles() if role.arn == arn), None)
 
     def trust_policy(self, role: Any) -> Any:
         return json.loads(role.assume_role_policy_document)
 
-    def client_ids(self, provider_arn: str, account_id: str) -> list[str] | None:
+    def client_ids(self, provider_arn: str, account_id: str, partition: str = "aws") -> list[str] | None:
         """The audiences that an OIDC provider takes; None where the account has no such provider."""
-        provider = self._iam[account_id]["aws"].open_id_providers.get(provider_arn)
+        provider = self._iam[account_id][partition].open_id_providers.get(provider_arn)
         return None if provider is None else list(provider.client_id_list)
 
-    def assume(self, *, role_arn: str, account_id: str, region: str, session_name: str, duration: int) -> Any:
+    def assume(
+        self, *, role_arn: str, account_id: str, partition: str, region: str, session_name: str, duration: int
+    ) -> Any:
         """moto's new session of a role: keys, `expiration`, `arn` and `user_id`."""
-        return self._sts[account_id]["aws"].assume_role_with_web_identity(
+        return self._sts[account_id][partition].assume_role_with_web_identity(
             region_name=region,
             role_session_name=session_name,
             role_arn=role_arn,

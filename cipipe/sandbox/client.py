@@ -63,9 +63,17 @@ class Sandbox:
         return str(answer["request_url"]), str(answer["request_token"])
 
     def exchanges(self) -> list[dict[str, Any]]:
-        """The token exchanges that the front accepted, oldest first: issuer, sub, aud, role, kid, verified, time."""
+        """The token exchanges that the front accepted, oldest first: issuer, sub, aud, jti, role, kid, verified, time."""
         found: list[dict[str, Any]] = http.get_json(f"{self.state.aws_url}/_cipipe/exchanges")["exchanges"]
         return found
+
+    def secret_hashes(self) -> list[str]:
+        """SHA-256 of every secret key that STS gave out here, by which a test can look for them in a log."""
+        return list(http.get_json(f"{self.state.aws_url}/_cipipe/secret-hashes")["sha256"])
+
+    def limit_sessions(self, seconds: int | None) -> None:
+        """From now on no session lasts longer than this, whatever is asked for; None lifts the limit."""
+        http.post_json(f"{self.state.aws_url}/_cipipe/longest-session", {"seconds": seconds})
 
 
 def find(directory: Path) -> Sandbox | None:

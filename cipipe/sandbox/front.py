@@ -1,10 +1,11 @@
 """The AWS endpoint: one address for everything, in front of moto.
 
-The token exchange and ECR's images are answered here; all else goes to moto as it came, with the account added that its
-access key belongs to.
+The token exchange, AssumeRole and ECR's images are answered here, and what a session's keys sign when it has expired is
+refused; all else goes to moto as it came, with the account added that its access key belongs to.
 """
 
 import io
+import json
 import re
 import urllib.parse
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from typing import Any
 
 from cipipe.sandbox.backend import Backend
 from cipipe.sandbox.ecr import TARGET, Ecr
+from cipipe.sandbox.expired import expired
 from cipipe.sandbox.sts import Sts
 from cipipe.sandbox.web import Request, Response, StartResponse, WSGIEnvironment, json_answer
 
@@ -36,7 +38,12 @@ class Front:
         region = scope[2] if scope else self._region
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
         _name_checksum(environ)
-        answer = self._own(request) or self._exchange(request, region) or self._images(request, account, region)
+        answer = (
+            self._own(request)
+            or (self._expired(request, scope[1], scope[3]) if scope else None)
+            or self._exchange(request, region, scope[1] if scope else None, account)
+            or self._images(request, account, region)
+        )
         if answer is not None:
             return answer(environ, start_response)
         return self._backend.app(environ, start_response)
@@ -47,17 +54,31 @@ class Front:
                 return json_answer({"sandbox": self._identity})
             case "GET", "/_cipipe/exchanges":
                 return json_answer({"exchanges": self._sts.exchanges})
+            case "GET", "/_cipipe/secret-hashes":
+                return json_answer({"sha256": self._sts.sessions.secret_hashes})
+            case "POST", "/_cipipe/longest-session":
+                self._sts.sessions.longest = json.loads(request.get_data())["seconds"]
+                return json_answer({})
         return None
 
-    def _exchange(self, request: Request, region: str) -> Response | None:
-        if request.path != "/" or "Authorization" in request.headers:
+    def _expired(self, request: Request, key: str, service: str) -> Response | None:
+        session = self._sts.sessions.of(key)
+        return expired(service, request) if session and session.expired else None
+
+    def _exchange(self, request: Request, region: str, key: str | None, account: str) -> Response | None:
+        if request.path != "/" or "X-Amz-Target" in request.headers:
             return None
         form: dict[str, str] = dict(request.args.items())
         if request.method == "POST" and request.mimetype == _FORM:
             body = request.get_data(cache=True, parse_form_data=False)
             form |= urllib.parse.parse_qsl(body.decode(errors="replace"))
             _rewind(request, body)
-        return self._sts.answer(form, region) if form.get("Action") == "AssumeRoleWithWebIdentity" else None
+        match form.get("Action"):
+            case "AssumeRoleWithWebIdentity" if key is None:
+                return self._sts.web_identity(form, region)
+            case "AssumeRole" if key is not None:
+                return self._sts.assume_role(form, region, key, account)
+        return None
 
     def _images(self, request: Request, account: str, region: str) -> Response | None:
         target = request.headers.get("X-Amz-Target", "")

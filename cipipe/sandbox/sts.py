@@ -1,10 +1,9 @@
-"""AssumeRoleWithWebIdentity as AWS does it: the token is verified and the role's trust policy is evaluated.
+"""AssumeRoleWithWebIdentity and AssumeRole as AWS does them: tokens are verified, and trust policies are evaluated.
 
-Codes and texts are AWS's, from its API reference and from answers of the service that people have published.
-https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+Codes and texts are AWS's, from its API reference and from answers of the service that people have published. What the
+caller's own policies allow is not looked at: in the sandbox the trust policy alone decides.
 """
 
-import re
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -15,14 +14,20 @@ from xml.sax.saxutils import escape
 import jwt
 
 from cipipe.errors import CipipeError
+from cipipe.model import partition_of
 from cipipe.oidc import claims as tokens
-from cipipe.oidc.request import ROLE_ARN, provider_arn, request_for
+from cipipe.oidc.request import Request, provider_arn, request_for
 from cipipe.oidc.trust_policy import evaluate
 from cipipe.sandbox.backend import Backend
+from cipipe.sandbox.callers import Session, Sessions, assume_role_request
+from cipipe.sandbox.sts_rules import Asked, StsError, asked, required
 from cipipe.sandbox.web import Response
 
 FetchJson = Callable[[str], Any]
 """Gives the JSON document at an issuer's URL. Raises CipipeError."""
+
+_A_REGION = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+"""One of each partition: an unsigned request does not say which region it was sent to."""
 
 _NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 _NOT_A_JWT = "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"
@@ -33,84 +38,101 @@ _NO_KEY = (
 _DENIED = "Not authorized to perform sts:AssumeRoleWithWebIdentity"
 
 
-class StsError(Exception):
-    """A refusal, with AWS's code, text and HTTP status."""
-
-    def __init__(self, code: str, text: str, status: int = 400) -> None:
-        super().__init__(text)
-        self.code, self.text, self.status = code, text, status
-
-
 class Sts:
-    """The exchange, and a log of the tokens that were accepted."""
+    """The exchange, a log of the tokens that were accepted, and the sessions that were begun."""
 
     def __init__(self, backend: Backend, fetch: FetchJson) -> None:
         self._backend = backend
         self._fetch = fetch
         self._lock = threading.Lock()
         self._accepted: list[dict[str, Any]] = []
+        self.sessions = Sessions()
 
     @property
     def exchanges(self) -> list[dict[str, Any]]:
         with self._lock:
             return list(self._accepted)
 
-    def answer(self, form: Mapping[str, str], region: str) -> Response:
-        """The whole HTTP answer to a request with these parameters."""
-        identifier = str(uuid.uuid4())
-        try:
-            body, status = self._exchange(form, region), 200
-        except StsError as error:
-            body, status = (
-                f"<Error><Type>Sender</Type><Code>{error.code}</Code><Message>{escape(error.text)}</Message></Error>",
-                error.status,
-            )
-            xml = f'<ErrorResponse xmlns="{_NAMESPACE}">{body}<RequestId>{identifier}</RequestId></ErrorResponse>'
-        else:
-            xml = (
-                f'<AssumeRoleWithWebIdentityResponse xmlns="{_NAMESPACE}">{body}'
-                f"<ResponseMetadata><RequestId>{identifier}</RequestId></ResponseMetadata>"
-                "</AssumeRoleWithWebIdentityResponse>"
-            )
-        return Response(xml, status, [("x-amzn-RequestId", identifier)], content_type="text/xml")
+    def web_identity(self, form: Mapping[str, str], region: str) -> Response:
+        """The whole HTTP answer to AssumeRoleWithWebIdentity with these parameters."""
+        return _answer("AssumeRoleWithWebIdentity", lambda: self._exchange(form, region))
+
+    def assume_role(self, form: Mapping[str, str], region: str, access_key_id: str, account: str) -> Response:
+        """The whole HTTP answer to AssumeRole, signed with that key of that account."""
+        return _answer("AssumeRole", lambda: self._chain(form, region, access_key_id, account))
 
     def _exchange(self, form: Mapping[str, str], region: str) -> str:
-        role_arn, session_name, duration = _parameters(form)
-        match = ROLE_ARN.fullmatch(role_arn)
-        if match is None:
-            raise StsError("ValidationError", "Request ARN is invalid")
-        account = match[2]
-        claims, kid, audience = self._verified(form.get("WebIdentityToken", ""), account)
-        role = self._backend.role(role_arn, account)
-        request = request_for(claims, account_id=account, session_name=session_name)
-        try:
-            allowed = role is not None and evaluate(self._backend.trust_policy(role), request).verdict == "allowed"
-        except (CipipeError, ValueError):
-            allowed = False
-        if not allowed:
-            raise StsError("AccessDenied", _DENIED, 403)
-        if duration > int(getattr(role, "max_session_duration", None) or 3600):
-            raise StsError(
-                "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
-            )
-        session = self._backend.assume(
-            role_arn=role_arn, account_id=account, region=region, session_name=session_name, duration=duration
+        token, wanted = required(form, "WebIdentityToken"), asked(form)
+        claims, kid, audience = self._verified(token, wanted)
+        request = request_for(
+            claims, account_id=wanted.account, partition=wanted.partition, session_name=wanted.session_name
         )
+        if not self._trusts(wanted, lambda policy: (policy, request)):
+            raise StsError("AccessDenied", _DENIED, 403)
+        session = self._begin(wanted, region)
         with self._lock:
             self._accepted.append(
                 {
                     "issuer": claims.issuer,
                     "sub": claims.subject,
                     "aud": audience,
-                    "role": role_arn,
+                    "jti": claims.payload.get("jti"),
+                    "role": wanted.role_arn,
                     "kid": kid,
                     "verified": True,
                     "time": datetime.now(UTC).isoformat(timespec="seconds"),
                 }
             )
-        return _result(session, claims.subject, audience, request.provider)
+        seen = {
+            "SubjectFromWebIdentityToken": claims.subject,
+            "Audience": audience,
+            "Provider": request.provider,
+        }
+        return "".join(f"<{name}>{escape(text)}</{name}>" for name, text in seen.items()) + _given(session)
 
-    def _verified(self, token: str, account: str) -> tuple[tokens.Claims, str, str]:
+    def _chain(self, form: Mapping[str, str], region: str, access_key_id: str, account: str) -> str:
+        caller = self.sessions.of(access_key_id)
+        wanted = asked(form, chained=caller is not None)
+
+        def seen(policy: Mapping[str, Any]) -> tuple[Mapping[str, Any], Request]:
+            return assume_role_request(policy, account=account, session=caller, session_name=wanted.session_name)
+
+        if not self._trusts(wanted, seen):
+            name = caller.arn if caller else f"arn:aws:iam::{account}:root"
+            text = f"User: {name} is not authorized to perform: sts:AssumeRole on resource: {wanted.role_arn}"
+            raise StsError("AccessDenied", text, 403)
+        return _given(self._begin(wanted, region))
+
+    def _trusts(self, wanted: Asked, seen: Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Request]]) -> bool:
+        """Whether the role is there and its trust policy lets the request in; AWS does not say which it is."""
+        role = self._backend.role(wanted.role_arn, wanted.account, wanted.partition)
+        try:
+            if role is None or evaluate(*seen(self._backend.trust_policy(role))).verdict != "allowed":
+                return False
+        except (CipipeError, ValueError):
+            return False
+        if wanted.duration > int(getattr(role, "max_session_duration", None) or 3600):
+            raise StsError(
+                "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
+            )
+        return True
+
+    def _begin(self, wanted: Asked, region: str) -> Any:
+        duration = min(wanted.duration, self.sessions.longest or wanted.duration)
+        begun = self._backend.assume(
+            role_arn=wanted.role_arn,
+            account_id=wanted.account,
+            partition=wanted.partition,
+            region=region if partition_of(region) == wanted.partition else _A_REGION[wanted.partition],
+            session_name=wanted.session_name,
+            duration=duration,
+        )
+        expires = begun.expiration.replace(tzinfo=UTC)
+        self.sessions.add_secret(begun.secret_access_key)
+        self.sessions.add(begun.access_key_id, Session(begun.arn, wanted.role_arn, expires))
+        return begun
+
+    def _verified(self, token: str, wanted: Asked) -> tuple[tokens.Claims, str, str]:
         """The claims of a good token, the id of the key that signed it, and which of its audiences is accepted."""
         try:
             claims = tokens.decode(token)
@@ -118,7 +140,8 @@ class Sts:
             raise StsError("InvalidIdentityToken", _NOT_A_JWT) from None
         if claims.header.get("alg") != "RS256" or not claims.subject or not claims.issuer.startswith("https://"):
             raise StsError("InvalidIdentityToken", _NOT_A_JWT)
-        client_ids = self._backend.client_ids(provider_arn(claims.issuer, account_id=account), account)
+        provider = provider_arn(claims.issuer, account_id=wanted.account, partition=wanted.partition)
+        client_ids = self._backend.client_ids(provider, wanted.account, wanted.partition)
         if client_ids is None:
             raise StsError(
                 "InvalidIdentityToken", f"No OpenIDConnect provider found in your account for {claims.issuer}"
@@ -147,34 +170,6 @@ class Sts:
         return kid
 
 
-def _parameters(form: Mapping[str, str]) -> tuple[str, str, int]:
-    for name in ("RoleArn", "RoleSessionName", "WebIdentityToken"):
-        if not form.get(name):
-            at = name[0].lower() + name[1:]
-            raise _constraint("null", at, "Member must not be null")
-    session_name, text = form["RoleSessionName"], form.get("DurationSeconds", "3600")
-    if not re.fullmatch(r"[\w+=,.@-]*", session_name, re.ASCII):
-        raise _constraint(
-            session_name, "roleSessionName", r"Member must satisfy regular expression pattern: [\w+=,.@-]*"
-        )
-    if len(session_name) < 2:
-        raise _constraint(session_name, "roleSessionName", "Member must have length greater than or equal to 2")
-    if len(session_name) > 64:
-        raise _constraint(session_name, "roleSessionName", "Member must have length less than or equal to 64")
-    duration = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else -1
-    if duration < 900:
-        raise _constraint(text, "durationSeconds", "Member must have value greater than or equal to 900")
-    if duration > 43200:
-        raise _constraint(text, "durationSeconds", "Member must have value less than or equal to 43200")
-    return form["RoleArn"], session_name, duration
-
-
-def _constraint(value: str, at: str, rule: str) -> StsError:
-    shown = value if value == "null" else f"'{value}'"
-    text = f"1 validation error detected: Value {shown} at '{at}' failed to satisfy constraint: {rule}"
-    return StsError("ValidationError", text)
-
-
 def _verify_times(claims: tokens.Claims) -> None:
     now = int(datetime.now(UTC).timestamp())
     times = {name: claims.payload.get(name) for name in ("exp", "nbf", "iat")}
@@ -187,15 +182,27 @@ def _verify_times(claims: tokens.Claims) -> None:
         raise StsError("InvalidIdentityToken", "Token not yet valid")
 
 
-def _result(session: Any, subject: str, audience: str, provider: str) -> str:
+def _answer(action: str, act: Callable[[], str]) -> Response:
+    identifier = str(uuid.uuid4())
+    try:
+        result, status = act(), 200
+    except StsError as error:
+        body = f"<Error><Type>Sender</Type><Code>{error.code}</Code><Message>{escape(error.text)}</Message></Error>"
+        xml = f'<ErrorResponse xmlns="{_NAMESPACE}">{body}<RequestId>{identifier}</RequestId></ErrorResponse>'
+        status = error.status
+    else:
+        xml = (
+            f'<{action}Response xmlns="{_NAMESPACE}"><{action}Result>{result}</{action}Result>'
+            f"<ResponseMetadata><RequestId>{identifier}</RequestId></ResponseMetadata></{action}Response>"
+        )
+    return Response(xml, status, [("x-amzn-RequestId", identifier)], content_type="text/xml")
+
+
+def _given(session: Any) -> str:
     expiration = session.expiration.strftime("%Y-%m-%dT%H:%M:%SZ")
     return (
-        "<AssumeRoleWithWebIdentityResult>"
-        f"<SubjectFromWebIdentityToken>{escape(subject)}</SubjectFromWebIdentityToken>"
-        f"<Audience>{escape(audience)}</Audience><Provider>{escape(provider)}</Provider>"
         f"<AssumedRoleUser><Arn>{session.arn}</Arn><AssumedRoleId>{session.user_id}</AssumedRoleId></AssumedRoleUser>"
         f"<Credentials><AccessKeyId>{session.access_key_id}</AccessKeyId>"
         f"<SecretAccessKey>{session.secret_access_key}</SecretAccessKey>"
         f"<SessionToken>{session.session_token}</SessionToken><Expiration>{expiration}</Expiration></Credentials>"
-        "</AssumeRoleWithWebIdentityResult>"
     )

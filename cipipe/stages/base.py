@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import msgspec
 
 from cipipe.errors import Problem
+from cipipe.interrupt import Interrupt
 from cipipe.model import Effect, Environment, Mode, Output, Record
 from cipipe.redact import Redactor
 from cipipe.tools.git import Entry, Repository
@@ -121,7 +122,8 @@ class StageRun(msgspec.Struct):
     that is not READ. `made` is one line for the summary. `made_outputs` is set by a kind that produces outputs.
     `settled` says, after the steps that read, that nothing is left to write. `allow_empty` lets a stage deploy nothing.
     `still_ours` raises ConflictError where a later run has taken the stage over: ask before each write that AWS takes
-    unconditionally. `scratch` is a private folder that goes when the run ends. `owned` is what all stages of the environment own in S3,
+    unconditionally. `interrupt` is told of Ctrl-C: stages may run in threads, where nothing raises it; `still_ours` asks it
+    too. `scratch` is a private folder that goes when the run ends. `owned` is what all stages of the environment own in S3,
     as `s3://BUCKET/KEY`: a destroy deletes that, and refuses where there is more.
     """
 
@@ -143,6 +145,7 @@ class StageRun(msgspec.Struct):
     redactor: Redactor
     line: Callable[[str], None]
     scratch: Path
+    interrupt: Interrupt = msgspec.field(default_factory=Interrupt)
     still_ours: Callable[[], None] = lambda: None
     owned: frozenset[str] = frozenset()
     sandbox: bool = False

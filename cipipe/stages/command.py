@@ -64,5 +64,6 @@ def _run(index: int, run: StageRun) -> None:
         line=run.line,
         cwd=run.repository.root,
         redactor=run.redactor,
+        interrupt=run.interrupt,
     )
     run.made = f"{len(settings.run)} command{'s' if len(settings.run) != 1 else ''}"

@@ -219,7 +219,7 @@ class _Job:
     def _daemon(self, run: StageRun) -> "docker.Docker":
         from cipipe.tools import docker
 
-        return docker.Docker(run.child_env, run.redactor, run.line)
+        return docker.Docker(run.child_env, run.redactor, run.line, run.interrupt)
 
     def _name(self, run: StageRun) -> str:
         return f"{_repository_or_local(run)}:{_tag(run)}"

@@ -209,7 +209,8 @@ class _Job:
             )
 
     def _refuse_loss(self, settings: Settings) -> None:
-        lost = [c for c in self._changes if c.destroys and c.type in settings.protected_types]
+        # One that an interrupted run left half-made is replaced: it holds nothing yet, and running again finishes.
+        lost = [c for c in self._changes if c.destroys and not c.tainted and c.type in settings.protected_types]
         if lost:
             names = "\n".join(f"  {change.address}: {' and '.join(change.actions)}" for change in lost)
             raise RefusedError(
@@ -231,7 +232,7 @@ class _Job:
         data_dir = run.repository.root / ".cipipe" / "terraform" / run.environment_name / run.stage.name
         root = run.repository.root / run.stage.settings.root
         unlock = f"cipipe iac unlock{' --sandbox' if run.sandbox else ''} --env {run.environment_name}"
-        return Terraform(root, data_dir, {**run.child_env, **variables}, run.redactor, run.line, unlock)
+        return Terraform(root, data_dir, {**run.child_env, **variables}, run.redactor, run.line, unlock, run.interrupt)
 
 
 def backend(settings: Settings, environment: Environment, *, sandbox: bool) -> dict[str, str]:

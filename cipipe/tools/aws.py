@@ -1,11 +1,11 @@
-"""The one door to AWS: sessions with given credentials, calls by boto3's names, the STS exchange. S3 objects: `s3`.
+"""The one door to AWS: sessions with given credentials, calls by boto3's names. S3 and STS are in s3.py and sts.py beside it.
 
 boto3 is imported when the first client is made. Errors of AWS come out as `AwsError`, with AWS's own code.
 """
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -54,21 +54,33 @@ class Credentials:
         return env
 
 
+Source = Callable[[], Credentials]
+"""Gives credentials that hold for a while yet, renewed where they would not."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
-    """Where AWS is: a region, and a URL where it is not AWS's own (the sandbox)."""
+    """Where AWS is: a region, and a URL where it is not AWS's own (the sandbox); `sts_url` where only STS is elsewhere.
+
+    `ca_bundle` is a file with the certificates to trust.
+    """
 
     region: str
     url: str | None = None
+    ca_bundle: str | None = None
+    sts_url: str | None = None
 
 
 class Aws:
-    """A session: one endpoint, one set of credentials. `credentials=None` uses what boto3 finds (a laptop's profile).
+    """A session: one endpoint, and credentials: one set, or a source that is asked again before they expire.
 
-    With an `account`, a bucket that belongs to anybody else is refused: bucket names are global, and ours can be guessed.
+    `credentials=None` uses what boto3 finds (a laptop's profile). With an `account`, a bucket that belongs to anybody
+    else is refused: bucket names are global, and ours can be guessed.
     """
 
-    def __init__(self, endpoint: Endpoint, credentials: Credentials | None, *, account: str | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, credentials: Credentials | Source | None, *, account: str | None = None
+    ) -> None:
         self.endpoint = endpoint
         self.credentials = credentials
         self.account = account
@@ -107,20 +119,48 @@ class Aws:
         from botocore.config import Config
 
         if self._session is None:
-            keys = self.credentials
-            self._session = boto3.Session(
-                region_name=self.endpoint.region,
-                aws_access_key_id=keys.access_key_id if keys else None,
-                aws_secret_access_key=keys.secret_access_key if keys else None,
-                aws_session_token=keys.session_token if keys else None,
-            )
+            keys, region = self.credentials, self.endpoint.region
+            if keys is None:
+                self._session = boto3.Session(region_name=region)
+            elif isinstance(keys, Credentials):
+                given = (keys.access_key_id, keys.secret_access_key, keys.session_token)
+                self._session = boto3.Session(*given, region_name=region)
+            else:
+                self._session = boto3.Session(region_name=region, botocore_session=_renewed(keys))
+        url = (self.endpoint.sts_url if service == "sts" else None) or self.endpoint.url
         config = Config(
             retries={"mode": "standard", "max_attempts": 4},
             connect_timeout=10,
             max_pool_connections=16,
-            inject_host_prefix=self.endpoint.url is None,  # there is no api.127.0.0.1
+            inject_host_prefix=url is None,  # there is no api.127.0.0.1
         )
-        return self._session.client(service, endpoint_url=self.endpoint.url, config=config)
+        return self._session.client(service, endpoint_url=url, config=config)
+
+
+def _renewed(source: Source) -> Any:
+    """A botocore session whose credentials are asked of `source` again, ahead of their end, by botocore's own rules."""
+    import botocore.credentials
+    import botocore.session
+
+    def asked() -> dict[str, Any]:
+        keys = source()
+        expires = keys.expiration.isoformat() if keys.expiration else None
+        return {
+            "access_key": keys.access_key_id,
+            "secret_key": keys.secret_access_key,
+            "token": keys.session_token,
+            "expiry_time": expires,
+        }
+
+    class Provider(botocore.credentials.CredentialProvider):
+        METHOD = "cipipe"
+
+        def load(self) -> Any:
+            return botocore.credentials.DeferredRefreshableCredentials(refresh_using=asked, method=self.METHOD)
+
+    core = botocore.session.Session()
+    core.register_component("credential_provider", botocore.credentials.CredentialResolver([Provider()]))
+    return core
 
 
 @contextlib.contextmanager
@@ -140,68 +180,3 @@ def translated(service: str) -> Iterator[None]:
         ) from error
     except botocore.exceptions.BotoCoreError as error:
         raise AwsUnreachable(str(error)) from error
-
-
-@dataclass(frozen=True)
-class WebIdentity:
-    """What STS gave for a token, and whom it took the token's bearer for."""
-
-    credentials: Credentials
-    role_arn: str
-    subject: str
-    audience: str
-    provider: str
-
-
-def assume_role_with_web_identity(
-    endpoint: Endpoint, *, role_arn: str, session_name: str, token: str, duration: int
-) -> WebIdentity:
-    """Exchange a token for credentials at the region's own STS endpoint; one unsigned call, no retries.
-
-    Raises AwsError with STS's code (`AccessDenied`, `InvalidIdentityToken`, `ExpiredTokenException`, …), AwsUnreachable.
-    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
-    """
-    import botocore.exceptions
-
-    client = _unsigned_sts(endpoint)
-    try:
-        answer = client.assume_role_with_web_identity(
-            RoleArn=role_arn, RoleSessionName=session_name, WebIdentityToken=token, DurationSeconds=duration
-        )
-    except botocore.exceptions.ClientError as error:
-        detail = error.response.get("Error", {})
-        raise AwsError(
-            "sts:AssumeRoleWithWebIdentity",
-            detail.get("Code", "Unknown"),
-            detail.get("Message", ""),
-            error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"),
-        ) from None  # the error's own traceback holds the request, and with it the token
-    except botocore.exceptions.BotoCoreError as error:
-        raise AwsUnreachable(f"sts: {type(error).__name__}") from None
-    keys = answer["Credentials"]
-    return WebIdentity(
-        Credentials(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], keys["Expiration"]),
-        answer.get("AssumedRoleUser", {}).get("Arn", ""),
-        answer.get("SubjectFromWebIdentityToken", ""),
-        answer.get("Audience", ""),
-        answer.get("Provider", ""),
-    )
-
-
-def _unsigned_sts(endpoint: Endpoint) -> Any:
-    import boto3
-    import botocore.session
-    from botocore import UNSIGNED
-    from botocore.config import Config
-
-    core = botocore.session.Session()
-    core.set_config_variable("sts_regional_endpoints", "regional")
-    config = Config(
-        signature_version=UNSIGNED,
-        retries={"mode": "standard", "total_max_attempts": 1},
-        connect_timeout=10,
-        read_timeout=30,
-    )
-    # Given keys, unused in an unsigned call, keep boto3 from looking for others (files, instance metadata).
-    session = boto3.Session("unsigned", "unsigned", region_name=endpoint.region, botocore_session=core)
-    return session.client("sts", endpoint_url=endpoint.url, config=config)

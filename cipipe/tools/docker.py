@@ -6,13 +6,13 @@ Source: docker-py.readthedocs.io; docs.docker.com/reference/api/engine.
 import contextlib
 import io
 import tarfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from cipipe.errors import StageError
+from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
 from cipipe.tools.git import Entry
 
@@ -24,6 +24,8 @@ class Docker:
     env: Mapping[str, str]
     redactor: Redactor
     line: Callable[[str], None]
+    interrupt: Interrupt
+    _answers: list[Any] = field(default_factory=list, init=False)
 
     def wait(self, seconds: int) -> None:
         """Wait until the daemon answers: Docker-in-Docker starts later than the job. Raises StageError."""
@@ -39,14 +41,28 @@ class Docker:
                 last = error
                 if second % 10 == 0:
                     self.line(f"waiting for the Docker daemon at {self._host}")
-                time.sleep(1)
+                self.interrupt.sleep(1)
             else:
                 return
         raise StageError(
             "docker-unreachable",
             f"no Docker daemon answers at {self._host} after {seconds} s: {last}",
-            hint="In a GitLab job, add the service docker:dind and set DOCKER_HOST; on a laptop, start Docker.",
+            hint="In a job, add the service docker:dind and set DOCKER_HOST; on a laptop, start Docker.",
         )
+
+    def version(self) -> str:
+        """The daemon's version. Raises StageError where none answers."""
+        import docker.errors
+        import requests
+
+        try:
+            return str(self._client.version()["Version"])
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            raise StageError(
+                "docker-unreachable",
+                f"no Docker daemon answers at {self._host}: {type(error).__name__}",
+                hint="In a GitLab job, add the service docker:dind and set DOCKER_HOST; on a laptop, start Docker.",
+            ) from error
 
     def build(
         self,
@@ -60,7 +76,7 @@ class Docker:
         network: str | None,
     ) -> None:
         """Build from a tar, and say each line that the daemon says."""
-        with _translated(f"docker build of {tag}", "docker-build-failed"):
+        with self._cut_short(), _translated(f"docker build of {tag}", "docker-build-failed"):
             answers = self._client.api.build(
                 fileobj=io.BytesIO(context),
                 custom_context=True,
@@ -78,7 +94,7 @@ class Docker:
 
     def run(self, image: str, argv: Sequence[str]) -> None:
         """Run a command in the image, without network, and say what it prints. Raises StageError on a bad status."""
-        with _translated(f"docker run of {image}", "docker-smoke-failed"):
+        with self._cut_short(), _translated(f"docker run of {image}", "docker-smoke-failed"):
             container = self._client.containers.create(image, list(argv), network_disabled=True)
             try:
                 container.start()
@@ -100,7 +116,7 @@ class Docker:
     def push(self, repository: str, tag: str, *, username: str, password: str) -> str:
         """Push one tag; gives the digest (`sha256:…`) that the registry knows it by."""
         what = f"docker push of {repository}:{tag}"
-        with _translated(what, "docker-push-failed"):
+        with self._cut_short(), _translated(what, "docker-push-failed"):
             login = {"username": username, "password": password}
             answers = self._client.api.push(repository, tag=tag, stream=True, decode=True, auth_config=login)
             digest = self._hear(answers, what, "docker-push-failed")
@@ -116,13 +132,34 @@ class Docker:
     def _client(self) -> Any:
         import docker
 
-        return docker.from_env(environment=dict(self.env), timeout=600)
+        made = docker.from_env(environment=dict(self.env), timeout=600)
+        made.api.hooks["response"].append(self._answering)
+        return made
+
+    def _answering(self, response: Any, **_: Any) -> None:
+        self._answers.append(response)
+
+    @contextlib.contextmanager
+    def _cut_short(self) -> Iterator[None]:
+        """An interrupt closes the connection, upon which the daemon stops a build; no thread waits for a silent step."""
+        from docker.errors import DockerException
+        from docker.types import CancellableStream
+
+        def cut() -> None:
+            # An answer that has just ended has no connection, and one through SSH none that can be closed.
+            with contextlib.suppress(AttributeError, DockerException, IndexError, OSError):
+                CancellableStream(iter(()), self._answers[-1]).close()
+
+        self._answers.clear()
+        with self.interrupt.stopping(cut):
+            yield
 
     def _hear(self, answers: Iterable[dict[str, Any]], what: str, error_id: str) -> str | None:
         """Say a stream of the daemon's answers; gives the digest, where one was told. An `error` in it is raised."""
         digest: str | None = None
         said: set[tuple[str | None, str]] = set()
         for answer in answers:
+            self.interrupt.check()
             if "error" in answer:
                 raise StageError(error_id, f"{what} failed: {self.redactor.text(str(answer['error'])).strip()}")
             digest = (answer.get("aux") or {}).get("Digest", digest)

@@ -260,6 +260,12 @@ def _portions(lines: list[bytes]) -> Iterator[list[bytes]]:
         yield portion
 
 
+def version(env: Mapping[str, str]) -> str:
+    """The version of git, such as `2.39.5`. Raises ToolMissing."""
+    done = process.run(["git", "--version"], env=scrubbed(env))
+    return done.stdout.decode(errors="replace").strip().removeprefix("git version ")
+
+
 def oid(name: str) -> str:
     """The name, which has to be an object id in hex: nothing that git could read as an option or an expression."""
     if not _OID.fullmatch(name):

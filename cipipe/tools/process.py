@@ -19,6 +19,7 @@ from typing import IO, cast
 import msgspec
 
 from cipipe.errors import StageError
+from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
 
 _TAIL = 20
@@ -158,10 +159,12 @@ def stream(
     cwd: Path | None = None,
     redactor: Redactor | None = None,
     accept: Iterable[int] = (0,),
+    interrupt: Interrupt | None = None,
 ) -> Completed:
     """Run a long command, giving each line of its output (both streams, masked) to `line` as it comes.
 
-    An interrupt (KeyboardInterrupt, raised by the signal handlers of `cli`) sends the child SIGTERM and waits for it.
+    An interrupt sends the child SIGTERM and waits for it; then KeyboardInterrupt is raised. It comes from `interrupt`,
+    or, in the main thread, as KeyboardInterrupt.
     """
     redactor = redactor or Redactor()
     try:
@@ -180,12 +183,14 @@ def stream(
         raise _not_started(argv, cwd, error) from error
     assert child.stdout is not None  # noqa: S101 - PIPE was asked for
     tail: list[str] = []
+    stop = _Stop(child)
     pump = threading.Thread(target=_pump, args=(child.stdout, redactor, line, tail), daemon=True)
     try:
         pump.start()
-        returncode = child.wait()
+        with (interrupt or Interrupt()).stopping(stop):
+            returncode = child.wait()
     except BaseException:
-        _stop(child)
+        stop.to_the_end()
         if pump.ident is not None:
             pump.join()
         raise
@@ -284,25 +289,35 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 
-def _stop(child: "subprocess.Popen[str]") -> None:
-    """Tell a child to stop, and wait for it.
+class _Stop:
+    """Tells a child to stop.
 
     Terraform takes a second signal as "at once, whatever is lost": one is passed on only after a grace period, because
     CI runners send a second one of their own after seconds.
     """
-    told = time.monotonic()
-    child.send_signal(signal.SIGTERM)
-    while True:
-        try:
-            child.wait()
-        except KeyboardInterrupt:
-            if time.monotonic() - told > _GRACE:
-                child.send_signal(signal.SIGTERM)
-            continue
-        break
-    # What the child started and left behind ends too: it would keep the output open, and this process waiting for it.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)
+
+    def __init__(self, child: "subprocess.Popen[str]") -> None:
+        self._child = child
+        self._told: float | None = None
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if self._told is None or now - self._told > _GRACE:
+            self._told = self._told or now
+            self._child.send_signal(signal.SIGTERM)
+
+    def to_the_end(self) -> None:
+        """Wait for it. What it started and left behind ends too: that would keep the output open, and us waiting."""
+        self()
+        while True:
+            try:
+                self._child.wait()
+            except KeyboardInterrupt:
+                self()
+                continue
+            break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGTERM)
 
 
 def _pump(output: IO[str], redactor: Redactor, line: Callable[[str], None], tail: list[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from cipipe.errors import ConflictError, StageError
+from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
 from cipipe.tools import process
 
@@ -22,12 +23,16 @@ _QUIET = {"version", "outputs", "refresh_start", "refresh_complete", "resource_d
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One resource in a plan: its address, its type, the actions (`create`, `update`, `delete`, …), and what it was."""
+    """One resource in a plan: its address, its type, the actions (`create`, `update`, `delete`, …), and what it was.
+
+    `tainted` ones are replaced because they were never wholly created, or because somebody said `terraform taint`.
+    """
 
     address: str
     type: str
     actions: tuple[str, ...]
     before: dict[str, Any] = {}
+    tainted: bool = False
 
     @property
     def destroys(self) -> bool:
@@ -48,6 +53,7 @@ class Terraform:
     redactor: Redactor
     line: Callable[[str], None]
     unlock_command: str
+    interrupt: Interrupt | None = None
 
     def init(self, backend: Mapping[str, str]) -> None:
         """Set the backend and the providers up; the lock file, where there is one, is never changed."""
@@ -75,7 +81,11 @@ class Terraform:
         shown = self._json(["show", "-json", str(file)])
         return tuple(
             Change(
-                entry["address"], entry["type"], tuple(entry["change"]["actions"]), entry["change"].get("before") or {}
+                entry["address"],
+                entry["type"],
+                tuple(entry["change"]["actions"]),
+                entry["change"].get("before") or {},
+                entry.get("action_reason") == "replace_because_tainted",
             )
             for entry in shown.get("resource_changes", ())
             if entry.get("mode") == "managed" and entry["change"]["actions"] != ["no-op"]
@@ -112,6 +122,7 @@ class Terraform:
             line=self.line,
             cwd=self.root,
             redactor=self.redactor,
+            interrupt=self.interrupt,
         )
 
     def _json(self, arguments: Sequence[str]) -> Any:
@@ -137,7 +148,13 @@ class Terraform:
         argv = ["terraform", verb, "-json", "-no-color", *rest]
         try:
             return process.stream(
-                argv, env=self._environment(), line=heard, cwd=self.root, redactor=self.redactor, accept=accept
+                argv,
+                env=self._environment(),
+                line=heard,
+                cwd=self.root,
+                redactor=self.redactor,
+                accept=accept,
+                interrupt=self.interrupt,
             )
         except process.ProcessFailed as error:
             if not diagnostics:
@@ -170,6 +187,12 @@ class Terraform:
             hint="The message is Terraform's or the provider's own; its files lie in the folder below.",
             where=self.root.name,
         )
+
+
+def version(env: Mapping[str, str]) -> str:
+    """The version of Terraform, such as `1.11.4`. Raises ToolMissing, ProcessFailed. Nobody is asked for a newer one."""
+    done = process.run(["terraform", "version", "-json"], env={**env, "CHECKPOINT_DISABLE": "1"})
+    return str(msgspec.json.decode(done.stdout)["terraform_version"])
 
 
 def _locked(detail: str, root: Path, unlock_command: str) -> ConflictError:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from harness import Aws, Clone, Outcome
+from leaks import leaks
 from tools import ROOT, require
 
 from cipipe.sandbox import client
@@ -31,7 +32,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     up = made.cipipe("sandbox", "up", "--env", "dev")
     assert up.status == 0, up.text
     yield made
+    running = client.find(folder / ".cipipe/sandbox")
+    hashes = running.secret_hashes() if running else []
     made.cipipe("sandbox", "down")
+    logs = [*(folder / ".cipipe/sandbox").glob("*.log"), *(folder / ".cipipe/sandbox").glob("*/*.log")]
+    found = {log.name: leaks(log.read_text(errors="replace"), hashes=hashes) for log in logs}
+    assert {name: secrets for name, secrets in found.items() if secrets} == {}, "a log of the sandbox holds secrets"
 
 
 @pytest.fixture(scope="session")

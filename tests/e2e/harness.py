@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from leaks import leaks
 
+from cipipe.sandbox import client
 from cipipe.sandbox.client import Sandbox
 
 
@@ -66,7 +69,7 @@ class Clone:
     def cipipe(self, *arguments: str, **env: str) -> Outcome:
         child = self.start(*arguments, **env)
         out, err = child.communicate(timeout=600)
-        return Outcome(child.returncode, out, err)
+        return self._scanned(Outcome(child.returncode, out, err), env, shows_keys=arguments[:2] == ("sandbox", "env"))
 
     def run(self, *arguments: str, **env: str) -> Outcome:
         return self.cipipe("run", "--sandbox", "--env", "dev", "--format", "json", *arguments, **env)
@@ -90,7 +93,15 @@ class Clone:
         else:
             pytest.fail(f"the run ended without saying {words!r}:\n{''.join(seen)}")
         out, err = child.communicate(timeout=120)
-        return Outcome(child.returncode, out, "".join(seen) + err)
+        return self._scanned(Outcome(child.returncode, out, "".join(seen) + err), {})
+
+    def _scanned(self, outcome: Outcome, env: Mapping[str, str], *, shows_keys: bool = False) -> Outcome:
+        """The outcome, after a look for secrets in all that was printed."""
+        sandbox = client.find(self.folder / ".cipipe/sandbox")
+        secrets = [value for name, value in env.items() if name in {"AWS_ID_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"}]
+        found = leaks(outcome.text, hashes=sandbox.secret_hashes() if sandbox else (), secrets=secrets)
+        assert shows_keys or found == [], f"a secret was printed: {found}"
+        return outcome
 
 
 class Aws:

@@ -1,5 +1,6 @@
 """Killed, cancelled, locked: the next run finishes what was begun, and nothing is left that nobody knows of."""
 
+import contextlib
 import os
 import re
 import signal
@@ -60,6 +61,20 @@ def test_sigterm_during_terraform(deployed: Outcome, clone: Clone, aws: Aws) -> 
     assert len(_vpcs(aws)) == before
 
 
+def test_sigterm_during_a_build_step_that_says_nothing(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+    """The daemon is left, and stops the build; nothing waits for the step's end."""
+    clone.commit("dbt/Dockerfile", "\nRUN echo waiting && sleep 613\n")
+    stopped = clone.interrupted_at("waiting", signal.SIGTERM)
+    assert stopped.status == 130, stopped.text
+    assert "interrupted during stage image" in stopped.err
+    assert aws.record("image")["state"] == "deployed", "building touches nothing outside this machine"
+    _wait_for(lambda: not _processes("sleep\0613"))
+    clone.git("revert", "--no-edit", "HEAD")
+    done = clone.run()
+    assert done.status == 0, done.text
+    assert done.results()["image"] == "unchanged"
+
+
 def test_sigkill_of_terraform_itself(deployed: Outcome, clone: Clone, aws: Aws) -> None:
     clone.commit("terraform/outputs.tf", "\n# before the kill\n")
     child = clone.start("run", "--sandbox", "--env", "dev")
@@ -118,6 +133,16 @@ def _terraform_below(pid: int) -> int:
             return int(stat.parent.name)
     message = "terraform is not running"
     raise AssertionError(message)
+
+
+def _processes(words: str) -> list[str]:
+    """The processes of this machine, those in containers included, whose arguments hold the words."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if words in file.read_text(errors="replace"):
+                found.append(str(file))
+    return found
 
 
 def _wait_for(true: Callable[[], bool]) -> None:

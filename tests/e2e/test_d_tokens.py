@@ -135,3 +135,23 @@ def test_a_github_job_mints_its_token_anew(clone: Clone, sandbox: Sandbox) -> No
     assert [entry["issuer"] for entry in made] == ["https://token.actions.githubusercontent.com"]
     assert made[0]["sub"] == "repo:example/dbt-deployment:ref:refs/heads/main"
     assert bearer not in done.text.replace(f"::add-mask::{bearer}", "")
+
+
+def test_doctor_finds_the_sandbox_well(deployed: Outcome, clone: Clone) -> None:
+    done = clone.cipipe("doctor", "--sandbox", "--env", "dev", "--format", "json")
+    assert done.status == 0, done.text
+    assert {check["name"]: check["result"] for check in done.document["checks"]} == {
+        **dict.fromkeys(("git", "terraform", "docker", "config", "region", "role"), "ok"),
+        **dict.fromkeys(("token", "audience", "expiry", "credentials", "policy"), "ok"),
+    }
+
+
+def test_doctor_explains_a_denial(
+    deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
+) -> None:
+    token = _mint(sandbox, ref="feature")
+    done = clone.cipipe("doctor", "--sandbox", "--env", "dev", "--format", "json", **gitlab_job, AWS_ID_TOKEN=token)
+    assert done.status == 3, done.text
+    checks = {check["name"]: check for check in done.document["checks"]}
+    assert checks["credentials"]["id"] == checks["policy"]["id"] == "oidc-access-denied"
+    assert "ref:feature" in checks["policy"]["fix"]

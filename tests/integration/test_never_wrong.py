@@ -6,13 +6,12 @@ The stages are commands that write their names into a file, so that what ran is 
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from moto import mock_aws
 from repo import ENV, Repo
 
 from cipipe.cli import main
@@ -70,7 +69,7 @@ STAGES = ("one", "two", "apart")
 
 
 class Silent:
-    def stage_begins(self, stage: StagePlan) -> None: ...
+    def stage_begins(self, stage: StagePlan, *, alone: bool) -> None: ...
     def step(self, stage: str, title: str) -> None: ...
     def line(self, stage: str, text: str) -> None: ...
     def stage_ends(self, report: StageReport) -> None: ...
@@ -85,6 +84,7 @@ class Pipelines:
     aws: Aws
     monkeypatch: pytest.MonkeyPatch
     capsys: pytest.CaptureFixture[str]
+    endpoint: str
     number: int = 100
     said: str = field(default="", init=False)
 
@@ -99,7 +99,7 @@ class Pipelines:
     def env(self, **variables: str) -> dict[str, str]:
         self.number += 1
         clean = {key: value for key, value in ENV.items() if not key.startswith(FOREIGN)}
-        return clean | KEYS | {
+        return clean | KEYS | {"AWS_ENDPOINT_URL": self.endpoint} | {
             "GITLAB_CI": "true", "CI_PIPELINE_SOURCE": "push", "CI_COMMIT_REF_NAME": "main", "CI_COMMIT_BRANCH": "main",
             "CI_DEFAULT_BRANCH": "main", "CI_PIPELINE_IID": str(self.number), **variables,
         }  # fmt: skip
@@ -121,11 +121,11 @@ class Pipelines:
         return {stage["name"]: stage["reason"] for stage in plan["stages"] if stage["status"] != "unchanged"}
 
     def ran(self) -> list[str]:
-        """What has run since it was asked last."""
+        """What has run since it was asked last, in the order of the file: what is not needed runs at any time."""
         log = self.repo.root / ".git/ran"
         names = log.read_text().split() if log.exists() else []
         log.unlink(missing_ok=True)
-        return names
+        return sorted(names, key=[*STAGES, *names].index)
 
     def record(self, stage: str, environment: str = "dev") -> dict[str, Any]:
         stored = self.aws.bucket(BUCKET).get(f"ledger/shop/{environment}/{stage}.json")
@@ -139,15 +139,14 @@ def script(name: str, version: int = 1) -> dict[str, str]:
 
 @pytest.fixture
 def pipelines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Pipelines]:
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Pipelines:
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # a run sets handlers, which this process has its own of
-    with mock_aws():
-        aws = Aws(Endpoint(REGION), Credentials("testing", "testing"))
-        aws.call("s3", "create_bucket", Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-        repo = Repo(tmp_path / "repo")
-        repo.commit({"cipipe.toml": CONFIG, "docs": "", **script("one"), **script("two"), **script("apart")})
-        yield Pipelines(repo, aws, monkeypatch, capsys)
+    aws = Aws(Endpoint(REGION, endpoint), Credentials("testing", "testing"))
+    aws.call("s3", "create_bucket", Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    repo = Repo(tmp_path / "repo")
+    repo.commit({"cipipe.toml": CONFIG, "docs": "", **script("one"), **script("two"), **script("apart")})
+    return Pipelines(repo, aws, monkeypatch, capsys, endpoint)
 
 
 def test_from_the_first_commit_to_nothing_due(pipelines: Pipelines) -> None:

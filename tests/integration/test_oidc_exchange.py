@@ -10,15 +10,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import boto3
 import pytest
 
 from cipipe.errors import IdentityError
 from cipipe.oidc.claims import decode
 from cipipe.oidc.exchange import exchange
+from cipipe.oidc.session import SessionRequest
 from cipipe.redact import Redactor
 from cipipe.sandbox import Sandbox, attached
-from cipipe.tools import aws, http
-from cipipe.tools.aws import Aws, Credentials, Endpoint, assume_role_with_web_identity
+from cipipe.tools import http
+from cipipe.tools.aws import Aws, Credentials, Endpoint
+from cipipe.tools.sts import assume_role_with_web_identity, url_of
 
 ACCOUNT = "111111111111"
 REGION = "eu-central-1"
@@ -83,12 +86,10 @@ def mint(sandbox: Sandbox, flavour: str = "gitlab", **changes: Any) -> str:
 
 
 def run(sandbox: Sandbox, token: str, flavour: str = "gitlab", *, precheck: bool = True, **changes: Any) -> Credentials:
-    account = changes.pop("account", ACCOUNT)
+    account, role = changes.pop("account", ACCOUNT), changes.pop("role", f"{flavour}-deploy")
+    duration = changes.pop("duration", 3600)
+    session = SessionRequest(f"arn:aws:iam::{account}:role/{role}", account, "session", duration)
     arguments: dict[str, Any] = {
-        "role_arn": f"arn:aws:iam::{account}:role/{changes.pop('role', f'{flavour}-deploy')}",
-        "account_id": account,
-        "session_name": "session",
-        "duration": 3600,
         "endpoint": sandbox.endpoint(REGION),
         "audience": AUDIENCES[flavour],
         "redactor": Redactor(),
@@ -97,7 +98,7 @@ def run(sandbox: Sandbox, token: str, flavour: str = "gitlab", *, precheck: bool
         "precheck": precheck,
         **changes,
     }
-    return exchange(token, **arguments)
+    return exchange(token, session, **arguments)
 
 
 @pytest.mark.parametrize("flavour", ["gitlab", "github"])
@@ -116,6 +117,7 @@ def test_a_good_token_becomes_the_role(sandbox: Sandbox, flavour: str, account: 
         "issuer": f"https://{HOSTS[flavour]}",
         "sub": SUBJECTS[flavour],
         "aud": AUDIENCES[flavour],
+        "jti": decode(token).payload["jti"],
         "role": f"arn:aws:iam::{account}:role/{flavour}-deploy",
         "kid": decode(token).header["kid"],
         "verified": True,
@@ -132,7 +134,7 @@ def test_sts_names_subject_audience_and_provider(sandbox: Sandbox) -> None:
     )
     assert (given.subject, given.audience) == (SUBJECTS["gitlab"], AUDIENCES["gitlab"])
     assert given.provider == f"arn:aws:iam::{ACCOUNT}:oidc-provider/gitlab.com"
-    assert given.role_arn == f"arn:aws:sts::{ACCOUNT}:assumed-role/gitlab-deploy/session"
+    assert given.arn == f"arn:aws:sts::{ACCOUNT}:assumed-role/gitlab-deploy/session"
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str, str]] = {
@@ -286,11 +288,10 @@ def test_no_sts_is_unreachable(sandbox: Sandbox, unused_port: int) -> None:
         ("us-gov-west-1", "https://sts.us-gov-west-1.amazonaws.com"),
     ],
 )
-def test_the_regions_own_endpoint_is_asked(region: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    monkeypatch.delenv("AWS_ENDPOINT_URL_STS", raising=False)
-    monkeypatch.setenv("AWS_STS_REGIONAL_ENDPOINTS", "legacy")
-    assert aws._unsigned_sts(Endpoint(region)).meta.endpoint_url == url
+def test_the_regions_own_endpoint_is_asked(region: str, url: str) -> None:
+    assert url_of(Endpoint(region)) == url
+    botocore = boto3.Session("x", "x", region_name=region).client("sts").meta.endpoint_url
+    assert botocore == url, "as AWS's own tools have it"
 
 
 @pytest.fixture

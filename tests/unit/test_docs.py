@@ -261,6 +261,7 @@ def test_every_argument_and_format_of_a_command_is_named(name: str) -> None:
 DOCUMENTS: dict[str, dict[str, Any]] = {
     "The plan document": {"": model.Plan, "stages": model.StagePlan, "baseline": model.Baseline},
     "The run document": {"": model.Report, "stages": model.StageReport},
+    "The doctor document": {"checks": model.Check},
     "The status document": {"environments": model.EnvironmentStatus, "environments.stages": model.StageStatus},
 }
 
@@ -281,6 +282,9 @@ def test_every_key_of_a_document_is_in_its_example(title: str) -> None:
 def test_the_words_of_a_plan_are_explained() -> None:
     body = section(DOCS / "commands.md", 2, "The plan document")
     for word in [*model.Status, *model.Reason]:
+        assert f"`{word}`" in body
+    body = section(DOCS / "commands.md", 2, "The doctor document")
+    for word in model.Verdict:
         assert f"`{word}`" in body
     body = section(DOCS / "commands.md", 2, "The run document")
     for word in model.Result:

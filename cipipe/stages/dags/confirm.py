@@ -46,7 +46,7 @@ def confirm(run: StageRun, name: str, bodies: Mapping[str, bytes], uploaded: dat
                 which = f"{', '.join(missing[:3])} and others" if missing[3:] else ", ".join(missing)
                 run.line(f"warning: unconfirmed: Airflow has not read {which} after {seconds} s")
                 return
-            time.sleep(mwaa.poll_seconds)
+            run.interrupt.sleep(mwaa.poll_seconds)
     except (AwsError, AwsUnreachable) as error:
         run.line(f"warning: unconfirmed: Airflow cannot be asked what it made of the files: {error.message}")
 

@@ -88,7 +88,7 @@ def _wait(run: StageRun, deadline: float, name: str, status: str) -> None:
             where=name,
         )
     run.line(f"{name} is {status}")
-    time.sleep(poll_seconds)
+    run.interrupt.sleep(poll_seconds)
 
 
 def _updated_at(found: Mapping[str, Any]) -> datetime | None:

@@ -188,7 +188,8 @@ def test_workflow_commands() -> None:
     assert github.fold_start("iac", "iac\n::set-output") == "::group::iac ::set-output"
     assert github.fold_end("iac") == "::endgroup::"
     assert github.warning("50%\r\nof it") == "::warning::50%25%0D%0Aof it"
-    assert github.mask("one\n\ntwo%\n") == "::add-mask::one\n::add-mask::two%25"
+    assert github.mask("{\n  first\n\nsecond%\n}\n") == "::add-mask::  first\n::add-mask::second%25"
+    assert github.mask("") == github.mask("\n \n") == ""
     assert github.mask("") == ""
     assert github.mask(" \n") == ""
     assert github.colour(PUSH) is True

@@ -23,6 +23,7 @@ from cipipe.model import (
     State,
 )
 from cipipe.planner import Known, Planned, Question
+from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Runner
 from cipipe.stages.base import Reference, Stage, StageRun, Step, references
@@ -71,12 +72,14 @@ class Listener:
 
     def __init__(self) -> None:
         self.begun: list[str] = []
+        self.alone: dict[str, bool] = {}
         self.ended: list[str] = []
         self.titles: list[str] = []
         self.warnings: list[str] = []
 
-    def stage_begins(self, stage: StagePlan) -> None:
+    def stage_begins(self, stage: StagePlan, *, alone: bool) -> None:
         self.begun.append(stage.name)
+        self.alone[stage.name] = alone
 
     def step(self, stage: str, title: str) -> None:
         self.titles.append(f"{stage}: {title}")
@@ -91,7 +94,10 @@ class Listener:
 
 
 class World:
-    """Stages `a`, `b needs a`, … whose steps the test gives: what they do is written into `bucket.log` too."""
+    """Stages `a`, `b needs a`, … whose steps the test gives: what they do is written into `bucket.log` too.
+
+    Meets `runner.Workplace`.
+    """
 
     def __init__(self, *, mode: Mode = Mode.DEPLOY, **needs: str) -> None:
         self.mode = mode
@@ -100,6 +106,7 @@ class World:
         self.listener = Listener()
         self.redactor = Redactor()
         self.steps: dict[str, tuple[Step, ...]] = {}
+        self.jobs = 1
         self.missing: dict[str, str] = {}
         self.tools: dict[str, tuple[str, ...]] = {}
         self.outputs: dict[str, dict[str, Output]] = {}
@@ -119,7 +126,7 @@ class World:
             Step(f"{effect} {name}", effect, self._logged(name, effect, do)) for effect, do in made
         )
 
-    def consumes(self, name: str, setting: str) -> None:
+    def takes(self, name: str, setting: str) -> None:
         """Give the stage an environment variable that comes from a Terraform output."""
         prepared = self.prepared[name]
         settings = msgspec.structs.replace(prepared.stage.settings, env={"X": Reference(output=setting)})
@@ -137,22 +144,29 @@ class World:
                 {name: Known(found.record if found else None) for name, found in held.items()},
             )
         ).plan  # fmt: skip
+        context = Context("gitlab", "push", "main", "branch", sequence=9, pipeline_url="https://ci/9")
         return Runner(
             planned=Planned(msgspec.structs.replace(plan, mode=self.mode), self.steps),
             prepared=self.prepared,
-            ledger=self.ledger,
-            context=Context("gitlab", "push", "main", "branch", sequence=9, pipeline_url="https://ci/9"),
+            records=Records(self.ledger, plan, context, held),
+            workplace=self,
             redactor=self.redactor,
             progress=self.listener,
-            make_run=self._run,
-            expand=lambda text: text.replace("{environment}", "dev"),
-            upstream=lambda name: config.upstream(name, self.config.stages),
-            consumes=lambda prepared: frozenset(r.output for _, r in references(prepared.stage.settings) if r.output),
-            missing=self.missing,
-            tools=lambda stage: self.tools.get(stage.name, ()),
-            held=held,
             outputs=self.outputs,
+            jobs=self.jobs,
         )
+
+    def upstream(self, stage: str) -> list[str]:
+        return config.upstream(stage, self.config.stages)
+
+    def lacking(self, stage: Stage) -> list[str]:
+        return [tool for tool in self.tools.get(stage.name, ()) if tool in self.missing]
+
+    def consumes(self, prepared: planner.Prepared) -> frozenset[str]:
+        return frozenset(r.output for _, r in references(prepared.stage.settings) if r.output)
+
+    def expand(self, text: str) -> str:
+        return text.replace("{environment}", "dev")
 
     def deploy(self, **known: State | str) -> tuple[dict[str, str], Runner]:
         runner = self.runner(**known)
@@ -182,7 +196,7 @@ class World:
                         {"kept": 1})  # fmt: skip
         self.bucket.objects[f"p/{name}.json"] = msgspec.json.encode(record)
 
-    def _run(self, prepared: planner.Prepared, stage: Stage, **doors: Any) -> StageRun:
+    def prepare(self, prepared: planner.Prepared, stage: Stage, **doors: Any) -> StageRun:
         held: Mapping[str, Any] = doors["previous"].data if doors["previous"] else {}
         given = {
             "project": "shop",

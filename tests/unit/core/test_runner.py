@@ -190,7 +190,7 @@ def makes(**outputs: Output) -> Callable[[StageRun], None]:
 def test_outputs_are_kept_before_the_stage_counts_as_deployed_and_reach_the_next_one() -> None:
     world = World(a="", b="a")
     world.does("a", (WRITE, makes(url=Output(value="here"), key=Output(value="s3cret", sensitive=True))))
-    world.consumes("b", "url")
+    world.takes("b", "url")
     world.deploy()
     assert world.bucket.log[:4] == ["a: deploying", "a: write", "a.outputs", "a: deployed"]
     assert b"s3cret" not in world.bucket.objects["p/a.outputs.json"]
@@ -202,7 +202,7 @@ def test_outputs_are_kept_before_the_stage_counts_as_deployed_and_reach_the_next
 def test_a_conditional_stage_runs_only_if_its_inputs_changed(value: str, result: str) -> None:
     world = World(a="", b="a")
     world.does("a", (WRITE, makes(url=Output(value="same"))))
-    world.consumes("b", "url")
+    world.takes("b", "url")
     world.deploy()
     world.bucket.log.clear()
     world.does("a", (WRITE, makes(url=Output(value=value))))
@@ -222,7 +222,7 @@ def test_a_conditional_stage_runs_only_if_its_inputs_changed(value: str, result:
 def test_an_output_that_cannot_be_used(outputs: dict[str, Output], id: str) -> None:
     world = World(a="", b="a")
     world.outputs["a"] = outputs
-    world.consumes("b", "url")
+    world.takes("b", "url")
     made, runner = world.deploy(a=State.DEPLOYED)
     assert made == {"a": "unchanged", "b": "failed"}
     assert runner.error is not None
@@ -236,7 +236,7 @@ def test_an_output_that_cannot_be_used(outputs: dict[str, Output], id: str) -> N
 def test_an_output_becomes_text_as_terraform_writes_it(value: object, text: str) -> None:
     world = World(a="", b="a")
     world.outputs["a"] = {"url": Output(value=value)}
-    world.consumes("b", "url")
+    world.takes("b", "url")
     world.deploy(a=State.DEPLOYED)
     assert world.made["b"].stage.settings.env == {"X": text}
 
@@ -245,7 +245,7 @@ def test_a_stage_whose_tool_is_missing_is_skipped_and_never_done() -> None:
     world = World(a="", b="a", c="b")
     world.missing["docker"] = "install it"
     world.tools["a"] = ("docker",)
-    world.consumes("b", "url")
+    world.takes("b", "url")
     made, runner = world.deploy()
     assert made == {"a": "skipped", "b": "skipped", "c": "done"}
     assert runner.report().stages[0].detail == "docker is not to be had here"
@@ -257,7 +257,7 @@ def test_a_stage_whose_tool_is_missing_is_skipped_and_never_done() -> None:
 def test_settings_are_expanded_and_titles_filled_in() -> None:
     world = World(a="", b="a")
     world.outputs["a"] = {"url": Output(value="here"), "key": Output(value="s3cret", sensitive=True)}
-    world.consumes("b", "url")
+    world.takes("b", "url")
     (step,) = world.steps["b"][:1]
     world.steps["b"] = (Step("push {url}, {urls}, {key}", step.effect, step.run),)
     stage = world.prepared["b"].stage

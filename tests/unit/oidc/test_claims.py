@@ -70,6 +70,7 @@ def test_a_good_token_passes() -> None:
         (claims(exp="soon"), "oidc-token-malformed"),
         (claims(exp=True), "oidc-token-malformed"),
         (claims(exp=1e300), "oidc-token-malformed"),
+        (claims(exp=-9e10), "oidc-token-malformed"),
         (claims(exp=None), "oidc-token-malformed"),
     ],
 )

@@ -68,6 +68,8 @@ def test_negated_operators_hold_without_the_key(operator: str) -> None:
         ("Bool", ["True"], ["true"], True),
         ("Bool", ["false"], ["true"], False),
         ("Bool", ["yes"], ["yes"], False),
+        ("BinaryEquals", ["QmluYXJ5"], ["QmluYXJ5"], True),
+        ("BinaryEquals", ["QmluYXJ5"], ["qmluyxj5"], False),
         ("NumericLessThan", ["10"], ["9"], True),
         ("NumericLessThan", ["10"], ["10"], False),
         ("NumericGreaterThanEquals", ["10"], ["10.0"], True),
@@ -98,7 +100,7 @@ def test_holds(operator: str, policy: list[str], request_: list[str] | None, exp
     assert holds(operator, policy, request_) is expected
 
 
-@pytest.mark.parametrize("operator", ["StringMatches", "BinaryEquals", "NullIfExists", "ForSome:StringEquals", ""])
+@pytest.mark.parametrize("operator", ["StringMatches", "BinaryLike", "NullIfExists", "ForSome:StringEquals", ""])
 def test_unknown_operators_are_not_guessed(operator: str) -> None:
     assert holds(operator, ["a"], ["a"]) is None
     assert holds(operator, ["a"], None) is None

@@ -5,18 +5,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cipipe.errors import IdentityError
 from cipipe.oidc import exchange as module
-from cipipe.oidc.exchange import exchange, session_name
+from cipipe.oidc.exchange import exchange
+from cipipe.oidc.session import SessionRequest
 from cipipe.redact import MASK, Redactor
-from cipipe.tools.aws import AwsError, AwsUnreachable, Credentials, Endpoint, WebIdentity
+from cipipe.tools.aws import AwsError, AwsUnreachable, Credentials, Endpoint
+from cipipe.tools.sts import Assumed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROLE = "arn:aws:iam::111111111111:role/path/deploy"
-GIVEN = WebIdentity(Credentials("ASIAX", "the-secret-key", "the-session-token", NOW), "", "", "", "")
+ARN = "arn:aws:sts::111111111111:assumed-role/deploy/session"
+GIVEN = Assumed(Credentials("ASIAX", "the-secret-key", "the-session-token", NOW), ARN)
 POLICY = {
     "Version": "2012-10-17",
     "Statement": {
@@ -36,18 +37,19 @@ def token(header: dict[str, Any] | None = None, **claims: Any) -> str:
 
 
 class Sts:
-    """Stands in for the door in tools/aws.py; fails with what it is given, in order, then succeeds."""
+    """Stands in for the door in tools/sts.py; fails with what it is given, in order, then succeeds."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
         self.failures: list[Exception] = []
         self.waits: list[float] = []
+        self.given = GIVEN
 
-    def __call__(self, endpoint: Endpoint, **arguments: Any) -> WebIdentity:
+    def __call__(self, endpoint: Endpoint, **arguments: Any) -> Assumed:
         self.calls.append(arguments)
         if self.failures:
             raise self.failures.pop(0)
-        return GIVEN
+        return self.given
 
 
 @pytest.fixture
@@ -57,12 +59,13 @@ def sts(monkeypatch: pytest.MonkeyPatch) -> Sts:
     return door
 
 
+SESSION = {"role_arn", "account_id", "name", "duration", "policy", "policy_arns"}
+
+
 def run(sts: Sts, text: str | None = None, **changes: Any) -> Credentials:
+    asked = {"role_arn": ROLE, "account_id": "111111111111", "name": "session"}
+    session = SessionRequest(**{**asked, **{key: changes.pop(key) for key in SESSION & changes.keys()}})
     arguments: dict[str, Any] = {
-        "role_arn": ROLE,
-        "account_id": "111111111111",
-        "session_name": "session",
-        "duration": 3600,
         "endpoint": Endpoint("eu-central-1"),
         "audience": "a",
         "redactor": Redactor(),
@@ -70,7 +73,7 @@ def run(sts: Sts, text: str | None = None, **changes: Any) -> Credentials:
         "sleep": sts.waits.append,
         **changes,
     }
-    return exchange(token() if text is None else text, **arguments)
+    return exchange(token() if text is None else text, session, **arguments)
 
 
 def refused(code: str, text: str = "", status: int = 400) -> AwsError:
@@ -96,12 +99,19 @@ def test_gives_credentials_and_registers_every_secret(sts: Sts) -> None:
         (None, {"role_arn": "deploy"}, "oidc-role-malformed"),
         (None, {"role_arn": ROLE + "\n"}, "oidc-role-malformed"),
         (None, {"role_arn": "arn:aws:iam::222222222222:role/deploy"}, "oidc-role-of-another-account"),
-        (None, {"session_name": "x"}, "oidc-session-name"),
-        (None, {"session_name": "x y"}, "oidc-session-name"),
-        (None, {"session_name": "é" * 3}, "oidc-session-name"),
-        (None, {"session_name": "x" * 65}, "oidc-session-name"),
+        (None, {"name": "x"}, "oidc-session-name"),
+        (None, {"name": "x y"}, "oidc-session-name"),
+        (None, {"name": "é" * 3}, "oidc-session-name"),
+        (None, {"name": "x" * 65}, "oidc-session-name"),
         (None, {"duration": 899}, "oidc-duration"),
         (None, {"duration": 43201}, "oidc-duration"),
+        (None, {"endpoint": Endpoint("")}, "oidc-region"),
+        (None, {"endpoint": Endpoint("evil.example.com/?")}, "oidc-region"),
+        (None, {"endpoint": Endpoint("cn-north-1")}, "oidc-role-of-another-partition"),
+        (None, {"role_arn": "arn:aws-us-gov:iam::111111111111:role/x"}, "oidc-role-of-another-partition"),
+        (None, {"policy": "x" * 2049}, "oidc-session-policy"),
+        (None, {"policy_arns": ("arn:aws:iam::aws:policy/ReadOnlyAccess",) * 11}, "oidc-session-policy"),
+        (None, {"policy_arns": ("ReadOnlyAccess",)}, "oidc-session-policy"),
     ],
 )
 def test_asks_aws_nothing_when_the_answer_is_known(
@@ -200,22 +210,24 @@ def test_a_policy_that_may_not_be_read_does_not_hide_the_denial(sts: Sts) -> Non
     assert caught.value.id == "oidc-access-denied"
 
 
-@pytest.mark.parametrize(
-    ("parts", "name"),
-    [
-        (("project", "dev", "12"), "project-dev-12"),
-        (("group/project", "feature/ä ö", "12"), "group-project-feature-12"),
-        (("x" * 100, "12"), "x" * 61 + "-12"),
-        (("a",), "cipipe-a"),
-        ((), "cipipe"),
-        (("", ""), "cipipe"),
-        (("a", "b" * 100), "b" * 64),
-    ],
-)
-def test_session_names(parts: tuple[str, ...], name: str) -> None:
-    assert session_name(*parts) == name
+def test_keys_that_could_not_be_fetched_twice_are_asked_for_a_third_time(sts: Sts) -> None:
+    text = "Couldn't retrieve verification key from your identity provider,  please reference …"
+    sts.failures = [refused("InvalidIdentityToken", text)] * 2
+    assert run(sts) is GIVEN.credentials
+    assert len(sts.calls) == 3
 
 
-@given(st.lists(st.text(), max_size=4))
-def test_a_made_session_name_always_fits(parts: list[str]) -> None:
-    assert module._SESSION_NAME.fullmatch(session_name(*parts))
+def test_a_session_policy_is_handed_on(sts: Sts) -> None:
+    arns = ("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::111111111111:policy/team/own")
+    run(sts, policy="{}", policy_arns=arns)
+    assert (sts.calls[0]["policy"], sts.calls[0]["policy_arns"]) == ("{}", arns)
+
+
+@pytest.mark.parametrize("arn", ["", "arn:aws:sts::222222222222:assumed-role/deploy/session"])
+def test_credentials_of_another_account_are_refused(sts: Sts, arn: str) -> None:
+    sts.given = Assumed(GIVEN.credentials, arn)
+    redactor = Redactor()
+    with pytest.raises(IdentityError) as caught:
+        run(sts, redactor=redactor)
+    assert caught.value.id == "identity-wrong-account"
+    assert redactor.text("the-secret-key") == MASK

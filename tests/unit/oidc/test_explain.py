@@ -31,7 +31,7 @@ def equals(operator: str = "StringEquals", claim: str = "sub", *values: str) -> 
     ("condition", "changes", "id"),
     [
         (equals("StringEquals", "sub", "repo:group/other:ref:refs/heads/main"), {}, "oidc-subject-mismatch"),
-        (equals("StringLike", "sub", "repo:group/project:ref:refs/tags/*"), {}, "oidc-subject-mismatch"),
+        (equals("StringLike", "sub", "repo:group/project:ref:refs/tags/*"), {}, "oidc-subject-tag"),
         (equals("StringNotEquals", "sub", SUBJECT), {}, "oidc-subject-mismatch"),
         (equals("StringEquals", "sub", "repo:Group/Project:ref:refs/heads/main"), {}, "oidc-subject-case"),
         (equals("StringLike", "sub", "repo:Group/*"), {}, "oidc-subject-case"),
@@ -81,7 +81,7 @@ def test_first_difference(expected: str, actual: str, at: int) -> None:
 def test_renders_expected_above_actual_with_a_pointer() -> None:
     text = render(findings(equals("StringEquals", "sub", "repo:group/project:ref:refs/heads/live")))
     assert text.splitlines() == [
-        "oidc-subject-mismatch (statement 0): the token's sub is not the one that the role trusts",
+        "oidc-subject-mismatch (statement 0): the token is of the branch main, which is not one that the role trusts",
         f"  condition  StringEquals on {ISSUER}:sub",
         "  expected   repo:group/project:ref:refs/heads/live",
         "  actual     repo:group/project:ref:refs/heads/main",

@@ -1,0 +1,44 @@
+"""`cipipe oidc credential-process`: credentials for AWS's tools, on standard output and nowhere else.
+
+https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html
+"""
+
+import sys
+from pathlib import Path
+
+import click
+
+from cipipe.cli.options import Common, common
+from cipipe.errors import IdentityError, UsageError
+from cipipe.oidc import agent
+from cipipe.redact import Redactor
+
+
+@click.command("credential-process")
+@common(formats=("aws",), sandbox=False)
+@click.option("--socket", type=click.Path(path_type=Path), metavar="FILE", help="Ask the run that serves there.")
+def credential_process(shared: Common, socket: Path | None) -> None:
+    """Print credentials of the environment's role as AWS's tools want them of a `credential_process`."""
+    # What calls this keeps its standard error, and shows it where it likes: a command to mask a secret would be a leak.
+    shared.console.redactor = Redactor()
+    if shared.output is not None:
+        raise UsageError("usage", "credentials are not written into files", where="--output")
+    found = agent.ask(socket) if socket else _exchanged(shared)
+    sys.stdout.write(found)
+    sys.stdout.flush()
+
+
+def _exchanged(shared: Common) -> str:
+    from cipipe.pipeline.access import sessions
+
+    project = shared.project()
+    name = project.environment_name(shared.environment)
+    found = sessions(project, name, project.context.mode, redactor=shared.console.redactor)
+    if found is None:
+        raise IdentityError(
+            "oidc-no-token",
+            "there is no ID token here to exchange",
+            hint="A shell has none, and a person's own credentials are not handed on: the profile that calls this command "
+            "would wait for itself.",
+        )
+    return agent.document(found.current())

@@ -1,0 +1,100 @@
+"""What the commands of `cipipe oidc` are given: a policy, a token, claims. A token is a secret from its first moment."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from cipipe.cli.console import Console
+from cipipe.errors import CipipeError, IdentityError, UsageError
+from cipipe.oidc import claims as jwt
+from cipipe.oidc import policy
+from cipipe.oidc.claims import Claims
+
+
+def text_of(file: str, option: str) -> str:
+    """The text of a file, `-` for standard input. Raises UsageError `usage`."""
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError("usage", f"{file} cannot be read: {error.strerror}", where=option) from error
+    except UnicodeDecodeError as error:
+        raise UsageError("usage", f"{file} is not UTF-8", where=option) from error
+
+
+def policy_of(file: str) -> dict[str, Any]:
+    """A policy from a file. Raises UsageError, where the place begins with the file's name."""
+    try:
+        document = policy.parse(text_of(file, "--policy"))
+        policy.load(document)
+    except CipipeError as error:
+        if error.id == "oidc-policy-malformed":
+            error.where = f"{file}: {error.where}" if error.where else file
+        raise
+    return document
+
+
+def claims_of(file: str) -> Claims:
+    """Claims that were kept, as a JSON object. Raises UsageError."""
+    try:
+        found = json.loads(text_of(file, "--claims"))
+        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except (ValueError, RecursionError) as error:
+        raise _no_claims(file, f"they are not JSON: {error}") from None
+    if isinstance(found, dict) and found.get("schema") == 1 and isinstance(found.get("claims"), dict):
+        found = found["claims"]  # as `cipipe oidc token --format json` prints them
+    if not isinstance(found, dict):
+        raise _no_claims(file, "they are not a JSON object")
+    return Claims({}, found)
+
+
+def given_token(console: Console, file: str | None, variable: str | None) -> str | None:
+    """The token of `--token-file` or `--token-env`; None without either option.
+
+    Whoever puts the token itself in place of its file or variable does not find it in the error.
+    """
+    for word in filter(None, (file, variable)):
+        if word.startswith("ey") and word.count(".") == 2:
+            console.redactor.register(word)
+    if variable is not None:
+        token = console.env.get(variable, "").strip()
+    elif file is not None:
+        token = text_of(file, "--token-file").strip()
+    else:
+        return None
+    if not token:
+        raise no_token(console, f"{variable or file} is empty or not there")
+    return token
+
+
+def decoded(console: Console, token: str) -> Claims:
+    """The claims of a token; it and its parts are masked from here on. Raises IdentityError."""
+    console.redactor.register(token)
+    for part in token.split("."):
+        console.redactor.register(part)
+    return jwt.decode(token)
+
+
+def no_token(console: Console, detail: str, hint: str | None = None) -> IdentityError:
+    """The error for a job without a token: one of a fork cannot have any, another can."""
+    if console.provider.context(console.env).fork:
+        return IdentityError(
+            "oidc-fork-cannot-mint",
+            f"this job runs for a fork, and the provider gives such jobs no ID token: {detail}",
+            hint="Run `cipipe plan --offline` there; what needs AWS runs after the merge.",
+        )
+    return IdentityError(
+        "oidc-no-token",
+        f"there is no ID token: {detail}",
+        hint=hint or "Give the job an ID token, and name its variable or its file.",
+    )
+
+
+def _no_claims(file: str, detail: str) -> UsageError:
+    return UsageError(
+        "oidc-claims-unreadable",
+        f"the claims of {file} cannot be used: {detail}",
+        hint="`cipipe oidc token --format json` prints them; a token goes into --token-file.",
+        where="--claims",
+    )

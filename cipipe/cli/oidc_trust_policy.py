@@ -1,0 +1,181 @@
+"""`cipipe oidc trust-policy`. What the command line leaves out comes from cipipe.toml and from the job, where they are there."""
+
+import json as jsons
+
+import click
+import msgspec
+
+from cipipe import ci
+from cipipe.ci.base import Identity, Pins
+from cipipe.cli.options import Common, common
+from cipipe.errors import UsageError
+from cipipe.oidc import least
+from cipipe.oidc.examine import PROVIDER_ARN
+from cipipe.oidc.request import issuer_key, provider_arn, visible
+from cipipe.pipeline.project import Project
+from cipipe.report import json
+
+_PROVIDERS = [name for name, provider in ci.PROVIDERS.items() if provider.IDENTITY]
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """The options, as they were given."""
+
+    provider: str | None
+    project: str | None
+    refs: tuple[str, ...]
+    job_environment: str | None
+    pin_ids: bool
+    project_id: str | None
+    owner_id: str | None
+    protected: bool | None
+    provider_arn: str | None
+    audience: str | None
+
+
+@click.command("trust-policy")
+@common(sandbox=False)
+@click.option(
+    "--provider", type=click.Choice(_PROVIDERS), help="Whose tokens. Default: the one of [oidc], or the job's."
+)
+@click.option("--project", metavar="PATH", help="The project. Default: the one of [oidc], or the job's.")
+@click.option("--ref", "refs", metavar="REF", multiple=True, help="A branch, or refs/tags/NAME. May be repeated.")
+@click.option("--environment", "job_environment", metavar="NAME", help="Jobs of this environment, whatever their ref.")
+@click.option("--pin-ids", is_flag=True, help="Trust the project's and its owner's ids as well, which outlive names.")
+@click.option("--project-id", metavar="ID", help="With --pin-ids. Default: the job's.")
+@click.option("--owner-id", metavar="ID", help="With --pin-ids. Default: the job's.")
+@click.option(
+    "--protected/--no-protected", default=None, help="Protected refs only. Default: with --pin-ids, if AWS can tell."
+)
+@click.option("--provider-arn", metavar="ARN", help="The OIDC provider in IAM. Default: of the environment's account.")
+@click.option("--audience", metavar="AUD", help="Default: the one of [oidc], or the provider's usual one.")
+def trust_policy(shared: Common, **given: object) -> None:
+    """Write the least trust policy for tokens of one project, of some refs or of one environment."""
+    wanted = msgspec.convert(given, Wanted)
+    project = _configured(shared)
+    name = _provider(shared, project, wanted)
+    identity = _identity(project, name)
+    arn, issuer = _arn(shared, project, identity, wanted)
+    path = wanted.project or _known_project(shared, project, name)
+    subjects = _subjects(shared, project, name, path, wanted)
+    claims = _claims(shared, name, issuer, wanted)
+    pins = ci.PROVIDERS[name].PINS
+    if wanted.pin_ids and pins is not None:
+        ids = (claims[pins.owner], claims[pins.project])
+        subjects += [other for one in subjects if (other := ci.PROVIDERS[name].pinned_subject(one, ids)) is not None]
+    made = least.policy(
+        provider_arn=arn, issuer=issuer, audience=wanted.audience or identity.audience, subjects=subjects, claims=claims
+    )
+    shared.answer(json.document(policy=made) if shared.format == "json" else jsons.dumps(made, indent=2) + "\n")
+
+
+def _configured(shared: Common) -> Project | None:
+    try:
+        return shared.project()
+    except UsageError as error:
+        absent = {"config-missing", "git-no-repository", "git-no-commit"}
+        if shared.config is not None or shared.environment is not None or error.id not in absent:
+            raise
+        return None
+
+
+def _provider(shared: Common, project: Project | None, wanted: Wanted) -> str:
+    if wanted.provider:
+        return wanted.provider
+    configured = list(project.config.oidc) if project else []
+    own = shared.console.provider.NAME
+    if own in _PROVIDERS or len(configured) == 1:
+        return own if own in _PROVIDERS else configured[0]
+    raise _missing("--provider", f"it is one of {', '.join(configured or _PROVIDERS)}")
+
+
+def _identity(project: Project | None, name: str) -> Identity:
+    usual = ci.PROVIDERS[name].IDENTITY or Identity("", audience="", token_variable="")
+    if project is None:
+        return usual
+    from cipipe.pipeline.access import issuer_of
+
+    return issuer_of(project, name)
+
+
+def _arn(shared: Common, project: Project | None, identity: Identity, wanted: Wanted) -> tuple[str, str]:
+    """The provider's ARN and its issuer, without scheme."""
+    if wanted.provider_arn is not None:
+        match = PROVIDER_ARN.fullmatch(wanted.provider_arn)
+        if match is None:
+            raise UsageError("usage", f"{wanted.provider_arn!r} is no provider's ARN", where="--provider-arn")
+        return wanted.provider_arn, match[3]
+    if project is None:
+        raise _missing("--provider-arn", "it looks like arn:aws:iam::111111111111:oidc-provider/ISSUER")
+    environment = project.config.environment(project.environment_name(shared.environment))
+    partition = environment.role_arn.split(":")[1]
+    arn = provider_arn(identity.issuer, account_id=environment.account_id, partition=partition)
+    return arn, issuer_key(identity.issuer)
+
+
+def _known_project(shared: Common, project: Project | None, name: str) -> str:
+    settings = project.config.oidc.get(name) if project else None
+    own = shared.console.provider.context(shared.console.env).project if name == shared.console.provider.NAME else None
+    found = (settings.project if settings else None) or own
+    if not found:
+        raise _missing("--project", "it is the path that the provider shows, such as group/name")
+    return found
+
+
+def _subjects(shared: Common, project: Project | None, name: str, path: str, wanted: Wanted) -> list[str]:
+    rules = ci.PROVIDERS[name]
+    branches = [ref.removeprefix("refs/heads/") for ref in wanted.refs if not ref.startswith("refs/tags/")]
+    tags = [ref.removeprefix("refs/tags/") for ref in wanted.refs if ref.startswith("refs/tags/")]
+    if wanted.job_environment is not None:
+        subject = rules.environment_subject(path, wanted.job_environment)
+        if subject is None or wanted.refs:
+            why = (
+                "a subject has a ref or an environment" if subject else f"subjects of {name} do not say the environment"
+            )
+            raise UsageError("usage", f"that is not possible: {why}", hint="Leave it out.", where="--environment")
+        found = [subject]
+    elif not wanted.refs and project is not None:
+        allowed = project.config.environment(project.environment_name(shared.environment)).deploy_from
+        found = rules.deploy_subjects(path, branches=allowed.branches, tags=allowed.tags)
+    else:
+        found = rules.deploy_subjects(path, branches=branches, tags=tags)
+    if not found:
+        raise _missing("--ref", "without it every branch could assume the role")
+    parsed = [rules.subject(subject) for subject in found]
+    if set("*?@") & set(path) or any(subject is None or subject.project != path for subject in parsed):
+        raise UsageError("usage", f"{path!r} is not the path of a project of {name}", where="--project")
+    return found
+
+
+def _claims(shared: Common, name: str, issuer: str, wanted: Wanted) -> dict[str, str]:
+    """The claims that have to be exactly so. Raises UsageError where AWS would not see them."""
+    pins, env = ci.PROVIDERS[name].PINS or Pins("", "", "", ""), shared.console.env
+    offered, found = visible(issuer), {}
+    if wanted.pin_ids:
+        own = env if name == shared.console.provider.NAME else {}
+        _refuse_hidden({pins.owner, pins.project} - offered, issuer, "--pin-ids")
+        project_id = wanted.project_id or own.get(pins.project_variable)
+        owner_id = wanted.owner_id or own.get(pins.owner_variable)
+        for option, value in (("--project-id", project_id), ("--owner-id", owner_id)):
+            if not value or not value.isdigit():
+                raise _missing(option, f"a number; jobs of {name} have it in their environment")
+        found = {pins.project: project_id or "", pins.owner: owner_id or ""}
+    if wanted.protected:
+        _refuse_hidden({pins.protected or "the ref's protection"} - offered, issuer, "--protected")
+    if wanted.protected or (wanted.protected is None and wanted.pin_ids and pins.protected in offered):
+        found[pins.protected or ""] = "true"
+    return found
+
+
+def _refuse_hidden(hidden: set[str], issuer: str, option: str) -> None:
+    if hidden:
+        raise UsageError(
+            "oidc-pins-not-visible",
+            f"AWS does not see {' and '.join(sorted(hidden))} of {issuer}, so a condition on it would never hold",
+            hint=f"Leave {option} out. AWS sees {', '.join(sorted(visible(issuer)))} of this issuer.",
+            where=option,
+        )
+
+
+def _missing(option: str, what: str) -> UsageError:
+    return UsageError("usage", f"{option} is needed: {what}", hint="Or set it in cipipe.toml.", where=option)

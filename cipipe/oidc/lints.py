@@ -1,0 +1,164 @@
+"""Trust policies that let in more than was meant, whether or not they let this token in.
+
+Only statements that allow, and whose principal is the token's provider, are looked at.
+"""
+
+import re
+from collections.abc import Iterator
+
+from cipipe import ci
+from cipipe.oidc import conditions
+from cipipe.oidc.findings import Finding, line
+from cipipe.oidc.request import Request, visible
+from cipipe.oidc.trust_policy import Condition, Statement
+
+_ALWAYS = {"sub", "aud"}
+_CLOSED = re.compile(r"[a-z_]+:[^:]+:")
+_WILD = re.compile(r"\$\{[*?$]\}|[*?]")
+
+
+def lint(statement: Statement, request: Request) -> Iterator[Finding]:
+    """The warnings on one statement."""
+    if statement.effect != "Allow" or not statement.principal:
+        return
+    subjects = _restricting(statement, f"{request.issuer}:sub")
+    if not subjects:
+        yield _missing_subject(statement, request)
+    pinned = any(_restricting(statement, f"{request.issuer}:{claim}") for claim in _project_claims())
+    for condition in subjects:
+        yield from _wide(statement, condition, request, pinned=pinned)
+    if subjects and not pinned:
+        yield from _mutable(statement, subjects[0], request)
+    for condition in statement.conditions:
+        yield from _absent(statement, condition, request)
+
+
+def _restricting(statement: Statement, key: str) -> list[Condition]:
+    """The conditions that hold only for some values of a key, all of which are written down."""
+    return [
+        condition
+        for condition in statement.conditions
+        if condition.key.lower() == key.lower()
+        and not conditions.negated(condition.operator)
+        and conditions.base(condition.operator).lower() != "null"
+    ]
+
+
+def _project_claims() -> frozenset[str]:
+    return frozenset(provider.PINS.project for provider in ci.PROVIDERS.values() if provider.PINS)
+
+
+def _missing_subject(statement: Statement, request: Request) -> Finding:
+    key = f"{request.issuer}:sub"
+    return Finding(
+        "oidc-missing-subject",
+        "warning",
+        statement.index,
+        None,
+        key,
+        (),
+        None,
+        f"the statement does not restrict the subject: every project on {request.issuer} may assume this role",
+        line("StringEquals", key, _subject(request)),
+    )
+
+
+def _wide(statement: Statement, condition: Condition, request: Request, *, pinned: bool) -> Iterator[Finding]:
+    if "like" not in condition.operator.lower():
+        return
+    for value in condition.expected:
+        wild = next((match.start() for match in _WILD.finditer(value) if not match[0].startswith("$")), None)
+        if wild is None:
+            continue
+        closed = _CLOSED.match(value[:wild])
+        if closed is None and pinned:
+            continue
+        if closed is None:
+            what = f"{value} admits other projects than one: `*` crosses every `/` and `:`"
+        elif not value[closed.end() :].strip("*") or value[closed.end() :].startswith(("ref_type:*", "ref_type:?")):
+            what = f"{value} admits every branch, tag, environment and merge or pull request of the project"
+        else:
+            continue
+        yield Finding(
+            "oidc-subject-too-wide",
+            "warning",
+            statement.index,
+            condition.operator,
+            condition.key,
+            condition.expected,
+            condition.actual,
+            what,
+            line("StringEquals", condition.key, _subject(request)),
+        )
+
+
+def _mutable(statement: Statement, condition: Condition, request: Request) -> Iterator[Finding]:
+    """Names can be given up and taken by somebody else; ids cannot. Where IAM sees no id there is nothing to do."""
+    keys = [
+        key for claim in sorted(_project_claims()) if (key := f"{request.issuer}:{claim}").lower() in request.context
+    ]
+    if not keys or all(ci.subject(value).ids or "_id:" in value for value in condition.expected):
+        return
+    yield Finding(
+        "oidc-mutable-name",
+        "warning",
+        statement.index,
+        condition.operator,
+        condition.key,
+        condition.expected,
+        condition.actual,
+        "the role trusts a name; whoever gets the name after a rename or deletion gets the role as well",
+        line("StringEquals", keys[0], request.context[keys[0].lower()]) + " beside it",
+    )
+
+
+def _absent(statement: Statement, condition: Condition, request: Request) -> Iterator[Finding]:
+    """Conditions that hold where the key is absent, so that they keep out nobody who leaves it away."""
+    prefix, _, claim = condition.key.rpartition(":")
+    if not conditions.tolerant(condition.operator) or _guarded(statement, condition.key):
+        return
+    if prefix.lower() == request.issuer.lower() and claim.lower() in _ALWAYS:
+        return
+    if not prefix or request.undecided(condition.key):
+        return
+    qualifier, base = condition.operator.rpartition(":")[0].lower(), conditions.base(condition.operator)
+    seen = claim.lower() in visible(request.issuer) and prefix.lower() == request.issuer.lower()
+    never = "" if seen else f", and AWS never sees {condition.key}"
+    if qualifier == "forallvalues":
+        name, message = "oidc-forallvalues-allows-absent", f"ForAllValues holds where the key is absent{never}"
+        fix = line(base, condition.key, condition.expected)
+    elif conditions.negated(condition.operator):
+        name, message = "oidc-negated-allows-absent", f"{condition.operator} holds where the key is absent{never}"
+        fix = line("Null", condition.key, ("false",)) + " beside it"
+    elif not seen:
+        name, message = "oidc-claim-not-visible", f"{condition.operator} always holds: AWS never sees {condition.key}"
+        fix = line("StringEquals", f"{request.issuer}:sub", _subject(request))
+    else:
+        return
+    yield Finding(
+        name,
+        "warning",
+        statement.index,
+        condition.operator,
+        condition.key,
+        condition.expected,
+        condition.actual,
+        message,
+        fix,
+    )
+
+
+def _guarded(statement: Statement, key: str) -> bool:
+    """Whether another condition of the statement wants the key to be there."""
+    return any(
+        other.key.lower() == key.lower()
+        and (
+            (other.operator.lower() == "null" and [value.lower() for value in other.expected] == ["false"])
+            or (other.operator.lower() != "null" and not conditions.tolerant(other.operator))
+        )
+        for other in statement.conditions
+    )
+
+
+def _subject(request: Request) -> tuple[str, ...]:
+    return request.context.get(f"{request.issuer}:sub".lower(), ("…",))

@@ -1,0 +1,82 @@
+"""Why a token's subject is not the one that a policy expects: which part of it differs, and what made it differ.
+
+Subjects are taken apart by the provider whose form they have (`ci`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cipipe import ci
+from cipipe.ci import Subject
+from cipipe.oidc.conditions import like
+from cipipe.oidc.findings import nearest
+
+_WHAT = {"branch": "branch", "tag": "tag", "environment": "environment", "merge-request": "merge or pull request"}
+
+
+class Cause(NamedTuple):
+    """The id and the message of a finding."""
+
+    id: str
+    message: str
+
+
+def cause(expected: Sequence[str], actual: str, claims: Mapping[str, Any]) -> Cause:
+    """Why no expected value matches the subject. `claims` are all that the token says."""
+    wanted_text = nearest(expected, actual)
+    wanted, found = ci.subject(wanted_text), ci.subject(actual)
+    if any(like(actual.casefold(), value.casefold()) for value in expected):
+        return Cause(
+            "oidc-subject-case", "the subjects differ in upper and lower case only, which a condition tells apart"
+        )
+    if _differ_in_ids(expected, found):
+        forms = ("has the ids of owner and repository in it", "has names only")
+        token, policy = forms if found.ids else reversed(forms)
+        return Cause("oidc-subject-immutable", f"the token's subject {token}, the one in the policy {policy}")
+    if "custom" in {wanted.kind, found.kind}:
+        if wanted.kind == found.kind or set("*?") & set(wanted_text):
+            return Cause("oidc-subject-mismatch", "the token's subject is not one that the role trusts")
+        whose = "token's subject" if found.kind == "custom" else "subject in the policy"
+        return Cause("oidc-subject-custom", f"the {whose} does not have the provider's usual form: it was customised")
+    if not like(found.project, wanted.project):
+        message = f"the token is of the project {found.project}, the role trusts {wanted.project}"
+        return Cause("oidc-subject-mismatch", message)
+    return _same_project(wanted, found, claims)
+
+
+def _differ_in_ids(expected: Sequence[str], found: Subject) -> bool:
+    if found.ids:
+        return any(like(found.plain, value) for value in expected)
+    patterns = [ci.subject(value) for value in expected]
+    return any(pattern.ids and like(found.plain, pattern.plain) for pattern in patterns)
+
+
+def _same_project(wanted: Subject, found: Subject, claims: Mapping[str, Any]) -> Cause:
+    kinds = {wanted.kind, found.kind}
+    if found.kind == "merge-request" or ci.unmerged(claims):
+        return Cause(
+            "oidc-subject-pull-request",
+            "the job belongs to a merge or pull request, whose code is not merged: a role that deploys should not trust it",
+        )
+    if wanted.kind == "merge-request":
+        return Cause(
+            "oidc-subject-pull-request", "the role trusts merge or pull requests only, and this job belongs to none"
+        )
+    if "environment" in kinds:
+        return Cause("oidc-subject-environment", _environment(wanted, found))
+    if kinds == {"branch", "tag"}:
+        return Cause(
+            "oidc-subject-tag", f"the token is of the {found.kind} {found.name}, the role trusts a {wanted.kind}"
+        )
+    message = f"the token is of the {_WHAT[found.kind]} {found.name}, which is not one that the role trusts"
+    return Cause("oidc-subject-mismatch", message)
+
+
+def _environment(wanted: Subject, found: Subject) -> str:
+    if found.kind != "environment":
+        return f"the role trusts the environment {wanted.name}, and the job names none"
+    if wanted.kind != "environment":
+        return f"the job names the environment {found.name}, so its subject says that in place of the branch or tag"
+    if wanted.name == found.name:
+        return "a colon in an environment's name stands in the subject as %3A"
+    return f"the token is of the environment {found.name}, the role trusts {wanted.name}"

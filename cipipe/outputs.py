@@ -1,0 +1,31 @@
+"""Terraform's outputs as settings and titles take them: text, of values that are no secret."""
+
+from collections.abc import Mapping
+
+from cipipe.errors import StageError
+from cipipe.model import Output
+from cipipe.parse import nearest
+
+
+def text(name: str, known: Mapping[str, Output], *, stage: str) -> str:
+    """The value of an output as Terraform writes it. Raises StageError where there is none that a setting can take."""
+    where = f"stages.{stage}"
+    if name not in known:
+        hint = nearest(name, known, otherwise="Known outputs: " + (", ".join(sorted(known)) or "none yet"))
+        raise StageError(
+            "output-unknown", f"no stage that {stage} needs has an output {name!r}", hint=hint, where=where
+        )
+    found = known[name]
+    if found.sensitive:
+        raise StageError("output-unusable", f"output {name} is sensitive", where=where)
+    if not isinstance(found.value, (str, int, float)):
+        raise StageError("output-unusable", f"output {name} is not a string or number", where=where)
+    return str(found.value).lower() if isinstance(found.value, bool) else str(found.value)
+
+
+def filled(title: str, known: Mapping[str, Output]) -> str:
+    """A step's title as the plan has it, with the outputs that are known by now."""
+    for name, output in known.items():
+        if isinstance(output.value, str) and not output.sensitive:
+            title = title.replace(f"{{{name}}}", output.value)
+    return title

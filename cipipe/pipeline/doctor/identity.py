@@ -1,0 +1,199 @@
+"""What of this job's identity would stop a run: region, role, token, audience, expiry, credentials, trust policy.
+
+The exchange is the only whole test of a role, and it changes nothing. With `offline` nobody is asked.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from cipipe.ci.base import FileToken, NoToken, RequestToken
+from cipipe.errors import CipipeError, IdentityError
+from cipipe.model import Environment, Mode, partition_of
+from cipipe.oidc import claims as jwt
+from cipipe.oidc.explain import explain
+from cipipe.oidc.request import request_for
+from cipipe.oidc.trust_policy import evaluate
+from cipipe.pipeline import access, roles
+from cipipe.pipeline.access import Door
+from cipipe.pipeline.doctor.base import Doubtful, Skipped
+from cipipe.pipeline.identity import has_own, minting, no_token, token_source
+from cipipe.pipeline.project import Project
+from cipipe.redact import Redactor
+from cipipe.tools.aws import Aws, Credentials
+from cipipe.tools.sts import url_of
+
+_OF_TIME = {"oidc-token-expired", "oidc-token-not-yet-valid"}
+_NOT_TOLD = {"oidc-mutable-name"}
+"""`cipipe bootstrap` trusts projects by their names: what every project is told, nobody reads."""
+
+_OF_AUDIENCE = "oidc-audience-mismatch"
+
+
+@dataclass
+class Job:
+    """One job in one environment. What one check found out (token, credentials) serves the next."""
+
+    project: Project
+    name: str
+    redactor: Redactor
+    door: Door | None
+    offline: bool
+    claims: jwt.Claims | None = field(default=None, init=False)
+    audience: str = field(default="", init=False)
+    credentials: Credentials | None = field(default=None, init=False)
+
+    @property
+    def mode(self) -> Mode:
+        return self.project.context.mode
+
+    @cached_property
+    def environment(self) -> Environment:
+        return self.project.config.environment(self.name)
+
+    def known(self) -> jwt.Claims:
+        """The token's claims, for the checks that look at them."""
+        if self.claims is None:
+            raise Skipped("there is no token to look at")
+        return self.claims
+
+
+def check_region(job: Job) -> str:
+    region = job.environment.region
+    url = url_of(access.endpoint_of(job.project, job.environment, job.door))
+    return f"{region}, in partition {partition_of(region)}; STS at {url}"
+
+
+def check_role(job: Job) -> str:
+    role, via = access.role_of(job.name, job.environment, job.mode)
+    context = job.project.context
+    if job.mode is Mode.DEPLOY and context.provider != "local" and not job.project.may_deploy(job.name):
+        raise Doubtful(
+            f"{context.ref_type} {context.ref} may not deploy to {job.name}",
+            f"name it in deploy_from of [environments.{job.name}], if it should",
+        )
+    return f"{role}, to {job.mode.value}" + (f", by way of {via}" if via else "")
+
+
+def check_token(job: Job) -> str:
+    source = token_source(job.project)
+    if isinstance(source, NoToken) and job.door is None:
+        if job.project.context.provider == "local":
+            raise Skipped("a shell has none; AWS credentials of your own are used")
+        if has_own(job.project):
+            raise Skipped("this job has none; another step of it got credentials")
+        raise no_token(job.project, source)
+    if isinstance(source, RequestToken) and job.offline:
+        raise Skipped("it is minted when it is needed, and --offline asks nobody")
+    door = job.door
+    mint = minting(job.project, (lambda: door.mint(job.environment)) if door else None)
+    token, job.audience = mint() if mint else ("", "")
+    job.redactor.register(token)
+    job.redactor.register(token.rpartition(".")[2])
+    claims = jwt.decode(token)
+    job.claims = claims
+    error = _wrong(job)
+    if error is not None and error.id not in {*_OF_TIME, _OF_AUDIENCE}:
+        raise error
+    return f"{_where(source)}: {claims.subject}"
+
+
+def check_audience(job: Job) -> str:
+    actual = job.known().audiences
+    if job.audience not in actual:
+        error = _wrong(job)
+        if error is not None and error.id == _OF_AUDIENCE:
+            raise error
+        raise Skipped("the token does not hold now, which comes first")
+    return job.audience
+
+
+def check_expiry(job: Job) -> str:
+    claims = job.known()
+    error = _wrong(job)
+    if error is not None and error.id in _OF_TIME:
+        raise error
+    left = claims.payload["exp"] - _now().timestamp()
+    return f"holds for another {round(left / 60)} min" if left >= 120 else f"holds for another {round(left)} s"
+
+
+def check_credentials(job: Job) -> str:
+    if job.offline:
+        raise Skipped("--offline asks nobody")
+    sessions = access.sessions(job.project, job.name, job.mode, redactor=job.redactor, door=job.door)
+    if sessions is not None:
+        job.credentials = sessions.current()
+        ends = job.credentials.expiration
+        return "a session of the role" + (f" until {ends:%H:%M} UTC" if ends else "")
+    if not access.can_connect(job.project, job.door):
+        raise Doubtful("there are none: a plan compares with a commit", "log in (`aws sso login`), or use --sandbox")
+    access.connect(job.project, job.name, job.mode, redactor=job.redactor, door=job.door)
+    return f"your own, of account {job.environment.account_id}"
+
+
+def check_policy(job: Job) -> str:
+    if job.offline:
+        raise Skipped("--offline asks nobody")
+    claims = job.known()
+    role, via = access.role_of(job.name, job.environment, job.mode)
+    asked = via or role
+    policy = _policy(job, asked)
+    account, partition = asked.split(":")[4], asked.split(":")[1]
+    request = request_for(claims, account_id=account, partition=partition)
+    evaluation = evaluate(policy, request)
+    findings = explain(evaluation, request)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if evaluation.verdict == "denied":
+        what, fix = (errors[0].message, errors[0].fix) if errors else ("it does not let this token in", "")
+        raise IdentityError("oidc-access-denied", what, hint=f"{fix} (`cipipe oidc explain` tells more)", where=asked)
+    if evaluation.verdict == "unknown":
+        raise Doubtful("it cannot be told whether it lets this token in", "see `cipipe oidc explain`")
+    warnings = [finding for finding in findings if finding.id not in _NOT_TOLD]
+    if warnings:
+        raise Doubtful(f"it lets this token in; {warnings[0].message}", warnings[0].fix)
+    return f"lets this token in: {claims.subject}"
+
+
+CHECKS: Mapping[str, Callable[[Job], str]] = {
+    "region": check_region,
+    "role": check_role,
+    "token": check_token,
+    "audience": check_audience,
+    "expiry": check_expiry,
+    "credentials": check_credentials,
+    "policy": check_policy,
+}
+"""In the order in which they are made: later ones use what earlier ones found."""
+
+
+def _wrong(job: Job) -> IdentityError | None:
+    try:
+        jwt.check(job.known(), audience=job.audience, now=_now())
+    except IdentityError as error:
+        return error
+    return None
+
+
+def _policy(job: Job, role: str) -> Mapping[str, Any]:
+    keys = job.door.admin if job.door else job.credentials
+    if keys is None:
+        raise Skipped("without credentials it cannot be read")
+    aws = Aws(access.endpoint_of(job.project, job.environment, job.door), keys)
+    try:
+        return roles.read(aws, role).policy
+    except CipipeError as error:
+        raise Skipped(error.message.splitlines()[0]) from None
+
+
+def _where(source: object) -> str:
+    if isinstance(source, RequestToken):
+        return "minted for this check"
+    if isinstance(source, FileToken):
+        return f"in {source.path}"
+    return "the sandbox's" if isinstance(source, NoToken) else "in its variable"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

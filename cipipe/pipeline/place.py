@@ -1,0 +1,86 @@
+"""Where a run works: one environment of one project, with credentials, and the doors that stages get."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cipipe import config, fingerprint
+from cipipe.pipeline.access import Access
+from cipipe.pipeline.planning import Planning, consumed_outputs
+from cipipe.pipeline.project import Project
+from cipipe.planner import Prepared
+from cipipe.redact import Redactor
+from cipipe.stages import KINDS
+from cipipe.stages.base import Stage, StageRun
+
+
+@dataclass(frozen=True)
+class Place:
+    """Meets `runner.Workplace`. `scratch` is a private folder; `missing` are tools that are not to be had here."""
+
+    project: Project
+    planning: Planning
+    access: Access
+    redactor: Redactor
+    scratch: Path
+    missing: frozenset[str] = frozenset()
+    sandbox: bool = False
+    allow_replace: bool = False
+    allow_empty: bool = False
+
+    @property
+    def environment(self) -> str:
+        return self.planning.planned.plan.environment
+
+    def upstream(self, stage: str) -> Sequence[str]:
+        return config.upstream(stage, self.project.config.stages)
+
+    def lacking(self, stage: Stage) -> Sequence[str]:
+        return [tool for tool in KINDS[stage.kind].tools(stage) if tool in self.missing]
+
+    def consumes(self, prepared: Prepared) -> frozenset[str]:
+        return consumed_outputs(self.project, self.planning.snapshot, prepared)
+
+    def expand(self, text: str) -> str:
+        return self.project.config.expanded(text, self.environment)
+
+    def prepare(self, prepared: Prepared, stage: Stage, **given: Any) -> StageRun:
+        shot, previous = self.planning.snapshot, given["previous"]
+        folder = self.scratch / stage.name
+        folder.mkdir(exist_ok=True)
+        return StageRun(
+            project=self.project.config.project.name,
+            environment_name=self.environment,
+            environment=self.project.config.environment(self.environment),
+            mode=self.planning.planned.plan.mode,
+            stage=stage,
+            repository=self.project.repository,
+            commit=shot.commit,
+            commit_time=shot.time,
+            tree=shot.tree,
+            entries=fingerprint.files(self.project.repository, shot.tree, shot.patterns[prepared.stage.name]),
+            fingerprint=prepared.fingerprint,
+            aws=self.access.aws,
+            child_env={**self.access.child_env, "CIPIPE_ENV": self.environment},
+            redactor=self.redactor,
+            scratch=folder,
+            owned=self._owned,
+            sandbox=self.sandbox,
+            allow_replace=self.allow_replace,
+            allow_empty=self.allow_empty,
+            data=dict(previous.data) if previous else {},
+            **given,
+        )
+
+    @cached_property
+    def _owned(self) -> frozenset[str]:
+        """What the records of all stages own in S3."""
+        stages = self.project.config.stages
+        return frozenset(
+            url
+            for stage, held in self.planning.held.items()
+            if held is not None
+            for url in KINDS[stages[stage].kind].owns(held.record.data)
+        )

@@ -1,0 +1,78 @@
+"""A role as it is in IAM now: its trust policy, and the OIDC provider of its account. Reads only."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from cipipe.errors import IdentityError
+from cipipe.oidc.claims import Claims
+from cipipe.oidc.findings import Finding
+from cipipe.oidc.request import ROLE_ARN, provider_arn
+from cipipe.tools.aws import Aws, AwsError
+
+
+class Role(msgspec.Struct, frozen=True):
+    """A role's ARN and its trust policy."""
+
+    arn: str
+    policy: Mapping[str, Any]
+
+
+def read(aws: Aws, name_or_arn: str) -> Role:
+    """The role of that name or ARN, in the account of these credentials.
+
+    Raises IdentityError `oidc-role-unreadable`, and StageError `aws-unreachable`.
+    """
+    try:
+        found = aws.call("iam", "get_role", RoleName=name_or_arn.rpartition("/")[2])["Role"]
+    except AwsError as error:
+        raise IdentityError(
+            "oidc-role-unreadable",
+            f"the role cannot be read: {error.code}: {error.text}",
+            hint="Use credentials of the role's account that may call iam:GetRole, or pass the policy with --policy.",
+            where=name_or_arn,
+        ) from error
+    if name_or_arn.startswith("arn:") and found["Arn"] != name_or_arn:
+        raise IdentityError(
+            "oidc-role-unreadable",
+            f"these credentials are of another account: its role of that name is {found['Arn']}",
+            hint="Use credentials of the role's account, or pass the policy with --policy.",
+            where=name_or_arn,
+        )
+    return Role(found["Arn"], found["AssumeRolePolicyDocument"])
+
+
+def provider_problems(aws: Aws, role: Role, claims: Claims) -> tuple[Finding, ...]:
+    """What STS would refuse because of the account's OIDC provider: that there is none, or not for this audience.
+
+    An account whose providers may not be read gives none.
+    """
+    match = ROLE_ARN.fullmatch(role.arn)
+    if match is None:
+        return ()
+    arn = provider_arn(claims.issuer, account_id=match[2], partition=match[1])
+    try:
+        known = tuple(aws.call("iam", "get_open_id_connect_provider", OpenIDConnectProviderArn=arn)["ClientIDList"])
+    except AwsError as error:
+        return () if error.code != "NoSuchEntity" else (_missing(arn, claims),)
+    if set(known) & set(claims.audiences):
+        return ()
+    message = "the OIDC provider in IAM does not list the token's audience"
+    fix = f"add {', '.join(claims.audiences)} to the client ids of {arn}"
+    key = f"{arn.partition('oidc-provider/')[2]}:aud"
+    return (Finding("oidc-audience-mismatch", "error", None, None, key, known, claims.audiences, message, fix),)
+
+
+def _missing(arn: str, claims: Claims) -> Finding:
+    return Finding(
+        "oidc-no-provider-for-issuer",
+        "error",
+        None,
+        None,
+        None,
+        (arn,),
+        None,
+        f"the account has no OIDC provider for {claims.issuer}",
+        f"create {arn}; `cipipe bootstrap` does",
+    )

@@ -1,0 +1,158 @@
+"""The one request that is made without boto3: whom it trusts, what it takes for an answer, where it does not go."""
+
+import datetime as dt
+import http.server
+import ipaddress
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from cipipe.tools.aws import AwsError, AwsUnreachable, Endpoint
+from cipipe.tools.sts import Assumed, assume_role_with_web_identity, url_of
+
+ANSWER = """<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+<AssumeRoleWithWebIdentityResult><AssumedRoleUser><Arn>arn:aws:sts::111111111111:assumed-role/x/y</Arn></AssumedRoleUser>
+<Credentials><AccessKeyId>ASIAX</AccessKeyId><SecretAccessKey>secret</SecretAccessKey><SessionToken>token</SessionToken>
+<Expiration>2026-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleWithWebIdentityResult>
+</AssumeRoleWithWebIdentityResponse>"""
+
+Served = Callable[..., str]
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key and a certificate for 127.0.0.1 that nobody signed but itself."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    file = tmp_path / "both.pem"
+    file.write_bytes(pem + made.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """A server that gives one answer, and counts the requests that it was sent."""
+    servers = []
+
+    def serve(body: str = ANSWER, status: int = 200, *, pem: Path | None = None, **headers: str) -> str:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                seen.append(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if pem:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pem)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        servers.append(server)
+        return f"{'https' if pem else 'http'}://127.0.0.1:{server.server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+seen: list[bytes] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_seen() -> None:
+    seen.clear()
+
+
+def exchanged(endpoint: Endpoint) -> Assumed:
+    return assume_role_with_web_identity(
+        endpoint,
+        role_arn="arn",
+        session_name="name",
+        token="the token & more",
+        duration=900,
+        policy_arns=["one", "two"],
+    )
+
+
+def test_an_answer(served: Served) -> None:
+    given = exchanged(Endpoint("eu-central-1", served()))
+    assert given.arn == "arn:aws:sts::111111111111:assumed-role/x/y"
+    assert given.credentials.session_token == "token"
+    assert given.credentials.expiration == dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    assert b"WebIdentityToken=the+token+%26+more" in seen[0]
+    assert b"PolicyArns.member.1.arn=one&PolicyArns.member.2.arn=two" in seen[0]
+    assert b"Policy=" not in seen[0]
+
+
+def test_a_certificate_counts_where_it_is_trusted(served: Served, certificate: Path) -> None:
+    url = served(pem=certificate)
+    assert exchanged(Endpoint("eu-central-1", url, str(certificate))).arn
+    with pytest.raises(AwsUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
+        exchanged(Endpoint("eu-central-1", url))
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("body", ["", "<html>log in first</html>", "{}", ANSWER.replace("Expiration", "Expires")])
+def test_what_is_no_answer_of_sts(served: Served, body: str) -> None:
+    with pytest.raises(AwsUnreachable, match="is not STS"):
+        exchanged(Endpoint("eu-central-1", served(body)))
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_token_is_not_sent_on(served: Served, status: int) -> None:
+    elsewhere = served()
+    with pytest.raises(AwsError) as caught:
+        exchanged(Endpoint("eu-central-1", served("", status, Location=elsewhere)))
+    assert caught.value.code == f"HTTP {status}"
+    assert len(seen) == 1
+
+
+def test_an_error_has_awss_own_code(served: Served) -> None:
+    body = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>No &amp; no</Message></Error></ErrorResponse>"
+    with pytest.raises(AwsError) as caught:
+        exchanged(Endpoint("eu-central-1", served(body, 403)))
+    assert (caught.value.code, caught.value.text, caught.value.status) == ("AccessDenied", "No & no", 403)
+
+
+def test_a_server_error_without_words(served: Served) -> None:
+    with pytest.raises(AwsError) as caught:
+        exchanged(Endpoint("eu-central-1", served("<html>", 503)))
+    assert caught.value.status == 503
+
+
+def test_loopback_is_reached_without_a_proxy(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert exchanged(Endpoint("eu-central-1", served())).arn
+
+
+def test_an_endpoint_of_sts_alone_comes_first() -> None:
+    endpoint = Endpoint("eu-central-1", "https://all.example.com", sts_url="https://sts.example.com")
+    assert url_of(endpoint) == "https://sts.example.com"

@@ -1,0 +1,74 @@
+"""What the terraform stage refuses, by Terraform's own account of a plan (`terraform show -json`)."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cipipe.errors import RefusedError
+from cipipe.model import Environment, Mode
+from cipipe.stages import terraform
+from cipipe.stages.base import Stage, StageRun
+from cipipe.tools.git import Repository
+from cipipe.tools.terraform import Terraform
+
+REPLACE = ["delete", "create"]
+
+
+def entry(type: str, actions: list[str], **more: Any) -> dict[str, Any]:
+    change = {"actions": actions, "before": None if actions == ["create"] else {"bucket": "b"}}
+    return {"address": f"{type}.it", "type": type, "mode": "managed", "change": change, **more}
+
+
+def plan(monkeypatch: pytest.MonkeyPatch, folder: Path, *entries: dict[str, Any], **given: Any) -> StageRun:
+    """The step that plans, with a Terraform that answers so."""
+    monkeypatch.setattr(Terraform, "plan", lambda *_, **__: bool(entries))
+    monkeypatch.setattr(Terraform, "_json", lambda *_: {"resource_changes": list(entries)})
+    settings = terraform.Settings(root="terraform", backend={"bucket": "b", "key": "k"})
+    mode: Mode = given.get("mode", Mode.DEPLOY)
+    stage = Stage("iac", "terraform", settings)
+    unused: dict[str, Any] = dict.fromkeys(StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)])
+    run = StageRun(**unused | {
+        "stage": stage, "mode": mode, "scratch": folder, "repository": Repository(folder, {}), "child_env": {},
+        "project": "shop", "environment_name": "dev", "environment": Environment("1" * 12, "eu-central-1", "arn"), **given,
+    })  # fmt: skip
+    (step,) = [step for step in terraform.steps(stage, mode, tag="") if "plan" in step.title][:1]
+    step.run(run)
+    return run
+
+
+@pytest.mark.parametrize("actions", [["delete"], REPLACE, ["create", "delete"]])
+def test_losing_what_holds_data_is_refused(actions: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lost, other = entry("aws_s3_bucket", actions), entry("aws_iam_role", actions)
+    with pytest.raises(RefusedError) as caught:
+        plan(monkeypatch, tmp_path, lost, other)
+    assert caught.value.id == "terraform-protected-resource"
+    assert "aws_s3_bucket.it" in caught.value.message
+    assert "aws_iam_role" not in caught.value.message
+    run = plan(monkeypatch, tmp_path, lost, allow_replace=True)
+    assert "1 destroyed" in run.made
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        entry("aws_s3_bucket", ["create"]),
+        entry("aws_s3_bucket", ["update"]),
+        entry("aws_iam_role", REPLACE),
+        entry("aws_vpc", REPLACE, action_reason="replace_because_tainted"),
+    ],
+)
+def test_what_loses_no_data_is_not(harmless: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plan(monkeypatch, tmp_path, harmless)
+
+
+def test_replaced_for_another_reason_than_being_half_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError):
+        plan(monkeypatch, tmp_path, entry("aws_vpc", REPLACE, action_reason="replace_because_cannot_update"))
+
+
+def test_data_sources_and_no_ops_do_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = plan(
+        monkeypatch, tmp_path, entry("aws_s3_bucket", ["delete"], mode="data"), entry("aws_s3_bucket", ["no-op"])
+    )
+    assert run.made == "no resource changes"

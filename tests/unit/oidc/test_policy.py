@@ -1,0 +1,109 @@
+"""Documents that are no trust policy: each is refused with its place, none with a traceback."""
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cipipe.errors import UsageError
+from cipipe.oidc.policy import load, parse
+
+GOOD: dict[str, Any] = {
+    "Effect": "Allow",
+    "Principal": {"Federated": "arn:aws:iam::111111111111:oidc-provider/gitlab.com"},
+    "Action": "sts:AssumeRoleWithWebIdentity",
+    "Condition": {"StringEquals": {"gitlab.com:sub": "x"}},
+}
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in GOOD.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("statement", "place"),
+    [
+        ({**GOOD, "Effect": "allow"}, "Statement[0].Effect"),
+        ({**GOOD, "Effect": ["Allow"]}, "Statement[0].Effect"),
+        ({**GOOD, "Effect": {}}, "Statement[0].Effect"),
+        ({**GOOD, "Sid": 1}, "Statement[0].Sid"),
+        ({**GOOD, "Conditon": {}}, "Statement[0].Conditon"),
+        ({**GOOD, "Condition": ["x"]}, "Statement[0].Condition"),
+        ({**GOOD, "Condition": {"StringEquals": "x"}}, "Statement[0].Condition.StringEquals"),
+        ({**GOOD, "Condition": {"Bool": {"a": {}}}}, 'Statement[0].Condition.Bool["a"]'),
+        ({**GOOD, "Condition": {"Bool": {"a": None}}}, 'Statement[0].Condition.Bool["a"]'),
+        ({**GOOD, "Principal": "arn:aws:iam::1:root"}, "Statement[0].Principal"),
+        ({**GOOD, "Principal": {"Federatd": "x"}}, "Statement[0].Principal.Federatd"),
+        ({**GOOD, "Principal": {"Federated": {}}}, "Statement[0].Principal.Federated"),
+        ({**GOOD, "Principal": []}, "Statement[0].Principal"),
+        ({**GOOD, "Action": {}}, "Statement[0].Action"),
+        ({**GOOD, "NotAction": "x"}, "Statement[0]"),
+        (without("Action"), "Statement[0]"),
+        (without("Principal"), "Statement[0]"),
+        ("x", "Statement"),
+        (None, "Statement"),
+    ],
+)
+def test_says_the_place(statement: Any, place: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load({"Version": "2012-10-17", "Statement": [statement]})
+    assert (caught.value.id, caught.value.where) == ("oidc-policy-malformed", place)
+    assert place in caught.value.message
+
+
+@pytest.mark.parametrize("version", ["2012-10-18", 2012, None, [], {}])
+def test_knows_two_versions(version: Any) -> None:
+    with pytest.raises(UsageError, match="Version"):
+        load({"Version": version, "Statement": [GOOD]})
+
+
+def test_suggests_the_element_that_was_meant() -> None:
+    with pytest.raises(UsageError, match="perhaps you meant `Condition`"):
+        load({"Statement": {**without("Condition"), "Conditions": {}}})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "line 1, column 1"),
+        ("{\n  'a': 1}", "line 2, column 3"),
+        ('{"Statement": [], "Statement": []}', "twice"),
+        ("[]", "not a JSON object"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"Role": {"AssumeRolePolicyDocument": "x"}}', "not a JSON object"),
+    ],
+)
+def test_says_what_is_wrong_with_the_text(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        parse(text)
+    assert caught.value.id == "oidc-policy-malformed"
+
+
+def test_takes_off_what_is_around_a_policy() -> None:
+    policy = {"Version": "2012-10-17", "Statement": GOOD}
+    for text in ({"Role": {"RoleName": "r", "AssumeRolePolicyDocument": policy}}, {"schema": 1, "policy": policy}):
+        assert parse(json.dumps(text)) == policy
+
+
+def test_a_statement_may_stand_alone_and_values_have_their_texts() -> None:
+    statement = {**GOOD, "Condition": {"Bool": {"a": True}, "NumericEquals": {"b": [1, 2.5]}}}
+    (entry,) = load({"Id": "x", "Statement": statement}).entries
+    assert [clause.values for clause in entry.clauses] == [("true",), ("1", "2.5")]
+
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from([*GOOD, "AWS", "x"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["Version", "Id", "Statement"]), JSON | st.builds(lambda x: {**GOOD, **x}, st.dictionaries(st.sampled_from(list(GOOD)), JSON, max_size=2))))  # fmt: skip
+def test_whatever_the_document_is_it_loads_or_is_refused(document: dict[str, Any]) -> None:
+    with contextlib.suppress(UsageError):
+        load(document)  # anything else that it raises fails the test

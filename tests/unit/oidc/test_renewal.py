@@ -1,0 +1,72 @@
+"""Sessions that follow each other, by a clock that is set by hand."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cipipe.errors import IdentityError
+from cipipe.oidc.renewal import Renewed
+from cipipe.tools.aws import Credentials
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Job:
+    """A job in which tokens are minted, one for each session of `length` seconds; `fails` makes that impossible."""
+
+    def __init__(self, length: int) -> None:
+        self.now, self.length, self.tokens, self.fails = START, timedelta(seconds=length), 0, False
+        self.renewed = Renewed(self.begin, lambda: self.now)
+
+    def begin(self) -> Credentials:
+        if self.fails:
+            raise IdentityError("oidc-request-failed", "no token")
+        self.tokens += 1
+        return Credentials(f"ASIA{self.tokens}", "secret", "token", self.now + self.length)
+
+    def at(self, seconds: float) -> str:
+        self.now = START + timedelta(seconds=seconds)
+        return self.renewed.current().access_key_id
+
+
+def test_the_second_refresh_of_a_600_second_job_mints_a_new_token() -> None:
+    job = Job(900)  # the shortest session that AWS gives
+    assert job.at(0) == "ASIA1"
+    assert job.at(300) == "ASIA1"
+    assert job.at(600) == "ASIA2"
+    assert job.tokens == 2
+
+
+def test_an_hour_is_renewed_a_quarter_of_an_hour_before_its_end() -> None:
+    job = Job(3600)
+    assert [job.at(seconds) for seconds in (0, 2699, 2701, 5000)] == ["ASIA1", "ASIA1", "ASIA2", "ASIA2"]
+
+
+def test_the_old_session_serves_for_as_long_as_it_holds_when_renewing_fails() -> None:
+    job = Job(900)
+    job.at(0)
+    job.fails = True
+    assert job.at(899) == "ASIA1"
+    with pytest.raises(IdentityError):
+        job.at(900)
+    job.fails = False
+    assert job.at(901) == "ASIA2"
+
+
+def test_there_is_nothing_to_fall_back_on_at_first() -> None:
+    job = Job(900)
+    job.fails = True
+    with pytest.raises(IdentityError):
+        job.at(0)
+
+
+def test_many_that_ask_at_once_begin_one_session() -> None:
+    job = Job(900)
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(job.renewed.current().access_key_id)) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["ASIA1"] * 16
