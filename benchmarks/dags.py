@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
-LEDGER = "ledger"
 DAG = '''\
 """DAG {0}: made for the benchmark."""
 from airflow import DAG
@@ -37,7 +36,7 @@ CONFIG = """\
 name = "benchmark"
 default_environment = "dev"
 [ledger]
-bucket = "{ledger}"
+bucket = "{bucket}"
 [environments.dev]
 account_id = "{account}"
 region = "{region}"
@@ -47,7 +46,7 @@ deploy_from = {{ branches = ["main"] }}
 kind = "dags"
 paths = ["dags/**"]
 source = "dags"
-bucket = {{ env = "DAGS_BUCKET" }}
+bucket = "{bucket}"
 """
 ENV = {
     **{key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "AWS_", "CI_", "GITHUB_"))},
@@ -144,13 +143,11 @@ class Place:
     def __init__(self, root: Path, url: str, cipipe: Sequence[str], aws: str, files: int) -> None:
         self.root, self.url, self.cipipe, self.aws = root, url, cipipe, aws
         (root / "dags").mkdir(parents=True)
-        (root / "cipipe.toml").write_text(CONFIG.format(ledger=LEDGER, account=ACCOUNT, region=REGION))
         (root / ".gitignore").write_text(".cipipe/\n")
         for number in range(files):
             (root / f"dags/dag_{number:04}.py").write_text(DAG.format(number))
         self.git("init", "--quiet", "--initial-branch=main")
         self.commit()
-        self.make(LEDGER)
 
     def git(self, *arguments: str) -> None:
         subprocess.run(["git", *arguments], cwd=self.root, env=ENV, check=True, stdout=subprocess.DEVNULL)
@@ -164,14 +161,17 @@ class Place:
         subprocess.run([sys.executable, "-c", MAKE_BUCKET, REGION, *buckets], env=env, check=True)
 
     def deploy(self, bucket: str, root: Path | None = None) -> Taken:
-        return self.timed([*self.cipipe, "dags", "deploy", "--quiet"], bucket, root)
+        """With a ledger of its own in each bucket: what is in another bucket is not this deployment's to move."""
+        config = self.root.with_name(f"{bucket}.toml")
+        config.write_text(CONFIG.format(bucket=bucket, account=ACCOUNT, region=REGION))
+        return self.timed([*self.cipipe, "dags", "deploy", "--quiet", "--config", str(config)], root)
 
     def sync(self, bucket: str, root: Path | None = None) -> Taken:
-        return self.timed([self.aws, "s3", "sync", "--delete", "--quiet", "dags", f"s3://{bucket}/dags"], bucket, root)
+        return self.timed([self.aws, "s3", "sync", "--delete", "--quiet", "dags", f"s3://{bucket}/dags"], root)
 
-    def timed(self, argv: Sequence[str], bucket: str, root: Path | None) -> Taken:
+    def timed(self, argv: Sequence[str], root: Path | None) -> Taken:
         counted(self.url)
-        env = {**ENV, "AWS_ENDPOINT_URL": self.url, "DAGS_BUCKET": bucket}
+        env = {**ENV, "AWS_ENDPOINT_URL": self.url}
         start = time.perf_counter()
         done = subprocess.run(argv, cwd=root or self.root, env=env, capture_output=True, check=False)
         taken = (time.perf_counter() - start) * 1000

@@ -90,7 +90,15 @@ def _read(run: StageRun, python: str, folder: Path) -> tuple[str, dict[str, Read
     while True:
         answers.unlink(missing_ok=True)
         argv = [python, str(_PROBE), str(folder), str(answers), str(seconds), *found]
-        done = process.run(argv, env=_environment(run, folder), cwd=run.scratch, check=False, redactor=run.redactor)
+        done = process.stream(
+            argv,
+            env=_environment(run, folder),
+            line=lambda _: None,  # what Airflow logs meanwhile
+            cwd=run.scratch,
+            redactor=run.redactor,
+            accept=range(-64, 256),
+            interrupt=run.interrupt,
+        )
         told: list[dict[str, Any]] = []
         if answers.exists():
             told = [json.loads(line) for line in answers.read_text().splitlines()]
