@@ -232,6 +232,17 @@ def test_what_differs_is_uploaded_and_what_is_gone_deleted_last(world: World) ->
     world.check_manifest()
 
 
+def test_size_and_time_count_for_nothing(world: World) -> None:
+    world.run()
+    file = world.root / "dags/sql/q.sql"
+    file.touch()
+    assert world.run().made.startswith("0 uploaded, 4 unchanged")
+    world.commit({"dags/sql/q.sql": "select 2"})
+    os.utime(file, (0, 0))
+    assert world.run().made.startswith("1 uploaded, 3 unchanged")
+    assert world.bodies()["dags/sql/q.sql"] == b"select 2"
+
+
 def test_another_value_alone_makes_an_upload(world: World) -> None:
     world.run()
     run = world.run(outputs={"cluster": Output(value="next")})
