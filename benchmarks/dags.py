@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import json
 import os
+import resource
 import shlex
 import shutil
 import socket
@@ -131,9 +132,10 @@ print(sorted(taken)[len(taken) // 2] * 1000)
 
 
 class Taken(NamedTuple):
-    """Wall time in milliseconds, and requests by method."""
+    """Wall time and the command's own processor time, in milliseconds, and requests by method."""
 
     time: float
+    own: float
     requests: Mapping[str, int]
 
 
@@ -172,12 +174,13 @@ class Place:
     def timed(self, argv: Sequence[str], root: Path | None) -> Taken:
         counted(self.url)
         env = {**ENV, "AWS_ENDPOINT_URL": self.url}
-        start = time.perf_counter()
+        start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(argv, cwd=root or self.root, env=env, capture_output=True, check=False)
-        taken = (time.perf_counter() - start) * 1000
+        taken, after = (time.perf_counter() - start) * 1000, resource.getrusage(resource.RUSAGE_CHILDREN)
+        own = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
         if done.returncode:
             sys.exit(f"{shlex.join(argv)} failed:\n{done.stderr.decode(errors='replace')}")
-        return Taken(taken, counted(self.url))
+        return Taken(taken, own, counted(self.url))
 
 
 def counted(url: str) -> dict[str, int]:
@@ -234,7 +237,10 @@ def deployments(place: Place, runs: int) -> dict[str, tuple[Taken, Taken]]:
 
 
 def median(some: list[Taken]) -> Taken:
-    return Taken(statistics.median(taken.time for taken in some), some[-1].requests)
+    time_, own = (
+        statistics.median(values) for values in zip(*((taken.time, taken.own) for taken in some), strict=True)
+    )
+    return Taken(time_, own, some[-1].requests)
 
 
 def patched(scratch: Path, tools: Path, runs: int) -> dict[str, float]:
@@ -301,10 +307,10 @@ def show(found: Mapping[str, tuple[Taken, Taken]], patching: Mapping[str, float]
     def requests(taken: Taken) -> str:
         return ", ".join(f"{number} {method}" for method, number in sorted(taken.requests.items()))
 
-    print(f"\n{'':20}{'ms':>9}{'÷ sync':>9}   requests")
+    print(f"\n{'':20}{'ms':>9}{'÷ sync':>9}{'own ms':>9}   requests")
     for name, (ours, theirs) in found.items():
-        print(f"{name:<20}{ours.time:>9.0f}{ours.time / theirs.time:>9.2f}   {requests(ours)}")
-        print(f"{'  aws s3 sync':<20}{theirs.time:>9.0f}{1:>9.2f}   {requests(theirs)}")
+        print(f"{name:<20}{ours.time:>9.0f}{ours.time / theirs.time:>9.2f}{ours.own:>9.0f}   {requests(ours)}")
+        print(f"{'  aws s3 sync':<20}{theirs.time:>9.0f}{1:>9.2f}{theirs.own:>9.0f}   {requests(theirs)}")
     print(f"\none value in a file of 2,000 lines\n{'':20}{'ms':>9}")
     for name, taken in patching.items():
         print(f"{name:<20}{taken:>9.1f}")
