@@ -35,6 +35,8 @@ resource "aws_ecs_task_definition" "dbt" {
     name        = local.container_name
     image       = "${aws_ecr_repository.dbt.repository_url}:${var.image_tag}"
     essential   = true
+    cpu         = var.task_cpu # all that the task has is this container's
+    memory      = var.task_memory
     environment = [for key, value in var.task_environment : { name = key, value = value }]
     secrets     = var.task_secret_variable == null ? [] : [{ name = var.task_secret_variable, valueFrom = aws_secretsmanager_secret.dbt.arn }]
 

@@ -1,5 +1,6 @@
-# What Airflow may do: be an MWAA environment (the first statements follow AWS's page on the execution role), and run dbt.
-# Of ECS it gets one task definition family on one cluster, and it can hand over the two task roles only.
+# What Airflow may do: be an MWAA environment (the first statements follow AWS's page on the execution role), run dbt, and
+# what the other DAGs need. Of ECS it gets one task definition family on one cluster, and it can hand over the two task
+# roles only; of the data lake it reads what is raw and writes results and exports.
 # https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-create-role.html
 
 locals {
@@ -7,6 +8,11 @@ locals {
   ecs_arn     = "arn:${local.partition}:ecs:${var.region}:${var.account_id}"
   logs_arn    = "arn:${local.partition}:logs:${var.region}:${var.account_id}"
   cluster_arn = "${local.ecs_arn}:cluster/${local.name}"
+  athena_arn  = "arn:${local.partition}:athena:${var.region}:${var.account_id}"
+  glue_arn    = "arn:${local.partition}:glue:${var.region}:${var.account_id}"
+
+  mwaa_role_name = "${local.name}-mwaa"
+  mwaa_role_arn  = "${local.iam_arn}:role${local.role_path}${local.mwaa_role_name}"
 
   mwaa_service_statements = [
     {
@@ -54,7 +60,7 @@ locals {
     },
   ]
 
-  mwaa_dbt_statements = [
+  run_dbt_statements = [
     {
       Sid       = "RunDbt"
       Effect    = "Allow"
@@ -67,6 +73,13 @@ locals {
       Effect    = "Allow"
       Action    = ["ecs:DescribeTasks", "ecs:StopTask"]
       Resource  = "${local.ecs_arn}:task/${local.name}/*"
+      Condition = { ArnEquals = { "ecs:cluster" = local.cluster_arn } }
+    },
+    {
+      Sid       = "FindDbt" # a task that an earlier try has left running; the action knows no task as a resource
+      Effect    = "Allow"
+      Action    = "ecs:ListTasks"
+      Resource  = "*"
       Condition = { ArnEquals = { "ecs:cluster" = local.cluster_arn } }
     },
     {
@@ -83,14 +96,84 @@ locals {
       Resource = "${aws_cloudwatch_log_group.dbt.arn}:*"
     },
   ]
+
+  mwaa_dag_statements = [
+    {
+      Sid      = "BecomeDbtService"
+      Effect   = "Allow"
+      Action   = "sts:AssumeRole"
+      Resource = aws_iam_role.dbt_service.arn
+    },
+    {
+      Sid      = "ReadParameters"
+      Effect   = "Allow"
+      Action   = "ssm:GetParameters"
+      Resource = "arn:${local.partition}:ssm:${var.region}:${var.account_id}:parameter/${local.path}/*"
+    },
+    {
+      Sid    = "Query"
+      Effect = "Allow"
+      Action = [
+        "athena:GetQueryExecution", "athena:GetQueryResults", "athena:GetWorkGroup", "athena:StartQueryExecution",
+        "athena:StopQueryExecution",
+      ]
+      Resource = aws_athena_workgroup.this.arn
+    },
+    {
+      Sid      = "FindDatabase"
+      Effect   = "Allow"
+      Action   = ["athena:GetDataCatalog", "athena:GetDatabase"]
+      Resource = "${local.athena_arn}:datacatalog/AwsDataCatalog"
+    },
+    {
+      # Athena wants these two of everybody, whichever database is meant:
+      # https://docs.aws.amazon.com/athena/latest/ug/fine-grained-access-to-glue-resources.html
+      Sid      = "DefaultDatabase"
+      Effect   = "Allow"
+      Action   = ["glue:CreateDatabase", "glue:GetDatabase", "glue:GetDatabases"]
+      Resource = ["${local.glue_arn}:catalog", "${local.glue_arn}:database/default"]
+    },
+    {
+      Sid    = "OwnDatabase"
+      Effect = "Allow"
+      Action = [
+        "glue:CreateDatabase", "glue:CreateTable", "glue:GetDatabase", "glue:GetPartitions", "glue:GetTable", "glue:GetTables",
+        "glue:UpdateTable",
+      ]
+      Resource = [
+        "${local.glue_arn}:catalog", "${local.glue_arn}:database/${local.athena_database}",
+        "${local.glue_arn}:table/${local.athena_database}/*",
+      ]
+    },
+    {
+      Sid      = "ListLake"
+      Effect   = "Allow"
+      Action   = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"]
+      Resource = aws_s3_bucket.lake.arn
+    },
+    {
+      Sid      = "ReadLake"
+      Effect   = "Allow"
+      Action   = "s3:GetObject"
+      Resource = [for prefix in values(local.lake_prefixes) : "${aws_s3_bucket.lake.arn}/${prefix}*"]
+    },
+    {
+      Sid    = "WriteLake"
+      Effect = "Allow"
+      Action = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:ListMultipartUploadParts", "s3:PutObject"]
+      Resource = [
+        for name, prefix in local.lake_prefixes : "${aws_s3_bucket.lake.arn}/${prefix}*" if name != "raw"
+      ]
+    },
+  ]
 }
 
 resource "aws_iam_role" "mwaa" {
   count = local.create_mwaa ? 1 : 0
 
-  name                 = "${local.name}-mwaa"
+  name                 = local.mwaa_role_name
   path                 = local.role_path
-  description          = "Airflow, to run dbt tasks"
+  description          = "Airflow, for its DAGs"
   permissions_boundary = local.permissions_boundary
 
   assume_role_policy = jsonencode({
@@ -110,11 +193,11 @@ resource "aws_iam_role" "mwaa" {
 resource "aws_iam_role_policy" "mwaa" {
   count = local.create_mwaa ? 1 : 0
 
-  name = "run-dbt"
+  name = "run-dags"
   role = aws_iam_role.mwaa[0].name
 
   policy = jsonencode({
     Version   = "2012-10-17"
-    Statement = concat(local.mwaa_service_statements, local.mwaa_dbt_statements)
+    Statement = concat(local.mwaa_service_statements, local.run_dbt_statements, local.mwaa_dag_statements)
   })
 }

@@ -4,8 +4,8 @@
 locals {
   task_endpoints = ["ecr.api", "ecr.dkr", "logs", "secretsmanager", "ssm"]
 
-  # MWAA itself makes the endpoints of its database and web server; these are the ones that it expects to find.
-  mwaa_endpoints = ["airflow.api", "airflow.env", "airflow.ops", "ecs", "kms", "monitoring", "sqs"]
+  # MWAA itself makes the endpoints of its database and web server; these are the ones that it, or a DAG, expects to find.
+  mwaa_endpoints = ["airflow.api", "airflow.env", "airflow.ops", "athena", "ecs", "glue", "kms", "monitoring", "sqs", "sts"]
 
   endpoints = var.network_egress != "endpoints" ? [] : concat(local.task_endpoints, local.create_mwaa ? local.mwaa_endpoints : [])
 }

@@ -1,6 +1,16 @@
 # What the pipeline and the DAGs need to know. Marker comments in DAG files name these outputs, and a DAG's literal must
 # have the output's type: renaming one, or turning a list into a string, breaks DAGs.
 
+output "athena_database_name" {
+  description = "Database that DAGs make and query."
+  value       = local.athena_database
+}
+
+output "athena_workgroup_name" {
+  description = "Workgroup that DAGs query in."
+  value       = aws_athena_workgroup.this.name
+}
+
 output "aws_region" {
   description = "Region of everything below."
   value       = var.region
@@ -14,6 +24,16 @@ output "container_name" {
 output "dags_bucket" {
   description = "Bucket that Airflow reads DAGs from."
   value       = aws_s3_bucket.dags.bucket
+}
+
+output "data_lake_bucket" {
+  description = "Bucket of raw data, query results and exports."
+  value       = aws_s3_bucket.lake.bucket
+}
+
+output "dbt_service_role_arn" {
+  description = "Role that Airflow assumes to run dbt."
+  value       = aws_iam_role.dbt_service.arn
 }
 
 output "ecr_repository_name" {
@@ -39,6 +59,11 @@ output "log_group_name" {
 output "mwaa_environment_name" {
   description = "Name of the MWAA environment; null when there is none."
   value       = one(aws_mwaa_environment.this[*].name)
+}
+
+output "parameter_prefix" {
+  description = "Path of the SSM parameters that say where to run dbt, with a slash at its end."
+  value       = "/${local.path}/"
 }
 
 output "private_subnet_ids" {

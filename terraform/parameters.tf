@@ -1,8 +1,10 @@
-# Where to run dbt, for everything that reads neither Terraform's outputs nor patched DAGs: people, scripts, other stacks.
+# Where to run dbt, for everything that reads neither Terraform's outputs nor patched DAGs: the DAG `dbt_ssm`, people,
+# scripts, other stacks.
 # `insecure_value`, because none of it is secret and a plan should show how it changes.
 
 locals {
   parameters = {
+    container_name          = { type = "String", value = local.container_name }
     ecs_cluster_name        = { type = "String", value = aws_ecs_cluster.this.name }
     task_definition_arn     = { type = "String", value = aws_ecs_task_definition.dbt.arn }
     private_subnet_ids      = { type = "StringList", value = join(",", [for subnet in aws_subnet.private : subnet.id]) }

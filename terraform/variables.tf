@@ -224,6 +224,17 @@ variable "secret_recovery_days" {
   }
 }
 
+variable "athena_scan_limit_bytes" {
+  description = "Bytes that one Athena query may read before it is cancelled; at least 10 MB, as Athena demands."
+  type        = number
+  default     = 10737418240
+
+  validation {
+    condition     = var.athena_scan_limit_bytes >= 10000000 && floor(var.athena_scan_limit_bytes) == var.athena_scan_limit_bytes
+    error_message = "athena_scan_limit_bytes must be a whole number of at least 10000000."
+  }
+}
+
 # --- MWAA ------------------------------------------------------------------------------------------------------------
 
 variable "create_mwaa" {
@@ -273,5 +284,16 @@ variable "mwaa_webserver_access" {
   validation {
     condition     = contains(["PRIVATE_ONLY", "PUBLIC_ONLY"], var.mwaa_webserver_access)
     error_message = "mwaa_webserver_access must be PRIVATE_ONLY or PUBLIC_ONLY."
+  }
+}
+
+variable "airflow_role_arn" {
+  description = "Execution role of an Airflow that is not made here; it may assume the dbt service role instead of this stack's MWAA."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.airflow_role_arn == null || can(regex("^arn:[a-z-]+:iam::[0-9]{12}:role/", var.airflow_role_arn))
+    error_message = "airflow_role_arn must be the ARN of an IAM role, or null."
   }
 }

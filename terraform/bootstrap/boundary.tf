@@ -37,7 +37,7 @@ resource "aws_iam_policy" "boundary" {
           "s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetBucket*", "s3:GetEncryptionConfiguration", "s3:GetObject*",
           "s3:List*", "s3:PutObject",
         ]
-        Resource = [local.dags_bucket_arn, local.dags_object_arn]
+        Resource = [local.own_bucket_arn, "${local.own_bucket_arn}/*"]
       },
       {
         Sid      = "OwnSecretsAndParameters"
@@ -50,6 +50,28 @@ resource "aws_iam_policy" "boundary" {
         Effect   = "Allow"
         Action   = ["ecs:DescribeTasks", "ecs:RunTask", "ecs:StopTask"]
         Resource = [local.family_arn, "${local.ecs_arn}:task/${local.name}/*"]
+      },
+      {
+        Sid       = "FindTasks" # the action knows no task as a resource
+        Effect    = "Allow"
+        Action    = "ecs:ListTasks"
+        Resource  = "*"
+        Condition = { ArnEquals = { "ecs:cluster" = local.cluster_arn } }
+      },
+      {
+        Sid      = "AssumeOwnRoles"
+        Effect   = "Allow"
+        Action   = "sts:AssumeRole"
+        Resource = local.stack_role_arn
+      },
+      {
+        Sid    = "OwnQueries"
+        Effect = "Allow"
+        Action = [
+          "athena:Get*", "athena:StartQueryExecution", "athena:StopQueryExecution", "glue:CreateDatabase", "glue:CreateTable",
+          "glue:Get*", "glue:UpdateTable",
+        ]
+        Resource = local.query_arns
       },
       {
         Sid       = "PassTaskRoles"

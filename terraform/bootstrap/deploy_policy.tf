@@ -22,7 +22,7 @@ resource "aws_iam_policy" "deploy" {
         Resource = ["${local.state_arn}.tflock", local.ledger_arn]
       },
       {
-        Sid    = "Dags"
+        Sid    = "BucketsAndDags"
         Effect = "Allow"
         Action = [
           "s3:AbortMultipartUpload", "s3:CreateBucket", "s3:DeleteBucket", "s3:DeleteBucketPolicy", "s3:DeleteObject",
@@ -30,7 +30,7 @@ resource "aws_iam_policy" "deploy" {
           "s3:PutBucketTagging", "s3:PutBucketVersioning", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration",
           "s3:PutObject", "s3:TagResource", "s3:UntagResource",
         ]
-        Resource = [local.dags_bucket_arn, local.dags_object_arn]
+        Resource = [local.own_bucket_arn, local.dags_object_arn]
       },
       {
         Sid    = "Images"
@@ -47,7 +47,8 @@ resource "aws_iam_policy" "deploy" {
         Effect = "Allow"
         Action = [
           "airflow:CreateEnvironment", "airflow:DeleteEnvironment", "airflow:TagResource", "airflow:UntagResource",
-          "airflow:UpdateEnvironment", "ecs:CreateCluster", "ecs:DeleteCluster", "ecs:PutClusterCapacityProviders",
+          "airflow:UpdateEnvironment", "athena:CreateWorkGroup", "athena:DeleteWorkGroup", "athena:TagResource",
+          "athena:UntagResource", "athena:UpdateWorkGroup", "ecs:CreateCluster", "ecs:DeleteCluster", "ecs:PutClusterCapacityProviders",
           "ecs:RegisterTaskDefinition", "ecs:TagResource", "ecs:UntagResource", "ecs:UpdateCluster", "ecs:UpdateClusterSettings",
           "logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:DeleteRetentionPolicy", "logs:PutRetentionPolicy",
           "logs:TagResource", "logs:UntagResource", "secretsmanager:CreateSecret", "secretsmanager:DeleteSecret",
@@ -57,6 +58,7 @@ resource "aws_iam_policy" "deploy" {
         ]
         Resource = [
           local.cluster_arn, local.family_arn, local.log_group_arn, local.mwaa_arn, local.parameter_arn, local.secret_arn,
+          local.workgroup_arn,
         ]
       },
       {

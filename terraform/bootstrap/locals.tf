@@ -19,8 +19,8 @@ locals {
   ledger_prefix = coalesce(var.ledger_prefix, "ledger/${local.path}/")
   ledger_arn    = "${local.bucket_arn}/${local.ledger_prefix}*"
 
-  dags_bucket_arn = "arn:${local.partition}:s3:::${local.name}-*"
-  dags_object_arn = "${local.dags_bucket_arn}/*"
+  own_bucket_arn  = "arn:${local.partition}:s3:::${local.name}-*"
+  dags_object_arn = "arn:${local.partition}:s3:::${local.name}-dags-*/*"
   repository_arn  = "arn:${local.partition}:ecr:${local.here}:repository/${local.name}-*"
   cluster_arn     = "${local.ecs_arn}:cluster/${local.name}"
   family_arn      = "${local.ecs_arn}:task-definition/${local.name}-*"
@@ -28,6 +28,17 @@ locals {
   parameter_arn   = "arn:${local.partition}:ssm:${local.here}:parameter/${local.path}/*"
   secret_arn      = "arn:${local.partition}:secretsmanager:${local.here}:secret:${local.path}/*"
   mwaa_arn        = "arn:${local.partition}:airflow:${local.here}:environment/${local.name}"
+
+  athena_arn    = "arn:${local.partition}:athena:${local.here}"
+  glue_arn      = "arn:${local.partition}:glue:${local.here}"
+  database      = "${replace(local.name, "-", "_")}_*" # Athena's names have no hyphens
+  workgroup_arn = "${local.athena_arn}:workgroup/${local.name}"
+
+  query_arns = [
+    local.workgroup_arn, "${local.athena_arn}:datacatalog/AwsDataCatalog", "${local.glue_arn}:catalog",
+    "${local.glue_arn}:database/default",
+    "${local.glue_arn}:database/${local.database}", "${local.glue_arn}:table/${local.database}",
+  ]
 
   # A path of their own keeps the main stack's roles apart from the deploy role, whatever either is named.
   stack_role_arn = "${local.iam_arn}:role/${local.path}/*"

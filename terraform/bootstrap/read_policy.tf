@@ -33,14 +33,14 @@ resource "aws_iam_policy" "read" {
         Resource = [local.state_arn, "${local.state_arn}.tflock", local.ledger_arn]
       },
       {
-        Sid    = "ReadDags"
+        Sid    = "ReadBucketsAndDags" # objects of the DAG bucket only: what lies in the data lake is no pipeline's business
         Effect = "Allow"
         Action = [
           "s3:GetAccelerateConfiguration", "s3:GetBucket*", "s3:GetEncryptionConfiguration", "s3:GetLifecycleConfiguration",
           "s3:GetObject", "s3:GetObjectAttributes", "s3:GetObjectTagging", "s3:GetObjectVersion",
           "s3:GetReplicationConfiguration", "s3:ListBucket", "s3:ListBucketVersions", "s3:ListTagsForResource",
         ]
-        Resource = [local.dags_bucket_arn, local.dags_object_arn]
+        Resource = [local.own_bucket_arn, local.dags_object_arn]
       },
       {
         Sid    = "ReadImages"
@@ -56,12 +56,13 @@ resource "aws_iam_policy" "read" {
         Sid    = "ReadStack"
         Effect = "Allow"
         Action = [
-          "airflow:GetEnvironment", "airflow:ListTagsForResource", "ecs:DescribeClusters", "ecs:ListTagsForResource",
+          "airflow:GetEnvironment", "airflow:ListTagsForResource", "athena:GetWorkGroup", "athena:ListTagsForResource", "ecs:DescribeClusters", "ecs:ListTagsForResource",
           "logs:ListTagsForResource", "secretsmanager:DescribeSecret", "secretsmanager:GetResourcePolicy",
           "ssm:GetParameter", "ssm:GetParameters", "ssm:ListTagsForResource",
         ]
         Resource = [
           local.cluster_arn, local.family_arn, local.log_group_arn, local.mwaa_arn, local.parameter_arn, local.secret_arn,
+          local.workgroup_arn,
         ]
       },
       {

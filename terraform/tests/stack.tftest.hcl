@@ -18,6 +18,10 @@ mock_provider "aws" {
     defaults = { arn = "arn:aws:s3:::dbt-deployment-live-dags-222222222222" }
   }
 
+  mock_resource "aws_athena_workgroup" {
+    defaults = { arn = "arn:aws:athena:eu-central-1:222222222222:workgroup/dbt-deployment-live" }
+  }
+
   mock_resource "aws_secretsmanager_secret" {
     defaults = { arn = "arn:aws:secretsmanager:eu-central-1:222222222222:secret:dbt-deployment/live/dbt-AbCdEf" }
   }
@@ -90,6 +94,28 @@ run "defaults" {
   }
 
   assert {
+    condition = jsondecode(aws_iam_role.dbt_service.assume_role_policy).Statement == [{
+      Effect    = "Allow"
+      Principal = { AWS = "arn:aws:iam::222222222222:root" }
+      Action    = "sts:AssumeRole"
+      Condition = { ArnEquals = { "aws:PrincipalArn" = "arn:aws:iam::222222222222:role/dbt-deployment/live/dbt-deployment-live-mwaa" } }
+    }]
+    error_message = "Airflow's role, and nobody else, may become the dbt service."
+  }
+
+  assert {
+    condition = toset(flatten([for statement in jsondecode(aws_iam_role_policy.dbt_service.policy).Statement : statement.Action])) == toset([
+      "ecs:DescribeTasks", "ecs:ListTasks", "ecs:RunTask", "ecs:StopTask", "iam:PassRole", "logs:GetLogEvents",
+    ])
+    error_message = "The dbt service runs dbt, and does nothing else."
+  }
+
+  assert {
+    condition     = aws_s3_bucket_policy.lake[0].policy == aws_s3_bucket_policy.dags[0].policy && output.athena_database_name == "dbt_deployment_live_movies"
+    error_message = "The data lake refuses plain HTTP too, and the database has a name that Athena takes unquoted."
+  }
+
+  assert {
     condition     = output.mwaa_environment_name == null
     error_message = "No MWAA unless asked for."
   }
@@ -109,7 +135,7 @@ run "mwaa" {
   }
 
   assert {
-    condition     = contains(keys(aws_vpc_endpoint.service), "sqs") && length(aws_nat_gateway.this) == 0
+    condition     = length(setsubtract(["sqs", "athena", "glue", "sts"], keys(aws_vpc_endpoint.service))) == 0 && length(aws_nat_gateway.this) == 0
     error_message = "Without a NAT gateway MWAA needs endpoints of its own."
   }
 
@@ -124,6 +150,20 @@ run "mwaa" {
         Condition = { ArnEquals = { "ecs:cluster" = "arn:aws:ecs:eu-central-1:222222222222:cluster/dbt-deployment-live" } }
     }]
     error_message = "Airflow may run this family on this cluster, nothing else."
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.mwaa[0].policy).Statement : statement.Condition if statement.Action == "iam:PassRole"
+    ] == [{ StringEquals = { "iam:PassedToService" = "ecs-tasks.amazonaws.com" } }]
+    error_message = "Airflow hands roles to ECS tasks only."
+  }
+
+  assert {
+    condition = toset([
+      for statement in jsondecode(aws_iam_role_policy.mwaa[0].policy).Statement : statement.Sid if contains(flatten([try(statement.Resource, [])]), "*")
+    ]) == toset(["ActionsWithoutResource", "FindDbt"])
+    error_message = "Airflow gets `*` only for actions that know no resource."
   }
 
   assert {
@@ -154,7 +194,7 @@ run "sandbox" {
   }
 
   assert {
-    condition     = length(aws_s3_bucket_policy.dags) == 0 && length(aws_mwaa_environment.this) == 0 && aws_secretsmanager_secret.dbt.recovery_window_in_days == 0
+    condition     = length(aws_s3_bucket_policy.dags) + length(aws_s3_bucket_policy.lake) == 0 && length(aws_mwaa_environment.this) == 0 && aws_secretsmanager_secret.dbt.recovery_window_in_days == 0
     error_message = "The sandbox leaves out what it cannot do, and keeps no deleted secret."
   }
 }

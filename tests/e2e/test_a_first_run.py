@@ -7,6 +7,7 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
+import pytest
 from harness import Aws, Clone, Outcome
 
 from cipipe.sandbox.client import Sandbox
@@ -19,21 +20,31 @@ def test_every_stage_is_done(deployed: Outcome) -> None:
     assert ": Pushed" in deployed.err  # the push's
 
 
-def test_the_dag_is_the_source_with_exactly_the_literals_replaced(
-    deployed: Outcome, clone: Clone, sandbox: Sandbox, aws: Aws
+@pytest.mark.parametrize(
+    ("name", "count"), [("athena_elt", 4), ("dbt_redshift", 8), ("dbt_snowflake_scd2", 7), ("dbt_ssm", 2)]
+)
+def test_a_dag_is_the_source_with_exactly_the_literals_replaced(
+    deployed: Outcome, clone: Clone, sandbox: Sandbox, aws: Aws, name: str, count: int
 ) -> None:
     values = _terraform_outputs(clone, sandbox)
-    source = (clone.folder / "dags/dbt_emp_scd2.py").read_bytes()
-    stored = aws.get(values["dags_bucket"], "dags/dbt_emp_scd2.py")
+    source = (clone.folder / f"dags/{name}.py").read_bytes()
+    stored = aws.get(values["dags_bucket"], f"dags/{name}.py")
     lines = list(zip(source.splitlines(), stored.splitlines(), strict=True))
     marked = [(old, new) for old, new in lines if b"# cipipe:" in old]
-    assert len(marked) == 7
+    assert len(marked) == count
     assert all(old == new for old, new in lines if b"# cipipe:" not in old)
     for old, new in marked:
-        name = old.rpartition(b"# cipipe:")[2].strip().decode()
+        output = old.rpartition(b"# cipipe:")[2].strip().decode()
         before, literal = _split(new.decode())
         assert before == _split(old.decode())[0]
-        assert ast.literal_eval(literal) == values[name]
+        assert ast.literal_eval(literal) == values[output]
+
+
+def test_helpers_are_uploaded_before_the_dags(deployed: Outcome, clone: Clone) -> None:
+    uploaded = [line.rpartition(" ")[2] for line in deployed.err.splitlines() if " uploaded dags/" in line]
+    dags = {path.relative_to(clone.folder).as_posix() for path in (clone.folder / "dags").glob("*.py")}
+    assert len(uploaded) > len(dags) > 0
+    assert set(uploaded[-len(dags) :]) == dags
 
 
 def test_the_registry_holds_the_image_that_the_task_definition_names(

@@ -15,12 +15,12 @@ def test_nothing_due_runs_the_default_stage_alone(deployed: Outcome, clone: Clon
 
 
 def test_a_comment_in_dags_makes_dags_alone_due(deployed: Outcome, clone: Clone, aws: Aws) -> None:
-    clone.commit("dags/dbt_emp_scd2.py", "# one more line\n")
+    clone.commit("dags/dbt_snowflake_scd2.py", "# one more line\n")
     assert _due(clone.plan()) == {"dags": "due"}
     done = clone.run(**_without_tools(clone))
     assert done.status == 0, done.text
     assert done.results() == {"iac": "unchanged", "image": "unchanged", "dags": "done", "default": "unchanged"}
-    assert aws.get(aws.outputs()["dags_bucket"], "dags/dbt_emp_scd2.py").endswith(b"# one more line\n")
+    assert aws.get(aws.outputs()["dags_bucket"], "dags/dbt_snowflake_scd2.py").endswith(b"# one more line\n")
 
 
 def test_a_model_makes_the_image_due_and_iac_by_its_tag(deployed: Outcome, clone: Clone, aws: Aws) -> None:
@@ -32,7 +32,7 @@ def test_a_model_makes_the_image_due_and_iac_by_its_tag(deployed: Outcome, clone
     assert done.results() == {"iac": "done", "image": "done", "dags": "done", "default": "unchanged"}
     new = aws.outputs()["task_definition_arn"]
     assert new != old
-    assert new.encode() in aws.get(aws.outputs()["dags_bucket"], "dags/dbt_emp_scd2.py")
+    assert new.encode() in aws.get(aws.outputs()["dags_bucket"], "dags/dbt_snowflake_scd2.py")
     revisions = aws.client("ecs").list_task_definitions(familyPrefix="dbt-deployment-dev-dbt", status="ACTIVE")
     assert {old, new} <= set(revisions["taskDefinitionArns"])  # what ran before can still run
 

@@ -90,10 +90,10 @@ def test_dags_alone_are_refused_while_what_they_need_is_due(
 def test_an_older_pipeline_is_refused(
     deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
 ) -> None:
-    clone.commit("dags/dbt_emp_scd2.py", "# by pipeline 9\n")
+    clone.commit("dags/dbt_snowflake_scd2.py", "# by pipeline 9\n")
     newer = {**gitlab_job, "CI_PIPELINE_IID": "9"}
     assert clone.run(**newer, AWS_ID_TOKEN=_mint(sandbox)).status == 0
-    clone.commit("dags/dbt_emp_scd2.py", "# by pipeline 8\n")
+    clone.commit("dags/dbt_snowflake_scd2.py", "# by pipeline 8\n")
     older = {**gitlab_job, "CI_PIPELINE_IID": "8"}
     refused = clone.run(**older, AWS_ID_TOKEN=_mint(sandbox))
     assert refused.status == 5, refused.text

@@ -110,3 +110,23 @@ def test_the_target_is_chosen_by_variable(project: Project) -> None:
 
     assert done.returncode == 2
     assert "does not have a target named 'nowhere'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "variables"),
+    [
+        ("snowflake", ["ACCOUNT", "USER", "ROLE", "WAREHOUSE", "DATABASE"]),
+        ("redshift", ["HOST", "USER", "DATABASE"]),
+    ],
+)
+def test_a_warehouse_is_set_up_by_variables(project: Project, target: str, variables: list[str]) -> None:
+    settings = {f"{target.upper()}_{name}": "x" for name in variables} | {"DBT_ENV_SECRET_PASSWORD": "not-shown"}
+
+    incomplete = project.dbt("parse", DBT_TARGET=target)
+    assert incomplete.returncode == 2
+    assert "Env var required but not provided" in incomplete.stdout
+
+    done = project.dbt("parse", "--log-level", "debug", DBT_TARGET=target, **settings)
+    assert done.returncode == 0, done.stdout
+    assert f"Registered adapter: {target}=" in done.stdout
+    assert "not-shown" not in done.stdout

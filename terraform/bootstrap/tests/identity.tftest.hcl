@@ -132,6 +132,14 @@ run "safeguards" {
   }
 
   assert {
+    condition = alltrue([
+      for statement in concat(jsondecode(aws_iam_policy.deploy.policy).Statement, jsondecode(aws_iam_policy.read.policy).Statement) :
+      alltrue([for resource in flatten([statement.Resource]) : !startswith(resource, "arn:aws:s3:::dbt-deployment-dev-") || endswith(resource, "-dev-*") || endswith(resource, "-dev-dags-*/*")])
+    ])
+    error_message = "Pipelines reach objects of the DAG bucket only, and none of the data lake."
+  }
+
+  assert {
     condition     = alltrue([for policy in [aws_iam_policy.boundary, aws_iam_policy.deploy, aws_iam_policy.network, aws_iam_policy.read] : length(policy.policy) <= 6144])
     error_message = "IAM takes no managed policy above 6144 characters."
   }
