@@ -283,8 +283,8 @@ def _reference(
     if len(named) != 1:
         message = "a reference names exactly one of `output`, `fingerprint` and `env`"
         yield Problem("config-bad-reference", message, where)
-    elif reference.default is not None and named != ["env"]:
-        yield Problem("config-bad-reference", "only an `env` reference may have a `default`", where)
+    elif reference.default is not None and named not in (["env"], ["output"]):
+        yield Problem("config-bad-reference", "only an `env` or `output` reference may have a `default`", where)
     elif reference.fingerprint is not None:
         yield from _dangling(reference.fingerprint, declared, f"{where}.fingerprint", "stage")
     elif reference.output is not None and not _may_know_outputs(stage, stages, declared):

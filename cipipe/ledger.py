@@ -5,7 +5,7 @@ error; it never means "not due".
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -13,7 +13,8 @@ import msgspec
 
 from cipipe.errors import CipipeError, ConflictError, StageError
 from cipipe.model import SCHEMA, Output, Record
-from cipipe.tools.aws import AwsError, Bucket
+from cipipe.tools.aws import AwsError
+from cipipe.tools.s3 import Bucket
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,23 @@ class Ledger:
         now = self._read(held.record.stage)
         if now is None or now.etag != held.etag:
             raise self._conflict(held.record.stage, now)
+
+    def history(self, stage: str) -> Iterator[Record]:
+        """The records of a stage, newest first, as far back as the bucket keeps versions; one GET each.
+
+        What cannot be read any more is left out: a version that is gone, a schema of another time.
+        """
+        key = self._key(stage)
+        for version in self.bucket.versions(key):
+            if version.key != key or version.deleted:
+                continue
+            stored = self.bucket.get(key, version.id)
+            try:
+                record = msgspec.json.decode(stored.body, type=Record) if stored else None
+            except msgspec.MsgspecError:
+                continue
+            if record is not None and record.schema == SCHEMA:
+                yield record
 
     def read_outputs(self, stage: str) -> dict[str, Output] | None:
         """The Terraform outputs that a stage left, without the values of sensitive ones; None if it never did."""

@@ -26,6 +26,12 @@ class Records:
         held = self._held.get(stage)
         return held.record if held else None
 
+    def stands(self, stage: StagePlan, effective: str | None, data: Mapping[str, Any]) -> bool:
+        """Whether the stage's record says already what it would say once the stage is deployed."""
+        last = self.last(stage.name)
+        wanted = (State.DEPLOYED, stage.fingerprint, effective, dict(data))
+        return last is not None and (last.state, last.fingerprint, last.effective, last.data) == wanted
+
     def write(self, stage: StagePlan, state: State, effective: str | None, data: Mapping[str, Any]) -> None:
         """Write the stage's record over the last one. Raises ConflictError where that is not there any more."""
         last = self.last(stage.name)

@@ -74,7 +74,10 @@ class Ended(msgspec.Struct, frozen=True):
 
 @dataclass
 class Runner:
-    """One run of one plan; `jobs` stages at most at the same time. `outputs` are those of stages that ran earlier."""
+    """One run of one plan; `jobs` stages at most at the same time. `outputs` are those of stages that ran earlier.
+
+    `restored` has the effective digest of a stage that a rollback puts back: it is what was deployed then.
+    """
 
     planned: Planned
     prepared: Mapping[str, Prepared]
@@ -84,6 +87,7 @@ class Runner:
     progress: Progress
     outputs: dict[str, dict[str, Output]] = field(default_factory=dict)
     jobs: int = 1
+    restored: Mapping[str, str | None] = field(default_factory=dict)
     interrupt: Interrupt = field(default_factory=Interrupt)
     error: CipipeError | None = None
     _reports: dict[str, StageReport] = field(default_factory=dict)
@@ -208,8 +212,10 @@ class Runner:
     def _deploy(self, stage: StagePlan, *, alone: bool) -> Ended:
         started = time.monotonic()
         prepared = self.prepared[stage.name]
-        run = self._prepare(stage)
-        actual = effective(stage.fingerprint, consumed(run.outputs, self.workplace.consumes(prepared)))
+        run = self.prepare(stage)
+        actual = self.restored.get(stage.name) or effective(
+            stage.fingerprint, consumed(run.outputs, self.workplace.consumes(prepared))
+        )
         last = self.records.last(stage.name)
         if stage.status is Status.CONDITIONAL and last and last.effective == actual:
             detail = "its inputs turned out the same"
@@ -218,6 +224,9 @@ class Runner:
         recorded = prepared.stage.when == "due"
         begun = False
         for step in self._steps(stage):
+            if run.settled and step.effect is not Effect.READ and self.records.stands(stage, actual, run.data):
+                detail = "all of it is there already"
+                return Ended(self._end(stage, Result.UNCHANGED, detail, time.monotonic() - started))
             if recorded and not begun and step.effect is not Effect.READ:
                 self.records.write(stage, State.DEPLOYING, actual, run.data)
                 begun = True
@@ -234,7 +243,7 @@ class Runner:
         for stage in self.planned.plan.stages:
             if stage.status is not Status.UNCHANGED:
                 self.progress.stage_begins(stage, alone=True)
-                runs[stage.name] = self._prepare(stage)
+                runs[stage.name] = self.prepare(stage)
                 for step in self._steps(stage, looks=True):
                     self._step(runs[stage.name], step)
         for stage in self.planned.plan.stages:
@@ -264,7 +273,8 @@ class Runner:
         self.progress.step(run.stage.name, outputs.filled(step.title, run.outputs))
         step.run(run)
 
-    def _prepare(self, stage: StagePlan) -> StageRun:
+    def prepare(self, stage: StagePlan) -> StageRun:
+        """A stage's doors, with its settings resolved. Raises StageError where an output is not to be had."""
         prepared = self.prepared[stage.name]
         known: dict[str, Output] = {}
         for need in self.workplace.upstream(stage.name):
@@ -288,6 +298,8 @@ class Runner:
         if isinstance(value, str):
             return self.workplace.expand(value)
         name = value.output or ""
+        if value.default is not None and name in known and known[name].value is None:
+            return value.default
         if self.planned.plan.mode is Mode.VERIFY and name not in known:
             return value
         try:

@@ -54,7 +54,7 @@ def run(
         outcome = running.run(
             project, options, redactor=shared.console.redactor, progress=shared.console, door=door, planned=planned
         )
-    return _finish(shared, outcome)
+    return finish(shared, outcome)
 
 
 @click.command
@@ -78,10 +78,10 @@ def destroy(shared: Common, confirm: str | None, allow_destroy: bool) -> int:
             allow_destroy=allow_destroy,
             door=door,
         )
-    return _finish(shared, outcome)
+    return finish(shared, outcome)
 
 
-def _finish(shared: Common, outcome: running.Outcome) -> int:
+def finish(shared: Common, outcome: running.Outcome) -> int:
     error = outcome.error
     if shared.format == "json":
         shared.answer(json.report(outcome.report, error))

@@ -28,6 +28,7 @@ class Place:
     missing: frozenset[str] = frozenset()
     sandbox: bool = False
     allow_replace: bool = False
+    allow_empty: bool = False
 
     @property
     def environment(self) -> str:
@@ -68,6 +69,7 @@ class Place:
             owned=self._owned,
             sandbox=self.sandbox,
             allow_replace=self.allow_replace,
+            allow_empty=self.allow_empty,
             data=dict(previous.data) if previous else {},
             **given,
         )

@@ -37,6 +37,7 @@ class RunOptions:
     allow_rollback: bool = False
     allow_replace: bool = False
     expected: Mapping[str, Any] | None = None
+    allow_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def run(
     """Run what is due. `planned` is told the plan before anything starts. Raises CipipeError where nothing was begun."""
     name = options.planning.environment
     access = connect(project, name, options.planning.mode, redactor=redactor, door=door)
-    _refuse_ref(project, name, options.planning.mode)
+    refuse_ref(project, name, options.planning.mode)
     ledger = ledger_of(project, name, access)
     planning = plan(project, options.planning, ledger)
     if options.expected is not None:
@@ -81,7 +82,7 @@ def run(
     for warning in planning.planned.plan.warnings:
         progress.warning(warning)
     missing = _missing(project, planning, door)
-    with _scratch(project) as scratch, served(access, progress.warning) as access:
+    with scratch_folder(project) as scratch, served(access, progress.warning) as access:
         place = Place(
             project=project,
             planning=planning,
@@ -91,8 +92,9 @@ def run(
             missing=frozenset(missing),
             sandbox=door is not None,
             allow_replace=options.allow_replace,
+            allow_empty=options.allow_empty,
         )
-        runner = _runner(planning, place, ledger, progress, jobs=options.jobs)
+        runner = runner_of(planning, place, ledger, progress, jobs=options.jobs)
         return Outcome(runner.deploy(), runner.error)
 
 
@@ -109,7 +111,7 @@ def destroy(
     """Take an environment down, in reverse order. Raises RefusedError before any call to AWS."""
     refuse_destroy(project, name, confirm, allow_destroy=allow_destroy)
     access = connect(project, name, Mode.DESTROY, redactor=redactor, door=door)
-    _refuse_ref(project, name, Mode.DESTROY)
+    refuse_ref(project, name, Mode.DESTROY)
     ledger = ledger_of(project, name, access)
     shot = snapshot(project)
     recorded = [n for n, prepared in shot.prepared.items() if prepared.stage.when == "due"]
@@ -140,9 +142,9 @@ def destroy(
     missing = _missing(project, planning, door)
     if missing:
         raise _lacking(missing)
-    with _scratch(project) as scratch, served(access, progress.warning) as access:
+    with scratch_folder(project) as scratch, served(access, progress.warning) as access:
         place = Place(project, planning, access, redactor, scratch, sandbox=door is not None)
-        runner = _runner(planning, place, ledger, progress)
+        runner = runner_of(planning, place, ledger, progress)
         return Outcome(runner.destroy(), runner.error)
 
 
@@ -179,7 +181,7 @@ def _to_destroy(prepared: Prepared, *, there: bool, steps: tuple[str, ...]) -> S
     )
 
 
-def _runner(planning: Planning, place: Place, ledger: Ledger, progress: Progress, *, jobs: int = 1) -> Runner:
+def runner_of(planning: Planning, place: Place, ledger: Ledger, progress: Progress, *, jobs: int = 1) -> Runner:
     planned = planning.planned
     return Runner(
         planned=planned,
@@ -194,7 +196,7 @@ def _runner(planning: Planning, place: Place, ledger: Ledger, progress: Progress
 
 
 @contextlib.contextmanager
-def _scratch(project: Project) -> Iterator[Path]:
+def scratch_folder(project: Project) -> Iterator[Path]:
     """A private folder for this run. A killed run could not remove its own, with the plan in it: that is done here."""
     top = project.repository.root / ".cipipe" / "run"
     top.mkdir(parents=True, exist_ok=True)
@@ -233,7 +235,7 @@ def _lacking(missing: Mapping[str, str]) -> StageError:
     return StageError("tool-missing", f"{names} is not installed on this machine; nothing was started", hint=hint)
 
 
-def _refuse_ref(project: Project, name: str, mode: Mode) -> None:
+def refuse_ref(project: Project, name: str, mode: Mode) -> None:
     if mode is Mode.VERIFY or project.context.provider == "local" or project.may_deploy(name):
         return
     raise RefusedError(

@@ -120,6 +120,7 @@ class StageRun(msgspec.Struct):
     tree. `outputs` are the Terraform outputs of the stages that this one needs. `data` becomes `data` in the stage's
     record; it starts as what the previous record held, and is written with the `deploying` record before the first step
     that is not READ. `made` is one line for the summary. `made_outputs` is set by a kind that produces outputs.
+    `settled` says, after the steps that read, that nothing is left to write. `allow_empty` lets a stage deploy nothing.
     `still_ours` raises ConflictError where a later run has taken the stage over: ask before each write that AWS takes
     unconditionally. `interrupt` is told of Ctrl-C: stages may run in threads, where nothing raises it; `still_ours` asks it
     too. `scratch` is a private folder that goes when the run ends. `owned` is what all stages of the environment own in S3,
@@ -149,6 +150,8 @@ class StageRun(msgspec.Struct):
     owned: frozenset[str] = frozenset()
     sandbox: bool = False
     allow_replace: bool = False
+    allow_empty: bool = False
+    settled: bool = False
     data: dict[str, Any] = {}
     made: str = ""
     made_outputs: dict[str, Output] | None = None

@@ -1,18 +1,19 @@
-"""The one door to AWS: sessions with given credentials, S3 objects with conditional writes. STS is in sts.py beside it.
+"""The one door to AWS: sessions with given credentials, calls by boto3's names. S3 and STS are in s3.py and sts.py beside it.
 
 boto3 is imported when the first client is made. Errors of AWS come out as `AwsError`, with AWS's own code.
 """
 
-import base64
 import contextlib
-import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cipipe.errors import StageError
+
+if TYPE_CHECKING:
+    from cipipe.tools.s3 import Bucket
 
 
 class AwsError(StageError):
@@ -95,6 +96,8 @@ class Aws:
             return self._clients[service]
 
     def bucket(self, name: str) -> "Bucket":
+        from cipipe.tools.s3 import Bucket
+
         return Bucket(self, name)
 
     def account_id(self) -> str:
@@ -103,12 +106,12 @@ class Aws:
 
     def call(self, service: str, operation: str, /, **arguments: Any) -> Any:
         """Call one operation by boto3's name for it. Raises AwsError, AwsUnreachable."""
-        with _translated(service):
+        with translated(service):
             return getattr(self.client(service), operation)(**arguments)
 
     def pages(self, service: str, operation: str, /, **arguments: Any) -> Iterator[Any]:
         """Every page of a listing operation. Raises AwsError, AwsUnreachable."""
-        with _translated(service):
+        with translated(service):
             yield from self.client(service).get_paginator(operation).paginate(**arguments)
 
     def _make(self, service: str) -> Any:
@@ -124,8 +127,13 @@ class Aws:
                 self._session = boto3.Session(*given, region_name=region)
             else:
                 self._session = boto3.Session(region_name=region, botocore_session=_renewed(keys))
-        config = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10, max_pool_connections=16)
         url = (self.endpoint.sts_url if service == "sts" else None) or self.endpoint.url
+        config = Config(
+            retries={"mode": "standard", "max_attempts": 4},
+            connect_timeout=10,
+            max_pool_connections=16,
+            inject_host_prefix=url is None,  # there is no api.127.0.0.1
+        )
         return self._session.client(service, endpoint_url=url, config=config)
 
 
@@ -156,7 +164,7 @@ def _renewed(source: Source) -> Any:
 
 
 @contextlib.contextmanager
-def _translated(service: str) -> Iterator[None]:
+def translated(service: str) -> Iterator[None]:
     """boto3's errors as ours."""
     import botocore.exceptions
 
@@ -172,119 +180,3 @@ def _translated(service: str) -> Iterator[None]:
         ) from error
     except botocore.exceptions.BotoCoreError as error:
         raise AwsUnreachable(str(error)) from error
-
-
-@dataclass(frozen=True)
-class StoredObject:
-    """An S3 object as read: its bytes, its ETag (for If-Match) and its version, where the bucket keeps versions."""
-
-    body: bytes
-    etag: str
-    version: str | None
-
-
-@dataclass(frozen=True)
-class Written:
-    """What S3 says of a write."""
-
-    etag: str
-    version: str | None
-
-
-class Bucket:
-    """One S3 bucket. Keys are plain strings, bodies bytes; SHA-256 goes with every write and S3 checks it."""
-
-    def __init__(self, aws: Aws, name: str) -> None:
-        self._aws = aws
-        self.name = name
-        self._where = {"Bucket": name} | ({"ExpectedBucketOwner": aws.account} if aws.account else {})
-
-    def get(self, key: str) -> StoredObject | None:
-        """The object, or None where there is none. Raises AwsError for anything else, AccessDenied included."""
-        try:
-            answer = self._aws.call("s3", "get_object", Key=key, **self._where)
-            with _translated("s3"):
-                body = answer["Body"].read()
-        except AwsError as error:
-            if error.code == "NoSuchKey":
-                return None
-            raise
-        return StoredObject(body, answer["ETag"], answer.get("VersionId"))
-
-    def sha256(self, key: str) -> str | None:
-        """The hex SHA-256 that S3 keeps of the object, or None (no object, or it was written without one)."""
-        try:
-            answer = self._aws.call("s3", "head_object", Key=key, ChecksumMode="ENABLED", **self._where)
-        except AwsError as error:
-            if error.status == 404:
-                return None
-            raise
-        checksum = str(answer.get("ChecksumSHA256", ""))
-        # One of a multipart upload ends with its number of parts: it is no hash of the contents.
-        return base64.b64decode(checksum).hex() if checksum and "-" not in checksum else None
-
-    def put(
-        self,
-        key: str,
-        body: bytes,
-        *,
-        content_type: str = "application/octet-stream",
-        if_match: str | None = None,
-        if_none_match: bool = False,
-    ) -> Written | None:
-        """Write the object; None where the condition did not hold (somebody else was there first)."""
-        conditions: dict[str, str] = {}
-        if if_match is not None:
-            conditions["IfMatch"] = if_match
-        if if_none_match:
-            conditions["IfNoneMatch"] = "*"
-        try:
-            answer = self._aws.call(
-                "s3",
-                "put_object",
-                Key=key,
-                Body=body,
-                ContentType=content_type,
-                ChecksumAlgorithm="SHA256",
-                ChecksumSHA256=base64.b64encode(hashlib.sha256(body).digest()).decode(),
-                **conditions,
-                **self._where,
-            )
-        except AwsError as error:
-            if conditions and error.code in {"PreconditionFailed", "ConditionalRequestConflict"}:
-                return None
-            if if_match is not None and error.code == "NoSuchKey":
-                return None
-            raise
-        return Written(answer["ETag"], answer.get("VersionId"))
-
-    def delete(self, key: str) -> None:
-        """Delete the object (on a versioned bucket: put a delete marker). No object is fine."""
-        self._aws.call("s3", "delete_object", Key=key, **self._where)
-
-    def keys(self, prefix: str) -> list[str]:
-        """Every key below `prefix`."""
-        pages = self._aws.pages("s3", "list_objects_v2", Prefix=prefix, **self._where)
-        return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
-
-    def all_keys(self) -> set[str]:
-        """Every key that has any version or delete marker; none where there is no such bucket."""
-        try:
-            pages = list(self._aws.pages("s3", "list_object_versions", **self._where))
-        except AwsError as error:
-            if error.code != "NoSuchBucket":
-                raise
-            return set()
-        return {
-            entry["Key"] for page in pages for kind in ("Versions", "DeleteMarkers") for entry in page.get(kind, ())
-        }
-
-    def purge(self, key: str) -> int:
-        """Delete every version and delete marker of exactly this key; gives how many there were."""
-        count = 0
-        for page in self._aws.pages("s3", "list_object_versions", Prefix=key, **self._where):
-            for entry in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
-                if entry["Key"] == key:
-                    self._aws.call("s3", "delete_object", Key=key, VersionId=entry["VersionId"], **self._where)
-                    count += 1
-        return count

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto import mock_aws
+from moto.server import ThreadedMotoServer
 
 from cipipe import fingerprint
 from cipipe.errors import ConflictError, ProblemsError, RefusedError, StageError
@@ -16,9 +16,10 @@ from cipipe.patterns import Patterns
 from cipipe.redact import Redactor
 from cipipe.stages import dags
 from cipipe.stages.base import Reference, Stage, StageRun
-from cipipe.tools import process
-from cipipe.tools.aws import Aws, Bucket, Credentials, Endpoint
+from cipipe.tools import http, process
+from cipipe.tools.aws import Aws, Credentials, Endpoint
 from cipipe.tools.git import Entry, Repository
+from cipipe.tools.s3 import Bucket
 
 BUCKET = "dags-bucket"
 REGION = "eu-central-1"
@@ -35,9 +36,9 @@ GIT_ENV = {
 class World:
     """A repository, a bucket, and the record that runs hand to each other."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, url: str) -> None:
         self.root = root
-        self.aws = Aws(Endpoint(REGION), Credentials("testing", "testing"))
+        self.aws = Aws(Endpoint(REGION, url), Credentials("testing", "testing"))
         self.record: dict[str, Any] = {}
         self.lines: list[str] = []
         self.redactor = Redactor()
@@ -122,24 +123,34 @@ class World:
             assert entry["version"] == stored.version
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A moto server of its own: moto inside this process is not safe with calls from several threads."""
+    started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    started.start()
+    host, port = started.get_host_and_port()
+    yield f"http://{host}:{port}"
+    started.stop()
+
+
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> World:
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    with mock_aws():
-        made = World(tmp_path)
-        make_bucket(made.aws, BUCKET)
-        made.commit(
-            {
-                "dags/a.py": DAG.format(comment="# a\n"),
-                "dags/lib/helper.py": HELPER,
-                "dags/sql/q.sql": "select 1",
-                "dags/tests/test_a.py": "airflow dag",
-                "dags/.airflowignore": "lib",
-                "other/b.py": "airflow dag",
-            }
-        )
-        yield made
+    http.request("POST", f"{server}/moto-api/reset")
+    made = World(tmp_path, server)
+    make_bucket(made.aws, BUCKET)
+    made.commit(
+        {
+            "dags/a.py": DAG.format(comment="# a\n"),
+            "dags/lib/helper.py": HELPER,
+            "dags/sql/q.sql": "select 1",
+            "dags/tests/test_a.py": "airflow dag",
+            "dags/.airflowignore": "lib",
+            "other/b.py": "airflow dag",
+        }
+    )
+    return made
 
 
 def make_bucket(aws: Aws, name: str) -> None:
@@ -176,6 +187,37 @@ def test_again_without_a_change_writes_nothing(world: World) -> None:
     assert (world.versions(), world.record) == before
 
 
+def counted(aws: Aws) -> list[str]:
+    """From now on, the names of the S3 requests that are made."""
+    made: list[str] = []
+    aws.client("s3").meta.events.register("before-call.s3", lambda model, **_: made.append(model.name))
+    return made
+
+
+def test_a_look_costs_one_listing_and_a_question_for_each_key_that_is_not_as_the_manifest_has_it(world: World) -> None:
+    world.run()
+    asked = counted(world.aws)
+    assert world.run().settled
+    assert asked == ["ListObjectVersions"]
+    world.aws.bucket(BUCKET).put("dags/sql/q.sql", b"select 1")  # the same again, as another version
+    asked.clear()
+    run = world.run()
+    assert asked == ["ListObjectVersions", "HeadObject"]
+    assert run.settled
+    world.check_manifest()
+
+
+def test_what_others_uploaded_without_a_checksum_is_read(world: World) -> None:
+    world.run()
+    world.aws.call("s3", "put_object", Bucket=BUCKET, Key="dags/sql/q.sql", Body=b"select 1")
+    world.aws.call("s3", "put_object", Bucket=BUCKET, Key="dags/.airflowignore", Body=b"bil")
+    asked = counted(world.aws)
+    run = world.run()
+    assert sorted(asked) == ["GetObject", "GetObject", "HeadObject", "HeadObject", "ListObjectVersions", "PutObject"]
+    assert run.made.startswith("1 uploaded, 3 unchanged")
+    world.check_manifest()
+
+
 def test_what_differs_is_uploaded_and_what_is_gone_deleted_last(world: World) -> None:
     world.run()
     world.commit({"dags/a.py": DAG.format(comment="# b\n"), "dags/sql/q.sql": None, "dags/c.py": HELPER})
@@ -188,6 +230,17 @@ def test_what_differs_is_uploaded_and_what_is_gone_deleted_last(world: World) ->
     ]
     assert set(world.bodies()) == OURS - {"dags/sql/q.sql"} | {"dags/c.py"}
     world.check_manifest()
+
+
+def test_size_and_time_count_for_nothing(world: World) -> None:
+    world.run()
+    file = world.root / "dags/sql/q.sql"
+    file.touch()
+    assert world.run().made.startswith("0 uploaded, 4 unchanged")
+    world.commit({"dags/sql/q.sql": "select 2"})
+    os.utime(file, (0, 0))
+    assert world.run().made.startswith("1 uploaded, 3 unchanged")
+    assert world.bodies()["dags/sql/q.sql"] == b"select 2"
 
 
 def test_another_value_alone_makes_an_upload(world: World) -> None:
@@ -316,6 +369,38 @@ def test_no_dags_is_refused_unless_allowed(world: World) -> None:
     assert set(world.bodies()) == OURS
     world.run(allow_empty=True)
     assert set(world.bodies()) == OURS - {"dags/a.py"}
+
+
+ECS_DAG = """\
+from airflow import DAG
+TASK = "local"  # cipipe: task_definition
+CONTAINER = "{}"
+run = Operator(task_definition=TASK, overrides={{"containerOverrides": [{{"name": CONTAINER}}]}})
+"""
+
+
+def test_a_container_that_the_pinned_task_definition_lacks(world: World) -> None:
+    registered = world.aws.call(
+        "ecs",
+        "register_task_definition",
+        family="dbt",
+        containerDefinitions=[{"name": "dbt", "image": "x", "memory": 128}],
+    )
+    arn = registered["taskDefinition"]["taskDefinitionArn"]
+    values = {"cluster": Output(value="prod"), "task_definition": Output(value=arn)}
+    world.commit({"dags/b.py": ECS_DAG.format("main")})
+    with pytest.raises(ProblemsError) as caught:
+        world.run(outputs=values)
+    (found,) = caught.value.problems
+    assert (found.id, found.where) == ("dag-container-unknown", "dags/b.py:4")
+    assert "Its containers are: dbt." in (found.hint or "")
+    assert world.bodies() == {}
+    with pytest.raises(ProblemsError) as caught:
+        world.run(outputs={**values, "task_definition": Output(value="dbt:7")})
+    assert [p.id for p in caught.value.problems] == ["dag-task-definition-unknown"]
+    world.commit({"dags/b.py": ECS_DAG.format("dbt")})
+    world.run(outputs=values)
+    assert "dags/b.py" in world.bodies()
 
 
 def test_links_are_refused(world: World) -> None:

@@ -1,5 +1,6 @@
 """A sandbox's life: up, found again, down, and ended by the death of whoever started it."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -242,7 +243,9 @@ def test_large_and_conditional_objects_pass(directory: Path) -> None:
     found = bucket.get("large")
     assert found is not None
     assert found.body == body
-    assert bucket.sha256("large")
+    head = bucket.head("large")
+    assert head is not None
+    assert head.sha256 == hashlib.sha256(body).hexdigest()
     answer = http.request("HEAD", f"{sandbox.state.aws_url}/bucket/none")
     assert (answer.status, answer.body) == (404, b"")
 

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable
 
 from cipipe.errors import Problem
-from cipipe.stages.base import Input, Setting, Stage, repository_path
+from cipipe.patterns import complaint
+from cipipe.stages.base import Input, Setting, Stage, outside, repository_path
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.stages.dags.deploy import steps
 from cipipe.stages.dags.files import select
@@ -31,6 +32,13 @@ class Settings(BaseSettings, frozen=True):
     prefix: str = "dags/"
     allow_empty: bool = False
     airflow_version: str | None = None
+    airflow_python: str | None = None
+    import_timeout: int = 30
+    dynamic: tuple[str, ...] = ()
+    requirements: str | None = None
+    plugins: str | None = None
+    mwaa_environment: Setting | None = None
+    confirm_timeout: int = 300
 
 
 def problems(stage: Stage) -> Iterable[Problem]:
@@ -68,6 +76,20 @@ def problems(stage: Stage) -> Iterable[Problem]:
             "airflow_version",
             'Write it as MWAA does, such as "2.10.3".',
         )
+    if settings.import_timeout < 1:
+        yield Problem(
+            "dags-import-timeout",
+            f"{settings.import_timeout} is not a time",
+            "import_timeout",
+            "Write how many seconds reading one file may take.",
+        )
+    for key, path in (("requirements", settings.requirements), ("plugins", settings.plugins)):
+        if path is not None:
+            yield from outside(path, key)
+    for pattern in settings.dynamic:
+        if (wrong := complaint(pattern)) is not None:
+            hint = "It is a path below `source`, where * stays inside a folder and ** does not."
+            yield Problem("dags-dynamic", f"the pattern {pattern!r} {wrong}", "dynamic", hint)
 
 
 def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001 - part of the Protocol
@@ -85,5 +107,11 @@ def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> 
 
 
 def inputs(stage: Stage, repository: Repository, tree: str) -> Iterable[Input]:  # noqa: ARG001
-    """The source folder. A file in it that `paths` leave out is not uploaded either."""
-    return (Input(repository_path(stage.settings.source), "source", some=True),)
+    """The source folder, and what MWAA installs. A file that `paths` leave out is not uploaded either."""
+    settings = stage.settings
+    named = [Input(repository_path(settings.source), "source", some=True)]
+    if settings.requirements is not None:
+        named.append(Input(repository_path(settings.requirements), "requirements"))
+    if settings.plugins is not None:
+        named.append(Input(repository_path(settings.plugins), "plugins", some=True))
+    return named

@@ -1,4 +1,6 @@
-"""What is checked before anything is uploaded: that patched files compile, and that no two DAGs share an id."""
+"""What is checked before anything is uploaded, from the files alone: that they compile, that no two DAGs share an id,
+that the declared Airflow has what they import, and what they do each time that they are read.
+"""
 
 import ast
 import warnings
@@ -6,11 +8,17 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from cipipe.errors import Problem, ProblemsError, RefusedError
+from cipipe.stages.dags import airflow3, parse_time
 from cipipe.stages.dags.files import is_dag
 
 
 def check(
-    sources: Mapping[str, bytes], bodies: Mapping[str, bytes], *, allow_empty: bool, source: str
+    sources: Mapping[str, bytes],
+    bodies: Mapping[str, bytes],
+    *,
+    allow_empty: bool,
+    source: str,
+    airflow_version: str | None = None,
 ) -> list[Problem]:
     """Check patched files (`bodies`) against what they were made from; give warnings.
 
@@ -20,7 +28,8 @@ def check(
         raise RefusedError(
             "dags-empty",
             f"{source} holds no DAG file: deploying it would take every DAG of this stage out of Airflow",
-            hint="A DAG file has the words `dag` and `airflow` in it. If there really is to be none, set allow_empty = true.",
+            hint="A DAG file has the words `dag` and `airflow` in it. If there really is to be none, "
+            "set allow_empty = true, or pass --allow-empty to `cipipe dags deploy`.",
             where=source,
         )
     wrong: list[Problem] = []
@@ -31,12 +40,15 @@ def check(
             continue
         tree, error = _compiled(bodies[path], path)
         if tree is not None:
-            for name, line in sorted(_dag_ids(tree).items()):
+            for name, line in sorted(dag_ids(tree).items()):
                 ids[name].append(f"{path}:{line}")
+            notes += parse_time.findings(tree, path)
+            if airflow3.applies(airflow_version):
+                wrong += airflow3.findings(tree, path)
         elif error is not None:
             broken = _compiled(sources[path], path)[0] is not None
             (wrong if broken else notes).append(_not_compiling(error, path, broken=broken))
-    wrong += [_duplicate(name, places) for name, places in sorted(ids.items()) if len(places) > 1]
+    wrong += [duplicate(name, places) for name, places in sorted(ids.items()) if len(places) > 1]
     if wrong:
         raise ProblemsError("dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong))
     return notes
@@ -66,7 +78,8 @@ def _not_compiling(error: SyntaxError | ValueError, path: str, *, broken: bool) 
     )
 
 
-def _duplicate(name: str, places: list[str]) -> Problem:
+def duplicate(name: str, places: list[str]) -> Problem:
+    """The problem of a DAG id that several files have."""
     return Problem(
         "dag-id-duplicate",
         f"the DAG id {name!r} is used in several files: {', '.join(places)}",
@@ -75,7 +88,7 @@ def _duplicate(name: str, places: list[str]) -> Problem:
     )
 
 
-def _dag_ids(tree: ast.Module) -> dict[str, int]:
+def dag_ids(tree: ast.Module) -> dict[str, int]:
     """The DAG ids that stand literally in a file, with their lines."""
     return {name: line for node in ast.walk(tree) for name, line in _dag_id(node)}
 

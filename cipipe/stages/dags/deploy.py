@@ -1,23 +1,25 @@
-"""The steps of the `dags` stage: patch and check in memory, compare by SHA-256, upload, delete what is gone.
+"""The steps of the `dags` stage: patch in memory, compare by SHA-256, check, upload, delete what is gone.
 
 Nothing is written before everything is patched, checked and compared.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cipipe.errors import ProblemsError, StageError
-from cipipe.model import Effect, Mode
+from cipipe.model import Effect, Mode, State
 from cipipe.stages.base import Reference, Stage, StageRun, Step, literal, shown
 from cipipe.stages.dags import manifest
-from cipipe.stages.dags.files import in_order, relative, select
+from cipipe.stages.dags.files import in_order
 
 if TYPE_CHECKING:
-    from cipipe.tools.aws import Bucket
+    from datetime import datetime
+
+    from cipipe.stages.dags.prepare import Prepared
+    from cipipe.stages.dags.store import There
+    from cipipe.tools.s3 import Bucket
 
 
 def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001 - part of the Protocol
@@ -31,109 +33,188 @@ def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: A
             Step(f"list what {stage.name} owns in {there}", Effect.READ, list_owned),
             Step(f"delete every version of it in {there}", Effect.DESTROY, purge),
         )
-    work = _Deployment()
+    work = Deployment()
     reading = (
-        Step(f"patch and check {source}/", Effect.READ, work.prepare),
+        Step(f"patch {source}/", Effect.READ, work.prepare),
         Step(f"compare with {there}", Effect.READ, work.compare),
+        Step(f"check {source}/", Effect.READ, work.check),
     )
     if mode is Mode.VERIFY:
         return reading
-    return (
-        *reading,
+    return (*reading, *writing(stage, work))
+
+
+def writing(stage: Stage, work: "Deployment") -> tuple[Step, ...]:
+    """The steps that make the bucket, and the MWAA environment, what `work` wants them to be."""
+    settings = stage.settings
+    there = f"s3://{shown(settings.bucket)}/{settings.prefix}"
+    made = [
         Step(f"upload to {there}", Effect.WRITE, work.upload),
         Step(f"delete what is gone from {there}", Effect.WRITE, work.prune),
-    )
+    ]
+    if settings.mwaa_environment is not None:
+        name = shown(settings.mwaa_environment)
+        if settings.requirements is not None or settings.plugins is not None:
+            install = Step(f"have MWAA's {name} install what is new", Effect.WRITE, work.install)
+            made.insert(0, install)
+        made.append(Step(f"ask MWAA's {name} what it made of the files", Effect.READ, work.confirm))
+    return tuple(made)
 
 
-class _Deployment(msgspec.Struct):
-    """What the steps of one run hand to each other: patched files by key, and what has to be done with them."""
+class Deployment(msgspec.Struct):
+    """What the steps of one run hand to each other: what every key is to hold, and what has to be done for it.
 
+    `bodies` has the contents of at least those keys that are uploaded.
+    """
+
+    wanted: dict[str, str] = {}
     bodies: dict[str, bytes] = {}
     uploads: set[str] = set()
     gone: list[str] = []
+    uploaded: "datetime | None" = None
+    made: "Prepared | None" = None
 
     def prepare(self, run: StageRun) -> None:
-        from cipipe.stages.dags import checks
         from cipipe.stages.dags.destroy import count
-        from cipipe.stages.dags.patch import patch_all
-        from cipipe.stages.dags.values import strings
+        from cipipe.stages.dags.prepare import prepared
 
-        settings = run.stage.settings
-        for output in run.outputs.values():
-            if output.sensitive and output.value is not msgspec.UNSET:
-                for secret in strings(output.value):
-                    run.redactor.register(secret)
-        sources = _sources(run)
-        modules = {path: body for path, body in sources.items() if path.endswith(".py")}
-        patched = patch_all(modules, run.outputs, tolerate_unknown=run.mode is Mode.VERIFY)
-        bodies = sources | {path: file.body for path, file in patched.items()}
-        notes = checks.check(sources, bodies, allow_empty=settings.allow_empty, source=settings.source)
-        for note in (*(note for file in patched.values() for note in file.warnings), *notes):
+        self.made = prepared(run)
+        for note in self.made.warnings:
             run.line(f"warning: {note.where}: {note.message}")
-        self.bodies = {_key(path, run): body for path, body in bodies.items()}
-        values = sum(len(file.replacements) for file in patched.values())
-        run.line(f"{count(len(bodies), 'file')}, {count(values, 'value')} put in")
+        self.bodies = self.made.contents
+        self.wanted = manifest.hashes_of(self.bodies)
+        run.line(f"{count(len(self.bodies), 'file')}, {count(len(self.made.replacements), 'value')} put in")
+
+    def check(self, run: StageRun) -> None:
+        """Check what was patched, unless all of it lies in the bucket: then this very content was checked before."""
+        from cipipe.stages.dags import checks, containers, imports
+
+        last = run.previous
+        same = last is not None and (last.state, last.fingerprint) == (State.DEPLOYED, run.fingerprint)
+        if (run.settled and same) or self.made is None:
+            return
+        settings = run.stage.settings
+        notes = [
+            *checks.check(
+                self.made.sources,
+                self.made.bodies,
+                allow_empty=settings.allow_empty or run.allow_empty,
+                source=settings.source,
+                airflow_version=settings.airflow_version,
+            ),
+            *containers.check(run, self.made.bodies, self.made.replacements),
+            *imports.check(run, self.made.bodies),
+        ]
+        for note in notes:
+            run.line(f"warning: {note.where}: {note.message}")
 
     def compare(self, run: StageRun) -> None:
-        from cipipe.stages.dags.parallel import in_parallel
+        from cipipe.stages.dags.store import look
 
         if isinstance(run.stage.settings.bucket, Reference):
             run.line(f"the bucket is not known before {shown(run.stage.settings.bucket)} is: nothing to compare with")
             return
-        bucket = _bucket(run)
+        bucket = bucket_of(run)
         owned, former = manifest.owned(run.data, bucket.name)
-        wanted = {key: hashlib.sha256(body).hexdigest() for key, body in sorted(self.bodies.items())}
-        stored = dict(in_parallel(lambda key: _stored(bucket, key, owned.get(key) or {}, wanted[key]), wanted))
-        entries: dict[str, Any] = {}
-        self.uploads = set()
-        for key, sha256 in wanted.items():
-            there, version = stored[key]
-            if there == sha256:
-                entries[key] = {"sha256": sha256, "version": version}
-                continue
-            self.uploads.add(key)
-            entries[key] = {"sha256": None, "version": None}
-            if there is not None and key not in owned:
+        there = look(bucket, self.wanted, owned, run.stage.settings.prefix)
+        self.uploads = {key for key, sha256 in self.wanted.items() if there[key].sha256 != sha256}
+        self.gone = sorted(owned.keys() - self.wanted.keys())
+        for key in sorted(self.uploads - owned.keys()):
+            if there[key].sha256 is not None:
                 run.line(
                     f"warning: {key} is there already, and not from this stage: it is replaced, and owned from now on"
                 )
-        self.gone = sorted(owned.keys() - self.bodies.keys())
-        run.line(
-            f"{len(self.uploads)} to upload, {len(self.bodies) - len(self.uploads)} unchanged, {len(self.gone)} to delete"
-        )
+        unchanged = len(self.wanted) - len(self.uploads)
+        run.line(f"{len(self.uploads)} to upload, {unchanged} unchanged, {len(self.gone)} to delete")
         run.made = f"{len(self.uploads)} to upload, {len(self.gone)} to delete"
         if run.mode is Mode.DEPLOY:
-            deleted = run.data.get("deleted", ()) if run.data.get("bucket") == bucket.name else ()
-            run.data |= {
-                "bucket": bucket.name,
-                "manifest": {**{key: owned[key] for key in self.gone}, **entries},
-                "deleted": sorted(set(deleted) - self.bodies.keys()),
-                "former": former,
-            }
+            run.data.pop(manifest.GOING_BACK, None)
+            run.data |= self._intended(run.data, bucket.name, owned, former, there)
+            installed = self._installed(run)
+            run.settled = not (self.uploads or self.gone or former) and installed in (None, run.data.get("mwaa"))
+
+    def _intended(
+        self,
+        data: Mapping[str, Any],
+        bucket: str,
+        owned: Mapping[str, Any],
+        former: Mapping[str, Any],
+        there: Mapping[str, "There"],
+    ) -> dict[str, Any]:
+        """The record's data as it has to be before the first write: every key that may be written is owned."""
+        entries = {
+            key: manifest.UNCERTAIN if key in self.uploads else {"sha256": sha256, "version": there[key].version}
+            for key, sha256 in self.wanted.items()
+        }
+        deleted = data.get("deleted", ()) if data.get("bucket") == bucket else ()
+        return {
+            "bucket": bucket,
+            "manifest": {**{key: owned[key] for key in self.gone}, **entries},
+            "deleted": sorted(set(deleted) - self.wanted.keys()),
+            "former": former,
+        }
+
+    def install(self, run: StageRun) -> None:
+        """Upload requirements and plugins, and have the environment run them before any DAG that needs them is there."""
+        from cipipe.stages.dags import mwaa
+        from cipipe.stages.dags.extras import KEYS
+
+        self._put(run, sorted(self.uploads & KEYS))
+        wanted = self._installed(run)
+        if wanted is not None:
+            mwaa.update(run, wanted["environment"], wanted["versions"])
+            run.data["mwaa"] = wanted
+
+    def _installed(self, run: StageRun) -> dict[str, Any] | None:
+        """What the record says once the environment runs what the bucket holds; None where that is not asked for."""
+        from cipipe.stages.dags.extras import KEYS
+
+        name = literal(run.stage.settings.mwaa_environment or "")
+        held = run.data["manifest"]
+        versions = {key: held[key]["version"] for key in sorted(KEYS & self.wanted.keys()) if held[key]["version"]}
+        return {"environment": name, "versions": versions} if name and versions else None
 
     def upload(self, run: StageRun) -> None:
+        from datetime import UTC, datetime
+
+        from cipipe.stages.dags.extras import KEYS
+
+        rest = {key: self.bodies[key] for key in self.uploads if not run.data["manifest"][key]["sha256"]}
+        for wave in ([key for key in sorted(rest) if key in KEYS], *in_order({k: rest[k] for k in rest.keys() - KEYS})):
+            self._put(run, wave)
+        self.uploaded = datetime.now(UTC)
+
+    def confirm(self, run: StageRun) -> None:
+        from cipipe.stages.dags.confirm import confirm
+
+        name = literal(run.stage.settings.mwaa_environment or "")
+        if name and self.uploaded is not None:
+            helpers, dags = in_order(self.bodies)
+            well = run.previous is not None and run.previous.state is State.DEPLOYED
+            some = well and not self.uploads.intersection(helpers)
+            changed = [key for key in dags if key in self.uploads] if some else dags
+            confirm(run, name, {key: self.bodies[key] for key in changed}, self.uploaded)
+
+    def _put(self, run: StageRun, keys: list[str]) -> None:
         from cipipe.stages.dags.parallel import in_parallel
 
-        bucket = _bucket(run)
-
+        bucket = bucket_of(run)
         ours = _Throttled(run.still_ours)
 
         def put(key: str) -> dict[str, Any]:
             ours()
-            body = self.bodies[key]
             kind = "text/x-python" if key.endswith(".py") else "application/octet-stream"
-            written = bucket.put(key, body, content_type=kind)
-            return {"sha256": hashlib.sha256(body).hexdigest(), "version": written.version if written else None}
+            written = bucket.put(key, self.bodies[key], content_type=kind)
+            return {"sha256": self.wanted[key], "version": written.version if written else None}
 
-        for wave in in_order({key: self.bodies[key] for key in self.uploads}):
-            for key, entry in in_parallel(put, wave):
-                run.data["manifest"][key] = entry
-                run.line(f"uploaded {key}")
+        for key, entry in in_parallel(put, keys):
+            run.data["manifest"][key] = entry
+            run.line(f"uploaded {key}")
 
     def prune(self, run: StageRun) -> None:
         from cipipe.stages.dags.destroy import purge_keys
 
-        bucket = _bucket(run)
+        bucket = bucket_of(run)
         run.still_ours()
         for key in self.gone:
             run.data["deleted"] = sorted({*run.data["deleted"], key})
@@ -143,7 +224,7 @@ class _Deployment(msgspec.Struct):
         for name, keys in list(run.data["former"].items()):
             purge_keys(run, name, keys)
             del run.data["former"][name]
-        unchanged = len(self.bodies) - len(self.uploads)
+        unchanged = len(self.wanted) - len(self.uploads)
         run.made = (
             f"{len(self.uploads)} uploaded, {unchanged} unchanged, {len(self.gone)} deleted in "
             f"s3://{bucket.name}/{run.stage.settings.prefix}"
@@ -164,43 +245,7 @@ class _Throttled:
             self._ask()
 
 
-def _sources(run: StageRun) -> dict[str, bytes]:
-    """The contents, in the commit, of the files that are uploaded, by repository path."""
-    selected, wrong = select(run.entries, run.stage.settings.source)
-    if wrong:
-        raise ProblemsError("dags-files-refused", "the source holds files that cannot be uploaded", tuple(wrong))
-    blobs = run.repository.blobs(selected.values())
-    missing = [path for path, entry in selected.items() if entry.path not in blobs]
-    if missing:
-        raise StageError(
-            "dags-blob-missing",
-            f"git does not have the contents of {', '.join(missing[:3])}" + (" and others" if missing[3:] else ""),
-            hint="This is a partial clone: fetch without --filter in this job.",
-            where=run.stage.settings.source,
-        )
-    return {path: blobs[entry.path] for path, entry in selected.items()}
-
-
-def _key(path: str, run: StageRun) -> str:
-    return f"{run.stage.settings.prefix}{relative(path, run.stage.settings.source)}"
-
-
-def _stored(bucket: "Bucket", key: str, known: Mapping[str, Any], wanted: str) -> tuple[str | None, str | None]:
-    """Hash and version of the object as it is now: (None, None) where there is none.
-
-    What the manifest knows is confirmed by a HEAD. What it does not know is read: other tools leave no SHA-256 with S3,
-    and the version, which a rollback needs, comes with the contents only.
-    """
-    sha256 = bucket.sha256(key) if known.get("sha256") else None
-    if sha256 is not None and sha256 == known["sha256"]:
-        return sha256, known.get("version")
-    if sha256 is not None and sha256 != wanted:
-        return sha256, None
-    found = bucket.get(key)
-    return (hashlib.sha256(found.body).hexdigest(), found.version) if found else (None, None)
-
-
-def _bucket(run: StageRun) -> "Bucket":
+def bucket_of(run: StageRun) -> "Bucket":
     """The stage's bucket; the client is made here, because making one is not thread-safe and using it is."""
     run.aws.client("s3")
     return run.aws.bucket(literal(run.stage.settings.bucket))

@@ -6,10 +6,22 @@ uncertain. `data["deleted"]` lists keys that it has deleted, of which the bucket
 lists keys in buckets that the stage used before, until they are deleted.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from cipipe.stages.base import Setting, literal
+
+UNCERTAIN: Mapping[str, Any] = {"sha256": None, "version": None}
+"""A key that may hold anything: it is about to be written."""
+
+GOING_BACK = "rollback"
+"""In `data` of a record while a rollback is under way: the commit that it goes back to."""
+
+
+def hashes_of(bodies: Mapping[str, bytes]) -> dict[str, str]:
+    """The SHA-256 of contents, by key, in the order of the keys."""
+    return {key: hashlib.sha256(body).hexdigest() for key, body in sorted(bodies.items())}
 
 
 def owned(data: Mapping[str, Any], bucket: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
@@ -20,7 +32,7 @@ def owned(data: Mapping[str, Any], bucket: str) -> tuple[dict[str, Any], dict[st
     if recorded != bucket:
         former[recorded] = sorted({*former.get(recorded, ()), *entries})
         entries = {}
-    entries |= {key: {"sha256": None, "version": None} for key in former.pop(bucket, ())}
+    entries |= dict.fromkeys(former.pop(bucket, ()), UNCERTAIN)
     return entries, former
 
 

@@ -15,7 +15,7 @@ from cipipe.redact import MASK
 from cipipe.stages.dags.markers import Marker, Target, markers, scan
 from cipipe.stages.dags.values import MismatchError, render, strings
 
-__all__ = ["Marker", "Patched", "Replacement", "markers", "patch", "patch_all"]
+__all__ = ["Marker", "Patched", "Replacement", "markers", "masked", "patch", "patch_all"]
 
 _WIDTH = 120
 _NARROWEST = 40
@@ -46,17 +46,17 @@ def patch(source: bytes, path: str, outputs: Mapping[str, Output]) -> Patched:
 
 
 def patch_all(
-    sources: Mapping[str, bytes], outputs: Mapping[str, Output], *, tolerate_unknown: bool = False
+    sources: Mapping[str, bytes], outputs: Mapping[str, Output], *, tolerate: frozenset[str] = frozenset()
 ) -> dict[str, Patched]:
     """Patch a set of files. Raises ProblemsError with everything that is wrong with any of them.
 
-    `tolerate_unknown` leaves literals alone whose output does not exist, with a warning: before the infrastructure is
-    deployed, an output that the same commit adds is not known yet.
+    `tolerate` names problems with an output's value that are warnings here; the literal is left alone. Before the
+    infrastructure is deployed, an output that the same commit adds is not known yet.
     """
     patched = {}
     wrong: list[Problem] = []
     for path, source in sources.items():
-        patched[path], problems = _attempt(source, path, outputs, tolerate_unknown=tolerate_unknown)
+        patched[path], problems = _attempt(source, path, outputs, tolerate=tolerate)
         wrong += problems
     if wrong:
         count = f"{len(wrong)} problems" if len(wrong) > 1 else "a problem"
@@ -64,25 +64,36 @@ def patch_all(
     return patched
 
 
+def masked(source: bytes, path: str) -> bytes:
+    """The file with every literal masked that may hold a sensitive value: those marked `(sensitive ok)`."""
+    found = scan(source, path)
+    if found.text is None:
+        return source
+    parts = []
+    done = 0
+    for target in found.targets:
+        if target.marker.sensitive_ok:
+            parts += [source[done : target.start], f'"{MASK}"'.encode(found.text.encoding)]
+            done = target.end
+    return b"".join((*parts, source[done:])) if parts else source
+
+
 def _attempt(
-    source: bytes, path: str, outputs: Mapping[str, Output], *, tolerate_unknown: bool
+    source: bytes, path: str, outputs: Mapping[str, Output], *, tolerate: frozenset[str]
 ) -> tuple[Patched, list[Problem]]:
     found = scan(source, path)
     problems = list(found.problems)
     if found.text is None:
         return Patched(source), problems
     replacements = []
-    notes = []
+    notes: list[Problem] = []
     parts = []
     done = 0
     for target in found.targets:
         marker = target.marker
-        if tolerate_unknown and marker.output not in outputs:
-            notes.append(_unknown(marker, outputs))
-            continue
         value, problem = _value(target, outputs)
         if problem is not None:
-            problems.append(problem)
+            (notes if problem.id in tolerate else problems).append(problem)
             continue
         if any("{{" in text for text in strings(value)):
             notes.append(_template(marker))

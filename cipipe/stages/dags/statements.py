@@ -14,7 +14,12 @@ Tokens = list[tokenize.TokenInfo]
 COMPOUND = frozenset(
     {"if", "elif", "else", "for", "while", "try", "except", "finally", "with", "async", "def", "class"},
 )
-_SILENT = {tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING, tokenize.ENDMARKER}
+_STRUCTURE = frozenset(
+    {
+        *(tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT, tokenize.NEWLINE, tokenize.NL),
+        *(tokenize.ENCODING, tokenize.ENDMARKER),
+    }
+)
 _AUGMENTED = frozenset({"+=", "-=", "*=", "/=", "//=", "%=", "@=", "&=", "|=", "^=", ">>=", "<<=", "**="})
 
 
@@ -42,21 +47,22 @@ def statements(tokens: Iterable[tokenize.TokenInfo]) -> Iterator[Statement]:
     comments: Tokens = []
     opens_local = False
     for token in tokens:
-        if token.type == tokenize.INDENT:
+        kind = token[0]
+        if kind not in _STRUCTURE:  # nearly all of them: what a file costs is what this costs
+            line.append(token)
+        elif kind == tokenize.INDENT:
             blocks.append(opens_local)
-        elif token.type == tokenize.DEDENT:
+        elif kind == tokenize.DEDENT:
             blocks.pop()
-        elif token.type == tokenize.COMMENT:
+        elif kind == tokenize.COMMENT:
             comments.append(token)
-        elif token.type == tokenize.NEWLINE or (token.type in _SILENT and not line):
+        elif kind == tokenize.NEWLINE or not line:
             if line:
                 words = [word.string for word in line[:2]]
                 opens_local = words[0] in {"def", "class"} or words == ["async", "def"]
             if line or comments:
                 yield Statement(line, comments, block=bool(blocks), local=any(blocks))
                 line, comments = [], []
-        elif token.type not in _SILENT:
-            line.append(token)
     if comments:
         yield Statement([], comments, block=bool(blocks), local=any(blocks))
 

@@ -49,7 +49,7 @@ class Text:
         text = without_formatted_strings("".join(self.lines))
         try:
             for token in tokenize.generate_tokens(io.StringIO(text + "\n", newline="\n").readline):
-                if token.type == tokenize.ERRORTOKEN and token.string[:1] in {'"', "'"}:
+                if token[0] == tokenize.ERRORTOKEN and token.string[:1] in {'"', "'"}:
                     raise NotPythonError(f"line {token.start[0]}: a string that does not end")
                 yield token
         except (tokenize.TokenError, SyntaxError) as error:

@@ -27,7 +27,7 @@ from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Runner
 from cipipe.stages.base import Reference, Stage, StageRun, Step, references
-from cipipe.tools.aws import Bucket, StoredObject, Written
+from cipipe.tools.s3 import Bucket, StoredObject, Written
 
 READ, WRITE, DESTROY = Effect.READ, Effect.WRITE, Effect.DESTROY
 
@@ -42,7 +42,7 @@ class FakeBucket(Bucket):
         self.conditional = conditional
         self.before_put: Callable[[str], None] = lambda key: None
 
-    def get(self, key: str) -> StoredObject | None:
+    def get(self, key: str, version: str | None = None) -> StoredObject | None:
         return StoredObject(self.objects[key], etag(self.objects[key]), None) if key in self.objects else None
 
     def put(

@@ -64,7 +64,7 @@ def test_an_unknown_environment_is_suggested() -> None:
         ('{ output = "url" }', "{ output = 1 }", "stages.image.repository.output", "config-wrong-type"),
         ('{ output = "url" }', "{}", "stages.image.repository", "config-bad-reference"),
         ('{ output = "url" }', '{ output = "a", env = "B" }', "stages.image.repository", "config-bad-reference"),
-        ('{ output = "url" }', '{ output = "a", default = "b" }', "stages.image.repository", "config-bad-reference"),
+        ('{ output = "url" }', '{ fingerprint = "iac", default = "b" }', "stages.image.repository", "config-bad-reference"),
         ('{ output = "url" }', '{ fingerprint = "dgas" }', "stages.image.repository.fingerprint", "config-dangling-name"),
         ('when = "nothing-due"', 'when = "never"', "stages.default.when", "config-wrong-type"),
         ('run = [["true"]]', "run = [[]]", "stages.default.run[0]", "config-empty-command"),

@@ -9,7 +9,8 @@ from fakes import READ, WRITE, World, results
 
 from cipipe.errors import ConflictError, InterruptedRun, RefusedError, StageError
 from cipipe.fingerprint import effective
-from cipipe.model import Mode, Output, State
+from cipipe.model import Mode, Output, State, Status
+from cipipe.planner import Planned
 from cipipe.stages.base import StageRun, Step
 
 
@@ -266,3 +267,21 @@ def test_settings_are_expanded_and_titles_filled_in() -> None:
     world.deploy(a=State.DEPLOYED)
     assert world.listener.titles[-1] == "b: push here, {urls}, {key}"
     assert world.made["b"].stage.settings.run == (("echo", "dev"),)
+
+
+def test_a_stage_that_finds_nothing_to_write_leaves_its_record_alone() -> None:
+    def settle(run: StageRun) -> None:
+        run.settled = True
+
+    world = World(a="")
+    world.does("a", (READ, settle), WRITE)
+    runner = world.runner(a=State.DEPLOYED)
+    stage = runner.planned.plan.stages[0]
+    forced = msgspec.structs.replace(stage, status=Status.DUE)
+    runner.planned = Planned(msgspec.structs.replace(runner.planned.plan, stages=(forced,)), world.steps)
+    runner.restored = {"a": "e" * 64}
+    assert results(runner.deploy()) == {"a": "unchanged"}
+    assert world.bucket.log == ["a: read"]
+    runner.restored = {"a": "f" * 64}  # other inputs than those of the record: it is written anew
+    runner.deploy()
+    assert world.bucket.log == ["a: read", "a: read", "a: deploying", "a: write", "a: deployed"]

@@ -115,12 +115,14 @@ def test_titles_and_effects(mode: Mode) -> None:
     steps = dags.steps(stage(), mode, tag="0" * 20)
     assert [(step.title, step.effect) for step in steps] == {
         Mode.VERIFY: [
-            ("patch and check dags/", Effect.READ),
+            ("patch dags/", Effect.READ),
             ("compare with s3://{dags_bucket}/dags/", Effect.READ),
+            ("check dags/", Effect.READ),
         ],
         Mode.DEPLOY: [
-            ("patch and check dags/", Effect.READ),
+            ("patch dags/", Effect.READ),
             ("compare with s3://{dags_bucket}/dags/", Effect.READ),
+            ("check dags/", Effect.READ),
             ("upload to s3://{dags_bucket}/dags/", Effect.WRITE),
             ("delete what is gone from s3://{dags_bucket}/dags/", Effect.WRITE),
         ],
@@ -138,7 +140,7 @@ def test_titles_and_effects(mode: Mode) -> None:
 def test_titles_show_references(bucket: str | Reference, shown: str) -> None:
     settings = dags.Settings(source="dags", bucket=bucket)
     steps = dags.steps(Stage("dags", "dags", settings), Mode.DEPLOY, tag="")
-    assert steps[2].title == f"upload to s3://{shown}/dags/"
+    assert steps[3].title == f"upload to s3://{shown}/dags/"
 
 
 def test_no_tools_are_needed() -> None:

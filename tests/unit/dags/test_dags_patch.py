@@ -138,6 +138,28 @@ def test_multi_line_list_with_the_marker_behind_it() -> None:
     assert patched(source, ["z"]) == b'A = ["z"]  # cipipe: out\nB = 1\n'
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        '\x0cA = "x"  # cipipe: out\n',
+        'A\t=\t"x"\t# cipipe: out\n',
+        'A = "x"\x0c# cipipe: out',
+        'A = "x"  # type: str\t# cipipe: out\n',
+        'A = (\t# type: ignore[x]\n\x0c"x"\n)  # cipipe: out\n',
+        'B = []  # type: list[str]\nfor i in B:  # type: str\n    pass\nA = "x"  # cipipe: out\n',
+    ],
+)
+def test_tabs_form_feeds_and_type_comments_stay(source: str) -> None:
+    assert patched(source, "y").decode() == source.replace('"x"', '"y"')
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [(1e15, "1000000000000000"), (2.0**53, str(2**53)), (1e300, "1e+300"), (-0.5, "-0.5")]
+)
+def test_numbers_become_whole_where_they_are_so_exactly(value: float, written: str) -> None:
+    assert patched("A = []  # cipipe: out\n", [value]).decode() == f"A = [{written}]  # cipipe: out\n"
+
+
 def test_other_comments_on_the_line() -> None:
     source = 'A = "x"  # type: str  # cipipe: out  # noqa: E501\n'
     assert patched(source, "y").decode() == source.replace('"x"', '"y"')
@@ -332,7 +354,7 @@ def test_unknown_output_names_the_nearest() -> None:
 
 def test_unknown_output_is_a_warning_where_it_may_be_yet_to_come() -> None:
     source = b'A = "x"  # cipipe: new\n'
-    result = patch_all({PATH: source}, {}, tolerate_unknown=True)[PATH]
+    result = patch_all({PATH: source}, {}, tolerate=frozenset({"dag-output-unknown"}))[PATH]
     assert result.body == source
     assert [note.id for note in result.warnings] == ["dag-output-unknown"]
 

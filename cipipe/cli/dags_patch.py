@@ -1,0 +1,29 @@
+"""`cipipe dags patch`: without configuration, git and AWS."""
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from cipipe.cli.options import Common, common
+from cipipe.report import json
+from cipipe.stages.dags import local
+
+
+@click.command
+@common(sandbox=False)
+@click.option("--source", type=click.Path(path_type=Path), metavar="DIR", required=True, help="The DAG files.")
+@click.option(
+    "--outputs", type=click.Path(path_type=Path), metavar="FILE", required=True, help="From `terraform output -json`."
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Where to write them.")
+def patch(shared: Common, source: Path, outputs: Path, out: Path) -> None:
+    """Put Terraform's outputs into the marked literals of DAG files. Needs neither cipipe.toml nor AWS."""
+    made = local.patch_folder(source, outputs, out)
+    for warning in made.warnings:
+        shared.console.warning(f"{warning.where}: {warning.message}")
+    if shared.format == "json":
+        shared.answer(json.document(files=made.files, replacements=msgspec.to_builtins(made.replacements)))
+        return
+    lines = [f"{r.file}:{r.line}: {r.name} = {r.new}  (output {r.output})\n" for r in made.replacements]
+    shared.answer("".join(lines) + f"{made.files} files written to {out}, {len(made.replacements)} literals replaced\n")

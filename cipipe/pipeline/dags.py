@@ -1,0 +1,121 @@
+"""`cipipe dags`: the `dags` stage on its own. What it would change, what it did, and back again."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from cipipe.errors import RefusedError, UsageError
+from cipipe.ledger import Ledger
+from cipipe.model import Mode, Plan, Reason, State, Status
+from cipipe.pipeline import running
+from cipipe.pipeline.access import Door, connect
+from cipipe.pipeline.place import Place
+from cipipe.pipeline.planning import Options, Planning, plan
+from cipipe.pipeline.profile import served
+from cipipe.pipeline.project import Project
+from cipipe.planner import Planned
+from cipipe.records import Records
+from cipipe.redact import Redactor
+from cipipe.runner import Progress, Runner
+from cipipe.stages import dags as kind
+from cipipe.stages.dags import rollback as going_back
+from cipipe.stages.dags.diff import Difference, difference
+from cipipe.stages.dags.inventory import Inventory, inventory
+
+
+@dataclass(frozen=True)
+class Call:
+    """What every command here is given: where, which stage, and who is told."""
+
+    project: Project
+    environment: str
+    stage: str
+    redactor: Redactor
+    progress: Progress
+    door: Door | None = None
+
+
+def stage_of(project: Project, wanted: str | None) -> str:
+    """The name of the `dags` stage that is meant. Raises UsageError where that is not clear."""
+    found = [name for name, stage in project.config.stages.items() if stage.kind == kind.NAME]
+    chosen = [name for name in found if wanted in {None, name}]
+    if len(chosen) != 1:
+        raise UsageError(
+            "stage-unknown",
+            "which dags stage is meant is not clear" if wanted is None else f"there is no dags stage {wanted!r}",
+            hint=f"--stage is one of: {', '.join(found) or 'none: the configuration has no stage of that kind'}",
+            where="--stage",
+        )
+    return chosen[0]
+
+
+def diff(call: Call, *, worktree: bool = False) -> Difference:
+    """What deploying HEAD (or the files on disk) would change in the bucket. Writes nothing."""
+    with _opened(call, worktree=worktree, read_only=True) as (runner, _):
+        (stage,) = runner.planned.plan.stages
+        return difference(runner.prepare(stage))
+
+
+def deploy(call: Call, *, allow_empty: bool, allow_rollback: bool, planned: Callable[[Plan], None]) -> running.Outcome:
+    """The stage on its own, due or not: `cipipe run STAGE --force STAGE`, with the safeguards of every run."""
+    names = frozenset({call.stage})
+    options = running.RunOptions(
+        Options(call.environment, call.project.context.mode, selected=names, forced=names),
+        allow_rollback=allow_rollback,
+        allow_empty=allow_empty,
+    )
+    return running.run(
+        call.project, options, redactor=call.redactor, progress=call.progress, planned=planned, door=call.door
+    )
+
+
+def status(call: Call) -> Inventory:
+    """What the manifest says is in the bucket, beside what is there."""
+    with _opened(call, read_only=True) as (runner, _):
+        (stage,) = runner.planned.plan.stages
+        record = runner.records.last(call.stage)
+        if record is None or record.state is State.DESTROYED:
+            return Inventory(call.stage, record.state.value if record else "never-deployed")
+        return inventory(runner.prepare(stage), record)
+
+
+def rollback(call: Call, to: str | None) -> running.Outcome:
+    """Restore the object versions of an earlier manifest; the record says afterwards what it said then."""
+    if call.project.context.mode is not Mode.DEPLOY:
+        raise RefusedError(
+            "dags-rollback-verify", "a merge or pull request deploys nothing, and rolls nothing back", where="rollback"
+        )
+    running.refuse_ref(call.project, call.environment, Mode.DEPLOY)
+    with _opened(call) as (runner, ledger):
+        (stage,) = runner.planned.plan.stages
+        held = ledger.read([call.stage])
+        target = going_back.choose(ledger.history(call.stage), to)
+        steps = going_back.steps(runner.prepared[call.stage].stage, target)
+        back = msgspec.structs.replace(
+            stage,
+            status=Status.DUE,
+            reason=Reason.FORCED,
+            detail=f"back to what {(target.commit or '')[:7]} deployed",
+            fingerprint=target.fingerprint,
+            steps=tuple(step.title for step in steps),
+        )
+        whole = msgspec.structs.replace(runner.planned.plan, commit=target.commit or "", stages=(back,))
+        runner.planned = Planned(whole, {call.stage: steps})
+        runner.records = Records(ledger, whole, call.project.context, held)
+        runner.restored = {call.stage: target.effective}
+        return running.Outcome(runner.deploy(), runner.error)
+
+
+@contextlib.contextmanager
+def _opened(call: Call, *, worktree: bool = False, read_only: bool = False) -> Iterator[tuple[Runner, Ledger]]:
+    """A runner whose plan is this one stage, with the outputs that the ledger has; nothing is run."""
+    project, name = call.project, call.environment
+    access = connect(project, name, Mode.DEPLOY, redactor=call.redactor, door=call.door, read_only=read_only)
+    ledger = running.ledger_of(project, name, access)
+    options = Options(name, Mode.DEPLOY, worktree=worktree, selected=frozenset({call.stage}))
+    planning: Planning = plan(project, options, ledger)
+    with running.scratch_folder(project) as scratch, served(access, call.progress.warning) as access:
+        place = Place(project, planning, access, call.redactor, scratch, sandbox=call.door is not None)
+        yield running.runner_of(planning, place, ledger, call.progress), ledger

@@ -1,0 +1,116 @@
+"""The containers that a DAG's overrides name have to be in the task definition that the deployment pins.
+
+ECS finds out when the task is started; here it is found out before anything is uploaded.
+"""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from cipipe.errors import Problem, ProblemsError
+from cipipe.stages.base import StageRun
+from cipipe.stages.dags.patch import Replacement
+from cipipe.stages.dags.trees import constants
+from cipipe.tools.aws import AwsError
+
+_DEFINITION = {"task_definition", "taskDefinition"}
+
+
+class Override(NamedTuple):
+    """A container that is named in overrides of a task definition."""
+
+    definition: str
+    container: str
+    where: str
+
+
+def check(run: StageRun, bodies: Mapping[str, bytes], replacements: tuple[Replacement, ...]) -> list[Problem]:
+    """Ask ECS for each task definition that was put into a file; give warnings. Raises ProblemsError.
+
+    What was not put in by a marker is a local value, or somebody else's: it is left alone.
+    """
+    wanted: dict[str, list[Override]] = defaultdict(list)
+    for path in sorted({replacement.file for replacement in replacements}):
+        pinned = {replacement.name for replacement in replacements if replacement.file == path}
+        for override in overrides(bodies[path], path, pinned):
+            wanted[override.definition].append(override)
+    wrong: list[Problem] = []
+    notes: list[Problem] = []
+    for definition, found in wanted.items():
+        try:
+            answer = run.aws.call("ecs", "describe_task_definition", taskDefinition=definition)
+        except AwsError as error:
+            absent = error.code == "ClientException"
+            (wrong if absent else notes).append(_unknown(definition, found[0].where, error))
+            continue
+        names = {container["name"] for container in answer["taskDefinition"]["containerDefinitions"]}
+        wrong += [_absent(override, names) for override in found if override.container not in names]
+    if wrong:
+        raise ProblemsError("dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong))
+    return notes
+
+
+def overrides(body: bytes, path: str, pinned: set[str]) -> Iterator[Override]:
+    """What a file names literally, in calls that take a task definition out of one of the `pinned` names."""
+    try:
+        tree = ast.parse(body)
+    except (SyntaxError, ValueError):
+        return
+    known = constants(tree)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        chosen = [given[name] for name in _DEFINITION if name in given]
+        if not chosen or not isinstance(chosen[0], ast.Name) or chosen[0].id not in pinned or "overrides" not in given:
+            continue
+        definition = _text(chosen[0], known)
+        for name in _containers(given["overrides"], known):
+            container = _text(name, known)
+            if definition is not None and container is not None:
+                yield Override(definition, container, f"{path}:{name.lineno}")
+
+
+def _containers(node: ast.expr, known: Mapping[str, ast.expr]) -> Iterator[ast.expr]:
+    """The values of `name` in `{"containerOverrides": [{"name": …}]}`."""
+    listed = _entries(node, known).get("containerOverrides")
+    listed = known.get(listed.id) if isinstance(listed, ast.Name) else listed
+    for item in listed.elts if isinstance(listed, ast.List | ast.Tuple) else ():
+        name = _entries(item, known).get("name")
+        if name is not None:
+            yield name
+
+
+def _entries(node: ast.expr | None, known: Mapping[str, ast.expr]) -> dict[str, ast.expr]:
+    node = known.get(node.id) if isinstance(node, ast.Name) else node
+    if not isinstance(node, ast.Dict):
+        return {}
+    return {
+        key.value: value
+        for key, value in zip(node.keys, node.values, strict=True)
+        if isinstance(key, ast.Constant) and isinstance(key.value, str)
+    }
+
+
+def _text(node: ast.expr | None, known: Mapping[str, ast.expr]) -> str | None:
+    node = known.get(node.id) if isinstance(node, ast.Name) else node
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _absent(override: Override, names: set[str]) -> Problem:
+    return Problem(
+        "dag-container-unknown",
+        f"overrides a container {override.container!r}, which {override.definition} does not have",
+        override.where,
+        f"Its containers are: {', '.join(sorted(names))}. Take the name from a Terraform output as well.",
+    )
+
+
+def _unknown(definition: str, where: str, error: AwsError) -> Problem:
+    return Problem(
+        "dag-task-definition-unknown",
+        f"the task definition {definition} cannot be looked at: {error.code}: {error.text}",
+        where,
+        "Does the output that the marker names hold a task definition of this account and region?",
+    )

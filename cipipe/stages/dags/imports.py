@@ -1,0 +1,160 @@
+"""Every DAG file read by a real Airflow before anything is uploaded: in a process of its own, without AWS credentials."""
+
+import importlib.util
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cipipe.errors import Problem, ProblemsError, StageError
+from cipipe.patterns import Patterns
+from cipipe.stages.base import StageRun
+from cipipe.stages.dags.checks import duplicate
+from cipipe.stages.dags.files import relative
+from cipipe.tools import process
+
+_PROBE = Path(__file__).with_name("airflow_probe.py")
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "SSL_CERT_FILE")
+_TAIL = 12
+
+
+class Read(msgspec.Struct):
+    """What came of one file. `over`: it was ended, because it took too long."""
+
+    dags: list[str] = []
+    errors: list[str] = []
+    over: bool = True
+
+
+def check(run: StageRun, bodies: Mapping[str, bytes]) -> list[Problem]:
+    """Import the DAG files, where there is an Airflow; give warnings. Raises ProblemsError, StageError."""
+    settings = run.stage.settings
+    python = _python(run)
+    if python is None:
+        return []
+    names = {path: relative(path, settings.source) or path for path in bodies}
+    folder = run.scratch / "dags"
+    for path, body in bodies.items():
+        target = folder / names[path]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(body)
+    version, found = _read(run, python, folder)
+    run.line(f"{len(found)} files read by Airflow {version}")
+    files = {str(folder / name): path for path, name in names.items()}
+    wrong, notes, ids = [], [], defaultdict(list)
+    dynamic = Patterns(settings.dynamic)
+    for file, read in found.items():
+        path = files[file]
+        wrong += _problems(read, path, settings.import_timeout, folder)
+        for name in read.dags:
+            ids[name].append(path)
+        if not read.dags and not read.errors and not read.over and not dynamic.matches(names[path].encode()):
+            notes.append(_without(path))
+    wrong += [duplicate(name, places) for name, places in sorted(ids.items()) if len(places) > 1]
+    if wrong:
+        raise ProblemsError("dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong))
+    if settings.airflow_version and version.split(".")[:2] != settings.airflow_version.split(".")[:2]:
+        message = f"the files were read by Airflow {version}, and are for {settings.airflow_version}"
+        notes.append(Problem("dags-airflow-other", message, "airflow_python"))
+    return notes
+
+
+def _python(run: StageRun) -> str | None:
+    """The Python that has Airflow: the one that the settings name, else this one."""
+    wanted = run.stage.settings.airflow_python
+    if wanted is None:
+        return sys.executable if importlib.util.find_spec("airflow") else None
+    python = run.repository.root / wanted
+    if python.exists():
+        return str(python)
+    if run.sandbox:
+        run.line(f"warning: {wanted} is not here: the files are not read by Airflow")
+        return None
+    raise StageError(
+        "dags-airflow-missing",
+        f"there is no {wanted}, which is to read the DAG files",
+        hint="Install Airflow there before this command, or take airflow_python out of the configuration.",
+        where=f"stages.{run.stage.name}.airflow_python",
+    )
+
+
+def _read(run: StageRun, python: str, folder: Path) -> tuple[str, dict[str, Read]]:
+    """Airflow's version, and what came of each file; a file that ends the process costs another start of it."""
+    answers = run.scratch / "airflow.jsonl"
+    seconds = run.stage.settings.import_timeout
+    found: dict[str, Read] = {}
+    while True:
+        answers.unlink(missing_ok=True)
+        argv = [python, str(_PROBE), str(folder), str(answers), str(seconds), *found]
+        done = process.stream(
+            argv,
+            env=_environment(run, folder),
+            line=lambda _: None,  # what Airflow logs meanwhile
+            cwd=run.scratch,
+            redactor=run.redactor,
+            accept=range(-64, 256),
+            interrupt=run.interrupt,
+        )
+        told: list[dict[str, Any]] = []
+        if answers.exists():
+            told = [json.loads(line) for line in answers.read_text().splitlines()]
+        begun = [entry["file"] for entry in told if "begun" in entry]
+        if done.returncode != 0 and not begun:
+            raise process.ProcessFailed(done, run.redactor)
+        found |= {file: Read() for file in begun}
+        for entry in told:
+            if "dags" in entry:
+                found[entry["file"]] = Read(entry["dags"], entry["errors"], over=False)
+        if done.returncode == 0:
+            return str(told[0]["airflow"]), found
+
+
+def _environment(run: StageRun, folder: Path) -> dict[str, str]:
+    """Nothing of the job but where programs are: what is imported is code of the commit."""
+    home = run.scratch / "airflow"
+    home.mkdir(exist_ok=True)
+    return {
+        **{name: run.child_env[name] for name in _PASSED_ON if name in run.child_env},
+        "HOME": str(home),
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": str(run.stage.settings.import_timeout),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_DEFAULT_REGION": run.environment.region,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _problems(read: Read, path: str, seconds: int, folder: Path) -> list[Problem]:
+    if read.over:
+        return [
+            Problem(
+                "dag-import-timeout",
+                f"reading it takes more than {seconds} s",
+                path,
+                "Move what takes long into tasks. If it has to be so, raise import_timeout, and Airflow's own limit.",
+            )
+        ]
+    hint = "This is what Airflow would show as a broken DAG. The file is as it would be uploaded, outputs put in."
+    return [
+        Problem("dag-import-failed", "Airflow cannot import it:\n" + _tail(text, folder), path, hint)
+        for text in read.errors
+    ]
+
+
+def _tail(text: str, folder: Path) -> str:
+    return "\n".join(text.replace(f"{folder}/", "").strip().splitlines()[-_TAIL:])
+
+
+def _without(path: str) -> Problem:
+    return Problem(
+        "dag-file-without-dag",
+        "Airflow looks for DAGs in it and finds none",
+        path,
+        "If that is right (a helper, or DAGs made from what is not here), name it under `dynamic`, or in .airflowignore.",
+    )

@@ -1,0 +1,75 @@
+"""What the stage would upload: the commit's files, read from git, with the outputs put in. No call to AWS."""
+
+import os
+
+import msgspec
+
+from cipipe.errors import Problem, ProblemsError, StageError
+from cipipe.model import Mode
+from cipipe.stages.base import StageRun
+from cipipe.stages.dags.extras import belongs, extras
+from cipipe.stages.dags.files import relative, select
+from cipipe.stages.dags.patch import Replacement, patch_all
+from cipipe.stages.dags.values import strings
+
+UNKNOWN_YET = frozenset({"dag-output-unknown", "dag-output-withheld"})
+"""What is no error where nothing is deployed: the stage that makes the outputs has not run."""
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """Files by repository path: as they are (`sources`), as they are uploaded (`bodies`), and under which key.
+
+    `extras` are what MWAA installs, by key.
+    """
+
+    sources: dict[str, bytes]
+    bodies: dict[str, bytes]
+    keys: dict[str, str]
+    extras: dict[str, bytes]
+    replacements: tuple[Replacement, ...]
+    warnings: tuple[Problem, ...]
+
+    @property
+    def contents(self) -> dict[str, bytes]:
+        """All that is uploaded, by key."""
+        return {**{self.keys[path]: body for path, body in self.bodies.items()}, **self.extras}
+
+
+def prepared(run: StageRun, *, tolerate: frozenset[str] = frozenset()) -> Prepared:
+    """Read and patch. Raises ProblemsError, and StageError where git lacks contents (`dags-blob-missing`)."""
+    for output in run.outputs.values():
+        if output.sensitive and output.value is not msgspec.UNSET:
+            for secret in strings(output.value):
+                run.redactor.register(secret)
+    sources = _sources(run)
+    modules = {path: body for path, body in sources.items() if path.endswith(".py")}
+    patched = patch_all(modules, run.outputs, tolerate=UNKNOWN_YET if run.mode is Mode.VERIFY else tolerate)
+    others = extras(run)
+    prefix, source = run.stage.settings.prefix, run.stage.settings.source
+    return Prepared(
+        sources,
+        sources | {path: file.body for path, file in patched.items()},
+        {path: f"{prefix}{relative(path, source)}" for path in sources},
+        others,
+        tuple(replacement for file in patched.values() for replacement in file.replacements),
+        tuple(note for file in patched.values() for note in file.warnings),
+    )
+
+
+def _sources(run: StageRun) -> dict[str, bytes]:
+    """The contents, in the commit, of the files that are uploaded, by repository path."""
+    settings = run.stage.settings
+    entries = [e for e in run.entries if not belongs(os.fsdecode(e.path), settings.requirements, settings.plugins)]
+    selected, wrong = select(entries, settings.source)
+    if wrong:
+        raise ProblemsError("dags-files-refused", "the source holds files that cannot be uploaded", tuple(wrong))
+    blobs = run.repository.blobs(selected.values())
+    missing = [path for path, entry in selected.items() if entry.path not in blobs]
+    if missing:
+        raise StageError(
+            "dags-blob-missing",
+            f"git does not have the contents of {', '.join(missing[:3])}" + (" and others" if missing[3:] else ""),
+            hint="This is a partial clone: fetch without --filter in this job.",
+            where=settings.source,
+        )
+    return {path: blobs[entry.path] for path, entry in selected.items()}

@@ -1,0 +1,55 @@
+"""What lies in the bucket, asked with one listing: only keys that are not as the manifest has them cost a request each.
+
+A version never changes: where the bucket's newest version of a key is the one that the manifest names, the manifest's
+SHA-256 is the object's. Size, time and ETag count for nothing.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from cipipe.stages.dags.parallel import in_parallel
+from cipipe.tools.s3 import Bucket
+
+
+class There(NamedTuple):
+    """A key as it is now: (None, None) where there is no object."""
+
+    sha256: str | None
+    version: str | None
+
+
+ABSENT = There(None, None)
+
+
+def newest(bucket: Bucket, prefix: str) -> dict[str, str]:
+    """The version id of every object that is below `prefix` now."""
+    return {found.key: found.id for found in bucket.versions(prefix) if found.latest and not found.deleted}
+
+
+def look(bucket: Bucket, keys: Iterable[str], known: Mapping[str, Mapping[str, Any]], prefix: str) -> dict[str, There]:
+    """Each of the keys as it is now. `known` is what the manifest says of keys; those outside `prefix` cost a request."""
+    wanted = sorted(keys)
+    there = newest(bucket, prefix) if wanted else {}
+    found = {}
+    unsure = []
+    for key in wanted:
+        entry = known.get(key) or {}
+        if key.startswith(prefix) and key not in there:
+            found[key] = ABSENT
+        elif entry.get("sha256") and entry.get("version") == there.get(key, ...):
+            found[key] = There(entry["sha256"], entry["version"])
+        else:
+            unsure.append(key)
+    return found | dict(in_parallel(lambda key: _asked(bucket, key), unsure))
+
+
+def _asked(bucket: Bucket, key: str) -> There:
+    """Hash and version of one object: as S3 checked it at its upload, else by reading it (other tools leave no SHA-256)."""
+    head = bucket.head(key)
+    if head is None:
+        return ABSENT
+    if head.sha256 is not None:
+        return There(head.sha256, head.version)
+    stored = bucket.get(key)
+    return There(hashlib.sha256(stored.body).hexdigest(), stored.version) if stored else ABSENT

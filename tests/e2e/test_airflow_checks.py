@@ -1,0 +1,150 @@
+"""DAG files read by real Airflow 2 and 3 before an upload, and the table of what Airflow 3 lacks held to both."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tools import VENVS, require
+
+from cipipe.errors import ProblemsError, StageError
+from cipipe.model import Environment, Mode
+from cipipe.redact import Redactor
+from cipipe.stages import dags
+from cipipe.stages.base import Stage, StageRun
+from cipipe.stages.dags import airflow3, imports
+from cipipe.tools.git import Repository
+
+GOOD = b'import helper\nfrom airflow import DAG\nimport pendulum\nwith DAG("%s", schedule=None):\n    pass\n'
+HANGS = b"# airflow dag\nimport signal, time\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\ntime.sleep(60)\n"
+KNOWN = """
+import importlib, json, os, sys, warnings
+warnings.simplefilter("ignore")
+def there(name):
+    try:
+        importlib.import_module(name)
+        return True
+    except ImportError:
+        module, _, attribute = name.rpartition(".")
+        try:
+            return hasattr(importlib.import_module(module), attribute)
+        except ImportError:
+            return False
+from airflow import DAG
+def takes(argument):
+    try:
+        DAG("x", **{argument: None})
+    except TypeError:
+        return False
+    except Exception:
+        pass
+    return True
+table = json.load(open(sys.argv[1]))
+told = [*(n for n in [*table["modules"], *table["names"]] if there(n)), *(a for a in table["dag_arguments"] if takes(a))]
+json.dump(told, open(sys.argv[2], "w"))
+"""
+
+
+def python(version: str) -> Path:
+    return require(VENVS / f"airflow-{version}/bin/python", f"reading DAGs with Airflow {version}")
+
+
+@pytest.fixture(params=["2", "3"])
+def version(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def run_in(tmp_path: Path, version: str, lines: list[str], **settings: Any) -> StageRun:
+    link = tmp_path / "python"
+    if not link.exists():
+        link.write_text(f'#!/bin/sh\nexec {python(version)} "$@"\n')
+        link.chmod(0o755)
+    table = {"source": "dags", "bucket": "b-b-b", "airflow_python": "python", **settings}
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    required: dict[str, Any] = dict.fromkeys(StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)])
+    given = {
+        "mode": Mode.DEPLOY,
+        "environment": Environment("1" * 12, "eu-central-1", "arn"),
+        "stage": Stage("dags", "dags", dags.Settings(**table)),
+        "repository": Repository(tmp_path, os.environ),
+        "child_env": {**os.environ, "AWS_SECRET_ACCESS_KEY": "hunter22"},
+        "redactor": Redactor(),
+        "scratch": scratch,
+        "line": lines.append,
+    }
+    return StageRun(**{**required, **given})
+
+
+def test_files_are_read_as_airflow_does(tmp_path: Path, version: str) -> None:
+    lines: list[str] = []
+    run = run_in(tmp_path, version, lines, dynamic=("team/*.py",))
+    notes = imports.check(
+        run,
+        {
+            "dags/a.py": GOOD % b"a" + b"import os\nassert not [n for n in os.environ if 'SECRET' in n]\n",
+            "dags/helper.py": b"X = 1",
+            "dags/lib.py": b"# of airflow, no dag\n",
+            "dags/team/none.py": b"# of airflow, no dag\n",
+            "dags/ignored.py": b"import nothing.of_the_kind  # airflow dag\n",
+            "dags/.airflowignore": b"ignored.*\n",
+        },
+    )
+    assert [(note.id, note.where) for note in notes] == [("dag-file-without-dag", "dags/lib.py")]
+    assert lines[0].startswith(f"3 files read by Airflow {version}.")
+
+
+def test_what_is_broken_is_told_with_airflows_words(tmp_path: Path, version: str) -> None:
+    run = run_in(tmp_path, version, [], import_timeout=3)
+    same = b'from airflow import DAG\nNAME = "tw" + "in"\nwith DAG(NAME, schedule=None):\n    pass\n'
+    with pytest.raises(ProblemsError) as caught:
+        imports.check(
+            run,
+            {
+                "dags/broken.py": b"import nothing.of_the_kind  # airflow dag\n",
+                "dags/hangs.py": HANGS,
+                "dags/one.py": same,
+                "dags/other.py": same,
+                "dags/slow.py": b"# airflow dag\nimport time\ntime.sleep(60)\n",
+            },
+        )
+    found = {problem.where: problem for problem in caught.value.problems}
+    assert {where: problem.id for where, problem in found.items()} == {
+        "dags/broken.py": "dag-import-failed",
+        "dags/hangs.py": "dag-import-timeout",
+        "dags/one.py": "dag-id-duplicate",
+        "dags/slow.py": "dag-import-failed",
+    }
+    assert "No module named 'nothing'" in found["dags/broken.py"].message
+    assert "'twin'" in found["dags/one.py"].message
+    assert "timeout" in found["dags/slow.py"].message.lower()
+
+
+def test_another_airflow_than_the_declared_one_is_a_warning(tmp_path: Path) -> None:
+    notes = imports.check(run_in(tmp_path, "2", [], airflow_version="2.9.2"), {"dags/a.py": b""})
+    assert [note.id for note in notes] == ["dags-airflow-other"]
+
+
+def test_an_airflow_that_is_not_there(tmp_path: Path) -> None:
+    run = run_in(tmp_path, "2", [], airflow_python="nowhere/python")
+    with pytest.raises(StageError) as caught:
+        imports.check(run, {})
+    assert caught.value.id == "dags-airflow-missing"
+    run.sandbox = True
+    assert imports.check(run, {}) == []
+
+
+def test_the_table_of_what_airflow_3_lacks(tmp_path: Path) -> None:
+    """All of it works on Airflow 2, and nothing of it on Airflow 3."""
+    table = Path(airflow3.__file__).with_name("airflow3.json")
+    told = {}
+    for version in ("2", "3"):
+        answer = tmp_path / f"{version}.json"
+        env = {**os.environ, "AIRFLOW_HOME": str(tmp_path / version), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+        subprocess.run([python(version), "-c", KNOWN, table, answer], env=env, check=True, capture_output=True)
+        told[version] = set(json.loads(answer.read_text()))
+    assert told["3"] == set()
+    names = {*airflow3.table()["modules"], *airflow3.table()["names"], *airflow3.table()["dag_arguments"]}
+    assert names - told["2"] == set()

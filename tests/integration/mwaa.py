@@ -1,0 +1,104 @@
+"""MWAA's API on this machine, in front of a moto server: an environment that can be updated, and its Airflow's REST API.
+
+Statuses come from a script, so that a test says how an update goes.
+"""
+
+import json
+import re
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from threading import Thread
+from typing import Any, cast
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+NAME = "airflow"
+Rest = Callable[[str], dict[str, Any]]
+
+
+def nothing(path: str) -> dict[str, Any]:
+    return {"import_errors": [], "dags": [], "total_entries": 0}
+
+
+class Mwaa:
+    """One environment. `updates` are the requests; `script` the statuses that it has after one, one an answer.
+
+    `rest` answers for Airflow, by path; it may raise `Refused`.
+    """
+
+    def __init__(self) -> None:
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self.fresh()
+
+    def fresh(self) -> None:
+        self.environment: dict[str, Any] = {"Name": NAME, "Status": "AVAILABLE", "DagS3Path": "dags"}
+        self.updates: list[dict[str, Any]] = []
+        self.looks = 0
+        self.script: list[str] = []
+        self.after_update: list[str] = ["UPDATING", "AVAILABLE"]
+        self.error: dict[str, str] | None = None
+        self.rest: Rest = nothing
+        self.asked: list[str] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        match = re.fullmatch(rf"/(environments|restapi)/{NAME}", environ["PATH_INFO"])
+        if match is None:
+            return cast("Iterable[bytes]", self._moto(environ, start_response))
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = json.loads(environ["wsgi.input"].read(length) or b"{}")
+        try:
+            answer = self._environment(environ, body) if match[1] == "environments" else self._rest(body)
+            status, kind = 200, {}
+        except Refused as refused:
+            answer, status, kind = {"message": refused.message}, refused.status, {"x-amzn-errortype": refused.code}
+        payload = json.dumps(answer).encode()
+        start_response(f"{status} x", [("Content-Type", "application/json"), *kind.items()])
+        return [payload]
+
+    def _environment(self, environ: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+        if environ["REQUEST_METHOD"] == "PATCH":
+            if self.environment["Status"] != "AVAILABLE":
+                raise Refused(400, "ValidationException", "the environment is not AVAILABLE")
+            self.updates.append(body)
+            self.script = list(self.after_update)
+            self.environment["LastUpdate"] = {"Status": "PENDING", "CreatedAt": datetime.now(UTC).timestamp()}
+            return {"Arn": "arn"}
+        self.looks += 1
+        if self.script:
+            self.environment["Status"] = self.script.pop(0)
+            last = self.environment.get("LastUpdate")
+            if last and self.environment["Status"] not in {"UPDATING", "ROLLING_BACK"} and last["Status"] == "PENDING":
+                last["Status"] = "FAILED" if self.error else "SUCCESS"
+                if self.error:
+                    last["Error"] = self.error
+                else:
+                    self.environment |= self.updates[-1]
+        return {"Environment": self.environment}
+
+    def _rest(self, body: dict[str, Any]) -> dict[str, Any]:
+        path = urllib.parse.urlsplit(body["Path"]).path
+        self.asked.append(path)
+        return {"RestApiStatusCode": 200, "RestApiResponse": self.rest(path)}
+
+
+class Refused(Exception):
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """The URL of a WSGI application."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

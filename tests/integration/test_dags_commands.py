@@ -1,0 +1,380 @@
+"""`cipipe dags diff`, `deploy`, `rollback` and `status`, as they are called, against S3."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagworld import BUCKET, CONFIG, DAG, OUTPUTS, REGION, Cli, Shop, served
+
+from cipipe.model import Output, State
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with served() as url:
+        yield url
+
+
+@pytest.fixture
+def shop(tmp_path: Path, server: str) -> Shop:
+    return Shop(tmp_path / "shop", server)
+
+
+@pytest.fixture
+def cipipe(shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # a run sets handlers, which this process has its own of
+    return Cli(shop, monkeypatch, capsys)
+
+
+def due(cipipe: Cli) -> str:
+    (reason,) = [stage["reason"] for stage in cipipe.json("plan")["stages"] if stage["name"] == "dags"]
+    return str(reason)
+
+
+def requests(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """From now on, every request of any client."""
+    import botocore.endpoint
+
+    made: list[str] = []
+    original = botocore.endpoint.Endpoint.make_request
+
+    def noted(self: Any, operation_model: Any, request_dict: Any) -> Any:
+        made.append(operation_model.name)
+        return original(self, operation_model, request_dict)
+
+    monkeypatch.setattr(botocore.endpoint.Endpoint, "make_request", noted)
+    return made
+
+
+# --- deploy ------------------------------------------------------------------------------------------------------------------
+
+
+def test_deploy_is_a_run_of_the_stage(shop: Shop, cipipe: Cli) -> None:
+    assert cipipe("dags", "deploy") == 0, cipipe.err
+    assert b"'local'" not in shop.bodies()["dags/a.py"]
+    assert shop.record().state is State.DEPLOYED
+    assert due(cipipe) == "unchanged"
+    assert {stage["result"] for stage in cipipe.json("run")["stages"]} == {"unchanged"}
+
+
+def test_deploying_again_writes_nothing_and_asks_little(
+    shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cipipe("dags", "deploy")
+    before = (shop.writes(), shop.record())
+    made = requests(shop, monkeypatch)
+    assert cipipe.json("dags", "deploy")["stages"][0]["result"] == "unchanged"
+    assert sorted(made) == ["GetCallerIdentity", *["GetObject"] * 3, "ListObjectVersions"]
+    assert (shop.writes(), shop.record()) == before
+
+
+def test_deploy_puts_right_what_others_changed(shop: Shop, cipipe: Cli) -> None:
+    cipipe("dags", "deploy")
+    shop.aws.bucket(BUCKET).put("dags/a.py", b"tampered")
+    assert due(cipipe) == "unchanged"
+    assert cipipe("dags", "deploy") == 0
+    assert b"tampered" not in shop.bodies()["dags/a.py"]
+    assert [file["state"] for file in cipipe.json("dags", "status")["files"]] == ["ok", "ok"]
+
+
+def test_a_dry_run_names_the_keys_and_writes_nothing(shop: Shop, cipipe: Cli) -> None:
+    before = shop.writes()
+    assert cipipe("dags", "deploy", "--dry-run") == 0, cipipe.err
+    assert cipipe.out == (
+        "+ dags/a.py\n+ dags/helper.py\n2 added, 0 changed, 0 removed, 0 unchanged in s3://dags-bucket/dags/\n"
+    )
+    assert shop.writes() == before
+
+
+def test_deploying_nothing_is_refused_unless_it_is_meant(shop: Shop, cipipe: Cli) -> None:
+    cipipe("dags", "deploy")
+    shop.commit({"dags/a.py": None})
+    assert cipipe("dags", "deploy") == 5
+    assert "[dags-empty]" in cipipe.err
+    assert set(shop.bodies()) == {"dags/a.py", "dags/helper.py"}
+    assert cipipe("dags", "deploy", "--allow-empty") == 0, cipipe.err
+    assert set(shop.bodies()) == {"dags/helper.py"}
+    assert due(cipipe) == "unchanged"
+
+
+def test_the_safeguards_of_a_run_hold(shop: Shop, cipipe: Cli) -> None:
+    (shop.repo.root / "dags/a.py").write_text("# dirty")
+    assert cipipe("dags", "deploy") == 5
+    assert "[dirty-work-tree]" in cipipe.err
+    shop.repo.git("checkout", "-q", "dags")
+    shop.commit({"terraform/main.tf": "# later"})
+    assert cipipe("dags", "deploy") == 5
+    assert "[needed-stage-due]" in cipipe.err
+    assert shop.bodies() == {}
+
+
+def test_several_stages_in_one_bucket_have_to_be_named(shop: Shop, cipipe: Cli) -> None:
+    more = CONFIG.replace("[stages.dags]", "[stages.team]").replace('"dags/**"', '"team/**"')
+    more = more[more.index("[stages.team]") :].replace('source = "dags"', 'source = "team"\nprefix = "dags/team/"')
+    shop.commit({"cipipe.toml": CONFIG + more, "team/b.py": DAG.format("b")})
+    assert cipipe("dags", "deploy") == 2
+    assert "--stage is one of: dags, team" in cipipe.err
+    assert cipipe("dags", "deploy", "--stage", "nope") == 2
+    assert cipipe("dags", "deploy", "--stage", "team") == 0, cipipe.err
+    assert cipipe("dags", "deploy", "--stage", "dags") == 0, cipipe.err
+    assert set(shop.bodies()) == {"dags/a.py", "dags/helper.py", "dags/team/b.py"}
+    assert cipipe.json("dags", "status", "--stage", "dags")["foreign"] == 1
+    shop.commit({"dags/helper.py": None})
+    assert cipipe("run", "dags") == 0
+    assert set(shop.bodies()) == {"dags/a.py", "dags/team/b.py"}
+
+
+# --- diff --------------------------------------------------------------------------------------------------------------------
+
+
+def test_diff_shows_what_a_deployment_would_change(shop: Shop, cipipe: Cli) -> None:
+    cipipe("dags", "deploy")
+    shop.commit({"dags/a.py": DAG.format("a 2"), "dags/helper.py": None, "dags/b.sql": "select 1"})
+    before = shop.writes()
+    assert cipipe("dags", "diff") == 0, cipipe.err
+    assert cipipe.out == (
+        "--- a/dags/a.py\n+++ b/dags/a.py\n@@ -1,3 +1,3 @@\n from airflow import DAG\n-# a 1\n+# a 2\n"
+        ' CLUSTER = "prod"  # cipipe: cluster\n'
+        "--- /dev/null\n+++ b/dags/b.sql\n@@ -0,0 +1 @@\n+select 1\n\\ No newline at end of file\n"
+        "--- a/dags/helper.py\n+++ /dev/null\n@@ -1 +0,0 @@\n-# helper 1\n"
+        "1 added, 1 changed, 1 removed, 0 unchanged in s3://dags-bucket/dags/\n"
+    )
+    assert shop.writes() == before
+    assert cipipe("dags", "deploy") == 0
+    assert cipipe("dags", "diff") == 0
+    assert cipipe.out == "0 added, 0 changed, 0 removed, 2 unchanged in s3://dags-bucket/dags/\n"
+
+
+def test_diff_as_json_lists_replacements_and_changes(shop: Shop, cipipe: Cli) -> None:
+    found = cipipe.json("dags", "diff")
+    assert found["summary"] == {"added": 2, "changed": 0, "removed": 0, "unchanged": 0}
+    assert found["replacements"] == [
+        {"file": "dags/a.py", "line": 3, "name": "CLUSTER", "output": "cluster", "old": "'local'", "new": '"prod"'}
+    ]
+    assert [(change["key"], change["change"]) for change in found["changes"]] == [
+        ("dags/a.py", "added"),
+        ("dags/helper.py", "added"),
+    ]
+
+
+def test_diff_of_another_value_and_of_the_files_on_disk(shop: Shop, cipipe: Cli) -> None:
+    cipipe("dags", "deploy")
+    shop.apply(**{**OUTPUTS, "cluster": Output(value="next")})
+    cipipe("dags", "diff")
+    assert '-CLUSTER = "prod"  # cipipe: cluster\n+CLUSTER = "next"  # cipipe: cluster\n' in cipipe.out
+    (shop.repo.root / "dags/helper.py").write_text("# on disk\n")
+    cipipe("dags", "diff")
+    assert "on disk" not in cipipe.out
+    cipipe("dags", "diff", "--worktree")
+    assert "+# on disk\n" in cipipe.out
+
+
+def test_diff_never_shows_a_sensitive_value(shop: Shop, cipipe: Cli) -> None:
+    marked = 'from airflow import DAG\nTOKEN = "{}"  # cipipe: token (sensitive ok)\n# {}\n'
+    shop.commit({"dags/a.py": marked.format("local", 1)})
+    shop.aws.bucket(BUCKET).put("dags/a.py", marked.format("hunter22", 1).encode())
+    assert cipipe("dags", "diff") == 0, cipipe.err
+    assert "0 added" not in cipipe.out.splitlines()[0]
+    assert "hunter22" not in cipipe.out + cipipe.err
+    assert "whether it would change is not known" in cipipe.err
+    shop.commit({"dags/a.py": marked.format("local", 2)})
+    cipipe("dags", "diff")
+    assert '"[redacted]"' in cipipe.out
+    assert "hunter22" not in cipipe.out + cipipe.err
+
+
+def test_diff_of_what_is_no_text(shop: Shop, cipipe: Cli) -> None:
+    cipipe("dags", "deploy")
+    shop.aws.bucket(BUCKET).put("dags/a.py", b"\0\1")
+    shop.aws.bucket(BUCKET).put("dags/helper.py", b"# helper 1\r\n")
+    cipipe("dags", "diff")
+    assert "Binary files a/dags/a.py and b/dags/a.py differ\n" in cipipe.out
+    assert "Files a/dags/helper.py and b/dags/helper.py differ in their encoding or line ends only\n" in cipipe.out
+    shop.aws.bucket(BUCKET).put("dags/helper.py", "# caf\xe9 \x1b[31m\n".encode("latin-1"))
+    cipipe("dags", "diff")
+    assert "-# caf\\xe9 \\x1b[31m\n" in cipipe.out
+
+
+def test_a_mistake_in_a_marker_is_the_same_error_as_in_a_deployment(shop: Shop, cipipe: Cli) -> None:
+    shop.commit({"dags/a.py": DAG.format("x").replace("cipipe: cluster", "cipipe: clusters")})
+    assert cipipe("dags", "diff") == 2
+    assert "dags/a.py:3" in cipipe.err
+    assert cipipe("dags", "deploy", "--dry-run") == 2
+
+
+# --- rollback ----------------------------------------------------------------------------------------------------------------
+
+
+def versions(shop: Shop, cipipe: Cli, *numbers: int) -> list[str]:
+    """Deploy some commits, each with another DAG file; gives the commits."""
+    made = []
+    for number in numbers:
+        files: dict[str, str | bytes | None] = {"dags/a.py": DAG.format(f"a {number}"), f"dags/only{number}.sql": "x"}
+        if f"dags/only{number - 1}.sql" in shop.repo.git("ls-files"):
+            files[f"dags/only{number - 1}.sql"] = None
+        made.append(shop.commit(files))
+        assert cipipe("run", "dags") == 0, cipipe.err
+    return made
+
+
+def test_rollback_restores_what_was_deployed_before(shop: Shop, cipipe: Cli) -> None:
+    first, second = versions(shop, cipipe, 1, 2)
+    shop.aws.bucket(BUCKET).put("dags/theirs.py", b"theirs")
+    before = {"dags/a.py", "dags/helper.py", "dags/only1.sql", "dags/theirs.py"}
+    assert cipipe("dags", "rollback") == 0, cipipe.err
+    assert set(shop.bodies()) == before
+    assert b"# a 1\n" in shop.bodies()["dags/a.py"]
+    assert (shop.record().commit, shop.record().state) == (first, State.DEPLOYED)
+    assert set(shop.record().data["manifest"]) == before - {"dags/theirs.py"}
+    assert "rollback" not in shop.record().data
+    assert {file["state"] for file in cipipe.json("dags", "status")["files"]} == {"ok"}
+    assert due(cipipe) == "changed"
+    assert cipipe("run", "dags") == 0
+    assert shop.record().commit == second
+    assert "dags/only2.sql" in shop.bodies()
+
+
+def test_rollback_to_a_commit_and_back(shop: Shop, cipipe: Cli) -> None:
+    first, second, third = versions(shop, cipipe, 1, 2, 3)
+    assert cipipe("dags", "rollback", "--to", first[:10]) == 0, cipipe.err
+    assert b"# a 1\n" in shop.bodies()["dags/a.py"]
+    assert cipipe("dags", "rollback", "--to", third) == 0, cipipe.err
+    assert b"# a 3\n" in shop.bodies()["dags/a.py"]
+    assert due(cipipe) == "unchanged"
+    assert cipipe("dags", "rollback", "--to", "abcdef") == 5
+    assert "[dags-rollback-unknown]" in cipipe.err
+    for commit in (first, second, third):
+        assert commit[:12] in cipipe.err
+
+
+def test_a_rolled_back_value_is_due_again_even_for_the_same_commit(shop: Shop, cipipe: Cli) -> None:
+    """What was put in then is what counts: the outputs of today would be put in by a new run."""
+    cipipe("dags", "deploy")
+    shop.apply(**{**OUTPUTS, "cluster": Output(value="next")})
+    cipipe("run", "dags")
+    assert b'"next"' in shop.bodies()["dags/a.py"]
+    assert cipipe("dags", "rollback") == 0
+    assert b'"prod"' in shop.bodies()["dags/a.py"]
+    assert due(cipipe) == "upstream"
+
+
+def test_nothing_to_go_back_to(shop: Shop, cipipe: Cli) -> None:
+    assert cipipe("dags", "rollback") == 5
+    cipipe("dags", "deploy")
+    assert cipipe("dags", "rollback") == 5
+    assert "no manifest is kept from before what is deployed now" in cipipe.err
+
+
+def test_versions_that_are_gone_stop_it_before_any_write(shop: Shop, cipipe: Cli) -> None:
+    versions(shop, cipipe, 1, 2)
+    for version in list(shop.aws.bucket(BUCKET).versions("dags/a.py")):
+        if not version.latest:
+            shop.aws.call("s3", "delete_object", Bucket=BUCKET, Key="dags/a.py", VersionId=version.id)
+    before = shop.writes()
+    assert cipipe("dags", "rollback") == 4
+    assert "[dags-version-gone]" in cipipe.err
+    assert shop.writes() == before
+
+
+def test_another_bucket_since_then(shop: Shop, cipipe: Cli) -> None:
+    versions(shop, cipipe, 1)
+    shop.aws.call("s3", "create_bucket", Bucket="moved", CreateBucketConfiguration={"LocationConstraint": REGION})
+    shop.apply(**{**OUTPUTS, "dags_bucket": Output(value="moved")})
+    versions(shop, cipipe, 2)
+    assert cipipe("dags", "rollback") == 5
+    assert "[dags-rollback-moved]" in cipipe.err
+
+
+@pytest.mark.parametrize("after", range(5))
+def test_a_rollback_that_was_cut_off_goes_on(
+    shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    from cipipe.tools.s3 import Bucket
+
+    class Killed(BaseException):
+        pass
+
+    first, _ = versions(shop, cipipe, 1, 2)
+    done = 0
+
+    def cut(original: Any) -> Any:
+        def wrapped(self: Bucket, key: str, *rest: Any, **named: Any) -> Any:
+            nonlocal done
+            if self.name == BUCKET or key.endswith("dags.json"):
+                done += 1
+                if done > after:
+                    raise Killed
+            return original(self, key, *rest, **named)
+
+        return wrapped
+
+    with monkeypatch.context() as patched:
+        for method in ("put", "delete"):
+            patched.setattr(Bucket, method, cut(getattr(Bucket, method)))
+        try:
+            cipipe("dags", "rollback")
+        except Killed:
+            pass
+        else:
+            assert after == 4
+    assert cipipe("dags", "rollback", *(["--to", first] if after == 4 else [])) == 0, cipipe.err
+    assert set(shop.bodies()) == {"dags/a.py", "dags/helper.py", "dags/only1.sql"}
+    assert shop.record().commit == first
+    assert {file["state"] for file in cipipe.json("dags", "status")["files"]} == {"ok"}
+
+
+def test_a_deployment_that_failed_half_way_is_undone(shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of three uploads fails: exit 4; a rerun finishes, a rollback restores."""
+    from cipipe.errors import StageError
+    from cipipe.tools.s3 import Bucket
+
+    cipipe("dags", "deploy")
+    before = shop.bodies()
+    shop.commit({"dags/a.py": DAG.format("a 2"), "dags/helper.py": "# 2", "dags/z.py": DAG.format("z")})
+    original = Bucket.put
+
+    def failing(self: Bucket, key: str, *rest: Any, **named: Any) -> Any:
+        if key == "dags/a.py":
+            raise StageError("aws-refused", "no more today")
+        return original(self, key, *rest, **named)
+
+    for again in ("rollback", "deploy"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Bucket, "put", failing)
+            assert cipipe("run", "dags") == 4
+        assert shop.record().state is State.FAILED
+        assert shop.bodies()["dags/helper.py"] == b"# 2"
+        assert cipipe("dags", again) == 0, cipipe.err
+        if again == "rollback":
+            assert shop.bodies() == before
+    assert set(shop.bodies()) == {"dags/a.py", "dags/helper.py", "dags/z.py"}
+    assert b"# a 2\n" in shop.bodies()["dags/a.py"]
+
+
+# --- status ------------------------------------------------------------------------------------------------------------------
+
+
+def test_status(shop: Shop, cipipe: Cli) -> None:
+    assert cipipe("dags", "status") == 0, cipipe.err
+    assert cipipe.out == "dags  never-deployed\n"
+    cipipe("dags", "deploy")
+    bucket = shop.aws.bucket(BUCKET)
+    bucket.put("dags/a.py", b"tampered")
+    bucket.delete("dags/helper.py")
+    bucket.put("dags/theirs.py", b"theirs")
+    assert cipipe("dags", "status") == 0
+    lines = cipipe.out.splitlines()
+    assert lines[0].startswith(f"dags  deployed, commit {shop.head[:7]}, ")
+    assert lines[1:] == [
+        "  dags/a.py  changed",
+        "  dags/helper.py  missing",
+        "  2 files in s3://dags-bucket/dags/, 2 not as deployed, 1 objects of others",
+    ]
+    found = cipipe.json("dags", "status")
+    assert (found["state"], found["commit"], found["foreign"]) == ("deployed", shop.head, 1)
+    assert [(file["key"], file["state"]) for file in found["files"]] == [
+        ("dags/a.py", "changed"),
+        ("dags/helper.py", "missing"),
+    ]

@@ -1,0 +1,234 @@
+"""SIGKILL at any moment of a deployment, and again: nothing half new, nothing of others lost, the manifest true.
+
+The moments are requests: the server kills the process before or after it has handled the one that was drawn.
+`CIPIPE_TEST_SEED` draws others.
+"""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from dagworld import ACCOUNT, BUCKET, OUTPUTS, Shop
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import FakeKey, s3_backends
+from werkzeug.serving import make_server
+
+from cipipe.model import Output, State
+
+FILES, MOMENTS = 40, 50
+SEED = int(os.environ.get("CIPIPE_TEST_SEED", "1"))
+FOREIGN = {"dags/theirs.py": b"theirs", "dags/d0.py.bak": b"theirs", "other": b"theirs"}
+NEVER = (-1, True)
+DAG = "from airflow import DAG\nONE = ''  # cipipe: cluster\n# {0}\nTWO = ''  # cipipe: cluster\nNAME = {0}\n"
+
+# Everything is imported once; each command is a process of its own, forked from here.
+NURSERY = """
+import json, os, sys
+import boto3, botocore.config
+from cipipe.cli import main
+from cipipe.cli import dags_bucket
+from cipipe.stages.dags import checks, containers, imports, prepare, store
+boto3.Session("a", "b", region_name="eu-central-1").client("s3")
+print("ready", flush=True)
+for line in sys.stdin:
+    order = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        said = os.open(order["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for number in (1, 2):
+            os.dup2(said, number)
+        os.environ.clear()
+        os.environ.update(order["env"])
+        os.chdir(order["cwd"])
+        os._exit(main(order["argv"]))
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Executioner:
+    """The server's front: counts requests, and kills whom it was told to at the one that it was told."""
+
+    def __init__(self) -> None:
+        self._app = DomainDispatcherApplication(create_backend_app)
+        self._lock = threading.Lock()
+        self._victim: Callable[[], None] = lambda: None
+        self._at: tuple[int, bool] | None = None
+        self.count = self._busy = 0
+
+    def arm(self, kill: Callable[[], None], at: tuple[int, bool] | None) -> None:
+        """From now on, kill at the request of that number; with None, nobody any more, and the count stands."""
+        self._victim, self._at = kill, at
+        if at is not None:
+            self.count = 0
+
+    def idle(self) -> None:
+        """Wait for what a dead process had sent already."""
+        calm = 0
+        while calm < 3:
+            time.sleep(0.005)
+            calm = calm + 1 if not self._busy else 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        with self._lock:
+            number = self.count
+            self.count += 1
+            self._busy += 1
+        try:
+            if self._at == (number, True):
+                self._victim()
+            return cast("Iterable[bytes]", self._app(environ, start_response))
+        finally:
+            if self._at == (number, False):
+                self._victim()
+            with self._lock:
+                self._busy -= 1
+
+
+class Nursery:
+    """Processes that run `cipipe`."""
+
+    def __init__(self, shop: Shop, front: Executioner, said: Path) -> None:
+        self._shop, self._front, self._said = shop, front, said
+        path = os.pathsep.join(filter(None, sys.path))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", NURSERY],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**shop.env, "PYTHONPATH": path},
+        )
+        assert self._line() == "ready"
+
+    def run(self, *argv: str, at: tuple[int, bool] | None = None) -> int:
+        """The exit status, negative where a signal ended it. `at`: kill it at that request, before (True) or after."""
+        born = threading.Event()
+        child = 0
+
+        def kill() -> None:
+            born.wait()
+            os.kill(child, signal.SIGKILL)
+
+        self._front.arm(kill, at or NEVER)
+        order = {"argv": argv, "env": self._shop.env, "cwd": str(self._shop.repo.root), "said": str(self._said)}
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        child = int(self._line())
+        born.set()
+        status = int(self._line())
+        self._front.arm(kill, None)
+        self._front.idle()
+        return status
+
+    def said(self) -> str:
+        return self._said.read_text()
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+
+@pytest.fixture
+def front() -> Executioner:
+    return Executioner()
+
+
+@pytest.fixture
+def shop(tmp_path: Path, front: Executioner) -> Iterator[Shop]:
+    server = make_server("127.0.0.1", 0, front, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    made = Shop(tmp_path / "shop", f"http://127.0.0.1:{server.server_port}")
+    made.repo.commit({"dags/a.py": None, "dags/helper.py": None})
+    for key, body in FOREIGN.items():
+        made.aws.bucket(BUCKET).put(key, body)
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def nursery(shop: Shop, front: Executioner, tmp_path: Path) -> Iterator[Nursery]:
+    made = Nursery(shop, front, tmp_path / "said")
+    yield made
+    assert made.process.stdin is not None
+    assert made.process.stdout is not None
+    made.process.stdin.close()
+    made.process.wait()
+    made.process.stdout.close()
+
+
+def in_bucket() -> dict[str, tuple[bytes, str]]:
+    """Contents and version of every object, out of the server's own memory; older versions are dropped from it."""
+    keys = s3_backends[ACCOUNT]["aws"].buckets[BUCKET].keys
+    found = {}
+    for name in list(keys):
+        newest = max(keys.getlist(name), key=lambda version: version.last_modified)
+        keys.setlist(name, [newest])
+        if isinstance(newest, FakeKey):
+            found[name] = (newest.value, newest.version_id)
+    return found
+
+
+def generation(shop: Shop, number: int) -> dict[str, bytes]:
+    """Commit other files and have other outputs; gives what is to be in the bucket. One file comes, another one goes."""
+    files: dict[str, str | bytes | None] = {f"dags/d{index}.py": DAG.format(number) for index in range(FILES - 5)}
+    files |= {f"dags/lib/h{index}.sql": f"-- {number}" for index in range(4)}
+    files[f"dags/only{number}.py"] = DAG.format(number)
+    gone = {f"dags/only{number - 1}.py": None} if number else {}
+    shop.commit(files | gone)
+    shop.apply(**{**OUTPUTS, "cluster": Output(value=f"v{number}")})
+    return {name: str(body).replace("''", f'"v{number}"').encode() for name, body in files.items()}
+
+
+def check_nothing_is_half_new(shop: Shop, old: dict[str, bytes], new: dict[str, bytes]) -> None:
+    bodies = {key: body for key, (body, _) in in_bucket().items()}
+    for key, body in bodies.items():
+        if key not in FOREIGN:
+            assert body in (old.get(key), new.get(key)), key
+    assert {key: bodies.get(key) for key in FOREIGN} == FOREIGN
+    assert set(bodies) - set(FOREIGN) <= set(shop.record().data["manifest"]), "a key that nobody would ever delete"
+
+
+def check_all_is_there(shop: Shop, new: dict[str, bytes]) -> None:
+    there = in_bucket()
+    assert {key: body for key, (body, _) in there.items()} == {**FOREIGN, **new}
+    record = shop.record()
+    assert (record.state, record.commit) == (State.DEPLOYED, shop.head)
+    assert record.data["manifest"] == {
+        key: {"sha256": hashlib.sha256(body).hexdigest(), "version": there[key][1]} for key, body in new.items()
+    }
+
+
+def test_killed_at_any_moment_and_run_again(shop: Shop, front: Executioner, nursery: Nursery) -> None:
+    draw = random.Random(SEED)
+    old = generation(shop, 0)
+    assert nursery.run("dags", "deploy") == 0, nursery.said()
+    counted = front.count
+    check_all_is_there(shop, old)
+    assert counted > FILES
+    killed = 0
+    for number in range(1, MOMENTS + 1):
+        new = generation(shop, number)
+        at = (draw.randrange(counted), draw.random() < 0.5)
+        status = nursery.run("dags", "deploy", at=at)
+        killed += status == -signal.SIGKILL
+        assert status in {0, -signal.SIGKILL}, (SEED, at, nursery.said())
+        check_nothing_is_half_new(shop, old, new)
+        command = ("run", "dags") if draw.random() < 0.5 else ("dags", "deploy")
+        assert nursery.run(*command) == 0, (SEED, at, nursery.said())
+        check_all_is_there(shop, new)
+        old = new
+    assert killed > MOMENTS * 0.8

@@ -1,0 +1,60 @@
+"""Which manifest a rollback goes back to."""
+
+from typing import Any
+
+import pytest
+
+from cipipe.errors import RefusedError
+from cipipe.model import Record, State
+from cipipe.stages.dags.rollback import choose
+
+
+def record(commit: str, content: str | None, state: State = State.DEPLOYED, **data: Any) -> Record:
+    manifest = {"dags/a.py": {"sha256": content, "version": "v"}}
+    return Record(
+        1, "dags", "f", None, state, commit * 40, None, None, None, None, "", None, {"manifest": manifest, **data}
+    )
+
+
+def chosen(*history: Record, to: str | None = None) -> str:
+    return (choose(history, to).commit or "")[0]
+
+
+def test_the_last_one_that_differs_from_what_is_deployed() -> None:
+    assert chosen(record("c", "3"), record("b", "2"), record("a", "1")) == "b"
+    assert chosen(record("c", "2"), record("b", "2"), record("a", "1")) == "a"
+
+
+def test_what_did_not_end_well_is_not_gone_back_to_but_undone() -> None:
+    assert chosen(record("c", "3"), record("b", "2", State.FAILED), record("a", "1")) == "a"
+    assert chosen(record("c", None, State.DEPLOYING), record("b", "2"), record("a", "1")) == "b"
+    assert chosen(record("c", None, State.FAILED), record("b", "2"), record("a", "1")) == "b"
+
+
+def test_a_rollback_that_was_cut_off_goes_on() -> None:
+    half = record("a", None, State.DEPLOYING, rollback="a" * 40)
+    assert chosen(half, record("c", "3"), record("b", "2"), record("a", "1")) == "a"
+    assert chosen(half, record("c", "3"), record("b", "2"), record("a", "1"), to="b") == "b"
+    assert chosen(record("d", "4", rollback="a" * 40), record("c", "3"), record("a", "1")) == "c"
+
+
+def test_the_newest_deployment_of_a_commit() -> None:
+    newer, older = record("a", "1"), record("a", "2")
+    assert choose([record("b", "3"), newer, older], "aaaa") is newer
+
+
+@pytest.mark.parametrize(
+    ("history", "to", "hint"),
+    [
+        ([], None, "Manifests are versions of the stage's record"),
+        ([record("a", "1")], None, "Manifests are versions of the stage's record"),
+        ([record("b", "1"), record("a", "1")], None, "aaaaaaaaaaaa."),
+        ([record("b", "2"), record("a", "1")], "cc", "bbbbbbbbbbbb, aaaaaaaaaaaa."),
+        ([record("b", "2"), record("x", "", State.DESTROYED), record("a", "1")], "aa", "bbbbbbbbbbbb."),
+    ],
+)
+def test_nothing_to_go_back_to(history: list[Record], to: str | None, hint: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        choose(history, to)
+    assert caught.value.id == "dags-rollback-unknown"
+    assert (caught.value.hint or "").endswith(hint) or hint in (caught.value.hint or "")
