@@ -48,8 +48,8 @@ def test_sigkill_during_the_dags_stage(deployed: Outcome, clone: Clone, aws: Aws
 
 def test_sigterm_during_terraform(deployed: Outcome, clone: Clone, aws: Aws) -> None:
     before = len(_vpcs(aws))
-    clone.commit("terraform/network.tf", _VPC)
-    stopped = clone.interrupted_at("aws_vpc.extra: Creating...", signal.SIGTERM)
+    clone.commit("terraform/network.tf", _SLOW)
+    stopped = clone.interrupted_at("terraform_data.slow: Provisioning", signal.SIGTERM)
     assert stopped.status == 130, stopped.text
     assert "interrupted during stage iac" in stopped.err
     assert aws.record("iac")["state"] == "failed"
@@ -105,9 +105,17 @@ def test_sigkill_of_terraform_itself(deployed: Outcome, clone: Clone, aws: Aws) 
     assert done.status == 0, done.text
 
 
-_VPC = """
+# Interrupted when the VPC is there. While AWS is asked for it would be by chance whether Terraform hears of its id.
+_SLOW = """
 resource "aws_vpc" "extra" {
   cidr_block = "10.99.0.0/16"
+}
+
+resource "terraform_data" "slow" {
+  depends_on = [aws_vpc.extra]
+  provisioner "local-exec" {
+    command = "test -e ../.git/once || { touch ../.git/once; sleep 60; }"
+  }
 }
 """
 

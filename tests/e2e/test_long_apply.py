@@ -192,7 +192,7 @@ def test_the_apply_outlives_its_first_credentials(applied: Applied, sandbox: San
 
 
 def test_each_session_had_a_token_of_its_own(applied: Applied) -> None:
-    assert len(applied.exchanges) >= 3
+    assert len(applied.exchanges) >= 2
     assert len({entry["jti"] for entry in applied.exchanges}) == len(applied.exchanges)
 
 
