@@ -59,7 +59,7 @@ variable "use_permissions_boundary" {
 }
 
 variable "force_destroy" {
-  description = "Let a destroy delete a bucket with objects and a registry with images. Leave it off: cipipe empties both first, and only of what it put there."
+  description = "Let a destroy delete a bucket with objects and a registry with images. Leave it off: cipipe empties both first, and only of what it put there. The deploy role cannot delete what lies in the data lake, whatever this says."
   type        = bool
   default     = false
 }

@@ -22,15 +22,27 @@ resource "aws_iam_policy" "deploy" {
         Resource = ["${local.state_arn}.tflock", local.ledger_arn]
       },
       {
-        Sid    = "BucketsAndDags"
+        Sid       = "LedgerHistory" # `cipipe dags rollback` goes back to what an earlier version of a record says
+        Effect    = "Allow"
+        Action    = "s3:ListBucketVersions"
+        Resource  = local.bucket_arn
+        Condition = { StringLike = { "s3:prefix" = "${local.ledger_prefix}*" } }
+      },
+      {
+        Sid    = "Buckets"
         Effect = "Allow"
         Action = [
-          "s3:AbortMultipartUpload", "s3:CreateBucket", "s3:DeleteBucket", "s3:DeleteBucketPolicy", "s3:DeleteObject",
-          "s3:DeleteObjectVersion", "s3:PutBucketOwnershipControls", "s3:PutBucketPolicy", "s3:PutBucketPublicAccessBlock",
-          "s3:PutBucketTagging", "s3:PutBucketVersioning", "s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration",
-          "s3:PutObject", "s3:TagResource", "s3:UntagResource",
+          "s3:CreateBucket", "s3:DeleteBucket", "s3:DeleteBucketPolicy", "s3:PutBucketOwnershipControls", "s3:PutBucketPolicy",
+          "s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging", "s3:PutBucketVersioning", "s3:PutEncryptionConfiguration",
+          "s3:PutLifecycleConfiguration", "s3:TagResource", "s3:UntagResource",
         ]
-        Resource = [local.own_bucket_arn, local.dags_object_arn]
+        Resource = local.own_bucket_arn
+      },
+      {
+        Sid      = "Dags"
+        Effect   = "Allow"
+        Action   = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObject"]
+        Resource = local.dags_object_arn
       },
       {
         Sid    = "Images"
@@ -62,6 +74,12 @@ resource "aws_iam_policy" "deploy" {
         ]
       },
       {
+        Sid      = "AskAirflow" # what it made of the DAGs; Airflow's role Viewer changes nothing
+        Effect   = "Allow"
+        Action   = "airflow:InvokeRestApi"
+        Resource = local.viewer_arn
+      },
+      {
         Sid      = "RetireRevisions"
         Effect   = "Allow"
         Action   = "ecs:DeregisterTaskDefinition"
@@ -82,7 +100,7 @@ resource "aws_iam_policy" "deploy" {
         Resource = local.stack_role_arn
       },
       {
-        Sid       = "PassRoles"
+        Sid       = "PassRoles" # creating an MWAA environment wants it, and so does every update of one
         Effect    = "Allow"
         Action    = "iam:PassRole"
         Resource  = local.stack_role_arn

@@ -19,6 +19,7 @@ locals {
   ledger_prefix = coalesce(var.ledger_prefix, "ledger/${local.path}/")
   ledger_arn    = "${local.bucket_arn}/${local.ledger_prefix}*"
 
+  # In an ARN `*` crosses slashes, so this one covers objects as well: only with actions that know buckets alone.
   own_bucket_arn  = "arn:${local.partition}:s3:::${local.name}-*"
   dags_object_arn = "arn:${local.partition}:s3:::${local.name}-dags-*/*"
   repository_arn  = "arn:${local.partition}:ecr:${local.here}:repository/${local.name}-*"
@@ -28,6 +29,7 @@ locals {
   parameter_arn   = "arn:${local.partition}:ssm:${local.here}:parameter/${local.path}/*"
   secret_arn      = "arn:${local.partition}:secretsmanager:${local.here}:secret:${local.path}/*"
   mwaa_arn        = "arn:${local.partition}:airflow:${local.here}:environment/${local.name}"
+  viewer_arn      = "arn:${local.partition}:airflow:${local.here}:role/${local.name}/Viewer" # Airflow's own role
 
   athena_arn    = "arn:${local.partition}:athena:${local.here}"
   glue_arn      = "arn:${local.partition}:glue:${local.here}"

@@ -33,14 +33,19 @@ resource "aws_iam_policy" "read" {
         Resource = [local.state_arn, "${local.state_arn}.tflock", local.ledger_arn]
       },
       {
-        Sid    = "ReadBucketsAndDags" # objects of the DAG bucket only: what lies in the data lake is no pipeline's business
+        Sid    = "ReadBuckets" # versions too: one listing tells whether the DAG bucket is as it was left
         Effect = "Allow"
         Action = [
           "s3:GetAccelerateConfiguration", "s3:GetBucket*", "s3:GetEncryptionConfiguration", "s3:GetLifecycleConfiguration",
-          "s3:GetObject", "s3:GetObjectAttributes", "s3:GetObjectTagging", "s3:GetObjectVersion",
           "s3:GetReplicationConfiguration", "s3:ListBucket", "s3:ListBucketVersions", "s3:ListTagsForResource",
         ]
-        Resource = [local.own_bucket_arn, local.dags_object_arn]
+        Resource = local.own_bucket_arn
+      },
+      {
+        Sid      = "ReadDags" # and no other objects: what lies in the data lake is no pipeline's business
+        Effect   = "Allow"
+        Action   = ["s3:GetObject", "s3:GetObjectAttributes", "s3:GetObjectTagging", "s3:GetObjectVersion"]
+        Resource = local.dags_object_arn
       },
       {
         Sid    = "ReadImages"

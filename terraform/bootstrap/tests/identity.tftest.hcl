@@ -131,10 +131,12 @@ run "safeguards" {
     error_message = "The verify role only reads."
   }
 
+  # In an ARN `*` crosses slashes: what names all buckets of the stack names all their objects too.
   assert {
     condition = alltrue([
       for statement in concat(jsondecode(aws_iam_policy.deploy.policy).Statement, jsondecode(aws_iam_policy.read.policy).Statement) :
-      alltrue([for resource in flatten([statement.Resource]) : !startswith(resource, "arn:aws:s3:::dbt-deployment-dev-") || endswith(resource, "-dev-*") || endswith(resource, "-dev-dags-*/*")])
+      alltrue([for resource in flatten([statement.Resource]) : !startswith(resource, "arn:aws:s3:::dbt-deployment-dev-") || resource == "arn:aws:s3:::dbt-deployment-dev-dags-*/*"])
+      if anytrue([for action in flatten([statement.Action]) : can(regex("^s3:(\\*|Abort|(Get|Put|Delete|Restore|List)(Object|Multipart|\\*))", action))])
     ])
     error_message = "Pipelines reach objects of the DAG bucket only, and none of the data lake."
   }
@@ -142,6 +144,66 @@ run "safeguards" {
   assert {
     condition     = alltrue([for policy in [aws_iam_policy.boundary, aws_iam_policy.deploy, aws_iam_policy.network, aws_iam_policy.read] : length(policy.policy) <= 6144])
     error_message = "IAM takes no managed policy above 6144 characters."
+  }
+}
+
+run "dags" {
+  command = plan
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_policy.deploy.policy).Statement : statement if contains(flatten([statement.Action]), "s3:ListBucketVersions")
+      ] == [{
+        Sid       = "LedgerHistory"
+        Effect    = "Allow"
+        Action    = "s3:ListBucketVersions"
+        Resource  = "arn:aws:s3:::cipipe-111111111111-eu-central-1"
+        Condition = { StringLike = { "s3:prefix" = "ledger/dbt-deployment/dev/*" } }
+    }]
+    error_message = "Going back needs the versions of this ledger's records, and of nobody else's."
+  }
+
+  assert {
+    condition = alltrue([
+      for action in ["s3:GetObject", "s3:GetObjectVersion"] : anytrue([
+        for statement in jsondecode(aws_iam_policy.read.policy).Statement :
+        contains(flatten([statement.Action]), action) && contains(flatten([statement.Resource]), "arn:aws:s3:::cipipe-111111111111-eu-central-1/ledger/dbt-deployment/dev/*")
+      ])
+    ])
+    error_message = "Records are read, as they are and as they were."
+  }
+
+  assert {
+    condition = alltrue([
+      for action in ["s3:GetEncryptionConfiguration", "s3:ListBucket", "s3:ListBucketVersions"] : anytrue([
+        for statement in jsondecode(aws_iam_policy.read.policy).Statement :
+        contains(flatten([statement.Action]), action) && contains(flatten([statement.Resource]), "arn:aws:s3:::dbt-deployment-dev-*")
+      ])
+    ])
+    error_message = "What is in the DAG bucket is told by a listing of versions, and MWAA looks at its encryption in the caller's name."
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_policy.deploy.policy).Statement : statement.Resource if contains(flatten([statement.Action]), "airflow:InvokeRestApi")
+    ] == ["arn:aws:airflow:eu-central-1:111111111111:role/dbt-deployment-dev/Viewer"]
+    error_message = "Airflow is asked as its role Viewer; with a wildcard MWAA would choose the role."
+  }
+
+  assert {
+    condition = length(setintersection(
+      flatten([for statement in jsondecode(aws_iam_policy.read.policy).Statement : statement.Action]),
+      ["airflow:InvokeRestApi", "airflow:UpdateEnvironment", "iam:PassRole"],
+    )) == 0
+    error_message = "The verify role does nothing with MWAA but look at it."
+  }
+
+  assert {
+    condition = anytrue([
+      for statement in jsondecode(aws_iam_policy.deploy.policy).Statement :
+      contains(try(statement.Condition.StringEquals["iam:PassedToService"], []), "airflow.amazonaws.com") && statement.Action == "iam:PassRole"
+    ])
+    error_message = "An update of an MWAA environment passes its role, even where it stays the same."
   }
 }
 
