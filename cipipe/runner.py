@@ -298,7 +298,8 @@ class Runner:
         if isinstance(value, str):
             return self.workplace.expand(value)
         name = value.output or ""
-        if value.default is not None and name in known and known[name].value is None:
+        # Terraform leaves an output out that is null; where none is known, nothing was applied yet.
+        if value.default is not None and known and (name not in known or known[name].value is None):
             return value.default
         if self.planned.plan.mode is Mode.VERIFY and name not in known:
             return value

@@ -73,6 +73,13 @@ resource "aws_mwaa_environment" "this" {
     }
   }
 
+  # The `dags` stage of the pipeline has the environment install requirements and plugins, where the project has any.
+  lifecycle {
+    ignore_changes = [
+      plugins_s3_object_version, plugins_s3_path, requirements_s3_object_version, requirements_s3_path,
+    ]
+  }
+
   # MWAA checks all of this once, when it is created, and fails half an hour later where something is missing.
   depends_on = [
     aws_iam_role_policy.mwaa,

@@ -157,8 +157,11 @@ def test_an_update_that_was_begun_before_is_not_asked_for_twice(
     assert len(service.updates) == 1
 
 
-def test_an_environment_that_is_null_is_none(shop: Shop, cipipe: Cli, service: Mwaa) -> None:
-    shop.apply(**OUTPUTS, environment=Output(value=None))
+@pytest.mark.parametrize(
+    "null", [{"environment": Output(value=None)}, {}], ids=["null", "left out, as Terraform does with null"]
+)
+def test_an_environment_that_is_null_is_none(shop: Shop, cipipe: Cli, service: Mwaa, null: dict[str, Output]) -> None:
+    shop.apply(**OUTPUTS, **null)
     assert cipipe("dags", "deploy") == 0, cipipe.err
     assert service.updates == []
     assert service.asked == []
