@@ -54,7 +54,7 @@ def plan(
 def _ledger(shared: Common, project: "Project", options: "Options", door: "Door | None") -> "Ledger | None":
     """The ledger; None on a laptop that may not read it, which is told and is no error: a plan needs no credentials."""
     from cipipe.pipeline.access import can_connect, connect
-    from cipipe.pipeline.running import ledger_of
+    from cipipe.pipeline.place import ledger_of
 
     name = options.environment
     if not can_connect(project, door):

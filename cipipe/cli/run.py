@@ -10,8 +10,9 @@ from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
 from cipipe.errors import CipipeError, UsageError
 from cipipe.model import Plan
-from cipipe.pipeline import running
+from cipipe.pipeline import destroying, running
 from cipipe.pipeline.planning import Options
+from cipipe.pipeline.refusals import refuse_destroy
 from cipipe.report import json, text
 
 
@@ -67,9 +68,9 @@ def destroy(shared: Common, confirm: str | None, allow_destroy: bool) -> int:
     if shared.environment is None:
         raise UsageError("destroy-no-environment", "destroy wants the environment's name", hint="Pass --env NAME.")
     name = project.environment_name(shared.environment)
-    running.refuse_destroy(project, name, confirm, allow_destroy=allow_destroy)
+    refuse_destroy(project, name, confirm, allow_destroy=allow_destroy)
     with sandboxed(shared, project, name) as door:
-        outcome = running.destroy(
+        outcome = destroying.destroy(
             project,
             name,
             redactor=shared.console.redactor,

@@ -11,10 +11,11 @@ from cipipe.ledger import Ledger
 from cipipe.model import Mode, Plan, Reason, State, Status
 from cipipe.pipeline import running
 from cipipe.pipeline.access import Door, connect
-from cipipe.pipeline.place import Place
+from cipipe.pipeline.place import Place, ledger_of
 from cipipe.pipeline.planning import Options, Planning, plan
 from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
+from cipipe.pipeline.refusals import refuse_ref
 from cipipe.planner import Planned
 from cipipe.records import Records
 from cipipe.redact import Redactor
@@ -87,7 +88,7 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
         raise RefusedError(
             "dags-rollback-verify", "a merge or pull request deploys nothing, and rolls nothing back", where="rollback"
         )
-    running.refuse_ref(call.project, call.environment, Mode.DEPLOY)
+    refuse_ref(call.project, call.environment, Mode.DEPLOY)
     with _opened(call) as (runner, ledger):
         (stage,) = runner.planned.plan.stages
         held = ledger.read([call.stage])
@@ -113,7 +114,7 @@ def _opened(call: Call, *, worktree: bool = False, read_only: bool = False) -> I
     """A runner whose plan is this one stage, with the outputs that the ledger has; nothing is run."""
     project, name = call.project, call.environment
     access = connect(project, name, Mode.DEPLOY, redactor=call.redactor, door=call.door, read_only=read_only)
-    ledger = running.ledger_of(project, name, access)
+    ledger = ledger_of(project, name, access)
     options = Options(name, Mode.DEPLOY, worktree=worktree, selected=frozenset({call.stage}))
     planning: Planning = plan(project, options, ledger)
     with running.scratch_folder(project) as scratch, served(access, call.progress.warning) as access:

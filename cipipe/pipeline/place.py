@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cipipe import config, fingerprint
+from cipipe.ledger import Ledger
 from cipipe.pipeline.access import Access
 from cipipe.pipeline.planning import Planning, consumed_outputs
 from cipipe.pipeline.project import Project
@@ -84,3 +85,9 @@ class Place:
             if held is not None
             for url in KINDS[stages[stage].kind].owns(held.record.data)
         )
+
+
+def ledger_of(project: Project, name: str, access: Access) -> Ledger:
+    settings = project.config.ledger
+    bucket = access.aws.bucket(project.config.expanded(settings.bucket, name))
+    return Ledger(bucket, project.config.expanded(settings.prefix, name).rstrip("/") + "/")

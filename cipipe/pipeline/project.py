@@ -1,5 +1,6 @@
 """The project that a command works on: configuration, repository, provider, and the environment that was meant."""
 
+import os
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -53,7 +54,7 @@ def load(start: Path, env: Mapping[str, str], config_file: Path | None = None) -
     repository.start()
     from cipipe import config  # while git gets ready
 
-    path = config_file.absolute() if config_file else repository.root / config.FILE_NAME
+    path = Path(os.path.normpath(start.absolute() / config_file)) if config_file else repository.root / config.FILE_NAME
     try:
         text = path.read_bytes()
     except FileNotFoundError as error:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from cipipe.errors import CipipeError, IdentityError, StageError
 from cipipe.model import EnvironmentStatus, Mode, StageStatus, State
 from cipipe.pipeline.access import Door, connect
+from cipipe.pipeline.place import ledger_of
 from cipipe.pipeline.planning import Snapshot, snapshot
 from cipipe.pipeline.project import Project
-from cipipe.pipeline.running import ledger_of
 from cipipe.redact import Redactor
 
 _CLOSED = {"ledger-unreadable", "ledger-no-bucket"}

@@ -5,6 +5,7 @@ No command here fetches. A path is a repository path as bytes, because git's are
 
 import contextlib
 import re
+import shlex
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ _REQUEST = 32768
 """Bytes per request: few enough that git's input never fills while git waits for its output to be read."""
 
 _NOT_FETCHED = "from promisor remote"
+_FOREIGN = "detected dubious ownership"
 _OID = r"[0-9a-f]{40}([0-9a-f]{24})?"
 _BRANCH = re.compile(rb"ref: refs/heads/([^.\n].*)\n")
 """HEAD, where it is a file that names a branch. Kept elsewhere (reftable), the file names the branch `.invalid`."""
@@ -60,6 +62,8 @@ class Repository:
         bare, _, folder_name = done.stdout.decode(errors="surrogateescape").partition("\n")
         if done.returncode == 0 and bare == "true":
             return cls(Path(folder_name.rstrip("\n")), env)
+        if _FOREIGN.encode() in done.stderr:
+            raise _foreign(start)
         raise UsageError(
             "git-no-repository",
             f"{start} is not in a git repository",
@@ -178,6 +182,8 @@ class Repository:
             try:
                 self._ask(names, counted)
             except StageError as error:
+                if _FOREIGN in error.message:
+                    raise _foreign(self.root) from error
                 # Where git may not fetch, some versions call an object missing, and others (2.39 is one) die of it.
                 if _NOT_FETCHED not in error.message:
                     raise
@@ -243,6 +249,16 @@ class Repository:
 
         argv = ["git", *(a.decode(errors="surrogateescape") if isinstance(a, bytes) else a for a in arguments)]
         return process.run(argv, env={**self._env, **(extra or {})}, cwd=self.root, stdin=stdin, check=check)
+
+
+def _foreign(folder: Path) -> UsageError:
+    return UsageError(
+        "git-foreign-owner",
+        "git does not work in this folder, because it belongs to another user",
+        hint=f"Containers often run as another user than the one that cloned. If you trust it: "
+        f"git config --global --add safe.directory {shlex.quote(str(folder))}",
+        where=str(folder),
+    )
 
 
 def _portions(lines: list[bytes]) -> Iterator[list[bytes]]:

@@ -9,7 +9,7 @@ from repo import ENV, HOSTILE
 
 from cipipe.errors import RefusedError, UsageError
 from cipipe.model import Baseline, State
-from cipipe.pipeline import planning, project, running
+from cipipe.pipeline import planning, project, refusals
 
 NO_BASELINE = dict.fromkeys(STAGES, "due no-baseline") | {"default": "unchanged unchanged"}
 
@@ -182,10 +182,10 @@ def test_an_older_pipeline_after_a_newer_one(
     env = gitlab(**({"CI_PIPELINE_IID": str(sequence)} if sequence else {}))
     found, made = project.load(world.repo.root, ENV | env), world.planning(env=env)
     if not refused:
-        running._refuse_older(found, made, allowed=allowed)
+        refusals.refuse_older(found, made, allowed=allowed)
         return
     with pytest.raises(RefusedError) as caught:
-        running._refuse_older(found, made, allowed=allowed)
+        refusals.refuse_older(found, made, allowed=allowed)
     assert (caught.value.id, caught.value.exit_status) == ("older-pipeline", 5)
     assert "(7, this one is 6)" in caught.value.message
 

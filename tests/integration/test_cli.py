@@ -292,3 +292,11 @@ def test_a_reader_that_goes_away_is_no_failure(cipipe: Cli) -> None:
     done = process.run(["bash", "-c", script], env=clean, cwd=cipipe.root)
     assert done.stdout == b"0\n"
     assert b"Traceback" not in done.stderr
+
+
+def test_a_configuration_is_named_from_where_one_stands(cipipe: Cli) -> None:
+    below = Cli(cipipe.root / "docs")
+    assert below("check", "--config", "../cipipe.toml").status == 0
+    done = below("plan", "--offline", "--config", "../cipipe.toml", "--format", "json")
+    assert done.status == 0, done.err
+    assert done.document["warnings"] == []

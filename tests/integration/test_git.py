@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -299,3 +300,27 @@ def test_a_listing(repo: Repo) -> None:
     assert paths(door.listing(repo.tree, "a")) == [b"a/b", b"a/one"]
     for path in ("top", "absent", "..", "../x", "/x", "a\nb"):
         assert door.listing(repo.tree, path) == []
+
+
+def test_a_repository_of_another_user(tmp_path: Path) -> None:
+    """As in a container that runs as another user than the one that cloned."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may give files away")
+    made = Repo(tmp_path / "it's theirs")
+    made.commit({"top": "1"})
+    bare = made.clone(tmp_path / "bare", "--bare")
+    for place in (made.root, bare.root):
+        for path in (place, *place.rglob("*")):
+            os.chown(path, 12345, 12345, follow_symlinks=False)
+    home = {key: value for key, value in ENV.items() if not key.startswith("GIT_")} | {"HOME": str(tmp_path)}
+    with pytest.raises(UsageError) as caught:
+        Repository.discover(made.root, home).commit("HEAD")
+    assert (caught.value.id, caught.value.where) == ("git-foreign-owner", str(made.root))
+    hint = caught.value.hint or ""
+    assert hint.endswith(f"git config --global --add safe.directory {shlex.quote(str(made.root))}")
+    with pytest.raises(UsageError) as caught:
+        Repository.discover(bare.root, home)
+    assert caught.value.id == "git-foreign-owner"
+    command = shlex.split(hint[hint.index("git config") :])
+    process.run(command, env=home)
+    assert Repository.discover(made.root, home).commit("HEAD") is not None

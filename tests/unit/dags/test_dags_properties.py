@@ -60,18 +60,19 @@ def same(one: Any, other: Any) -> bool:
 @given(
     st.lists(st.tuples(st.lists(FILLERS, max_size=3), VALUES, WRAPPINGS, COMMENTS), min_size=1, max_size=3),
     ENDS,
-    st.booleans(),
+    st.sampled_from(["utf-8", "utf-8-sig", "latin-1", "cp1252", "koi8-r", "shift_jis"]),
 )
-def test_any_file(statements: list[tuple[list[str], Any, tuple[str, str], str]], end: str, mark: bool) -> None:
+def test_any_file(statements: list[tuple[list[str], Any, tuple[str, str], str]], end: str, encoding: str) -> None:
     before: list[str] = []
     outputs = {}
-    cuts = ["\ufeff"] if mark else [""]
+    cuts = [{"utf-8": "", "utf-8-sig": "\ufeff"}.get(encoding, f"# -*- coding: {encoding} -*-\n")]
     for index, (fillers, value, (opening, closing), comment) in enumerate(statements):
         outputs[f"o{index}"] = Output(value=value)
         cuts[-1] += "".join(f"{filler}\n" for filler in fillers) + f"N{index} = {opening}"
         before.append(spelled(witness(value)))
         cuts.append(f"{closing}  # cipipe: o{index}  {comment}\n")
-    kept = [cut.replace("\n", end).encode() for cut in cuts]
+    codec = encoding.removesuffix("-sig")
+    kept = [cut.replace("\n", end).encode(codec, errors="replace") for cut in cuts]
     source = kept[0] + b"".join(literal.encode() + rest for literal, rest in zip(before, kept[1:], strict=True))
 
     result = patch(source, "x.py", outputs)

@@ -1,0 +1,79 @@
+"""`cipipe destroy`: what the ledger says is there, taken down in the reverse order."""
+
+from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, State, Status
+from cipipe.pipeline.access import Door, connect
+from cipipe.pipeline.place import Place, ledger_of
+from cipipe.pipeline.planning import Planning, snapshot
+from cipipe.pipeline.profile import served
+from cipipe.pipeline.project import Project
+from cipipe.pipeline.refusals import refuse_destroy, refuse_ref
+from cipipe.pipeline.running import Outcome, lacking, missing_tools, runner_of, scratch_folder
+from cipipe.planner import Planned, Prepared
+from cipipe.redact import Redactor
+from cipipe.runner import Progress
+from cipipe.stages import KINDS
+
+
+def destroy(
+    project: Project,
+    name: str,
+    *,
+    redactor: Redactor,
+    progress: Progress,
+    confirm: str | None,
+    allow_destroy: bool = False,
+    door: Door | None = None,
+) -> Outcome:
+    """Take an environment down, in reverse order. Raises RefusedError before any call to AWS."""
+    refuse_destroy(project, name, confirm, allow_destroy=allow_destroy)
+    access = connect(project, name, Mode.DESTROY, redactor=redactor, door=door)
+    refuse_ref(project, name, Mode.DESTROY)
+    ledger = ledger_of(project, name, access)
+    shot = snapshot(project)
+    recorded = [n for n, prepared in shot.prepared.items() if prepared.stage.when == "due"]
+    held = ledger.read(recorded)
+    stages, steps = [], {}
+    for stage_name in reversed(recorded):
+        prepared, found = shot.prepared[stage_name], held[stage_name]
+        there = found is not None and found.record.state is not State.DESTROYED
+        steps[stage_name] = KINDS[prepared.stage.kind].steps(prepared.stage, Mode.DESTROY, tag=prepared.tag)
+        if not there:
+            steps[stage_name] = ()
+        stages.append(_to_destroy(prepared, there=there, steps=tuple(step.title for step in steps[stage_name])))
+    outputs = {
+        n: ledger.read_outputs(n) or {}
+        for n in recorded
+        if shot.prepared[n].stage.kind == "terraform" and held[n] is not None
+    }
+    whole = Plan(
+        project=project.config.project.name,
+        environment=name,
+        mode=Mode.DESTROY,
+        provider=project.context.provider,
+        commit=shot.commit,
+        baseline=Baseline("ledger"),
+        stages=tuple(stages),
+    )
+    planning = Planning(Planned(whole, steps), shot, held, outputs)
+    missing = missing_tools(project, planning, door)
+    if missing:
+        raise lacking(missing)
+    with scratch_folder(project) as scratch, served(access, progress.warning) as access:
+        place = Place(project, planning, access, redactor, scratch, sandbox=door is not None)
+        runner = runner_of(planning, place, ledger, progress)
+        return Outcome(runner.destroy(), runner.error)
+
+
+def _to_destroy(prepared: Prepared, *, there: bool, steps: tuple[str, ...]) -> StagePlan:
+    return StagePlan(
+        name=prepared.stage.name,
+        kind=prepared.stage.kind,
+        status=Status.DUE if there else Status.UNCHANGED,
+        reason=Reason.FORCED if there else Reason.UNCHANGED,
+        detail="destroy was asked for" if there else "nothing of it is deployed",
+        fingerprint=prepared.fingerprint,
+        deployed_fingerprint=None,
+        paths=(),
+        needs=prepared.stage.needs,
+        steps=steps,
+    )

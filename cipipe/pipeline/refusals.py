@@ -1,0 +1,108 @@
+"""What a run or a destroy is refused for, before anything is begun: each a safeguard, with exit status 5."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cipipe import config
+from cipipe.errors import RefusedError
+from cipipe.model import Mode, Plan, State, Status
+from cipipe.pipeline.access import Door, connect
+from cipipe.pipeline.place import ledger_of
+from cipipe.pipeline.planning import Planning
+from cipipe.pipeline.project import Project
+from cipipe.redact import Redactor
+
+
+def refuse_ref(project: Project, name: str, mode: Mode) -> None:
+    if mode is Mode.VERIFY or project.context.provider == "local" or project.may_deploy(name):
+        return
+    raise RefusedError(
+        "ref-not-allowed",
+        f"{project.context.ref_type} {project.context.ref} may not deploy to {name}",
+        hint=f"[environments.{name}] deploy_from names the branches and tags that may.",
+        where=f"environments.{name}.deploy_from",
+    )
+
+
+def refuse_stale(actual: Plan, expected: Mapping[str, Any]) -> None:
+    now = {stage.name: (stage.status.value, stage.fingerprint) for stage in actual.stages}
+    then = {stage["name"]: (stage["status"], stage["fingerprint"]) for stage in expected["stages"]}
+    same = (actual.environment, actual.commit) == (expected["environment"], expected["commit"])
+    if not same or now != then:
+        raise RefusedError(
+            "plan-stale",
+            "what the plan file says is no longer what would be done",
+            hint="Plan again, look at it again. Nothing was started.",
+            where="--plan",
+        )
+
+
+def refuse_older(project: Project, planning: Planning, *, allowed: bool) -> None:
+    """Refuse to put an older pipeline's content over a newer one's, or on top of what a newer one made."""
+    context = project.context
+    due = [stage for stage in planning.planned.plan.stages if stage.status is not Status.UNCHANGED]
+    names = {name for stage in due for name in (stage.name, *config.upstream(stage.name, project.config.stages))}
+    for name in sorted(names):
+        held = planning.held.get(name)
+        if allowed or context.mode is Mode.VERIFY or context.sequence is None:
+            return
+        if held is None:
+            continue
+        record = held.record
+        newer = record.provider == context.provider and (record.sequence or 0) > context.sequence
+        if newer:
+            raise RefusedError(
+                "older-pipeline",
+                f"stage {name} was deployed by a newer pipeline ({record.sequence}, this one is {context.sequence})",
+                hint="Run the newest pipeline, or pass --allow-rollback to put this older content back.",
+                where=record.pipeline_url or name,
+            )
+
+
+def refuse_unready(planning: Planning) -> None:
+    """Refuse a stage whose needed stage is due and not part of this run: DAGs would name an image that is not there."""
+    if planning.planned.left_out:
+        stage, need = planning.planned.left_out[0]
+        raise RefusedError(
+            "needed-stage-due",
+            f"stage {stage} needs {need}, which is due and was not selected",
+            hint=f"Run {need} first, or both: cipipe run {need} {stage}",
+            where=f"stages.{stage}.needs",
+        )
+
+
+def refuse_unproven(project: Project, planning: Planning, name: str, *, redactor: Redactor, door: Door | None) -> None:
+    """Where the environment comes after another one, refuse content that the other one does not run."""
+    first = project.config.environment(name).after
+    due = [s for s in planning.planned.plan.stages if s.status is not Status.UNCHANGED and s.name in planning.held]
+    if first is None or not due:
+        return
+    access = connect(project, first, Mode.DEPLOY, redactor=redactor, door=door, read_only=True)
+    there = ledger_of(project, first, access).read([stage.name for stage in due])
+    for stage in due:
+        held = there[stage.name]
+        if held is None or held.record.state is not State.DEPLOYED or held.record.fingerprint != stage.fingerprint:
+            raise RefusedError(
+                "not-in-earlier-environment",
+                f"{first} does not run this content of stage {stage.name}, so {name} may not have it yet",
+                hint=f"Deploy this commit to {first} first.",
+                where=f"environments.{name}.after",
+            )
+
+
+def refuse_destroy(project: Project, name: str, confirm: str | None, *, allow_destroy: bool) -> None:
+    environment = project.config.environment(name)
+    if environment.protected and not (environment.allow_destroy and allow_destroy):
+        raise RefusedError(
+            "destroy-protected",
+            f"environment {name} is protected",
+            hint=f"Commit `allow_destroy = true` under [environments.{name}] and pass --allow-destroy.",
+            where=f"environments.{name}.protected",
+        )
+    if confirm != name:
+        raise RefusedError(
+            "destroy-not-confirmed",
+            f"destroying {name} was not confirmed" if confirm is None else f"--confirm says {confirm!r}, not {name!r}",
+            hint=f"Repeat the environment's name: cipipe destroy --env {name} --confirm {name}",
+            where="--confirm",
+        )
