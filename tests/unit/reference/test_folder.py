@@ -1,6 +1,8 @@
 """The folder `dags/` of this repository: what is a helper in it, and what each DAG file says of itself."""
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,14 @@ def test_what_terraform_knows_is_marked(name: str) -> None:
     outputs = (DAGS.parent / "terraform/outputs.tf").read_text()
     for marker in scan(bodies()[name], name).markers:
         assert f'output "{marker.output}" {{' in outputs
+
+
+def test_the_dags_are_checked_for_the_airflow_that_terraform_makes() -> None:
+    root = DAGS.parent
+    declared = tomllib.loads((root / "cipipe.toml").read_text())["stages"]["dags"]
+    variables = (root / "terraform/variables.tf").read_text()
+    made = re.search(r'variable "mwaa_airflow_version" \{[^}]*?default *= "([^"]+)"', variables)
+    assert made is not None
+    assert declared["airflow_version"] == made[1]
+    assert f'output "{declared["mwaa_environment"]["output"]}" {{' in (root / "terraform/outputs.tf").read_text()
+    assert not any("mwaa_airflow_version" in path.read_text() for path in (root / "terraform/environments").iterdir())
