@@ -22,6 +22,9 @@ from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
 
 _TAIL = 20
+_LINGER = 10.0
+"""Seconds that what a child left running may go on: it keeps the output open."""
+
 _GRACE = 15.0
 """Seconds that a child has to stop in peace, before a further interrupt reaches it."""
 
@@ -104,7 +107,7 @@ def stream(
     """Run a long command, giving each line of its output (both streams, masked) to `line` as it comes.
 
     An interrupt sends the child SIGTERM and waits for it; then KeyboardInterrupt is raised. It comes from `interrupt`,
-    or, in the main thread, as KeyboardInterrupt.
+    or, in the main thread, as KeyboardInterrupt. What the child leaves running when it ends is ended soon after.
     """
     redactor = redactor or Redactor()
     try:
@@ -129,12 +132,12 @@ def stream(
         pump.start()
         with (interrupt or Interrupt()).stopping(stop):
             returncode = child.wait()
+            _drain(child, pump, _LINGER)
     except BaseException:
         stop.to_the_end()
         if pump.ident is not None:
-            pump.join()
+            _drain(child, pump, 0)
         raise
-    pump.join()
     completed = Completed(tuple(argv), returncode, "\n".join(tail).encode(), b"")
     if returncode not in accept:
         raise ProcessFailed(completed, redactor)
@@ -241,13 +244,16 @@ class _Stop:
         self._told: float | None = None
 
     def __call__(self) -> None:
+        if self._child.returncode is not None:
+            _signal_group(self._child, signal.SIGTERM)
+            return
         now = time.monotonic()
         if self._told is None or now - self._told > _GRACE:
             self._told = self._told or now
             self._child.send_signal(signal.SIGTERM)
 
     def to_the_end(self) -> None:
-        """Wait for it. What it started and left behind ends too: that would keep the output open, and us waiting."""
+        """Wait for it. What it started and left behind ends too."""
         self()
         while True:
             try:
@@ -256,8 +262,23 @@ class _Stop:
                 self()
                 continue
             break
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._child.pid, signal.SIGTERM)
+        _signal_group(self._child, signal.SIGTERM)
+
+
+def _signal_group(child: "subprocess.Popen[str]", number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+def _drain(child: "subprocess.Popen[str]", pump: threading.Thread, patience: float) -> None:
+    """Take the rest of the output. Where somebody keeps it open, whoever is left of the child's group is ended."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        pump.join(patience)
+        if not pump.is_alive():
+            return
+        _signal_group(child, number)
+        patience = 5.0
+    pump.join(1.0)  # a process that has left the group cannot be reached: its output is nobody's any more
 
 
 def _pump(output: IO[str], redactor: Redactor, line: Callable[[str], None], tail: list[str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cipipe.errors import StageError
+from cipipe.interrupt import Interrupt
 from cipipe.redact import MASK, Redactor
 from cipipe.tools import process
 from cipipe.tools.process import ProcessFailed, ToolMissing
@@ -179,6 +180,34 @@ def test_an_interrupt_ends_what_the_child_left_behind() -> None:
         process.stream(["sh", "-c", "echo ready; sleep 30; echo never"], env=ENV, line=lines.append)
     assert lines == ["ready"]
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("background", ["sleep 61", "trap '' TERM; sleep 61", "setsid sleep 8"])
+def test_what_a_child_leaves_running_holds_nothing_up(background: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the group it is ended, with SIGKILL if need be; what has left the group is left alone."""
+    monkeypatch.setattr(process, "_LINGER", 0.2)
+    lines: list[str] = []
+    started = time.monotonic()
+    done = process.stream(["sh", "-c", f"({background}) & echo done"], env=ENV, line=lines.append)
+    assert (done.returncode, lines) == (0, ["done"])
+    assert time.monotonic() - started < 30
+
+
+def test_an_interrupt_reaches_what_a_child_left_running() -> None:
+    lines: list[str] = []
+    interrupt = Interrupt()
+
+    def press() -> None:
+        while "done" not in lines:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        interrupt.trigger()
+
+    threading.Thread(target=press, daemon=True).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        process.stream(["sh", "-c", "sleep 62 & echo done"], env=ENV, line=lines.append, interrupt=interrupt)
+    assert time.monotonic() - started < 5
 
 
 def test_ctrl_c_at_the_terminal_does_not_reach_the_child_twice() -> None:
