@@ -14,13 +14,21 @@ from cipipe.oidc.claims import Claims
 
 def text_of(file: str, option: str) -> str:
     """The text of a file, `-` for standard input. Raises UsageError `usage`."""
+    name = named(file)
+    if file == "-" and (sys.stdin is None or sys.stdin.closed):
+        raise UsageError("usage", f"{name} cannot be read: it is closed", hint="Name a file instead.", where=option)
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         return data.decode("utf-8-sig")
     except OSError as error:
-        raise UsageError("usage", f"{file} cannot be read: {error.strerror}", where=option) from error
+        raise UsageError("usage", f"{name} cannot be read: {error.strerror}", where=option) from error
     except UnicodeDecodeError as error:
-        raise UsageError("usage", f"{file} is not UTF-8", where=option) from error
+        raise UsageError("usage", f"{name} is not UTF-8", where=option) from error
+
+
+def named(file: str) -> str:
+    """A file as messages call it."""
+    return "standard input" if file == "-" else file
 
 
 def policy_of(file: str) -> dict[str, Any]:
@@ -30,7 +38,7 @@ def policy_of(file: str) -> dict[str, Any]:
         policy.load(document)
     except CipipeError as error:
         if error.id == "oidc-policy-malformed":
-            error.where = f"{file}: {error.where}" if error.where else file
+            error.where = f"{named(file)}: {error.where}" if error.where else named(file)
         raise
     return document
 
@@ -64,7 +72,7 @@ def given_token(console: Console, file: str | None, variable: str | None) -> str
     else:
         return None
     if not token:
-        raise no_token(console, f"{variable or file} is empty or not there")
+        raise no_token(console, f"{variable or named(file or '')} is empty or not there")
     return token
 
 
@@ -94,7 +102,7 @@ def no_token(console: Console, detail: str, hint: str | None = None) -> Identity
 def _no_claims(file: str, detail: str) -> UsageError:
     return UsageError(
         "oidc-claims-unreadable",
-        f"the claims of {file} cannot be used: {detail}",
+        f"the claims of {named(file)} cannot be used: {detail}",
         hint="`cipipe oidc token --format json` prints them; a token goes into --token-file.",
         where="--claims",
     )

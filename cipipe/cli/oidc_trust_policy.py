@@ -1,6 +1,9 @@
 """`cipipe oidc trust-policy`. What the command line leaves out comes from cipipe.toml and from the job, where they are there."""
 
 import json as jsons
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import click
 import msgspec
@@ -10,12 +13,18 @@ from cipipe.ci.base import Identity, Pins
 from cipipe.cli.options import Common, common
 from cipipe.errors import UsageError
 from cipipe.oidc import least
-from cipipe.oidc.examine import PROVIDER_ARN
+from cipipe.oidc.claims import Claims
+from cipipe.oidc.examine import PROVIDER_ARN, request_of
+from cipipe.oidc.lints import lint
 from cipipe.oidc.request import issuer_key, provider_arn, visible
+from cipipe.oidc.trust_policy import evaluate
 from cipipe.pipeline.project import Project
 from cipipe.report import json
 
 _PROVIDERS = [name for name, provider in ci.PROVIDERS.items() if provider.IDENTITY]
+_PATH = re.compile(r"[\w.-]+(/[\w.-]+)+", re.ASCII)
+_REF = re.compile(r"(refs/(heads|tags)/)?(?!refs/)[^\x00-\x20\x7f:~^\[\\]+")
+_ID = re.compile(r"[0-9]+")
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -52,10 +61,12 @@ class Wanted(msgspec.Struct, frozen=True):
 def trust_policy(shared: Common, **given: object) -> None:
     """Write the least trust policy for tokens of one project, of some refs or of one environment."""
     wanted = msgspec.convert(given, Wanted)
+    _check(wanted)
     project = _configured(shared)
     name = _provider(shared, project, wanted)
     identity = _identity(project, name)
     arn, issuer = _arn(shared, project, identity, wanted)
+    _check_issuer(name, issuer)
     path = wanted.project or _known_project(shared, project, name)
     subjects = _subjects(shared, project, name, path, wanted)
     claims = _claims(shared, name, issuer, wanted)
@@ -63,10 +74,43 @@ def trust_policy(shared: Common, **given: object) -> None:
     if wanted.pin_ids and pins is not None:
         ids = (claims[pins.owner], claims[pins.project])
         subjects += [other for one in subjects if (other := ci.PROVIDERS[name].pinned_subject(one, ids)) is not None]
-    made = least.policy(
-        provider_arn=arn, issuer=issuer, audience=wanted.audience or identity.audience, subjects=subjects, claims=claims
-    )
+    audience = wanted.audience or identity.audience
+    made = least.policy(provider_arn=arn, issuer=issuer, audience=audience, subjects=subjects, claims=claims)
+    token = Claims({}, {**claims, "iss": f"https://{issuer}", "sub": subjects[0], "aud": audience})
+    for text in _doubts(made, token, subjects):
+        shared.console.warning(text)
     shared.answer(json.document(policy=made) if shared.format == "json" else jsons.dumps(made, indent=2) + "\n")
+
+
+def _check(wanted: Wanted) -> None:
+    """Refuse values of which no policy could be made that lets a token in. Raises UsageError `usage`."""
+    for ref in wanted.refs:
+        if not _REF.fullmatch(ref):
+            raise _refused("--ref", f"{ref!r} is neither a branch nor refs/tags/NAME")
+    for option, value in (("--environment", wanted.job_environment), ("--audience", wanted.audience)):
+        if value is not None and not value.strip():
+            raise _refused(option, "it is empty")
+    for option, value in (("--project-id", wanted.project_id), ("--owner-id", wanted.owner_id)):
+        if value is not None and not wanted.pin_ids:
+            raise _refused(option, "it counts with --pin-ids only", "Add --pin-ids, or leave it out.")
+
+
+def _check_issuer(name: str, issuer: str) -> None:
+    """Refuse the issuer of another provider, whose tokens have subjects of another form."""
+    for other in _PROVIDERS:
+        identity = ci.PROVIDERS[other].IDENTITY
+        usual = issuer_key(identity.issuer).lower() if identity else ""
+        if other != name and f"{issuer.lower()}/".startswith(f"{usual}/"):
+            raise _refused("--provider-arn", f"{issuer} issues the tokens of {other}, not those of {name}")
+
+
+def _doubts(made: Mapping[str, Any], token: Claims, subjects: list[str]) -> list[str]:
+    """What the policy lets in that may not be meant."""
+    request, _ = request_of(token, made, provider=None, role=None)
+    statements = evaluate(made, request).statements
+    found = [f"{finding.id}: {finding.message}" for statement in statements for finding in lint(statement, request)]
+    every = [one for one in subjects if not ci.subject(one).name.strip("*?")]
+    return found or [f"{one} admits every {ci.subject(one).kind} of the project" for one in every]
 
 
 def _configured(shared: Common) -> Project | None:
@@ -142,7 +186,7 @@ def _subjects(shared: Common, project: Project | None, name: str, path: str, wan
     if not found:
         raise _missing("--ref", "without it every branch could assume the role")
     parsed = [rules.subject(subject) for subject in found]
-    if set("*?@") & set(path) or any(subject is None or subject.project != path for subject in parsed):
+    if not _PATH.fullmatch(path) or any(subject is None or subject.project != path for subject in parsed):
         raise UsageError("usage", f"{path!r} is not the path of a project of {name}", where="--project")
     return found
 
@@ -157,7 +201,7 @@ def _claims(shared: Common, name: str, issuer: str, wanted: Wanted) -> dict[str,
         project_id = wanted.project_id or own.get(pins.project_variable)
         owner_id = wanted.owner_id or own.get(pins.owner_variable)
         for option, value in (("--project-id", project_id), ("--owner-id", owner_id)):
-            if not value or not value.isdigit():
+            if not value or not _ID.fullmatch(value):
                 raise _missing(option, f"a number; jobs of {name} have it in their environment")
         found = {pins.project: project_id or "", pins.owner: owner_id or ""}
     if wanted.protected:
@@ -179,3 +223,7 @@ def _refuse_hidden(hidden: set[str], issuer: str, option: str) -> None:
 
 def _missing(option: str, what: str) -> UsageError:
     return UsageError("usage", f"{option} is needed: {what}", hint="Or set it in cipipe.toml.", where=option)
+
+
+def _refused(option: str, what: str, hint: str = "`cipipe oidc trust-policy --help` tells more.") -> UsageError:
+    return UsageError("usage", f"{option} cannot be used: {what}", hint=hint, where=option)

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
+_ABSENT = {"true": True, "false": False}
+
 Test = Callable[[str, str], bool | None]
 """Does the request's value (first) match one value of the policy (second)? None where one of them is not of the type."""
 
@@ -38,7 +40,7 @@ def holds(
     - `ForAllValues` asks every value of the request, `ForAnyValue` at least one. Without either, any one value of a
       key with several makes a positive operator hold and a negated one fail.
     - What is not a number, date, address or ARN matches nothing. What a negated operator makes of it is not known, nor
-      is any operator that is not in AWS's list.
+      is any operator that is not in AWS's list, or `Null` with another value than `true` and `false`.
     - `expand` replaces policy variables in one policy value, for the operators that take them (strings, ARNs, Bool).
     """
     qualifier, _, bare = operator.rpartition(":")
@@ -46,7 +48,8 @@ def holds(
     if qualifier.lower() not in {"", "foranyvalue", "forallvalues"}:
         return None
     if name == "null" and not qualifier:
-        return any((request is None) == (value.lower() == "true") for value in policy)
+        wanted_absent = [_ABSENT.get(value.lower()) for value in policy]
+        return None if None in wanted_absent else (request is None) in wanted_absent
     if_exists = name.endswith("ifexists")
     known = _OPERATORS.get(name.removesuffix("ifexists"))
     if known is None:
@@ -83,12 +86,26 @@ def base(operator: str) -> str:
 
 
 def like(value: str, pattern: str) -> bool:
-    """Match with IAM's wildcards: `*` any characters, `?` exactly one; `${*}`, `${?}` and `${$}` stand for themselves."""
-    regex = "".join(
-        re.escape(part[2]) if part.startswith("${") else {"*": ".*", "?": "."}.get(part) or re.escape(part)
-        for part in re.findall(r"\$\{[*?$]\}|.", pattern, re.DOTALL)
-    )
-    return re.fullmatch(regex, value, re.DOTALL) is not None
+    """Match with IAM's wildcards: `*` any characters, `?` exactly one; `${*}`, `${?}` and `${$}` stand for themselves.
+
+    Only the last `*` is ever gone back to, so that no pattern takes longer than its length times the value's.
+    """
+    parts = re.findall(r"\$\{[*?$]\}|.", pattern, re.DOTALL)
+    at = part = 0
+    star, taken = -1, 0
+    while at < len(value):
+        found = parts[part] if part < len(parts) else ""
+        if found == "*":
+            star, taken = part, at
+            part += 1
+        elif found == "?" or found[-2:-1] == value[at] or found == value[at]:
+            at, part = at + 1, part + 1
+        elif star >= 0:
+            taken += 1
+            at, part = taken, star + 1
+        else:
+            return False
+    return all(left == "*" for left in parts[part:])
 
 
 def _plain(pattern: str) -> str:

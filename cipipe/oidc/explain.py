@@ -31,8 +31,9 @@ def explain(evaluation: Evaluation, request: Request) -> tuple[Finding, ...]:
 
 def _reasons(evaluation: Evaluation, allows: Sequence[Statement], request: Request) -> Iterator[Finding]:
     denies = [s for s in evaluation.statements if s.effect == "Deny" and s.applies]
+    further = {s.index: s for s in evaluation.further_denies if s.index not in {deny.index for deny in denies}}
+    yield from map(_explicit_deny, (*denies, *further.values()))
     if denies:
-        yield from map(_explicit_deny, denies)
         return
     meant = [statement for statement in allows if statement.principal is not False]
     if not meant:
@@ -83,7 +84,7 @@ def _cause(condition: Condition, request: Request) -> tuple[str, str, str]:
     if conditions.base(operator).lower() == "null":
         return mismatch, f"the condition wants {key} to be absent, and the token has it", line("Null", key, ("false",))
     if conditions.negated(operator):
-        rest = [value for value in expected if not conditions.like(actual, value)]
+        rest = [value for value in expected if conditions.holds(operator, [value], condition.actual)]
         fix = line(operator, key, rest) if rest else f"no condition {operator} on {key}"
         return mismatch, f"the value of {key} is one that the condition excludes", fix
     pattern = next((value for value in expected if set("*?") & set(value) and conditions.like(actual, value)), "")

@@ -15,6 +15,16 @@ from cipipe.oidc.trust_policy import Condition, Statement
 _ALWAYS = {"sub", "aud"}
 _CLOSED = re.compile(r"[a-z_]+:[^:]+:")
 _WILD = re.compile(r"\$\{[*?$]\}|[*?]")
+_VARIABLE = re.compile(r"\$\{(?![*?$]\})")
+_EXACT = {"stringequals", "stringequalsignorecase", "stringlike", "numericequals"}
+_PROBE = "any/name.at-all"
+_ENDS = {
+    "branch": (f"ref:refs/heads/{_PROBE}", f"ref_type:branch:ref:{_PROBE}"),
+    "tag": (f"ref:refs/tags/{_PROBE}", f"ref_type:tag:ref:{_PROBE}"),
+    "environment": (f"environment:{_PROBE}",),
+    "pull request": ("pull_request",),
+}
+"""How subjects end, behind the project. A pattern that matches an end of no real job matches every one of its kind."""
 
 
 def lint(statement: Statement, request: Request) -> Iterator[Finding]:
@@ -23,8 +33,8 @@ def lint(statement: Statement, request: Request) -> Iterator[Finding]:
         return
     subjects = _restricting(statement, f"{request.issuer}:sub")
     if not subjects:
-        yield _missing_subject(statement, request)
-    pinned = any(_restricting(statement, f"{request.issuer}:{claim}") for claim in _project_claims())
+        yield _missing_subject(statement, request, pinned=_pinned(statement, request))
+    pinned = _pinned(statement, request)
     for condition in subjects:
         yield from _wide(statement, condition, request, pinned=pinned)
     if subjects and not pinned:
@@ -44,12 +54,45 @@ def _restricting(statement: Statement, key: str) -> list[Condition]:
     ]
 
 
+def _pinned(statement: Statement, request: Request) -> bool:
+    return any(_exactly(statement, f"{request.issuer}:{claim}") for claim in _project_claims())
+
+
+def _exactly(statement: Statement, key: str) -> list[Condition]:
+    """The conditions that want a key to be there, and to have one of some values without wildcards or variables."""
+    return [
+        condition
+        for condition in _restricting(statement, key)
+        if not conditions.tolerant(condition.operator)
+        and (base := conditions.base(condition.operator).lower()) in _EXACT
+        and not any(_VARIABLE.search(value) for value in condition.expected)
+        and not (base == "stringlike" and any(_first_wild(value) is not None for value in condition.expected))
+    ]
+
+
+def _protected(statement: Statement, request: Request) -> bool:
+    """Whether the statement takes protected refs only, among which no merge request's source branch should be."""
+    key = f"{request.issuer}:ref_protected"
+    return any(
+        condition.key.lower() == key.lower()
+        and conditions.base(condition.operator).lower() in {"bool", *_EXACT}
+        and not conditions.tolerant(condition.operator)
+        and [value.lower() for value in condition.expected] == ["true"]
+        for condition in statement.conditions
+    )
+
+
+def _first_wild(value: str) -> int | None:
+    return next((match.start() for match in _WILD.finditer(value) if not match[0].startswith("$")), None)
+
+
 def _project_claims() -> frozenset[str]:
     return frozenset(provider.PINS.project for provider in ci.PROVIDERS.values() if provider.PINS)
 
 
-def _missing_subject(statement: Statement, request: Request) -> Finding:
+def _missing_subject(statement: Statement, request: Request, *, pinned: bool) -> Finding:
     key = f"{request.issuer}:sub"
+    every = "every ref, pull request and environment of the project" if pinned else f"every project on {request.issuer}"
     return Finding(
         "oidc-missing-subject",
         "warning",
@@ -58,7 +101,7 @@ def _missing_subject(statement: Statement, request: Request) -> Finding:
         key,
         (),
         None,
-        f"the statement does not restrict the subject: every project on {request.issuer} may assume this role",
+        f"the statement does not restrict the subject: {every} may assume this role",
         line("StringEquals", key, _subject(request)),
     )
 
@@ -67,7 +110,7 @@ def _wide(statement: Statement, condition: Condition, request: Request, *, pinne
     if "like" not in condition.operator.lower():
         return
     for value in condition.expected:
-        wild = next((match.start() for match in _WILD.finditer(value) if not match[0].startswith("$")), None)
+        wild = _first_wild(value)
         if wild is None:
             continue
         closed = _CLOSED.match(value[:wild])
@@ -75,10 +118,11 @@ def _wide(statement: Statement, condition: Condition, request: Request, *, pinne
             continue
         if closed is None:
             what = f"{value} admits other projects than one: `*` crosses every `/` and `:`"
-        elif not value[closed.end() :].strip("*") or value[closed.end() :].startswith(("ref_type:*", "ref_type:?")):
-            what = f"{value} admits every branch, tag, environment and merge or pull request of the project"
         else:
-            continue
+            what = _too_much(value[closed.end() :], protected=_protected(statement, request))
+            if not what:
+                continue
+            what = f"{value} admits {what} of the project"
         yield Finding(
             "oidc-subject-too-wide",
             "warning",
@@ -90,6 +134,18 @@ def _wide(statement: Statement, condition: Condition, request: Request, *, pinne
             what,
             line("StringEquals", condition.key, _subject(request)),
         )
+
+
+def _too_much(end: str, *, protected: bool) -> str:
+    """What a pattern for the end of a subject admits that is too much; empty where that is one kind of ref."""
+    kinds = [kind for kind, ends in _ENDS.items() if any(conditions.like(one, end) for one in ends)]
+    if end.startswith(("ref_type:*", "ref_type:?")) or len(kinds) == len(_ENDS):
+        return "every branch, tag, environment and merge or pull request"
+    if len(kinds) > 1 or kinds == ["environment"]:
+        return f"every {' and '.join(kinds)}"
+    if not protected and conditions.like(_ENDS["branch"][1], end):
+        return "every branch, which is that of a merge request's job as well: code that is not merged,"
+    return ""
 
 
 def _mutable(statement: Statement, condition: Condition, request: Request) -> Iterator[Finding]:

@@ -139,6 +139,8 @@ def _clauses(block: Any, place: str) -> Iterator[Clause]:
 def _strings(found: Any, place: str) -> tuple[str, ...]:
     """JSON values as IAM reads them: one or a list of them; numbers and booleans count as their text."""
     entries = found if isinstance(found, list) else [found]
+    if not entries:
+        raise malformed("the list is empty", place)
     if any(isinstance(entry, Mapping | list) or entry is None for entry in entries):
         raise malformed("it is neither a string nor a list of strings", place)
     return tuple(entry if isinstance(entry, str) else json.dumps(entry) for entry in entries)

@@ -5,6 +5,7 @@ What this evaluator does not know (an operator, `NotPrincipal`, a key that AWS f
 `unknown` where it could matter; it never guesses.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -66,12 +67,14 @@ class Statement(msgspec.Struct, frozen=True):
 class Evaluation(msgspec.Struct, frozen=True):
     """The verdict on a request, and how each statement came to it.
 
-    `missing` are actions that the token needs beside the exchange (`sts:TagSession`), and that are not allowed.
+    `missing` are actions that the token needs beside the exchange (`sts:TagSession`), and that nothing allows;
+    `further_denies` the Deny statements that apply to such an action.
     """
 
     verdict: Verdict
     statements: tuple[Statement, ...]
     missing: tuple[str, ...] = ()
+    further_denies: tuple[Statement, ...] = ()
 
 
 def evaluate(document: Mapping[str, Any], request: Request) -> Evaluation:
@@ -81,11 +84,13 @@ def evaluate(document: Mapping[str, Any], request: Request) -> Evaluation:
     """
     loaded = policy.load(document)
     statements = _statements(loaded, request, request.action)
-    verdicts = {action: _verdict(_statements(loaded, request, action)) for action in request.further}
+    further = {action: _statements(loaded, request, action) for action in request.further}
+    verdicts = {action: _verdict(found) for action, found in further.items()}
+    denies = {action: tuple(s for s in found if s.effect == "Deny" and s.applies) for action, found in further.items()}
     every = {_verdict(statements), *verdicts.values()}
     verdict: Verdict = "denied" if "denied" in every else "unknown" if "unknown" in every else "allowed"
-    missing = tuple(action for action, found in verdicts.items() if found == "denied")
-    return Evaluation(verdict, statements, missing)
+    missing = tuple(action for action, found in verdicts.items() if found == "denied" and not denies[action])
+    return Evaluation(verdict, statements, missing, tuple(itertools.chain.from_iterable(denies.values())))
 
 
 def _verdict(statements: tuple[Statement, ...]) -> Verdict:

@@ -108,7 +108,7 @@ def role(admin: Aws, name: str, statements: list[dict[str, Any]], **more: Any) -
 
 def _web_identity(flavour: str) -> dict[str, Any]:
     host = ISSUERS[flavour].removeprefix("https://")
-    subjects = {"gitlab": "project_path:group/shop:ref_type:branch:ref:*", "github": "repo:group/shop:*"}
+    subjects = {"gitlab": "project_path:group/shop:ref_type:branch:ref:main", "github": "repo:group/shop:*"}
     return {
         "Effect": "Allow",
         "Principal": {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}"},

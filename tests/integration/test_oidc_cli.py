@@ -87,7 +87,7 @@ def github(subject: str = "ref:refs/heads/main", repository: str = "acme/dbt", *
 
 def jwt(claims: dict[str, Any], **header: Any) -> str:
     now = int(time.time())
-    parts = ({"alg": "RS256", **header}, {"exp": now + 300, "nbf": now - 5, **claims})
+    parts = ({"alg": "RS256", **header}, {"exp": now + 300, "nbf": now - 5, "iat": now - 5, **claims})
     coded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
     return ".".join([*coded, SIGNATURE])
 
@@ -162,6 +162,12 @@ def test_a_policy_from_standard_input(oidc: Run, monkeypatch: pytest.MonkeyPatch
         (jwt(gitlab(exp=1700000000)), "oidc-token-expired"),
         (jwt(gitlab(nbf=9000000000, exp=9000000300)), "oidc-token-not-yet-valid"),
         (jwt(gitlab(exp=None)), "oidc-token-malformed"),
+        (jwt(gitlab(iat=None)), "oidc-token-malformed"),
+        (jwt(gitlab(sub=None)), "oidc-token-malformed"),
+        (jwt(gitlab(sub="")), "oidc-token-malformed"),
+        (jwt(gitlab(iss=["https://gitlab.com"])), "oidc-token-malformed"),
+        (jwt(gitlab(iss="http://gitlab.com")), "oidc-token-malformed"),
+        (jwt(gitlab(), alg="HS256"), "oidc-token-malformed"),
         ("ey.nonsense", "oidc-token-malformed"),
         ("", "oidc-no-token"),
     ],
@@ -326,6 +332,39 @@ def test_a_token_that_expired_is_shown_with_a_warning(oidc: Run) -> None:
     assert "AWS would refuse it" in done.err
 
 
+def test_a_time_of_another_type_is_not_shown_as_one(oidc: Run) -> None:
+    done = oidc("token", "--token-file", written("t", jwt(gitlab(exp=True))), "--format", "json")
+    assert (done.status, done.document["expires_at"]) == (0, None)
+    assert "AWS would refuse it" in done.err
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_standard_input_that_is_closed(oidc: Run, monkeypatch: pytest.MonkeyPatch, *, closed: bool) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(b""))
+    stream.close()
+    monkeypatch.setattr("sys.stdin", stream if closed else None)
+    done = oidc("explain", "--policy", written("p", policy()), "--claims", "-", "--format", "json")
+    assert (done.status, done.document["error"]["where"]) == (2, "--claims")
+    assert "standard input" in done.document["error"]["message"]
+
+
+def test_standard_input_is_called_so(oidc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["--policy", "-", "--claims", "c"], ["--policy", "p", "--claims", "-"]):
+        written("p", policy())
+        written("c", gitlab())
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"[]")))
+        error = oidc("explain", *arguments, "--format", "json").document["error"]
+        assert "standard input" in error["message"] + error["where"]
+
+
+@pytest.mark.parametrize("option", ["--role-arn", "--provider-arn"])
+def test_what_is_no_arn_is_told_what_one_looks_like(oidc: Run, option: str) -> None:
+    found = ("--policy", written("p", policy()), "--claims", written("c", gitlab()))
+    error = oidc("explain", *found, option, "nope", "--format", "json").document["error"]
+    assert error["where"] == option
+    assert "arn:aws:iam::111111111111:" in error["hint"]
+
+
 def test_a_laptop_has_no_token(oidc: Run) -> None:
     done = oidc("token", "--format", "json")
     assert (done.status, done.document["error"]["id"]) == (3, "oidc-no-token")
@@ -439,11 +478,54 @@ def test_a_policy_lets_in_what_it_is_for_and_nothing_else(
         ((*LAB_MAIN[:3], "acme/*", *LAB_MAIN[4:]), "usage"),
         ((*HUB_MAIN[:3], "acme", *HUB_MAIN[4:]), "usage"),
         ((*HUB_MAIN[:3], "acme/dbt:x", *HUB_MAIN[4:]), "usage"),
+        ((*HUB_MAIN[:3], "acme/db t", *HUB_MAIN[4:]), "usage"),
+        ((*HUB_MAIN[:-1], LAB), "usage"),
+        ((*LAB_MAIN[:-1], f"{HUB}/acme"), "usage"),
+        ((*LAB_MAIN, "--ref", ""), "usage"),
+        ((*LAB_MAIN, "--ref", "refs/pull/1/merge"), "usage"),
+        ((*LAB_MAIN, "--ref", "refs/heads/"), "usage"),
+        ((*LAB_MAIN, "--ref", "a b"), "usage"),
+        ((*LAB_MAIN, "--audience", ""), "usage"),
+        ((*LAB_MAIN, "--project-id", "5"), "usage"),
+        ((*LAB_MAIN, "--owner-id", "5"), "usage"),
+        ((*LAB_MAIN, "--pin-ids", "--project-id", "5", "--owner-id", "\u0663"), "usage"),
+        ((*HUB_LIVE[:5], "", *HUB_LIVE[6:]), "usage"),
     ],
 )
 def test_a_policy_that_would_not_hold_is_not_written(oidc: Run, arguments: tuple[str, ...], id: str) -> None:
     done = oidc("trust-policy", *arguments, "--format", "json")
     assert (done.status, done.document["error"]["id"]) == (2, id)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        ((*HUB_MAIN[:-1], LAB), "--provider-arn"),
+        ((*LAB_MAIN, "--ref", "refs/pull/1/merge"), "--ref"),
+        ((*LAB_MAIN, "--audience", " "), "--audience"),
+        ((*LAB_MAIN, "--owner-id", "5"), "--owner-id"),
+        ((*HUB_LIVE[:5], "", *HUB_LIVE[6:]), "--environment"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_named(oidc: Run, arguments: tuple[str, ...], where: str) -> None:
+    error = oidc("trust-policy", *arguments, "--format", "json").document["error"]
+    assert error["where"] == where
+    assert error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((*LAB_MAIN[:5], "*", *LAB_MAIN[6:]), "code that is not merged"),
+        ((*HUB_MAIN[:5], "*", *HUB_MAIN[6:]), "every branch"),
+        ((*HUB_MAIN[:5], "refs/tags/*", *HUB_MAIN[6:]), "every tag"),
+        ((*HUB_LIVE[:5], "*", *HUB_LIVE[6:]), "every environment"),
+    ],
+)
+def test_a_policy_that_lets_in_much_is_warned_of(oidc: Run, arguments: tuple[str, ...], words: str) -> None:
+    made = oidc("trust-policy", *arguments)
+    assert made.status == 0
+    assert words in made.err
 
 
 def test_ids_come_from_the_job(oidc: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,7 +182,9 @@ def test_of_several_statements_the_nearest_comes_first() -> None:
     assert [finding.statement for finding in explained(gitlab("side"), document).findings][:3] == [1, 0, 0]
 
 
-TAGS = {"https://aws.amazon.com/tags": {"principal_tags": {"Project": ["dbt"]}, "transitive_tag_keys": ["Project"]}}
+TAGS: dict[str, Any] = {
+    "https://aws.amazon.com/tags": {"principal_tags": {"Project": ["dbt"]}, "transitive_tag_keys": ["Project"]}
+}
 FLAT = {"https://aws.amazon.com/tags/principal_tags/Project": "dbt"}
 
 
@@ -195,6 +197,17 @@ def test_session_tags_need_an_action_of_their_own(tags: dict[str, Any]) -> None:
     tagged = {**equals(LAB), "StringEquals": {":sub": LAB, "aws:RequestTag/Project": "dbt"}}
     assert explained(claims, policy(claims, tagged, Action="sts:*")).verdict == "allowed"
     assert explained(gitlab(), policy(claims, tagged, Action="sts:*")).verdict == "denied"
+
+
+def test_a_deny_of_session_tags_is_told_from_a_missing_permission() -> None:
+    claims = gitlab(**TAGS)
+    both = ["sts:AssumeRoleWithWebIdentity", "sts:TagSession"]
+    document = policy(claims, equals(LAB), Action=both)
+    document["Statement"] += policy(claims, {}, Effect="Deny", Action="sts:TagSession")["Statement"]
+    assert errors(claims, document) == ["oidc-explicit-deny"]
+    document["Statement"][0]["Condition"]["StringEquals"][f"{GITLAB}:sub"] = "x"
+    assert "oidc-explicit-deny" in errors(claims, document)
+    assert "oidc-tagsession-missing" not in errors(claims, document)
 
 
 def test_a_source_identity_needs_an_action_of_its_own() -> None:
@@ -215,7 +228,43 @@ def test_a_source_identity_needs_an_action_of_its_own() -> None:
         (github(), like("repo:acme/*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
         (github(), like("repo:acme/dbt*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
         (github(), like("repo:acme/dbt:*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
+        (github(), like("repo:acme/dbt:?*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
+        (github(), like("repo:acme/dbt:ref:*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
+        (github(), like("repo:acme/dbt:r*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
+        (github("environment:live"), like("repo:acme/dbt:env*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
         (github(), like("repo:acme/dbt:ref:refs/heads/*"), ["oidc-mutable-name"]),
+        (github(), like("repo:acme/dbt:ref:refs/heads/m*"), ["oidc-mutable-name"]),
+        (gitlab(), like("project_path:acme/data/dbt:ref_type:branch:ref:ma*"), ["oidc-mutable-name"]),
+        (
+            gitlab(),
+            like("project_path:acme/data/dbt:ref_type:branch:ref:*"),
+            ["oidc-subject-too-wide", "oidc-mutable-name"],
+        ),
+        (
+            gitlab(),
+            {**like("project_path:acme/data/dbt:ref_type:branch:ref:?*"), "Bool": {":ref_protected": "true"}},
+            ["oidc-mutable-name"],
+        ),
+        (
+            gitlab(),
+            {**like("project_path:acme/data/dbt:ref_type:branch:ref:*"), "BoolIfExists": {":ref_protected": "true"}},
+            ["oidc-subject-too-wide", "oidc-mutable-name"],
+        ),
+        (gitlab("v1", "tag"), like("project_path:acme/data/dbt:ref_type:tag:ref:*"), ["oidc-mutable-name"]),
+        (github(), {"StringEquals": {":sub": MAIN}, "StringLike": {":repository_id": "*"}}, ["oidc-mutable-name"]),
+        (github(), {"StringEquals": {":sub": MAIN}, "StringLike": {":repository_id": "456"}}, []),
+        (gitlab(), {"StringEquals": {":sub": LAB}, "StringLikeIfExists": {":project_id": "*"}}, ["oidc-mutable-name"]),
+        (
+            gitlab(),
+            {"StringEquals": {":sub": LAB}, "StringEqualsIfExists": {":project_id": "20"}},
+            ["oidc-mutable-name"],
+        ),
+        (
+            gitlab(),
+            {"StringEquals": {":sub": LAB, ":project_id": "${gitlab.com:project_id}"}},
+            ["oidc-mutable-name"],
+        ),
+        (gitlab(), {"StringEquals": {":sub": LAB}, "NumericGreaterThan": {":project_id": "1"}}, ["oidc-mutable-name"]),
         (github(), {**like("repo:acme/*"), "StringEquals": {":repository_id": "456"}}, []),
         (gitlab(), like("project_path:acme/*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
         (
@@ -232,6 +281,19 @@ def test_a_source_identity_needs_an_action_of_its_own() -> None:
 )
 def test_warns_of_what_is_let_in_besides(claims: dict[str, Any], condition: dict[str, Any], found: list[str]) -> None:
     assert warnings(claims, policy(claims, condition)) == found
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({":repository_id": "456"}, "every ref, pull request and environment of the project may"),
+        ({":aud": "sts.amazonaws.com"}, f"every project on {GITHUB} may"),
+    ],
+)
+def test_says_who_is_let_in_without_a_condition_on_the_subject(keys: dict[str, str], words: str) -> None:
+    (found,) = explained(github(), policy(github(), {"StringEquals": keys})).findings
+    assert found.id == "oidc-missing-subject"
+    assert words in found.message
 
 
 PINNED = {"StringEquals": {":sub": LAB, ":project_id": "20"}}
@@ -334,6 +396,9 @@ def test_what_aws_sees_of_an_issuer(issuer: str, claim: str, seen: bool) -> None
         {"ForAllValues:StringEquals": {":user_login": ["Ada", "c"]}},
         {"ForAllValues:StringLike": {":aud": ["x", "y"]}},
         {"StringNotLike": {":user_login": ["a*", "b"]}},
+        {"StringNotEqualsIgnoreCase": {":user_login": ["ADA", "b"]}},
+        {"NumericNotEquals": {":project_id": ["20.0", "3"]}},
+        {"StringNotEquals": {":user_login": ["a*", "ada"]}},
         {"Null": {":user_login": "true"}},
         {"StringEquals": {":user_access_level": "x"}},
     ],

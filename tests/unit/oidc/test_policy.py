@@ -33,6 +33,8 @@ def without(name: str) -> dict[str, Any]:
         ({**GOOD, "Conditon": {}}, "Statement[0].Conditon"),
         ({**GOOD, "Condition": ["x"]}, "Statement[0].Condition"),
         ({**GOOD, "Condition": {"StringEquals": "x"}}, "Statement[0].Condition.StringEquals"),
+        ({**GOOD, "Condition": {"Bool": {"a": []}}}, 'Statement[0].Condition.Bool["a"]'),
+        ({**GOOD, "Action": []}, "Statement[0].Action"),
         ({**GOOD, "Condition": {"Bool": {"a": {}}}}, 'Statement[0].Condition.Bool["a"]'),
         ({**GOOD, "Condition": {"Bool": {"a": None}}}, 'Statement[0].Condition.Bool["a"]'),
         ({**GOOD, "Principal": "arn:aws:iam::1:root"}, "Statement[0].Principal"),

@@ -54,6 +54,8 @@ def policy(*statements: dict[str, Any], version: str = "2012-10-17") -> dict[str
         ({"Condition": {"StringEquals": {"gitlab.com:sub": SUBJECT, "gitlab.com:aud": "x"}}}, "denied"),
         ({"Condition": {"StringEquals": {"gitlab.com:sub": SUBJECT}, "Null": {"gitlab.com:amr": "true"}}}, "allowed"),
         ({"Condition": {"Null": {"gitlab.com:sub": False}}}, "allowed"),
+        ({"Condition": {"Null": {"gitlab.com:sub": "yes"}}}, "unknown"),
+        ({"Condition": {"Null": {"gitlab.com:sub": ["false", ""]}}}, "unknown"),
         ({"Condition": {"Made Up": {"gitlab.com:sub": SUBJECT}}}, "unknown"),
         ({"Condition": {"Made Up": {"gitlab.com:sub": "x"}, "StringEquals": {"gitlab.com:aud": "x"}}}, "denied"),
         ({"Condition": {"StringEquals": {"github.com:sub": SUBJECT}}}, "denied"),
