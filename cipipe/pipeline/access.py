@@ -97,7 +97,7 @@ def sessions(
     session = SessionRequest(
         role,
         environment.account_id,
-        session_name(project.config.project.name, name, str(project.context.sequence or "local")),
+        session_of(project, name),
         environment.session_seconds,
         policy_text(environment.session_policy),
         environment.session_policy_arns,
@@ -105,6 +105,11 @@ def sessions(
     endpoint = endpoint_of(project, environment, door)
     begin = _Begin(mint, session, via, endpoint, redactor, lambda arn: _read_policy(endpoint, door, arn))
     return Renewed(begin, _now)
+
+
+def session_of(project: Project, name: str) -> str:
+    """The name of this job's sessions in an environment."""
+    return session_name(project.config.project.name, name, str(project.context.sequence or "local"))
 
 
 @dataclass(frozen=True)

@@ -172,14 +172,25 @@ class Sts:
 
 def _verify_times(claims: tokens.Claims) -> None:
     now = int(datetime.now(UTC).timestamp())
-    times = {name: claims.payload.get(name) for name in ("exp", "nbf", "iat")}
-    if not isinstance(times["exp"], int) or not isinstance(times["iat"], int):
+    times = {"nbf": 0, **{name: claims.payload.get(name) for name in ("exp", "iat")}}
+    if claims.payload.get("nbf") is not None:
+        times["nbf"] = claims.payload["nbf"]
+    if not all(isinstance(time, int) for time in times.values()):
         raise StsError("InvalidIdentityToken", _NOT_A_JWT)
     if now >= times["exp"]:
         text = f"Token expired: current date/time {now} must be before the expiration date/time {times['exp']}"
         raise StsError("ExpiredTokenException", text)
-    if max(times["iat"], times["nbf"] or 0) > now + 60:
+    if max(times["iat"], times["nbf"]) > now + 60:
         raise StsError("InvalidIdentityToken", "Token not yet valid")
+
+
+def refusal(action: str, error: StsError) -> Response:
+    """The whole HTTP answer to an action that STS does not even look at."""
+
+    def refuse() -> str:
+        raise error
+
+    return _answer(action, refuse)
 
 
 def _answer(action: str, act: Callable[[], str]) -> Response:

@@ -5,12 +5,13 @@ boto3 is imported when the first client is made. Errors of AWS come out as `AwsE
 
 import contextlib
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cipipe.errors import StageError
+from cipipe.errors import StageError, UsageError
 
 if TYPE_CHECKING:
     from cipipe.tools.s3 import Bucket
@@ -62,13 +63,28 @@ Source = Callable[[], Credentials]
 class Endpoint:
     """Where AWS is: a region, and a URL where it is not AWS's own (the sandbox); `sts_url` where only STS is elsewhere.
 
-    `ca_bundle` is a file with the certificates to trust.
+    `ca_bundle` is a file with the certificates to trust. Raises UsageError where a URL is none.
     """
 
     region: str
     url: str | None = None
     ca_bundle: str | None = None
     sts_url: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, url in (("AWS_ENDPOINT_URL", self.url), ("AWS_ENDPOINT_URL_STS", self.sts_url)):
+            if url is not None and not _is_url(url):
+                raise UsageError(
+                    "usage", f"{url!r} is not a URL", hint="It looks like https://HOST or http://HOST:PORT.", where=name
+                )
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is no number
+        return False
 
 
 class Aws:
@@ -134,7 +150,7 @@ class Aws:
             max_pool_connections=16,
             inject_host_prefix=url is None,  # there is no api.127.0.0.1
         )
-        return self._session.client(service, endpoint_url=url, config=config)
+        return self._session.client(service, endpoint_url=url, config=config, verify=self.endpoint.ca_bundle)
 
 
 def _renewed(source: Source) -> Any:

@@ -32,6 +32,7 @@ def test_a_full_queue_is_waited_for(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server, ThreadPoolExecutor() as pool:
         server.bind(str(path))
         server.listen(0)
+        server.settimeout(10)
         serving = pool.submit(serve)
         asked = [pool.submit(agent.ask, path) for _ in range(3)]
         assert [json.loads(found.result(30))["AccessKeyId"] for found in asked] == ["ASIAX"] * 3

@@ -96,6 +96,7 @@ def check_token(job: Job) -> str:
     job.claims = claims
     error = _wrong(job)
     if error is not None and error.id not in {*_OF_TIME, _OF_AUDIENCE}:
+        job.claims = None  # what AWS would not read is nothing for the checks that come next
         raise error
     return f"{_where(source)}: {claims.subject}"
 
@@ -141,7 +142,8 @@ def check_policy(job: Job) -> str:
     asked = via or role
     policy = _policy(job, asked)
     account, partition = asked.split(":")[4], asked.split(":")[1]
-    request = request_for(claims, account_id=account, partition=partition)
+    session = access.session_of(job.project, job.name)
+    request = request_for(claims, account_id=account, partition=partition, session_name=session)
     evaluation = evaluate(policy, request)
     findings = explain(evaluation, request)
     errors = [finding for finding in findings if finding.severity == "error"]
