@@ -9,6 +9,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cipipe.errors import StageError, UsageError
@@ -87,6 +88,15 @@ def _is_url(text: str) -> bool:
         return False
 
 
+def no_certificates(path: str, why: str) -> UsageError:
+    return UsageError(
+        "usage",
+        f"the certificates to trust cannot be read from {path}: {why}",
+        hint="AWS_CA_BUNDLE names a file of certificates in PEM form.",
+        where="AWS_CA_BUNDLE",
+    )
+
+
 class Aws:
     """A session: one endpoint, and credentials: one set, or a source that is asked again before they expire.
 
@@ -134,6 +144,9 @@ class Aws:
         import boto3
         from botocore.config import Config
 
+        bundle = self.endpoint.ca_bundle
+        if bundle is not None and not Path(bundle).exists():
+            raise no_certificates(bundle, "there is no such file")
         if self._session is None:
             keys, region = self.credentials, self.endpoint.region
             if keys is None:
@@ -150,7 +163,7 @@ class Aws:
             max_pool_connections=16,
             inject_host_prefix=url is None,  # there is no api.127.0.0.1
         )
-        return self._session.client(service, endpoint_url=url, config=config, verify=self.endpoint.ca_bundle)
+        return self._session.client(service, endpoint_url=url, config=config, verify=bundle)
 
 
 def _renewed(source: Source) -> Any:

@@ -16,9 +16,8 @@ from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from cipipe.errors import UsageError
 from cipipe.model import partition_of
-from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, Credentials, Endpoint
+from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, Credentials, Endpoint, no_certificates
 
 TIMEOUT = 20.0
 """Seconds to connect, and seconds to wait for each piece of an answer."""
@@ -167,12 +166,7 @@ def _trust(ca_bundle: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_bundle)
     except OSError as error:  # no certificates in it are one as well
-        raise UsageError(
-            "usage",
-            f"the certificates to trust cannot be read from {ca_bundle}: {error.strerror or error}",
-            hint="AWS_CA_BUNDLE names a file of certificates in PEM form.",
-            where="AWS_CA_BUNDLE",
-        ) from None
+        raise no_certificates(ca_bundle or "", error.strerror or str(error)) from None
 
 
 def _texts(body: bytes) -> dict[str, str]:

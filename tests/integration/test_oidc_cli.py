@@ -281,10 +281,11 @@ def test_what_names_no_role(oidc: Run, iam: Any, role: str) -> None:
     assert (done.status, done.document["error"]["where"]) == (2, "--role")
 
 
-@pytest.mark.parametrize(("name", "value", "status"), [("AWS_ENDPOINT_URL", "foo", 2), ("AWS_CA_BUNDLE", "/nope", 4)])
+@pytest.mark.parametrize(("name", "value", "status"), [("AWS_ENDPOINT_URL", "foo", 2), ("AWS_CA_BUNDLE", "/nope", 2)])
 def test_a_way_to_aws_that_is_none(
     oidc: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, status: int
 ) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(key, "x")
     monkeypatch.setenv(name, value)
