@@ -69,6 +69,7 @@ def connect(
             "oidc-no-token",
             "a merge or pull request is looked at with the verify role only, and this job has no ID token for it",
             hint="Give the job an ID token, or plan with --offline.",
+            where=f"environments.{name}.verify_role_arn",
         )
     else:
         credentials = ambient(project)

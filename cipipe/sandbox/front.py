@@ -79,7 +79,9 @@ class Front:
         if action == "AssumeRoleWithWebIdentity":  # AWS does not look at a signature here, good or bad
             return self._sts.web_identity(form, region)
         if action in {"AssumeRoleWithSAML", "AssumeRoot"}:
-            return refusal(action, StsError("InvalidAction", f"Could not find operation {action} for version 2011-06-15"))
+            return refusal(
+                action, StsError("InvalidAction", f"Could not find operation {action} for version 2011-06-15")
+            )
         if action and key is None:
             return refusal(action, StsError("MissingAuthenticationToken", _UNSIGNED, 403))
         if action == "AssumeRole" and key is not None:

@@ -172,7 +172,9 @@ def test_the_other_partitions_have_providers_and_roles_of_their_own(
     assert given.provider == provider
 
 
-@pytest.mark.parametrize("signature", ["junk", "AWS4-HMAC-SHA256 Credential=AKIAX/20260101/eu-central-1/sts/aws4_request"])
+@pytest.mark.parametrize(
+    "signature", ["junk", "AWS4-HMAC-SHA256 Credential=AKIAX/20260101/eu-central-1/sts/aws4_request"]
+)
 def test_a_signature_gets_nobody_past_the_check_of_the_token(sandbox: Sandbox, signature: str) -> None:
     asked = {"Action": "AssumeRoleWithWebIdentity", "RoleArn": ROLE, "RoleSessionName": "session"}
     status, body = posted(sandbox, {**asked, "WebIdentityToken": "e30.e30.x"}, Authorization=signature)
