@@ -49,6 +49,8 @@ def explain(
         found, problems = _token(shared.console, claims, token_file, token_env)
     except IdentityError as error:
         return _answer(shared, examine.without_token(error))
+    if claims is None and not found.issuer and provider_arn is None:
+        return _answer(shared, Explanation("denied", problems))
     if document is None:
         document, role_arn, more = _live(shared.console, role or "", found)
         problems += more

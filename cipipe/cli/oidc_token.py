@@ -11,7 +11,7 @@ from cipipe.cli import oidc_inputs as inputs
 from cipipe.cli.options import Common, common
 from cipipe.errors import IdentityError, UsageError
 from cipipe.oidc import sources
-from cipipe.oidc.claims import Claims, check_signed, check_times
+from cipipe.oidc.claims import Claims, check_form, check_signed, check_times
 from cipipe.oidc.request import issuer_key, request_for, visible
 from cipipe.report import identity, json
 
@@ -29,6 +29,7 @@ def token(shared: Common, token_file: str | None, token_env: str | None) -> None
     shown, subject = _shown(claims, now), ci.subject(claims.subject)
     try:
         check_signed(claims)
+        check_form(claims)
         check_times(claims, now=now)
     except IdentityError as error:
         shared.console.warning(f"AWS would refuse it: {error.message}")
@@ -68,7 +69,9 @@ def _shown(claims: Claims, now: datetime) -> identity.Shown:
     issuer, offered = issuer_key(claims.issuer), visible(claims.issuer)
     context = request_for(claims, account_id="").context
     expires = claims.payload.get("exp")
-    until = datetime.fromtimestamp(expires, UTC) if isinstance(expires, int | float) and 0 <= expires < 1e11 else None
+    if isinstance(expires, bool) or not isinstance(expires, int | float) or not 0 <= expires < 1e11:
+        expires = None
+    until = None if expires is None else datetime.fromtimestamp(expires, UTC)
     return identity.Shown(
         issuer=claims.issuer,
         subject=claims.subject,

@@ -6,7 +6,7 @@ The text of a token is a secret; no message here contains any of it. Claims are 
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,18 @@ from cipipe.errors import IdentityError
 
 LEEWAY = 60
 """Seconds by which the clocks of this machine and of the issuer may differ before a check refuses."""
+
+ALGORITHMS = ("RS256", "ES256", "ES384", "ES512")
+"""Signatures that STS takes: RSA, and since November 2024 ECDSA.
+
+https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+"""
+
+REQUIRED_CLAIMS = ("iss", "sub", "aud", "exp", "iat")
+"""Claims that a token has to have, or STS refuses it whatever the role's trust policy says.
+
+https://openid.net/specs/openid-connect-core-1_0.html#IDToken
+"""
 
 _HINT_TEXT = "Is it the job's ID token, and is it passed whole, without quotes or line breaks?"
 
@@ -28,11 +40,11 @@ class Claims:
 
     @property
     def issuer(self) -> str:
-        return str(self.payload.get("iss", ""))
+        return _text(self, "iss")
 
     @property
     def subject(self) -> str:
-        return str(self.payload.get("sub", ""))
+        return _text(self, "sub")
 
     @property
     def audiences(self) -> tuple[str, ...]:
@@ -43,7 +55,7 @@ class Claims:
     @property
     def signed(self) -> bool:
         """False for `alg: none`, in any case, and for a header without an algorithm."""
-        return str(self.header.get("alg", "none")).lower() not in {"none", ""}
+        return str(self.header.get("alg", "none")).strip().lower() not in {"none", ""}
 
 
 def decode(token: str) -> Claims:
@@ -62,7 +74,7 @@ def check(claims: Claims, *, audience: str, now: datetime) -> None:
     """Refuse a token that AWS would certainly refuse. `audience` is what this provider's tokens are asked for with.
 
     Raises IdentityError `oidc-token-unsigned`, `oidc-token-expired`, `oidc-token-not-yet-valid`,
-    `oidc-audience-mismatch`, `oidc-token-malformed` (a time that is not a number).
+    `oidc-audience-mismatch`, `oidc-token-malformed` (a claim that is missing or not of its type).
     """
     check_signed(claims)
     check_times(claims, now=now)
@@ -74,16 +86,41 @@ def check(claims: Claims, *, audience: str, now: datetime) -> None:
             hint="Ask for the token with that audience in the job's definition, or set `audience` under `[oidc]` in "
             "cipipe.toml. The provider in IAM has to list it as well.",
         )
+    check_form(claims)
+
+
+def check_form(claims: Claims, *, needed: Container[str] = REQUIRED_CLAIMS) -> None:
+    """Refuse a token that lacks one of the `needed` claims, or has one of REQUIRED_CLAIMS that is not of its type.
+
+    Raises IdentityError `oidc-token-malformed`.
+    """
+    for name in REQUIRED_CLAIMS:
+        if claims.payload.get(name) is None:
+            if name in needed:
+                raise _malformed(f"it has no `{name}` claim")
+        elif name in {"iss", "sub"} and not _text(claims, name):
+            raise _malformed(f"its `{name}` claim is not a text, or is empty")
+        elif name == "aud" and not any(claims.audiences):
+            raise _malformed("its `aud` claim is neither a text nor a list of them")
+        elif name in {"exp", "iat"}:
+            _time(claims, name)
+    if claims.issuer and not claims.issuer.startswith("https://"):
+        raise _malformed("its `iss` claim does not begin with https://, as every provider in IAM does")
 
 
 def check_signed(claims: Claims) -> None:
-    """Refuse a token that nobody signed. Raises IdentityError `oidc-token-unsigned`."""
+    """Refuse a token that nobody signed, or in a way that STS does not take.
+
+    Raises IdentityError `oidc-token-unsigned`, `oidc-token-malformed`.
+    """
     if not claims.signed:
         raise IdentityError(
             "oidc-token-unsigned",
             "the token is not signed (its header says `alg: none`); anybody could have written it",
-            hint="Use the token that the CI provider issues for this job, unchanged. AWS takes RS256 signatures.",
+            hint="Use the token that the CI provider issues for this job, unchanged.",
         )
+    if claims.header.get("alg") not in ALGORITHMS:
+        raise _malformed(f"the `alg` of its header is none of {', '.join(ALGORITHMS)}")
 
 
 def check_times(claims: Claims, *, now: datetime, needed: bool = True) -> None:
@@ -118,6 +155,11 @@ def _part(text: str, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise _malformed(f"its {name} is not a JSON object")
     return found
+
+
+def _text(claims: Claims, name: str) -> str:
+    found = claims.payload.get(name)
+    return found if isinstance(found, str) else ""
 
 
 def _time(claims: Claims, name: str) -> float | None:

@@ -56,7 +56,7 @@ def request_of(
     if not claims.issuer:
         raise UsageError(
             "oidc-claims-unreadable",
-            "the claims have no `iss`",
+            "the claims have no `iss` that is a text",
             hint="Add it, or name the provider: --provider-arn ARN.",
         )
     account = assumed or trusted or _named(policy, issuer_key(claims.issuer))
@@ -79,10 +79,18 @@ def request_of(
 
 
 def token_problems(claims: Claims, now: datetime, *, live: bool) -> tuple[Finding, ...]:
-    """What STS would refuse in a token. Claims that were kept (`live=False`) may have expired since: that is a warning."""
+    """What STS would refuse in a token.
+
+    Claims that were kept (`live=False`) may have expired since, which is a warning, and may be without what has been
+    left out: all but the subject.
+    """
     try:
         if live:
             jwt.check_signed(claims)
+        jwt.check_form(claims, needed=jwt.REQUIRED_CLAIMS if live else ("sub",))
+    except IdentityError as error:
+        return (problem(error),)
+    try:
         jwt.check_times(claims, now=now, needed=live)
     except IdentityError as error:
         return (problem(error, "error" if live else "warning"),)
@@ -112,7 +120,13 @@ def without_token(error: CipipeError) -> Explanation:
 def _matched(pattern: re.Pattern[str], text: str | None, option: str) -> re.Match[str] | None:
     match = pattern.fullmatch(text) if text is not None else None
     if text is not None and match is None:
-        raise UsageError("usage", f"{text!r} is not an ARN that {option} takes", where=option)
+        example = "role/NAME" if pattern is ROLE_ARN else "oidc-provider/ISSUER"
+        raise UsageError(
+            "usage",
+            f"{text!r} is not an ARN that {option} takes",
+            hint=f"It looks like arn:aws:iam::111111111111:{example}.",
+            where=option,
+        )
     return match
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cipipe.errors import CipipeError, IdentityError
-from cipipe.oidc.claims import Claims
+from cipipe.oidc.claims import ALGORITHMS, Claims
 from cipipe.oidc.explain import Finding, explain, render
 from cipipe.oidc.request import ROLE_ARN, provider_arn, request_for
 from cipipe.oidc.trust_policy import Verdict, evaluate
@@ -116,7 +116,7 @@ def _invalid(text: str, claims: Claims | None, issuer: str, role_arn: str) -> tu
         return (
             "oidc-token-malformed",
             "the token is not a JWT that AWS takes",
-            "Is it passed whole, without quotes or line breaks, and signed with RS256?",
+            f"Is it passed whole, without quotes or line breaks, and signed with one of {', '.join(ALGORITHMS)}?",
         )
     if "not yet valid" in text:
         return "oidc-token-not-yet-valid", "the token does not hold yet", "Whose clock is wrong: set it by NTP."

@@ -87,7 +87,7 @@ def github(subject: str = "ref:refs/heads/main", repository: str = "acme/dbt", *
 
 def jwt(claims: dict[str, Any], **header: Any) -> str:
     now = int(time.time())
-    parts = ({"alg": "RS256", **header}, {"exp": now + 300, "nbf": now - 5, **claims})
+    parts = ({"alg": "RS256", **header}, {"exp": now + 300, "nbf": now - 5, "iat": now - 5, **claims})
     coded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
     return ".".join([*coded, SIGNATURE])
 
@@ -162,6 +162,12 @@ def test_a_policy_from_standard_input(oidc: Run, monkeypatch: pytest.MonkeyPatch
         (jwt(gitlab(exp=1700000000)), "oidc-token-expired"),
         (jwt(gitlab(nbf=9000000000, exp=9000000300)), "oidc-token-not-yet-valid"),
         (jwt(gitlab(exp=None)), "oidc-token-malformed"),
+        (jwt(gitlab(iat=None)), "oidc-token-malformed"),
+        (jwt(gitlab(sub=None)), "oidc-token-malformed"),
+        (jwt(gitlab(sub="")), "oidc-token-malformed"),
+        (jwt(gitlab(iss=["https://gitlab.com"])), "oidc-token-malformed"),
+        (jwt(gitlab(iss="http://gitlab.com")), "oidc-token-malformed"),
+        (jwt(gitlab(), alg="HS256"), "oidc-token-malformed"),
         ("ey.nonsense", "oidc-token-malformed"),
         ("", "oidc-no-token"),
     ],

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cipipe.errors import IdentityError
-from cipipe.oidc.claims import Claims, check, decode
+from cipipe.oidc.claims import ALGORITHMS, REQUIRED_CLAIMS, Claims, check, check_form, decode
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MOMENT = int(NOW.timestamp())
@@ -21,7 +21,8 @@ def token(header: Any, payload: Any) -> str:
 
 
 def claims(header: dict[str, Any] | None = None, **payload: Any) -> Claims:
-    return Claims(header or {"alg": "RS256"}, {"aud": "a", "exp": MOMENT + 300, "nbf": MOMENT - 5, **payload})
+    usual = {"iss": "https://x", "sub": "s", "aud": "a", "exp": MOMENT + 300, "iat": MOMENT - 5, "nbf": MOMENT - 5}
+    return Claims(header or {"alg": "RS256"}, {**usual, **payload})
 
 
 def test_decodes_header_and_payload() -> None:
@@ -53,6 +54,8 @@ def test_refuses_what_is_no_jwt_without_quoting_it(text: str) -> None:
 def test_a_good_token_passes() -> None:
     check(claims(), audience="a", now=NOW)
     check(claims(aud=["b", "a"]), audience="a", now=NOW)
+    for algorithm in ALGORITHMS:
+        check(claims({"alg": algorithm}), audience="a", now=NOW)
     check(claims(exp=MOMENT - 59, nbf=MOMENT + 60), audience="a", now=NOW)  # within the leeway
 
 
@@ -72,6 +75,20 @@ def test_a_good_token_passes() -> None:
         (claims(exp=1e300), "oidc-token-malformed"),
         (claims(exp=-9e10), "oidc-token-malformed"),
         (claims(exp=None), "oidc-token-malformed"),
+        (claims(iat=None), "oidc-token-malformed"),
+        (claims(iat="now"), "oidc-token-malformed"),
+        (claims(iat=True), "oidc-token-malformed"),
+        (claims(iss=None), "oidc-token-malformed"),
+        (claims(iss=["https://x"]), "oidc-token-malformed"),
+        (claims(iss="http://x"), "oidc-token-malformed"),
+        (claims(iss="x"), "oidc-token-malformed"),
+        (claims(sub=None), "oidc-token-malformed"),
+        (claims(sub=""), "oidc-token-malformed"),
+        (claims(sub={"a": "b"}), "oidc-token-malformed"),
+        (claims({"alg": "HS256"}), "oidc-token-malformed"),
+        (claims({"alg": "rs256"}), "oidc-token-malformed"),
+        (claims({"alg": ["RS256"]}), "oidc-token-malformed"),
+        (claims({"alg": " none"}), "oidc-token-unsigned"),
     ],
 )
 def test_refuses(found: Claims, id: str) -> None:
@@ -84,3 +101,17 @@ def test_refuses(found: Claims, id: str) -> None:
 def test_says_expected_and_actual_audience() -> None:
     with pytest.raises(IdentityError, match="expected a, actual b, c"):
         check(claims(aud=["b", "c"]), audience="a", now=NOW)
+
+
+@pytest.mark.parametrize("name", REQUIRED_CLAIMS)
+def test_every_required_claim_is_missed(name: str) -> None:
+    found = claims()
+    without = Claims(found.header, {key: value for key, value in found.payload.items() if key != name})
+    with pytest.raises(IdentityError, match=f"no `{name}` claim"):
+        check_form(without)
+    check_form(without, needed=())
+
+
+def test_an_issuer_or_subject_of_another_type_is_none() -> None:
+    found = claims(iss=["https://x"], sub={"a": "b"})
+    assert (found.issuer, found.subject) == ("", "")

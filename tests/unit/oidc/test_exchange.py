@@ -30,7 +30,9 @@ POLICY = {
 
 
 def token(header: dict[str, Any] | None = None, **claims: Any) -> str:
-    payload = {"iss": "https://gitlab.com", "sub": "subject", "aud": "a", "exp": NOW.timestamp() + 300, **claims}
+    moment = NOW.timestamp()
+    usual = {"iss": "https://gitlab.com", "sub": "subject", "aud": "a", "exp": moment + 300, "iat": moment - 5}
+    payload = {**usual, **claims}
     parts = (header or {"alg": "RS256"}, payload)
     encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
     return ".".join([*encoded, "c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"])
