@@ -1,6 +1,6 @@
 """Registered secrets, masked in everything that leaves the process, whole lines at a time.
 
-A secret is registered the moment it exists; its base64, URL-encoded and JSON forms, and each line of a multi-line secret,
+A secret is registered the moment it exists; its base64, URL-encoded, JSON and shell forms, and each line of a multi-line secret,
 are masked with it. Inside longer base64 up to four bits at each end of a secret stay: they share a character with others.
 """
 
@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 MASK = "[redacted]"
 SHORTEST = 4
 """Shorter values are not masked: they would mask everything."""
+
+_OF_HTML = re.compile("[<>&\u2028\u2029]")
 
 
 class Redactor:
@@ -60,16 +62,30 @@ def _forms(secret: str) -> Iterator[str]:
     for part in {secret, *(line.strip() for line in secret.splitlines())}:
         if len(part) < SHORTEST:
             continue
-        yield part
-        for safe in ("", "/"):
-            quoted = urllib.parse.quote(part, safe=safe)
-            yield quoted
-            yield re.sub(r"%..", lambda code: code[0].lower(), quoted)
-        yield json.dumps(part)[1:-1]
+        yield from _quoted(part)
+        yield from _as_json(part)
+        yield part.replace("'", "'\"'\"'")  # as shlex quotes it for a shell, and as people do
+        yield part.replace("'", "'\\''")
         # Within a longer encoded text the secret starts at any of three offsets; what its bits alone make is the same.
         raw = part.encode()
         for offset in range(3):
             encoded = base64.b64encode(bytes(offset) + raw).decode()
             stable = encoded[-(-offset * 8 // 6) : (offset + len(raw)) * 8 // 6]
-            yield stable
+            yield from _quoted(stable)
             yield stable.replace("+", "-").replace("/", "_")
+
+
+def _quoted(text: str) -> Iterator[str]:
+    """The text, and what URLs and forms make of it."""
+    yield text
+    for quoted in (*(urllib.parse.quote(text, safe=safe) for safe in ("", "/")), urllib.parse.quote_plus(text)):
+        yield quoted
+        yield re.sub(r"%..", lambda code: code[0].lower(), quoted)
+
+
+def _as_json(text: str) -> Iterator[str]:
+    """Python writes JSON in ASCII, others in UTF-8, and Go, so Terraform, escapes what HTML would take for its own."""
+    for ascii_only in (True, False):
+        written = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+        yield written
+        yield _OF_HTML.sub(lambda found: f"\\u{ord(found[0]):04x}", written)

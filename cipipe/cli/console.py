@@ -52,9 +52,14 @@ class Console:
         try:
             sys.stdout.write(masked)
             sys.stdout.flush()
-        except BrokenPipeError:
-            # Whoever read the answer has gone; what was done, and the exit status, are the same.
+        except OSError as error:
+            # Nothing more goes there, not even what Python still holds when it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Where whoever read the answer has gone, what was done, and the exit status, are the same.
+            if not isinstance(error, BrokenPipeError):
+                raise UsageError(
+                    "usage", f"the answer cannot be written: {error.strerror}", where="standard output"
+                ) from error
 
     def style(self, word: str, colour: str, *, stream: str = "stdout") -> str:
         if not colour or not self._coloured(stream):
@@ -161,6 +166,6 @@ class Console:
             try:
                 sys.stderr.write(masked + "\n")
                 sys.stderr.flush()
-            except BrokenPipeError:
+            except OSError:
                 # A log that nobody reads any more is no reason to stop half-way through a deployment.
                 self.verbosity = -1

@@ -48,4 +48,7 @@ def _project(shared: Common) -> "tuple[Project | None, str | None, CipipeError |
         project = shared.project()
     except CipipeError as error:
         return None, None, error
-    return project, project.environment_name(shared.environment), None
+    try:
+        return project, project.environment_name(shared.environment), None
+    except CipipeError as error:
+        return project, None, error

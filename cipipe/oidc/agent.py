@@ -9,6 +9,7 @@ import json
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC
 from pathlib import Path
@@ -18,6 +19,7 @@ from cipipe.tools.aws import Credentials, Source
 
 _PATIENCE = 120.0
 _LARGEST = 1 << 16
+_AGAIN = 0.05
 
 
 def document(credentials: Credentials) -> str:
@@ -58,7 +60,7 @@ def ask(path: Path) -> str:
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(_PATIENCE)
-            client.connect(str(path))
+            _connect(client, path)
             while len(answer) < _LARGEST and (part := client.recv(_LARGEST)):
                 answer += part
         found = json.loads(answer)
@@ -75,8 +77,23 @@ def ask(path: Path) -> str:
     return answer.decode()
 
 
+def _connect(client: socket.socket, path: Path) -> None:
+    """Connect, and wait for a place in the queue: a unix socket refuses at once where a TCP one would wait."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            client.connect(str(path))
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_AGAIN)
+        else:
+            return
+
+
 class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
+    request_queue_size = 128  # Terraform, dbt and their providers may all ask at the same moment
 
     def __init__(self, path: Path, source: Source, warn: Callable[[str], None]) -> None:
         super().__init__(str(path), _Handler)

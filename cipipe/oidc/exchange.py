@@ -47,6 +47,7 @@ def exchange(
             "this job has no ID token",
             hint="GitLab: name the variable under `id_tokens:` of the job. GitHub: the job needs `permissions: id-token: "
             "write`. A pull request from a fork gets no token.",
+            where=session.role_arn,
         )
     redactor.register(token)
     redactor.register(token.rpartition(".")[2])

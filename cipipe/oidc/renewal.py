@@ -13,6 +13,9 @@ from cipipe.tools.aws import Credentials
 AHEAD = timedelta(minutes=15)
 """Time that is left of a session when the next one is begun; of a short one, half of it. AWS's tools ask as early."""
 
+AGAIN = timedelta(minutes=1)
+"""Time until the next attempt after a failed one, while the old session holds."""
+
 
 class Renewed:
     """The credentials of now. `begin` makes a session; safe to use from several threads."""
@@ -26,18 +29,37 @@ class Renewed:
     def current(self) -> Credentials:
         """Credentials that hold for a while yet.
 
-        Where renewing fails, the old ones are given for as long as they hold. Raises what `begin` raises after that.
+        Where renewing fails, the old ones are given for as long as they hold, and to whoever asks while it goes on.
+        Raises what `begin` raises after that.
         """
-        with self._lock:
+        held = self._held
+        if held is not None and _holds(held, self._now()):
+            if not self._lock.acquire(blocking=False):
+                return held
+        else:
+            self._lock.acquire()
+        try:
+            return self._current()
+        finally:
+            self._lock.release()
+
+    def _current(self) -> Credentials:
+        now, held = self._now(), self._held
+        if held is not None and (self._until is None or now < self._until):
+            return held
+        try:
+            begun = self._begin()
+        except CipipeError:
             now = self._now()
-            if self._held is not None and (self._until is None or now < self._until):
-                return self._held
-            try:
-                self._held = self._begin()
-            except CipipeError:
-                if self._held is None or self._held.expiration is None or now >= self._held.expiration:
-                    raise
-                return self._held
-            expires = self._held.expiration
-            self._until = expires - min(AHEAD, (expires - now) / 2) if expires else None
-            return self._held
+            if held is None or not _holds(held, now):
+                raise
+            self._until = min(held.expiration or now + AGAIN, now + AGAIN)
+            return held
+        expires = begun.expiration
+        self._held = begun
+        self._until = expires - min(AHEAD, (expires - now) / 2) if expires else None
+        return begun
+
+
+def _holds(held: Credentials, now: datetime) -> bool:
+    return held.expiration is None or now < held.expiration

@@ -62,6 +62,7 @@ def check(session: SessionRequest, *, region: str, chained: bool = False) -> Non
             "oidc-session-name",
             f"{session.name!r} is not a session name: 2 to 64 letters, digits and any of _+=,.@-",
             hint="Leave it out to have one made, or change it.",
+            where=session.role_arn,
         )
     longest = LONGEST_CHAINED if chained else LONGEST
     if not SHORTEST <= session.duration <= longest:
@@ -70,6 +71,7 @@ def check(session: SessionRequest, *, region: str, chained: bool = False) -> Non
             "oidc-duration",
             f"a session of {session.duration} s is not possible: {SHORTEST} to {longest} s are, and no more than {why}",
             hint="3600 is what every role allows.",
+            where=session.role_arn,
         )
     _check_policies(session)
 
@@ -82,10 +84,14 @@ def _check_role(session: SessionRequest, region: str) -> None:
             "oidc-region",
             f"{region!r} is not an AWS region" if region else "no region is set, and STS is asked in a region",
             hint="Set `region` of the environment in cipipe.toml, such as eu-central-1.",
+            where=session.role_arn,
         )
     if not session.role_arn:
         raise IdentityError(
-            "oidc-role-missing", "no role is set for this environment", hint="Set `role_arn` in cipipe.toml."
+            "oidc-role-missing",
+            "no role is set for this environment",
+            hint="Set `role_arn` in cipipe.toml.",
+            where=f"account {session.account_id}",
         )
     match = ROLE_ARN.fullmatch(session.role_arn)
     if match is None:
@@ -93,6 +99,7 @@ def _check_role(session: SessionRequest, region: str) -> None:
             "oidc-role-malformed",
             f"{session.role_arn!r} is not the ARN of a role",
             hint="It looks like arn:aws:iam::111111111111:role/NAME.",
+            where=f"account {session.account_id}",
         )
     if match[2] != session.account_id:
         raise IdentityError(

@@ -69,6 +69,7 @@ def connect(
             "oidc-no-token",
             "a merge or pull request is looked at with the verify role only, and this job has no ID token for it",
             hint="Give the job an ID token, or plan with --offline.",
+            where=f"environments.{name}.verify_role_arn",
         )
     else:
         credentials = ambient(project)
@@ -97,7 +98,7 @@ def sessions(
     session = SessionRequest(
         role,
         environment.account_id,
-        session_name(project.config.project.name, name, str(project.context.sequence or "local")),
+        session_of(project, name),
         environment.session_seconds,
         policy_text(environment.session_policy),
         environment.session_policy_arns,
@@ -105,6 +106,11 @@ def sessions(
     endpoint = endpoint_of(project, environment, door)
     begin = _Begin(mint, session, via, endpoint, redactor, lambda arn: _read_policy(endpoint, door, arn))
     return Renewed(begin, _now)
+
+
+def session_of(project: Project, name: str) -> str:
+    """The name of this job's sessions in an environment."""
+    return session_name(project.config.project.name, name, str(project.context.sequence or "local"))
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,9 @@ def no_token(project: Project, source: NoToken) -> IdentityError:
             hint="That is the provider's safeguard, and no setting of the job changes it. `cipipe plan --offline` needs no "
             "token; what needs one runs when a member of the project has taken the branch over.",
         )
-    return IdentityError("oidc-no-token", "this job has no ID token", hint=source.hint)
+    return IdentityError(
+        "oidc-no-token", "this job has no ID token", hint=source.hint, where=f"oidc.{project.context.provider}"
+    )
 
 
 def secret_variables(project: Project) -> frozenset[str]:

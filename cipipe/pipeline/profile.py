@@ -13,6 +13,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 NAME = "cipipe"
 
 _PREFIX, _DRAFT = "cipipe-run-", "cipipe-new-"
+_DRAFTED = 600.0  # seconds; a draft that is still being made is one for a moment only
 _SAFE = re.compile(r"[A-Za-z0-9/._-]{1,70}")
 
 
@@ -87,6 +89,11 @@ def _folder() -> Iterator[Path]:
 
 
 def _sweep(top: Path) -> None:
+    for draft in top.glob(f"{_DRAFT}*"):
+        with contextlib.suppress(OSError):
+            found = draft.stat(follow_symlinks=False)
+            if found.st_uid == os.getuid() and time.time() - found.st_mtime > _DRAFTED:
+                shutil.rmtree(draft, ignore_errors=True)
     for left in top.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):  # somebody else's, or gone meanwhile
             if left.stat(follow_symlinks=False).st_uid != os.getuid():

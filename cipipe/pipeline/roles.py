@@ -1,15 +1,18 @@
 """A role as it is in IAM now: its trust policy, and the OIDC provider of its account. Reads only."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from cipipe.errors import IdentityError
+from cipipe.errors import IdentityError, UsageError
 from cipipe.oidc.claims import Claims
 from cipipe.oidc.findings import Finding
 from cipipe.oidc.request import ROLE_ARN, provider_arn
 from cipipe.tools.aws import Aws, AwsError
+
+_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 
 
 class Role(msgspec.Struct, frozen=True):
@@ -22,10 +25,18 @@ class Role(msgspec.Struct, frozen=True):
 def read(aws: Aws, name_or_arn: str) -> Role:
     """The role of that name or ARN, in the account of these credentials.
 
-    Raises IdentityError `oidc-role-unreadable`, and StageError `aws-unreachable`.
+    Raises IdentityError `oidc-role-unreadable`, StageError `aws-unreachable`, and UsageError for what names no role.
     """
+    name = name_or_arn.rpartition("/")[2]
+    if not _NAME.fullmatch(name) or (name_or_arn.startswith("arn:") and not ROLE_ARN.fullmatch(name_or_arn)):
+        raise UsageError(
+            "usage",
+            f"{name_or_arn!r} is neither the name nor the ARN of a role",
+            hint="It looks like deploy or arn:aws:iam::111111111111:role/deploy.",
+            where="--role",
+        )
     try:
-        found = aws.call("iam", "get_role", RoleName=name_or_arn.rpartition("/")[2])["Role"]
+        found = aws.call("iam", "get_role", RoleName=name)["Role"]
     except AwsError as error:
         raise IdentityError(
             "oidc-role-unreadable",

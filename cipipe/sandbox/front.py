@@ -14,11 +14,13 @@ from typing import Any
 from cipipe.sandbox.backend import Backend
 from cipipe.sandbox.ecr import TARGET, Ecr
 from cipipe.sandbox.expired import expired
-from cipipe.sandbox.sts import Sts
+from cipipe.sandbox.sts import Sts, refusal
+from cipipe.sandbox.sts_rules import StsError
 from cipipe.sandbox.web import Request, Response, StartResponse, WSGIEnvironment, json_answer
 
 _SCOPE = re.compile(r"Credential=([\w-]+)/\d+/([\w-]+)/([\w-]+)/aws4_request")
 _FORM = "application/x-www-form-urlencoded"
+_UNSIGNED = "Request is missing Authentication Token"
 
 
 class Front:
@@ -66,18 +68,26 @@ class Front:
         return expired(service, request) if session and session.expired else None
 
     def _exchange(self, request: Request, region: str, key: str | None, account: str) -> Response | None:
-        if request.path != "/" or "X-Amz-Target" in request.headers:
+        if request.path != "/":
             return None
         form: dict[str, str] = dict(request.args.items())
         if request.method == "POST" and request.mimetype == _FORM:
             body = request.get_data(cache=True, parse_form_data=False)
             form |= urllib.parse.parse_qsl(body.decode(errors="replace"))
             _rewind(request, body)
-        match form.get("Action"):
-            case "AssumeRoleWithWebIdentity" if key is None:
-                return self._sts.web_identity(form, region)
-            case "AssumeRole" if key is not None:
-                return self._sts.assume_role(form, region, key, account)
+        action = form.get("Action", "")
+        if action == "AssumeRoleWithWebIdentity":  # AWS does not look at a signature here, good or bad
+            return self._sts.web_identity(form, region)
+        if action in {"AssumeRoleWithSAML", "AssumeRoot"}:
+            return refusal(
+                action, StsError("InvalidAction", f"Could not find operation {action} for version 2011-06-15")
+            )
+        if action and key is None:
+            return refusal(action, StsError("MissingAuthenticationToken", _UNSIGNED, 403))
+        if action == "AssumeRole" and key is not None:
+            return self._sts.assume_role(form, region, key, account)
+        if "X-Amz-Target" in request.headers:
+            return _no_target(request.headers["X-Amz-Target"], signed=key is not None)
         return None
 
     def _images(self, request: Request, account: str, region: str) -> Response | None:
@@ -91,6 +101,13 @@ class Front:
             return Response.from_app(self._backend.app, request.environ, buffered=True)
 
         return self._ecr.answer(target.removeprefix(TARGET), body, account_id=account, region=region, forward=forward)
+
+
+def _no_target(target: str, *, signed: bool) -> Response | None:
+    """AWS's answer to a JSON request that nobody signed, or that names no operation; None where it is a good one."""
+    if not signed:
+        return json_answer({"__type": "MissingAuthenticationTokenException", "message": _UNSIGNED}, 400)
+    return None if "." in target else json_answer({"__type": "UnknownOperationException"}, 400)
 
 
 def _name_checksum(environ: WSGIEnvironment) -> None:

@@ -136,10 +136,10 @@ class Sts:
         """The claims of a good token, the id of the key that signed it, and which of its audiences is accepted."""
         try:
             claims = tokens.decode(token)
+            tokens.check_signed(claims)
+            tokens.check_form(claims, needed=set(tokens.REQUIRED_CLAIMS) - {"aud"})  # which has a text of its own below
         except CipipeError:
             raise StsError("InvalidIdentityToken", _NOT_A_JWT) from None
-        if claims.header.get("alg") != "RS256" or not claims.subject or not claims.issuer.startswith("https://"):
-            raise StsError("InvalidIdentityToken", _NOT_A_JWT)
         provider = provider_arn(claims.issuer, account_id=wanted.account, partition=wanted.partition)
         client_ids = self._backend.client_ids(provider, wanted.account, wanted.partition)
         if client_ids is None:
@@ -160,11 +160,11 @@ class Sts:
                 raise StsError("InvalidIdentityToken", _NO_KEY)
             keys = {key["kid"]: key for key in self._fetch(document["jwks_uri"])["keys"]}
             kid = str(claims.header.get("kid"))
-            key = jwt.PyJWK(keys[kid], "RS256")
+            key = jwt.PyJWK(keys[kid], claims.header["alg"])
         except (CipipeError, KeyError, TypeError, jwt.PyJWTError):
             raise StsError("InvalidIdentityToken", _NO_KEY) from None
         try:
-            jwt.api_jws.decode(token, key, algorithms=["RS256"])
+            jwt.api_jws.decode(token, key, algorithms=[claims.header["alg"]])  # one of tokens.ALGORITHMS
         except jwt.PyJWTError:
             raise StsError("InvalidIdentityToken", "Token signature invalid") from None
         return kid
@@ -172,14 +172,25 @@ class Sts:
 
 def _verify_times(claims: tokens.Claims) -> None:
     now = int(datetime.now(UTC).timestamp())
-    times = {name: claims.payload.get(name) for name in ("exp", "nbf", "iat")}
-    if not isinstance(times["exp"], int) or not isinstance(times["iat"], int):
+    times: dict[str, Any] = {"nbf": 0, **{name: claims.payload.get(name) for name in ("exp", "iat")}}
+    if claims.payload.get("nbf") is not None:
+        times["nbf"] = claims.payload["nbf"]
+    if not all(isinstance(time, int) for time in times.values()):
         raise StsError("InvalidIdentityToken", _NOT_A_JWT)
     if now >= times["exp"]:
         text = f"Token expired: current date/time {now} must be before the expiration date/time {times['exp']}"
         raise StsError("ExpiredTokenException", text)
-    if max(times["iat"], times["nbf"] or 0) > now + 60:
+    if max(times["iat"], times["nbf"]) > now + 60:
         raise StsError("InvalidIdentityToken", "Token not yet valid")
+
+
+def refusal(action: str, error: StsError) -> Response:
+    """The whole HTTP answer to an action that STS does not even look at."""
+
+    def refuse() -> str:
+        raise error
+
+    return _answer(action, refuse)
 
 
 def _answer(action: str, act: Callable[[], str]) -> Response:

@@ -5,12 +5,14 @@ boto3 is imported when the first client is made. Errors of AWS come out as `AwsE
 
 import contextlib
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cipipe.errors import StageError
+from cipipe.errors import StageError, UsageError
 
 if TYPE_CHECKING:
     from cipipe.tools.s3 import Bucket
@@ -62,13 +64,37 @@ Source = Callable[[], Credentials]
 class Endpoint:
     """Where AWS is: a region, and a URL where it is not AWS's own (the sandbox); `sts_url` where only STS is elsewhere.
 
-    `ca_bundle` is a file with the certificates to trust.
+    `ca_bundle` is a file with the certificates to trust. Raises UsageError where a URL is none.
     """
 
     region: str
     url: str | None = None
     ca_bundle: str | None = None
     sts_url: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, url in (("AWS_ENDPOINT_URL", self.url), ("AWS_ENDPOINT_URL_STS", self.sts_url)):
+            if url is not None and not _is_url(url):
+                raise UsageError(
+                    "usage", f"{url!r} is not a URL", hint="It looks like https://HOST or http://HOST:PORT.", where=name
+                )
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is no number
+        return False
+
+
+def no_certificates(path: str, why: str) -> UsageError:
+    return UsageError(
+        "usage",
+        f"the certificates to trust cannot be read from {path}: {why}",
+        hint="AWS_CA_BUNDLE names a file of certificates in PEM form.",
+        where="AWS_CA_BUNDLE",
+    )
 
 
 class Aws:
@@ -118,6 +144,9 @@ class Aws:
         import boto3
         from botocore.config import Config
 
+        bundle = self.endpoint.ca_bundle
+        if bundle is not None and not Path(bundle).exists():
+            raise no_certificates(bundle, "there is no such file")
         if self._session is None:
             keys, region = self.credentials, self.endpoint.region
             if keys is None:
@@ -134,7 +163,7 @@ class Aws:
             max_pool_connections=16,
             inject_host_prefix=url is None,  # there is no api.127.0.0.1
         )
-        return self._session.client(service, endpoint_url=url, config=config)
+        return self._session.client(service, endpoint_url=url, config=config, verify=bundle)
 
 
 def _renewed(source: Source) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from cipipe.model import partition_of
-from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, Credentials, Endpoint
+from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, Credentials, Endpoint, no_certificates
 
 TIMEOUT = 20.0
 """Seconds to connect, and seconds to wait for each piece of an answer."""
@@ -81,7 +81,7 @@ def assume_role_with_web_identity(
             found["AccessKeyId"],
             found["SecretAccessKey"],
             found["SessionToken"],
-            datetime.fromisoformat(found["Expiration"]),
+            _moment(found["Expiration"]),
         )
     except (KeyError, ValueError):
         raise AwsUnreachable("what answered is not STS: a proxy?") from None
@@ -112,6 +112,13 @@ def assume_role(
     return Assumed(given, answer["AssumedRoleUser"]["Arn"])
 
 
+def _moment(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(text)
+    return found
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A token goes nowhere but to where it was sent."""
 
@@ -132,11 +139,12 @@ def _post(url: str, form: Mapping[str, str], ca_bundle: str | None) -> tuple[int
         {"Content-Type": "application/x-www-form-urlencoded", "User-Agent": "cipipe"},
     )
     try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT) as answer:
+        try:
+            answer = urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT)
+        except urllib.error.HTTPError as error:
+            answer = error  # a refusal is an answer too, and may break off like any other
+        with answer:
             return answer.status, answer.read(_LARGEST)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read(_LARGEST)
     except urllib.error.URLError as error:
         raise AwsUnreachable(f"{parts.netloc}: {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:
@@ -145,20 +153,26 @@ def _post(url: str, form: Mapping[str, str], ca_bundle: str | None) -> tuple[int
 
 @functools.cache
 def _trust(ca_bundle: str | None) -> ssl.SSLContext:
-    """The certificates to trust: the given ones, else the system's, else those that came with requests."""
+    """The certificates to trust: the given ones, else the system's, else those that came with requests.
+
+    Raises UsageError where the given ones cannot be read.
+    """
     if ca_bundle is None:
         places = ssl.get_default_verify_paths()
         if not places.cafile and not (places.capath and any(os.scandir(places.capath))):
             import certifi
 
             ca_bundle = certifi.where()
-    return ssl.create_default_context(cafile=ca_bundle)
+    try:
+        return ssl.create_default_context(cafile=ca_bundle)
+    except OSError as error:  # no certificates in it are one as well
+        raise no_certificates(ca_bundle or "", error.strerror or str(error)) from None
 
 
 def _texts(body: bytes) -> dict[str, str]:
     """The text of each element by its name; the names in an answer of STS that count are there once."""
     try:
         root = ET.fromstring(body)  # noqa: S314 - AWS's own answer over TLS, of limited size
-    except ET.ParseError:
+    except (ET.ParseError, LookupError, ValueError):  # the latter two: an encoding that nobody knows, or of two bytes
         return {}
     return {element.tag.rpartition("}")[2]: (element.text or "").strip() for element in root.iter()}

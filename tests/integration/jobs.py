@@ -79,8 +79,8 @@ class Job:
 
 @contextlib.contextmanager
 def sandbox_with_roles(folder: Path) -> Iterator[Sandbox]:
-    """A sandbox without Docker: `deploy` and `verify` trust group/shop's main branch, in one account; `deploy` in the
-    other account trusts the first one's `deploy`.
+    """A sandbox without Docker: `deploy` trusts group/shop's main branch, `verify` all of its branches, in one account;
+    `deploy` in the other account trusts the first one's `deploy`.
     """
     with attached(
         folder, account_id=ACCOUNT, env=dict(os.environ), docker_data=None, say=lambda _: None, docker=False
@@ -94,8 +94,8 @@ def sandbox_with_roles(folder: Path) -> Iterator[Sandbox]:
                 ClientIDList=[AUDIENCES[flavour]],
                 ThumbprintList=[],
             )
-        for name in ("deploy", "verify"):
-            role(admin, name, [_web_identity(flavour) for flavour in ISSUERS], MaxSessionDuration=7200)
+        for name, branch in {"deploy": "main", "verify": "*"}.items():
+            role(admin, name, [_web_identity(flavour, branch) for flavour in ISSUERS], MaxSessionDuration=7200)
         other = Aws(sandbox.endpoint(REGION), sandbox.admin_of(OTHER))
         role(other, "deploy", [{"Effect": "Allow", "Principal": {"AWS": ROLE}, "Action": "sts:AssumeRole"}])
         yield sandbox
@@ -106,9 +106,9 @@ def role(admin: Aws, name: str, statements: list[dict[str, Any]], **more: Any) -
     admin.call("iam", "create_role", RoleName=name, AssumeRolePolicyDocument=policy, **more)
 
 
-def _web_identity(flavour: str) -> dict[str, Any]:
+def _web_identity(flavour: str, branch: str) -> dict[str, Any]:
     host = ISSUERS[flavour].removeprefix("https://")
-    subjects = {"gitlab": "project_path:group/shop:ref_type:branch:ref:main", "github": "repo:group/shop:*"}
+    subjects = {"gitlab": f"project_path:group/shop:ref_type:branch:ref:{branch}", "github": "repo:group/shop:*"}
     return {
         "Effect": "Allow",
         "Principal": {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}"},

@@ -39,6 +39,14 @@ def test_a_good_job(sandbox: Sandbox, tmp_path: Path) -> None:
     assert "59 min" in checks["expiry"]["detail"] or "60 min" in checks["expiry"]["detail"]
 
 
+def test_a_role_for_merge_requests_may_trust_every_branch(sandbox: Sandbox, tmp_path: Path) -> None:
+    job = gitlab(tmp_path / "repo", sandbox, ref="feature")
+    done = job.cipipe("doctor", "--format", "json", CI_PIPELINE_SOURCE="merge_request_event", CI_MERGE_REQUEST_IID="1")
+    policy = {check["name"]: check for check in json.loads(done.out)["checks"]}["policy"]
+    assert policy["result"] == "ok", policy
+    assert policy["detail"].endswith("ref:feature")
+
+
 def test_one_line_for_each_check(sandbox: Sandbox, tmp_path: Path) -> None:
     job = gitlab(tmp_path / "repo", sandbox, audience="https://example.com")
     done = job.cipipe("doctor", "--no-color")
@@ -60,6 +68,8 @@ def test_one_line_for_each_check(sandbox: Sandbox, tmp_path: Path) -> None:
         ({"claims": {"nbf": 99999999999}}, "expiry", "oidc-token-not-yet-valid"),
         ({"audience": "https://example.com"}, "audience", "oidc-audience-mismatch"),
         ({"alg": "none"}, "token", "oidc-token-unsigned"),
+        ({"claims": {"exp": None}}, "token", "oidc-token-malformed"),
+        ({"claims": {"exp": "late"}}, "token", "oidc-token-malformed"),
         ({"project": "group/fork"}, "credentials", "oidc-access-denied"),
         ({"key": "other"}, "credentials", "oidc-signature"),
     ],
@@ -166,3 +176,27 @@ def test_outside_of_a_repository(sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     done, checks = examined(Job(tmp_path / "elsewhere", {**job.env, "GIT_CEILING_DIRECTORIES": str(tmp_path)}))
     assert (done.status, checks["config"]["id"]) == (2, "git-no-repository")
+
+
+def test_an_environment_that_there_is_not_leaves_the_rest(sandbox: Sandbox, tmp_path: Path) -> None:
+    done, checks = examined(gitlab(tmp_path / "repo", sandbox), "--env", "nope")
+    assert (done.status, checks["config"]["id"]) == (2, "environment-unknown")
+    assert checks["git"]["result"] == "ok"
+    assert checks["role"]["result"] == "skipped"
+
+
+def test_the_policy_is_looked_at_with_the_session_name_of_the_run(sandbox: Sandbox, tmp_path: Path) -> None:
+    admin = Aws(sandbox.endpoint("eu-central-1"), sandbox.admin)
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Federated": "arn:aws:iam::111111111111:oidc-provider/gitlab.com"},
+        "Action": "sts:AssumeRoleWithWebIdentity",
+        "Condition": {
+            "StringEquals": {"gitlab.com:aud": "https://gitlab.com", "sts:RoleSessionName": "shop-dev-7"},
+            "StringLike": {"gitlab.com:sub": "project_path:group/shop:ref_type:branch:ref:main"},
+        },
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    admin.call("iam", "create_role", RoleName="named", AssumeRolePolicyDocument=policy)
+    done, checks = examined(gitlab(tmp_path / "repo", sandbox, CONFIG.replace("role/deploy", "role/named")))
+    assert (done.status, checks["policy"]["result"]) == (0, "ok")

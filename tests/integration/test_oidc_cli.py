@@ -281,6 +281,25 @@ def test_a_role_that_cannot_be_read(oidc: Run, iam: Any, role: str) -> None:
     assert (done.status, done.document["error"]["id"]) == (3, "oidc-role-unreadable")
 
 
+@pytest.mark.parametrize("role", ["", "arn:aws:iam::1:role/", "arn:aws:iam::111111111111:role/", "de ploy"])
+def test_what_names_no_role(oidc: Run, iam: Any, role: str) -> None:
+    done = oidc("explain", "--role", role, "--claims", written("c", gitlab()), "--format", "json")
+    assert (done.status, done.document["error"]["where"]) == (2, "--role")
+
+
+@pytest.mark.parametrize(("name", "value", "status"), [("AWS_ENDPOINT_URL", "foo", 2), ("AWS_CA_BUNDLE", "/nope", 2)])
+def test_a_way_to_aws_that_is_none(
+    oidc: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, status: int
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(key, "x")
+    monkeypatch.setenv(name, value)
+    done = oidc("explain", "--role", "deploy", "--claims", written("c", gitlab()), "--format", "json")
+    assert done.status == status
+    assert value in done.document["error"]["message"]
+
+
 # --- token -----------------------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -196,6 +197,18 @@ def test_what_a_killed_run_left_is_removed_and_what_another_one_needs_is_not(
             assert used.exists()
             third.kill()
         running.kill()
+
+
+def test_what_a_run_left_that_was_killed_at_its_start_is_removed(tmp_path: Path) -> None:
+    top = Path(tempfile.gettempdir())
+    old, new = top / "cipipe-new-old", top / "cipipe-new-new"
+    for draft in (old, new):
+        draft.mkdir()
+        (draft / "lock").touch()
+    os.utime(old, (0, 0))
+    with served(simple(), print):
+        assert not old.exists()
+        assert new.exists(), "another run may be at it"
 
 
 def test_a_persons_own_credentials_are_left_as_they_are(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -170,3 +170,49 @@ def test_the_other_partitions_have_providers_and_roles_of_their_own(
     )
     assert given.arn == f"arn:{partition}:sts::{ACCOUNT}:assumed-role/deploy/session"
     assert given.provider == provider
+
+
+@pytest.mark.parametrize(
+    "signature", ["junk", "AWS4-HMAC-SHA256 Credential=AKIAX/20260101/eu-central-1/sts/aws4_request"]
+)
+def test_a_signature_gets_nobody_past_the_check_of_the_token(sandbox: Sandbox, signature: str) -> None:
+    asked = {"Action": "AssumeRoleWithWebIdentity", "RoleArn": ROLE, "RoleSessionName": "session"}
+    status, body = posted(sandbox, {**asked, "WebIdentityToken": "e30.e30.x"}, Authorization=signature)
+    assert (status, "<Code>InvalidIdentityToken</Code>" in body) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "code"),
+    [
+        ("AssumeRole", 403, "MissingAuthenticationToken"),
+        ("GetSessionToken", 403, "MissingAuthenticationToken"),
+        ("GetCallerIdentity", 403, "MissingAuthenticationToken"),
+        ("AssumeRoleWithSAML", 400, "InvalidAction"),
+        ("AssumeRoot", 400, "InvalidAction"),
+    ],
+)
+def test_what_is_not_signed_is_refused(sandbox: Sandbox, action: str, status: int, code: str) -> None:
+    answered, body = posted(sandbox, {"Action": action, "RoleArn": ROLE, "RoleSessionName": "session"})
+    assert (answered, f"<Code>{code}</Code>" in body) == (status, True)
+
+
+def test_a_target_that_names_no_operation(sandbox: Sandbox) -> None:
+    status, body = posted(sandbox, {}, **{"X-Amz-Target": "x"})
+    assert (status, "MissingAuthenticationTokenException" in body) == (400, True)
+
+
+@pytest.mark.parametrize("claims", [{"nbf": "soon"}, {"nbf": [1]}, {"exp": "late"}])
+def test_a_time_that_is_none_is_refused(sandbox: Sandbox, claims: dict[str, Any]) -> None:
+    token = sandbox.mint(
+        project="group/shop", ref="main", ref_type="branch", audience=AUDIENCES["gitlab"], claims=claims
+    )
+    asked = {"Action": "AssumeRoleWithWebIdentity", "RoleArn": ROLE, "RoleSessionName": "session"}
+    status, body = posted(sandbox, {**asked, "WebIdentityToken": token})
+    assert (status, "<Code>InvalidIdentityToken</Code>" in body) == (400, True)
+
+
+def posted(sandbox: Sandbox, form: dict[str, str], **headers: str) -> tuple[int, str]:
+    sent = {"Content-Type": "application/x-www-form-urlencoded", **headers}
+    body = urllib.parse.urlencode(form).encode()
+    answer = http.request("POST", f"{sandbox.state.aws_url}/", headers=sent, body=body)
+    return answer.status, answer.body.decode()

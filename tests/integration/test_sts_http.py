@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cipipe.errors import UsageError
 from cipipe.tools.aws import AwsError, AwsUnreachable, Endpoint
 from cipipe.tools.sts import Assumed, assume_role_with_web_identity, url_of
 
@@ -156,3 +157,38 @@ def test_loopback_is_reached_without_a_proxy(served: Served, monkeypatch: pytest
 def test_an_endpoint_of_sts_alone_comes_first() -> None:
     endpoint = Endpoint("eu-central-1", "https://all.example.com", sts_url="https://sts.example.com")
     assert url_of(endpoint) == "https://sts.example.com"
+
+
+@pytest.mark.parametrize("status", [200, 403, 503])
+def test_an_answer_that_breaks_off_is_none(served: Served, status: int) -> None:
+    url = served("ff\r\n<Error", status, **{"Transfer-Encoding": "chunked"})
+    with pytest.raises(AwsUnreachable, match="IncompleteRead"):
+        exchanged(Endpoint("eu-central-1", url))
+
+
+@pytest.mark.parametrize("encoding", ["nobodys", "big5", "utf-7", "utf-32"])
+def test_an_answer_in_an_encoding_that_xml_has_not(served: Served, encoding: str) -> None:
+    with pytest.raises(AwsUnreachable, match="is not STS"):
+        exchanged(Endpoint("eu-central-1", served(f'<?xml version="1.0" encoding="{encoding}"?>{ANSWER}')))
+
+
+def test_an_expiration_without_a_zone_is_no_moment(served: Served) -> None:
+    with pytest.raises(AwsUnreachable, match="is not STS"):
+        exchanged(Endpoint("eu-central-1", served(ANSWER.replace("00:00Z", "00:00"))))
+
+
+def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.write_text("")
+    for path in (tmp_path / "nowhere.pem", empty, tmp_path):
+        with pytest.raises(UsageError, match="cannot be read from") as caught:
+            exchanged(Endpoint("eu-central-1", "https://127.0.0.1:9", str(path)))
+        assert caught.value.where == "AWS_CA_BUNDLE"
+
+
+@pytest.mark.parametrize("url", ["foo", "", "ftp://x", "https://", "http://x:port", "http://[", "127.0.0.1:1"])
+def test_an_endpoint_is_a_url(url: str) -> None:
+    for given, name in (({"url": url}, "AWS_ENDPOINT_URL"), ({"sts_url": url}, "AWS_ENDPOINT_URL_STS")):
+        with pytest.raises(UsageError, match="is not a URL") as caught:
+            Endpoint("eu-central-1", **given)
+        assert caught.value.where == name

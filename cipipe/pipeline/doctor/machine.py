@@ -69,7 +69,7 @@ def check_config(project: Project | None, problem: CipipeError | None) -> str:
         raise UsageError(
             problem.id, f"{problem.message}; {first.where}: {first.message}", hint="`cipipe check` lists all of them."
         )
-    if project is None:
+    if project is None or problem is not None:
         raise problem or UsageError("config-missing", "there is no cipipe.toml", hint="`cipipe check` looks for it.")
     stages = " → ".join(project.config.stages)
     return f"{project.config_path}: {project.config.project.name}, stages {stages}"

@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import re
+import shlex
 import threading
 import urllib.parse
 from collections.abc import Callable
@@ -66,6 +67,42 @@ def test_inside_base64_at_every_offset(before: str, after: str, encode: Callable
 def test_as_json() -> None:
     secret = 'pass"word\\with\u00e4'
     assert redactor(secret).text(json.dumps({"key": secret})) == f'{{"key": "{MASK}"}}'
+
+
+HOSTILE = "p<a>&s 'w'\"ö\u2028+/\\é"
+GO = json.dumps(HOSTILE, ensure_ascii=False)[1:-1].translate(
+    {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
+)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        GO,
+        json.dumps(HOSTILE, ensure_ascii=False)[1:-1],
+        urllib.parse.quote_plus(HOSTILE),
+        lower(urllib.parse.quote_plus(HOSTILE)),
+        HOSTILE.replace("'", "'\\''"),
+    ],
+)
+def test_as_other_programs_write_it(form: str) -> None:
+    assert redactor(HOSTILE).text(f"a={form};") == f"a={MASK};"
+
+
+def test_as_go_writes_json() -> None:
+    assert redactor("a<b>c&d").text(r'"a\u003cb\u003ec\u0026d"') == f'"{MASK}"'
+
+
+def test_quoted_for_a_shell() -> None:
+    assert redactor(HOSTILE).text(shlex.quote(HOSTILE)) == f"'{MASK}'"
+
+
+def test_base64_inside_a_url() -> None:
+    secret = "\u00ff\u00fe\u00fb\u00ff\u00fe\u00fb"
+    encoded = base64.b64encode(secret.encode()).decode()
+    assert "/" in encoded or "+" in encoded
+    for quoted in (urllib.parse.quote(encoded, safe=""), lower(urllib.parse.quote(encoded, safe=""))):
+        assert redactor(secret).text(f"?key={quoted}") == f"?key={MASK}"
 
 
 def test_registering_while_another_thread_masks() -> None:

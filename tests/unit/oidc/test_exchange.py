@@ -38,6 +38,10 @@ def token(header: dict[str, Any] | None = None, **claims: Any) -> str:
     return ".".join([*encoded, "c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"])
 
 
+OF_A_TOKEN = {"oidc-token-malformed", "oidc-token-unsigned", "oidc-token-expired", "oidc-audience-mismatch"}
+"""A token's text is secret: its errors name no place."""
+
+
 class Sts:
     """Stands in for the door in tools/sts.py; fails with what it is given, in order, then succeeds."""
 
@@ -123,6 +127,8 @@ def test_asks_aws_nothing_when_the_answer_is_known(
         run(sts, text, **changes)
     assert caught.value.id == id
     assert caught.value.exit_status == 3
+    assert caught.value.hint
+    assert caught.value.where or id in OF_A_TOKEN
     assert sts.calls == []
 
 

@@ -1,6 +1,7 @@
 """Sessions that follow each other, by a clock that is set by hand."""
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,9 +18,13 @@ class Job:
 
     def __init__(self, length: int) -> None:
         self.now, self.length, self.tokens, self.fails = START, timedelta(seconds=length), 0, False
+        self.tried = 0
+        self.meanwhile: Callable[[], None] = lambda: None
         self.renewed = Renewed(self.begin, lambda: self.now)
 
     def begin(self) -> Credentials:
+        self.tried += 1
+        self.meanwhile()
         if self.fails:
             raise IdentityError("oidc-request-failed", "no token")
         self.tokens += 1
@@ -70,3 +75,30 @@ def test_many_that_ask_at_once_begin_one_session() -> None:
     for thread in threads:
         thread.join()
     assert found == ["ASIA1"] * 16
+
+
+def test_a_failed_renewal_is_not_repeated_for_each_caller() -> None:
+    job = Job(900)
+    job.at(0)
+    job.fails = True
+    assert [job.at(seconds) for seconds in (450, 451, 509, 511, 570)] == ["ASIA1"] * 5
+    assert job.tried == 3, "at first, and once a minute"
+
+
+def test_who_asks_while_a_renewal_goes_on_gets_the_old_session() -> None:
+    job = Job(900)
+    job.at(0)
+    job.now = START + timedelta(seconds=600)
+    met: list[str] = []
+    job.meanwhile = lambda: met.append(asked_in_a_thread(job))
+    assert job.renewed.current().access_key_id == "ASIA2"
+    assert met == ["ASIA1"]
+
+
+def asked_in_a_thread(job: Job) -> str:
+    """What another thread gets, which has to end by itself."""
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(job.renewed.current().access_key_id), daemon=True)
+    thread.start()
+    thread.join(5)
+    return "".join(found) or "nothing: it waits"
