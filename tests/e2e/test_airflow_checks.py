@@ -122,6 +122,21 @@ def test_what_is_broken_is_told_with_airflows_words(tmp_path: Path, version: str
     assert "timeout" in found["dags/slow.py"].message.lower()
 
 
+def test_modules_are_found_where_airflow_finds_them(tmp_path: Path, version: str) -> None:
+    """Beside the DAGs; not beside the program that reads them, and not in place of what Python has itself."""
+    run = run_in(tmp_path, version, [], dynamic=("*.py",))
+    bodies = {
+        "dags/a.py": b"# airflow dag\nimport colorsys\nfrom checks import sql\n",
+        "dags/b.py": b"# airflow dag\nimport parallel\n",
+        "dags/checks/__init__.py": b"",
+        "dags/checks/sql.py": b"",
+        "dags/colorsys.py": b"raise RuntimeError\n",
+    }
+    with pytest.raises(ProblemsError) as caught:
+        imports.check(run, bodies)
+    assert [(found.id, found.where) for found in caught.value.problems] == [("dag-import-failed", "dags/b.py")]
+
+
 def test_another_airflow_than_the_declared_one_is_a_warning(tmp_path: Path) -> None:
     notes = imports.check(run_in(tmp_path, "2", [], airflow_version="2.9.2"), {"dags/a.py": b""})
     assert [note.id for note in notes] == ["dags-airflow-other"]

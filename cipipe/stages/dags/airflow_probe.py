@@ -11,6 +11,8 @@ from pathlib import Path
 
 
 def main(folder: str, answers: str, seconds: str, *done: str) -> None:
+    # As in Airflow: its DAGs folder comes last, and the folder of this program, which Python puts first, is not there.
+    sys.path[:] = [*sys.path[1:], folder]
     import airflow
     from airflow.utils.file import list_py_file_paths
 
@@ -19,7 +21,6 @@ def main(folder: str, answers: str, seconds: str, *done: str) -> None:
     except ImportError:
         from airflow.models.dagbag import DagBag
 
-    sys.path.insert(0, folder)
     with Path(answers).open("a", encoding="utf-8") as told:
 
         def tell(**parts: object) -> None:
