@@ -50,7 +50,7 @@ def patch_folder(source: Path, outputs_file: Path, out: Path) -> PatchedFolder:
 def read_outputs(path: Path) -> dict[str, Output]:
     """Read the file that `terraform output -json` wrote. Raises UsageError (`dags-outputs-unreadable`)."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes(), parse_constant=_no_number)
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     except ValueError as error:
@@ -61,6 +61,10 @@ def read_outputs(path: Path) -> dict[str, Output]:
         name: Output(type=entry.get("type"), value=entry["value"], sensitive=entry.get("sensitive", False))
         for name, entry in document.items()
     }
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
 
 
 def _is_output(entry: Any) -> bool:

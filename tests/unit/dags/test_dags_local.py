@@ -149,7 +149,11 @@ def test_outputs_as_shells_write_them(tmp_path: Path, encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "nope", "[]", '"prod"', '{"cluster": "prod"}', '{"a": {"value": 1, "sensitive": 1}}']
+    "text",
+    [
+        *("", "nope", "[]", '"prod"', '{"cluster": "prod"}', '{"a": {"value": 1, "sensitive": 1}}'),
+        *('{"a": {"value": NaN}}', '{"a": {"value": [-Infinity]}}'),
+    ],
 )
 def test_outputs_that_are_none(tmp_path: Path, text: str) -> None:
     file = tmp_path / "o.json"
