@@ -56,14 +56,7 @@ def select(entries: Iterable[Entry], source: str) -> tuple[dict[str, Entry], lis
         if not entry.is_blob:
             wrong.append(irregular(path))
         elif path.encode() != entry.path:
-            wrong.append(
-                Problem(
-                    "dag-file-name",
-                    "the name is not valid UTF-8, which keys in S3 have to be",
-                    path,
-                    "Rename the file.",
-                )
-            )
+            wrong.append(not_utf8(entry.path))
         else:
             selected[path] = entry
     return selected, wrong
@@ -75,4 +68,13 @@ def irregular(path: str) -> Problem:
         "is a symbolic link or a submodule: S3 has neither",
         path,
         "Put the file itself there, or move the link out of the source folder.",
+    )
+
+
+def not_utf8(path: bytes) -> Problem:
+    return Problem(
+        "dag-file-name",
+        "the name is not valid UTF-8, which keys in S3 have to be",
+        path.decode(errors="backslashreplace"),
+        "Rename the file.",
     )
