@@ -108,6 +108,18 @@ def test_mixed_line_ends_and_form_feeds_stay() -> None:
     assert patched(source, "y") == source.replace('"x"', '"y"').encode()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("marker", ["#\xa0cipipe: out", "# cipipe\xa0: out", "#\xa0 cipipe:\xa0out"])
+def test_a_no_break_space_is_a_blank(marker: str, encoding: str) -> None:
+    source = f'# coding: {encoding}\nA = "x"  {marker}\n'
+    assert patched(source, "y", encoding=encoding) == source.replace('"x"', '"y"').encode(encoding)
+
+
+def test_a_file_that_only_speaks_of_cipipe_has_no_markers() -> None:
+    source = b"# patched by cipipe: A = (\n"
+    assert patch(source, PATH, {}).body is source
+
+
 def test_latin_1_with_non_ascii_comment_and_value() -> None:
     source = '# -*- coding: latin-1 -*-\n# Grüße\nÄ = "ü"  # cipipe: out\n'
     body = patched(source, "ß€", encoding="latin-1")
@@ -245,6 +257,8 @@ def test_a_file_without_markers_is_the_same_object() -> None:
         ('A = "x"  # cipipe: out put\n', "dag-marker-syntax", 1),
         ('A = "x"  # cipipe:\n', "dag-marker-syntax", 1),
         ('A = "x"  # cipipe: out (sensitive)\n', "dag-marker-syntax", 1),
+        ('A = "x"  # cipipe: out  # cipipe: other\n', "dag-marker-syntax", 1),
+        ('A = "x"  # cipipe: out  # cipipe:\n', "dag-marker-syntax", 1),
     ],
 )
 def test_placement(source: str, id: str, line: int) -> None:
