@@ -122,6 +122,21 @@ def test_what_is_broken_is_told_with_airflows_words(tmp_path: Path, version: str
     assert "timeout" in found["dags/slow.py"].message.lower()
 
 
+def test_a_file_that_ends_the_process_hides_no_other(tmp_path: Path, version: str) -> None:
+    bodies = {
+        "dags/a.py": b"# airflow dag\nimport sys\nsys.exit(0)\n",
+        "dags/b.py": b"# airflow dag\nimport os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n",
+        "dags/c.py": b"# airflow dag\nimport os\nos._exit(7)\n",
+        "dags/d.py": b"# airflow dag\nimport nothing.of_the_kind\n",
+    }
+    with pytest.raises(ProblemsError) as caught:
+        imports.check(run_in(tmp_path, version, []), bodies)
+    found = caught.value.problems
+    assert [(each.id, each.where) for each in found] == [("dag-import-failed", path) for path in bodies]
+    assert found[0].message.endswith("0")  # Airflow 3 lives on, and shows the SystemExit
+    assert [each.message.rpartition("with ")[2] for each in found[1:3]] == ["signal SIGSEGV", "exit status 7"]
+
+
 def test_modules_are_found_where_airflow_finds_them(tmp_path: Path, version: str) -> None:
     """Beside the DAGs; not beside the program that reads them, and not in place of what Python has itself."""
     run = run_in(tmp_path, version, [], dynamic=("*.py",))

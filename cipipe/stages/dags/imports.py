@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
@@ -20,14 +21,16 @@ from cipipe.tools import process
 _PROBE = Path(__file__).with_name("airflow_probe.py")
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "SSL_CERT_FILE")
 _TAIL = 12
+_TIMEOUT = "Timeout ("  # how faulthandler begins, before it ends the process
 
 
 class Read(msgspec.Struct):
-    """What came of one file. `over`: it was ended, because it took too long."""
+    """What came of one file. `over`: it was ended, because it took too long. `death`: how it ended the process itself."""
 
     dags: list[str] = []
     errors: list[str] = []
-    over: bool = True
+    over: bool = False
+    death: str = ""
 
 
 def check(run: StageRun, bodies: Mapping[str, bytes]) -> list[Problem]:
@@ -52,7 +55,7 @@ def check(run: StageRun, bodies: Mapping[str, bytes]) -> list[Problem]:
         wrong += _problems(read, path, settings.import_timeout, folder)
         for name in read.dags:
             ids[name].append(path)
-        if not read.dags and not read.errors and not read.over and not dynamic.matches(names[path].encode()):
+        if read == Read() and not dynamic.matches(names[path].encode()):
             notes.append(_without(path))
     wrong += [duplicate(name, places) for name, places in sorted(ids.items()) if len(places) > 1]
     if wrong:
@@ -90,10 +93,11 @@ def _read(run: StageRun, python: str, folder: Path) -> tuple[str, dict[str, Read
     while True:
         answers.unlink(missing_ok=True)
         argv = [python, str(_PROBE), str(folder), str(answers), str(seconds), *found]
-        done = process.stream(
+        said: list[str] = []
+        ended = process.stream(
             argv,
             env=_environment(run, folder),
-            line=lambda _: None,  # what Airflow logs meanwhile
+            line=said.append,  # what Airflow logs meanwhile
             cwd=run.scratch,
             redactor=run.redactor,
             accept=range(-64, 256),
@@ -103,14 +107,20 @@ def _read(run: StageRun, python: str, folder: Path) -> tuple[str, dict[str, Read
         if answers.exists():
             told = [json.loads(line) for line in answers.read_text().splitlines()]
         begun = [entry["file"] for entry in told if "begun" in entry]
-        if done.returncode != 0 and not begun:
-            raise process.ProcessFailed(done, run.redactor)
-        found |= {file: Read() for file in begun}
+        done = any("done" in entry for entry in told)
+        if not done and not begun:
+            raise process.ProcessFailed(ended, run.redactor)
+        over = any(line.startswith(_TIMEOUT) for line in said)
+        found |= {file: Read(over=over, death="" if over else _death(ended.returncode)) for file in begun}
         for entry in told:
             if "dags" in entry:
-                found[entry["file"]] = Read(entry["dags"], entry["errors"], over=False)
-        if done.returncode == 0:
+                found[entry["file"]] = Read(entry["dags"], entry["errors"])
+        if done:
             return str(told[0]["airflow"]), found
+
+
+def _death(returncode: int) -> str:
+    return f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"exit status {returncode}"
 
 
 def _environment(run: StageRun, folder: Path) -> dict[str, str]:
@@ -138,6 +148,15 @@ def _problems(read: Read, path: str, seconds: int, folder: Path) -> list[Problem
                 f"reading it takes more than {seconds} s",
                 path,
                 "Move what takes long into tasks. If it has to be so, raise import_timeout, and Airflow's own limit.",
+            )
+        ]
+    if read.death:
+        return [
+            Problem(
+                "dag-import-failed",
+                f"reading it ends the process that reads it, with {read.death}",
+                path,
+                "Is there a call of sys.exit, or a library that crashes? Airflow's own process would end as well.",
             )
         ]
     hint = "This is what Airflow would show as a broken DAG. The file is as it would be uploaded, outputs put in."
