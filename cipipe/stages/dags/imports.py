@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import signal
 import sys
 from collections import defaultdict
@@ -21,6 +22,12 @@ from cipipe.tools import process
 _PROBE = Path(__file__).with_name("airflow_probe.py")
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "SSL_CERT_FILE")
 _TAIL = 12
+# How Airflow 2 and 3 end a traceback where a Variable or a connection is not there: here none is.
+_NOT_HERE = re.compile(
+    r"KeyError: 'Variable .* does not exist\.?'"
+    r"|[\w.]*AirflowNotFoundException: The conn_id .* isn't defined"
+    r"|[\w.]*AirflowRuntimeError: (VARIABLE|CONNECTION)_NOT_FOUND\b.*"
+)
 _TIMEOUT = "Timeout ("  # how faulthandler begins, before it ends the process
 
 
@@ -52,7 +59,8 @@ def check(run: StageRun, bodies: Mapping[str, bytes]) -> list[Problem]:
     dynamic = Patterns(settings.dynamic)
     for file, read in found.items():
         path = files[file]
-        wrong += _problems(read, path, settings.import_timeout, folder)
+        for problem in _problems(read, path, settings.import_timeout, folder):
+            (notes if problem.id == "dag-import-unfinished" else wrong).append(problem)
         for name in read.dags:
             ids[name].append(path)
         if read == Read() and not dynamic.matches(names[path].encode()):
@@ -159,11 +167,24 @@ def _problems(read: Read, path: str, seconds: int, folder: Path) -> list[Problem
                 "Is there a call of sys.exit, or a library that crashes? Airflow's own process would end as well.",
             )
         ]
-    hint = "This is what Airflow would show as a broken DAG. The file is as it would be uploaded, outputs put in."
-    return [
-        Problem("dag-import-failed", "Airflow cannot import it:\n" + _tail(text, folder), path, hint)
-        for text in read.errors
-    ]
+    return [_error(text, path, folder) for text in read.errors]
+
+
+def _error(text: str, path: str, folder: Path) -> Problem:
+    last = text.strip().rpartition("\n")[2]
+    if _NOT_HERE.fullmatch(last):
+        return Problem(
+            "dag-import-unfinished",
+            f"reading it asks Airflow for what only the real one has, so that nothing below is checked: {last}",
+            path,
+            "Ask in a task, or give a default: Airflow shows a broken DAG wherever it is missing.",
+        )
+    return Problem(
+        "dag-import-failed",
+        "Airflow cannot import it:\n" + _tail(text, folder),
+        path,
+        "This is what Airflow would show as a broken DAG. The file is as it would be uploaded, outputs put in.",
+    )
 
 
 def _tail(text: str, folder: Path) -> str:
