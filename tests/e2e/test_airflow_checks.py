@@ -154,6 +154,17 @@ def test_what_only_the_real_airflow_has_is_a_warning(tmp_path: Path, version: st
     assert [(note.id, note.where) for note in notes] == [("dag-import-unfinished", path) for path in bodies]
 
 
+def test_imports_begin_at_the_folder_that_mwaa_reads(tmp_path: Path) -> None:
+    bodies = {
+        "dags/a.py": b"# airflow dag\nimport team.helper\n",
+        "dags/b.py": b"# airflow dag\nimport helper\n",
+        "dags/helper.py": b"",
+    }
+    with pytest.raises(ProblemsError) as caught:
+        imports.check(run_in(tmp_path, "2", [], prefix="dags/team/", dynamic=("*.py",)), bodies)
+    assert [(found.id, found.where) for found in caught.value.problems] == [("dag-import-failed", "dags/b.py")]
+
+
 def test_modules_are_found_where_airflow_finds_them(tmp_path: Path, version: str) -> None:
     """Beside the DAGs; not beside the program that reads them, and not in place of what Python has itself."""
     run = run_in(tmp_path, version, [], dynamic=("*.py",))

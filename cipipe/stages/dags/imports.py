@@ -48,14 +48,18 @@ def check(run: StageRun, bodies: Mapping[str, bytes]) -> list[Problem]:
         return []
     names = {path: relative(path, settings.source) or path for path in bodies}
     folder = run.scratch / "dags"
+    # MWAA's path for imports is its own folder, the top one of the bucket, and not the folders below it.
+    below = folder / settings.prefix.partition("/")[2]
     for path, body in bodies.items():
-        target = folder / names[path]
+        target = below / names[path]
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(body)
     version, found = _read(run, python, folder)
     run.line(f"{len(found)} files read by Airflow {version}")
-    files = {str(folder / name): path for path, name in names.items()}
-    wrong, notes, ids = [], [], defaultdict(list)
+    files = {str(below / name): path for path, name in names.items()}
+    wrong: list[Problem] = []
+    notes: list[Problem] = []
+    ids: dict[str, list[str]] = defaultdict(list)
     dynamic = Patterns(settings.dynamic)
     for file, read in found.items():
         path = files[file]
