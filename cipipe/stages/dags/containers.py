@@ -56,7 +56,7 @@ def overrides(body: bytes, path: str, pinned: set[str]) -> Iterator[Override]:
     """What a file names literally, in calls that take a task definition out of one of the `pinned` names."""
     try:
         tree = ast.parse(body)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return
     known = constants(tree)
     for node in ast.walk(tree):

@@ -58,7 +58,7 @@ def read_outputs(path: Path) -> dict[str, Output]:
         document = json.loads(path.read_bytes(), parse_constant=_no_number)
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _unreadable(path, f"it is not JSON: {error}") from error
     if not isinstance(document, dict) or not all(map(_is_output, document.values())):
         raise _unreadable(path, "it is not a map of outputs, each with `value`, `type` and `sensitive`")

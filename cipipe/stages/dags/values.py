@@ -68,7 +68,10 @@ class Wanted(msgspec.Struct, frozen=True):
         """The value as Python is to have it. Raises MismatchError."""
         if value is None and self.optional:
             return None
-        return _fit(self.shape, value, "it")
+        try:
+            return _fit(self.shape, value, "it")
+        except RecursionError as error:
+            raise MismatchError("it is nested too deep") from error
 
 
 def supported(value: Any) -> bool:

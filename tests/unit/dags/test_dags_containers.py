@@ -58,3 +58,7 @@ def test_containers_that_are_named(call: str) -> None:
 )
 def test_what_names_none_of_the_pinned_one(call: str) -> None:
     assert named(call) == []
+
+
+def test_a_file_that_is_nested_too_deep_names_nothing() -> None:
+    assert named("x = " + "-" * 100_000 + "1") == []

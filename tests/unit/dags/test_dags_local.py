@@ -243,6 +243,7 @@ def test_outputs_as_shells_write_them(tmp_path: Path, encoding: str) -> None:
     "text",
     [
         *("", "nope", "[]", '"prod"', '{"cluster": "prod"}', '{"a": {"value": 1, "sensitive": 1}}'),
+        "[" * 100_000,
         *('{"a": {"value": NaN}}', '{"a": {"value": [-Infinity]}}'),
     ],
 )

@@ -375,6 +375,13 @@ def test_values_that_do_not_fit(default: str, value: Any, id: str) -> None:
     assert (found.id, found.where) == (id, f"{PATH}:1")
 
 
+def test_a_value_that_is_nested_too_deep() -> None:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    assert problem("A = []  # cipipe: out\n", out=value).id == "dag-output-wrong-type"
+
+
 def test_a_map_of_several_types_is_held_key_by_key() -> None:
     assert patched('A = {"n": "x", "c": 1}  # cipipe: out\n', {"c": 2, "n": "y", "z": True}).startswith(b'A = {"c": 2')
     assert problem('A = {"n": "x", "c": 1}  # cipipe: out\n', out={"n": 1}).id == "dag-output-wrong-type"
