@@ -382,6 +382,11 @@ def test_a_value_that_is_nested_too_deep() -> None:
     assert problem("A = []  # cipipe: out\n", out=value).id == "dag-output-wrong-type"
 
 
+def test_a_value_that_the_files_encoding_lacks() -> None:
+    found = problem('# coding: cp864\nA = "x"  # cipipe: out\n', out="100%")
+    assert (found.id, found.where) == ("dag-value-encoding", f"{PATH}:2")
+
+
 def test_a_map_of_several_types_is_held_key_by_key() -> None:
     assert patched('A = {"n": "x", "c": 1}  # cipipe: out\n', {"c": 2, "n": "y", "z": True}).startswith(b'A = {"c": 2')
     assert problem('A = {"n": "x", "c": 1}  # cipipe: out\n', out={"n": 1}).id == "dag-output-wrong-type"
