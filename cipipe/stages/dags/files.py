@@ -1,6 +1,7 @@
 """Which files of the source folder are uploaded, which of them are DAG files, and in which order they go."""
 
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 
 from cipipe.errors import Problem
 from cipipe.tools.git import Entry
@@ -13,10 +14,12 @@ _COMPILED = (".pyc", ".pyo")
 def counts(path: str) -> bool:
     """Whether a file is uploaded; `path` is relative to the source. Caches, tests and hidden files are not.
 
-    `.airflowignore` is: Airflow reads it next to the DAGs.
+    Tests are what pytest takes for tests by their names. `.airflowignore` is uploaded: Airflow reads it next to the DAGs.
     """
     *folders, name = path.split("/")
     if any(folder.startswith(".") or folder in _TEST_FOLDERS | _CACHES for folder in folders):
+        return False
+    if name == "conftest.py" or fnmatchcase(name, "test_*.py") or fnmatchcase(name, "*_test.py"):
         return False
     return (not name.startswith(".") or name == ".airflowignore") and not name.endswith(_COMPILED)
 
