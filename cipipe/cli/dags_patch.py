@@ -7,6 +7,7 @@ import msgspec
 
 from cipipe.cli.options import Common, common
 from cipipe.report import json
+from cipipe.report.text import visible
 from cipipe.stages.dags import local
 
 
@@ -21,9 +22,10 @@ def patch(shared: Common, source: Path, outputs: Path, out: Path) -> None:
     """Put Terraform's outputs into the marked literals of DAG files. Needs neither cipipe.toml nor AWS."""
     made = local.patch_folder(source, outputs, out)
     for warning in made.warnings:
-        shared.console.warning(f"{warning.where}: {warning.message}")
+        shared.console.warning(f"{visible(warning.where)}: {warning.message}")
     if shared.format == "json":
         shared.answer(json.document(files=made.files, replacements=msgspec.to_builtins(made.replacements)))
         return
-    lines = [f"{r.file}:{r.line}: {r.name} = {r.new}  (output {r.output})\n" for r in made.replacements]
-    shared.answer("".join(lines) + f"{made.files} files written to {out}, {len(made.replacements)} literals replaced\n")
+    lines = [f"{visible(r.file)}:{r.line}: {r.name} = {r.new}  (output {r.output})\n" for r in made.replacements]
+    written = f"{made.files} files written to {visible(str(out))}, {len(made.replacements)} literals replaced\n"
+    shared.answer("".join(lines) + written)

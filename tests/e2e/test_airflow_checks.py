@@ -122,6 +122,64 @@ def test_what_is_broken_is_told_with_airflows_words(tmp_path: Path, version: str
     assert "timeout" in found["dags/slow.py"].message.lower()
 
 
+def test_a_file_that_ends_the_process_hides_no_other(tmp_path: Path, version: str) -> None:
+    bodies = {
+        "dags/a.py": b"# airflow dag\nimport sys\nsys.exit(0)\n",
+        "dags/b.py": b"# airflow dag\nimport os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n",
+        "dags/c.py": b"# airflow dag\nimport os\nos._exit(7)\n",
+        "dags/d.py": b"# airflow dag\nimport nothing.of_the_kind\n",
+    }
+    with pytest.raises(ProblemsError) as caught:
+        imports.check(run_in(tmp_path, version, []), bodies)
+    found = caught.value.problems
+    assert [(each.id, each.where) for each in found] == [("dag-import-failed", path) for path in bodies]
+    # Airflow 3 outlives the first two, and tells of them itself.
+    assert [found[0].message[-1], "SIGSEGV" in found[1].message, found[2].message[-13:]] == ["0", True, "exit status 7"]
+
+
+def test_what_only_the_real_airflow_has_is_a_warning(tmp_path: Path, version: str) -> None:
+    bodies = {
+        "dags/a.py": b"# airflow dag\nfrom airflow.models import Variable\nVariable.get('account')\n",
+        "dags/b.py": b"# airflow dag\nfrom airflow.hooks.base import BaseHook\nBaseHook.get_connection('slack')\n",
+        "dags/c.py": b"# airflow dag\n{}['Variable x']\n",
+    }
+    if version == "3":
+        bodies["dags/d.py"] = b"# airflow dag\nfrom airflow.sdk import Variable\nVariable.get('account')\n"
+    with pytest.raises(ProblemsError) as caught:
+        imports.check(run_in(tmp_path, version, []), bodies)
+    assert [(found.id, found.where) for found in caught.value.problems] == [("dag-import-failed", "dags/c.py")]
+    del bodies["dags/c.py"]
+    (tmp_path / "again").mkdir()
+    notes = imports.check(run_in(tmp_path / "again", version, []), bodies)
+    assert [(note.id, note.where) for note in notes] == [("dag-import-unfinished", path) for path in bodies]
+
+
+def test_imports_begin_at_the_folder_that_mwaa_reads(tmp_path: Path) -> None:
+    bodies = {
+        "dags/a.py": b"# airflow dag\nimport team.helper\n",
+        "dags/b.py": b"# airflow dag\nimport helper\n",
+        "dags/helper.py": b"",
+    }
+    with pytest.raises(ProblemsError) as caught:
+        imports.check(run_in(tmp_path, "2", [], prefix="dags/team/", dynamic=("*.py",)), bodies)
+    assert [(found.id, found.where) for found in caught.value.problems] == [("dag-import-failed", "dags/b.py")]
+
+
+def test_modules_are_found_where_airflow_finds_them(tmp_path: Path, version: str) -> None:
+    """Beside the DAGs; not beside the program that reads them, and not in place of what Python has itself."""
+    run = run_in(tmp_path, version, [], dynamic=("*.py",))
+    bodies = {
+        "dags/a.py": b"# airflow dag\nimport colorsys\nfrom checks import sql\n",
+        "dags/b.py": b"# airflow dag\nimport parallel\n",
+        "dags/checks/__init__.py": b"",
+        "dags/checks/sql.py": b"",
+        "dags/colorsys.py": b"raise RuntimeError\n",
+    }
+    with pytest.raises(ProblemsError) as caught:
+        imports.check(run, bodies)
+    assert [(found.id, found.where) for found in caught.value.problems] == [("dag-import-failed", "dags/b.py")]
+
+
 def test_another_airflow_than_the_declared_one_is_a_warning(tmp_path: Path) -> None:
     notes = imports.check(run_in(tmp_path, "2", [], airflow_version="2.9.2"), {"dags/a.py": b""})
     assert [note.id for note in notes] == ["dags-airflow-other"]

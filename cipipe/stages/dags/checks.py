@@ -54,20 +54,20 @@ def check(
     return notes
 
 
-def _compiled(body: bytes, path: str) -> tuple[ast.Module | None, SyntaxError | ValueError | None]:
+def _compiled(body: bytes, path: str) -> tuple[ast.Module | None, Exception | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(body, path)
             compile(tree, path, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return None, error
     return tree, None
 
 
-def _not_compiling(error: SyntaxError | ValueError, path: str, *, broken: bool) -> Problem:
+def _not_compiling(error: Exception, path: str, *, broken: bool) -> Problem:
     line = getattr(error, "lineno", None)
-    text = getattr(error, "msg", None) or str(error)
+    text = getattr(error, "msg", None) or str(error) or type(error).__name__
     return Problem(
         "dag-not-compiling",
         f"does not compile {'any more once it is patched' if broken else 'on the Python that runs this'}: {text}",

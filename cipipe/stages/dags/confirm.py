@@ -72,7 +72,7 @@ def _refuse_broken(
 def _ids(body: bytes) -> dict[str, int]:
     try:
         return dag_ids(ast.parse(body))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}
 
 

@@ -1,4 +1,4 @@
-"""The containers that a DAG's overrides name have to be in the task definition that the deployment pins.
+"""The containers that a DAG's tasks name have to be in the task definition that the deployment pins.
 
 ECS finds out when the task is started; here it is found out before anything is uploaded.
 """
@@ -11,14 +11,15 @@ from typing import NamedTuple
 from cipipe.errors import Problem, ProblemsError
 from cipipe.stages.base import StageRun
 from cipipe.stages.dags.patch import Replacement
-from cipipe.stages.dags.trees import constants
+from cipipe.stages.dags.trees import constants, dotted
 from cipipe.tools.aws import AwsError
 
-_DEFINITION = {"task_definition", "taskDefinition"}
+_DEFINITION = ("task_definition", "taskDefinition")
+_CONTAINER = ("container", "container_name")
 
 
 class Override(NamedTuple):
-    """A container that is named in overrides of a task definition."""
+    """A container that is named beside a task definition."""
 
     definition: str
     container: str
@@ -55,7 +56,7 @@ def overrides(body: bytes, path: str, pinned: set[str]) -> Iterator[Override]:
     """What a file names literally, in calls that take a task definition out of one of the `pinned` names."""
     try:
         tree = ast.parse(body)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return
     known = constants(tree)
     for node in ast.walk(tree):
@@ -63,27 +64,38 @@ def overrides(body: bytes, path: str, pinned: set[str]) -> Iterator[Override]:
             continue
         given = {keyword.arg: keyword.value for keyword in node.keywords}
         chosen = [given[name] for name in _DEFINITION if name in given]
-        if not chosen or not isinstance(chosen[0], ast.Name) or chosen[0].id not in pinned or "overrides" not in given:
+        if not chosen or not isinstance(chosen[0], ast.Name) or chosen[0].id not in pinned:
             continue
         definition = _text(chosen[0], known)
-        for name in _containers(given["overrides"], known):
+        named = [given[name] for name in _CONTAINER if name in given]
+        for name in [*named, *_containers(given.get("overrides"), known)]:
             container = _text(name, known)
             if definition is not None and container is not None:
                 yield Override(definition, container, f"{path}:{name.lineno}")
 
 
-def _containers(node: ast.expr, known: Mapping[str, ast.expr]) -> Iterator[ast.expr]:
-    """The values of `name` in `{"containerOverrides": [{"name": …}]}`."""
-    listed = _entries(node, known).get("containerOverrides")
-    listed = known.get(listed.id) if isinstance(listed, ast.Name) else listed
+def _containers(node: ast.expr | None, known: Mapping[str, ast.expr]) -> Iterator[ast.expr]:
+    """The values of `name` in `{"containerOverrides": [{"name": …}]}`, or what a function that makes that is given."""
+    node = _value(node, known)
+    if isinstance(node, ast.Call):
+        if _makes_overrides(node):
+            yield from node.args[:1] or (keyword.value for keyword in node.keywords if keyword.arg == "name")
+        return
+    listed = _value(_entries(node, known).get("containerOverrides"), known)
     for item in listed.elts if isinstance(listed, ast.List | ast.Tuple) else ():
         name = _entries(item, known).get("name")
         if name is not None:
             yield name
 
 
+def _makes_overrides(call: ast.Call) -> bool:
+    """By its name: `container_overrides("dbt", …)`. What another function takes first may be anything."""
+    name = dotted(call.func, {}).rpartition(".")[2].lower()
+    return "container" in name and "override" in name
+
+
 def _entries(node: ast.expr | None, known: Mapping[str, ast.expr]) -> dict[str, ast.expr]:
-    node = known.get(node.id) if isinstance(node, ast.Name) else node
+    node = _value(node, known)
     if not isinstance(node, ast.Dict):
         return {}
     return {
@@ -93,15 +105,19 @@ def _entries(node: ast.expr | None, known: Mapping[str, ast.expr]) -> dict[str, 
     }
 
 
+def _value(node: ast.expr | None, known: Mapping[str, ast.expr]) -> ast.expr | None:
+    return known.get(node.id) if isinstance(node, ast.Name) else node
+
+
 def _text(node: ast.expr | None, known: Mapping[str, ast.expr]) -> str | None:
-    node = known.get(node.id) if isinstance(node, ast.Name) else node
+    node = _value(node, known)
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
 def _absent(override: Override, names: set[str]) -> Problem:
     return Problem(
         "dag-container-unknown",
-        f"overrides a container {override.container!r}, which {override.definition} does not have",
+        f"names a container {override.container!r}, which {override.definition} does not have",
         override.where,
         f"Its containers are: {', '.join(sorted(names))}. Take the name from a Terraform output as well.",
     )

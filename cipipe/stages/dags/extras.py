@@ -8,7 +8,7 @@ import zipfile
 
 from cipipe.errors import Problem, ProblemsError
 from cipipe.stages.base import StageRun
-from cipipe.stages.dags.files import counts, irregular, relative
+from cipipe.stages.dags.files import counts, irregular, not_utf8, relative
 from cipipe.tools.git import Entry
 
 REQUIREMENTS, PLUGINS = "requirements.txt", "plugins.zip"
@@ -31,7 +31,8 @@ def extras(run: StageRun) -> dict[str, bytes]:
             wrong.append(_missing("requirements", settings.requirements, "file"))
     if settings.plugins is not None:
         named = {below: entry for entry in run.entries if (below := _below(entry, settings.plugins)) and counts(below)}
-        wrong += [irregular(entry.path.decode()) for entry in named.values() if not entry.is_blob]
+        wrong += [irregular(_text(entry)) for entry in named.values() if not entry.is_blob]
+        wrong += [not_utf8(entry.path) for entry in named.values() if _text(entry).encode() != entry.path]
         if not named:
             wrong.append(_missing("plugins", settings.plugins, "folder"))
         elif not wrong:
@@ -61,7 +62,11 @@ def belongs(path: str, requirements: str | None, plugins: str | None) -> bool:
 
 
 def _below(entry: Entry, folder: str) -> str | None:
-    return relative(entry.path.decode(errors="backslashreplace"), folder)
+    return relative(_text(entry), folder)
+
+
+def _text(entry: Entry) -> str:
+    return entry.path.decode(errors="backslashreplace")
 
 
 def _missing(key: str, wanted: str, noun: str) -> Problem:

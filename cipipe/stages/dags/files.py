@@ -1,6 +1,7 @@
 """Which files of the source folder are uploaded, which of them are DAG files, and in which order they go."""
 
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 
 from cipipe.errors import Problem
 from cipipe.tools.git import Entry
@@ -13,10 +14,12 @@ _COMPILED = (".pyc", ".pyo")
 def counts(path: str) -> bool:
     """Whether a file is uploaded; `path` is relative to the source. Caches, tests and hidden files are not.
 
-    `.airflowignore` is: Airflow reads it next to the DAGs.
+    Tests are what pytest takes for tests by their names. `.airflowignore` is uploaded: Airflow reads it next to the DAGs.
     """
     *folders, name = path.split("/")
     if any(folder.startswith(".") or folder in _TEST_FOLDERS | _CACHES for folder in folders):
+        return False
+    if name == "conftest.py" or fnmatchcase(name, "test_*.py") or fnmatchcase(name, "*_test.py"):
         return False
     return (not name.startswith(".") or name == ".airflowignore") and not name.endswith(_COMPILED)
 
@@ -56,14 +59,7 @@ def select(entries: Iterable[Entry], source: str) -> tuple[dict[str, Entry], lis
         if not entry.is_blob:
             wrong.append(irregular(path))
         elif path.encode() != entry.path:
-            wrong.append(
-                Problem(
-                    "dag-file-name",
-                    "the name is not valid UTF-8, which keys in S3 have to be",
-                    path,
-                    "Rename the file.",
-                )
-            )
+            wrong.append(not_utf8(entry.path))
         else:
             selected[path] = entry
     return selected, wrong
@@ -75,4 +71,13 @@ def irregular(path: str) -> Problem:
         "is a symbolic link or a submodule: S3 has neither",
         path,
         "Put the file itself there, or move the link out of the source folder.",
+    )
+
+
+def not_utf8(path: bytes) -> Problem:
+    return Problem(
+        "dag-file-name",
+        "the name is not valid UTF-8, which keys in S3 have to be",
+        path.decode(errors="backslashreplace"),
+        "Rename the file.",
     )

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import re
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
@@ -20,14 +22,22 @@ from cipipe.tools import process
 _PROBE = Path(__file__).with_name("airflow_probe.py")
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "SSL_CERT_FILE")
 _TAIL = 12
+# How Airflow 2 and 3 end a traceback where a Variable or a connection is not there: here none is.
+_NOT_HERE = re.compile(
+    r"KeyError: 'Variable .* does not exist\.?'"
+    r"|[\w.]*AirflowNotFoundException: The conn_id .* isn't defined"
+    r"|[\w.]*AirflowRuntimeError: (VARIABLE|CONNECTION)_NOT_FOUND\b.*"
+)
+_TIMEOUT = "Timeout ("  # how faulthandler begins, before it ends the process
 
 
 class Read(msgspec.Struct):
-    """What came of one file. `over`: it was ended, because it took too long."""
+    """What came of one file. `over`: it was ended, because it took too long. `death`: how it ended the process itself."""
 
     dags: list[str] = []
     errors: list[str] = []
-    over: bool = True
+    over: bool = False
+    death: str = ""
 
 
 def check(run: StageRun, bodies: Mapping[str, bytes]) -> list[Problem]:
@@ -38,21 +48,26 @@ def check(run: StageRun, bodies: Mapping[str, bytes]) -> list[Problem]:
         return []
     names = {path: relative(path, settings.source) or path for path in bodies}
     folder = run.scratch / "dags"
+    # MWAA's path for imports is its own folder, the top one of the bucket, and not the folders below it.
+    below = folder / settings.prefix.partition("/")[2]
     for path, body in bodies.items():
-        target = folder / names[path]
+        target = below / names[path]
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(body)
     version, found = _read(run, python, folder)
     run.line(f"{len(found)} files read by Airflow {version}")
-    files = {str(folder / name): path for path, name in names.items()}
-    wrong, notes, ids = [], [], defaultdict(list)
+    files = {str(below / name): path for path, name in names.items()}
+    wrong: list[Problem] = []
+    notes: list[Problem] = []
+    ids: dict[str, list[str]] = defaultdict(list)
     dynamic = Patterns(settings.dynamic)
     for file, read in found.items():
         path = files[file]
-        wrong += _problems(read, path, settings.import_timeout, folder)
+        for problem in _problems(read, path, settings.import_timeout, folder):
+            (notes if problem.id == "dag-import-unfinished" else wrong).append(problem)
         for name in read.dags:
             ids[name].append(path)
-        if not read.dags and not read.errors and not read.over and not dynamic.matches(names[path].encode()):
+        if read == Read() and not dynamic.matches(names[path].encode()):
             notes.append(_without(path))
     wrong += [duplicate(name, places) for name, places in sorted(ids.items()) if len(places) > 1]
     if wrong:
@@ -90,10 +105,11 @@ def _read(run: StageRun, python: str, folder: Path) -> tuple[str, dict[str, Read
     while True:
         answers.unlink(missing_ok=True)
         argv = [python, str(_PROBE), str(folder), str(answers), str(seconds), *found]
-        done = process.stream(
+        said: list[str] = []
+        ended = process.stream(
             argv,
             env=_environment(run, folder),
-            line=lambda _: None,  # what Airflow logs meanwhile
+            line=said.append,  # what Airflow logs meanwhile
             cwd=run.scratch,
             redactor=run.redactor,
             accept=range(-64, 256),
@@ -103,14 +119,20 @@ def _read(run: StageRun, python: str, folder: Path) -> tuple[str, dict[str, Read
         if answers.exists():
             told = [json.loads(line) for line in answers.read_text().splitlines()]
         begun = [entry["file"] for entry in told if "begun" in entry]
-        if done.returncode != 0 and not begun:
-            raise process.ProcessFailed(done, run.redactor)
-        found |= {file: Read() for file in begun}
+        done = any("done" in entry for entry in told)
+        if not done and not begun:
+            raise process.ProcessFailed(ended, run.redactor)
+        over = any(line.startswith(_TIMEOUT) for line in said)
+        found |= {file: Read(over=over, death="" if over else _death(ended.returncode)) for file in begun}
         for entry in told:
             if "dags" in entry:
-                found[entry["file"]] = Read(entry["dags"], entry["errors"], over=False)
-        if done.returncode == 0:
+                found[entry["file"]] = Read(entry["dags"], entry["errors"])
+        if done:
             return str(told[0]["airflow"]), found
+
+
+def _death(returncode: int) -> str:
+    return f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"exit status {returncode}"
 
 
 def _environment(run: StageRun, folder: Path) -> dict[str, str]:
@@ -140,11 +162,33 @@ def _problems(read: Read, path: str, seconds: int, folder: Path) -> list[Problem
                 "Move what takes long into tasks. If it has to be so, raise import_timeout, and Airflow's own limit.",
             )
         ]
-    hint = "This is what Airflow would show as a broken DAG. The file is as it would be uploaded, outputs put in."
-    return [
-        Problem("dag-import-failed", "Airflow cannot import it:\n" + _tail(text, folder), path, hint)
-        for text in read.errors
-    ]
+    if read.death:
+        return [
+            Problem(
+                "dag-import-failed",
+                f"reading it ends the process that reads it, with {read.death}",
+                path,
+                "Is there a call of sys.exit, or a library that crashes? Airflow's own process would end as well.",
+            )
+        ]
+    return [_error(text, path, folder) for text in read.errors]
+
+
+def _error(text: str, path: str, folder: Path) -> Problem:
+    last = text.strip().rpartition("\n")[2]
+    if _NOT_HERE.fullmatch(last):
+        return Problem(
+            "dag-import-unfinished",
+            f"reading it asks Airflow for what only the real one has, so that nothing below is checked: {last}",
+            path,
+            "Ask in a task, or give a default: Airflow shows a broken DAG wherever it is missing.",
+        )
+    return Problem(
+        "dag-import-failed",
+        "Airflow cannot import it:\n" + _tail(text, folder),
+        path,
+        "This is what Airflow would show as a broken DAG. The file is as it would be uploaded, outputs put in.",
+    )
 
 
 def _tail(text: str, folder: Path) -> str:

@@ -1,5 +1,6 @@
 """`cipipe dags patch`: a folder of DAG files patched into another folder, without AWS, git or configuration."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import msgspec
 
 from cipipe.errors import Problem, ProblemsError, RefusedError, UsageError
 from cipipe.model import Output
-from cipipe.stages.dags.files import counts, irregular
+from cipipe.stages.dags.files import counts, irregular, not_utf8
 from cipipe.stages.dags.patch import Replacement, patch_all
 
 
@@ -32,14 +33,18 @@ def patch_folder(source: Path, outputs_file: Path, out: Path) -> PatchedFolder:
     """
     if not source.is_dir():
         raise UsageError("dags-source-missing", f"there is no folder {source}", where=str(source))
+    with _told("dags-out-unwritable", "written", out):
+        out = out.resolve()
     _check_apart(source, out)
     outputs = read_outputs(outputs_file)
-    sources = _read(source)
+    with _told("dags-source-unreadable", "read", source):
+        sources = _read(source)
     patched = patch_all({path: body for path, body in sources.items() if path.endswith(".py")}, outputs)
     names = {os.path.relpath(path, source): path for path in sources}
-    _check_replaceable(out, set(names))
     bodies = sources | {path: file.body for path, file in patched.items()}
-    _write({name: bodies[path] for name, path in names.items()}, out)
+    with _told("dags-out-unwritable", "written", out):
+        _check_replaceable(out, set(names))
+        _write({name: bodies[path] for name, path in names.items()}, out)
     return PatchedFolder(
         len(names),
         tuple(replacement for file in patched.values() for replacement in file.replacements),
@@ -50,10 +55,10 @@ def patch_folder(source: Path, outputs_file: Path, out: Path) -> PatchedFolder:
 def read_outputs(path: Path) -> dict[str, Output]:
     """Read the file that `terraform output -json` wrote. Raises UsageError (`dags-outputs-unreadable`)."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes(), parse_constant=_no_number)
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _unreadable(path, f"it is not JSON: {error}") from error
     if not isinstance(document, dict) or not all(map(_is_output, document.values())):
         raise _unreadable(path, "it is not a map of outputs, each with `value`, `type` and `sensitive`")
@@ -61,6 +66,10 @@ def read_outputs(path: Path) -> dict[str, Output]:
         name: Output(type=entry.get("type"), value=entry["value"], sensitive=entry.get("sensitive", False))
         for name, entry in document.items()
     }
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
 
 
 def _is_output(entry: Any) -> bool:
@@ -76,9 +85,20 @@ def _unreadable(path: Path, why: str) -> UsageError:
     )
 
 
+@contextlib.contextmanager
+def _told(id: str, done: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError: what a loop of links is to Path.resolve
+        file = str(getattr(error, "filename", None) or path)
+        why = getattr(error, "strerror", None) or str(error)
+        hint = "Nothing was written. Choose another folder, or see to what is in the way of this one."
+        raise UsageError(id, f"{path} cannot be {done}: {why} ({file})", hint=hint, where=str(path)) from error
+
+
 def _check_apart(source: Path, out: Path) -> None:
-    here, there = source.resolve(), out.resolve()
-    if here == there or here in there.parents or there in here.parents:
+    here = source.resolve()
+    if here == out or here in out.parents or out in here.parents:
         raise RefusedError(
             "dags-out-in-source",
             f"{out} and {source} lie in each other: patched files would replace their own source",
@@ -88,8 +108,12 @@ def _check_apart(source: Path, out: Path) -> None:
 
 
 def _check_replaceable(out: Path, names: set[str]) -> None:
-    if out.exists() and not out.is_dir():
+    if not out.exists():
+        return
+    if not out.is_dir():
         raise RefusedError("dags-out-not-empty", f"{out} is a file", hint="Choose another folder.", where=str(out))
+    if Path.cwd().is_relative_to(out):
+        raise OSError(None, "it is the current folder, or holds it, and would be replaced", str(out))
     foreign = sorted({os.path.relpath(path, out) for path in _walk(out)} - names)
     if foreign:
         raise RefusedError(
@@ -101,7 +125,10 @@ def _check_replaceable(out: Path, names: set[str]) -> None:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
         folders.sort()
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         yield from (Path(parent) / name for name in sorted([*files, *links]))
@@ -115,6 +142,8 @@ def _read(source: Path) -> dict[str, bytes]:
             continue
         if path.is_symlink() or not path.is_file():
             wrong.append(irregular(str(path)))
+        elif os.fsencode(path) != str(path).encode(errors="replace"):
+            wrong.append(not_utf8(os.fsencode(path)))
         else:
             sources[str(path)] = path.read_bytes()
     if wrong:
@@ -132,8 +161,14 @@ def _write(bodies: dict[str, bytes], out: Path) -> None:
             target = fresh / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(body)
-        if out.exists():
-            out.rename(aside / "old")
-        fresh.rename(out)
+        if not out.exists():
+            fresh.rename(out)
+            return
+        out.rename(aside / "old")
+        try:
+            fresh.rename(out)
+        except BaseException:
+            (aside / "old").rename(out)
+            raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)

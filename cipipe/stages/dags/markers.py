@@ -19,7 +19,8 @@ from cipipe.stages.dags.values import Wanted
 
 EXAMPLE = 'such as `CLUSTER = "local"  # cipipe: ecs_cluster_name`'
 
-_HINT_OF_ONE = re.compile(rb"#[ \t]*cipipe[ \t]*:", re.IGNORECASE)
+# In bytes of any encoding: blanks need not be ASCII, such as the no-break space that editors and chats leave.
+_HINT_OF_ONE = re.compile(rb"#[^!-~\r\n]*cipipe[^!-~\r\n]*:", re.IGNORECASE)
 _MARKER = re.compile(r"#\s*cipipe\s*:(?P<rest>[^#]*)", re.IGNORECASE)
 _REST = re.compile(r"\s*(?P<output>[^\W\d][\w-]*)\s*(?P<sensitive>\(\s*sensitive\s+ok\s*\))?\s*")
 
@@ -74,12 +75,12 @@ def scan(source: bytes, path: str) -> Scan:
     wrong: list[Problem] = []
     for line in lines:
         for comment in line.comments:
-            match = _MARKER.search(comment.string)
-            if match is None:
+            matches = list(_MARKER.finditer(comment.string))
+            if not matches:
                 continue
             where = f"{path}:{comment.start[0]}"
             try:
-                marker = _parse(match["rest"], path, comment.start[0])
+                marker = _parse([match["rest"] for match in matches], path, comment.start[0])
                 found.append(marker)
                 targets.append((_target(marker, line, comment, text), line))
             except RuleError as error:
@@ -94,7 +95,14 @@ def markers(source: bytes, path: str) -> list[Marker]:
     return list(scan(source, path).markers)
 
 
-def _parse(rest: str, path: str, line: int) -> Marker:
+def _parse(rests: list[str], path: str, line: int) -> Marker:
+    rest = rests[0]
+    if len(rests) > 1:
+        raise RuleError(
+            "dag-marker-syntax",
+            f"there are {len(rests)} markers behind one value",
+            "A value comes from one output: leave one marker, or split the assignment.",
+        )
     match = _REST.fullmatch(rest)
     if match is None:
         raise RuleError(

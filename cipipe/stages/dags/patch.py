@@ -99,7 +99,12 @@ def _attempt(
             notes.append(_template(marker))
         new = _literal(target, value, found.text.newline)
         if new is not None:
-            parts += [source[done : target.start], new.encode(found.text.encoding)]
+            try:
+                written = new.encode(found.text.encoding)
+            except UnicodeError:
+                problems.append(_not_encodable(marker, found.text.encoding))
+                continue
+            parts += [source[done : target.start], written]
             done = target.end
         shown = (target.literal, target.literal if new is None else new)
         old, now = (MASK, MASK) if outputs[marker.output].sensitive else shown
@@ -155,6 +160,15 @@ def _unknown(marker: Marker, outputs: Mapping[str, Output]) -> Problem:
     else:
         hint = "There are no outputs: has the infrastructure been deployed, and does the stage need it (`needs`)?"
     return Problem("dag-output-unknown", f"there is no Terraform output {marker.output}", marker.where, hint)
+
+
+def _not_encodable(marker: Marker, encoding: str) -> Problem:
+    return Problem(
+        "dag-value-encoding",
+        f"the value of output {marker.output} cannot be written in {encoding}, the encoding of the file",
+        marker.where,
+        "Write the file in UTF-8: leave out its coding line.",
+    )
 
 
 def _template(marker: Marker) -> Problem:

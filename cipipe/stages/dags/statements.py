@@ -68,15 +68,15 @@ def statements(tokens: Iterable[tokenize.TokenInfo]) -> Iterator[Statement]:
 
 
 def outermost(tokens: Tokens, *wanted: str) -> list[int]:
-    """The indexes of operators that stand outside all brackets."""
+    """The indexes of operators and keywords that stand outside all brackets."""
     depth = 0
     found = []
     for index, token in enumerate(tokens):
-        if token.type != tokenize.OP:
+        if token.type not in {tokenize.OP, tokenize.NAME}:
             continue
-        if token.string in "([{":
+        if token.string in {"(", "[", "{"}:
             depth += 1
-        elif token.string in ")]}":
+        elif token.string in {")", "]", "}"}:
             depth -= 1
         elif depth == 0 and token.string in wanted:
             found.append(index)
@@ -89,19 +89,21 @@ def bound(statement: Statement) -> Iterator[tokenize.TokenInfo]:
         if statement.tokens and statement.tokens[0].string == "global":
             yield from _names(statement.tokens[1:])
         return
-    for part in _simple_parts(statement.tokens):
-        yield from _bound_by(part)
+    for part in _simple_parts(statement):
+        yield from _captured(part[1:]) if statement.block and _is_case(part) else _bound_by(part)
         for name, operator in itertools.pairwise(part):
             if operator.string == ":=":
                 yield name
 
 
-def _simple_parts(tokens: Tokens) -> Iterator[Tokens]:
+def _simple_parts(statement: Statement) -> Iterator[Tokens]:
+    tokens = statement.tokens
     start = 0
     for end in [*outermost(tokens, ";"), len(tokens)]:
         part = tokens[start:end]
         start = end + 1
-        if part and part[0].string in COMPOUND and (colons := outermost(part, ":")):
+        opens = part and (part[0].string in COMPOUND or (statement.block and _is_case(part)))
+        if opens and (colons := outermost(part, ":")):
             yield part[: colons[0]]
             defines = {"def", "class"}.intersection(token.string for token in part[:2])
             part = [] if defines else part[colons[0] + 1 :]
@@ -123,15 +125,56 @@ def _bound_by(part: Tokens) -> Iterator[tokenize.TokenInfo]:
         case "import" | "from":
             yield from _imported(part)
         case "with" | "except":
-            yield from (part[index + 1] for index, word in enumerate(words[:-1]) if word == "as")
+            yield from _behind_as(part)
         case "del":
             yield from _names(part[1:])
         case _:
-            equals = outermost(part, "=", *_AUGMENTED)
-            if len(part) > 1 and part[1].string == ":":
-                yield from part[:1] if equals else ()
-            elif equals:
-                yield from _names(part[: equals[-1]])
+            yield from _assigned(part)
+
+
+def _assigned(part: Tokens) -> Iterator[tokenize.TokenInfo]:
+    lambdas = [*outermost(part, "lambda"), len(part)]
+    equals = outermost(part[: lambdas[0]], "=", *_AUGMENTED)
+    if len(part) > 1 and part[1].string == ":":
+        yield from part[:1] if equals else ()
+    elif equals:
+        yield from _names(part[: equals[-1]])
+
+
+def _behind_as(part: Tokens) -> Iterator[tokenize.TokenInfo]:
+    for index, token in enumerate(part):
+        if token.string == "as":
+            yield from _names(_up_to_comma(part[index + 1 :]))
+
+
+def _up_to_comma(tokens: Tokens) -> Tokens:
+    """The target behind an `as`: up to a comma, or to the end of the brackets that it stands in."""
+    depth = 0
+    for index, token in enumerate(tokens):
+        depth += (token.string in {"(", "[", "{"}) - (token.string in {")", "]", "}"})
+        if depth < 0 or (depth == 0 and token.string == ","):
+            return tokens[:index]
+    return tokens
+
+
+def _is_case(part: Tokens) -> bool:
+    """Whether a line of a block is a `case` of `match`, and not a use of the name `case`."""
+    if len(part) < 2 or part[0].string != "case":
+        return False
+    first = part[1]
+    return first.type != tokenize.OP or first.string in {"(", "[", "{", "-", "*"}
+
+
+def _captured(pattern: Tokens) -> Iterator[tokenize.TokenInfo]:
+    """The names that a pattern binds: not classes, their attributes, or what has a dot; nor what a guard says."""
+    guard = outermost(pattern, "if")
+    pattern = pattern[: guard[0]] if guard else pattern
+    for index, token in enumerate(pattern):
+        before = pattern[index - 1] if index else None
+        after = pattern[index + 1] if index + 1 < len(pattern) else None
+        dotted = before is not None and before.string == "."
+        if _is_name(token) and not dotted and (after is None or after.string not in {".", "(", "="}):
+            yield token
 
 
 def _imported(part: Tokens) -> Iterator[tokenize.TokenInfo]:

@@ -68,7 +68,10 @@ class Wanted(msgspec.Struct, frozen=True):
         """The value as Python is to have it. Raises MismatchError."""
         if value is None and self.optional:
             return None
-        return _fit(self.shape, value, "it")
+        try:
+            return _fit(self.shape, value, "it")
+        except RecursionError as error:
+            raise MismatchError("it is nested too deep") from error
 
 
 def supported(value: Any) -> bool:
@@ -137,8 +140,9 @@ def _fit(shape: Shape | None, value: Any, what: str) -> Any:
     if value is None:
         raise MismatchError(f"{what} is null", null=True)
     if kind is float and type(value) in {int, float}:
-        if abs(value) > sys.float_info.max:
-            raise MismatchError(f"{what} is too large a number")
+        _check_range(value, what)
+        if float(value) != value:
+            raise MismatchError(f"{what} is a whole number that a float cannot hold exactly")
         return float(value)
     if kind is int and type(value) is float and value.is_integer():
         return int(value)
@@ -161,10 +165,14 @@ def _free(value: Any, what: str) -> Any:
     if type(value) is dict:
         return {key: _free(item, what) for key, item in value.items()}
     if type(value) is float:
-        if abs(value) > sys.float_info.max:
-            raise MismatchError(f"{what} is too large a number")
+        _check_range(value, what)
         return int(value) if value.is_integer() and abs(value) <= _EXACT else value
     return value
+
+
+def _check_range(value: float, what: str) -> None:
+    if not abs(value) <= sys.float_info.max:  # so that NaN, which no comparison holds for, is refused as well
+        raise MismatchError(f"{what} is not a number that Python writes, or too large a one")
 
 
 def _ordered(value: Any) -> list[Any]:

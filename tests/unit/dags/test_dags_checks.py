@@ -6,6 +6,8 @@ from cipipe.errors import Problem, ProblemsError, RefusedError
 from cipipe.stages.dags.checks import check
 
 DAG = b"from airflow import DAG\n"
+DEEP = DAG + b"x = " + b"-" * 100_000 + b"1\n"
+LONG = DAG + b"x = 1" + b" + 1" * 100_000 + b"\n"
 
 
 def checked(
@@ -27,7 +29,9 @@ def test_a_patch_that_breaks_a_file_is_refused() -> None:
     assert [(found.id, found.where) for found in caught.value.problems] == [("dag-not-compiling", "a.py:2")]
 
 
-@pytest.mark.parametrize("body", [DAG + b"x = (", DAG + b"return 1", DAG + b"x = '\0'", DAG + b"x = '\xff'"])
+@pytest.mark.parametrize(
+    "body", [DAG + b"x = (", DAG + b"return 1", DAG + b"x = '\0'", DAG + b"x = '\xff'", DEEP, LONG]
+)
 def test_a_file_that_never_compiled_is_a_warning(body: bytes) -> None:
     assert [found.id for found in checked({"a.py": body})] == ["dag-not-compiling"]
 

@@ -1,11 +1,15 @@
 """Which files are uploaded, in which order, and what their settings may be."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
+from cipipe.errors import ProblemsError
 from cipipe.model import Effect, Mode
 from cipipe.stages import dags
-from cipipe.stages.base import Reference, Stage
+from cipipe.stages.base import Reference, Stage, StageRun
+from cipipe.stages.dags.extras import extras
 from cipipe.stages.dags.files import counts, in_order, is_dag, relative, select
 from cipipe.tools.git import Entry
 
@@ -19,7 +23,12 @@ DAG = b"from airflow import DAG"
         ("sql/a.sql", True),
         (".airflowignore", True),
         ("team/.airflowignore", True),
-        ("test_connection.py", True),
+        ("test_data.sql", True),
+        ("testing.py", True),
+        ("latest.py", True),
+        ("test_connection.py", False),
+        ("team/connection_test.py", False),
+        ("conftest.py", False),
         ("contests/x.py", True),
         (".hidden", False),
         (".git/config", False),
@@ -145,3 +154,14 @@ def test_titles_show_references(bucket: str | Reference, shown: str) -> None:
 
 def test_no_tools_are_needed() -> None:
     assert dags.tools(stage()) == ()
+
+
+def test_names_in_plugins_are_utf_8() -> None:
+    names = [b"plugins/\xff.py", b"plugins/\xc3\xa9.py"]
+    settings = dags.Settings(source="dags", bucket="b-b-b", plugins="plugins")
+    required: dict[str, Any] = dict.fromkeys(StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)])
+    entries = tuple(Entry(b"100644", b"0" * 40, name) for name in names)
+    run = StageRun(**{**required, "stage": Stage("dags", "dags", settings), "entries": entries})
+    with pytest.raises(ProblemsError) as caught:
+        extras(run)
+    assert [(found.id, found.where) for found in caught.value.problems] == [("dag-file-name", "plugins/\\xff.py")]

@@ -1,10 +1,14 @@
 """`cipipe dags patch` on folders: all of it or nothing, and never into the source."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from cipipe.cli import group
+from cipipe.cli.console import Console
 from cipipe.errors import ProblemsError, RefusedError, UsageError
 from cipipe.redact import MASK
 from cipipe.stages.dags.local import patch_folder, read_outputs
@@ -83,10 +87,79 @@ def test_a_failed_write_leaves_what_was_there(
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(UsageError, match="No space") as caught:
             patch_folder(source, outputs, out)
+    assert (caught.value.id, caught.value.where) == ("dags-out-unwritable", str(out))
     assert contents(out) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dags", "out", "outputs.json"]
+
+
+def test_what_was_there_comes_back_when_the_new_cannot_take_its_place(
+    source: Path, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    patch_folder(source, outputs, out)
+    before = contents(out)
+    rename = Path.rename
+
+    def once_less(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise OSError(16, "Device or resource busy")
+        return rename(path, target)
+
+    (source / "x.py").write_bytes(DAG + b"# changed\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", once_less)
+        with pytest.raises(UsageError, match="busy"):
+            patch_folder(source, outputs, out)
+    assert contents(out) == before
+
+
+def test_a_way_through_a_folder_that_is_not_there(source: Path, outputs: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        patch_folder(source, outputs, tmp_path / "o1" / "x" / ".." / ".." / "o1")
+        assert (tmp_path / "o1" / "x.py").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dags", "o1", "outputs.json"]
+
+
+def test_a_link_to_the_target_stays_one(source: Path, outputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    patch_folder(source, outputs, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "x.py").exists()
+
+
+@pytest.mark.parametrize("out", ["outputs.json/x", "loop/x", "here", "n" * 300])
+def test_targets_that_cannot_be(
+    source: Path, outputs: Path, tmp_path: Path, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UsageError) as caught:
+        patch_folder(source, outputs, tmp_path / out)
+    assert caught.value.id == "dags-out-unwritable"
+    assert caught.value.hint
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dags", "here", "loop", "outputs.json"]
+
+
+def test_a_source_that_cannot_be_read(
+    source: Path, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def closed(path: str | Path) -> object:
+        if str(path).endswith("sql"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", closed)
+        with pytest.raises(UsageError, match="Permission denied") as caught:
+            patch_folder(source, outputs, tmp_path / "out")
+    assert (caught.value.id, caught.value.where) == ("dags-source-unreadable", str(source))
+    assert str(source / "sql") in caught.value.message
 
 
 @pytest.mark.parametrize("out", ["dags", "dags/out", "."])
@@ -127,6 +200,24 @@ def test_links_in_the_source_are_told(source: Path, outputs: Path, tmp_path: Pat
     assert sorted(found.where for found in caught.value.problems) == [str(source / "folder"), str(source / "link.py")]
 
 
+def test_names_that_are_not_utf_8_are_told(source: Path, outputs: Path, tmp_path: Path) -> None:
+    (source / "é.py").write_bytes(DAG)
+    Path(os.fsdecode(os.fsencode(source) + b"/\xff.py")).write_bytes(DAG)
+    with pytest.raises(ProblemsError) as caught:
+        patch_folder(source, outputs, tmp_path / "out")
+    assert [(found.id, found.where) for found in caught.value.problems] == [("dag-file-name", f"{source}/\\xff.py")]
+    assert not (tmp_path / "out").exists()
+
+
+def test_control_characters_in_names_are_shown(source: Path, outputs: Path, tmp_path: Path) -> None:
+    (source / "a\x1b[2J\n.py").write_bytes(DAG)
+    arguments = ["--source", str(source), "--outputs", str(outputs), "--out", str(tmp_path / "out")]
+    told = CliRunner().invoke(group, ["dags", "patch", *arguments], obj=Console({}))
+    assert told.exit_code == 0
+    assert "\x1b" not in told.output
+    assert "a\\x1b[2J\\n.py:2: CLUSTER" in told.output
+
+
 def test_a_missing_source(outputs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         patch_folder(tmp_path / "nope", outputs, tmp_path / "out")
@@ -149,7 +240,12 @@ def test_outputs_as_shells_write_them(tmp_path: Path, encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "nope", "[]", '"prod"', '{"cluster": "prod"}', '{"a": {"value": 1, "sensitive": 1}}']
+    "text",
+    [
+        *("", "nope", "[]", '"prod"', '{"cluster": "prod"}', '{"a": {"value": 1, "sensitive": 1}}'),
+        "[" * 100_000,
+        *('{"a": {"value": NaN}}', '{"a": {"value": [-Infinity]}}'),
+    ],
 )
 def test_outputs_that_are_none(tmp_path: Path, text: str) -> None:
     file = tmp_path / "o.json"

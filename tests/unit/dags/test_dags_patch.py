@@ -53,6 +53,7 @@ def test_only_the_literal_changes() -> None:
         ("A = 1", 7.0, "A = 7"),
         ("A = -1", -2, "A = -2"),
         ("A = 1.5", 7, "A = 7.0"),
+        ("A = 1.5", 2**60, "A = 1.152921504606847e+18"),
         ("A = False", True, "A = True"),
         ('A = ["x"]', ["a", "b"], 'A = ["a", "b"]'),
         ("A = []", [1, 2.0, 2.5, True, None], "A = [1, 2, 2.5, True, None]"),
@@ -105,6 +106,18 @@ def test_line_ends_stay(end: str) -> None:
 def test_mixed_line_ends_and_form_feeds_stay() -> None:
     source = 'import os\r\n\x0c\nX = """\x0c\u2028\x85"""\rA = (\t"x"\x0c)  # cipipe: out\r\n\x0cB = 1\n'
     assert patched(source, "y") == source.replace('"x"', '"y"').encode()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("marker", ["#\xa0cipipe: out", "# cipipe\xa0: out", "#\xa0 cipipe:\xa0out"])
+def test_a_no_break_space_is_a_blank(marker: str, encoding: str) -> None:
+    source = f'# coding: {encoding}\nA = "x"  {marker}\n'
+    assert patched(source, "y", encoding=encoding) == source.replace('"x"', '"y"').encode(encoding)
+
+
+def test_a_file_that_only_speaks_of_cipipe_has_no_markers() -> None:
+    source = b"# patched by cipipe: A = (\n"
+    assert patch(source, PATH, {}).body is source
 
 
 def test_latin_1_with_non_ascii_comment_and_value() -> None:
@@ -244,6 +257,8 @@ def test_a_file_without_markers_is_the_same_object() -> None:
         ('A = "x"  # cipipe: out put\n', "dag-marker-syntax", 1),
         ('A = "x"  # cipipe:\n', "dag-marker-syntax", 1),
         ('A = "x"  # cipipe: out (sensitive)\n', "dag-marker-syntax", 1),
+        ('A = "x"  # cipipe: out  # cipipe: other\n', "dag-marker-syntax", 1),
+        ('A = "x"  # cipipe: out  # cipipe:\n', "dag-marker-syntax", 1),
     ],
 )
 def test_placement(source: str, id: str, line: int) -> None:
@@ -263,6 +278,15 @@ def test_placement(source: str, id: str, line: int) -> None:
         "for (B, A) in y: pass",
         "async def f():\n    global A",
         "with x as A:\n    pass",
+        "with x as (B, A): pass",
+        "with x as [B, *A], y as C:\n    pass",
+        "with (x as B, y as A):\n    pass",
+        "match x:\n    case A: pass",
+        "match x:\n    case [1, *A] | {'k': A}:\n        pass",
+        "match x:\n    case C(y=A) if y: pass",
+        "match x:\n    case (1 | 2) as A:\n        pass",
+        "match x:\n    case 1: A = 2",
+        "match (A := 1):\n    case 1: pass",
         "try:\n    pass\nexcept E as A:\n    pass",
         "import A",
         "import x as A, y",
@@ -304,6 +328,12 @@ def test_a_marked_name_is_assigned_once(other: str, behind: bool) -> None:
         "f(A)[0] = 1",
         "with A as B:\n    pass",
         "from A import b",
+        'hook = lambda A="y": A',
+        "hook = B = lambda x, A=1: A",
+        "with x as B.A, y as C[A]: pass",
+        "with x(A) as B, A: pass",
+        "match A:\n    case A.b: pass\n    case A(): pass\n    case C(A=1): pass\n    case 1 if A: pass",
+        "if x:\n    case = A\n    case.x = A",
         "if A == 1:\n    pass",
     ],
 )
@@ -326,7 +356,10 @@ def test_what_does_not_assign_the_name(other: str) -> None:
         ("1.0", True, "dag-output-wrong-type"),
         ("1.0", float("inf"), "dag-output-wrong-type"),
         ("1.0", 10**400, "dag-output-wrong-type"),
+        ("1.0", float("nan"), "dag-output-wrong-type"),
+        ("1.0", 2**53 + 1, "dag-output-wrong-type"),
         ("[]", [float("inf")], "dag-output-wrong-type"),
+        ("{}", {"a": float("nan")}, "dag-output-wrong-type"),
         ("True", 1, "dag-output-wrong-type"),
         ("{1}", [[1]], "dag-output-wrong-type"),
         ("set()", [[1]], "dag-output-wrong-type"),
@@ -340,6 +373,18 @@ def test_what_does_not_assign_the_name(other: str) -> None:
 def test_values_that_do_not_fit(default: str, value: Any, id: str) -> None:
     found = problem(f"A = {default}  # cipipe: out\n", out=value)
     assert (found.id, found.where) == (id, f"{PATH}:1")
+
+
+def test_a_value_that_is_nested_too_deep() -> None:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    assert problem("A = []  # cipipe: out\n", out=value).id == "dag-output-wrong-type"
+
+
+def test_a_value_that_the_files_encoding_lacks() -> None:
+    found = problem('# coding: cp864\nA = "x"  # cipipe: out\n', out="100%")
+    assert (found.id, found.where) == ("dag-value-encoding", f"{PATH}:2")
 
 
 def test_a_map_of_several_types_is_held_key_by_key() -> None:
