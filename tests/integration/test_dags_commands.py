@@ -353,6 +353,31 @@ def test_a_deployment_that_failed_half_way_is_undone(shop: Shop, cipipe: Cli, mo
     assert b"# a 2\n" in shop.bodies()["dags/a.py"]
 
 
+def test_a_deletion_that_failed_half_way_is_not_forgotten(
+    shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of two keys stays: the first one's older versions are still the stage's, and go with a destroy."""
+    from cipipe.errors import StageError
+    from cipipe.tools.s3 import Bucket
+
+    shop.commit({"dags/b.sql": "1", "dags/c.sql": "1"})
+    cipipe("dags", "deploy")
+    shop.commit({"dags/b.sql": None, "dags/c.sql": None})
+    original = Bucket.delete
+
+    def failing(self: Bucket, key: str) -> None:
+        if key == "dags/c.sql":
+            raise StageError("aws-refused", "no more today")
+        original(self, key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Bucket, "delete", failing)
+        assert cipipe("dags", "deploy") == 4
+    record = shop.record()
+    assert (record.state, set(record.data["deleted"])) == (State.FAILED, {"dags/b.sql", "dags/c.sql"})
+    assert "dags/b.sql" not in record.data["manifest"]
+
+
 # --- status ------------------------------------------------------------------------------------------------------------------
 
 
