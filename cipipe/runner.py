@@ -288,6 +288,7 @@ class Runner:
             previous=self.records.last(stage.name),
             line=lambda text: self.progress.line(stage.name, text),
             still_ours=lambda: self._still_ours(stage.name),
+            beside=lambda: self._beside(prepared.stage),
             interrupt=self.interrupt,
         )
         return run
@@ -295,6 +296,10 @@ class Runner:
     def _still_ours(self, stage: str) -> None:
         self.interrupt.check()
         self.records.check(stage)
+
+    def _beside(self, stage: Stage) -> dict[str, Mapping[str, Any]]:
+        others = [p.stage.name for p in self.prepared.values() if p.stage.kind == stage.kind and p.stage != stage]
+        return {name: record.data for name in others if (record := self.records.last(name)) is not None}
 
     def _resolved(self, value: Reference | str, stage: StagePlan, known: Mapping[str, Output]) -> Any:
         if isinstance(value, str):

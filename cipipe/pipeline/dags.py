@@ -91,7 +91,7 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
     refuse_ref(call.project, call.environment, Mode.DEPLOY)
     with _opened(call) as (runner, ledger):
         (stage,) = runner.planned.plan.stages
-        held = ledger.read([call.stage])
+        held = ledger.read([n for n, p in runner.prepared.items() if p.stage.kind == kind.NAME])
         target = going_back.choose(ledger.history(call.stage), to)
         steps = going_back.steps(runner.prepared[call.stage].stage, target)
         back = msgspec.structs.replace(

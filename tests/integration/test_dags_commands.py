@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from dagworld import BUCKET, CONFIG, DAG, OUTPUTS, REGION, Cli, Shop, served
 
@@ -124,6 +125,38 @@ def test_several_stages_in_one_bucket_have_to_be_named(shop: Shop, cipipe: Cli) 
     shop.commit({"dags/helper.py": None})
     assert cipipe("run", "dags") == 0
     assert set(shop.bodies()) == {"dags/a.py", "dags/team/b.py"}
+
+
+def test_stages_in_one_bucket_leave_each_others_files_alone(shop: Shop, cipipe: Cli) -> None:
+    """`dags/team/b.py` is a key of `team`, until that one lacks it; nobody's key is nobody's."""
+    more = CONFIG.replace("[stages.dags]", "[stages.team]").replace('"dags/**"', '"team/**"')
+    more = more[more.index("[stages.team]") :].replace('source = "dags"', 'source = "team"\nprefix = "dags/team/"')
+    shop.commit({"cipipe.toml": CONFIG + more, "team/a.py": DAG.format("a"), "team/b.py": DAG.format("b")})
+    assert cipipe("dags", "deploy", "--stage", "team") == 0, cipipe.err
+    shop.commit({"dags/team/b.py": DAG.format("mine")})
+    for command in ("deploy", "diff"):
+        assert cipipe("dags", command, "--stage", "dags") == 5
+        assert "[dags-key-taken]" in cipipe.err
+    assert b"# b\n" in shop.bodies()["dags/team/b.py"]
+    shop.commit({"team/b.py": None})
+    assert cipipe("dags", "deploy", "--stage", "team") == 0, cipipe.err
+    assert cipipe("dags", "deploy", "--stage", "dags") == 0, cipipe.err
+    assert b"# mine\n" in shop.bodies()["dags/team/b.py"]
+
+
+def test_a_key_that_two_records_name_is_deleted_by_neither(shop: Shop, cipipe: Cli) -> None:
+    more = CONFIG.replace("[stages.dags]", "[stages.team]").replace('"dags/**"', '"team/**"')
+    more = more[more.index("[stages.team]") :].replace('source = "dags"', 'source = "team"\nprefix = "dags/team/"')
+    shop.commit({"cipipe.toml": CONFIG + more, "team/b.py": DAG.format("b")})
+    assert cipipe("dags", "deploy", "--stage", "team") == 0, cipipe.err
+    assert cipipe("dags", "deploy", "--stage", "dags") == 0, cipipe.err
+    held = shop.ledger.read(["dags"])["dags"]
+    assert held is not None
+    both = {**held.record.data["manifest"], **shop.record("team").data["manifest"]}
+    shop.ledger.write(msgspec.structs.replace(held.record, data={**held.record.data, "manifest": both}), held)
+    assert cipipe("dags", "deploy", "--stage", "dags") == 0, cipipe.err
+    assert "dags/team/b.py" in shop.bodies()
+    assert set(shop.record().data["manifest"]) == {"dags/a.py", "dags/helper.py"}
 
 
 # --- diff --------------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import msgspec
 
 from cipipe.model import Effect, Mode, State
 from cipipe.stages.base import Reference, Stage, StageRun, Step, literal, shown
-from cipipe.stages.dags import manifest
+from cipipe.stages.dags import manifest, sharing
 from cipipe.stages.dags.files import in_order
 
 if TYPE_CHECKING:
@@ -115,7 +115,9 @@ class Deployment(msgspec.Struct):
             run.line(f"the bucket is not known before {shown(run.stage.settings.bucket)} is: nothing to compare with")
             return
         bucket = bucket_of(run)
+        sharing.refuse_taken(run, bucket.name, self.wanted)
         owned, former = manifest.owned(run.data, bucket.name)
+        owned, former = sharing.without_taken(run, bucket.name, owned), sharing.ours(run, former)
         there = look(bucket, self.wanted, owned, run.stage.settings.prefix)
         self.uploads = {key for key, sha256 in self.wanted.items() if there[key].sha256 != sha256}
         self.gone = sorted(owned.keys() - self.wanted.keys())
