@@ -1,5 +1,6 @@
 """`cipipe dags diff`, `deploy`, `rollback` and `status`, as they are called, against S3."""
 
+import hashlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -309,6 +310,28 @@ def test_versions_that_are_gone_stop_it_before_any_write(shop: Shop, cipipe: Cli
     assert cipipe("dags", "rollback") == 4
     assert "[dags-version-gone]" in cipipe.err
     assert shop.writes() == before
+
+
+def test_going_back_puts_right_what_is_written_meanwhile(
+    shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cipipe.ledger import Ledger
+
+    versions(shop, cipipe, 1, 2)
+    helper = shop.bodies()["dags/helper.py"]
+    original = Ledger.write
+
+    def meddling(self: Ledger, *given: Any) -> Any:
+        shop.aws.bucket(BUCKET).put("dags/helper.py", b"of an older run")
+        return original(self, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "write", meddling)
+        patched.setattr(Ledger, "check", lambda *_: None)
+        step = cipipe("dags", "rollback")
+    assert step == 0, cipipe.err
+    assert "1 more to upload" in cipipe.err
+    assert shop.record().data["manifest"]["dags/helper.py"]["sha256"] == hashlib.sha256(helper).hexdigest()
 
 
 def test_another_bucket_since_then(shop: Shop, cipipe: Cli) -> None:

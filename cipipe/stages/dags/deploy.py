@@ -4,7 +4,7 @@ Nothing is written before everything is patched, checked and compared.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -71,6 +71,7 @@ class Deployment(msgspec.Struct):
     bodies: dict[str, bytes] = {}
     uploads: set[str] = set()
     gone: list[str] = []
+    looked_again: bool = False
     uploaded: "datetime | None" = None
     made: "Prepared | None" = None
 
@@ -161,6 +162,7 @@ class Deployment(msgspec.Struct):
         from cipipe.stages.dags import mwaa
         from cipipe.stages.dags.extras import KEYS
 
+        self._look_again(run)
         self._put(run, sorted(self.uploads & KEYS))
         wanted = self._installed(run)
         if wanted is not None:
@@ -181,10 +183,31 @@ class Deployment(msgspec.Struct):
 
         from cipipe.stages.dags.extras import KEYS
 
+        self._look_again(run)
         rest = {key: self.bodies[key] for key in self.uploads if not run.data["manifest"][key]["sha256"]}
         for wave in ([key for key in sorted(rest) if key in KEYS], *in_order({k: rest[k] for k in rest.keys() - KEYS})):
             self._put(run, wave)
         self.uploaded = datetime.now(UTC)
+
+    def _look_again(self, run: StageRun) -> None:
+        """Upload also what changed since it was compared: only now that the record is ours do other runs stop writing."""
+        from cipipe.stages.dags.store import look
+
+        if self.looked_again:
+            return
+        self.looked_again = True
+        held = run.data["manifest"]
+        there = look(bucket_of(run), self.wanted.keys() - self.uploads, held, run.stage.settings.prefix)
+        changed = sorted(key for key, found in there.items() if found.sha256 != self.wanted[key])
+        held |= {key: manifest.UNCERTAIN if key in changed else found._asdict() for key, found in there.items()}
+        if changed:
+            run.line(f"{len(changed)} more to upload: somebody wrote them in the meantime")
+            self.bodies |= self.fetched(run, changed)
+            self.uploads.update(changed)
+
+    def fetched(self, run: StageRun, keys: Iterable[str]) -> dict[str, bytes]:  # noqa: ARG002 - where a rollback reads
+        """The contents of keys that turn out to be uploaded."""
+        return {key: self.bodies[key] for key in keys}
 
     def confirm(self, run: StageRun) -> None:
         from cipipe.stages.dags.confirm import confirm

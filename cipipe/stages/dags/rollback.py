@@ -86,6 +86,9 @@ class _Rollback(Deployment, kw_only=True):
         run.data[GOING_BACK] = self.target.commit
 
     def recall(self, run: StageRun) -> None:
+        self.bodies = self.fetched(run, self.uploads)
+
+    def fetched(self, run: StageRun, keys: Iterable[str]) -> dict[str, bytes]:
         bucket = bucket_of(run)
         entries = self.target.data["manifest"]
 
@@ -95,7 +98,7 @@ class _Rollback(Deployment, kw_only=True):
                 return None
             return stored.body
 
-        found = dict(in_parallel(read, sorted(self.uploads)))
+        found = dict(in_parallel(read, sorted(keys)))
         gone = sorted(key for key, body in found.items() if body is None)
         if gone:
             raise StageError(
@@ -105,7 +108,7 @@ class _Rollback(Deployment, kw_only=True):
                 hint="Nothing was changed. Check out that commit and run the stage: it makes the files anew.",
                 where=f"s3://{bucket.name}/{gone[0]}",
             )
-        self.bodies = {key: body for key, body in found.items() if body is not None}
+        return {key: body for key, body in found.items() if body is not None}
 
     def prune(self, run: StageRun) -> None:
         super().prune(run)
