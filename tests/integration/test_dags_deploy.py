@@ -10,12 +10,13 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from cipipe import fingerprint
-from cipipe.errors import ConflictError, ProblemsError, RefusedError, StageError
+from cipipe.errors import ConflictError, InterruptedRun, ProblemsError, RefusedError, StageError
 from cipipe.model import Effect, Environment, Mode, Output
 from cipipe.patterns import Patterns
 from cipipe.redact import Redactor
 from cipipe.stages import dags
 from cipipe.stages.base import Reference, Stage, StageRun
+from cipipe.stages.dags import parallel
 from cipipe.tools import http, process
 from cipipe.tools.aws import Aws, Credentials, Endpoint
 from cipipe.tools.git import Entry, Repository
@@ -554,3 +555,34 @@ def test_what_another_run_wrote_before_the_record_was_taken_is_put_right(world: 
     assert run.made.startswith("3 uploaded, 1 unchanged")
     world.record = dict(run.data)
     world.check_manifest()
+
+
+@pytest.mark.parametrize("what", ["gone", "former", "destroy"])
+def test_a_run_that_is_stopped_while_it_deletes_deletes_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Ctrl-C and a later run are told by `still_ours`, which is asked between the keys too."""
+    many = {f"dags/{number}.sql": "select 1" for number in range(30)}
+    world.commit(dict(many))
+    world.run()
+    make_bucket(world.aws, "second-bucket")
+    if what == "gone":
+        world.commit(dict.fromkeys(many))
+    monkeypatch.setattr(parallel, "ask_seconds", -1.0)
+    run, steps = world.start(
+        Mode.DESTROY if what == "destroy" else Mode.DEPLOY, bucket="second-bucket" if what == "former" else BUCKET
+    )
+    for step in steps[:-1]:
+        step.run(run)
+    asked = 0
+
+    def stopped() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 4:
+            raise InterruptedRun("interrupted", "interrupted")
+
+    run.still_ours = stopped
+    with pytest.raises(InterruptedRun):
+        steps[-1].run(run)
+    assert len(many.keys() - world.bodies().keys()) <= 4

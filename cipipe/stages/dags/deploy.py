@@ -3,8 +3,7 @@
 Nothing is written before everything is patched, checked and compared.
 """
 
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -221,10 +220,10 @@ class Deployment(msgspec.Struct):
             confirm(run, name, {key: self.bodies[key] for key in changed}, self.uploaded)
 
     def _put(self, run: StageRun, keys: list[str]) -> None:
-        from cipipe.stages.dags.parallel import in_parallel
+        from cipipe.stages.dags.parallel import Throttled, in_parallel
 
         bucket = bucket_of(run)
-        ours = _Throttled(run.still_ours)
+        ours = Throttled(run.still_ours)
 
         def put(key: str) -> dict[str, Any]:
             ours()
@@ -238,10 +237,13 @@ class Deployment(msgspec.Struct):
 
     def prune(self, run: StageRun) -> None:
         from cipipe.stages.dags.destroy import purge_keys
+        from cipipe.stages.dags.parallel import Throttled
 
         bucket = bucket_of(run)
-        run.still_ours()
+        ours = Throttled(run.still_ours)
+        ours()
         for key in self.gone:
+            ours()
             run.data["deleted"] = sorted({*run.data["deleted"], key})
             bucket.delete(key)
             del run.data["manifest"][key]
@@ -254,20 +256,6 @@ class Deployment(msgspec.Struct):
             f"{len(self.uploads)} uploaded, {unchanged} unchanged, {len(self.gone)} deleted in "
             f"s3://{bucket.name}/{run.stage.settings.prefix}"
         )
-
-
-class _Throttled:
-    """Asks at most once a second: a run that was suspended asks before its next write, a busy one does not ask always."""
-
-    def __init__(self, ask: Callable[[], None]) -> None:
-        self._ask = ask
-        self._asked = -1.0
-
-    def __call__(self) -> None:
-        now = time.monotonic()
-        if now - self._asked > 1.0:
-            self._asked = now
-            self._ask()
 
 
 def bucket_of(run: StageRun) -> "Bucket":

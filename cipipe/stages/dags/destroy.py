@@ -2,7 +2,7 @@
 
 from cipipe.stages.base import StageRun
 from cipipe.stages.dags import manifest, sharing
-from cipipe.stages.dags.parallel import in_parallel
+from cipipe.stages.dags.parallel import Throttled, in_parallel
 from cipipe.tools.aws import AwsError
 
 
@@ -28,13 +28,19 @@ def purge(run: StageRun) -> None:
 def purge_keys(run: StageRun, name: str, keys: list[str], *, absent: bool = False) -> int:
     """Delete every version of some keys of a bucket that may be gone; gives how many there were.
 
-    `absent`: only of those where no object is now; what is there again has been put there by others.
+    Raises ConflictError where a later run has taken the stage over. `absent`: only of those where no object is now; what is there again has been put there by others.
     """
     versions = 0
     run.aws.client("s3")
     bucket = run.aws.bucket(name)
+    ours = Throttled(run.still_ours)
+
+    def purge_one(key: str) -> int:
+        ours()
+        return 0 if absent and bucket.get(key) else bucket.purge(key)
+
     try:
-        for key, found in in_parallel(lambda key: 0 if absent and bucket.get(key) else bucket.purge(key), keys):
+        for key, found in in_parallel(purge_one, keys):
             versions += found
             if found:
                 run.line(f"deleted s3://{name}/{key}")
