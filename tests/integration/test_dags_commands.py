@@ -270,6 +270,18 @@ def test_rollback_restores_what_was_deployed_before(shop: Shop, cipipe: Cli) -> 
     assert "dags/only2.sql" in shop.bodies()
 
 
+def test_one_rollback_after_another_goes_further_back(shop: Shop, cipipe: Cli) -> None:
+    versions(shop, cipipe, 1, 2, 3)
+    for number in (2, 1):
+        assert cipipe("dags", "rollback") == 0, cipipe.err
+        assert f"# a {number}\n".encode() in shop.bodies()["dags/a.py"]
+    assert cipipe("dags", "rollback") == 5
+    versions(shop, cipipe, 4)
+    assert "restored" not in shop.record().data
+    assert cipipe("dags", "rollback") == 0, cipipe.err
+    assert b"# a 1\n" in shop.bodies()["dags/a.py"]
+
+
 def test_rollback_to_a_commit_and_back(shop: Shop, cipipe: Cli) -> None:
     first, second, third = versions(shop, cipipe, 1, 2, 3)
     assert cipipe("dags", "rollback", "--to", first[:10]) == 0, cipipe.err

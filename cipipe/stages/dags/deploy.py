@@ -130,7 +130,8 @@ class Deployment(msgspec.Struct):
         run.line(f"{len(self.uploads)} to upload, {unchanged} unchanged, {len(self.gone)} to delete")
         run.made = f"{len(self.uploads)} to upload, {len(self.gone)} to delete"
         if run.mode is Mode.DEPLOY:
-            run.data.pop(manifest.GOING_BACK, None)
+            for told in (manifest.GOING_BACK, manifest.RESTORED):
+                run.data.pop(told, None)
             run.data |= self._intended(run.data, bucket.name, owned, former, there)
             installed = self._installed(run)
             run.settled = not (self.uploads or self.gone or former) and installed in (None, run.data.get("mwaa"))
