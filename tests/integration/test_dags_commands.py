@@ -90,6 +90,36 @@ def test_a_dry_run_names_the_keys_and_writes_nothing(shop: Shop, cipipe: Cli) ->
     assert shop.writes() == before
 
 
+@pytest.mark.parametrize(
+    ("files", "id"),
+    [
+        ({"dags/a.py": None}, "dags-empty"),
+        ({"terraform/main.tf": "# later"}, "needed-stage-due"),
+        (dict.fromkeys(("dags/b.py", "dags/c.py"), "from airflow import DAG\nDAG('same')\n"), "dag-id-duplicate"),
+    ],
+)
+def test_a_dry_run_refuses_what_a_deployment_refuses(
+    shop: Shop, cipipe: Cli, files: dict[str, str | bytes | None], id: str
+) -> None:
+    cipipe("dags", "deploy")
+    shop.commit(files)
+    before = shop.writes()
+    for arguments in (["--dry-run"], []):
+        assert cipipe("dags", "deploy", *arguments) != 0
+        assert id in cipipe.err
+    assert shop.writes() == before
+
+
+def test_a_dry_run_of_what_is_not_committed_or_not_due(shop: Shop, cipipe: Cli) -> None:
+    cipipe("dags", "deploy")
+    assert cipipe("dags", "deploy", "--dry-run") == 0, cipipe.err
+    shop.commit({"dags/a.py": None})
+    assert cipipe("dags", "deploy", "--dry-run", "--allow-empty") == 0, cipipe.err
+    (shop.repo.root / "dags/helper.py").write_text("# dirty")
+    assert cipipe("dags", "deploy", "--dry-run") == 5
+    assert "[dirty-work-tree]" in cipipe.err
+
+
 def test_deploying_nothing_is_refused_unless_it_is_meant(shop: Shop, cipipe: Cli) -> None:
     cipipe("dags", "deploy")
     shop.commit({"dags/a.py": None})
