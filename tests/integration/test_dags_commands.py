@@ -501,3 +501,31 @@ def test_status(shop: Shop, cipipe: Cli) -> None:
         ("dags/a.py", "changed"),
         ("dags/helper.py", "missing"),
     ]
+
+
+@pytest.mark.parametrize("status", ["Suspended", None])
+def test_a_bucket_without_versions_is_asked_what_it_holds(shop: Shop, cipipe: Cli, status: str | None) -> None:
+    """`null` is the version of whatever was written last: that it is the same says nothing."""
+    shop.aws.call("s3", "create_bucket", Bucket="plain", CreateBucketConfiguration={"LocationConstraint": REGION})
+    if status is not None:
+        shop.aws.call("s3", "put_bucket_versioning", Bucket="plain", VersioningConfiguration={"Status": status})
+    shop.apply(**{**OUTPUTS, "dags_bucket": Output(value="plain")})
+    assert cipipe("dags", "deploy") == 0, cipipe.err
+    entries = shop.record().data["manifest"]
+    held = shop.ledger.read(["dags"])["dags"]
+    assert held is not None
+    for version in (None, "null"):  # S3 answers one or the other
+        manifest = {key: {**entry, "version": version} for key, entry in entries.items()}
+        held = shop.ledger.write(
+            msgspec.structs.replace(held.record, data={**held.record.data, "manifest": manifest}), held
+        )
+        assert {file["state"] for file in cipipe.json("dags", "status")["files"]} == {"ok"}
+        shop.aws.call("s3", "put_object", Bucket="plain", Key="dags/helper.py", Body=b"# helper 2\n")
+        states = {file["key"]: file["state"] for file in cipipe.json("dags", "status")["files"]}
+        assert states == {"dags/a.py": "ok", "dags/helper.py": "changed"}
+        assert cipipe("dags", "deploy") == 0, cipipe.err
+        stored = shop.aws.bucket("plain").get("dags/helper.py")
+        assert stored is not None
+        assert stored.body == b"# helper 1\n"
+        held = shop.ledger.read(["dags"])["dags"]
+        assert held is not None
