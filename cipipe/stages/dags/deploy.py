@@ -165,7 +165,9 @@ class Deployment(msgspec.Struct):
         self._look_again(run)
         self._put(run, sorted(self.uploads & KEYS))
         wanted = self._installed(run)
-        if wanted is not None:
+        if not literal(run.stage.settings.mwaa_environment or ""):
+            run.line("there is no MWAA environment: nothing to install into")
+        elif wanted is not None:
             mwaa.update(run, wanted["environment"], wanted["versions"])
             run.data["mwaa"] = wanted
 
@@ -213,7 +215,9 @@ class Deployment(msgspec.Struct):
         from cipipe.stages.dags.confirm import confirm
 
         name = literal(run.stage.settings.mwaa_environment or "")
-        if name and self.uploaded is not None:
+        if not name:
+            run.line("there is no MWAA environment: nothing to ask")
+        elif self.uploaded is not None:
             helpers, dags = in_order(self.bodies)
             well = run.previous is not None and run.previous.state is State.DEPLOYED
             some = well and not self.uploads.intersection(helpers)
