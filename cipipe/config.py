@@ -17,7 +17,7 @@ from cipipe.model import Environment
 from cipipe.oidc import settings as sessions
 from cipipe.parse import Located, collect, nearest
 from cipipe.patterns import complaint
-from cipipe.stages import KINDS
+from cipipe.stages import KINDS, clashes
 from cipipe.stages.base import Reference, Stage, When, references, strings
 
 FILE_NAME = "cipipe.toml"
@@ -234,6 +234,7 @@ def _across(table: Mapping[str, Any], stages: Mapping[str, Stage]) -> Iterator[P
             yield from _dangling(need, declared, f"stages.{name}.needs[{number}]", "stage")
     for stage in stages.values():
         yield from _settings(stage, stages, declared)
+    yield from clashes(stages.values())
     yield from _cycle({name: tuple(n for n in wanted if n in declared) for name, wanted in needs.items()}, "needs")
     tags = {
         name: tuple(r.fingerprint for _, r in references(s.settings) if r.fingerprint in stages)

@@ -55,14 +55,14 @@ class Records:
         self._held[stage.name] = self._ledger.write(record, self._held.get(stage.name))
         self._begun.add(stage.name)
 
-    def write_failed(self, stage: StagePlan) -> None:
-        """Say `failed` where we said `deploying`.
+    def write_failed(self, stage: StagePlan, data: Mapping[str, Any]) -> None:
+        """Say `failed` where we said `deploying`, with what is true by now: `data` as the steps left it.
 
         A `deploying` that this run found, and did not write, may be another run's that is still at it.
         """
         last = self.last(stage.name)
         if last is not None and stage.name in self._begun and last.state is State.DEPLOYING:
-            self.write(stage, State.FAILED, last.effective, last.data)
+            self.write(stage, State.FAILED, last.effective, data)
 
     def write_outputs(self, stage: str, outputs: dict[str, Output]) -> None:
         self.check(stage)

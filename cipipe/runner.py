@@ -92,6 +92,7 @@ class Runner:
     error: CipipeError | None = None
     _reports: dict[str, StageReport] = field(default_factory=dict)
     _interrupted: list[str] = field(default_factory=list)
+    _runs: dict[str, StageRun] = field(default_factory=dict)  # each stage's own, set and read by its thread
 
     def deploy(self) -> Report:
         """Run every due stage after those that it needs; one that fails keeps back only what needs it."""
@@ -280,19 +281,25 @@ class Runner:
         for need in self.workplace.upstream(stage.name):
             known |= self.outputs.get(need, {})
         settings = replaced(prepared.stage.settings, lambda value: self._resolved(value, stage, known))
-        return self.workplace.prepare(
+        self._runs[stage.name] = run = self.workplace.prepare(
             prepared,
             msgspec.structs.replace(prepared.stage, settings=settings),
             outputs=known,
             previous=self.records.last(stage.name),
             line=lambda text: self.progress.line(stage.name, text),
             still_ours=lambda: self._still_ours(stage.name),
+            beside=lambda: self._beside(prepared.stage),
             interrupt=self.interrupt,
         )
+        return run
 
     def _still_ours(self, stage: str) -> None:
         self.interrupt.check()
         self.records.check(stage)
+
+    def _beside(self, stage: Stage) -> dict[str, Mapping[str, Any]]:
+        others = [p.stage.name for p in self.prepared.values() if p.stage.kind == stage.kind and p.stage != stage]
+        return {name: record.data for name in others if (record := self.records.last(name)) is not None}
 
     def _resolved(self, value: Reference | str, stage: StagePlan, known: Mapping[str, Output]) -> Any:
         if isinstance(value, str):
@@ -314,7 +321,8 @@ class Runner:
     def _record_failure(self, stage: StagePlan) -> None:
         """Where the ledger cannot be told, `deploying` stands, and means the same: due."""
         try:
-            self.records.write_failed(stage)
+            if stage.name in self._runs:
+                self.records.write_failed(stage, self._runs[stage.name].data)
         except CipipeError as error:
             self.progress.warning(f"the ledger could not be told that {stage.name} failed: {error.message}")
 

@@ -55,7 +55,8 @@ def deploy(shared: Common, stage: str | None, dry_run: bool, allow_empty: bool, 
 
     with _call(shared, stage) as call:
         if dry_run:
-            _answer(shared, use_case.diff(call), whole=False)
+            found = use_case.dry_run(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
+            _answer(shared, found, whole=False)
             return 0
         outcome = use_case.deploy(call, allow_empty=allow_empty, allow_rollback=allow_rollback, planned=planned)
     return finish(shared, outcome)

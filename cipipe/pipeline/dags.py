@@ -3,12 +3,13 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
 import msgspec
 
 from cipipe.errors import RefusedError, UsageError
 from cipipe.ledger import Ledger
-from cipipe.model import Mode, Plan, Reason, State, Status
+from cipipe.model import Effect, Mode, Plan, Reason, State, Status
 from cipipe.pipeline import running
 from cipipe.pipeline.access import Door, connect
 from cipipe.pipeline.place import Place, ledger_of
@@ -61,15 +62,23 @@ def diff(call: Call, *, worktree: bool = False) -> Difference:
 
 def deploy(call: Call, *, allow_empty: bool, allow_rollback: bool, planned: Callable[[Plan], None]) -> running.Outcome:
     """The stage on its own, due or not: `cipipe run STAGE --force STAGE`, with the safeguards of every run."""
-    names = frozenset({call.stage})
-    options = running.RunOptions(
-        Options(call.environment, call.project.context.mode, selected=names, forced=names),
-        allow_rollback=allow_rollback,
-        allow_empty=allow_empty,
-    )
+    options = _alone(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
     return running.run(
         call.project, options, redactor=call.redactor, progress=call.progress, planned=planned, door=call.door
     )
+
+
+def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> Difference:
+    """What `deploy` would change in the bucket. Raises what it raises before its first write."""
+    options = _alone(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
+    refuse_ref(call.project, call.environment, options.planning.mode)
+    with _opened(call, read_only=True, refusing=options) as (runner, _):
+        (stage,) = runner.planned.plan.stages
+        run = runner.prepare(stage)
+        run.allow_empty = allow_empty
+        for step in takewhile(lambda step: step.effect is Effect.READ, runner.planned.steps[stage.name]):
+            step.run(run)
+        return msgspec.structs.replace(difference(run), warnings=())  # which the steps have told
 
 
 def status(call: Call) -> Inventory:
@@ -91,7 +100,7 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
     refuse_ref(call.project, call.environment, Mode.DEPLOY)
     with _opened(call) as (runner, ledger):
         (stage,) = runner.planned.plan.stages
-        held = ledger.read([call.stage])
+        held = ledger.read([n for n, p in runner.prepared.items() if p.stage.kind == kind.NAME])
         target = going_back.choose(ledger.history(call.stage), to)
         steps = going_back.steps(runner.prepared[call.stage].stage, target)
         back = msgspec.structs.replace(
@@ -109,14 +118,27 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
         return running.Outcome(runner.deploy(), runner.error)
 
 
+def _alone(call: Call, *, allow_empty: bool, allow_rollback: bool) -> running.RunOptions:
+    names = frozenset({call.stage})
+    planning = Options(call.environment, call.project.context.mode, selected=names, forced=names)
+    return running.RunOptions(planning, allow_rollback=allow_rollback, allow_empty=allow_empty)
+
+
 @contextlib.contextmanager
-def _opened(call: Call, *, worktree: bool = False, read_only: bool = False) -> Iterator[tuple[Runner, Ledger]]:
-    """A runner whose plan is this one stage, with the outputs that the ledger has; nothing is run."""
+def _opened(
+    call: Call, *, worktree: bool = False, read_only: bool = False, refusing: running.RunOptions | None = None
+) -> Iterator[tuple[Runner, Ledger]]:
+    """A runner whose plan is this one stage, with the outputs that the ledger has; nothing is run.
+
+    `refusing`: refuse what a run with these options refuses.
+    """
     project, name = call.project, call.environment
     access = connect(project, name, Mode.DEPLOY, redactor=call.redactor, door=call.door, read_only=read_only)
     ledger = ledger_of(project, name, access)
     options = Options(name, Mode.DEPLOY, worktree=worktree, selected=frozenset({call.stage}))
-    planning: Planning = plan(project, options, ledger)
+    planning: Planning = plan(project, refusing.planning if refusing else options, ledger)
+    if refusing is not None:
+        running.refuse(project, refusing, planning, redactor=call.redactor, door=call.door)
     with running.scratch_folder(project) as scratch, served(access, call.progress.warning) as access:
         place = Place(project, planning, access, call.redactor, scratch, sandbox=call.door is not None)
         yield running.runner_of(planning, place, ledger, call.progress), ledger

@@ -62,15 +62,7 @@ def run(
     refuse_ref(project, name, options.planning.mode)
     ledger = ledger_of(project, name, access)
     planning = plan(project, options.planning, ledger)
-    if options.expected is not None:
-        refuse_stale(planning.planned.plan, options.expected)
-    if not options.planning.worktree:
-        refuse_dirty(project, planning)
-    refuse_older(project, planning, allowed=options.allow_rollback)
-    if options.planning.mode is Mode.DEPLOY and door is None:
-        refuse_unready(planning)
-    if options.planning.mode is Mode.DEPLOY:
-        refuse_unproven(project, planning, name, redactor=redactor, door=door)
+    refuse(project, options, planning, redactor=redactor, door=door)
     planned(planning.planned.plan)
     for warning in planning.planned.plan.warnings:
         progress.warning(warning)
@@ -89,6 +81,19 @@ def run(
         )
         runner = runner_of(planning, place, ledger, progress, jobs=options.jobs)
         return Outcome(runner.deploy(), runner.error)
+
+
+def refuse(project: Project, options: RunOptions, planning: Planning, *, redactor: Redactor, door: Door | None) -> None:
+    """Raise RefusedError where this plan may not be run (the ref is looked at before there is one)."""
+    if options.expected is not None:
+        refuse_stale(planning.planned.plan, options.expected)
+    if not options.planning.worktree:
+        refuse_dirty(project, planning)
+    refuse_older(project, planning, allowed=options.allow_rollback)
+    if options.planning.mode is Mode.DEPLOY and door is None:
+        refuse_unready(planning)
+    if options.planning.mode is Mode.DEPLOY:
+        refuse_unproven(project, planning, options.planning.environment, redactor=redactor, door=door)
 
 
 def runner_of(planning: Planning, place: Place, ledger: Ledger, progress: Progress, *, jobs: int = 1) -> Runner:

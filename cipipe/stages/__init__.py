@@ -1,6 +1,14 @@
 """The kinds of stage. A new one is one module here that meets `base.Kind`, and one line in `KINDS`."""
 
+from collections.abc import Iterable
+
+from cipipe.errors import Problem
 from cipipe.stages import command, dags, image, terraform
-from cipipe.stages.base import Kind
+from cipipe.stages.base import Kind, Stage
 
 KINDS: dict[str, Kind] = {kind.NAME: kind for kind in (terraform, image, dags, command)}
+
+
+def clashes(stages: Iterable[Stage]) -> Iterable[Problem]:
+    """What stages that are right in themselves get wrong together; `where` is the whole key path."""
+    return dags.clashes([stage for stage in stages if stage.kind == dags.NAME])

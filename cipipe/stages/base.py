@@ -124,7 +124,8 @@ class StageRun(msgspec.Struct):
     `still_ours` raises ConflictError where a later run has taken the stage over: ask before each write that AWS takes
     unconditionally. `interrupt` is told of Ctrl-C: stages may run in threads, where nothing raises it; `still_ours` asks it
     too. `scratch` is a private folder that goes when the run ends. `owned` is what all stages of the environment own in S3,
-    as `s3://BUCKET/KEY`: a destroy deletes that, and refuses where there is more.
+    as `s3://BUCKET/KEY`: a destroy deletes that, and refuses where there is more. `beside` gives what the records of the
+    other stages of this kind hold at that moment, by stage.
     """
 
     project: str
@@ -148,6 +149,7 @@ class StageRun(msgspec.Struct):
     interrupt: Interrupt = msgspec.field(default_factory=Interrupt)
     still_ours: Callable[[], None] = lambda: None
     owned: frozenset[str] = frozenset()
+    beside: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     sandbox: bool = False
     allow_replace: bool = False
     allow_empty: bool = False

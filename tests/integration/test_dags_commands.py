@@ -1,10 +1,12 @@
 """`cipipe dags diff`, `deploy`, `rollback` and `status`, as they are called, against S3."""
 
+import hashlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from dagworld import BUCKET, CONFIG, DAG, OUTPUTS, REGION, Cli, Shop, served
 
@@ -88,6 +90,36 @@ def test_a_dry_run_names_the_keys_and_writes_nothing(shop: Shop, cipipe: Cli) ->
     assert shop.writes() == before
 
 
+@pytest.mark.parametrize(
+    ("files", "id"),
+    [
+        ({"dags/a.py": None}, "dags-empty"),
+        ({"terraform/main.tf": "# later"}, "needed-stage-due"),
+        (dict.fromkeys(("dags/b.py", "dags/c.py"), "from airflow import DAG\nDAG('same')\n"), "dag-id-duplicate"),
+    ],
+)
+def test_a_dry_run_refuses_what_a_deployment_refuses(
+    shop: Shop, cipipe: Cli, files: dict[str, str | bytes | None], id: str
+) -> None:
+    cipipe("dags", "deploy")
+    shop.commit(files)
+    before = shop.writes()
+    for arguments in (["--dry-run"], []):
+        assert cipipe("dags", "deploy", *arguments) != 0
+        assert id in cipipe.err
+    assert shop.writes() == before
+
+
+def test_a_dry_run_of_what_is_not_committed_or_not_due(shop: Shop, cipipe: Cli) -> None:
+    cipipe("dags", "deploy")
+    assert cipipe("dags", "deploy", "--dry-run") == 0, cipipe.err
+    shop.commit({"dags/a.py": None})
+    assert cipipe("dags", "deploy", "--dry-run", "--allow-empty") == 0, cipipe.err
+    (shop.repo.root / "dags/helper.py").write_text("# dirty")
+    assert cipipe("dags", "deploy", "--dry-run") == 5
+    assert "[dirty-work-tree]" in cipipe.err
+
+
 def test_deploying_nothing_is_refused_unless_it_is_meant(shop: Shop, cipipe: Cli) -> None:
     cipipe("dags", "deploy")
     shop.commit({"dags/a.py": None})
@@ -124,6 +156,38 @@ def test_several_stages_in_one_bucket_have_to_be_named(shop: Shop, cipipe: Cli) 
     shop.commit({"dags/helper.py": None})
     assert cipipe("run", "dags") == 0
     assert set(shop.bodies()) == {"dags/a.py", "dags/team/b.py"}
+
+
+def test_stages_in_one_bucket_leave_each_others_files_alone(shop: Shop, cipipe: Cli) -> None:
+    """`dags/team/b.py` is a key of `team`, until that one lacks it; nobody's key is nobody's."""
+    more = CONFIG.replace("[stages.dags]", "[stages.team]").replace('"dags/**"', '"team/**"')
+    more = more[more.index("[stages.team]") :].replace('source = "dags"', 'source = "team"\nprefix = "dags/team/"')
+    shop.commit({"cipipe.toml": CONFIG + more, "team/a.py": DAG.format("a"), "team/b.py": DAG.format("b")})
+    assert cipipe("dags", "deploy", "--stage", "team") == 0, cipipe.err
+    shop.commit({"dags/team/b.py": DAG.format("mine")})
+    for command in ("deploy", "diff"):
+        assert cipipe("dags", command, "--stage", "dags") == 5
+        assert "[dags-key-taken]" in cipipe.err
+    assert b"# b\n" in shop.bodies()["dags/team/b.py"]
+    shop.commit({"team/b.py": None})
+    assert cipipe("dags", "deploy", "--stage", "team") == 0, cipipe.err
+    assert cipipe("dags", "deploy", "--stage", "dags") == 0, cipipe.err
+    assert b"# mine\n" in shop.bodies()["dags/team/b.py"]
+
+
+def test_a_key_that_two_records_name_is_deleted_by_neither(shop: Shop, cipipe: Cli) -> None:
+    more = CONFIG.replace("[stages.dags]", "[stages.team]").replace('"dags/**"', '"team/**"')
+    more = more[more.index("[stages.team]") :].replace('source = "dags"', 'source = "team"\nprefix = "dags/team/"')
+    shop.commit({"cipipe.toml": CONFIG + more, "team/b.py": DAG.format("b")})
+    assert cipipe("dags", "deploy", "--stage", "team") == 0, cipipe.err
+    assert cipipe("dags", "deploy", "--stage", "dags") == 0, cipipe.err
+    held = shop.ledger.read(["dags"])["dags"]
+    assert held is not None
+    both = {**held.record.data["manifest"], **shop.record("team").data["manifest"]}
+    shop.ledger.write(msgspec.structs.replace(held.record, data={**held.record.data, "manifest": both}), held)
+    assert cipipe("dags", "deploy", "--stage", "dags") == 0, cipipe.err
+    assert "dags/team/b.py" in shop.bodies()
+    assert set(shop.record().data["manifest"]) == {"dags/a.py", "dags/helper.py"}
 
 
 # --- diff --------------------------------------------------------------------------------------------------------------------
@@ -236,6 +300,18 @@ def test_rollback_restores_what_was_deployed_before(shop: Shop, cipipe: Cli) -> 
     assert "dags/only2.sql" in shop.bodies()
 
 
+def test_one_rollback_after_another_goes_further_back(shop: Shop, cipipe: Cli) -> None:
+    versions(shop, cipipe, 1, 2, 3)
+    for number in (2, 1):
+        assert cipipe("dags", "rollback") == 0, cipipe.err
+        assert f"# a {number}\n".encode() in shop.bodies()["dags/a.py"]
+    assert cipipe("dags", "rollback") == 5
+    versions(shop, cipipe, 4)
+    assert "restored" not in shop.record().data
+    assert cipipe("dags", "rollback") == 0, cipipe.err
+    assert b"# a 1\n" in shop.bodies()["dags/a.py"]
+
+
 def test_rollback_to_a_commit_and_back(shop: Shop, cipipe: Cli) -> None:
     first, second, third = versions(shop, cipipe, 1, 2, 3)
     assert cipipe("dags", "rollback", "--to", first[:10]) == 0, cipipe.err
@@ -276,6 +352,28 @@ def test_versions_that_are_gone_stop_it_before_any_write(shop: Shop, cipipe: Cli
     assert cipipe("dags", "rollback") == 4
     assert "[dags-version-gone]" in cipipe.err
     assert shop.writes() == before
+
+
+def test_going_back_puts_right_what_is_written_meanwhile(
+    shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cipipe.ledger import Ledger
+
+    versions(shop, cipipe, 1, 2)
+    helper = shop.bodies()["dags/helper.py"]
+    original = Ledger.write
+
+    def meddling(self: Ledger, *given: Any) -> Any:
+        shop.aws.bucket(BUCKET).put("dags/helper.py", b"of an older run")
+        return original(self, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "write", meddling)
+        patched.setattr(Ledger, "check", lambda *_: None)
+        step = cipipe("dags", "rollback")
+    assert step == 0, cipipe.err
+    assert "1 more to upload" in cipipe.err
+    assert shop.record().data["manifest"]["dags/helper.py"]["sha256"] == hashlib.sha256(helper).hexdigest()
 
 
 def test_another_bucket_since_then(shop: Shop, cipipe: Cli) -> None:
@@ -353,6 +451,31 @@ def test_a_deployment_that_failed_half_way_is_undone(shop: Shop, cipipe: Cli, mo
     assert b"# a 2\n" in shop.bodies()["dags/a.py"]
 
 
+def test_a_deletion_that_failed_half_way_is_not_forgotten(
+    shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of two keys stays: the first one's older versions are still the stage's, and go with a destroy."""
+    from cipipe.errors import StageError
+    from cipipe.tools.s3 import Bucket
+
+    shop.commit({"dags/b.sql": "1", "dags/c.sql": "1"})
+    cipipe("dags", "deploy")
+    shop.commit({"dags/b.sql": None, "dags/c.sql": None})
+    original = Bucket.delete
+
+    def failing(self: Bucket, key: str) -> None:
+        if key == "dags/c.sql":
+            raise StageError("aws-refused", "no more today")
+        original(self, key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Bucket, "delete", failing)
+        assert cipipe("dags", "deploy") == 4
+    record = shop.record()
+    assert (record.state, set(record.data["deleted"])) == (State.FAILED, {"dags/b.sql", "dags/c.sql"})
+    assert "dags/b.sql" not in record.data["manifest"]
+
+
 # --- status ------------------------------------------------------------------------------------------------------------------
 
 
@@ -378,3 +501,31 @@ def test_status(shop: Shop, cipipe: Cli) -> None:
         ("dags/a.py", "changed"),
         ("dags/helper.py", "missing"),
     ]
+
+
+@pytest.mark.parametrize("status", ["Suspended", None])
+def test_a_bucket_without_versions_is_asked_what_it_holds(shop: Shop, cipipe: Cli, status: str | None) -> None:
+    """`null` is the version of whatever was written last: that it is the same says nothing."""
+    shop.aws.call("s3", "create_bucket", Bucket="plain", CreateBucketConfiguration={"LocationConstraint": REGION})
+    if status is not None:
+        shop.aws.call("s3", "put_bucket_versioning", Bucket="plain", VersioningConfiguration={"Status": status})
+    shop.apply(**{**OUTPUTS, "dags_bucket": Output(value="plain")})
+    assert cipipe("dags", "deploy") == 0, cipipe.err
+    entries = shop.record().data["manifest"]
+    held = shop.ledger.read(["dags"])["dags"]
+    assert held is not None
+    for version in (None, "null"):  # S3 answers one or the other
+        manifest = {key: {**entry, "version": version} for key, entry in entries.items()}
+        held = shop.ledger.write(
+            msgspec.structs.replace(held.record, data={**held.record.data, "manifest": manifest}), held
+        )
+        assert {file["state"] for file in cipipe.json("dags", "status")["files"]} == {"ok"}
+        shop.aws.call("s3", "put_object", Bucket="plain", Key="dags/helper.py", Body=b"# helper 2\n")
+        states = {file["key"]: file["state"] for file in cipipe.json("dags", "status")["files"]}
+        assert states == {"dags/a.py": "ok", "dags/helper.py": "changed"}
+        assert cipipe("dags", "deploy") == 0, cipipe.err
+        stored = shop.aws.bucket("plain").get("dags/helper.py")
+        assert stored is not None
+        assert stored.body == b"# helper 1\n"
+        held = shop.ledger.read(["dags"])["dags"]
+        assert held is not None

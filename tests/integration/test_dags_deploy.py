@@ -10,12 +10,13 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from cipipe import fingerprint
-from cipipe.errors import ConflictError, ProblemsError, RefusedError, StageError
+from cipipe.errors import ConflictError, InterruptedRun, ProblemsError, RefusedError, StageError
 from cipipe.model import Effect, Environment, Mode, Output
 from cipipe.patterns import Patterns
 from cipipe.redact import Redactor
 from cipipe.stages import dags
 from cipipe.stages.base import Reference, Stage, StageRun
+from cipipe.stages.dags import parallel
 from cipipe.tools import http, process
 from cipipe.tools.aws import Aws, Credentials, Endpoint
 from cipipe.tools.git import Entry, Repository
@@ -197,12 +198,15 @@ def counted(aws: Aws) -> list[str]:
 def test_a_look_costs_one_listing_and_a_question_for_each_key_that_is_not_as_the_manifest_has_it(world: World) -> None:
     world.run()
     asked = counted(world.aws)
-    assert world.run().settled
+    run, steps = world.start()
+    for step in steps[:3]:
+        step.run(run)
+    assert run.settled
     assert asked == ["ListObjectVersions"]
     world.aws.bucket(BUCKET).put("dags/sql/q.sql", b"select 1")  # the same again, as another version
     asked.clear()
     run = world.run()
-    assert asked == ["ListObjectVersions", "HeadObject"]
+    assert asked == ["ListObjectVersions", "HeadObject", "ListObjectVersions"]  # again once the record is written
     assert run.settled
     world.check_manifest()
 
@@ -213,7 +217,8 @@ def test_what_others_uploaded_without_a_checksum_is_read(world: World) -> None:
     world.aws.call("s3", "put_object", Bucket=BUCKET, Key="dags/.airflowignore", Body=b"bil")
     asked = counted(world.aws)
     run = world.run()
-    assert sorted(asked) == ["GetObject", "GetObject", "HeadObject", "HeadObject", "ListObjectVersions", "PutObject"]
+    looks = ["GetObject", "GetObject", "HeadObject", "HeadObject", "ListObjectVersions", "ListObjectVersions"]
+    assert sorted(asked) == [*looks, "PutObject"]
     assert run.made.startswith("1 uploaded, 3 unchanged")
     world.check_manifest()
 
@@ -533,3 +538,51 @@ def test_a_run_that_was_taken_over_writes_nothing_more(world: World) -> None:
         with pytest.raises(ConflictError):
             step.run(run)
     assert world.bodies() == before
+
+
+def test_what_another_run_wrote_before_the_record_was_taken_is_put_right(world: World) -> None:
+    world.run()
+    world.commit({"dags/a.py": DAG.format(comment="# b\n")})
+    run, steps = world.start()
+    for step in steps:
+        if step.title.startswith("upload"):  # what was compared is old by now
+            world.aws.bucket(BUCKET).put("dags/lib/helper.py", b"of an older run")
+            world.aws.bucket(BUCKET).put("dags/sql/q.sql", b"select 1")
+            world.aws.bucket(BUCKET).delete("dags/.airflowignore")
+        step.run(run)
+    assert world.bodies()["dags/lib/helper.py"] == HELPER.encode()
+    assert set(world.bodies()) == OURS
+    assert run.made.startswith("3 uploaded, 1 unchanged")
+    world.record = dict(run.data)
+    world.check_manifest()
+
+
+@pytest.mark.parametrize("what", ["gone", "former", "destroy"])
+def test_a_run_that_is_stopped_while_it_deletes_deletes_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Ctrl-C and a later run are told by `still_ours`, which is asked between the keys too."""
+    many = {f"dags/{number}.sql": "select 1" for number in range(30)}
+    world.commit(dict(many))
+    world.run()
+    make_bucket(world.aws, "second-bucket")
+    if what == "gone":
+        world.commit(dict.fromkeys(many))
+    monkeypatch.setattr(parallel, "ask_seconds", -1.0)
+    run, steps = world.start(
+        Mode.DESTROY if what == "destroy" else Mode.DEPLOY, bucket="second-bucket" if what == "former" else BUCKET
+    )
+    for step in steps[:-1]:
+        step.run(run)
+    asked = 0
+
+    def stopped() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 4:
+            raise InterruptedRun("interrupted", "interrupted")
+
+    run.still_ours = stopped
+    with pytest.raises(InterruptedRun):
+        steps[-1].run(run)
+    assert len(many.keys() - world.bodies().keys()) <= 4

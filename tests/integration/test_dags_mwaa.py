@@ -163,6 +163,8 @@ def test_an_update_that_was_begun_before_is_not_asked_for_twice(
 def test_an_environment_that_is_null_is_none(shop: Shop, cipipe: Cli, service: Mwaa, null: dict[str, Output]) -> None:
     shop.apply(**OUTPUTS, **null)
     assert cipipe("dags", "deploy") == 0, cipipe.err
+    assert "there is no MWAA environment: nothing to install into" in cipipe.err
+    assert "there is no MWAA environment: nothing to ask" in cipipe.err
     assert service.updates == []
     assert service.asked == []
     assert "requirements.txt" in shop.bodies()

@@ -14,9 +14,10 @@ from cipipe.stages.base import Settings as BaseSettings
 from cipipe.stages.dags.deploy import steps
 from cipipe.stages.dags.files import select
 from cipipe.stages.dags.manifest import owns
+from cipipe.stages.dags.sharing import clashes
 from cipipe.tools.git import Entry, Repository
 
-__all__ = ["NAME", "Settings", "consumes", "inputs", "owns", "problems", "steps", "tools"]
+__all__ = ["NAME", "Settings", "clashes", "consumes", "inputs", "owns", "problems", "steps", "tools"]
 
 NAME = "dags"
 

@@ -3,15 +3,14 @@
 Nothing is written before everything is patched, checked and compared.
 """
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cipipe.model import Effect, Mode, State
 from cipipe.stages.base import Reference, Stage, StageRun, Step, literal, shown
-from cipipe.stages.dags import manifest
+from cipipe.stages.dags import manifest, sharing
 from cipipe.stages.dags.files import in_order
 
 if TYPE_CHECKING:
@@ -71,6 +70,7 @@ class Deployment(msgspec.Struct):
     bodies: dict[str, bytes] = {}
     uploads: set[str] = set()
     gone: list[str] = []
+    looked_again: bool = False
     uploaded: "datetime | None" = None
     made: "Prepared | None" = None
 
@@ -115,7 +115,9 @@ class Deployment(msgspec.Struct):
             run.line(f"the bucket is not known before {shown(run.stage.settings.bucket)} is: nothing to compare with")
             return
         bucket = bucket_of(run)
+        sharing.refuse_taken(run, bucket.name, self.wanted)
         owned, former = manifest.owned(run.data, bucket.name)
+        owned, former = sharing.without_taken(run, bucket.name, owned), sharing.ours(run, former)
         there = look(bucket, self.wanted, owned, run.stage.settings.prefix)
         self.uploads = {key for key, sha256 in self.wanted.items() if there[key].sha256 != sha256}
         self.gone = sorted(owned.keys() - self.wanted.keys())
@@ -128,7 +130,8 @@ class Deployment(msgspec.Struct):
         run.line(f"{len(self.uploads)} to upload, {unchanged} unchanged, {len(self.gone)} to delete")
         run.made = f"{len(self.uploads)} to upload, {len(self.gone)} to delete"
         if run.mode is Mode.DEPLOY:
-            run.data.pop(manifest.GOING_BACK, None)
+            for told in (manifest.GOING_BACK, manifest.RESTORED):
+                run.data.pop(told, None)
             run.data |= self._intended(run.data, bucket.name, owned, former, there)
             installed = self._installed(run)
             run.settled = not (self.uploads or self.gone or former) and installed in (None, run.data.get("mwaa"))
@@ -159,9 +162,12 @@ class Deployment(msgspec.Struct):
         from cipipe.stages.dags import mwaa
         from cipipe.stages.dags.extras import KEYS
 
+        self._look_again(run)
         self._put(run, sorted(self.uploads & KEYS))
         wanted = self._installed(run)
-        if wanted is not None:
+        if not literal(run.stage.settings.mwaa_environment or ""):
+            run.line("there is no MWAA environment: nothing to install into")
+        elif wanted is not None:
             mwaa.update(run, wanted["environment"], wanted["versions"])
             run.data["mwaa"] = wanted
 
@@ -179,16 +185,39 @@ class Deployment(msgspec.Struct):
 
         from cipipe.stages.dags.extras import KEYS
 
+        self._look_again(run)
         rest = {key: self.bodies[key] for key in self.uploads if not run.data["manifest"][key]["sha256"]}
         for wave in ([key for key in sorted(rest) if key in KEYS], *in_order({k: rest[k] for k in rest.keys() - KEYS})):
             self._put(run, wave)
         self.uploaded = datetime.now(UTC)
 
+    def _look_again(self, run: StageRun) -> None:
+        """Upload also what changed since it was compared: only now that the record is ours do other runs stop writing."""
+        from cipipe.stages.dags.store import look
+
+        if self.looked_again:
+            return
+        self.looked_again = True
+        held = run.data["manifest"]
+        there = look(bucket_of(run), self.wanted.keys() - self.uploads, held, run.stage.settings.prefix)
+        changed = sorted(key for key, found in there.items() if found.sha256 != self.wanted[key])
+        held |= {key: manifest.UNCERTAIN if key in changed else found._asdict() for key, found in there.items()}
+        if changed:
+            run.line(f"{len(changed)} more to upload: somebody wrote them in the meantime")
+            self.bodies |= self.fetched(run, changed)
+            self.uploads.update(changed)
+
+    def fetched(self, run: StageRun, keys: Iterable[str]) -> dict[str, bytes]:  # noqa: ARG002 - where a rollback reads
+        """The contents of keys that turn out to be uploaded."""
+        return {key: self.bodies[key] for key in keys}
+
     def confirm(self, run: StageRun) -> None:
         from cipipe.stages.dags.confirm import confirm
 
         name = literal(run.stage.settings.mwaa_environment or "")
-        if name and self.uploaded is not None:
+        if not name:
+            run.line("there is no MWAA environment: nothing to ask")
+        elif self.uploaded is not None:
             helpers, dags = in_order(self.bodies)
             well = run.previous is not None and run.previous.state is State.DEPLOYED
             some = well and not self.uploads.intersection(helpers)
@@ -196,10 +225,10 @@ class Deployment(msgspec.Struct):
             confirm(run, name, {key: self.bodies[key] for key in changed}, self.uploaded)
 
     def _put(self, run: StageRun, keys: list[str]) -> None:
-        from cipipe.stages.dags.parallel import in_parallel
+        from cipipe.stages.dags.parallel import Throttled, in_parallel
 
         bucket = bucket_of(run)
-        ours = _Throttled(run.still_ours)
+        ours = Throttled(run.still_ours)
 
         def put(key: str) -> dict[str, Any]:
             ours()
@@ -213,10 +242,13 @@ class Deployment(msgspec.Struct):
 
     def prune(self, run: StageRun) -> None:
         from cipipe.stages.dags.destroy import purge_keys
+        from cipipe.stages.dags.parallel import Throttled
 
         bucket = bucket_of(run)
-        run.still_ours()
+        ours = Throttled(run.still_ours)
+        ours()
         for key in self.gone:
+            ours()
             run.data["deleted"] = sorted({*run.data["deleted"], key})
             bucket.delete(key)
             del run.data["manifest"][key]
@@ -229,20 +261,6 @@ class Deployment(msgspec.Struct):
             f"{len(self.uploads)} uploaded, {unchanged} unchanged, {len(self.gone)} deleted in "
             f"s3://{bucket.name}/{run.stage.settings.prefix}"
         )
-
-
-class _Throttled:
-    """Asks at most once a second: a run that was suspended asks before its next write, a busy one does not ask always."""
-
-    def __init__(self, ask: Callable[[], None]) -> None:
-        self._ask = ask
-        self._asked = -1.0
-
-    def __call__(self) -> None:
-        now = time.monotonic()
-        if now - self._asked > 1.0:
-            self._asked = now
-            self._ask()
 
 
 def bucket_of(run: StageRun) -> "Bucket":

@@ -1,14 +1,14 @@
 """Deleting what the stage owns, with all versions, so that the bucket can go too. What others put there stays."""
 
 from cipipe.stages.base import StageRun
-from cipipe.stages.dags import manifest
-from cipipe.stages.dags.parallel import in_parallel
+from cipipe.stages.dags import manifest, sharing
+from cipipe.stages.dags.parallel import Throttled, in_parallel
 from cipipe.tools.aws import AwsError
 
 
 def list_owned(run: StageRun) -> None:
     """Say what will be deleted."""
-    places = manifest.places(run.data, run.stage.settings.bucket)
+    places = sharing.ours(run, manifest.places(run.data, run.stage.settings.bucket))
     for name, keys in places.items():
         for key in keys:
             run.line(f"s3://{name}/{key}")
@@ -17,7 +17,7 @@ def list_owned(run: StageRun) -> None:
 
 def purge(run: StageRun) -> None:
     """Delete every version of what the stage owns, and of what it owned and has deleted."""
-    places = manifest.places(run.data, run.stage.settings.bucket)
+    places = sharing.ours(run, manifest.places(run.data, run.stage.settings.bucket))
     versions = sum(purge_keys(run, name, keys) for name, keys in places.items())
     if run.data.get("deleted"):
         versions += purge_keys(run, run.data["bucket"], run.data["deleted"], absent=True)
@@ -28,13 +28,19 @@ def purge(run: StageRun) -> None:
 def purge_keys(run: StageRun, name: str, keys: list[str], *, absent: bool = False) -> int:
     """Delete every version of some keys of a bucket that may be gone; gives how many there were.
 
-    `absent`: only of those where no object is now; what is there again has been put there by others.
+    Raises ConflictError where a later run has taken the stage over. `absent`: only of those where no object is now; what is there again has been put there by others.
     """
     versions = 0
     run.aws.client("s3")
     bucket = run.aws.bucket(name)
+    ours = Throttled(run.still_ours)
+
+    def purge_one(key: str) -> int:
+        ours()
+        return 0 if absent and bucket.get(key) else bucket.purge(key)
+
     try:
-        for key, found in in_parallel(lambda key: 0 if absent and bucket.get(key) else bucket.purge(key), keys):
+        for key, found in in_parallel(purge_one, keys):
             versions += found
             if found:
                 run.line(f"deleted s3://{name}/{key}")

@@ -10,7 +10,7 @@ import msgspec
 
 from cipipe.errors import Problem
 from cipipe.stages.base import StageRun
-from cipipe.stages.dags import manifest
+from cipipe.stages.dags import manifest, sharing
 from cipipe.stages.dags.deploy import bucket_of
 from cipipe.stages.dags.parallel import in_parallel
 from cipipe.stages.dags.patch import Replacement, masked
@@ -49,9 +49,10 @@ def difference(run: StageRun) -> Difference:
     """Compare what the commit would become with what is in the bucket. Raises as a deployment does, and writes nothing."""
     made = prepared(run, tolerate=_WITHHELD)
     bucket = bucket_of(run)
-    owned, _ = manifest.owned(run.data, bucket.name)
     bodies = made.contents
     wanted = manifest.hashes_of(bodies)
+    sharing.refuse_taken(run, bucket.name, wanted)
+    owned = sharing.without_taken(run, bucket.name, manifest.owned(run.data, bucket.name)[0])
     there = look(bucket, wanted, owned, run.stage.settings.prefix)
     differing = [key for key, sha256 in wanted.items() if there[key].sha256 != sha256]
     gone = sorted(owned.keys() - bodies.keys())

@@ -1,11 +1,15 @@
-"""What the manifest says is in the bucket, beside what is there. Reads only; one listing, whatever the number of files."""
+"""What the manifest says is in the bucket, beside what is there. Reads only.
+
+One listing, whatever the number of files; where the bucket keeps no versions, a request for each besides.
+"""
 
 import msgspec
 
 from cipipe.model import Record
 from cipipe.stages.base import StageRun
 from cipipe.stages.dags.deploy import bucket_of
-from cipipe.stages.dags.store import newest
+from cipipe.stages.dags.parallel import in_parallel
+from cipipe.stages.dags.store import asked, newest, proves
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -40,6 +44,8 @@ def inventory(run: StageRun, record: Record) -> Inventory:
     entries = record.data.get("manifest") or {}
     bucket = run.aws.bucket(record.data["bucket"]) if record.data.get("bucket") else bucket_of(run)
     there = newest(bucket, prefix)
+    unproven = sorted(key for key, entry in entries.items() if entry["sha256"] and not proves(entry))
+    contents = {key: found.sha256 for key, found in in_parallel(lambda key: asked(bucket, key), unproven)}
     files = []
     for key, entry in sorted(entries.items()):
         version = there.get(key) if key.startswith(prefix) else _version(run, bucket.name, key)
@@ -49,7 +55,7 @@ def inventory(run: StageRun, record: Record) -> Inventory:
             else "uncertain"
             if entry["sha256"] is None
             else "ok"
-            if version == (entry["version"] or "null")
+            if version == (entry["version"] or "null") and contents.get(key, entry["sha256"]) == entry["sha256"]
             else "changed"
         )
         files.append(Held(key, state, entry["sha256"], version))

@@ -19,6 +19,10 @@ GOING_BACK = "rollback"
 """In `data` of a record while a rollback is under way: the commit that it goes back to."""
 
 
+RESTORED = "restored"
+"""In `data` of a record that a rollback wrote: when the deployment ended that it went back to."""
+
+
 def hashes_of(bodies: Mapping[str, bytes]) -> dict[str, str]:
     """The SHA-256 of contents, by key, in the order of the keys."""
     return {key: hashlib.sha256(body).hexdigest() for key, body in sorted(bodies.items())}

@@ -1,5 +1,6 @@
-"""A few calls at once, in threads."""
+"""A few calls at once, in threads, and asking now and then whether to go on."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import TypeVar
@@ -7,6 +8,22 @@ from typing import TypeVar
 _AT_ONCE = 8
 
 T = TypeVar("T")
+
+ask_seconds = 1.0
+
+
+class Throttled:
+    """Asks at most that often: a run that was suspended asks before its next write, a busy one does not ask always."""
+
+    def __init__(self, ask: Callable[[], None]) -> None:
+        self._ask = ask
+        self._asked = float("-inf")
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._asked > ask_seconds:
+            self._asked = now
+            self._ask()
 
 
 def in_parallel(work: Callable[[str], T], keys: Iterable[str]) -> Iterator[tuple[str, T]]:

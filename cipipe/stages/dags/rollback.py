@@ -11,33 +11,36 @@ from cipipe.errors import RefusedError, StageError
 from cipipe.model import Effect, Record, State
 from cipipe.stages.base import Stage, StageRun, Step, shown
 from cipipe.stages.dags.deploy import Deployment, bucket_of, writing
-from cipipe.stages.dags.manifest import GOING_BACK
+from cipipe.stages.dags.manifest import GOING_BACK, RESTORED
 from cipipe.stages.dags.parallel import in_parallel
 
 
 def choose(history: Iterable[Record], wanted: str | None) -> Record:
     """The record to go back to: the one of a commit, or the last that was deployed before what is there now.
 
-    A rollback that was cut off goes on to where it was going; a deployment that was cut off is undone. `history` is
-    newest first. Raises RefusedError (`dags-rollback-unknown`).
+    What a rollback put there counts as deployed when it was first, so that another one goes further back. A rollback that
+    was cut off goes on to where it was going; a deployment that was cut off is undone. `history` is newest first. Raises RefusedError (`dags-rollback-unknown`).
     """
     current: Record | None = None
-    known: list[str] = []
+    known: dict[str, None] = {}
+    restored: str | None = None
     for record in history:
         if record.state is State.DESTROYED:
             break  # every version went with it
         if current is None:
             current = record
             wanted = wanted or (record.data.get(GOING_BACK) if record.state is not State.DEPLOYED else None)
+            restored = record.data.get(RESTORED) if wanted is None else None
             if record.state is State.DEPLOYED and wanted is None:
                 continue
         if record.state is not State.DEPLOYED or not record.commit:
             continue
-        if record.commit not in known:
-            known.append(record.commit)
+        known[record.commit] = None
         if wanted is not None:
             if record.commit.startswith(wanted):
                 return record
+        elif restored is not None:
+            restored = None if record.finished_at == restored else restored
         elif hashes(record.data) != hashes(current.data):
             return record
     raise RefusedError(
@@ -84,8 +87,12 @@ class _Rollback(Deployment, kw_only=True):
         super().compare(run)
         run.settled = False  # the record is another one, even where all objects are there
         run.data[GOING_BACK] = self.target.commit
+        run.data[RESTORED] = self.target.data.get(RESTORED) or self.target.finished_at
 
     def recall(self, run: StageRun) -> None:
+        self.bodies = self.fetched(run, self.uploads)
+
+    def fetched(self, run: StageRun, keys: Iterable[str]) -> dict[str, bytes]:
         bucket = bucket_of(run)
         entries = self.target.data["manifest"]
 
@@ -95,7 +102,7 @@ class _Rollback(Deployment, kw_only=True):
                 return None
             return stored.body
 
-        found = dict(in_parallel(read, sorted(self.uploads)))
+        found = dict(in_parallel(read, sorted(keys)))
         gone = sorted(key for key, body in found.items() if body is None)
         if gone:
             raise StageError(
@@ -105,7 +112,7 @@ class _Rollback(Deployment, kw_only=True):
                 hint="Nothing was changed. Check out that commit and run the stage: it makes the files anew.",
                 where=f"s3://{bucket.name}/{gone[0]}",
             )
-        self.bodies = {key: body for key, body in found.items() if body is not None}
+        return {key: body for key, body in found.items() if body is not None}
 
     def prune(self, run: StageRun) -> None:
         super().prune(run)

@@ -1,7 +1,8 @@
 """What lies in the bucket, asked with one listing: only keys that are not as the manifest has them cost a request each.
 
 A version never changes: where the bucket's newest version of a key is the one that the manifest names, the manifest's
-SHA-256 is the object's. Size, time and ETag count for nothing.
+SHA-256 is the object's. Size, time and ETag count for nothing. Where the bucket keeps no versions, all have the same one,
+`null`, which proves nothing: such keys cost a request.
 """
 
 import hashlib
@@ -22,6 +23,11 @@ class There(NamedTuple):
 ABSENT = There(None, None)
 
 
+def proves(entry: Mapping[str, Any]) -> bool:
+    """Whether the version that a manifest names is one that no other write can have."""
+    return entry.get("version") not in {None, "null"}
+
+
 def newest(bucket: Bucket, prefix: str) -> dict[str, str]:
     """The version id of every object that is below `prefix` now."""
     return {found.key: found.id for found in bucket.versions(prefix) if found.latest and not found.deleted}
@@ -37,14 +43,14 @@ def look(bucket: Bucket, keys: Iterable[str], known: Mapping[str, Mapping[str, A
         entry = known.get(key) or {}
         if key.startswith(prefix) and key not in there:
             found[key] = ABSENT
-        elif entry.get("sha256") and entry.get("version") == there.get(key, ...):
+        elif entry.get("sha256") and proves(entry) and entry["version"] == there.get(key):
             found[key] = There(entry["sha256"], entry["version"])
         else:
             unsure.append(key)
-    return found | dict(in_parallel(lambda key: _asked(bucket, key), unsure))
+    return found | dict(in_parallel(lambda key: asked(bucket, key), unsure))
 
 
-def _asked(bucket: Bucket, key: str) -> There:
+def asked(bucket: Bucket, key: str) -> There:
     """Hash and version of one object: as S3 checked it at its upload, else by reading it (other tools leave no SHA-256)."""
     head = bucket.head(key)
     if head is None:

@@ -55,6 +55,17 @@ def test_data_starts_as_the_last_record_had_it_and_ends_as_the_steps_left_it() -
     assert world.record("a").data == {"kept": 1, "new": 2}
 
 
+def test_a_failure_keeps_what_the_steps_said_before_it() -> None:
+    world = World(a="")
+
+    def rebinds(run: StageRun) -> None:
+        run.data = {**run.data, "deleted": ["x"]}
+
+    world.does("a", (WRITE, rebinds), (WRITE, fails))
+    world.deploy(a="0" * 64)
+    assert (world.record("a").state, world.record("a").data) == (State.FAILED, {"kept": 1, "deleted": ["x"]})
+
+
 @pytest.mark.parametrize(("step", "log"), [(READ, ["a: read"]), (WRITE, ["a: deploying", "a: write", "a: failed"])])
 def test_a_failure_is_recorded_once_something_was_begun(step: object, log: list[str]) -> None:
     world = World(a="")

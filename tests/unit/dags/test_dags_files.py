@@ -119,6 +119,28 @@ def test_settings(settings: dict[str, object], expected: list[tuple[str, str]]) 
     assert [(found.id, found.where) for found in dags.problems(stage(**settings))] == expected
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ({}, {"prefix": "dags/team/"}, []),
+        ({}, {"bucket": "another-one"}, []),
+        ({"requirements": "r.txt"}, {"prefix": "b/", "plugins": "p"}, []),
+        ({}, {}, [("dags-prefix-shared", "stages.b.prefix")]),
+        ({"prefix": "x/"}, {"prefix": "x/"}, [("dags-prefix-shared", "stages.b.prefix")]),
+        (
+            {"requirements": "r.txt", "plugins": "p"},
+            {"prefix": "b/", "requirements": "s.txt", "plugins": "q"},
+            [("dags-extra-shared", "stages.b.requirements"), ("dags-extra-shared", "stages.b.plugins")],
+        ),
+    ],
+)
+def test_stages_that_would_write_the_same_keys(
+    first: dict[str, object], second: dict[str, object], expected: list[tuple[str, str]]
+) -> None:
+    both = [Stage(name, "dags", stage(**settings).settings) for name, settings in (("a", first), ("b", second))]
+    assert [(found.id, found.where) for found in dags.clashes(both)] == expected
+
+
 @pytest.mark.parametrize("mode", Mode)
 def test_titles_and_effects(mode: Mode) -> None:
     steps = dags.steps(stage(), mode, tag="0" * 20)

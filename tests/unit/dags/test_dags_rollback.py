@@ -9,10 +9,12 @@ from cipipe.model import Record, State
 from cipipe.stages.dags.rollback import choose
 
 
-def record(commit: str, content: str | None, state: State = State.DEPLOYED, **data: Any) -> Record:
+def record(
+    commit: str, content: str | None, state: State = State.DEPLOYED, finished: str | None = None, **data: Any
+) -> Record:
     manifest = {"dags/a.py": {"sha256": content, "version": "v"}}
     return Record(
-        1, "dags", "f", None, state, commit * 40, None, None, None, None, "", None, {"manifest": manifest, **data}
+        1, "dags", "f", None, state, commit * 40, None, None, None, None, "", finished, {"manifest": manifest, **data}
     )
 
 
@@ -23,6 +25,22 @@ def chosen(*history: Record, to: str | None = None) -> str:
 def test_the_last_one_that_differs_from_what_is_deployed() -> None:
     assert chosen(record("c", "3"), record("b", "2"), record("a", "1")) == "b"
     assert chosen(record("c", "2"), record("b", "2"), record("a", "1")) == "a"
+
+
+def test_another_rollback_goes_further_back_and_never_forward() -> None:
+    first, second, bad = (
+        record("a", "1", finished="t1"),
+        record("b", "2", finished="t2"),
+        record("c", "3", finished="t3"),
+    )
+    back = record("b", "2", finished="t4", restored="t2")
+    assert chosen(back, bad, second, first) == "a"
+    assert chosen(back, bad, second, first, to="c") == "c"
+    broken = record("b", "2", State.FAILED, finished="t4", restored="t2")
+    assert chosen(broken, bad, second, first) == "a"
+    assert chosen(record("d", "4", finished="t5"), back, bad, second, first) == "b"
+    with pytest.raises(RefusedError):
+        chosen(record("a", "1", finished="t5", restored="t1"), back, bad, second, first)
 
 
 def test_what_did_not_end_well_is_not_gone_back_to_but_undone() -> None:
