@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Protocol
 
 import msgspec
@@ -224,7 +225,7 @@ class Runner:
         self.progress.stage_begins(stage, alone=alone)
         recorded = prepared.stage.when == "due"
         begun = False
-        for step in self._steps(stage):
+        for step in self.planned.steps[stage.name]:
             if run.settled and step.effect is not Effect.READ and self.records.stands(stage, actual, run.data):
                 detail = "all of it is there already"
                 return Ended(self._end(stage, Result.UNCHANGED, detail, time.monotonic() - started))
@@ -240,34 +241,33 @@ class Runner:
         return Ended(report, outputs=run.made_outputs)
 
     def _destroy(self) -> None:
-        runs: dict[str, StageRun] = {}
         for stage in self.planned.plan.stages:
             if stage.status is not Status.UNCHANGED:
                 self.progress.stage_begins(stage, alone=True)
-                runs[stage.name] = self.prepare(stage)
-                for step in self._steps(stage, looks=True):
-                    self._step(runs[stage.name], step)
+                run = self.prepare(stage)
+                for step in self.looks(stage):
+                    self._step(run, step)
         for stage in self.planned.plan.stages:
-            if stage.name in runs:
-                self._take(self._guarded(stage, self._take_down, run=runs[stage.name]))
+            if stage.status is not Status.UNCHANGED:
+                self._take(self._guarded(stage, self._take_down))
             else:
                 self._take(Ended(self._end(stage, Result.UNCHANGED, stage.detail)))
             if self._reports[stage.name].result is Result.FAILED:
                 return
 
-    def _take_down(self, stage: StagePlan, *, run: StageRun) -> Ended:
+    def _take_down(self, stage: StagePlan) -> Ended:
         started = time.monotonic()
+        run = self._runs[stage.name]
         self.interrupt.check()
         self.records.write(stage, State.DEPLOYING, None, run.data)
-        for step in self._steps(stage, looks=False):
+        for step in self.planned.steps[stage.name][len(self.looks(stage)) :]:
             self._step(run, step)
         self.records.write(stage, State.DESTROYED, None, {})
         return Ended(self._end(stage, Result.DONE, "destroyed", time.monotonic() - started, run.made))
 
-    def _steps(self, stage: StagePlan, *, looks: bool | None = None) -> Sequence[Step]:
-        steps = self.planned.steps[stage.name]
-        first = next((i for i, step in enumerate(steps) if step.effect is not Effect.READ), len(steps))
-        return steps if looks is None else steps[:first] if looks else steps[first:]
+    def looks(self, stage: StagePlan) -> Sequence[Step]:
+        """The stage's steps before the first one that is not READ."""
+        return tuple(takewhile(lambda step: step.effect is Effect.READ, self.planned.steps[stage.name]))
 
     def _step(self, run: StageRun, step: Step) -> None:
         self.interrupt.check()

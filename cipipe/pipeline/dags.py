@@ -3,13 +3,12 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import takewhile
 
 import msgspec
 
 from cipipe.errors import RefusedError, UsageError
 from cipipe.ledger import Ledger
-from cipipe.model import Effect, Mode, Plan, Reason, State, Status
+from cipipe.model import Mode, Plan, Reason, State, Status
 from cipipe.pipeline import running
 from cipipe.pipeline.access import Door, connect
 from cipipe.pipeline.place import Place, ledger_of
@@ -76,7 +75,7 @@ def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> Differenc
         (stage,) = runner.planned.plan.stages
         run = runner.prepare(stage)
         run.allow_empty = allow_empty
-        for step in takewhile(lambda step: step.effect is Effect.READ, runner.planned.steps[stage.name]):
+        for step in runner.looks(stage):
             step.run(run)
         return msgspec.structs.replace(difference(run), warnings=())  # which the steps have told
 

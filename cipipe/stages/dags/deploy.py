@@ -165,7 +165,7 @@ class Deployment(msgspec.Struct):
         self._look_again(run)
         self._put(run, sorted(self.uploads & KEYS))
         wanted = self._installed(run)
-        if not literal(run.stage.settings.mwaa_environment or ""):
+        if not _mwaa_environment(run):
             run.line("there is no MWAA environment: nothing to install into")
         elif wanted is not None:
             mwaa.update(run, wanted["environment"], wanted["versions"])
@@ -175,7 +175,7 @@ class Deployment(msgspec.Struct):
         """What the record says once the environment runs what the bucket holds; None where that is not asked for."""
         from cipipe.stages.dags.extras import KEYS
 
-        name = literal(run.stage.settings.mwaa_environment or "")
+        name = _mwaa_environment(run)
         held = run.data["manifest"]
         versions = {key: held[key]["version"] for key in sorted(KEYS & self.wanted.keys()) if held[key]["version"]}
         return {"environment": name, "versions": versions} if name and versions else None
@@ -214,7 +214,7 @@ class Deployment(msgspec.Struct):
     def confirm(self, run: StageRun) -> None:
         from cipipe.stages.dags.confirm import confirm
 
-        name = literal(run.stage.settings.mwaa_environment or "")
+        name = _mwaa_environment(run)
         if not name:
             run.line("there is no MWAA environment: nothing to ask")
         elif self.uploaded is not None:
@@ -267,3 +267,8 @@ def bucket_of(run: StageRun) -> "Bucket":
     """The stage's bucket; the client is made here, because making one is not thread-safe and using it is."""
     run.aws.client("s3")
     return run.aws.bucket(literal(run.stage.settings.bucket))
+
+
+def _mwaa_environment(run: StageRun) -> str:
+    """The name of the MWAA environment; empty where there is none."""
+    return literal(run.stage.settings.mwaa_environment or "")

@@ -73,7 +73,7 @@ def refuse_taken(run: StageRun, bucket: str, wanted: Iterable[str]) -> None:
 
 def ours(run: StageRun, places: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """Keys by bucket, without those that another stage owns too."""
-    return {name: [key for key in keys if key not in taken(run, name)] for name, keys in places.items()}
+    return {name: list(without_taken(run, name, dict.fromkeys(keys))) for name, keys in places.items()}
 
 
 def without_taken(run: StageRun, bucket: str, owned: Mapping[str, Any]) -> dict[str, Any]:
