@@ -26,11 +26,15 @@ class Records:
         held = self._held.get(stage)
         return held.record if held else None
 
-    def stands(self, stage: StagePlan, effective: str | None, data: Mapping[str, Any]) -> bool:
-        """Whether the stage's record says already what it would say once the stage is deployed."""
+    def stands(self, stage: StagePlan, effective: str | None, data: Mapping[str, Any] | None = None) -> bool:
+        """Whether the stage's record says already what it would say once the stage is deployed, `data` included if given."""
         last = self.last(stage.name)
-        wanted = (State.DEPLOYED, stage.fingerprint, effective, dict(data))
-        return last is not None and (last.state, last.fingerprint, last.effective, last.data) == wanted
+        wanted = (State.DEPLOYED, stage.fingerprint, effective)
+        return (
+            last is not None
+            and (last.state, last.fingerprint, last.effective) == wanted
+            and (data is None or last.data == dict(data))
+        )
 
     def write(self, stage: StagePlan, state: State, effective: str | None, data: Mapping[str, Any]) -> None:
         """Write the stage's record over the last one. Raises ConflictError where that is not there any more."""

@@ -223,6 +223,7 @@ class Runner:
             detail = "its inputs turned out the same"
             return Ended(self._end(stage, Result.UNCHANGED, detail, time.monotonic() - started))
         self.progress.stage_begins(stage, alone=alone)
+        run.standing = self.records.stands(stage, actual)
         recorded = prepared.stage.when == "due"
         begun = False
         for step in self.planned.steps[stage.name]:

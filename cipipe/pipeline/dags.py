@@ -10,7 +10,7 @@ from cipipe.errors import RefusedError, UsageError
 from cipipe.ledger import Ledger
 from cipipe.model import Mode, Plan, Reason, State, Status
 from cipipe.pipeline import running
-from cipipe.pipeline.access import Door, connect
+from cipipe.pipeline.access import Access, Door, connect
 from cipipe.pipeline.place import Place, ledger_of
 from cipipe.pipeline.planning import Options, Planning, plan
 from cipipe.pipeline.profile import served
@@ -63,7 +63,13 @@ def deploy(call: Call, *, allow_empty: bool, allow_rollback: bool, planned: Call
     """The stage on its own, due or not: `cipipe run STAGE --force STAGE`, with the safeguards of every run."""
     options = _alone(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
     return running.run(
-        call.project, options, redactor=call.redactor, progress=call.progress, planned=planned, door=call.door
+        call.project,
+        options,
+        redactor=call.redactor,
+        progress=call.progress,
+        planned=planned,
+        door=call.door,
+        meanwhile=lambda access: _look_ahead(call, access),
     )
 
 
@@ -123,6 +129,14 @@ def _alone(call: Call, *, allow_empty: bool, allow_rollback: bool) -> running.Ru
     return running.RunOptions(planning, allow_rollback=allow_rollback, allow_empty=allow_empty)
 
 
+def _look_ahead(call: Call, access: Access) -> None:
+    """Begin to list the bucket: that takes as long as reading the commit does."""
+    settings = call.project.config.stages[call.stage].settings
+    if isinstance(settings.bucket, str):
+        name = call.project.config.expanded(settings.bucket, call.environment)
+        access.aws.bucket(name).look_ahead(settings.prefix)
+
+
 @contextlib.contextmanager
 def _opened(
     call: Call, *, worktree: bool = False, read_only: bool = False, refusing: running.RunOptions | None = None
@@ -135,7 +149,9 @@ def _opened(
     access = connect(project, name, Mode.DEPLOY, redactor=call.redactor, door=call.door, read_only=read_only)
     ledger = ledger_of(project, name, access)
     options = Options(name, Mode.DEPLOY, worktree=worktree, selected=frozenset({call.stage}))
-    planning: Planning = plan(project, refusing.planning if refusing else options, ledger)
+    planning: Planning = plan(
+        project, refusing.planning if refusing else options, ledger, lambda: _look_ahead(call, access)
+    )
     if refusing is not None:
         running.refuse(project, refusing, planning, redactor=call.redactor, door=call.door)
     with running.scratch_folder(project) as scratch, served(access, call.progress.warning) as access:

@@ -42,7 +42,8 @@ class Place:
         return [tool for tool in KINDS[stage.kind].tools(stage) if tool in self.missing]
 
     def consumes(self, prepared: Prepared) -> frozenset[str]:
-        return consumed_outputs(self.project, self.planning.snapshot, prepared)
+        held = self.planning.held.get(prepared.stage.name)
+        return consumed_outputs(self.project, self.planning.snapshot, prepared, held)
 
     def expand(self, text: str) -> str:
         return self.project.config.expanded(text, self.environment)

@@ -1,6 +1,6 @@
 """`cipipe plan`: read the commit, read what is deployed, decide. Also the first half of every run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,14 +56,20 @@ class Planning(msgspec.Struct, frozen=True):
     outputs: dict[str, dict[str, Output]] = {}
 
 
-def plan(project: Project, options: Options, ledger: "Ledger | None") -> Planning:
-    """Plan against the ledger, or, without one, against a revision. Raises UsageError, StageError."""
+def plan(
+    project: Project, options: Options, ledger: "Ledger | None", meanwhile: Callable[[], None] = lambda: None
+) -> Planning:
+    """Plan against the ledger, or, without one, against a revision. Raises UsageError, StageError.
+
+    `meanwhile` is called when the ledger has answered: what else AWS is going to be asked for can begin.
+    """
     _check_names(project.config, options)
     shot = snapshot(project, worktree=options.worktree)
     warnings = _warnings(project, shot, options)
     if ledger is not None and options.base is None:
         held = ledger.read(_recorded(project.config))
         outputs = _outputs(project.config, ledger, held)
+        meanwhile()
         changes = _Changes(project, shot)
         known = {name: _known(project, shot, name, held.get(name), outputs, changes) for name in shot.prepared}
         baseline = Baseline("ledger")
@@ -115,14 +121,17 @@ def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:
     return Snapshot(head.oid, tree, _time(head), prepared, patterns, contents)
 
 
-def consumed_outputs(project: Project, shot: Snapshot, prepared: Prepared) -> frozenset[str]:
+def consumed_outputs(project: Project, shot: Snapshot, prepared: Prepared, held: "Held | None") -> frozenset[str]:
     """The Terraform outputs that a stage takes: those in its settings, and those that its files ask for."""
+    record = held.record if held is not None else None
+    same = record is not None and (record.state, record.fingerprint) == (State.DEPLOYED, prepared.fingerprint)
+    recorded = record.data if record is not None and same else {}
 
     def files() -> Iterator[Entry]:  # most kinds do not look at their files
         yield from fingerprint.files(project.repository, shot.tree, shot.patterns[prepared.stage.name])
 
     settings = frozenset(r.output for _, r in references(prepared.stage.settings) if r.output is not None)
-    return settings | KINDS[prepared.stage.kind].consumes(prepared.stage, files(), project.repository)
+    return settings | KINDS[prepared.stage.kind].consumes(prepared.stage, files(), project.repository, recorded)
 
 
 def _check_names(settings: Config, options: Options) -> None:
@@ -188,7 +197,7 @@ def _known(
     available: dict[str, Output] = {}
     for need in config.upstream(name, project.config.stages):
         available |= outputs.get(need, {})
-    values = fingerprint.consumed(available, consumed_outputs(project, shot, prepared))
+    values = fingerprint.consumed(available, consumed_outputs(project, shot, prepared, held))
     actual = fingerprint.effective(prepared.fingerprint, values)
     return Known(record, inputs_changed=record.effective != actual)
 

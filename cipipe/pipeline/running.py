@@ -12,7 +12,7 @@ from typing import Any
 from cipipe.errors import CipipeError, StageError
 from cipipe.ledger import Ledger
 from cipipe.model import Mode, Plan, Report, Status
-from cipipe.pipeline.access import Door, connect
+from cipipe.pipeline.access import Access, Door, connect
 from cipipe.pipeline.place import Place, ledger_of
 from cipipe.pipeline.planning import Options, Planning, plan, refuse_dirty
 from cipipe.pipeline.profile import served
@@ -55,13 +55,17 @@ def run(
     progress: Progress,
     planned: Callable[[Plan], None],
     door: Door | None = None,
+    meanwhile: Callable[[Access], None] = lambda _: None,
 ) -> Outcome:
-    """Run what is due. `planned` is told the plan before anything starts. Raises CipipeError where nothing was begun."""
+    """Run what is due. `planned` is told the plan before anything starts. Raises CipipeError where nothing was begun.
+
+    `meanwhile` is called while the plan is being made.
+    """
     name = options.planning.environment
     access = connect(project, name, options.planning.mode, redactor=redactor, door=door)
     refuse_ref(project, name, options.planning.mode)
     ledger = ledger_of(project, name, access)
-    planning = plan(project, options.planning, ledger)
+    planning = plan(project, options.planning, ledger, lambda: meanwhile(access))
     refuse(project, options, planning, redactor=redactor, door=door)
     planned(planning.planned.plan)
     for warning in planning.planned.plan.warnings:

@@ -120,7 +120,7 @@ class StageRun(msgspec.Struct):
     tree. `outputs` are the Terraform outputs of the stages that this one needs. `data` becomes `data` in the stage's
     record; it starts as what the previous record held, and is written with the `deploying` record before the first step
     that is not READ. `made` is one line for the summary. `made_outputs` is set by a kind that produces outputs.
-    `settled` says, after the steps that read, that nothing is left to write. `allow_empty` lets a stage deploy nothing.
+    `standing`: the record says that all of this, outputs included, is deployed. `settled` says, after the steps that read, that nothing is left to write. `allow_empty` lets a stage deploy nothing.
     `still_ours` raises ConflictError where a later run has taken the stage over: ask before each write that AWS takes
     unconditionally. `interrupt` is told of Ctrl-C: stages may run in threads, where nothing raises it; `still_ours` asks it
     too. `scratch` is a private folder that goes when the run ends. `owned` is what all stages of the environment own in S3,
@@ -153,6 +153,7 @@ class StageRun(msgspec.Struct):
     sandbox: bool = False
     allow_replace: bool = False
     allow_empty: bool = False
+    standing: bool = False
     settled: bool = False
     data: dict[str, Any] = {}
     made: str = ""
@@ -201,8 +202,13 @@ class Kind(Protocol):
         """The outside tools that the steps need: `terraform`, `docker`."""
         ...
 
-    def consumes(self, stage: Stage, entries: Iterable[Entry], repository: Repository) -> frozenset[str]:
-        """The Terraform outputs that the stage's files ask for, besides those in its settings."""
+    def consumes(
+        self, stage: Stage, entries: Iterable[Entry], repository: Repository, recorded: Mapping[str, Any]
+    ) -> frozenset[str]:
+        """The Terraform outputs that the stage's files ask for, besides those in its settings.
+
+        `recorded` is `data` of the record, if these very files are what is deployed.
+        """
         ...
 
     def owns(self, data: Mapping[str, Any]) -> frozenset[str]:

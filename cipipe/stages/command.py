@@ -30,7 +30,12 @@ def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
     return ()
 
 
-def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> frozenset[str]:  # noqa: ARG001
+def consumes(
+    stage: Stage,  # noqa: ARG001 - part of the Protocol
+    entries: Iterable[Entry],  # noqa: ARG001
+    repository: Repository,  # noqa: ARG001
+    recorded: Mapping[str, Any],  # noqa: ARG001
+) -> frozenset[str]:
     return frozenset()
 
 

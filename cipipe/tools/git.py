@@ -44,6 +44,7 @@ class Repository:
         self._objects: Conversation | None = None
         self._lock = threading.Lock()
         self._trees: dict[bytes, Tree] = {}
+        self._blobs: dict[bytes, bytes] = {}
 
     @classmethod
     def discover(cls, start: Path, env: Mapping[str, str]) -> "Repository":
@@ -116,11 +117,19 @@ class Repository:
         """The commit that a revision names, with its text; None where there is no such commit here."""
         return self.objects([f"{revision}^{{commit}}"])[0]
 
-    def blobs(self, entries: Iterable[Entry]) -> dict[bytes, bytes]:
-        """The contents of files, by path; those that are not in this clone are left out."""
+    def blobs(self, entries: Iterable[Entry], *, keep: bool = False) -> dict[bytes, bytes]:
+        """The contents of files, by path; those that are not in this clone are left out.
+
+        `keep`: they will be asked for again, and are few enough to be held until then.
+        """
         wanted = list(entries)
-        objects = self.objects([entry.oid.decode() for entry in wanted])
-        return {entry.path: found.body for entry, found in zip(wanted, objects, strict=True) if found is not None}
+        names = list(dict.fromkeys(entry.oid for entry in wanted if entry.oid not in self._blobs))
+        objects = zip(names, self.objects([name.decode() for name in names]), strict=True)
+        read = {name: found.body for name, found in objects if found is not None}
+        if keep:
+            self._blobs |= read
+        known = self._blobs | read
+        return {entry.path: known[entry.oid] for entry in wanted if entry.oid in known}
 
     def dirty(self) -> list[bytes]:
         """The paths that differ from HEAD on disk: changed, deleted, or new and not ignored."""

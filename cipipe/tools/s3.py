@@ -1,14 +1,20 @@
 """Objects in S3: conditional writes, SHA-256 with every write, versions.
 
 Reading takes None for "there is no such object" only; anything else that AWS refuses is an error.
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 """
 
 import base64
 import hashlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree as ET
 
-from cipipe.tools.aws import Aws, AwsError, translated
+from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, document, name_of
+from cipipe.tools.connections import Answer
 
 
 @dataclass(frozen=True)
@@ -52,43 +58,69 @@ class Bucket:
     def __init__(self, aws: Aws, name: str) -> None:
         self._aws = aws
         self.name = name
-        self._where = {"Bucket": name} | ({"ExpectedBucketOwner": aws.account} if aws.account else {})
+        self._owner = {"x-amz-expected-bucket-owner": aws.account} if aws.account else {}
+        self._region: str | None = None
 
     def get(self, key: str, version: str | None = None) -> StoredObject | None:
         """The object (as it was in that version), or None where there is none.
 
         Raises AwsError for anything else, AccessDenied included.
         """
-        which = {"VersionId": version} if version else {}
         try:
-            answer = self._aws.call("s3", "get_object", Key=key, **which, **self._where)
-            with translated("s3"):
-                body = answer["Body"].read()
+            answer = self._send("GetObject", "GET", key, query={"versionId": version} if version else {})
         except AwsError as error:
             if error.code in {"NoSuchKey", "NoSuchVersion"}:
                 return None
             raise
-        return StoredObject(body, answer["ETag"], answer.get("VersionId"))
+        return StoredObject(answer.body, answer.headers["etag"], answer.headers.get("x-amz-version-id"))
 
     def head(self, key: str) -> Head | None:
         """What S3 keeps beside the object, or None where there is none."""
         try:
-            answer = self._aws.call("s3", "head_object", Key=key, ChecksumMode="ENABLED", **self._where)
+            answer = self._send("HeadObject", "HEAD", key, headers={"x-amz-checksum-mode": "ENABLED"})
         except AwsError as error:
             if error.status == 404:
                 return None
             raise
-        checksum = str(answer.get("ChecksumSHA256", ""))
+        checksum = answer.headers.get("x-amz-checksum-sha256", "")
         # One of a multipart upload ends with its number of parts: it is no hash of the contents.
         sha256 = base64.b64decode(checksum).hex() if checksum and "-" not in checksum else None
-        return Head(sha256, answer.get("VersionId"))
+        return Head(sha256, answer.headers.get("x-amz-version-id"))
 
     def versions(self, prefix: str) -> Iterator[Version]:
         """Every version and delete marker below `prefix`, key by key; a key's newest comes first."""
-        for page in self._aws.pages("s3", "list_object_versions", Prefix=prefix, **self._where):
-            for kind in ("Versions", "DeleteMarkers"):
-                for entry in page.get(kind, ()):
-                    yield Version(entry["Key"], entry["VersionId"], entry["IsLatest"], deleted=kind == "DeleteMarkers")
+        begun = self._aws.begun.pop((self.name, prefix), None)
+        return self._versions(prefix) if begun is None else iter(begun.result())
+
+    def look_ahead(self, prefix: str) -> None:
+        """Begin to list what `versions` is going to be asked for: the next call gets what is found now."""
+        begun: Future[list[Version]] = Future()
+
+        def look() -> None:
+            try:
+                begun.set_result(list(self._versions(prefix)))
+            except BaseException as error:  # noqa: BLE001 - it is raised where the answer is asked for
+                begun.set_exception(error)
+
+        self._aws.begun[self.name, prefix] = begun
+        threading.Thread(target=look, daemon=True).start()
+
+    def _versions(self, prefix: str) -> Iterator[Version]:
+        more: dict[str, str] = {}
+        while True:
+            asked = {"versions": "", "prefix": prefix, "encoding-type": "url", **more}
+            page = _page(self._send("ListObjectVersions", "GET", query=asked))
+            for element in page:
+                kind = name_of(element)
+                if kind in {"Version", "DeleteMarker"}:
+                    found = {name_of(child): child.text or "" for child in element}
+                    latest = found["IsLatest"] == "true"
+                    yield Version(unquote(found["Key"]), found["VersionId"], latest, deleted=kind == "DeleteMarker")
+            if page.findtext("{*}IsTruncated") != "true":
+                return
+            more = {"key-marker": unquote(page.findtext("{*}NextKeyMarker", ""))}
+            if version := page.findtext("{*}NextVersionIdMarker"):
+                more["version-id-marker"] = version
 
     def put(
         self,
@@ -102,56 +134,101 @@ class Bucket:
         """Write the object; None where the condition did not hold (somebody else was there first)."""
         conditions: dict[str, str] = {}
         if if_match is not None:
-            conditions["IfMatch"] = if_match
+            conditions["if-match"] = if_match
         if if_none_match:
-            conditions["IfNoneMatch"] = "*"
+            conditions["if-none-match"] = "*"
+        checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        headers = {
+            "content-type": content_type,
+            "x-amz-sdk-checksum-algorithm": "SHA256",
+            "x-amz-checksum-sha256": checksum,
+            **conditions,
+        }
         try:
-            answer = self._aws.call(
-                "s3",
-                "put_object",
-                Key=key,
-                Body=body,
-                ContentType=content_type,
-                ChecksumAlgorithm="SHA256",
-                ChecksumSHA256=base64.b64encode(hashlib.sha256(body).digest()).decode(),
-                **conditions,
-                **self._where,
-            )
+            answer = self._send("PutObject", "PUT", key, headers=headers, body=body)
         except AwsError as error:
             if conditions and error.code in {"PreconditionFailed", "ConditionalRequestConflict"}:
                 return None
             if if_match is not None and error.code == "NoSuchKey":
                 return None
             raise
-        return Written(answer["ETag"], answer.get("VersionId"))
+        return Written(answer.headers["etag"], answer.headers.get("x-amz-version-id"))
 
-    def delete(self, key: str) -> None:
-        """Delete the object (on a versioned bucket: put a delete marker). No object is fine."""
-        self._aws.call("s3", "delete_object", Key=key, **self._where)
+    def delete(self, key: str, version: str | None = None) -> None:
+        """Delete the object (on a versioned bucket: put a delete marker), or one version. No object is fine."""
+        self._send("DeleteObject", "DELETE", key, query={"versionId": version} if version else {})
 
     def keys(self, prefix: str) -> list[str]:
         """Every key below `prefix`."""
-        pages = self._aws.pages("s3", "list_objects_v2", Prefix=prefix, **self._where)
-        return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+        found: list[str] = []
+        more: dict[str, str] = {}
+        while True:
+            asked = {"list-type": "2", "prefix": prefix, "encoding-type": "url", **more}
+            page = _page(self._send("ListObjectsV2", "GET", query=asked))
+            found += [unquote(element.findtext("{*}Key", "")) for element in page.iterfind("{*}Contents")]
+            if page.findtext("{*}IsTruncated") != "true":
+                return found
+            more = {"continuation-token": page.findtext("{*}NextContinuationToken", "")}
 
     def all_keys(self) -> set[str]:
         """Every key that has any version or delete marker; none where there is no such bucket."""
         try:
-            pages = list(self._aws.pages("s3", "list_object_versions", **self._where))
+            return {version.key for version in self.versions("")}
         except AwsError as error:
             if error.code != "NoSuchBucket":
                 raise
             return set()
-        return {
-            entry["Key"] for page in pages for kind in ("Versions", "DeleteMarkers") for entry in page.get(kind, ())
-        }
 
     def purge(self, key: str) -> int:
         """Delete every version and delete marker of exactly this key; gives how many there were."""
-        count = 0
-        for page in self._aws.pages("s3", "list_object_versions", Prefix=key, **self._where):
-            for entry in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
-                if entry["Key"] == key:
-                    self._aws.call("s3", "delete_object", Key=key, VersionId=entry["VersionId"], **self._where)
-                    count += 1
-        return count
+        found = [version.id for version in self.versions(key) if version.key == key]
+        for version in found:
+            self.delete(key, version)
+        return len(found)
+
+    def _send(
+        self,
+        operation: str,
+        method: str,
+        key: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> Answer:
+        """One request for the bucket; where S3 says that it is in another region, there."""
+        for last in (False, True):
+            try:
+                return self._aws.send(
+                    f"s3:{operation}",
+                    method,
+                    self._url(),
+                    f"/{key}",
+                    query=query,
+                    headers={**(headers or {}), **self._owner},
+                    body=body,
+                    region=self._region,
+                )
+            except AwsError as error:
+                elsewhere = error.region not in {None, self._region or self._aws.endpoint.region}
+                if last or not elsewhere or self._aws.endpoint.own_url("s3") is not None:
+                    raise
+                self._region = error.region
+        raise AssertionError  # pragma: no cover - the second request returns or raises
+
+    def _url(self) -> str:
+        """By the bucket's own host name, as AWS has it; certificates do not cover one with dots, nor other servers' at all.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
+        """
+        url = self._aws.endpoint.url_of("s3", self._region)
+        if self._aws.endpoint.own_url("s3") is not None or "." in self.name:
+            return f"{url}/{self.name}"
+        return f"https://{self.name}.{urlsplit(url).netloc}"
+
+
+def _page(answer: Answer) -> ET.Element:
+    root = document(answer.body)
+    if root is None:
+        raise AwsUnreachable("what answered is not S3: a proxy?")
+    return root

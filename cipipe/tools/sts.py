@@ -1,29 +1,18 @@
-"""STS, AWS's token exchange: AssumeRoleWithWebIdentity as one unsigned HTTPS request, and AssumeRole for chains.
+"""STS, AWS's token exchange: AssumeRoleWithWebIdentity, which nobody signs, AssumeRole for chains, GetCallerIdentity.
 
-The exchange is made without boto3, whose import alone takes longer than the rest: tools ask for credentials often.
+Requests of our own, as s3.py's are: tools ask for credentials often.
 """
 
-import functools
-import http.client
-import os
-import ssl
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-from xml.etree import ElementTree as ET
+from urllib.parse import urlencode, urlsplit
 
-from cipipe.model import partition_of
-from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, Credentials, Endpoint, no_certificates
+from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, Credentials, Endpoint, texts
+from cipipe.tools.connections import Answer, Connections, Unanswered
 
-TIMEOUT = 20.0
-"""Seconds to connect, and seconds to wait for each piece of an answer."""
-
-_SUFFIX = {"aws": "amazonaws.com", "aws-cn": "amazonaws.com.cn", "aws-us-gov": "amazonaws.com"}
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_VERSION = "2011-06-15"
+_FORM = {"content-type": "application/x-www-form-urlencoded"}
 _LARGEST = 1 << 20
 
 
@@ -36,14 +25,6 @@ class Assumed:
     subject: str = ""
     audience: str = ""
     provider: str = ""
-
-
-def url_of(endpoint: Endpoint) -> str:
-    """The region's own STS endpoint, in the region's partition.
-
-    https://docs.aws.amazon.com/general/latest/gr/sts.html
-    """
-    return endpoint.sts_url or endpoint.url or f"https://sts.{endpoint.region}.{_SUFFIX[partition_of(endpoint.region)]}"
 
 
 def assume_role_with_web_identity(
@@ -63,19 +44,64 @@ def assume_role_with_web_identity(
     """
     form = {
         "Action": "AssumeRoleWithWebIdentity",
-        "Version": "2011-06-15",
-        "RoleArn": role_arn,
-        "RoleSessionName": session_name,
+        "Version": _VERSION,
         "WebIdentityToken": token,
+        **_session(role_arn, session_name, duration, policy, policy_arns),
+    }
+    url = urlsplit(endpoint.url_of("sts"))
+    connections = Connections(f"{url.scheme}://{url.netloc}", endpoint.ca_bundle)
+    try:
+        headers = {**_FORM, "user-agent": "cipipe"}
+        answer = connections.send("POST", f"{url.path}/", headers, urlencode(form).encode(), most=_LARGEST)
+    except Unanswered as error:
+        raise AwsUnreachable(str(error)) from None
+    finally:
+        connections.close()
+    if answer.status != 200:
+        found = texts(answer.body)
+        code, text = found.get("Code", f"HTTP {answer.status}"), found.get("Message", "")
+        raise AwsError("sts:AssumeRoleWithWebIdentity", code, text, answer.status)
+    return _assumed(answer)
+
+
+def assume_role(
+    aws: Aws, *, role_arn: str, session_name: str, duration: int, policy: str = "", policy_arns: Sequence[str] = ()
+) -> Assumed:
+    """Assume a role with the credentials of another. Raises AwsError, AwsUnreachable.
+
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+    """
+    return _assumed(_asked(aws, "AssumeRole", _session(role_arn, session_name, duration, policy, policy_arns)))
+
+
+def caller(aws: Aws) -> str:
+    """The account that the credentials belong to. Raises AwsError, AwsUnreachable.
+
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
+    """
+    found = texts(_asked(aws, "GetCallerIdentity", {}).body)
+    if "Account" not in found:
+        raise _stranger()
+    return found["Account"]
+
+
+def _asked(aws: Aws, action: str, form: Mapping[str, str]) -> Answer:
+    body = urlencode({"Action": action, "Version": _VERSION, **form}).encode()
+    return aws.send(f"sts:{action}", "POST", aws.endpoint.url_of("sts"), headers=_FORM, body=body)
+
+
+def _session(role: str, name: str, duration: int, policy: str, policy_arns: Sequence[str]) -> dict[str, str]:
+    return {
+        "RoleArn": role,
+        "RoleSessionName": name,
         "DurationSeconds": str(duration),
         **({"Policy": policy} if policy else {}),
         **{f"PolicyArns.member.{number}.arn": arn for number, arn in enumerate(policy_arns, 1)},
     }
-    status, body = _post(url_of(endpoint), form, endpoint.ca_bundle)
-    found = _texts(body)
-    if status != 200:
-        code, text = found.get("Code", f"HTTP {status}"), found.get("Message", "")
-        raise AwsError("sts:AssumeRoleWithWebIdentity", code, text, status)
+
+
+def _assumed(answer: Answer) -> Assumed:
+    found = texts(answer.body)
     try:
         credentials = Credentials(
             found["AccessKeyId"],
@@ -84,7 +110,7 @@ def assume_role_with_web_identity(
             _moment(found["Expiration"]),
         )
     except (KeyError, ValueError):
-        raise AwsUnreachable("what answered is not STS: a proxy?") from None
+        raise _stranger() from None
     return Assumed(
         credentials,
         found.get("Arn", ""),
@@ -94,22 +120,8 @@ def assume_role_with_web_identity(
     )
 
 
-def assume_role(
-    aws: Aws, *, role_arn: str, session_name: str, duration: int, policy: str = "", policy_arns: Sequence[str] = ()
-) -> Assumed:
-    """Assume a role with the credentials of another; signed, so it is boto3's. Raises AwsError, AwsUnreachable.
-
-    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
-    """
-    more: dict[str, Any] = {"Policy": policy} if policy else {}
-    if policy_arns:
-        more["PolicyArns"] = [{"arn": arn} for arn in policy_arns]
-    answer = aws.call(
-        "sts", "assume_role", RoleArn=role_arn, RoleSessionName=session_name, DurationSeconds=duration, **more
-    )
-    keys = answer["Credentials"]
-    given = Credentials(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], keys["Expiration"])
-    return Assumed(given, answer["AssumedRoleUser"]["Arn"])
+def _stranger() -> AwsUnreachable:
+    return AwsUnreachable("what answered is not STS: a proxy?")
 
 
 def _moment(text: str) -> datetime:
@@ -117,62 +129,3 @@ def _moment(text: str) -> datetime:
     if found.tzinfo is None:
         raise ValueError(text)
     return found
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A token goes nowhere but to where it was sent."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def _post(url: str, form: Mapping[str, str], ca_bundle: str | None) -> tuple[int, bytes]:
-    parts = urllib.parse.urlsplit(url)
-    handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
-    if parts.scheme == "https":
-        handlers.append(urllib.request.HTTPSHandler(context=_trust(ca_bundle)))
-    if parts.hostname in _LOOPBACK:
-        handlers.append(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(  # noqa: S310 - the endpoint's own URL: AWS's, or the sandbox's
-        url.rstrip("/") + "/",
-        urllib.parse.urlencode(form).encode(),
-        {"Content-Type": "application/x-www-form-urlencoded", "User-Agent": "cipipe"},
-    )
-    try:
-        try:
-            answer = urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT)
-        except urllib.error.HTTPError as error:
-            answer = error  # a refusal is an answer too, and may break off like any other
-        with answer:
-            return answer.status, answer.read(_LARGEST)
-    except urllib.error.URLError as error:
-        raise AwsUnreachable(f"{parts.netloc}: {error.reason}") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise AwsUnreachable(f"{parts.netloc}: {type(error).__name__}") from None
-
-
-@functools.cache
-def _trust(ca_bundle: str | None) -> ssl.SSLContext:
-    """The certificates to trust: the given ones, else the system's, else those that came with requests.
-
-    Raises UsageError where the given ones cannot be read.
-    """
-    if ca_bundle is None:
-        places = ssl.get_default_verify_paths()
-        if not places.cafile and not (places.capath and any(os.scandir(places.capath))):
-            import certifi
-
-            ca_bundle = certifi.where()
-    try:
-        return ssl.create_default_context(cafile=ca_bundle)
-    except OSError as error:  # no certificates in it are one as well
-        raise no_certificates(ca_bundle or "", error.strerror or str(error)) from None
-
-
-def _texts(body: bytes) -> dict[str, str]:
-    """The text of each element by its name; the names in an answer of STS that count are there once."""
-    try:
-        root = ET.fromstring(body)  # noqa: S314 - AWS's own answer over TLS, of limited size
-    except (ET.ParseError, LookupError, ValueError):  # the latter two: an encoding that nobody knows, or of two bytes
-        return {}
-    return {element.tag.rpartition("}")[2]: (element.text or "").strip() for element in root.iter()}

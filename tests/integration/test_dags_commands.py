@@ -11,6 +11,7 @@ import pytest
 from dagworld import BUCKET, CONFIG, DAG, OUTPUTS, REGION, Cli, Shop, served
 
 from cipipe.model import Output, State
+from cipipe.tools.aws import Aws
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +37,16 @@ def due(cipipe: Cli) -> str:
 
 
 def requests(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """From now on, every request of any client."""
-    import botocore.endpoint
-
+    """From now on, every request to AWS; boto3 is not to be asked."""
     made: list[str] = []
-    original = botocore.endpoint.Endpoint.make_request
+    original = Aws.send
 
-    def noted(self: Any, operation_model: Any, request_dict: Any) -> Any:
-        made.append(operation_model.name)
-        return original(self, operation_model, request_dict)
+    def noted(self: Aws, operation: str, *arguments: Any, **given: Any) -> Any:
+        made.append(operation.partition(":")[2])
+        return original(self, operation, *arguments, **given)
 
-    monkeypatch.setattr(botocore.endpoint.Endpoint, "make_request", noted)
+    monkeypatch.setattr(Aws, "send", noted)
+    monkeypatch.delattr(Aws, "client")
     return made
 
 

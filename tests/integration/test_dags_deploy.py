@@ -19,6 +19,7 @@ from cipipe.stages.base import Reference, Stage, StageRun
 from cipipe.stages.dags import parallel
 from cipipe.tools import http, process
 from cipipe.tools.aws import Aws, Credentials, Endpoint
+from cipipe.tools.connections import Answer
 from cipipe.tools.git import Entry, Repository
 from cipipe.tools.s3 import Bucket
 
@@ -191,7 +192,13 @@ def test_again_without_a_change_writes_nothing(world: World) -> None:
 def counted(aws: Aws) -> list[str]:
     """From now on, the names of the S3 requests that are made."""
     made: list[str] = []
-    aws.client("s3").meta.events.register("before-call.s3", lambda model, **_: made.append(model.name))
+    send = aws.send
+
+    def counting(operation: str, *arguments: Any, **given: Any) -> Answer:
+        made.append(operation.removeprefix("s3:"))
+        return send(operation, *arguments, **given)
+
+    aws.send = counting  # type: ignore[method-assign]
     return made
 
 
@@ -506,7 +513,8 @@ def test_consumes(world: World) -> None:
     world.commit({"dags/b.py": "A = 1  # cipipe: one\nif x:\n    B = 2  # cipipe: two\n", "dags/c.sql": "# cipipe: no"})
     repository = Repository(world.root, os.environ)
     stage = Stage("dags", "dags", dags.Settings(source="dags", bucket=BUCKET))
-    assert dags.consumes(stage, world.entries(), repository) == {"cluster", "one", "two"}
+    assert dags.consumes(stage, world.entries(), repository, {}) == {"cluster", "one", "two"}
+    assert dags.consumes(stage, world.entries(), repository, {"outputs": ["told"]}) == {"told"}
 
 
 def test_what_it_owns_counts_what_it_deleted_and_what_lies_in_former_buckets(world: World) -> None:

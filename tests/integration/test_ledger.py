@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
-from moto import mock_aws
 
 from cipipe.errors import CipipeError, ConflictError, StageError
 from cipipe.ledger import Held, Ledger
@@ -25,12 +24,11 @@ def record(state: State = State.DEPLOYING, **changes: object) -> Record:
 
 
 @pytest.fixture
-def aws() -> Iterator[Aws]:
-    with mock_aws():
-        made = Aws(Endpoint(REGION), KEYS)
-        made.call("s3", "create_bucket", Bucket="ledger", CreateBucketConfiguration={"LocationConstraint": REGION})
-        made.call("s3", "put_bucket_versioning", Bucket="ledger", VersioningConfiguration={"Status": "Enabled"})
-        yield made
+def aws(endpoint: str) -> Aws:
+    made = Aws(Endpoint(REGION, endpoint), KEYS)
+    made.call("s3", "create_bucket", Bucket="ledger", CreateBucketConfiguration={"LocationConstraint": REGION})
+    made.call("s3", "put_bucket_versioning", Bucket="ledger", VersioningConfiguration={"Status": "Enabled"})
+    return made
 
 
 @pytest.fixture
@@ -131,7 +129,6 @@ def refusing() -> Iterator[Aws]:
         thread.start()
         made = Aws(Endpoint(REGION, f"http://127.0.0.1:{server.server_port}"), KEYS)
         yield made
-        made.client("s3").close()
         server.shutdown()
         thread.join()
 

@@ -21,7 +21,7 @@ from cipipe.redact import Redactor
 from cipipe.sandbox import Sandbox, attached
 from cipipe.tools import http
 from cipipe.tools.aws import Aws, Credentials, Endpoint
-from cipipe.tools.sts import assume_role_with_web_identity, url_of
+from cipipe.tools.sts import assume_role_with_web_identity
 
 ACCOUNT = "111111111111"
 REGION = "eu-central-1"
@@ -289,7 +289,7 @@ def test_no_sts_is_unreachable(sandbox: Sandbox, unused_port: int) -> None:
     ],
 )
 def test_the_regions_own_endpoint_is_asked(region: str, url: str) -> None:
-    assert url_of(Endpoint(region)) == url
+    assert Endpoint(region).url_of("sts") == url
     botocore = boto3.Session("x", "x", region_name=region).client("sts").meta.endpoint_url
     assert botocore == url, "as AWS's own tools have it"
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cipipe.errors import UsageError
 from cipipe.tools.aws import AwsError, AwsUnreachable, Endpoint
-from cipipe.tools.sts import Assumed, assume_role_with_web_identity, url_of
+from cipipe.tools.sts import Assumed, assume_role_with_web_identity
 
 ANSWER = """<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
 <AssumeRoleWithWebIdentityResult><AssumedRoleUser><Arn>arn:aws:sts::111111111111:assumed-role/x/y</Arn></AssumedRoleUser>
@@ -156,7 +156,7 @@ def test_loopback_is_reached_without_a_proxy(served: Served, monkeypatch: pytest
 
 def test_an_endpoint_of_sts_alone_comes_first() -> None:
     endpoint = Endpoint("eu-central-1", "https://all.example.com", sts_url="https://sts.example.com")
-    assert url_of(endpoint) == "https://sts.example.com"
+    assert endpoint.url_of("sts") == "https://sts.example.com"
 
 
 @pytest.mark.parametrize("status", [200, 403, 503])
@@ -188,7 +188,9 @@ def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["foo", "", "ftp://x", "https://", "http://x:port", "http://[", "127.0.0.1:1"])
 def test_an_endpoint_is_a_url(url: str) -> None:
-    for given, name in (({"url": url}, "AWS_ENDPOINT_URL"), ({"sts_url": url}, "AWS_ENDPOINT_URL_STS")):
+    names = {"url": "AWS_ENDPOINT_URL", "sts_url": "AWS_ENDPOINT_URL_STS", "s3_url": "AWS_ENDPOINT_URL_S3"}
+    for field, name in names.items():
+        given: dict[str, Any] = {field: url}
         with pytest.raises(UsageError, match="is not a URL") as caught:
             Endpoint("eu-central-1", **given)
         assert caught.value.where == name

@@ -23,7 +23,6 @@ from cipipe.pipeline.identity import has_own, minting, no_token, token_source
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 from cipipe.tools.aws import Aws, Credentials
-from cipipe.tools.sts import url_of
 
 _OF_TIME = {"oidc-token-expired", "oidc-token-not-yet-valid"}
 _NOT_TOLD = {"oidc-mutable-name"}
@@ -65,7 +64,7 @@ class Job:
 
 def check_region(job: Job) -> str:
     region = job.environment.region
-    url = url_of(access.endpoint_of(job.project, job.environment, job.door))
+    url = access.endpoint_of(job.project, job.environment, job.door).url_of("sts")
     return f"{region}, in partition {partition_of(region)}; STS at {url}"
 
 

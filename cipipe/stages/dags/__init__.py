@@ -5,7 +5,8 @@ command without AWS.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from cipipe.errors import Problem
 from cipipe.patterns import complaint
@@ -13,7 +14,7 @@ from cipipe.stages.base import Input, Setting, Stage, outside, repository_path
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.stages.dags.deploy import steps
 from cipipe.stages.dags.files import select
-from cipipe.stages.dags.manifest import owns
+from cipipe.stages.dags.manifest import OUTPUTS, owns
 from cipipe.stages.dags.sharing import clashes
 from cipipe.tools.git import Entry, Repository
 
@@ -97,13 +98,17 @@ def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001 - part of the Protoc
     return ()
 
 
-def consumes(stage: Stage, entries: Iterable[Entry], repository: Repository) -> frozenset[str]:
+def consumes(
+    stage: Stage, entries: Iterable[Entry], repository: Repository, recorded: Mapping[str, Any]
+) -> frozenset[str]:
     """The outputs that the markers in the stage's Python files ask for."""
+    if OUTPUTS in recorded:
+        return frozenset(recorded[OUTPUTS])
     from cipipe.stages.dags.patch import markers
 
     selected, _ = select(entries, stage.settings.source)
     modules = [entry for path, entry in selected.items() if path.endswith(".py")]
-    files = repository.blobs(modules).items()
+    files = repository.blobs(modules, keep=True).items()
     return frozenset(marker.output for path, body in files for marker in markers(body, path.decode()))
 
 

@@ -11,7 +11,7 @@ import msgspec
 from cipipe.model import Effect, Mode, State
 from cipipe.stages.base import Reference, Stage, StageRun, Step, literal, shown
 from cipipe.stages.dags import manifest, sharing
-from cipipe.stages.dags.files import in_order
+from cipipe.stages.dags.files import count, in_order
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -63,10 +63,13 @@ def writing(stage: Stage, work: "Deployment") -> tuple[Step, ...]:
 class Deployment(msgspec.Struct):
     """What the steps of one run hand to each other: what every key is to hold, and what has to be done for it.
 
-    `bodies` has the contents of at least those keys that are uploaded.
+    `bodies` has the contents of at least those keys that are uploaded; `outputs` are what the files ask for, where that is
+    known. `assumed`: what is wanted was not read, but taken from the record, which says that it is deployed.
     """
 
     wanted: dict[str, str] = {}
+    outputs: list[str] | None = None
+    assumed: bool = False
     bodies: dict[str, bytes] = {}
     uploads: set[str] = set()
     gone: list[str] = []
@@ -75,7 +78,15 @@ class Deployment(msgspec.Struct):
     made: "Prepared | None" = None
 
     def prepare(self, run: StageRun) -> None:
-        from cipipe.stages.dags.destroy import count
+        """Read and patch the files; where the record says that they are deployed, only once anything has to be done."""
+        known = manifest.proven(run)
+        if known is None:
+            self.read(run)
+        else:
+            self.wanted, self.outputs, self.assumed = known, run.data[manifest.OUTPUTS], True
+            run.line(f"{count(len(known), 'file')}, and the record has what becomes of them")
+
+    def read(self, run: StageRun) -> None:
         from cipipe.stages.dags.prepare import prepared
 
         self.made = prepared(run)
@@ -83,6 +94,7 @@ class Deployment(msgspec.Struct):
             run.line(f"warning: {note.where}: {note.message}")
         self.bodies = self.made.contents
         self.wanted = manifest.hashes_of(self.bodies)
+        self.outputs = sorted({replacement.output for replacement in self.made.replacements})
         run.line(f"{count(len(self.bodies), 'file')}, {count(len(self.made.replacements), 'value')} put in")
 
     def check(self, run: StageRun) -> None:
@@ -130,11 +142,16 @@ class Deployment(msgspec.Struct):
         run.line(f"{len(self.uploads)} to upload, {unchanged} unchanged, {len(self.gone)} to delete")
         run.made = f"{len(self.uploads)} to upload, {len(self.gone)} to delete"
         if run.mode is Mode.DEPLOY:
-            for told in (manifest.GOING_BACK, manifest.RESTORED):
+            for told in (manifest.GOING_BACK, manifest.RESTORED, manifest.OUTPUTS):
                 run.data.pop(told, None)
             run.data |= self._intended(run.data, bucket.name, owned, former, there)
             installed = self._installed(run)
             run.settled = not (self.uploads or self.gone or former) and installed in (None, run.data.get("mwaa"))
+        if self.assumed and not (run.settled and run.previous and run.data == run.previous.data):
+            self.assumed = False
+            run.data = dict(run.previous.data) if run.previous else {}
+            self.read(run)
+            self.compare(run)
 
     def _intended(
         self,
@@ -155,6 +172,7 @@ class Deployment(msgspec.Struct):
             "manifest": {**{key: owned[key] for key in self.gone}, **entries},
             "deleted": sorted(set(deleted) - self.wanted.keys()),
             "former": former,
+            **({} if self.outputs is None else {manifest.OUTPUTS: self.outputs}),
         }
 
     def install(self, run: StageRun) -> None:
@@ -264,8 +282,7 @@ class Deployment(msgspec.Struct):
 
 
 def bucket_of(run: StageRun) -> "Bucket":
-    """The stage's bucket; the client is made here, because making one is not thread-safe and using it is."""
-    run.aws.client("s3")
+    """The stage's bucket."""
     return run.aws.bucket(literal(run.stage.settings.bucket))
 
 

@@ -2,6 +2,7 @@
 
 from cipipe.stages.base import StageRun
 from cipipe.stages.dags import manifest, sharing
+from cipipe.stages.dags.files import count
 from cipipe.stages.dags.parallel import Throttled, in_parallel
 from cipipe.tools.aws import AwsError
 
@@ -31,7 +32,6 @@ def purge_keys(run: StageRun, name: str, keys: list[str], *, absent: bool = Fals
     Raises ConflictError where a later run has taken the stage over. `absent`: only of those where no object is now; what is there again has been put there by others.
     """
     versions = 0
-    run.aws.client("s3")
     bucket = run.aws.bucket(name)
     ours = Throttled(run.still_ours)
 
@@ -49,7 +49,3 @@ def purge_keys(run: StageRun, name: str, keys: list[str], *, absent: bool = Fals
             raise
         run.line(f"the bucket {name} is gone already")
     return versions
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -81,3 +81,7 @@ def not_utf8(path: bytes) -> Problem:
         path.decode(errors="backslashreplace"),
         "Rename the file.",
     )
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -10,13 +10,18 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from cipipe.stages.base import Setting, literal
+from cipipe.model import Mode
+from cipipe.stages.base import Setting, StageRun, literal
 
 UNCERTAIN: Mapping[str, Any] = {"sha256": None, "version": None}
 """A key that may hold anything: it is about to be written."""
 
 GOING_BACK = "rollback"
 """In `data` of a record while a rollback is under way: the commit that it goes back to."""
+
+
+OUTPUTS = "outputs"
+"""In `data` of a record: the names of the outputs that the files ask for, so that they need not be read for it again."""
 
 
 RESTORED = "restored"
@@ -26,6 +31,25 @@ RESTORED = "restored"
 def hashes_of(bodies: Mapping[str, bytes]) -> dict[str, str]:
     """The SHA-256 of contents, by key, in the order of the keys."""
     return {key: hashlib.sha256(body).hexdigest() for key, body in sorted(bodies.items())}
+
+
+def hashes(data: Mapping[str, Any]) -> dict[str, str | None]:
+    """The SHA-256 of every key of a record's manifest."""
+    return {key: entry["sha256"] for key, entry in (data.get("manifest") or {}).items()}
+
+
+def proven(run: StageRun) -> dict[str, str] | None:
+    """What the stage's files come to, by key, where the record says so; None where they have to be read.
+
+    What a sensitive output holds is in no record.
+    """
+    asked = run.data.get(OUTPUTS)
+    if not run.standing or run.mode is not Mode.DEPLOY or asked is None:
+        return None
+    if any(name not in run.outputs or run.outputs[name].sensitive for name in asked):
+        return None
+    known = {key: sha256 for key, sha256 in hashes(run.data).items() if sha256 is not None}
+    return known if known and len(known) == len(run.data["manifest"]) else None
 
 
 def owned(data: Mapping[str, Any], bucket: str) -> tuple[dict[str, Any], dict[str, list[str]]]:

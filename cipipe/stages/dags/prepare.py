@@ -63,7 +63,7 @@ def _sources(run: StageRun) -> dict[str, bytes]:
     selected, wrong = select(entries, settings.source)
     if wrong:
         raise ProblemsError("dags-files-refused", "the source holds files that cannot be uploaded", tuple(wrong))
-    blobs = run.repository.blobs(selected.values())
+    blobs = run.repository.blobs(selected.values(), keep=True)
     missing = [path for path, entry in selected.items() if entry.path not in blobs]
     if missing:
         raise StageError(

@@ -4,14 +4,13 @@ The steps are those of a deployment; only what they want comes from the manifest
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from cipipe.errors import RefusedError, StageError
 from cipipe.model import Effect, Record, State
 from cipipe.stages.base import Stage, StageRun, Step, shown
 from cipipe.stages.dags.deploy import Deployment, bucket_of, writing
-from cipipe.stages.dags.manifest import GOING_BACK, RESTORED
+from cipipe.stages.dags.manifest import GOING_BACK, OUTPUTS, RESTORED, hashes
 from cipipe.stages.dags.parallel import in_parallel
 
 
@@ -53,15 +52,10 @@ def choose(history: Iterable[Record], wanted: str | None) -> Record:
     )
 
 
-def hashes(data: Mapping[str, Any]) -> dict[str, str | None]:
-    """The SHA-256 of every key of a record's manifest."""
-    return {key: entry["sha256"] for key, entry in (data.get("manifest") or {}).items()}
-
-
 def steps(stage: Stage, target: Record) -> tuple[Step, ...]:
     """What a rollback does, in order. Pure."""
     wanted = {key: str(sha256) for key, sha256 in hashes(target.data).items()}
-    work = _Rollback(wanted=wanted, target=target)
+    work = _Rollback(wanted=wanted, outputs=target.data.get(OUTPUTS), target=target)
     there = f"s3://{shown(stage.settings.bucket)}/{stage.settings.prefix}"
     return (
         Step(f"compare {there} with the manifest of {(target.commit or '')[:7]}", Effect.READ, work.compare),

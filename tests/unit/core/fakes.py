@@ -63,7 +63,7 @@ class FakeBucket(Bucket):
             self.log.append(_short(key, body))
         return Written(etag(body), None)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, version: str | None = None) -> None:
         self.objects.pop(key, None)
 
 
