@@ -3,7 +3,7 @@
 Raise deep, render once: nothing below `cli/` prints or exits.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 
 class CipipeError(Exception):
@@ -59,8 +59,7 @@ class InterruptedRun(CipipeError):
     exit_status = 130
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One thing that is wrong in a file: several are collected and reported in one go."""
 
     id: str

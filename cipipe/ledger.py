@@ -17,8 +17,7 @@ from cipipe.tools.aws import AwsError
 from cipipe.tools.s3 import Bucket
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """A record as read or written, with the ETag that the next write has to match."""
 
     record: Record

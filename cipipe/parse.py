@@ -8,10 +8,10 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from cipipe.errors import Problem
 

@@ -4,36 +4,36 @@ No provider makes a request: `token` says where the ID token comes from, and `oi
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+import msgspec
 
 from cipipe.model import Context
 
 
-@dataclass(frozen=True)
-class VariableToken:
+class VariableToken(msgspec.Struct, frozen=True):
     """The ID token is the value of this environment variable."""
 
     variable: str
 
 
-@dataclass(frozen=True)
-class FileToken:
+class FileToken(msgspec.Struct, frozen=True):
     """The ID token is the text of this file, which somebody keeps fresh."""
 
     path: str
 
 
-@dataclass(frozen=True)
-class RequestToken:
+class RequestToken(msgspec.Struct, frozen=True):
     """The ID token comes as `{"value": …}` in answer to a GET of `url` with `bearer` in the Authorization header."""
 
     url: str
-    bearer: str = field(repr=False)
+    bearer: str
+
+    def __repr__(self) -> str:
+        return f"RequestToken({self.url!r})"
 
 
-@dataclass(frozen=True)
-class NoToken:
+class NoToken(msgspec.Struct, frozen=True):
     """There is no ID token in this job; `hint` says how to get one."""
 
     hint: str
@@ -42,8 +42,7 @@ class NoToken:
 TokenSource = VariableToken | FileToken | RequestToken | NoToken
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """How a provider's ID tokens look unless the configuration says otherwise."""
 
     issuer: str
@@ -51,8 +50,7 @@ class Identity:
     token_variable: str
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True):
     """A `sub` claim, or a pattern for one, taken apart. `name` is the branch, tag or environment, decoded.
 
     `plain` is the subject as it is without the ids in it; `ids` are owner and project, where the subject has them.
@@ -65,8 +63,7 @@ class Subject:
     ids: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True)
-class Pins:
+class Pins(msgspec.Struct, frozen=True):
     """The claims that stay the same when a project or its owner is renamed, and the variables where a job finds them.
 
     `protected` is the claim that says whether the ref is protected, where IAM can see one.

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -13,7 +13,9 @@ from cipipe.cli.sandboxed import sandboxed
 from cipipe.model import Plan
 from cipipe.pipeline import dags as use_case
 from cipipe.report import json, text
-from cipipe.stages.dags.diff import Difference
+
+if TYPE_CHECKING:
+    from cipipe.stages.dags.diff import Difference
 
 _MARK = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "red")}
 
@@ -94,7 +96,7 @@ def status(shared: Common, stage: str | None) -> None:
     shared.answer("\n".join(lines) + "\n")
 
 
-def _answer(shared: Common, found: Difference, *, whole: bool) -> None:
+def _answer(shared: Common, found: "Difference", *, whole: bool) -> None:
     for warning in found.warnings:
         shared.console.warning(f"{warning.where}: {warning.message}")
     summary = found.summary()

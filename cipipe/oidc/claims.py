@@ -7,9 +7,10 @@ import base64
 import binascii
 import json
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from cipipe.errors import IdentityError
 
@@ -31,8 +32,7 @@ https://openid.net/specs/openid-connect-core-1_0.html#IDToken
 _HINT_TEXT = "Is it the job's ID token, and is it passed whole, without quotes or line breaks?"
 
 
-@dataclass(frozen=True)
-class Claims:
+class Claims(msgspec.Struct, frozen=True):
     """A decoded JWT: header and payload, neither of them verified."""
 
     header: Mapping[str, Any]

@@ -4,16 +4,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from cipipe.ci.base import NoToken
 from cipipe.errors import CipipeError, IdentityError
 from cipipe.model import Environment, Mode
-from cipipe.oidc.chain import chain
-from cipipe.oidc.exchange import exchange
 from cipipe.oidc.renewal import Renewed
 from cipipe.oidc.session import LONGEST_CHAINED, SessionRequest, policy_text, session_name
 from cipipe.pipeline.identity import STRIPPED, Mint, ambient, issuer_of, minting, secret_variables, token_source
@@ -24,8 +23,7 @@ from cipipe.tools.aws import Aws, AwsError, Credentials, Endpoint
 __all__ = ["Access", "Door", "ambient", "can_connect", "check_account", "child_environment", "connect", "issuer_of"]
 
 
-@dataclass(frozen=True)
-class Door:
+class Door(msgspec.Struct, frozen=True):
     """Where AWS is, when it is not AWS itself: the sandbox. `mint` gives an ID token and its audience.
 
     `admin` may read a role's trust policy and bootstrap the account. `missing` names tools that the machine lacks.
@@ -35,11 +33,10 @@ class Door:
     admin: Credentials
     child_env: Mapping[str, str]
     mint: Callable[[Environment], tuple[str, str]]
-    missing: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(msgspec.Struct, frozen=True):
     """Who this job is at AWS, in one environment. `child_env` is the whole environment for child processes.
 
     `renewed` gives the credentials of a job's token, which this process renews; None where they are a person's own.
@@ -113,8 +110,7 @@ def session_of(project: Project, name: str) -> str:
     return session_name(project.config.project.name, name, str(project.context.sequence or "local"))
 
 
-@dataclass(frozen=True)
-class _Begin:
+class _Begin(msgspec.Struct, frozen=True):
     """One session: a token that is fetched anew, exchanged, and, where there is a `via`, the role behind that one."""
 
     mint: Mint
@@ -125,6 +121,9 @@ class _Begin:
     read_policy: Callable[[str], Mapping[str, Any] | None]
 
     def __call__(self) -> Credentials:
+        from cipipe.oidc.chain import chain  # a person's own credentials need neither
+        from cipipe.oidc.exchange import exchange
+
         token, audience = self.mint()
         session = self.session
         if self.via:

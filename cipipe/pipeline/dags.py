@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,13 +21,13 @@ from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Progress, Runner
 from cipipe.stages import dags as kind
-from cipipe.stages.dags import rollback as going_back
-from cipipe.stages.dags.diff import Difference, difference
-from cipipe.stages.dags.inventory import Inventory, inventory
+
+if TYPE_CHECKING:
+    from cipipe.stages.dags.diff import Difference
+    from cipipe.stages.dags.inventory import Inventory
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """What every command here is given: where, which stage, and who is told."""
 
     project: Project
@@ -52,8 +52,10 @@ def stage_of(project: Project, wanted: str | None) -> str:
     return chosen[0]
 
 
-def diff(call: Call, *, worktree: bool = False) -> Difference:
+def diff(call: Call, *, worktree: bool = False) -> "Difference":
     """What deploying HEAD (or the files on disk) would change in the bucket. Writes nothing."""
+    from cipipe.stages.dags.diff import difference
+
     with _opened(call, worktree=worktree, read_only=True) as (runner, _):
         (stage,) = runner.planned.plan.stages
         return difference(runner.prepare(stage))
@@ -73,8 +75,10 @@ def deploy(call: Call, *, allow_empty: bool, allow_rollback: bool, planned: Call
     )
 
 
-def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> Difference:
+def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> "Difference":
     """What `deploy` would change in the bucket. Raises what it raises before its first write."""
+    from cipipe.stages.dags.diff import difference
+
     options = _alone(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
     refuse_ref(call.project, call.environment, options.planning.mode)
     with _opened(call, read_only=True, refusing=options) as (runner, _):
@@ -86,8 +90,10 @@ def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> Differenc
         return msgspec.structs.replace(difference(run), warnings=())  # which the steps have told
 
 
-def status(call: Call) -> Inventory:
+def status(call: Call) -> "Inventory":
     """What the manifest says is in the bucket, beside what is there."""
+    from cipipe.stages.dags.inventory import Inventory, inventory
+
     with _opened(call, read_only=True) as (runner, _):
         (stage,) = runner.planned.plan.stages
         record = runner.records.last(call.stage)
@@ -98,6 +104,8 @@ def status(call: Call) -> Inventory:
 
 def rollback(call: Call, to: str | None) -> running.Outcome:
     """Restore the object versions of an earlier manifest; the record says afterwards what it said then."""
+    from cipipe.stages.dags import rollback as going_back
+
     if call.project.context.mode is not Mode.DEPLOY:
         raise RefusedError(
             "dags-rollback-verify", "a merge or pull request deploys nothing, and rolls nothing back", where="rollback"

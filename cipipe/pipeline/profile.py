@@ -5,7 +5,6 @@ this one connects to. docs/decisions/0006 says why it is done so.
 """
 
 import contextlib
-import dataclasses
 import fcntl
 import os
 import re
@@ -18,7 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cipipe.oidc import agent
+import msgspec
+
 from cipipe.pipeline.identity import STRIPPED
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def served(access: "Access", warn: Callable[[str], None]) -> Iterator["Access"]:
     if access.renewed is None:
         yield access
         return
+    from cipipe.oidc import agent
+
     with _folder() as folder, agent.serving(folder / "socket", access.renewed.current, warn):
         (folder / "no-keys").touch(mode=0o600)
         _write(folder / "credentials", _program(folder / "socket"))
@@ -56,7 +58,7 @@ def served(access: "Access", warn: Callable[[str], None]) -> Iterator["Access"]:
             "AWS_SHARED_CREDENTIALS_FILE": str(folder / "no-keys"),
             "AWS_SDK_LOAD_CONFIG": "1",
         }
-        yield dataclasses.replace(access, child_env=kept | profile)
+        yield msgspec.structs.replace(access, child_env=kept | profile)
 
 
 def _program(socket: Path) -> str:

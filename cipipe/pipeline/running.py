@@ -5,9 +5,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from cipipe.errors import CipipeError, StageError
 from cipipe.ledger import Ledger
@@ -24,8 +25,7 @@ from cipipe.runner import Progress, Runner
 from cipipe.stages import KINDS
 
 
-@dataclass(frozen=True)
-class RunOptions:
+class RunOptions(msgspec.Struct, frozen=True):
     """What the command line says of a run, besides planning. `expected` is the plan that was looked at before.
 
     `jobs` is how many stages run at the same time at most.
@@ -39,8 +39,7 @@ class RunOptions:
     allow_empty: bool = False
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """A report, and the error that made the run fail, if one did."""
 
     report: Report

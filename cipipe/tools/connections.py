@@ -12,7 +12,8 @@ import ssl
 import threading
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from cipipe.errors import UsageError
 
@@ -22,13 +23,15 @@ CONNECT, READ = 10.0, 60.0
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A whole answer. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes = field(repr=False)
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Answer({self.status})"
 
 
 class Unanswered(Exception):

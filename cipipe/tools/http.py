@@ -7,8 +7,9 @@ an error only in `get_json` and `post_json`; `request` hands every answer on.
 import json
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from cipipe.errors import StageError
 
@@ -32,13 +33,15 @@ class HttpError(StageError):
         self.status = status
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """A whole answer. Header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes = field(repr=False)
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Response({self.status})"
 
     def json(self) -> Any:
         """The body as JSON. Raises ValueError."""

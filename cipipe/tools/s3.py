@@ -9,16 +9,16 @@ import hashlib
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree as ET
 
-from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, document, name_of
+import msgspec
+
+from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, document
 from cipipe.tools.connections import Answer
 
 
-@dataclass(frozen=True)
-class StoredObject:
+class StoredObject(msgspec.Struct, frozen=True):
     """An S3 object as read: its bytes, its ETag (for If-Match) and its version, where the bucket keeps versions."""
 
     body: bytes
@@ -26,24 +26,21 @@ class StoredObject:
     version: str | None
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """An object without its bytes: the hex SHA-256 that S3 checked when it was written (None: written without one)."""
 
     sha256: str | None
     version: str | None
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """What S3 says of a write."""
 
     etag: str
     version: str | None
 
 
-@dataclass(frozen=True)
-class Version:
+class Version(msgspec.Struct, frozen=True):
     """One version of a key, or the marker that it was deleted; `latest`: it is what the key holds now."""
 
     key: str
@@ -110,12 +107,13 @@ class Bucket:
         while True:
             asked = {"versions": "", "prefix": prefix, "encoding-type": "url", **more}
             page = _page(self._send("ListObjectVersions", "GET", query=asked))
-            for element in page:
-                kind = name_of(element)
-                if kind in {"Version", "DeleteMarker"}:
-                    found = {name_of(child): child.text or "" for child in element}
-                    latest = found["IsLatest"] == "true"
-                    yield Version(unquote(found["Key"]), found["VersionId"], latest, deleted=kind == "DeleteMarker")
+            space = page.tag.partition("ListVersionsResult")[0]
+            key, number, latest = f"{space}Key", f"{space}VersionId", f"{space}IsLatest"
+            kinds = {f"{space}Version": False, f"{space}DeleteMarker": True}
+            for element in page:  # of which there may be very many
+                if (deleted := kinds.get(element.tag)) is not None:
+                    name, now = unquote(element.findtext(key, "")), element.findtext(latest) == "true"
+                    yield Version(name, element.findtext(number, ""), now, deleted)
             if page.findtext("{*}IsTruncated") != "true":
                 return
             more = {"key-marker": unquote(page.findtext("{*}NextKeyMarker", ""))}

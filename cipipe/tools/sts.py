@@ -4,9 +4,10 @@ Requests of our own, as s3.py's are: tools ask for credentials often.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlencode, urlsplit
+
+import msgspec
 
 from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, Credentials, Endpoint, texts
 from cipipe.tools.connections import Answer, Connections, Unanswered
@@ -16,8 +17,7 @@ _FORM = {"content-type": "application/x-www-form-urlencoded"}
 _LARGEST = 1 << 20
 
 
-@dataclass(frozen=True)
-class Assumed:
+class Assumed(msgspec.Struct, frozen=True):
     """What STS gave: `arn` is the assumed role's, with account and session name; the rest is whom it saw in the token."""
 
     credentials: Credentials

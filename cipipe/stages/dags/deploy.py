@@ -99,12 +99,12 @@ class Deployment(msgspec.Struct):
 
     def check(self, run: StageRun) -> None:
         """Check what was patched, unless all of it lies in the bucket: then this very content was checked before."""
-        from cipipe.stages.dags import checks, containers, imports
-
         last = run.previous
         same = last is not None and (last.state, last.fingerprint) == (State.DEPLOYED, run.fingerprint)
         if (run.settled and same) or self.made is None:
             return
+        from cipipe.stages.dags import checks, containers, imports
+
         settings = run.stage.settings
         notes = [
             *checks.check(

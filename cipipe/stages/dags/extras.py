@@ -3,9 +3,6 @@
 They are keys of the manifest like all others. The archive is the same bytes for the same files, on any machine.
 """
 
-import io
-import zipfile
-
 from cipipe.errors import Problem, ProblemsError
 from cipipe.stages.base import StageRun
 from cipipe.stages.dags.files import counts, irregular, not_utf8, relative
@@ -45,6 +42,9 @@ def extras(run: StageRun) -> dict[str, bytes]:
 
 def archive(files: dict[str, tuple[bytes, bytes]]) -> bytes:
     """A zip of contents and git modes by name. Not compressed: what deflate makes differs from one zlib to another."""
+    import io
+    import zipfile
+
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as target:
         for name in sorted(files):

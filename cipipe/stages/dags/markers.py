@@ -7,7 +7,6 @@ import itertools
 import re
 import tokenize
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
 
@@ -50,8 +49,7 @@ class Target(msgspec.Struct, frozen=True):
     wanted: Wanted
 
 
-@dataclass(frozen=True)
-class Scan:
+class Scan(msgspec.Struct, frozen=True):
     """What a file says: its text (None where it has no markers), its markers, what to replace, what is wrong."""
 
     text: Text | None

@@ -7,7 +7,8 @@ import itertools
 import keyword
 import tokenize
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 Tokens = list[tokenize.TokenInfo]
 
@@ -23,8 +24,7 @@ _STRUCTURE = frozenset(
 _AUGMENTED = frozenset({"+=", "-=", "*=", "/=", "//=", "%=", "@=", "&=", "|=", "^=", ">>=", "<<=", "**="})
 
 
-@dataclass(frozen=True)
-class Statement:
+class Statement(msgspec.Struct, frozen=True):
     """One logical line. `tokens` is empty where only comments stand. `block`: indented; `local`: in a def or class."""
 
     tokens: Tokens

@@ -10,7 +10,8 @@ import re
 import tokenize
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from cipipe.stages.dags.formatted import without_formatted_strings
 
@@ -22,8 +23,7 @@ class NotPythonError(ValueError):
     """The file cannot be read as Python by any version that we know of."""
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """A decoded file. `lines` end in LF only; `starts` holds each line's offset in bytes."""
 
     source: bytes
