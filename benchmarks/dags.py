@@ -62,13 +62,14 @@ ENV = {
     **{f"GIT_{who}_{what}": "x@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
 }
 
-# moto, with a page of its own that tells how many requests of each kind there were since it was asked last.
+# moto's S3 and STS, with a page of its own that tells how many requests of each kind there were since it was asked last.
+# Not by moto's dispatcher, which lists its own folder at each request to find the service: that is a third of a request.
 SERVER = """
 import json, sys, threading
 from collections import Counter
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
-app, count, lock = DomainDispatcherApplication(create_backend_app), Counter(), threading.Lock()
+s3, sts, count, lock = create_backend_app("s3"), create_backend_app("sts"), Counter(), threading.Lock()
 def counting(environ, start_response):
     with lock:
         if environ["PATH_INFO"] == "/counted":
@@ -77,7 +78,7 @@ def counting(environ, start_response):
             start_response("200 OK", [("Content-Type", "application/json")])
             return [body]
         count[environ["REQUEST_METHOD"]] += 1
-    return app(environ, start_response)
+    return (sts if "/sts/" in environ.get("HTTP_AUTHORIZATION", "") else s3)(environ, start_response)
 class Quiet(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
     def log_request(self, *_): pass

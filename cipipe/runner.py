@@ -24,6 +24,13 @@ from cipipe.redact import Redactor
 from cipipe.stages.base import Reference, Stage, StageRun, Step, replaced
 
 
+def failing(error: CipipeError) -> CipipeError:
+    """An error of a stage's step: what a usage error complains of is in the stage's files, and not on the command line."""
+    if isinstance(error, UsageError):
+        error.exit_status = StageError.exit_status
+    return error
+
+
 class Progress(Protocol):
     """Who is told what happens, while it happens, from several threads. Text is masked already."""
 
@@ -203,9 +210,7 @@ class Runner:
             result, detail = Result.SKIPPED, skip.why
         except CipipeError as failure:
             self._record_failure(stage)
-            if isinstance(failure, UsageError):
-                failure.exit_status = StageError.exit_status  # what is wrong is in the stage's files
-            detail, error = self.redactor.text(failure.message).splitlines()[0], failure
+            detail, error = self.redactor.text(failure.message).splitlines()[0], failing(failure)
         except KeyboardInterrupt:
             self._record_failure(stage)
             detail, interrupted = "interrupted", True

@@ -19,7 +19,7 @@ from cipipe.pipeline.refusals import refuse_ref
 from cipipe.planner import Planned
 from cipipe.records import Records
 from cipipe.redact import Redactor
-from cipipe.runner import Progress, Runner
+from cipipe.runner import Progress, Runner, failing
 from cipipe.stages import dags as kind
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def diff(call: Call, *, worktree: bool = False) -> "Difference":
 
     with _opened(call, worktree=worktree, read_only=True) as (runner, _):
         (stage,) = runner.planned.plan.stages
-        return difference(runner.prepare(stage))
+        with _in_stage():
+            return difference(runner.prepare(stage))
 
 
 def deploy(call: Call, *, allow_empty: bool, allow_rollback: bool, planned: Callable[[Plan], None]) -> running.Outcome:
@@ -85,8 +86,9 @@ def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> "Differen
         (stage,) = runner.planned.plan.stages
         run = runner.prepare(stage)
         run.allow_empty = allow_empty
-        for step in runner.looks(stage):
-            step.run(run)
+        with _in_stage():
+            for step in runner.looks(stage):
+                step.run(run)
         return msgspec.structs.replace(difference(run), warnings=())  # which the steps have told
 
 
@@ -129,6 +131,15 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
         runner.records = Records(ledger, whole, call.project.context, held)
         runner.restored = {call.stage: target.effective}
         return running.Outcome(runner.deploy(), runner.error)
+
+
+@contextlib.contextmanager
+def _in_stage() -> Iterator[None]:
+    """Errors as those of a run, where the stage fails with them."""
+    try:
+        yield
+    except UsageError as error:
+        raise failing(error) from None
 
 
 def _alone(call: Call, *, allow_empty: bool, allow_rollback: bool) -> running.RunOptions:

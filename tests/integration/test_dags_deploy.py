@@ -16,7 +16,7 @@ from cipipe.patterns import Patterns
 from cipipe.redact import Redactor
 from cipipe.stages import dags
 from cipipe.stages.base import Reference, Stage, StageRun
-from cipipe.stages.dags import parallel
+from cipipe.stages.dags import manifest, parallel
 from cipipe.tools import http, process
 from cipipe.tools.aws import Aws, Credentials, Endpoint
 from cipipe.tools.connections import Answer
@@ -439,9 +439,34 @@ def test_verify_before_anything_is_deployed(world: World) -> None:
 
 def test_a_sensitive_value_is_registered_with_the_redactor(world: World) -> None:
     world.commit({"dags/a.py": DAG.format(comment="").rstrip() + " (sensitive ok)\n"})
-    world.run(outputs={"cluster": Output(value="hunter22", sensitive=True)})
+    run = world.run(outputs={"cluster": Output(value="hunter22", sensitive=True)})
     assert b"hunter22" in world.bodies()["dags/a.py"]
     assert "hunter22" not in world.redactor.text("the value is hunter22")
+    assert "hunter22" not in "\n".join([*world.lines, run.made, str(world.record)]), "not before it is masked either"
+
+
+def test_a_stage_that_began_at_the_same_moment_is_seen_before_the_first_upload(world: World) -> None:
+    """Two settings that turn out to be one bucket: neither had a record when the other one compared."""
+    run, steps = world.start()
+    for step in steps[:3]:
+        step.run(run)
+    theirs = {"bucket": BUCKET, "manifest": {"dags/a.py": manifest.UNCERTAIN}}
+    run.beside = lambda: {"other": theirs}
+    with pytest.raises(RefusedError, match=r"dags/a\.py belongs to stage other") as caught:
+        steps[3].run(run)
+    assert caught.value.id == "dags-key-taken"
+    assert world.bodies() == {}
+
+
+def test_destroy_leaves_what_another_stage_owns_too(world: World) -> None:
+    world.run()
+    run, steps = world.start(Mode.DESTROY)
+    run.beside = lambda: {"other": {"bucket": BUCKET, "manifest": {"dags/a.py": world.record["manifest"]["dags/a.py"]}}}
+    for step in steps:
+        step.run(run)
+    assert set(world.bodies()) == {"dags/a.py"}
+    assert "s3://dags-bucket/dags/a.py" not in world.lines
+    assert run.made == "3 objects deleted, with 3 versions"
 
 
 def test_destroy_leaves_no_version_and_succeeds_again(world: World) -> None:

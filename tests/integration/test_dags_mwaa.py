@@ -153,6 +153,7 @@ def test_an_update_that_was_begun_before_is_not_asked_for_twice(
     assert cipipe("dags", "deploy") == 4
     assert "[dags-mwaa-timeout]" in cipipe.err
     service.script = ["UPDATING", "AVAILABLE"]
+    monkeypatch.setattr(mwaa, "update_seconds", 60.0)
     assert cipipe("dags", "deploy") == 0, cipipe.err
     assert len(service.updates) == 1
 

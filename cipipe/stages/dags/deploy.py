@@ -80,7 +80,7 @@ class Deployment(msgspec.Struct):
     def prepare(self, run: StageRun) -> None:
         """Read and patch the files; where the record says that they are deployed, only once anything has to be done."""
         known = manifest.proven(run)
-        if known is None:
+        if known is None or not known.keys().isdisjoint(sharing.taken(run, run.data["bucket"])):
             self.read(run)
         else:
             self.wanted, self.outputs, self.assumed = known, run.data[manifest.OUTPUTS], True
@@ -210,12 +210,16 @@ class Deployment(msgspec.Struct):
         self.uploaded = datetime.now(UTC)
 
     def _look_again(self, run: StageRun) -> None:
-        """Upload also what changed since it was compared: only now that the record is ours do other runs stop writing."""
+        """Upload also what changed since it was compared: only now that the record is ours do other runs stop writing.
+
+        A stage that began at the same moment, with another setting that turned out to be this bucket, has its record by now.
+        """
         from cipipe.stages.dags.store import look
 
         if self.looked_again:
             return
         self.looked_again = True
+        sharing.refuse_taken(run, bucket_of(run).name, self.wanted)
         held = run.data["manifest"]
         there = look(bucket_of(run), self.wanted.keys() - self.uploads, held, run.stage.settings.prefix)
         changed = sorted(key for key, found in there.items() if found.sha256 != self.wanted[key])

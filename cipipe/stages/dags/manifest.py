@@ -17,7 +17,7 @@ UNCERTAIN: Mapping[str, Any] = {"sha256": None, "version": None}
 """A key that may hold anything: it is about to be written."""
 
 GOING_BACK = "rollback"
-"""In `data` of a record while a rollback is under way: the commit that it goes back to."""
+"""In `data` of a record while a rollback is under way: when the deployment ended that it goes back to."""
 
 
 OUTPUTS = "outputs"

@@ -173,7 +173,8 @@ def _without_parentheses(value: Tokens) -> Tokens:
 
 def _reassigned(targets: list[tuple[Target, Statement]], lines: list[Statement]) -> Iterator[Problem]:
     wanted = {target.name for target, _ in targets}
-    bindings = [(token, line) for line in lines for token in bound(line) if token.string in wanted]
+    naming = [line for line in lines if not wanted.isdisjoint([token[1] for token in line.tokens])]  # few of many
+    bindings = [(token, line) for line in naming for token in bound(line) if token.string in wanted]
     for target, own in targets:
         for token, line in bindings:
             if token.string == target.name and line is not own:

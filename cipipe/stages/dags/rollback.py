@@ -4,7 +4,8 @@ The steps are those of a deployment; only what they want comes from the manifest
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain, takewhile
 
 from cipipe.errors import RefusedError, StageError
 from cipipe.model import Effect, Record, State
@@ -18,30 +19,16 @@ def choose(history: Iterable[Record], wanted: str | None) -> Record:
     """The record to go back to: the one of a commit, or the last that was deployed before what is there now.
 
     What a rollback put there counts as deployed when it was first, so that another one goes further back. A rollback that
-    was cut off goes on to where it was going; a deployment that was cut off is undone. `history` is newest first. Raises RefusedError (`dags-rollback-unknown`).
+    was cut off goes on to where it was going; a deployment that was cut off is undone. `history` is newest first.
+    Raises RefusedError (`dags-rollback-unknown`).
     """
-    current: Record | None = None
     known: dict[str, None] = {}
-    restored: str | None = None
-    for record in history:
-        if record.state is State.DESTROYED:
-            break  # every version went with it
-        if current is None:
-            current = record
-            wanted = wanted or (record.data.get(GOING_BACK) if record.state is not State.DEPLOYED else None)
-            restored = record.data.get(RESTORED) if wanted is None else None
-            if record.state is State.DEPLOYED and wanted is None:
-                continue
-        if record.state is not State.DEPLOYED or not record.commit:
-            continue
-        known[record.commit] = None
-        if wanted is not None:
-            if record.commit.startswith(wanted):
+    kept = takewhile(lambda record: record.state is not State.DESTROYED, history)  # with it every version went
+    current = next(kept, None)
+    if current is not None:
+        for record in _candidates(current, kept, wanted, known):
+            if _meant(record, current, wanted):
                 return record
-        elif restored is not None:
-            restored = None if record.finished_at == restored else restored
-        elif hashes(record.data) != hashes(current.data):
-            return record
     raise RefusedError(
         "dags-rollback-unknown",
         f"no manifest of commit {wanted} is kept" if wanted else "no manifest is kept from before what is deployed now",
@@ -50,6 +37,34 @@ def choose(history: Iterable[Record], wanted: str | None) -> Record:
         else "Manifests are versions of the stage's record: the ledger's bucket keeps them if it is versioned.",
         where="--to",
     )
+
+
+def _candidates(
+    current: Record, kept: Iterable[Record], wanted: str | None, known: dict[str, None]
+) -> Iterator[Record]:
+    """The deployments that are older than what is there now, and than what that restored; `known` gets all commits."""
+    newest = [current] if wanted is not None else []
+    restored = current.data.get(RESTORED) if wanted is None and _going(current) is None else None
+    for record in chain(newest, kept):
+        if record.state is State.DEPLOYED and record.commit:
+            known[record.commit] = None
+            if restored is None:
+                yield record
+            elif record.finished_at == restored:
+                restored = None
+
+
+def _going(current: Record) -> str | None:
+    """Where a rollback was going that was cut off."""
+    return current.data.get(GOING_BACK) if current.state is not State.DEPLOYED else None
+
+
+def _meant(record: Record, current: Record, wanted: str | None) -> bool:
+    if wanted is not None:
+        return (record.commit or "").startswith(wanted)
+    if (going := _going(current)) is not None:
+        return record.finished_at == going
+    return hashes(record.data) != hashes(current.data)
 
 
 def steps(stage: Stage, target: Record) -> tuple[Step, ...]:
@@ -80,7 +95,7 @@ class _Rollback(Deployment, kw_only=True):
             )
         super().compare(run)
         run.settled = False  # the record is another one, even where all objects are there
-        run.data[GOING_BACK] = self.target.commit
+        run.data[GOING_BACK] = self.target.finished_at
         run.data[RESTORED] = self.target.data.get(RESTORED) or self.target.finished_at
 
     def recall(self, run: StageRun) -> None:

@@ -50,10 +50,12 @@ def test_what_did_not_end_well_is_not_gone_back_to_but_undone() -> None:
 
 
 def test_a_rollback_that_was_cut_off_goes_on() -> None:
-    half = record("a", None, State.DEPLOYING, rollback="a" * 40)
-    assert chosen(half, record("c", "3"), record("b", "2"), record("a", "1")) == "a"
-    assert chosen(half, record("c", "3"), record("b", "2"), record("a", "1"), to="b") == "b"
-    assert chosen(record("d", "4", rollback="a" * 40), record("c", "3"), record("a", "1")) == "c"
+    half = record("a", None, State.DEPLOYING, rollback="t1")
+    again, first = record("a", "4", finished="t3"), record("a", "1", finished="t1")
+    assert chosen(half, record("c", "3"), record("b", "2"), first) == "a"
+    assert choose([half, again, record("b", "2"), first], None) is first, "and not to another one of the same commit"
+    assert chosen(half, record("c", "3"), record("b", "2"), first, to="b") == "b"
+    assert chosen(record("d", "4", rollback="t1"), record("c", "3"), first) == "c"
 
 
 def test_the_newest_deployment_of_a_commit() -> None:

@@ -1,0 +1,156 @@
+"""A deployment that finds its record standing believes it, and reads no file; whatever speaks against it makes it read."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from dagworld import BUCKET, OUTPUTS, Cli, Shop, served
+
+from cipipe.model import Output
+from cipipe.stages.dags import patch
+from cipipe.tools.git import Repository
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with served() as url:
+        yield url
+
+
+@pytest.fixture
+def shop(tmp_path: Path, server: str) -> Shop:
+    return Shop(tmp_path / "shop", server)
+
+
+@pytest.fixture
+def cipipe(shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # a run sets handlers, which this process has its own of
+    return Cli(shop, monkeypatch, capsys)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many files git was asked for, each time."""
+    asked: list[int] = []
+    blobs = Repository.blobs
+
+    def counted(self: Repository, entries: Any, *, keep: bool = False) -> dict[bytes, bytes]:
+        wanted = list(entries)
+        asked.append(len(wanted))
+        return blobs(self, wanted, keep=keep)
+
+    monkeypatch.setattr(Repository, "blobs", counted)
+    return asked
+
+
+def result(cipipe: Cli, *arguments: str) -> tuple[str, str]:
+    (stage,) = cipipe.json("dags", "deploy", *arguments)["stages"]
+    return stage["result"], stage["made"]
+
+
+def test_what_stands_is_not_read(shop: Shop, cipipe: Cli, read: list[int]) -> None:
+    assert result(cipipe)[0] == "done"
+    assert shop.record().data["outputs"] == ["cluster"]
+    before = (shop.writes(), shop.record())
+    read.clear()
+    assert result(cipipe) == ("unchanged", "")
+    assert cipipe("plan") == 0
+    assert not any(read)
+    assert (shop.writes(), shop.record()) == before
+
+
+@pytest.mark.parametrize("how", ["changed", "deleted", "another version of the same"])
+def test_what_others_did_is_put_right(shop: Shop, cipipe: Cli, how: str) -> None:
+    result(cipipe)
+    before = shop.bodies()
+    bucket = shop.aws.bucket(BUCKET)
+    if how == "deleted":
+        bucket.delete("dags/a.py")
+    else:
+        bucket.put("dags/a.py", b"x" if how == "changed" else before["dags/a.py"])
+    assert result(cipipe)[0] == "done"
+    assert shop.bodies() == before
+    found = bucket.get("dags/a.py")
+    assert found is not None
+    assert shop.record().data["manifest"]["dags/a.py"]["version"] == found.version
+    assert result(cipipe)[0] == "unchanged"
+
+
+def test_where_anything_differs_all_of_it_is_patched_anew(
+    shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later cipipe may write a value in another way than the one that wrote the manifest."""
+    result(cipipe)
+    literal = patch._literal
+    monkeypatch.setattr(patch, "_literal", lambda *given: f"({literal(*given)})")
+    assert result(cipipe)[0] == "unchanged"
+    shop.aws.bucket(BUCKET).put("dags/helper.py", b"tampered")
+    assert result(cipipe)[1].startswith("2 uploaded, 0 unchanged, 0 deleted")
+    assert b'CLUSTER = ("prod")  # cipipe: cluster' in shop.bodies()["dags/a.py"]
+    assert [file["state"] for file in cipipe.json("dags", "status")["files"]] == ["ok", "ok"]
+
+
+def test_a_record_that_does_not_name_the_outputs_is_read_once_more(shop: Shop, cipipe: Cli, read: list[int]) -> None:
+    """As one is that an older cipipe wrote."""
+    result(cipipe)
+    held = shop.ledger.read(["dags"])["dags"]
+    assert held is not None
+    data = {key: value for key, value in held.record.data.items() if key != "outputs"}
+    shop.ledger.write(msgspec.structs.replace(held.record, data=data), held)
+    read.clear()
+    assert result(cipipe)[0] == "done"
+    assert any(read)
+    assert shop.record().data["outputs"] == ["cluster"]
+    read.clear()
+    assert result(cipipe)[0] == "unchanged"
+    assert not any(read)
+
+
+def test_another_value_is_another_deployment(shop: Shop, cipipe: Cli) -> None:
+    result(cipipe)
+    shop.apply(**{**OUTPUTS, "cluster": Output(value="other")})
+    assert result(cipipe)[1].startswith("1 uploaded, 1 unchanged")
+    assert b'"other"' in shop.bodies()["dags/a.py"]
+    shop.apply(**OUTPUTS)
+    assert result(cipipe)[1].startswith("1 uploaded, 1 unchanged")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "error"),
+    [
+        ({"cluster": Output(value=None)}, "dag-output-null"),
+        ({}, "dag-output-unknown"),
+        ({"cluster": Output(value=["a"])}, "dag-output-wrong-type"),
+        ({"cluster": Output(value="s3cr3t-value", sensitive=True)}, "dag-output-sensitive"),
+    ],
+    ids=["null", "absent", "another type", "sensitive"],
+)
+def test_nothing_is_written_where_a_value_is_not_to_be_had(
+    shop: Shop, cipipe: Cli, outputs: dict[str, Output], error: str
+) -> None:
+    kept = {name: output for name, output in OUTPUTS.items() if name != "cluster"}
+    shop.apply(**kept, **outputs)
+    before = shop.writes()
+    for more in ((), ("--dry-run",)):
+        assert cipipe("dags", "deploy", *more) == 4, "what is wrong is in the files, and not on the command line"
+        assert error in cipipe.err
+    assert shop.writes() == before
+    assert "s3cr3t-value" not in cipipe.out + cipipe.err
+    # and again with a deployment that stands
+    shop.apply(**OUTPUTS)
+    result(cipipe)
+    shop.apply(**kept, **outputs)
+    before = shop.writes()
+    assert cipipe("dags", "deploy") == 4
+    assert shop.writes() == before
+
+
+def test_a_sensitive_value_that_is_meant_is_not_in_the_ledger(shop: Shop, cipipe: Cli) -> None:
+    shop.commit({"dags/a.py": "from airflow import DAG\nTOKEN = 'x'  # cipipe: token (sensitive ok)\n"})
+    before = shop.writes()
+    assert cipipe("dags", "deploy") == 4
+    assert "dag-output-withheld" in cipipe.err
+    assert shop.writes() == before
