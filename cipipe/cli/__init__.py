@@ -3,7 +3,6 @@
 Commands are imported when they are called, so that `cipipe plan --offline` loads neither boto3 nor docker.
 """
 
-import gc
 import os
 import signal
 import sys
@@ -80,9 +79,3 @@ def _wants_json(arguments: list[str]) -> bool:
         return False
     pairs = pairwise([*arguments, ""])
     return any(a == "--format=json" or (a, b) == ("--format", "json") for a, b in pairs)
-
-
-def entry() -> None:
-    """The console script."""
-    gc.freeze()  # what is imported by now stays: looking through it for garbage would take a tenth of a short command
-    sys.exit(main())

@@ -64,7 +64,7 @@ def served(access: "Access", warn: Callable[[str], None]) -> Iterator["Access"]:
 def _program(socket: Path) -> str:
     """A shell script that runs this very cipipe, whatever the environment of the process that asks."""
     here = str(Path(__file__).resolve().parents[2])
-    code = f"import sys; sys.path.insert(0, {here!r}); from cipipe.cli import entry; entry()"
+    code = f"import sys; sys.path.insert(0, {here!r}); from cipipe.__main__ import entry; entry()"
     argv = [sys.executable, "-I", "-c", code, "oidc", "credential-process", "--socket", str(socket)]
     return f"exec {shlex.join(argv)}\n"
 

@@ -18,7 +18,7 @@ from cipipe.tools.aws import Aws, Credentials, Endpoint
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 BUCKET = f"cipipe-{ACCOUNT}-{REGION}"
 FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "NO_COLOR", "MOTO_")
-CIPIPE = [sys.executable, "-c", "from cipipe.cli import entry; entry()"]
+CIPIPE = [sys.executable, "-c", "from cipipe.__main__ import entry; entry()"]
 
 CONFIG = f"""\
 [project]
