@@ -47,6 +47,30 @@ def test_a_tf_file_makes_iac_due_and_what_needs_it_conditional(deployed: Outcome
     assert {stage: aws.record(stage) for stage in ("image", "dags")} == before
 
 
+def test_a_sensitive_output_reaches_its_file_and_nothing_else(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+    secret = "k7-" + "quite-a-secret" * 2  # not so in one piece in any file of the commit
+    joined = 'join("-", ["k7", join("", ["quite-a-secret", "quite-a-secret"])])'
+    clone.commit("terraform/outputs.tf", f'\noutput "token" {{\n  value     = {joined}\n  sensitive = true\n}}\n')
+    clone.commit("dags/with_token.py", 'TOKEN = "local"  # cipipe: token (sensitive ok)\n')
+    report = clone.folder / ".cipipe/report.json"
+    done = clone.run("--output", str(report), **NOWHERE)
+    assert done.status == 0, done.text
+    found = aws.keys("cipipe-111111111111-eu-central-1")
+    told = [done.text, report.read_text(), clone.cipipe("plan", "--sandbox", "--env", "dev").text]
+    told += [clone.cipipe("dags", "diff", "--sandbox", "--env", "dev").text]
+    kept = [aws.get("cipipe-111111111111-eu-central-1", key) for key in found if "/ledger/" in f"/{key}"]
+    bucket = aws.outputs()["dags_bucket"]
+    assert aws.get(bucket, "dags/with_token.py") == f'TOKEN = "{secret}"  # cipipe: token (sensitive ok)\n'.encode()
+    assert len(kept) >= 4
+    assert not [text for text in told if secret in text]
+    assert not [body for body in kept if secret.encode() in body]
+    assert aws.record("dags")["data"]["outputs"].count("token") == 1
+    clone.git("revert", "--no-edit", "--no-commit", "HEAD", "HEAD~1")
+    clone.git("commit", "--quiet", "-m", "Without the token")
+    assert clone.run(**NOWHERE).results()["dags"] == "done"
+    assert "dags/with_token.py" not in aws.keys(bucket)
+
+
 def test_a_stage_that_is_run_alone_still_sees_changed_outputs(deployed: Outcome, clone: Clone) -> None:
     """As in a child pipeline, where each stage is a job of its own."""
     clone.commit("dbt/models/emp_fact.sql", "\n-- yet another line\n")

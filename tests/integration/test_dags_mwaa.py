@@ -200,7 +200,7 @@ def test_the_archive_is_the_same_whatever_the_files_on_disk_look_like(shop: Shop
 
 def test_what_is_not_in_the_commit_is_told(shop: Shop, cipipe: Cli) -> None:
     shop.commit({"dags/requirements.txt": None, "plugins/a.py": None, "plugins/pkg/b.py": None})
-    assert cipipe("dags", "diff") == 2
+    assert cipipe("dags", "diff") == 4
     assert cipipe.err.count("(dags-extra-missing)") == 2
 
 
