@@ -14,8 +14,9 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
-from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, document
+from cipipe.tools.aws import Aws, AwsError, AwsUnreachable
 from cipipe.tools.connections import Answer
+from cipipe.tools.signed import document
 
 
 class StoredObject(msgspec.Struct, frozen=True):
@@ -197,7 +198,7 @@ class Bucket:
         """One request for the bucket; where S3 says that it is in another region, there."""
         for last in (False, True):
             try:
-                return self._aws.send(
+                return self._aws.signed.send(
                     f"s3:{operation}",
                     method,
                     self._url(),

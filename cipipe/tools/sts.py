@@ -9,8 +9,9 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, Credentials, Endpoint, texts
+from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, Credentials, Endpoint
 from cipipe.tools.connections import Answer, Connections, Unanswered
+from cipipe.tools.signed import texts
 
 _VERSION = "2011-06-15"
 _FORM = {"content-type": "application/x-www-form-urlencoded"}
@@ -87,7 +88,7 @@ def caller(aws: Aws) -> str:
 
 def _asked(aws: Aws, action: str, form: Mapping[str, str]) -> Answer:
     body = urlencode({"Action": action, "Version": _VERSION, **form}).encode()
-    return aws.send(f"sts:{action}", "POST", aws.endpoint.url_of("sts"), headers=_FORM, body=body)
+    return aws.signed.send(f"sts:{action}", "POST", aws.endpoint.url_of("sts"), headers=_FORM, body=body)
 
 
 def _session(role: str, name: str, duration: int, policy: str, policy_arns: Sequence[str]) -> dict[str, str]:

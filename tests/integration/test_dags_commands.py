@@ -12,6 +12,7 @@ from dagworld import BUCKET, CONFIG, DAG, OUTPUTS, REGION, Cli, Shop, served
 
 from cipipe.model import Output, State
 from cipipe.tools.aws import Aws
+from cipipe.tools.signed import Signed
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +40,13 @@ def due(cipipe: Cli) -> str:
 def requests(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """From now on, every request to AWS; boto3 is not to be asked."""
     made: list[str] = []
-    original = Aws.send
+    original = Signed.send
 
-    def noted(self: Aws, operation: str, *arguments: Any, **given: Any) -> Any:
+    def noted(self: Signed, operation: str, *arguments: Any, **given: Any) -> Any:
         made.append(operation.partition(":")[2])
         return original(self, operation, *arguments, **given)
 
-    monkeypatch.setattr(Aws, "send", noted)
+    monkeypatch.setattr(Signed, "send", noted)
     monkeypatch.delattr(Aws, "client")
     return made
 

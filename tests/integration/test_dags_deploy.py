@@ -192,13 +192,13 @@ def test_again_without_a_change_writes_nothing(world: World) -> None:
 def counted(aws: Aws) -> list[str]:
     """From now on, the names of the S3 requests that are made."""
     made: list[str] = []
-    send = aws.send
+    send = aws.signed.send
 
     def counting(operation: str, *arguments: Any, **given: Any) -> Answer:
         made.append(operation.removeprefix("s3:"))
         return send(operation, *arguments, **given)
 
-    aws.send = counting  # type: ignore[method-assign]
+    aws.signed.send = counting  # type: ignore[method-assign]
     return made
 
 

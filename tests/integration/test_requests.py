@@ -11,8 +11,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from cipipe.tools import aws as module
 from cipipe.tools import connections
+from cipipe.tools import signed as module
 from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, Credentials, Endpoint
 from cipipe.tools.s3 import Bucket
 
@@ -80,7 +80,7 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     made = Server()
-    monkeypatch.setattr("cipipe.tools.aws.time.sleep", lambda _: None)
+    monkeypatch.setattr("cipipe.tools.signed.time.sleep", lambda _: None)
     yield made
     made.close()
 

@@ -1,0 +1,113 @@
+"""Where AWS is, with which keys it is asked, and what comes of a call that fails."""
+
+import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cipipe.errors import StageError, UsageError
+from cipipe.model import partition_of
+
+_SUFFIX = {"aws": "amazonaws.com", "aws-cn": "amazonaws.com.cn", "aws-us-gov": "amazonaws.com"}
+
+
+class AwsError(StageError):
+    """AWS refused a call. `code` is AWS's own (`AccessDenied`, `NoSuchKey`, …), `status` the HTTP status.
+
+    `region` is where S3 says that the bucket is.
+    """
+
+    region: str | None = None
+
+    def __init__(self, operation: str, code: str, text: str, status: int | None, *, where: str | None = None) -> None:
+        super().__init__(
+            "aws-refused",
+            f"AWS refused {operation}: {code}: {text}",
+            hint="The role that this job runs as may lack the permission, or the resource does not exist.",
+            where=where,
+        )
+        self.operation = operation
+        self.code = code
+        self.status = status
+        self.text = text
+
+
+class AwsUnreachable(StageError):
+    def __init__(self, detail: str) -> None:
+        super().__init__("aws-unreachable", f"AWS does not answer: {detail}", hint="Check region, network and proxy.")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A set of AWS keys. Temporary ones have a token and say until when they hold (UTC)."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    expiration: datetime | None = None
+
+    def environment(self) -> dict[str, str]:
+        """These keys as AWS's tools read them from their environment."""
+        env = {"AWS_ACCESS_KEY_ID": self.access_key_id, "AWS_SECRET_ACCESS_KEY": self.secret_access_key}
+        if self.session_token:
+            env["AWS_SESSION_TOKEN"] = self.session_token
+        return env
+
+
+Source = Callable[[], Credentials]
+"""Gives credentials that hold for a while yet, renewed where they would not."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where AWS is: a region, and a URL where it is not AWS's own (the sandbox), for one service or for all others.
+
+    `ca_bundle` is a file with the certificates to trust. Raises UsageError where a URL is none.
+    """
+
+    region: str
+    url: str | None = None
+    ca_bundle: str | None = None
+    sts_url: str | None = None
+    s3_url: str | None = None
+    fips: bool = False
+    dualstack: bool = False
+
+    def __post_init__(self) -> None:
+        names = {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ENDPOINT_URL_STS": self.sts_url,
+            "AWS_ENDPOINT_URL_S3": self.s3_url,
+        }
+        for name, url in names.items():
+            if url is not None and not _is_url(url):
+                raise UsageError(
+                    "usage", f"{url!r} is not a URL", hint="It looks like https://HOST or http://HOST:PORT.", where=name
+                )
+
+    def own_url(self, service: str) -> str | None:
+        """The URL of a service that is not AWS's own."""
+        return {"sts": self.sts_url, "s3": self.s3_url}.get(service) or self.url
+
+    def url_of(self, service: str, region: str | None = None) -> str:
+        """The URL of S3 or STS in the region (or another one), in the region's partition.
+
+        https://docs.aws.amazon.com/general/latest/gr/sts.html, …/s3.html
+        """
+        own = self.own_url(service)
+        if own is not None:
+            return own.rstrip("/")
+        region = region or self.region
+        partition = partition_of(region)
+        # GovCloud's STS is FIPS 140 validated under its usual name; S3 alone has a name with IPv6 of this form.
+        name = f"{service}-fips" if self.fips and (service, partition) != ("sts", "aws-us-gov") else service
+        stack = ".dualstack" if self.dualstack and service == "s3" else ""
+        return f"https://{name}{stack}.{region}.{_SUFFIX[partition]}"
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is no number
+        return False
