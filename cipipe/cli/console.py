@@ -28,7 +28,7 @@ _MARK = {
 
 
 class Console:
-    """One per process. `machine` says that standard output carries JSON. Meets `runner.Progress`."""
+    """One per process. `machine` says that standard output carries JSON. Meets `stagework.Progress`."""
 
     def __init__(self, env: Mapping[str, str], *, machine: bool = False) -> None:
         self.env = dict(env)

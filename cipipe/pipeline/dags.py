@@ -19,8 +19,9 @@ from cipipe.pipeline.refusals import refuse_ref
 from cipipe.planner import Planned
 from cipipe.records import Records
 from cipipe.redact import Redactor
-from cipipe.runner import Progress, Runner, failing
+from cipipe.runner import Runner
 from cipipe.stages import dags as kind
+from cipipe.stagework import Progress, failing
 
 if TYPE_CHECKING:
     from cipipe.stages.dags.diff import Difference

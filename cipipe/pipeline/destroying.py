@@ -10,8 +10,8 @@ from cipipe.pipeline.refusals import refuse_destroy, refuse_ref
 from cipipe.pipeline.running import Outcome, lacking, missing_tools, runner_of, scratch_folder
 from cipipe.planner import Planned, Prepared
 from cipipe.redact import Redactor
-from cipipe.runner import Progress
 from cipipe.stages import KINDS
+from cipipe.stagework import Progress
 
 
 def destroy(

@@ -19,7 +19,7 @@ from cipipe.stages.base import Stage, StageRun
 
 @dataclass(frozen=True)
 class Place:
-    """Meets `runner.Workplace`. `scratch` is a private folder; `missing` are tools that are not to be had here."""
+    """Meets `stagework.Workplace`. `scratch` is a private folder; `missing` are tools that are not to be had here."""
 
     project: Project
     planning: Planning

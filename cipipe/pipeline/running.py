@@ -21,8 +21,9 @@ from cipipe.pipeline.project import Project
 from cipipe.pipeline.refusals import refuse_older, refuse_ref, refuse_stale, refuse_unproven, refuse_unready
 from cipipe.records import Records
 from cipipe.redact import Redactor
-from cipipe.runner import Progress, Runner
+from cipipe.runner import Runner
 from cipipe.stages import KINDS
+from cipipe.stagework import Progress
 
 
 class RunOptions(msgspec.Struct, frozen=True):

@@ -1,0 +1,224 @@
+"""One stage's life: its doors, its steps in order, the ledger told before the first effect and after the last."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any, Protocol
+
+import msgspec
+
+from cipipe import outputs
+from cipipe.errors import CipipeError, StageError, UsageError
+from cipipe.fingerprint import consumed, effective
+from cipipe.interrupt import Interrupt
+from cipipe.model import Effect, Mode, Output, Result, StagePlan, StageReport, State, Status
+from cipipe.planner import Planned, Prepared
+from cipipe.records import Records
+from cipipe.redact import Redactor
+from cipipe.stages.base import Reference, Stage, StageRun, Step, replaced
+
+
+def failing(error: CipipeError) -> CipipeError:
+    """An error of a stage's step: what a usage error complains of is in the stage's files, and not on the command line."""
+    if isinstance(error, UsageError):
+        error.exit_status = StageError.exit_status
+    return error
+
+
+class Progress(Protocol):
+    """Who is told what happens, while it happens, from several threads. Text is masked already."""
+
+    def stage_begins(self, stage: StagePlan, *, alone: bool) -> None:
+        """`alone`: no other stage runs until this one has ended."""
+        ...
+
+    def step(self, stage: str, title: str) -> None: ...
+
+    def line(self, stage: str, text: str) -> None: ...
+
+    def stage_ends(self, report: StageReport) -> None: ...
+
+    def warning(self, text: str) -> None: ...
+
+
+class Workplace(Protocol):
+    """What a run knows of the project, and the doors that it gives to stages."""
+
+    def upstream(self, stage: str) -> Sequence[str]:
+        """All stages that this one needs, directly or not."""
+        ...
+
+    def lacking(self, stage: Stage) -> Sequence[str]:
+        """The outside tools that the stage needs and that are not to be had here."""
+        ...
+
+    def consumes(self, prepared: Prepared) -> frozenset[str]:
+        """The Terraform outputs that the stage takes."""
+        ...
+
+    def expand(self, text: str) -> str:
+        """A setting's text with `{environment}` and the like filled in."""
+        ...
+
+    def prepare(self, prepared: Prepared, stage: Stage, **given: Any) -> StageRun:
+        """The stage's doors; `stage` has every setting resolved, `given` are fields of StageRun that the runner knows."""
+        ...
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How a stage ended: what is told of it, the error that it failed with, the outputs that it made."""
+
+    report: StageReport
+    error: CipipeError | None = None
+    outputs: dict[str, Output] | None = None
+    interrupted: bool = False
+
+
+@dataclass
+class StageWork:
+    """What the stages of one plan do. `outputs` are those of stages that ran earlier, `reports` how stages have ended.
+
+    `restored` has the effective digest of a stage that a rollback puts back: it is what was deployed then. Each stage may
+    have a thread; `outputs` and `reports` are changed by the thread that schedules, and by no other.
+    """
+
+    planned: Planned
+    prepared: Mapping[str, Prepared]
+    records: Records
+    workplace: Workplace
+    redactor: Redactor
+    progress: Progress
+    outputs: dict[str, dict[str, Output]] = field(default_factory=dict)
+    restored: Mapping[str, str | None] = field(default_factory=dict)
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    reports: dict[str, StageReport] = field(default_factory=dict)
+    runs: dict[str, StageRun] = field(default_factory=dict)  # each stage's own, set and read by its thread
+
+    def guarded(self, stage: StagePlan, work: Callable[..., Ended], **how: Any) -> Ended:
+        """Do the work; an error becomes a FAILED report and a `failed` record."""
+        started = time.monotonic()
+        result, error, interrupted = Result.FAILED, None, False
+        try:
+            return work(stage, **how)
+        except _Skip as skip:
+            result, detail = Result.SKIPPED, skip.why
+        except CipipeError as failure:
+            self._record_failure(stage)
+            detail, error = self.redactor.text(failure.message).splitlines()[0], failing(failure)
+        except KeyboardInterrupt:
+            self._record_failure(stage)
+            detail, interrupted = "interrupted", True
+        return Ended(self.end(stage, result, detail, time.monotonic() - started), error, interrupted=interrupted)
+
+    def deploy_stage(self, stage: StagePlan, *, alone: bool) -> Ended:
+        started = time.monotonic()
+        prepared = self.prepared[stage.name]
+        run = self.prepare(stage)
+        actual = self.restored.get(stage.name) or effective(
+            stage.fingerprint, consumed(run.outputs, self.workplace.consumes(prepared))
+        )
+        last = self.records.last(stage.name)
+        if stage.status is Status.CONDITIONAL and last and last.effective == actual:
+            detail = "its inputs turned out the same"
+            return Ended(self.end(stage, Result.UNCHANGED, detail, time.monotonic() - started))
+        self.progress.stage_begins(stage, alone=alone)
+        run.standing = self.records.stands(stage, actual)
+        recorded = prepared.stage.when == "due"
+        begun = False
+        for step in self.planned.steps[stage.name]:
+            if run.settled and step.effect is not Effect.READ and self.records.stands(stage, actual, run.data):
+                detail = "all of it is there already"
+                return Ended(self.end(stage, Result.UNCHANGED, detail, time.monotonic() - started))
+            if recorded and not begun and step.effect is not Effect.READ:
+                self.records.write(stage, State.DEPLOYING, actual, run.data)
+                begun = True
+            self.step(run, step)
+        if run.made_outputs is not None:
+            self.records.write_outputs(stage.name, run.made_outputs)
+        if recorded and self.planned.plan.mode is Mode.DEPLOY:
+            self.records.write(stage, State.DEPLOYED, actual, run.data)
+        report = self.end(stage, Result.DONE, stage.detail, time.monotonic() - started, run.made)
+        return Ended(report, outputs=run.made_outputs)
+
+    def take_down(self, stage: StagePlan) -> Ended:
+        started = time.monotonic()
+        run = self.runs[stage.name]
+        self.interrupt.check()
+        self.records.write(stage, State.DEPLOYING, None, run.data)
+        for step in self.planned.steps[stage.name][len(self.looks(stage)) :]:
+            self.step(run, step)
+        self.records.write(stage, State.DESTROYED, None, {})
+        return Ended(self.end(stage, Result.DONE, "destroyed", time.monotonic() - started, run.made))
+
+    def looks(self, stage: StagePlan) -> Sequence[Step]:
+        """The stage's steps before the first one that is not READ."""
+        return tuple(takewhile(lambda step: step.effect is Effect.READ, self.planned.steps[stage.name]))
+
+    def step(self, run: StageRun, step: Step) -> None:
+        self.interrupt.check()
+        self.progress.step(run.stage.name, outputs.filled(step.title, run.outputs))
+        step.run(run)
+
+    def prepare(self, stage: StagePlan) -> StageRun:
+        """A stage's doors, with its settings resolved. Raises StageError where an output is not to be had."""
+        prepared = self.prepared[stage.name]
+        known: dict[str, Output] = {}
+        for need in self.workplace.upstream(stage.name):
+            known |= self.outputs.get(need, {})
+        settings = replaced(prepared.stage.settings, lambda value: self._resolved(value, stage, known))
+        self.runs[stage.name] = run = self.workplace.prepare(
+            prepared,
+            msgspec.structs.replace(prepared.stage, settings=settings),
+            outputs=known,
+            previous=self.records.last(stage.name),
+            line=lambda text: self.progress.line(stage.name, text),
+            still_ours=lambda: self._still_ours(stage.name),
+            beside=lambda: self._beside(prepared.stage),
+            interrupt=self.interrupt,
+        )
+        return run
+
+    def _still_ours(self, stage: str) -> None:
+        self.interrupt.check()
+        self.records.check(stage)
+
+    def _beside(self, stage: Stage) -> dict[str, Mapping[str, Any]]:
+        others = [p.stage.name for p in self.prepared.values() if p.stage.kind == stage.kind and p.stage != stage]
+        return {name: record.data for name in others if (record := self.records.last(name)) is not None}
+
+    def _resolved(self, value: Reference | str, stage: StagePlan, known: Mapping[str, Output]) -> Any:
+        if isinstance(value, str):
+            return self.workplace.expand(value)
+        name = value.output or ""
+        # Terraform leaves an output out that is null; where none is known, nothing was applied yet.
+        if value.default is not None and known and (name not in known or known[name].value is None):
+            return value.default
+        if self.planned.plan.mode is Mode.VERIFY and name not in known:
+            return value
+        try:
+            return outputs.text(name, known, stage=stage.name)
+        except StageError:
+            needed = [self.reports[n] for n in self.workplace.upstream(stage.name) if n in self.reports]
+            if any(report.result is Result.SKIPPED for report in needed):
+                raise _Skip(f"its input {name} comes from a stage that was skipped") from None
+            raise
+
+    def _record_failure(self, stage: StagePlan) -> None:
+        """Where the ledger cannot be told, `deploying` stands, and means the same: due."""
+        try:
+            if stage.name in self.runs:
+                self.records.write_failed(stage, self.runs[stage.name].data)
+        except CipipeError as error:
+            self.progress.warning(f"the ledger could not be told that {stage.name} failed: {error.message}")
+
+    def end(self, stage: StagePlan, result: Result, detail: str, seconds: float = 0.0, made: str = "") -> StageReport:
+        report = StageReport(stage.name, stage.kind, result, stage.reason, detail, round(seconds, 1), made)
+        self.progress.stage_ends(report)
+        return report
+
+
+class _Skip(Exception):
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
