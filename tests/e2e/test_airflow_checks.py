@@ -161,7 +161,7 @@ def test_imports_begin_at_the_folder_that_mwaa_reads(tmp_path: Path) -> None:
         "dags/helper.py": b"",
     }
     with pytest.raises(ProblemsError) as caught:
-        imports.check(run_in(tmp_path, "2", [], prefix="dags/team/", dynamic=("*.py",)), bodies)
+        imports.check(run_in(tmp_path, "2", [], prefix="dags/team/", dynamic=("*.py",)), bodies, "team/")
     assert [(found.id, found.where) for found in caught.value.problems] == [("dag-import-failed", "dags/b.py")]
 
 

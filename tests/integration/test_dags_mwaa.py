@@ -98,7 +98,8 @@ def test_what_changed_is_installed_before_any_dag_is_there(shop: Shop, cipipe: C
         "PluginsS3Path": "plugins.zip",
         "PluginsS3ObjectVersion": manifest["plugins.zip"]["version"],
     }
-    assert seen[0] == seen[1] == {"requirements.txt", "plugins.zip"}
+    assert seen[0] == set(), "where does it read DAGs"
+    assert seen[1] == seen[2] == {"requirements.txt", "plugins.zip"}
     assert set(shop.bodies()) == {"requirements.txt", "plugins.zip", "dags/a.py", "dags/helper.py"}
     assert "Airflow has read all 1 DAGs" in cipipe.err
 
@@ -110,7 +111,7 @@ def test_unchanged_requirements_make_no_update(shop: Shop, cipipe: Cli, service:
     assert cipipe("run", "dags") == 0, cipipe.err
     assert len(service.updates) == 1
     assert cipipe("dags", "deploy") == 0
-    assert service.looks == looks + 2  # by the run that uploads: is it up to date, and where does it read DAGs
+    assert service.looks == looks + 3  # by the run that uploads: is it up to date, and, twice, where does it read DAGs
     shop.commit({"plugins/a.py": "A = 2"})
     assert cipipe("run", "dags") == 0, cipipe.err
     assert len(service.updates) == 2
@@ -202,6 +203,35 @@ def test_what_is_not_in_the_commit_is_told(shop: Shop, cipipe: Cli) -> None:
     shop.commit({"dags/requirements.txt": None, "plugins/a.py": None, "plugins/pkg/b.py": None})
     assert cipipe("dags", "diff") == 4
     assert cipipe.err.count("(dags-extra-missing)") == 2
+
+
+@pytest.mark.parametrize(
+    ("folder", "warned"), [("dags", False), ("/dags/", False), ("other/dags", True), ("dag", True)]
+)
+def test_files_that_mwaa_does_not_look_at_are_warned_of(
+    shop: Shop, cipipe: Cli, service: Mwaa, folder: str, warned: bool
+) -> None:
+    service.environment["DagS3Path"] = folder
+    assert cipipe("dags", "deploy") == 0, cipipe.err
+    assert ("these are uploaded to dags/: it will not see them" in cipipe.err) is warned
+    assert "dags/a.py" in shop.bodies()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "folder", "below"),
+    [
+        ("dags/", None, ""),
+        ("dags/team/", None, "team/"),
+        ("", None, ""),
+        ("dags/team/", "dags/", "team/"),
+        ("shared/dags/team/", "shared/dags/", "team/"),
+        ("shared/dags/", "shared/dags/", ""),
+        ("dags/", "", "dags/"),
+        ("other/", "dags/", ""),
+    ],
+)
+def test_what_is_below_the_folder_for_imports(prefix: str, folder: str | None, below: str) -> None:
+    assert mwaa.placed(prefix, folder)[0] == below
 
 
 # --- afterwards --------------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def confirm(run: StageRun, name: str, bodies: Mapping[str, bytes], uploaded: dat
     deadline = time.monotonic() + seconds
     since = uploaded + timedelta(seconds=sync_seconds)
     try:
-        folder = str(mwaa.environment(run, name).get("DagS3Path", "dags")).strip("/") + "/"
+        folder = mwaa.folder_of(mwaa.environment(run, name))
         files = {key.removeprefix(folder): key for key in bodies}
         wanted = {dag: key for key, body in bodies.items() for dag in _ids(body)}
         told: set[str] = set()

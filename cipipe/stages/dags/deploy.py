@@ -103,10 +103,12 @@ class Deployment(msgspec.Struct):
         same = last is not None and (last.state, last.fingerprint) == (State.DEPLOYED, run.fingerprint)
         if (run.settled and same) or self.made is None:
             return
-        from cipipe.stages.dags import checks, containers, imports
+        from cipipe.stages.dags import checks, containers, imports, mwaa
 
         settings = run.stage.settings
+        below, misplaced = mwaa.placed(settings.prefix, mwaa.dag_folder(run))
         notes = [
+            *misplaced,
             *checks.check(
                 self.made.sources,
                 self.made.bodies,
@@ -115,7 +117,7 @@ class Deployment(msgspec.Struct):
                 airflow_version=settings.airflow_version,
             ),
             *containers.check(run, self.made.bodies, self.made.replacements),
-            *imports.check(run, self.made.bodies),
+            *imports.check(run, self.made.bodies, below),
         ]
         for note in notes:
             run.line(f"warning: {note.where}: {note.message}")

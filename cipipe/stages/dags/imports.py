@@ -40,16 +40,18 @@ class Read(msgspec.Struct):
     death: str = ""
 
 
-def check(run: StageRun, bodies: Mapping[str, bytes]) -> list[Problem]:
-    """Import the DAG files, where there is an Airflow; give warnings. Raises ProblemsError, StageError."""
+def check(run: StageRun, bodies: Mapping[str, bytes], below_folder: str = "") -> list[Problem]:
+    """Import the DAG files, where there is an Airflow; give warnings. Raises ProblemsError, StageError.
+
+    `below_folder` is what the prefix has below the folder that Airflow reads: that one is its path for imports.
+    """
     settings = run.stage.settings
     python = _python(run)
     if python is None:
         return []
     names = {path: relative(path, settings.source) or path for path in bodies}
     folder = run.scratch / "dags"
-    # MWAA's path for imports is its own folder, the top one of the bucket, and not the folders below it.
-    below = folder / settings.prefix.partition("/")[2]
+    below = folder / below_folder
     for path, body in bodies.items():
         target = below / names[path]
         target.parent.mkdir(parents=True, exist_ok=True)

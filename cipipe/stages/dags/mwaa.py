@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from cipipe.errors import StageError
+from cipipe.errors import Problem, StageError
 from cipipe.stages.base import StageRun
 from cipipe.stages.dags.extras import PLUGINS, REQUIREMENTS
 from cipipe.tools.aws import AwsError
@@ -26,6 +26,36 @@ poll_seconds = 15.0
 def environment(run: StageRun, name: str) -> dict[str, Any]:
     """The environment as it is. Raises AwsError."""
     return dict(run.aws.call("mwaa", "get_environment", Name=name)["Environment"])
+
+
+def dag_folder(run: StageRun) -> str | None:
+    """The folder of the bucket that the environment reads DAGs from, with a slash; None where it cannot be asked."""
+    name = run.stage.settings.mwaa_environment
+    if not isinstance(name, str) or not name:
+        return None
+    try:
+        return folder_of(environment(run, name))
+    except AwsError:  # a job that only verifies may not be allowed to look, and before the first apply there is none
+        return None
+
+
+def placed(prefix: str, folder: str | None) -> tuple[str, list[Problem]]:
+    """What of a prefix is below the folder that DAGs are read from, and what is wrong where it is not below it.
+
+    Where the folder is not known, it is taken for the top one.
+    """
+    if folder is None:
+        return prefix.partition("/")[2], []
+    if prefix.startswith(folder):
+        return prefix.removeprefix(folder), []
+    message = f"MWAA reads DAGs from {folder}, and these are uploaded to {prefix}: it will not see them"
+    return "", [Problem("dags-prefix-unread", message, "prefix", f"Set prefix to {folder}, or to a folder below it.")]
+
+
+def folder_of(found: Mapping[str, Any]) -> str:
+    """Where an environment, as it was given, reads DAGs from. MWAA wants a slash at the end, and takes it without."""
+    path = str(found.get("DagS3Path", "dags")).strip("/")
+    return f"{path}/" if path else ""
 
 
 def update(run: StageRun, name: str, versions: Mapping[str, str]) -> bool:
