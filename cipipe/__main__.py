@@ -19,11 +19,23 @@ def entry() -> NoReturn:
     gc.freeze()
     gc.set_threshold(50_000)
     gc.enable()
+    _open_streams()
     status = main()
-    with contextlib.suppress(OSError, ValueError):  # whoever reads has gone; `main` has said what it had to
-        sys.stdout.flush()
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # whoever reads has gone; `main` has said what it had to
+            stream.flush()
     os._exit(status)
+
+
+def _open_streams() -> None:
+    """Open what the caller has closed, lest a file or connection that is opened later takes its number and gets the output."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 if __name__ == "__main__":

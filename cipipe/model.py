@@ -97,9 +97,24 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow_destroy: bool = False
 
 
+PARTITIONS = {
+    "aws-cn": "cn-",
+    "aws-us-gov": "us-gov-",
+    "aws-eusc": "eusc-",
+    "aws-iso": "us-iso-",
+    "aws-iso-b": "us-isob-",
+    "aws-iso-e": "eu-isoe-",
+    "aws-iso-f": "us-isof-",
+}
+"""How the regions of each AWS partition begin; all others are in `aws`."""
+
+ANY_PARTITION = rf"(aws|{'|'.join(PARTITIONS)})"
+"""A regular expression for the second field of an ARN, with one group."""
+
+
 def partition_of(region: str) -> str:
-    """The AWS partition that a region is in: `aws`, `aws-cn` or `aws-us-gov`."""
-    return {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(region.rpartition("-")[0].rpartition("-")[0], "aws")
+    """The AWS partition that a region is in, such as `aws` or `aws-cn`."""
+    return next((name for name, beginning in PARTITIONS.items() if region.startswith(beginning)), "aws")
 
 
 class Context(msgspec.Struct, frozen=True):

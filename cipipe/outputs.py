@@ -1,6 +1,9 @@
-"""Terraform's outputs as settings and titles take them: text, of values that are no secret."""
+"""Terraform's outputs as settings and titles take them: text, of values that are no secret; and the texts in any value."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
 
 from cipipe.errors import StageError
 from cipipe.model import Output
@@ -29,3 +32,23 @@ def filled(title: str, known: Mapping[str, Output]) -> str:
         if isinstance(output.value, str) and not output.sensitive:
             title = title.replace(f"{{{name}}}", output.value)
     return title
+
+
+def secrets(known: Iterable[Output]) -> Iterator[str]:
+    """Every text in the values of sensitive outputs, as far as they are known."""
+    for output in known:
+        if output.sensitive and output.value is not msgspec.UNSET:
+            yield from strings(output.value)
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Every string in a value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from strings(key)
+            yield from strings(item)
+    elif isinstance(value, list | tuple | set):
+        for item in value:
+            yield from strings(item)

@@ -166,6 +166,8 @@ class StageWork:
         known: dict[str, Output] = {}
         for need in self.workplace.upstream(stage.name):
             known |= self.outputs.get(need, {})
+        for secret in outputs.secrets(known.values()):
+            self.redactor.register(secret)
         settings = replaced(prepared.stage.settings, lambda value: self._resolved(value, stage, known))
         self.runs[stage.name] = run = self.workplace.prepare(
             prepared,

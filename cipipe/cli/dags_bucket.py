@@ -10,6 +10,7 @@ import msgspec
 from cipipe.cli.options import Common, common
 from cipipe.cli.run import finish
 from cipipe.cli.sandboxed import sandboxed
+from cipipe.errors import UsageError
 from cipipe.model import Plan
 from cipipe.pipeline import dags as use_case
 from cipipe.report import json, text
@@ -70,6 +71,10 @@ def deploy(shared: Common, stage: str | None, dry_run: bool, allow_empty: bool, 
 @click.option("--to", metavar="COMMIT", help="The commit to go back to. Default: what was deployed before.")
 def rollback(shared: Common, stage: str | None, to: str | None) -> int:
     """Restore the object versions of an earlier manifest. What HEAD holds is due again afterwards."""
+    if to is not None and not to.strip():
+        raise UsageError(
+            "usage", "--to names no commit", hint="Is a variable empty? Without --to it is the one before."
+        )
     with _call(shared, stage) as call:
         outcome = use_case.rollback(call, to)
     return finish(shared, outcome)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from cipipe.errors import CipipeError, IdentityError, UsageError
+from cipipe.model import ANY_PARTITION
 from cipipe.oidc import claims as jwt
 from cipipe.oidc.claims import Claims
 from cipipe.oidc.explain import explain
@@ -20,7 +21,7 @@ from cipipe.oidc.policy import load
 from cipipe.oidc.request import ROLE_ARN, Request, issuer_key, request_for
 from cipipe.oidc.trust_policy import Verdict, evaluate
 
-PROVIDER_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):oidc-provider/(\S+)")
+PROVIDER_ARN = re.compile(rf"arn:{ANY_PARTITION}:iam::(\d{{12}}):oidc-provider/(\S+)")
 """Groups: partition, account, issuer without its scheme."""
 
 

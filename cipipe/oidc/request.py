@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
+from cipipe.model import ANY_PARTITION
 from cipipe.oidc.claims import Claims
 
 ACTION = "sts:AssumeRoleWithWebIdentity"
 
-ROLE_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):role/((?:[\x21-\x7e]+/)?[\w+=,.@-]{1,64})")
+ROLE_ARN = re.compile(rf"arn:{ANY_PARTITION}:iam::(\d{{12}}):role/((?:[\x21-\x7e]+/)?[\w+=,.@-]{{1,64}})")
 """https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html; groups: partition, account, path and name."""
 
 

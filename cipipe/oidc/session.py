@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from cipipe.errors import IdentityError
-from cipipe.model import partition_of
+from cipipe.model import ANY_PARTITION, partition_of
 
 SHORTEST, LONGEST = 900, 43200
 """Seconds that a session may last, whatever the role allows."""
@@ -23,7 +23,7 @@ MOST_POLICY_CHARACTERS, MOST_POLICY_ARNS = 2048, 10
 
 _NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 _REGION = r"[a-z]{2,}(-[a-z]+)+-\d{1,2}"
-_POLICY_ARN = r"arn:(aws|aws-cn|aws-us-gov):iam::(aws|\d{12}):policy/[\w+=,.@/-]{1,1024}"
+_POLICY_ARN = rf"arn:{ANY_PARTITION}:iam::(aws|\d{{12}}):policy/[\w+=,.@/-]{{1,1024}}"
 
 
 class SessionRequest(msgspec.Struct, frozen=True):
@@ -112,7 +112,8 @@ def _check_role(session: SessionRequest, region: str) -> None:
         raise IdentityError(
             "oidc-role-of-another-partition",
             f"the role is of the partition {match[1]}, the region {region} is in {partition_of(region)}",
-            hint="AWS in China (aws-cn) and GovCloud (aws-us-gov) have accounts and roles of their own.",
+            hint="AWS in China (aws-cn), GovCloud (aws-us-gov) and the European Sovereign Cloud (aws-eusc) have accounts and "
+            "roles of their own.",
             where=session.role_arn,
         )
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from cipipe.errors import Problem
-from cipipe.model import Environment, partition_of
+from cipipe.model import ANY_PARTITION, Environment, partition_of
 from cipipe.oidc.session import (
     LONGEST,
     LONGEST_CHAINED,
@@ -17,7 +17,7 @@ from cipipe.oidc.session import (
     policy_text,
 )
 
-_ROLE_ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::(\d{12}):role/[\w+=,.@/-]+")
+_ROLE_ARN = re.compile(rf"arn:{ANY_PARTITION}:iam::(\d{{12}}):role/[\w+=,.@/-]+")
 
 
 def problems(environment: Environment, path: str) -> Iterator[Problem]:

@@ -196,7 +196,7 @@ def endpoint_of(project: Project, environment: Environment, door: Door | None) -
     return Endpoint(
         environment.region,
         env.get("AWS_ENDPOINT_URL") or None,
-        ca_bundle=env.get("AWS_CA_BUNDLE") or None,
+        ca_bundle=env.get("AWS_CA_BUNDLE") or env.get("REQUESTS_CA_BUNDLE") or None,
         sts_url=env.get("AWS_ENDPOINT_URL_STS") or None,
         s3_url=env.get("AWS_ENDPOINT_URL_S3") or None,
         fips=env.get("AWS_USE_FIPS_ENDPOINT", "").lower() == "true",

@@ -154,7 +154,7 @@ def _look_ahead(call: Call, access: Access) -> None:
     settings = call.project.config.stages[call.stage].settings
     if isinstance(settings.bucket, str):
         name = call.project.config.expanded(settings.bucket, call.environment)
-        access.aws.bucket(name).look_ahead(settings.prefix)
+        access.aws.bucket(name).look_ahead(call.project.config.expanded(settings.prefix, call.environment))
 
 
 @contextlib.contextmanager

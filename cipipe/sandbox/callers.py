@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from cipipe.model import PARTITIONS
 from cipipe.oidc.request import Request
 
 
@@ -60,7 +61,7 @@ def assume_role_request(
     as that name. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html
     """
     caller = session.arn if session else f"arn:aws:iam::{account}:root"
-    meant = {"*", account, caller, *(f"arn:{name}:iam::{account}:root" for name in ("aws", "aws-cn", "aws-us-gov"))}
+    meant = {"*", account, caller, *(f"arn:{name}:iam::{account}:root" for name in ("aws", *PARTITIONS))}
     if session:
         meant.add(session.role_arn)
     statements = policy.get("Statement")

@@ -26,7 +26,16 @@ from cipipe.sandbox.web import Response
 FetchJson = Callable[[str], Any]
 """Gives the JSON document at an issuer's URL. Raises CipipeError."""
 
-_A_REGION = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+_A_REGION = {
+    "aws": "us-east-1",
+    "aws-cn": "cn-north-1",
+    "aws-us-gov": "us-gov-west-1",
+    "aws-eusc": "eusc-de-east-1",
+    "aws-iso": "us-iso-east-1",
+    "aws-iso-b": "us-isob-east-1",
+    "aws-iso-e": "eu-isoe-west-1",
+    "aws-iso-f": "us-isof-south-1",
+}
 """One of each partition: an unsigned request does not say which region it was sent to."""
 
 _NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"

@@ -8,8 +8,10 @@ import contextlib
 import functools
 import http.client
 import os
+import select
 import ssl
 import threading
+import time
 import urllib.parse
 from collections.abc import Mapping
 
@@ -20,6 +22,10 @@ from cipipe.errors import UsageError
 CONNECT, READ = 10.0, 60.0
 """Seconds to connect, and seconds to wait for each piece of an answer."""
 
+IDLE = 10.0
+"""Seconds after which an idle connection is not used again: servers and what is between cut them, some without a word."""
+
+_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -35,22 +41,26 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Unanswered(Exception):
-    """No whole answer came; says why."""
+    """No whole answer came; says why. `again`: another attempt may get one."""
+
+    def __init__(self, why: str, *, again: bool = True) -> None:
+        super().__init__(why)
+        self.again = again
 
 
 class Connections:
     """The connections to one server, `http://HOST[:PORT]` or `https://…`. Safe to use from several threads."""
 
     def __init__(self, origin: str, ca_bundle: str | None = None) -> None:
-        self._idle: list[http.client.HTTPConnection] = []
+        self._idle: list[tuple[float, http.client.HTTPConnection]] = []
         self._lock = threading.Lock()
         self.origin = origin
         parts = urllib.parse.urlsplit(origin)
         self._netloc = parts.netloc
         self._https = parts.scheme == "https"
-        self._host, self._port = parts.hostname or "", parts.port
+        self._host, self._port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
         self._trust = trust(ca_bundle) if self._https else None
-        self._proxy = _proxy(parts.scheme, self._host)
+        self._proxy = _proxy(parts.scheme, self._host, self._netloc)
 
     def __del__(self) -> None:
         self.close()
@@ -59,7 +69,7 @@ class Connections:
         """Close what is idle."""
         with self._lock:
             idle, self._idle = self._idle, []
-        for connection in idle:
+        for _, connection in idle:
             connection.close()
 
     def send(
@@ -69,23 +79,34 @@ class Connections:
 
         Raises Unanswered.
         """
+        kept = self._kept()
+        try:
+            if kept is not None:
+                try:
+                    return self._sent(kept, method, target, headers, body, most)
+                except (ConnectionError, http.client.RemoteDisconnected, ssl.SSLError):
+                    self.close()  # the server has ended it since, and the others with it; a new one tells more
+            return self._sent(self._opened(), method, target, headers, body, most)
+        except http.client.HTTPException as error:
+            raise Unanswered(f"{self._netloc}: {type(error).__name__}") from None
+        except ssl.SSLError as error:
+            raise Unanswered(f"{self._netloc}: {error.reason or error}") from None
+        except OSError as error:
+            raise Unanswered(f"{self._netloc}: {error.strerror or error}") from None
+        except ValueError:  # a line end in a header, which is not quoted here: it may be a secret
+            raise Unanswered(f"{self._netloc}: a key or token holds what no request can", again=False) from None
+
+    def _kept(self) -> http.client.HTTPConnection | None:
+        """A connection that is open still, as far as can be told: one that has been idle for long may be cut anywhere."""
         while True:
             with self._lock:
-                kept = self._idle.pop() if self._idle else None
-            try:
-                return self._sent(kept or self._opened(), method, target, headers, body, most)
-            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
-                if kept is None:  # which a server may have closed a moment ago; a new one says something
-                    raise Unanswered(f"{self._netloc}: {type(error).__name__}") from None
-            except ssl.SSLError as error:
-                raise Unanswered(f"{self._netloc}: {error.reason or error}") from None
-            except (OSError, http.client.HTTPException) as error:
-                why = (
-                    type(error).__name__
-                    if isinstance(error, http.client.HTTPException)
-                    else error.strerror or str(error)
-                )
-                raise Unanswered(f"{self._netloc}: {why}") from None
+                if not self._idle:
+                    return None
+                since, connection = self._idle.pop()
+            # Where there is something to read though nothing was asked, it is the end.
+            if time.monotonic() - since < IDLE and not select.select([connection.sock], [], [], 0)[0]:
+                return connection
+            connection.close()
 
     def _sent(
         self,
@@ -101,28 +122,37 @@ class Connections:
         if self._proxy and not self._https:
             target, sent = self.origin + target, sent | _authorization(self._proxy)
         try:
-            connection.request(method, target, body or None, sent)
-            answer = connection.getresponse()
+            try:
+                connection.request(method, target, body or None, sent)
+            except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError) as error:
+                # A server that refuses a large body answers, and does not read on.
+                try:
+                    answer = connection.getresponse()
+                except (OSError, http.client.HTTPException):
+                    raise error from None
+            else:
+                answer = connection.getresponse()
             found = Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read(most))
             whole = answer.isclosed() and not answer.will_close
         finally:
             if not whole:
                 connection.close()
-        with self._lock:
-            self._idle.append(connection) if whole else None
+        if whole:
+            with self._lock:
+                self._idle.append((time.monotonic(), connection))
         return found
 
     def _opened(self) -> http.client.HTTPConnection:
         host, port, tunnel = self._host, self._port, {}
         if self._proxy:
-            host, port = self._proxy.hostname or "", self._proxy.port
+            host, port = self._proxy.hostname or "", self._proxy.port or 80
             tunnel = _authorization(self._proxy)
         if self._https:
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
                 host, port, timeout=CONNECT, context=self._trust
             )
             if self._proxy:
-                connection.set_tunnel(self._host, self._port or 443, tunnel)
+                connection.set_tunnel(self._host, self._port, tunnel)
         else:
             connection = http.client.HTTPConnection(host, port, timeout=CONNECT)
         with contextlib.ExitStack() as stack:
@@ -133,16 +163,29 @@ class Connections:
         return connection
 
 
-def _proxy(scheme: str, host: str) -> urllib.parse.SplitResult | None:
-    """The proxy that the environment names for this host (`HTTPS_PROXY`, `NO_PROXY`, …)."""
+def _proxy(scheme: str, host: str, netloc: str) -> urllib.parse.SplitResult | None:
+    """The proxy that the environment names for this host (`HTTPS_PROXY`, `NO_PROXY`, …). Raises UsageError."""
     if host in _LOOPBACK:
         return None
     import urllib.request
 
     url = urllib.request.getproxies().get(scheme)
-    if not url or urllib.request.proxy_bypass(host):
+    if not url or urllib.request.proxy_bypass(netloc):
         return None
-    return urllib.parse.urlsplit(url if "//" in url else f"http://{url}")
+    try:
+        found = urllib.parse.urlsplit(url if "//" in url else f"http://{url}")
+        usable = found.scheme == "http" and bool(found.hostname) and found.port != 0
+    except ValueError:  # of a port that is no number; a password may stand in its place
+        usable = False
+    if not usable:
+        raise UsageError(
+            "usage",
+            "the proxy cannot be used: it has to be http://[USER:PASSWORD@]HOST[:PORT]",
+            hint="What is odd in user name or password is written as %40 and the like. Proxies that are spoken to by TLS "
+            "or SOCKS are not supported.",
+            where=f"{scheme.upper()}_PROXY",
+        )
+    return found
 
 
 def _authorization(proxy: urllib.parse.SplitResult) -> dict[str, str]:

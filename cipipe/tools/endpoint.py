@@ -8,7 +8,21 @@ from datetime import datetime
 from cipipe.errors import StageError, UsageError
 from cipipe.model import partition_of
 
-_SUFFIX = {"aws": "amazonaws.com", "aws-cn": "amazonaws.com.cn", "aws-us-gov": "amazonaws.com"}
+_SUFFIX = {
+    "aws-cn": "amazonaws.com.cn",
+    "aws-eusc": "amazonaws.eu",
+    "aws-iso": "c2s.ic.gov",
+    "aws-iso-b": "sc2s.sgov.gov",
+    "aws-iso-e": "cloud.adc-e.uk",
+    "aws-iso-f": "csp.hci.ic.gov",
+}
+_DUALSTACK = {
+    "aws": "api.aws",
+    "aws-us-gov": "api.aws",
+    "aws-cn": "api.amazonwebservices.com.cn",
+    "aws-eusc": "api.amazonwebservices.eu",
+}
+"""Where hosts with IPv6 are, by partition; those of S3 in the older partitions are elsewhere."""
 
 
 class AwsError(StageError):
@@ -82,7 +96,10 @@ class Endpoint:
         for name, url in names.items():
             if url is not None and not _is_url(url):
                 raise UsageError(
-                    "usage", f"{url!r} is not a URL", hint="It looks like https://HOST or http://HOST:PORT.", where=name
+                    "usage",
+                    f"{_shown(url)!r} is not a URL",
+                    hint="It looks like https://HOST or http://HOST:PORT.",
+                    where=name,
                 )
 
     def own_url(self, service: str) -> str | None:
@@ -99,15 +116,26 @@ class Endpoint:
             return own.rstrip("/")
         region = region or self.region
         partition = partition_of(region)
-        # GovCloud's STS is FIPS 140 validated under its usual name; S3 alone has a name with IPv6 of this form.
-        name = f"{service}-fips" if self.fips and (service, partition) != ("sts", "aws-us-gov") else service
-        stack = ".dualstack" if self.dualstack and service == "s3" else ""
-        return f"https://{name}{stack}.{region}.{_SUFFIX[partition]}"
+        name, suffix = f"{service}-fips" if self.fips else service, _SUFFIX.get(partition, "amazonaws.com")
+        if self.dualstack and partition in _DUALSTACK:
+            if service == "s3" and partition != "aws-eusc":
+                return f"https://{name}.dualstack.{region}.{suffix}"
+            return f"https://{name}.{region}.{_DUALSTACK[partition]}"
+        if (service, partition) == ("sts", "aws-us-gov"):
+            name = service  # which is validated under its usual name
+        return f"https://{name}.{region}.{suffix}"
 
 
 def _is_url(text: str) -> bool:
     try:
         parts = urllib.parse.urlsplit(text)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        plain = "@" not in parts.netloc and not parts.query and not parts.fragment
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and plain
     except ValueError:  # of a port that is no number
         return False
+
+
+def _shown(text: str) -> str:
+    """Without what may be a password."""
+    before, at, after = text.rpartition("@")
+    return f"{before.partition('//')[0]}//…@{after}" if at else text

@@ -6,10 +6,11 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Sto
 
 import base64
 import hashlib
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_plus, urlsplit
 from xml.etree import ElementTree as ET
 
 import msgspec
@@ -17,6 +18,9 @@ import msgspec
 from cipipe.tools.aws import Aws, AwsError, AwsUnreachable
 from cipipe.tools.connections import Answer
 from cipipe.tools.signed import document
+
+_HOST = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+"""Buckets whose names can be part of a host name."""
 
 
 class StoredObject(msgspec.Struct, frozen=True):
@@ -70,7 +74,7 @@ class Bucket:
             if error.code in {"NoSuchKey", "NoSuchVersion"}:
                 return None
             raise
-        return StoredObject(answer.body, answer.headers["etag"], answer.headers.get("x-amz-version-id"))
+        return StoredObject(answer.body, _etag(answer), answer.headers.get("x-amz-version-id"))
 
     def head(self, key: str) -> Head | None:
         """What S3 keeps beside the object, or None where there is none."""
@@ -107,19 +111,20 @@ class Bucket:
         more: dict[str, str] = {}
         while True:
             asked = {"versions": "", "prefix": prefix, "encoding-type": "url", **more}
-            page = _page(self._send("ListObjectVersions", "GET", query=asked))
-            space = page.tag.partition("ListVersionsResult")[0]
+            page = _page(self._send("ListObjectVersions", "GET", query=asked), "ListVersionsResult")
+            space = page.tag.removesuffix("ListVersionsResult")
             key, number, latest = f"{space}Key", f"{space}VersionId", f"{space}IsLatest"
             kinds = {f"{space}Version": False, f"{space}DeleteMarker": True}
             for element in page:  # of which there may be very many
                 if (deleted := kinds.get(element.tag)) is not None:
-                    name, now = unquote(element.findtext(key, "")), element.findtext(latest) == "true"
+                    name, now = unquote_plus(element.findtext(key, "")), element.findtext(latest) == "true"
                     yield Version(name, element.findtext(number, ""), now, deleted)
             if page.findtext("{*}IsTruncated") != "true":
                 return
-            more = {"key-marker": unquote(page.findtext("{*}NextKeyMarker", ""))}
+            last, more = more, {"key-marker": unquote_plus(page.findtext("{*}NextKeyMarker", ""))}
             if version := page.findtext("{*}NextVersionIdMarker"):
                 more["version-id-marker"] = version
+            _go_on(last, more)
 
     def put(
         self,
@@ -151,7 +156,7 @@ class Bucket:
             if if_match is not None and error.code == "NoSuchKey":
                 return None
             raise
-        return Written(answer.headers["etag"], answer.headers.get("x-amz-version-id"))
+        return Written(_etag(answer), answer.headers.get("x-amz-version-id"))
 
     def delete(self, key: str, version: str | None = None) -> None:
         """Delete the object (on a versioned bucket: put a delete marker), or one version. No object is fine."""
@@ -163,11 +168,12 @@ class Bucket:
         more: dict[str, str] = {}
         while True:
             asked = {"list-type": "2", "prefix": prefix, "encoding-type": "url", **more}
-            page = _page(self._send("ListObjectsV2", "GET", query=asked))
-            found += [unquote(element.findtext("{*}Key", "")) for element in page.iterfind("{*}Contents")]
+            page = _page(self._send("ListObjectsV2", "GET", query=asked), "ListBucketResult")
+            found += [unquote_plus(element.findtext("{*}Key", "")) for element in page.iterfind("{*}Contents")]
             if page.findtext("{*}IsTruncated") != "true":
                 return found
-            more = {"continuation-token": page.findtext("{*}NextContinuationToken", "")}
+            last, more = more, {"continuation-token": page.findtext("{*}NextContinuationToken", "")}
+            _go_on(last, more)
 
     def all_keys(self) -> set[str]:
         """Every key that has any version or delete marker; none where there is no such bucket."""
@@ -196,38 +202,55 @@ class Bucket:
         body: bytes = b"",
     ) -> Answer:
         """One request for the bucket; where S3 says that it is in another region, there."""
+        region = self._region
         for last in (False, True):
             try:
                 return self._aws.signed.send(
                     f"s3:{operation}",
                     method,
-                    self._url(),
+                    self._url(region),
                     f"/{key}",
                     query=query,
                     headers={**(headers or {}), **self._owner},
                     body=body,
-                    region=self._region,
+                    region=region,
                 )
             except AwsError as error:
-                elsewhere = error.region not in {None, self._region or self._aws.endpoint.region}
+                elsewhere = error.region not in {None, region or self._aws.endpoint.region}
                 if last or not elsewhere or self._aws.endpoint.own_url("s3") is not None:
                     raise
-                self._region = error.region
+                self._region = region = error.region
         raise AssertionError  # pragma: no cover - the second request returns or raises
 
-    def _url(self) -> str:
+    def _url(self, region: str | None = None) -> str:
         """By the bucket's own host name, as AWS has it; certificates do not cover one with dots, nor other servers' at all.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
         """
-        url = self._aws.endpoint.url_of("s3", self._region)
-        if self._aws.endpoint.own_url("s3") is not None or "." in self.name:
+        url = self._aws.endpoint.url_of("s3", region)
+        if self._aws.endpoint.own_url("s3") is not None or not _HOST.fullmatch(self.name):
             return f"{url}/{self.name}"
         return f"https://{self.name}.{urlsplit(url).netloc}"
 
 
-def _page(answer: Answer) -> ET.Element:
+def _page(answer: Answer, name: str) -> ET.Element:
     root = document(answer.body)
-    if root is None:
-        raise AwsUnreachable("what answered is not S3: a proxy?")
+    if root is None or root.tag.rpartition("}")[2] != name:
+        raise _stranger()
     return root
+
+
+def _go_on(last: Mapping[str, str], more: Mapping[str, str]) -> None:
+    """Raise AwsUnreachable where a listing would go on where it has been."""
+    if more == last or not all(more.values()):
+        raise _stranger()
+
+
+def _etag(answer: Answer) -> str:
+    if "etag" not in answer.headers:
+        raise _stranger()
+    return answer.headers["etag"]
+
+
+def _stranger() -> AwsUnreachable:
+    return AwsUnreachable("what answered is not S3: a proxy?")

@@ -4,6 +4,7 @@ Without boto3: decision 7 tells why, and which settings of boto3's count here to
 """
 
 import random
+import re
 import threading
 import time
 import urllib.parse
@@ -21,14 +22,21 @@ ATTEMPTS = 4
 _PASSING = {
     "BandwidthLimitExceeded",
     "InternalError",
+    "PriorRequestNotComplete",
     "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
     "RequestTimeout",
+    "RequestTimeoutException",
     "ServiceUnavailable",
     "SlowDown",
+    "ThrottledException",
     "Throttling",
     "ThrottlingException",
     "TooManyRequestsException",
 }
+_AGAIN = {429, 500, 502, 503, 504}
+_CODE = re.compile(rb"<Code>([\w.]+)</Code>")
 
 
 class Signed:
@@ -59,7 +67,7 @@ class Signed:
         """
         place = urllib.parse.urlsplit(url)
         target = place.path + path_of(path) + (f"?{query_of(query)}" if query else "")
-        given = {**(headers or {}), "host": place.netloc, "user-agent": "cipipe"}
+        given = {**(headers or {}), "host": place.netloc}
         connections = self._connected(f"{place.scheme}://{place.netloc}")
         for attempt in range(1, ATTEMPTS + 1):
             proved = signed(
@@ -73,15 +81,15 @@ class Signed:
                 now=datetime.now(UTC),
             )
             try:
-                answer = connections.send(method, target, proved, body)
+                answer = connections.send(method, target, {**proved, "user-agent": "cipipe"}, body)
             except Unanswered as silence:
-                if attempt == ATTEMPTS:
+                if attempt == ATTEMPTS or not silence.again:
                     raise AwsUnreachable(str(silence)) from None
             else:
                 if answer.status < 300:
                     return answer
                 error = _refusal(operation, answer)
-                if attempt == ATTEMPTS or not (answer.status >= 500 or answer.status == 429 or error.code in _PASSING):
+                if attempt == ATTEMPTS or not (answer.status in _AGAIN or error.code in _PASSING):
                     raise error
             time.sleep(random.uniform(0, 2 ** (attempt - 1)))  # noqa: S311 - so that many do not come back at once
         raise AssertionError  # pragma: no cover - the last attempt returns or raises
@@ -96,9 +104,10 @@ class Signed:
 def _refusal(operation: str, answer: Answer) -> AwsError:
     """The error in an answer; one without a body (of a HEAD request) has the status for its code."""
     found = texts(answer.body)
-    code = found.get("Code") or str(answer.status)
+    odd = None if found else _CODE.search(answer.body)  # one that quotes a key with a control character is no XML
+    code = odd[1].decode() if odd else found.get("Code") or str(answer.status)
     error = AwsError(operation, code, found.get("Message", f"HTTP status {answer.status}"), answer.status)
-    error.region = answer.headers.get("x-amz-bucket-region")
+    error.region = answer.headers.get("x-amz-bucket-region") or found.get("Region")
     return error
 
 

@@ -3,14 +3,17 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
-from dagworld import BUCKET, OUTPUTS, Cli, Shop, served
+from dagworld import BUCKET, CONFIG, LEDGER, OUTPUTS, REGION, Cli, Shop, served
 
-from cipipe.model import Output
-from cipipe.stages.dags import patch
+from cipipe.model import Mode, Output
+from cipipe.stages import dags
+from cipipe.stages.base import Stage
+from cipipe.stages.dags import manifest, patch
 from cipipe.tools.git import Repository
 
 
@@ -79,18 +82,97 @@ def test_what_others_did_is_put_right(shop: Shop, cipipe: Cli, how: str) -> None
     assert result(cipipe)[0] == "unchanged"
 
 
-def test_where_anything_differs_all_of_it_is_patched_anew(
-    shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A later cipipe may write a value in another way than the one that wrote the manifest."""
+def test_another_cipipe_reads_and_patches_anew(shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may write a value in another way than the one that wrote the manifest."""
     result(cipipe)
     literal = patch._literal
     monkeypatch.setattr(patch, "_literal", lambda *given: f"({literal(*given)})")
+    monkeypatch.setattr(manifest, "__version__", "another")
+    assert result(cipipe)[1].startswith("1 uploaded, 1 unchanged, 0 deleted")
+    assert b'CLUSTER = ("prod")  # cipipe: cluster' in shop.bodies()["dags/a.py"]
     assert result(cipipe)[0] == "unchanged"
+
+
+def test_where_anything_differs_all_of_it_is_patched_anew(
+    shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result(cipipe)
+    literal = patch._literal
+    monkeypatch.setattr(patch, "_literal", lambda *given: f"({literal(*given)})")
     shop.aws.bucket(BUCKET).put("dags/helper.py", b"tampered")
     assert result(cipipe)[1].startswith("2 uploaded, 0 unchanged, 0 deleted")
     assert b'CLUSTER = ("prod")  # cipipe: cluster' in shop.bodies()["dags/a.py"]
     assert [file["state"] for file in cipipe.json("dags", "status")["files"]] == ["ok", "ok"]
+
+
+def test_settings_that_turn_out_otherwise_move_the_files(shop: Shop, cipipe: Cli) -> None:
+    """What `{region}` stands for is not in the fingerprint, and `deploy` is the cure for that."""
+    ledger = f'[ledger]\nbucket = "{LEDGER}"\n'
+    config = CONFIG.replace('source = "dags"', 'source = "dags"\nprefix = "dags/{region}/"') + ledger
+    shop.commit({"cipipe.toml": config})
+    assert result(cipipe)[0] == "done"
+    assert set(shop.bodies()) == {f"dags/{REGION}/a.py", f"dags/{REGION}/helper.py"}
+    shop.commit({"cipipe.toml": config.replace(f'region = "{REGION}"', 'region = "eu-west-1"')})
+    assert result(cipipe)[1].startswith("2 uploaded, 0 unchanged, 2 deleted")
+    assert set(shop.bodies()) == {"dags/eu-west-1/a.py", "dags/eu-west-1/helper.py"}
+
+
+def test_a_plan_and_a_deployment_ask_for_the_same_outputs(shop: Shop, cipipe: Cli) -> None:
+    """Plugins may lie in the source, and are installed as they are: markers in them count for neither."""
+    settings = 'source = "dags"\nplugins = "dags/plugins"'
+    plugin = "X = 'x'  # cipipe: dags_bucket\n"
+    shop.commit({"cipipe.toml": CONFIG.replace('source = "dags"', settings), "dags/plugins/p.py": plugin})
+    assert result(cipipe)[0] == "done"
+    assert shop.record().data["outputs"] == ["cluster"]
+    stages = {stage["name"]: stage["reason"] for stage in cipipe.json("plan")["stages"]}
+    assert stages["dags"] == "unchanged"
+
+
+STANDING: dict[str, Any] = {
+    "outputs": ["cluster"],
+    "manifest": {"dags/a.py": {"sha256": "1" * 64, "version": "v"}},
+}
+SETTINGS = dags.Settings(source="dags", bucket="b")
+
+
+def found(**changes: Any) -> dict[str, str] | None:
+    """What a record proves to a run that is like the one that wrote it, but for `changes`."""
+    stage = Stage("dags", "dags", SETTINGS)
+    run: Any = SimpleNamespace(
+        standing=True, mode=Mode.DEPLOY, outputs={"cluster": Output(value="prod")}, stage=stage, data=dict(STANDING)
+    )
+    run.data["made_of"] = manifest.made_of(run, ["cluster"])
+    run.data |= changes.pop("data", {})
+    for name, value in changes.items():
+        setattr(run, name, value)
+    return manifest.proven(run)
+
+
+def test_what_a_record_proves() -> None:
+    assert found() == {"dags/a.py": "1" * 64}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"standing": False},
+        {"mode": Mode.VERIFY},
+        {"outputs": {}},
+        {"outputs": {"cluster": Output(value="prod", sensitive=True)}},
+        {"outputs": {"cluster": Output(value=None)}},
+        {"outputs": {"cluster": Output(sensitive=True)}},
+        {"outputs": {"cluster": Output(value="other")}},
+        {"stage": Stage("dags", "dags", msgspec.structs.replace(SETTINGS, prefix="other/"))},
+        {"stage": Stage("dags", "dags", msgspec.structs.replace(SETTINGS, bucket="other"))},
+        {"data": {"made_of": None}},
+        {"data": {"made_of": "0" * 64}},
+        {"data": {"manifest": {}}},
+        {"data": {"manifest": {**STANDING["manifest"], "dags/b.py": manifest.UNCERTAIN}}},
+    ],
+    ids=str,
+)
+def test_what_speaks_against_a_record(changes: dict[str, Any]) -> None:
+    assert found(**changes) is None
 
 
 def test_a_record_that_does_not_name_the_outputs_is_read_once_more(shop: Shop, cipipe: Cli, read: list[int]) -> None:

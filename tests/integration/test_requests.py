@@ -1,16 +1,23 @@
 """Requests of our own to S3: where they go, when they are made again, what they take for an answer."""
 
 import base64
+import contextlib
 import http.server
+import socket
+import ssl
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import boto3
+import certificates
 import pytest
 from botocore.config import Config
 
+from cipipe.errors import UsageError
 from cipipe.tools import connections
 from cipipe.tools import signed as module
 from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, Credentials, Endpoint
@@ -34,10 +41,11 @@ Answer = tuple[int, str, dict[str, str]]
 class Server:
     """Gives the answers that it was told, one after the other, and then the last one again; None hangs up."""
 
-    def __init__(self) -> None:
+    def __init__(self, pem: Path | None = None) -> None:
         self.answers: list[Answer | None] = []
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.opened = 0
+        self._open: list[socket.socket] = []
         parent = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -46,6 +54,7 @@ class Server:
             def setup(self) -> None:
                 super().setup()
                 parent.opened += 1
+                parent._open.append(self.connection)
 
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -68,9 +77,19 @@ class Server:
             def log_message(self, *_: Any) -> None: ...
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if pem is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pem)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_port
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if pem else ''}://127.0.0.1:{self.port}"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def hang_up(self) -> None:
+        """Close every connection that is open, without a word."""
+        for opened in self._open:
+            with contextlib.suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._server.shutdown()
@@ -83,6 +102,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr("cipipe.tools.signed.time.sleep", lambda _: None)
     yield made
     made.close()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    return certificates.certificate(tmp_path)
 
 
 @pytest.fixture
@@ -122,8 +146,6 @@ def test_what_may_pass_is_asked_again(server: Server, bucket: Bucket, passing: A
     server.answers = [passing, passing, passing, found()]
     assert bucket.get("a")
     assert len(server.asked) == 4
-    dates = {headers["x-amz-date"] for _, _, headers, _ in server.asked}
-    assert dates, "each is signed anew"
 
 
 def test_what_does_not_pass_is_an_error(server: Server, bucket: Bucket) -> None:
@@ -135,6 +157,72 @@ def test_what_does_not_pass_is_an_error(server: Server, bucket: Bucket) -> None:
     server.answers = [None]
     with pytest.raises(AwsUnreachable, match=r"127\.0\.0\.1"):
         bucket.get("a")
+
+
+def test_a_refusal_that_comes_before_all_was_sent_is_read() -> None:
+    """Of an object that is larger than what lies on the way, by servers that close instead of reading on."""
+    body, answer = b"x" * 30_000_000, f"HTTP/1.1 403 x\r\nContent-Length: {len(DENIED)}\r\n\r\n{DENIED}".encode()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            taken, _ = listening.accept()
+            with taken:
+                taken.recv(1000)
+                taken.sendall(answer)
+                time.sleep(0.2)  # by when the answer has arrived, and the sender waits for somebody to read on
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = listening.getsockname()[1]
+        with pytest.raises(AwsError) as caught:
+            Aws(Endpoint(REGION, f"http://127.0.0.1:{port}"), KEYS).bucket("box").put("a", body)
+        thread.join(10)
+    assert caught.value.code == "AccessDenied"
+
+
+def test_tls_connections_that_the_server_has_closed_are_no_failure(certificate: Path, server: Server) -> None:
+    """As after a stage that took longer than a server waits: all that were opened side by side are stale then."""
+    secured = Server(certificate)
+    secured.answers = [found()]
+    bucket = Aws(Endpoint(REGION, secured.url, ca_bundle=str(certificate)), KEYS).bucket("box")
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(bucket.get, "abcdef"))
+    opened = secured.opened
+    secured.hang_up()
+    assert bucket.put("a", b"y" * 600)
+    assert secured.opened == opened + 1
+    assert len(secured.asked) == 7
+    secured.close()
+
+
+def test_connections_are_not_kept_for_long(server: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.answers = [found()]
+    bucket.get("a")
+    monkeypatch.setattr(connections, "IDLE", 0.0)
+    bucket.get("a")
+    assert server.opened == 2
+
+
+def test_what_no_header_can_hold_is_told_without_it(server: Server) -> None:
+    keys = Credentials("AKIDEXAMPLE", "secret", "token-that-is-secret\n")
+    with pytest.raises(AwsUnreachable, match="holds what no request can") as caught:
+        Aws(Endpoint(REGION, server.url), keys).bucket("box").get("a")
+    assert "token-that" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert server.asked == []
+
+
+def test_what_proxies_change_is_not_signed(server: Server, bucket: Bucket) -> None:
+    server.answers = [found()]
+    bucket.get("a")
+    headers = server.asked[0][2]
+    assert headers["user-agent"] == "cipipe"
+    assert "user-agent" not in headers["authorization"]
+
+
+def test_an_absent_key_that_xml_cannot_quote(server: Server, bucket: Bucket) -> None:
+    server.answers = [(404, "<Error><Code>NoSuchKey</Code><Key>a\x01b</Key></Error>", {})]
+    assert bucket.get("a\x01b") is None
 
 
 @pytest.mark.parametrize(("status", "body"), [(403, DENIED), (301, ""), (302, ""), (307, "")])
@@ -173,10 +261,49 @@ def test_a_bucket_in_another_region_is_asked_there(monkeypatch: pytest.MonkeyPat
     ]
 
 
+def test_all_threads_follow_a_bucket_that_is_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them has an answer before all have asked."""
+    here = threading.Barrier(8)
+
+    class Elsewhere:
+        def __init__(self, origin: str, _: str | None) -> None:
+            self.origin = origin
+
+        def send(self, *_: object) -> connections.Answer:
+            if "us-west-2" in self.origin:
+                return connections.Answer(200, {"etag": '"e"'}, b"there")
+            here.wait(10)
+            error = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>us-west-2</Region></Error>"
+            return connections.Answer(400, {}, error)
+
+    monkeypatch.setattr(module, "Connections", Elsewhere)
+    bucket = Aws(Endpoint(REGION), KEYS).bucket("box")
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(bucket.get, "abcdefgh"))
+
+
+@pytest.mark.parametrize("region", ["eu-central-1", "us-gov-west-1", "cn-north-1", "eusc-de-east-1"])
+@pytest.mark.parametrize(("fips", "dualstack"), [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("service", ["s3", "sts"])
+def test_hosts_are_those_of_awss_own_tools(service: Any, region: str, fips: bool, dualstack: bool) -> None:
+    if region == "cn-north-1" and fips:
+        pytest.skip("there is no FIPS in China")
+    config = Config(use_fips_endpoint=fips, use_dualstack_endpoint=dualstack)
+    theirs = boto3.Session("x", "x", region_name=region).client(service, config=config).meta.endpoint_url
+    assert Endpoint(region, fips=fips, dualstack=dualstack).url_of(service) == theirs
+
+
+@pytest.mark.parametrize("region", ["us-iso-east-1", "us-isob-east-1", "eu-isoe-west-1", "us-isof-south-1"])
+def test_no_partition_is_asked_in_another_one(region: str) -> None:
+    theirs = boto3.Session("x", "x", region_name=region).client("sts").meta.endpoint_url
+    assert Endpoint(region).url_of("sts") == theirs
+
+
 @pytest.mark.parametrize(
     ("endpoint", "name", "url"),
     [
         (Endpoint(REGION), "box", "https://box.s3.eu-central-1.amazonaws.com"),
+        (Endpoint(REGION), "Old_Box", "https://s3.eu-central-1.amazonaws.com/Old_Box"),
         (Endpoint(REGION), "my.box", "https://s3.eu-central-1.amazonaws.com/my.box"),
         (Endpoint("cn-north-1"), "box", "https://box.s3.cn-north-1.amazonaws.com.cn"),
         (Endpoint("us-gov-west-1", fips=True), "box", "https://box.s3-fips.us-gov-west-1.amazonaws.com"),
@@ -201,7 +328,7 @@ def _stop(request: Any, **_: Any) -> None:
 
 
 def test_versions_of_several_pages(server: Server, bucket: Bucket) -> None:
-    server.answers = [found(PAGE.format(more="true", key="a%2Bb")), found(PAGE.format(more="false", key="c%C3%BC%20d"))]
+    server.answers = [found(PAGE.format(more="true", key="a%2Bb")), found(PAGE.format(more="false", key="c%C3%BC+d"))]
     versions = list(bucket.versions("a+"))
     assert [(v.key, v.id, v.latest, v.deleted) for v in versions] == [
         ("a+b", "v1", True, False),
@@ -211,6 +338,14 @@ def test_versions_of_several_pages(server: Server, bucket: Bucket) -> None:
     ]
     assert server.asked[0][1] == "/box/?encoding-type=url&prefix=a%2B&versions="
     assert server.asked[1][1] == "/box/?encoding-type=url&key-marker=a%2Bb&prefix=a%2B&version-id-marker=v1&versions="
+
+
+@pytest.mark.parametrize("marker", ["<NextKeyMarker/>", "<NextKeyMarker>a</NextKeyMarker>"])
+def test_a_listing_that_goes_on_where_it_has_been_is_none(server: Server, bucket: Bucket, marker: str) -> None:
+    server.answers = [found(f"<ListVersionsResult><IsTruncated>true</IsTruncated>{marker}</ListVersionsResult>")]
+    with pytest.raises(AwsUnreachable, match="is not S3"):
+        list(bucket.versions(""))
+    assert len(server.asked) <= 2
 
 
 def test_a_listing_begun_ahead_is_given_once(server: Server, bucket: Bucket) -> None:
@@ -229,11 +364,14 @@ def test_an_error_of_a_listing_begun_ahead_is_raised_where_it_is_wanted(server: 
         list(bucket.versions("p/"))
 
 
-@pytest.mark.parametrize("body", ["", "<html>log in first", "{}"])
+@pytest.mark.parametrize("body", ["", "<html>log in first", "<html>log in</html>", "{}", SLOW])
 def test_what_is_no_answer_of_s3(server: Server, bucket: Bucket, body: str) -> None:
     server.answers = [(200, body, {})]
+    for ask in (lambda: list(bucket.versions("")), lambda: bucket.keys(""), lambda: bucket.get("a")):
+        with pytest.raises(AwsUnreachable, match="is not S3"):
+            ask()
     with pytest.raises(AwsUnreachable, match="is not S3"):
-        list(bucket.versions(""))
+        bucket.put("a", b"")
 
 
 def test_an_answer_that_breaks_off_is_none(server: Server, bucket: Bucket) -> None:
@@ -264,6 +402,52 @@ def test_proxies_of_the_environment(server: Server, monkeypatch: pytest.MonkeyPa
     assert len(server.asked) == count
 
 
+@pytest.mark.parametrize(
+    "proxy",
+    ["https://proxy:8443", "socks5://proxy:1080", "http://me:hunter2#1@proxy:3128", "http://:3128", "http://proxy:0"],
+)
+def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(UsageError, match="the proxy cannot be used") as caught:
+        Aws(Endpoint(REGION), KEYS).bucket("box").get("a")
+    assert caught.value.where == "HTTPS_PROXY"
+    assert "hunter2" not in f"{caught.value} {caught.value.__cause__} {caught.value.__context__}"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "url", "place"),
+    [
+        ("http://proxy.invalid", "https://s3.invalid", ("proxy.invalid", 80)),
+        ("proxy.invalid:3128", "https://s3.invalid", ("proxy.invalid", 3128)),
+        ("http://proxy.invalid", "https://direct.invalid:9000", ("direct.invalid", 9000)),
+        ("", "https://[fd00::1]", ("fd00::1", 443)),
+        ("", "http://[fd00::1]:9000", ("fd00::1", 9000)),
+    ],
+)
+def test_where_a_connection_goes(monkeypatch: pytest.MonkeyPatch, proxy: str, url: str, place: tuple[str, int]) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "direct.invalid:9000")
+    gone: list[tuple[str, int]] = []
+
+    def connect(address: tuple[str, int], *_: object, **__: object) -> None:
+        gone.append(address)
+        raise OSError("no")
+
+    monkeypatch.setattr("socket.create_connection", connect)
+    with pytest.raises(connections.Unanswered):
+        connections.Connections(url).send("GET", "/", {})
+    assert gone == [place]
+
+
+@pytest.mark.parametrize("url", ["http://me:hunter2@host:1", "https://hunter2@host"])
+def test_a_password_in_an_endpoint_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(UsageError, match="is not a URL") as caught:
+        Endpoint(REGION, url)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_loopback_is_reached_directly(server: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     server.answers = [found()]
@@ -271,8 +455,6 @@ def test_loopback_is_reached_directly(server: Server, bucket: Bucket, monkeypatc
 
 
 def test_many_threads_share_few_connections(server: Server, bucket: Bucket) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     server.answers = [found()]
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(lambda number: bucket.get(str(number)), range(100)))

@@ -4,6 +4,7 @@
 command without AWS.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -104,9 +105,12 @@ def consumes(
     """The outputs that the markers in the stage's Python files ask for."""
     if OUTPUTS in recorded:
         return frozenset(recorded[OUTPUTS])
+    from cipipe.stages.dags.extras import belongs
     from cipipe.stages.dags.patch import markers
 
-    selected, _ = select(entries, stage.settings.source)
+    settings = stage.settings
+    own = [e for e in entries if not belongs(os.fsdecode(e.path), settings.requirements, settings.plugins)]
+    selected, _ = select(own, settings.source)
     modules = [entry for path, entry in selected.items() if path.endswith(".py")]
     files = repository.blobs(modules, keep=True).items()
     return frozenset(marker.output for path, body in files for marker in markers(body, path.decode()))

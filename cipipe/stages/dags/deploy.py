@@ -63,12 +63,13 @@ def writing(stage: Stage, work: "Deployment") -> tuple[Step, ...]:
 class Deployment(msgspec.Struct):
     """What the steps of one run hand to each other: what every key is to hold, and what has to be done for it.
 
-    `bodies` has the contents of at least those keys that are uploaded; `outputs` are what the files ask for, where that is
-    known. `assumed`: what is wanted was not read, but taken from the record, which says that it is deployed.
+    `bodies` has the contents of at least those keys that are uploaded; `outputs` are what the files ask for, and `made_of`
+    what they were patched with, where that is known. `assumed`: what is wanted was not read, but taken from the record, which says that it is deployed.
     """
 
     wanted: dict[str, str] = {}
     outputs: list[str] | None = None
+    made_of: str | None = None
     assumed: bool = False
     bodies: dict[str, bytes] = {}
     uploads: set[str] = set()
@@ -83,7 +84,8 @@ class Deployment(msgspec.Struct):
         if known is None or not known.keys().isdisjoint(sharing.taken(run, run.data["bucket"])):
             self.read(run)
         else:
-            self.wanted, self.outputs, self.assumed = known, run.data[manifest.OUTPUTS], True
+            self.wanted, self.assumed = known, True
+            self.outputs, self.made_of = run.data[manifest.OUTPUTS], run.data[manifest.MADE_OF]
             run.line(f"{count(len(known), 'file')}, and the record has what becomes of them")
 
     def read(self, run: StageRun) -> None:
@@ -95,6 +97,7 @@ class Deployment(msgspec.Struct):
         self.bodies = self.made.contents
         self.wanted = manifest.hashes_of(self.bodies)
         self.outputs = sorted({replacement.output for replacement in self.made.replacements})
+        self.made_of = manifest.made_of(run, self.outputs)
         run.line(f"{count(len(self.bodies), 'file')}, {count(len(self.made.replacements), 'value')} put in")
 
     def check(self, run: StageRun) -> None:
@@ -144,7 +147,7 @@ class Deployment(msgspec.Struct):
         run.line(f"{len(self.uploads)} to upload, {unchanged} unchanged, {len(self.gone)} to delete")
         run.made = f"{len(self.uploads)} to upload, {len(self.gone)} to delete"
         if run.mode is Mode.DEPLOY:
-            for told in (manifest.GOING_BACK, manifest.RESTORED, manifest.OUTPUTS):
+            for told in (manifest.GOING_BACK, manifest.RESTORED, manifest.OUTPUTS, manifest.MADE_OF):
                 run.data.pop(told, None)
             run.data |= self._intended(run.data, bucket.name, owned, former, there)
             installed = self._installed(run)
@@ -175,6 +178,7 @@ class Deployment(msgspec.Struct):
             "deleted": sorted(set(deleted) - self.wanted.keys()),
             "former": former,
             **({} if self.outputs is None else {manifest.OUTPUTS: self.outputs}),
+            **({} if self.made_of is None else {manifest.MADE_OF: self.made_of}),
         }
 
     def install(self, run: StageRun) -> None:

@@ -7,9 +7,12 @@ lists keys in buckets that the stage used before, until they are deleted.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
+from cipipe import __version__
 from cipipe.model import Mode
 from cipipe.stages.base import Setting, StageRun, literal
 
@@ -19,10 +22,11 @@ UNCERTAIN: Mapping[str, Any] = {"sha256": None, "version": None}
 GOING_BACK = "rollback"
 """In `data` of a record while a rollback is under way: when the deployment ended that it goes back to."""
 
-
 OUTPUTS = "outputs"
 """In `data` of a record: the names of the outputs that the files ask for, so that they need not be read for it again."""
 
+MADE_OF = "made_of"
+"""In `data` of a record: a digest of all that the files were patched with, where nothing of it is secret."""
 
 RESTORED = "restored"
 """In `data` of a record that a rollback wrote: when the deployment ended that it went back to."""
@@ -38,15 +42,24 @@ def hashes(data: Mapping[str, Any]) -> dict[str, str | None]:
     return {key: entry["sha256"] for key, entry in (data.get("manifest") or {}).items()}
 
 
-def proven(run: StageRun) -> dict[str, str] | None:
-    """What the stage's files come to, by key, where the record says so; None where they have to be read.
-
-    What a sensitive output holds is in no record.
+def made_of(run: StageRun, asked: Iterable[str]) -> str | None:
+    """A digest of what makes the files what they are, besides the commit: this version of cipipe, the settings as they
+    turned out, and the values of outputs. None where a value is sensitive (a digest can be guessed at) or not there.
     """
-    asked = run.data.get(OUTPUTS)
-    if not run.standing or run.mode is not Mode.DEPLOY or asked is None:
-        return None
-    if any(name not in run.outputs or run.outputs[name].sensitive for name in asked):
+    values = {}
+    for name in asked:
+        output = run.outputs.get(name)
+        if output is None or output.sensitive or output.value in (None, msgspec.UNSET):
+            return None
+        values[name] = output.value
+    parts = (__version__, msgspec.to_builtins(run.stage.settings), values)
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+
+
+def proven(run: StageRun) -> dict[str, str] | None:
+    """What the stage's files come to, by key, where the record says so; None where they have to be read."""
+    told = run.data.get(MADE_OF)
+    if not run.standing or run.mode is not Mode.DEPLOY or told is None or made_of(run, run.data[OUTPUTS]) != told:
         return None
     known = {key: sha256 for key, sha256 in hashes(run.data).items() if sha256 is not None}
     return known if known and len(known) == len(run.data["manifest"]) else None

@@ -11,9 +11,10 @@ import msgspec
 
 from cipipe.errors import Problem, ProblemsError
 from cipipe.model import Output
+from cipipe.outputs import strings
 from cipipe.redact import MASK
 from cipipe.stages.dags.markers import Marker, Target, markers, scan
-from cipipe.stages.dags.values import MismatchError, render, strings
+from cipipe.stages.dags.values import MismatchError, render
 
 __all__ = ["Marker", "Patched", "Replacement", "markers", "masked", "patch", "patch_all"]
 

@@ -10,7 +10,6 @@ from cipipe.stages.base import StageRun
 from cipipe.stages.dags.extras import belongs, extras
 from cipipe.stages.dags.files import relative, select
 from cipipe.stages.dags.patch import Replacement, patch_all
-from cipipe.stages.dags.values import strings
 
 UNKNOWN_YET = frozenset({"dag-output-unknown", "dag-output-withheld"})
 """What is no error where nothing is deployed: the stage that makes the outputs has not run."""
@@ -37,10 +36,6 @@ class Prepared(msgspec.Struct, frozen=True):
 
 def prepared(run: StageRun, *, tolerate: frozenset[str] = frozenset()) -> Prepared:
     """Read and patch. Raises ProblemsError, and StageError where git lacks contents (`dags-blob-missing`)."""
-    for output in run.outputs.values():
-        if output.sensitive and output.value is not msgspec.UNSET:
-            for secret in strings(output.value):
-                run.redactor.register(secret)
     sources = _sources(run)
     modules = {path: body for path, body in sources.items() if path.endswith(".py")}
     patched = patch_all(modules, run.outputs, tolerate=UNKNOWN_YET if run.mode is Mode.VERIFY else tolerate)

@@ -11,7 +11,7 @@ from cipipe.errors import RefusedError, StageError
 from cipipe.model import Effect, Record, State
 from cipipe.stages.base import Stage, StageRun, Step, shown
 from cipipe.stages.dags.deploy import Deployment, bucket_of, writing
-from cipipe.stages.dags.manifest import GOING_BACK, OUTPUTS, RESTORED, hashes
+from cipipe.stages.dags.manifest import GOING_BACK, MADE_OF, OUTPUTS, RESTORED, hashes
 from cipipe.stages.dags.parallel import in_parallel
 
 
@@ -63,14 +63,14 @@ def _meant(record: Record, current: Record, wanted: str | None) -> bool:
     if wanted is not None:
         return (record.commit or "").startswith(wanted)
     if (going := _going(current)) is not None:
-        return record.finished_at == going
+        return going in {record.finished_at, record.commit}
     return hashes(record.data) != hashes(current.data)
 
 
 def steps(stage: Stage, target: Record) -> tuple[Step, ...]:
     """What a rollback does, in order. Pure."""
     wanted = {key: str(sha256) for key, sha256 in hashes(target.data).items()}
-    work = _Rollback(wanted=wanted, outputs=target.data.get(OUTPUTS), target=target)
+    work = _Rollback(wanted=wanted, outputs=target.data.get(OUTPUTS), made_of=target.data.get(MADE_OF), target=target)
     there = f"s3://{shown(stage.settings.bucket)}/{stage.settings.prefix}"
     return (
         Step(f"compare {there} with the manifest of {(target.commit or '')[:7]}", Effect.READ, work.compare),

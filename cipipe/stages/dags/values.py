@@ -4,7 +4,7 @@ A default is the type's witness: `"x"` wants a string, `[1]` a list of numbers, 
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -94,19 +94,6 @@ def render(value: Any, *, width: int = _WIDTH, newline: str = "\n") -> str:
         else [_render(item) for item in _ordered(value)]
     )
     return "".join((text[0], newline, *(f"    {item},{newline}" for item in items), text[-1]))
-
-
-def strings(value: Any) -> Iterator[str]:
-    """Every string in a value, keys included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from strings(key)
-            yield from strings(item)
-    elif isinstance(value, list | tuple | set):
-        for item in value:
-            yield from strings(item)
 
 
 def shape_of(value: Any) -> Shape:

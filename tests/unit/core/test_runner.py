@@ -221,6 +221,16 @@ def test_a_conditional_stage_runs_only_if_its_inputs_changed(value: str, result:
     assert ("b: write" in world.bucket.log) is (result == "done")
 
 
+def test_a_sensitive_output_is_masked_before_the_stage_that_needs_it_begins() -> None:
+    world = World(a="", b="a")
+    world.outputs["a"] = {"keys": Output(value=["hunter22", {"more": "hunter33"}], sensitive=True)}
+    seen: list[str] = []
+    world.does("b", (READ, lambda run: seen.append(run.redactor.text("hunter22 and hunter33"))))
+    world.deploy(a=State.DEPLOYED)
+    assert len(seen) == 1
+    assert "hunter" not in seen[0]
+
+
 @pytest.mark.parametrize(
     ("outputs", "id"),
     [
