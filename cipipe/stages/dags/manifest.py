@@ -58,8 +58,10 @@ def made_of(run: StageRun, asked: Iterable[str]) -> str | None:
 
 def proven(run: StageRun) -> dict[str, str] | None:
     """What the stage's files come to, by key, where the record says so; None where they have to be read."""
-    told = run.data.get(MADE_OF)
-    if not run.standing or run.mode is not Mode.DEPLOY or told is None or made_of(run, run.data[OUTPUTS]) != told:
+    asked, told = run.data.get(OUTPUTS), run.data.get(MADE_OF)
+    if not run.standing or run.mode is not Mode.DEPLOY or asked is None or told is None:
+        return None
+    if made_of(run, asked) != told:
         return None
     known = {key: sha256 for key, sha256 in hashes(run.data).items() if sha256 is not None}
     return known if known and len(known) == len(run.data["manifest"]) else None
