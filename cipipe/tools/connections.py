@@ -104,7 +104,9 @@ class Connections:
                     return None
                 since, connection = self._idle.pop()
             # Where there is something to read though nothing was asked, it is the end.
-            if time.monotonic() - since < IDLE and not select.select([connection.sock], [], [], 0)[0]:
+            waiting = select.poll()
+            waiting.register(connection.sock, select.POLLIN)
+            if time.monotonic() - since < IDLE and not waiting.poll(0):
                 return connection
             connection.close()
 

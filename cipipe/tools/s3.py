@@ -8,7 +8,7 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from urllib.parse import unquote_plus, urlsplit
 from xml.etree import ElementTree as ET
@@ -112,16 +112,16 @@ class Bucket:
         while True:
             asked = {"versions": "", "prefix": prefix, "encoding-type": "url", **more}
             page = _page(self._send("ListObjectVersions", "GET", query=asked), "ListVersionsResult")
-            space = page.tag.removesuffix("ListVersionsResult")
+            space, decoded = page.tag.removesuffix("ListVersionsResult"), _decoding(page)
             key, number, latest = f"{space}Key", f"{space}VersionId", f"{space}IsLatest"
             kinds = {f"{space}Version": False, f"{space}DeleteMarker": True}
             for element in page:  # of which there may be very many
                 if (deleted := kinds.get(element.tag)) is not None:
-                    name, now = unquote_plus(element.findtext(key, "")), element.findtext(latest) == "true"
+                    name, now = decoded(element.findtext(key, "")), element.findtext(latest) == "true"
                     yield Version(name, element.findtext(number, ""), now, deleted)
             if page.findtext("{*}IsTruncated") != "true":
                 return
-            last, more = more, {"key-marker": unquote_plus(page.findtext("{*}NextKeyMarker", ""))}
+            last, more = more, {"key-marker": decoded(page.findtext("{*}NextKeyMarker", ""))}
             if version := page.findtext("{*}NextVersionIdMarker"):
                 more["version-id-marker"] = version
             _go_on(last, more)
@@ -169,7 +169,8 @@ class Bucket:
         while True:
             asked = {"list-type": "2", "prefix": prefix, "encoding-type": "url", **more}
             page = _page(self._send("ListObjectsV2", "GET", query=asked), "ListBucketResult")
-            found += [unquote_plus(element.findtext("{*}Key", "")) for element in page.iterfind("{*}Contents")]
+            decoded = _decoding(page)
+            found += [decoded(element.findtext("{*}Key", "")) for element in page.iterfind("{*}Contents")]
             if page.findtext("{*}IsTruncated") != "true":
                 return found
             last, more = more, {"continuation-token": page.findtext("{*}NextContinuationToken", "")}
@@ -238,6 +239,11 @@ def _page(answer: Answer, name: str) -> ET.Element:
     if root is None or root.tag.rpartition("}")[2] != name:
         raise _stranger()
     return root
+
+
+def _decoding(page: ET.Element) -> Callable[[str], str]:
+    """What makes a key of one in a listing: S3 encodes them as a form does, and servers that do not say so do not."""
+    return unquote_plus if page.findtext("{*}EncodingType") == "url" else str
 
 
 def _go_on(last: Mapping[str, str], more: Mapping[str, str]) -> None:

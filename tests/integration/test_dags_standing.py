@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from dagworld import BUCKET, CONFIG, LEDGER, OUTPUTS, REGION, Cli, Shop, served
+from dagworld import BUCKET, CONFIG, DAG, LEDGER, OUTPUTS, REGION, Cli, Shop, served
 
 from cipipe.model import Mode, Output
 from cipipe.stages import dags
@@ -80,6 +80,22 @@ def test_what_others_did_is_put_right(shop: Shop, cipipe: Cli, how: str) -> None
     assert found is not None
     assert shop.record().data["manifest"]["dags/a.py"]["version"] == found.version
     assert result(cipipe)[0] == "unchanged"
+
+
+def test_names_that_a_url_has_to_encode(shop: Shop, cipipe: Cli) -> None:
+    names = {"my dag.py", "a+b.sql", "50%.sql", "%20.sql", "caf\u00e9 #1?.sql", "a&b=c;d.sql", "~_-.sql", "'\"<>.sql"}
+    shop.commit({f"dags/{name}": DAG.format(name) for name in names})
+    assert result(cipipe)[1].startswith("10 uploaded")
+    assert {f"dags/{name}" for name in names} <= set(shop.bodies())
+    before = shop.writes()
+    assert result(cipipe)[0] == "unchanged"
+    assert {file["state"] for file in cipipe.json("dags", "status")["files"]} == {"ok"}
+    assert shop.writes() == before
+    shop.commit({f"dags/{name}": None for name in names})
+    assert result(cipipe)[1].startswith("0 uploaded, 2 unchanged, 8 deleted")
+    assert set(shop.bodies()) == {"dags/a.py", "dags/helper.py"}
+    bucket = shop.aws.bucket(BUCKET)
+    assert bucket.purge("dags/my dag.py") == bucket.purge("dags/a+b.sql") == 2
 
 
 def test_another_cipipe_reads_and_patches_anew(shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

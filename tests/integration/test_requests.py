@@ -27,7 +27,7 @@ KEYS = Credentials("AKIDEXAMPLE", "secret")
 REGION = "eu-central-1"
 PAGE = (
     '<ListVersionsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>{more}</IsTruncated>'
-    "<NextKeyMarker>a%2Bb</NextKeyMarker><NextVersionIdMarker>v1</NextVersionIdMarker>"
+    "<EncodingType>url</EncodingType><NextKeyMarker>a%2Bb</NextKeyMarker><NextVersionIdMarker>v1</NextVersionIdMarker>"
     "<Version><Key>{key}</Key><VersionId>v1</VersionId><IsLatest>true</IsLatest><Owner><ID>x</ID></Owner></Version>"
     "<DeleteMarker><Key>{key}</Key><VersionId>v0</VersionId><IsLatest>false</IsLatest></DeleteMarker>"
     "</ListVersionsResult>"
@@ -344,6 +344,17 @@ def test_versions_of_several_pages(server: Server, bucket: Bucket) -> None:
     ]
     assert server.asked[0][1] == "/box/?encoding-type=url&prefix=a%2B&versions="
     assert server.asked[1][1] == "/box/?encoding-type=url&key-marker=a%2Bb&prefix=a%2B&version-id-marker=v1&versions="
+
+
+def test_keys_are_as_they_are_where_the_server_does_not_encode_them(server: Server, bucket: Bucket) -> None:
+    page = PAGE.format(more="false", key="a+b%20").replace("<EncodingType>url</EncodingType>", "")
+    server.answers = [found(page)]
+    assert {version.key for version in bucket.versions("")} == {"a+b%20"}
+    listed = "<ListBucketResult>{}<Contents><Key>a+b%20</Key></Contents></ListBucketResult>"
+    server.answers = [found(listed.format(""))]
+    assert bucket.keys("") == ["a+b%20"]
+    server.answers = [found(listed.format("<EncodingType>url</EncodingType>"))]
+    assert bucket.keys("") == ["a b "]
 
 
 @pytest.mark.parametrize("marker", ["<NextKeyMarker/>", "<NextKeyMarker>a</NextKeyMarker>"])
