@@ -182,6 +182,21 @@ class Input(msgspec.Struct, frozen=True):
     some: bool = False
 
 
+def consumes_nothing(
+    stage: Stage,  # noqa: ARG001 - part of the Protocol
+    entries: Iterable[Entry],  # noqa: ARG001
+    repository: Repository,  # noqa: ARG001
+    recorded: Mapping[str, Any],  # noqa: ARG001
+) -> frozenset[str]:
+    """`Kind.consumes` where files ask for no output."""
+    return frozenset()
+
+
+def owns_nothing(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001 - part of the Protocol
+    """`Kind.owns` where nothing that a stage makes is an object in S3."""
+    return frozenset()
+
+
 def repository_path(*parts: str) -> str:
     """A path seen from the top of the repository, which is `""`; one that leads out of it begins with `..`."""
     path = posixpath.normpath(posixpath.join(*parts).lstrip("/"))

@@ -1,16 +1,17 @@
 """The `command` kind: argument lists, run in order at the top of the repository, without a shell."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 from cipipe.errors import Problem
 from cipipe.model import Effect, Mode
-from cipipe.stages.base import Input, Setting, Stage, StageRun, Step, literal
+from cipipe.stages.base import Input, Setting, Stage, StageRun, Step, consumes_nothing, literal, owns_nothing
 from cipipe.stages.base import Settings as BaseSettings
-from cipipe.tools.git import Entry, Repository
+from cipipe.tools.git import Repository
 
 NAME = "command"
+
+consumes, owns = consumes_nothing, owns_nothing
 
 
 class Settings(BaseSettings, frozen=True):
@@ -28,19 +29,6 @@ def problems(stage: Stage) -> Iterable[Problem]:
 
 def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
     return ()
-
-
-def consumes(
-    stage: Stage,  # noqa: ARG001 - part of the Protocol
-    entries: Iterable[Entry],  # noqa: ARG001
-    repository: Repository,  # noqa: ARG001
-    recorded: Mapping[str, Any],  # noqa: ARG001
-) -> frozenset[str]:
-    return frozenset()
-
-
-def owns(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001
-    return frozenset()
 
 
 def inputs(stage: Stage, repository: Repository, tree: str) -> Iterable[Input]:  # noqa: ARG001

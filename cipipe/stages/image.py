@@ -4,9 +4,9 @@ same tag in every environment and Terraform can name it before it exists.
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cipipe.errors import Problem, RefusedError, StageError
 from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Mode
@@ -17,8 +17,10 @@ from cipipe.stages.base import (
     Stage,
     StageRun,
     Step,
+    consumes_nothing,
     literal,
     outside,
+    owns_nothing,
     repository_path,
     shown,
 )
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from cipipe.tools import docker, registry
 
 NAME = "image"
+
+consumes, owns = consumes_nothing, owns_nothing
 
 _OWN_TAG = rf"[0-9a-f]{{{FINGERPRINT_TAG_LENGTH}}}"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
@@ -64,19 +68,6 @@ def problems(stage: Stage) -> Iterable[Problem]:
 
 def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
     return ("docker", "registry")
-
-
-def consumes(
-    stage: Stage,  # noqa: ARG001 - part of the Protocol
-    entries: Iterable[Entry],  # noqa: ARG001
-    repository: Repository,  # noqa: ARG001
-    recorded: Mapping[str, Any],  # noqa: ARG001
-) -> frozenset[str]:
-    return frozenset()
-
-
-def owns(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001
-    return frozenset()
 
 
 def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:

@@ -1,22 +1,35 @@
 """The `terraform` kind: init → plan to a file → check → apply exactly that file → outputs into the ledger."""
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from cipipe.errors import Problem, RefusedError
 from cipipe.model import Effect, Environment, Mode, Output
-from cipipe.stages.base import Input, Setting, Stage, StageRun, Step, literal, outside, repository_path
+from cipipe.stages.base import (
+    Input,
+    Setting,
+    Stage,
+    StageRun,
+    Step,
+    consumes_nothing,
+    literal,
+    outside,
+    owns_nothing,
+    repository_path,
+)
 from cipipe.stages.base import Settings as BaseSettings
-from cipipe.tools.git import Entry, Repository
+from cipipe.tools.git import Repository
 
 if TYPE_CHECKING:
     from cipipe.tools.terraform import Change, Terraform
 
 NAME = "terraform"
+
+consumes, owns = consumes_nothing, owns_nothing
 
 _SHOWN = 10
 _LOADED = (".tf", ".tf.json", ".tfvars", ".tfvars.json")
@@ -64,19 +77,6 @@ def problems(stage: Stage) -> Iterable[Problem]:
 
 def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
     return ("terraform",)
-
-
-def consumes(
-    stage: Stage,  # noqa: ARG001 - part of the Protocol
-    entries: Iterable[Entry],  # noqa: ARG001
-    repository: Repository,  # noqa: ARG001
-    recorded: Mapping[str, Any],  # noqa: ARG001
-) -> frozenset[str]:
-    return frozenset()
-
-
-def owns(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001
-    return frozenset()
 
 
 def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:
