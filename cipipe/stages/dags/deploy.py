@@ -64,7 +64,8 @@ class Deployment(msgspec.Struct):
     """What the steps of one run hand to each other: what every key is to hold, and what has to be done for it.
 
     `bodies` has the contents of at least those keys that are uploaded; `outputs` are what the files ask for, and `made_of`
-    what they were patched with, where that is known. `assumed`: what is wanted was not read, but taken from the record, which says that it is deployed.
+    what they were patched with, where that is known. `assumed`: what is wanted was not read, but taken from the record,
+    which says that it is deployed.
     """
 
     wanted: dict[str, str] = {}
