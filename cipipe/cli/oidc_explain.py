@@ -76,7 +76,7 @@ def _live(console: Console, role: str, claims: Claims) -> tuple[dict[str, Any], 
 
     env = console.env
     region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1"
-    aws = Aws(Endpoint(region, env.get("AWS_ENDPOINT_URL") or None, env.get("AWS_CA_BUNDLE") or None), None)
+    aws = Aws(Endpoint.found_in(env, region), None)
     found = roles.read(aws, role)
     return dict(found.policy), found.arn, roles.provider_problems(aws, found, claims)
 

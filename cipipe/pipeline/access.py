@@ -190,18 +190,7 @@ def child_environment(
 
 def endpoint_of(project: Project, environment: Environment, door: Door | None) -> Endpoint:
     """Where AWS is for this environment."""
-    if door is not None:
-        return door.endpoint(environment.region)
-    env = project.env
-    return Endpoint(
-        environment.region,
-        env.get("AWS_ENDPOINT_URL") or None,
-        ca_bundle=env.get("AWS_CA_BUNDLE") or env.get("REQUESTS_CA_BUNDLE") or None,
-        sts_url=env.get("AWS_ENDPOINT_URL_STS") or None,
-        s3_url=env.get("AWS_ENDPOINT_URL_S3") or None,
-        fips=env.get("AWS_USE_FIPS_ENDPOINT", "").lower() == "true",
-        dualstack=env.get("AWS_USE_DUALSTACK_ENDPOINT", "").lower() == "true",
-    )
+    return door.endpoint(environment.region) if door else Endpoint.found_in(project.env, environment.region)
 
 
 def role_of(name: str, environment: Environment, mode: Mode, *, read_only: bool = False) -> tuple[str, str | None]:

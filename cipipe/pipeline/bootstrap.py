@@ -13,10 +13,10 @@ import msgspec
 
 from cipipe import ci
 from cipipe.errors import UsageError
-from cipipe.pipeline.access import Door, ambient, check_account, child_environment, issuer_of
+from cipipe.pipeline.access import Door, ambient, check_account, child_environment, endpoint_of, issuer_of
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
-from cipipe.tools.aws import Aws, AwsError, Endpoint
+from cipipe.tools.aws import Aws, AwsError
 from cipipe.tools.terraform import Terraform
 
 
@@ -63,7 +63,7 @@ def _terraform(
 ) -> tuple[Aws, Terraform, str]:
     """The account, Terraform in the bootstrap's root, initialised, and the bucket, which is made first."""
     environment = project.config.environment(name)
-    endpoint = door.endpoint(environment.region) if door else Endpoint(environment.region)
+    endpoint = endpoint_of(project, environment, door)
     credentials = door.admin if door else ambient(project)
     aws = Aws(endpoint, credentials, account=environment.account_id)
     check_account(aws, name, environment)

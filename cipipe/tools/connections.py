@@ -18,6 +18,7 @@ from collections.abc import Mapping
 import msgspec
 
 from cipipe.errors import UsageError
+from cipipe.tools.http import LOOPBACK
 
 CONNECT, READ = 10.0, 60.0
 """Seconds to connect, and seconds to wait for each piece of an answer."""
@@ -26,7 +27,6 @@ IDLE = 10.0
 """Seconds after which an idle connection is not used again: servers and what is between cut them, some without a word."""
 
 _PORTS = {"http": 80, "https": 443}
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -167,7 +167,7 @@ class Connections:
 
 def _proxy(scheme: str, host: str, netloc: str) -> urllib.parse.SplitResult | None:
     """The proxy that the environment names for this host (`HTTPS_PROXY`, `NO_PROXY`, …). Raises UsageError."""
-    if host in _LOOPBACK:
+    if host in LOOPBACK:
         return None
     import urllib.request
 

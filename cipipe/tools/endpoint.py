@@ -1,7 +1,7 @@
 """Where AWS is, with which keys it is asked, and what comes of a call that fails."""
 
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -101,6 +101,19 @@ class Endpoint:
                     hint="It looks like https://HOST or http://HOST:PORT.",
                     where=name,
                 )
+
+    @classmethod
+    def found_in(cls, env: Mapping[str, str], region: str) -> "Endpoint":
+        """Where a process's environment says that AWS is, by the variables that AWS's tools read."""
+        return cls(
+            region,
+            env.get("AWS_ENDPOINT_URL") or None,
+            ca_bundle=env.get("AWS_CA_BUNDLE") or env.get("REQUESTS_CA_BUNDLE") or None,
+            sts_url=env.get("AWS_ENDPOINT_URL_STS") or None,
+            s3_url=env.get("AWS_ENDPOINT_URL_S3") or None,
+            fips=env.get("AWS_USE_FIPS_ENDPOINT", "").lower() == "true",
+            dualstack=env.get("AWS_USE_DUALSTACK_ENDPOINT", "").lower() == "true",
+        )
 
     def own_url(self, service: str) -> str | None:
         """The URL of a service that is not AWS's own."""

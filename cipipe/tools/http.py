@@ -16,7 +16,7 @@ from cipipe.errors import StageError
 TIMEOUT = 10.0
 """Seconds to connect, and seconds to wait for each piece of an answer."""
 
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class HttpError(StageError):
@@ -65,7 +65,7 @@ def request(
     import requests
 
     with requests.Session() as session:
-        session.trust_env = urllib.parse.urlsplit(url).hostname not in _LOOPBACK
+        session.trust_env = urllib.parse.urlsplit(url).hostname not in LOOPBACK
         try:
             answer = session.request(
                 method,

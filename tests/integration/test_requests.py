@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import http.server
+import signal
 import socket
 import ssl
 import threading
@@ -16,6 +17,7 @@ import boto3
 import certificates
 import pytest
 from botocore.config import Config
+from dagworld import ACCOUNT, CONFIG, Cli, Shop, served
 
 from cipipe.errors import UsageError
 from cipipe.tools import connections
@@ -463,6 +465,17 @@ def test_a_password_in_an_endpoint_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(UsageError, match="is not a URL") as caught:
         Endpoint(REGION, url)
     assert "hunter2" not in str(caught.value)
+
+
+def test_bootstrap_asks_where_the_environment_says_that_aws_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served() as url:
+        shop = Shop(tmp_path / "shop", url, CONFIG.replace(ACCOUNT, "999999999999"))
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
+        cipipe = Cli(shop, monkeypatch, capsys)
+        assert cipipe("bootstrap", "--env", "dev") == 3
+    assert f"the credentials belong to account {ACCOUNT}, environment dev to 999999999999" in cipipe.err
 
 
 def test_loopback_is_reached_directly(server: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
