@@ -108,10 +108,15 @@ class Bucket:
         threading.Thread(target=look, daemon=True).start()
 
     def _versions(self, prefix: str) -> Iterator[Version]:
-        more: dict[str, str] = {}
-        while True:
-            asked = {"versions": "", "prefix": prefix, "encoding-type": "url", **more}
-            page = _page(self._send("ListObjectVersions", "GET", query=asked), "ListVersionsResult")
+        def following(page: ET.Element) -> dict[str, str]:
+            key, version = (
+                _decoding(page)(page.findtext("{*}NextKeyMarker", "")),
+                page.findtext("{*}NextVersionIdMarker"),
+            )
+            return {"key-marker": key, **({"version-id-marker": version} if version else {})}
+
+        asked = {"versions": "", "prefix": prefix}
+        for page in self._pages("ListObjectVersions", "ListVersionsResult", asked, following):
             space, decoded = page.tag.removesuffix("ListVersionsResult"), _decoding(page)
             key, number, latest = f"{space}Key", f"{space}VersionId", f"{space}IsLatest"
             kinds = {f"{space}Version": False, f"{space}DeleteMarker": True}
@@ -119,12 +124,6 @@ class Bucket:
                 if (deleted := kinds.get(element.tag)) is not None:
                     name, now = decoded(element.findtext(key, "")), element.findtext(latest) == "true"
                     yield Version(name, element.findtext(number, ""), now, deleted)
-            if page.findtext("{*}IsTruncated") != "true":
-                return
-            last, more = more, {"key-marker": decoded(page.findtext("{*}NextKeyMarker", ""))}
-            if version := page.findtext("{*}NextVersionIdMarker"):
-                more["version-id-marker"] = version
-            _go_on(last, more)
 
     def put(
         self,
@@ -164,17 +163,13 @@ class Bucket:
 
     def keys(self, prefix: str) -> list[str]:
         """Every key below `prefix`."""
-        found: list[str] = []
-        more: dict[str, str] = {}
-        while True:
-            asked = {"list-type": "2", "prefix": prefix, "encoding-type": "url", **more}
-            page = _page(self._send("ListObjectsV2", "GET", query=asked), "ListBucketResult")
-            decoded = _decoding(page)
-            found += [decoded(element.findtext("{*}Key", "")) for element in page.iterfind("{*}Contents")]
-            if page.findtext("{*}IsTruncated") != "true":
-                return found
-            last, more = more, {"continuation-token": page.findtext("{*}NextContinuationToken", "")}
-            _go_on(last, more)
+        pages = self._pages(
+            "ListObjectsV2",
+            "ListBucketResult",
+            {"list-type": "2", "prefix": prefix},
+            lambda page: {"continuation-token": page.findtext("{*}NextContinuationToken", "")},
+        )
+        return [_decoding(page)(e.findtext("{*}Key", "")) for page in pages for e in page.iterfind("{*}Contents")]
 
     def all_keys(self) -> set[str]:
         """Every key that has any version or delete marker; none where there is no such bucket."""
@@ -191,6 +186,23 @@ class Bucket:
         for version in found:
             self.delete(key, version)
         return len(found)
+
+    def _pages(
+        self, operation: str, root: str, asked: Mapping[str, str], following: Callable[[ET.Element], dict[str, str]]
+    ) -> Iterator[ET.Element]:
+        """Every page of a listing, whose documents have this root; `following` is what to ask for after a page.
+
+        Raises AwsUnreachable where it would go on where it has been.
+        """
+        more: dict[str, str] = {}
+        while True:
+            page = _page(self._send(operation, "GET", query={**asked, "encoding-type": "url", **more}), root)
+            yield page
+            if page.findtext("{*}IsTruncated") != "true":
+                return
+            last, more = more, following(page)
+            if more == last or not all(more.values()):
+                raise _stranger()
 
     def _send(
         self,
@@ -244,12 +256,6 @@ def _page(answer: Answer, name: str) -> ET.Element:
 def _decoding(page: ET.Element) -> Callable[[str], str]:
     """What makes a key of one in a listing: S3 encodes them as a form does, and servers that do not say so do not."""
     return unquote_plus if page.findtext("{*}EncodingType") == "url" else str
-
-
-def _go_on(last: Mapping[str, str], more: Mapping[str, str]) -> None:
-    """Raise AwsUnreachable where a listing would go on where it has been."""
-    if more == last or not all(more.values()):
-        raise _stranger()
 
 
 def _etag(answer: Answer) -> str:

@@ -348,6 +348,17 @@ def test_versions_of_several_pages(server: Server, bucket: Bucket) -> None:
     assert server.asked[1][1] == "/box/?encoding-type=url&key-marker=a%2Bb&prefix=a%2B&version-id-marker=v1&versions="
 
 
+def test_keys_of_several_pages(server: Server, bucket: Bucket) -> None:
+    page = "<ListBucketResult>{}<EncodingType>url</EncodingType><Contents><Key>{}</Key></Contents></ListBucketResult>"
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>on+and/on=</NextContinuationToken>"
+    server.answers = [found(page.format(more, "a")), found(page.format("<IsTruncated>false</IsTruncated>", "b+c"))]
+    assert bucket.keys("") == ["a", "b c"]
+    assert server.asked[1][1] == "/box/?continuation-token=on%2Band%2Fon%3D&encoding-type=url&list-type=2&prefix="
+    server.answers = [found(page.format("<IsTruncated>true</IsTruncated>", "a"))]
+    with pytest.raises(AwsUnreachable, match="is not S3"):
+        bucket.keys("")
+
+
 def test_keys_are_as_they_are_where_the_server_does_not_encode_them(server: Server, bucket: Bucket) -> None:
     page = PAGE.format(more="false", key="a+b%20").replace("<EncodingType>url</EncodingType>", "")
     server.answers = [found(page)]
