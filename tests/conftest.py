@@ -1,37 +1,48 @@
-"""For all tests: an interrupt is one, even where the tests run in the background of a shell; nothing printed is secret."""
+"""For all tests: an interrupt is one, even in the background of a shell; nothing printed is secret.
+
+With pytest-xdist (`-n 2 --dist loadgroup`) each file stays on one worker, and so do all files that share the clone.
+"""
 
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
 import pytest
 from leaks import leaks
 
-_LEAKED = pytest.StashKey[list[str]]()
+
+class LeakScan:
+    """Searches what each test printed and logged, fixtures included, for tokens and session tokens.
+
+    Reports of all workers reach the controller, so the scan sees every test in a parallel run too.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        printed = "\n".join(text for _, text in report.sections)
+        self.found += [f"{report.nodeid}: {leak}" for leak in leaks(printed)]
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for leak in dict.fromkeys(self.found):
+            terminalreporter.write_line(f"SECRET {leak}", red=True)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.found:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_LEAKED] = []
+    config.pluginmanager.register(LeakScan())
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Search what each test printed and logged for tokens and session tokens, its own fixtures' output included."""
-    report = yield
-    found = leaks("\n".join(text for _, text in report.sections))
-    item.config.stash[_LEAKED] += [f"{item.nodeid}: {leak}" for leak in found]
-    return report
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    leaked = config.stash[_LEAKED]
-    for leak in dict.fromkeys(leaked):
-        terminalreporter.write_line(f"SECRET {leak}", red=True)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if session.config.stash[_LEAKED]:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        shares_clone = "clone" in getattr(item, "fixturenames", ())
+        group = "clone" if shares_clone else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
