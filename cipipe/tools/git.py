@@ -4,6 +4,7 @@ No command here fetches. A path is a repository path as bytes, because git's are
 """
 
 import contextlib
+import functools
 import re
 import shlex
 import threading
@@ -140,6 +141,12 @@ class Repository:
         """The files below a folder that git ignores."""
         argv = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", folder]
         return [path for path in self._git(argv).stdout.split(b"\0") if path]
+
+    @functools.cached_property
+    def common_folder(self) -> Path:
+        """The folder of the repository's own data, which all of its work trees share."""
+        done = self._git(["rev-parse", "--git-common-dir"])
+        return self.root / done.stdout.decode(errors="surrogateescape").removesuffix("\n")
 
     def merge_base(self, one: str, other: str) -> str | None:
         done = self._git(["merge-base", oid(one), oid(other)], check=False)

@@ -6,6 +6,7 @@ They are keys of the manifest like all others. The archive is the same bytes for
 from cipipe.errors import Problem, ProblemsError
 from cipipe.stages.base import StageRun
 from cipipe.stages.dags.files import counts, irregular, not_utf8, relative
+from cipipe.tools import lfs
 from cipipe.tools.git import Entry
 
 REQUIREMENTS, PLUGINS = "requirements.txt", "plugins.zip"
@@ -23,7 +24,9 @@ def extras(run: StageRun) -> dict[str, bytes]:
     if settings.requirements is not None:
         entries = [entry for entry in run.entries if entry.path == settings.requirements.encode() and entry.is_blob]
         if entries:
-            found[REQUIREMENTS] = run.repository.blobs(entries)[entries[0].path]
+            blobs, pointers = lfs.contents(run.repository, run.repository.blobs(entries))
+            found[REQUIREMENTS] = blobs[entries[0].path]
+            wrong += pointers
         else:
             wrong.append(_missing("requirements", settings.requirements, "file"))
     if settings.plugins is not None:
@@ -33,7 +36,8 @@ def extras(run: StageRun) -> dict[str, bytes]:
         if not named:
             wrong.append(_missing("plugins", settings.plugins, "folder"))
         elif not wrong:
-            blobs = run.repository.blobs(named.values())
+            blobs, pointers = lfs.contents(run.repository, run.repository.blobs(named.values()))
+            wrong += pointers
             found[PLUGINS] = archive({name: (blobs[entry.path], entry.mode) for name, entry in named.items()})
     if wrong:
         raise ProblemsError("dags-files-refused", "what MWAA is to install cannot be uploaded", tuple(wrong))

@@ -15,6 +15,7 @@ from cipipe.errors import Problem, ProblemsError, RefusedError, UsageError
 from cipipe.model import Output
 from cipipe.stages.dags.files import counts, irregular, not_utf8
 from cipipe.stages.dags.patch import Replacement, patch_all
+from cipipe.tools import lfs
 
 
 class PatchedFolder(msgspec.Struct, frozen=True):
@@ -142,10 +143,14 @@ def _read(source: Path) -> dict[str, bytes]:
             continue
         if path.is_symlink() or not path.is_file():
             wrong.append(irregular(str(path)))
-        elif os.fsencode(path) != str(path).encode(errors="replace"):
+            continue
+        if os.fsencode(path) != str(path).encode(errors="replace"):
             wrong.append(not_utf8(os.fsencode(path)))
-        else:
-            sources[str(path)] = path.read_bytes()
+            continue
+        body = path.read_bytes()
+        if (kept := lfs.pointer(body)) is not None:
+            wrong.append(lfs.absent(str(path), kept))
+        sources[str(path)] = body
     if wrong:
         raise ProblemsError("dags-files-refused", "the source holds files that cannot be uploaded", tuple(wrong))
     return sources

@@ -10,6 +10,7 @@ from cipipe.stages.base import StageRun
 from cipipe.stages.dags.extras import belongs, extras
 from cipipe.stages.dags.files import relative, select
 from cipipe.stages.dags.patch import Replacement, patch_all
+from cipipe.tools import lfs
 
 UNKNOWN_YET = frozenset({"dag-output-unknown", "dag-output-withheld"})
 """What is no error where nothing is deployed: the stage that makes the outputs has not run."""
@@ -67,4 +68,7 @@ def _sources(run: StageRun) -> dict[str, bytes]:
             hint="This is a partial clone: fetch without --filter in this job.",
             where=settings.source,
         )
-    return {path: blobs[entry.path] for path, entry in selected.items()}
+    bodies, pointers = lfs.contents(run.repository, blobs)
+    if pointers:
+        raise ProblemsError("dags-files-refused", "the source holds files that cannot be uploaded", tuple(pointers))
+    return {path: bodies[entry.path] for path, entry in selected.items()}

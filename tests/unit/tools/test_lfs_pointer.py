@@ -1,0 +1,38 @@
+"""What counts as a Git LFS pointer: the spec's own rules."""
+
+import pytest
+
+from cipipe.tools.lfs import Pointer, pointer
+
+OID = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393"
+PLAIN = f"version https://git-lfs.github.com/spec/v1\noid sha256:{OID}\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PLAIN,
+        PLAIN.replace("git-lfs.github.com", "hawser.github.com"),
+        PLAIN.replace("oid", f"ext-0-fold sha256:{OID}\noid"),
+    ],
+)
+def test_a_pointer(text: str) -> None:
+    assert pointer(text.encode()) == Pointer(OID, 12345)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "version https://git-lfs.github.com/spec/v1\n",
+        PLAIN.replace("spec/v1", "spec/v9"),
+        PLAIN.replace("size 12345", "size many"),
+        PLAIN.replace("sha256:", "md5:"),
+        PLAIN.replace(OID, OID[:-1]),
+        f"# About pointers\n{PLAIN}",
+        f"{PLAIN}\nand more text\n\n",
+        PLAIN.replace("oid", f"ext-0-x {'y' * 1000}\noid"),
+    ],
+)
+def test_no_pointer(text: str) -> None:
+    assert pointer(text.encode()) is None
