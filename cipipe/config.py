@@ -50,9 +50,9 @@ class OidcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Bootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the Terraform root lies that `cipipe bootstrap` applies, once per account."""
+    """What `cipipe bootstrap` applies, once per account: cipipe's own Terraform root, or the one that `root` names."""
 
-    root: str = "terraform/bootstrap"
+    root: str | None = None
 
 
 class StageTable(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from cipipe import ci
 from cipipe.cli.options import Common
 from cipipe.model import Environment
 from cipipe.pipeline.project import Project
+from cipipe.tools.own_folder import own_folder
 
 if TYPE_CHECKING:
     from cipipe.pipeline.access import Door
@@ -52,7 +53,7 @@ def sandboxed(shared: Common, project: Project, name: str, *, bootstrap: bool = 
 
 def folder_of(project: Project) -> Path:
     """Where the sandbox keeps its state."""
-    return Path(project.env.get("CIPIPE_SANDBOX_DIR") or project.repository.root / ".cipipe" / "sandbox").absolute()
+    return Path(project.env.get("CIPIPE_SANDBOX_DIR") or own_folder(project.repository.root) / "sandbox").absolute()
 
 
 def without_docker(project: Project) -> dict[str, str]:
@@ -64,7 +65,7 @@ def without_docker(project: Project) -> dict[str, str]:
 
 def data_root(project: Project) -> Path:
     """Where a private Docker daemon keeps its images; scripts/setup puts the base image there."""
-    return project.repository.root / ".cipipe" / "docker"
+    return own_folder(project.repository.root) / "docker"
 
 
 def door_of(project: Project, name: str, sandbox: "Sandbox") -> "Door":
@@ -93,10 +94,11 @@ def door_of(project: Project, name: str, sandbox: "Sandbox") -> "Door":
 def bootstrap_once(shared: Common, project: Project, name: str, sandbox: "Sandbox", door: "Door") -> None:
     """Bootstrap the account of an environment, unless this sandbox has seen this very bootstrap already."""
     from cipipe.pipeline import bootstrap as use_case
+    from cipipe.pipeline.bootstrap_root import chosen
 
     if "terraform" in door.missing:
         return
-    root = project.repository.root / project.config.bootstrap.root
+    root = chosen(project, shared.console.detail)
     total = hashlib.sha256(f"{sandbox.state.started_at} {project.config}".encode())
     for file in sorted(root.glob("*.tf")):
         total.update(file.read_bytes())

@@ -1,6 +1,6 @@
 """The least trust policy: one provider, one audience, the subjects of one project, and ids where IAM sees them.
 
-`terraform/bootstrap/identity.tf` writes the same statement from the same subjects.
+`cipipe/bootstrap/identity.tf` writes the same statement from the same subjects.
 """
 
 from collections.abc import Mapping, Sequence

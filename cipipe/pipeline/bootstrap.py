@@ -1,11 +1,12 @@
 """`cipipe bootstrap`: what an account needs before its first pipeline.
 
 The bucket is made by API, because the state of everything else lives in it; Terraform then adopts it (an `import` block)
-and makes the OIDC providers and the roles, in `[bootstrap] root`.
+and makes the OIDC providers and the roles, in the root that `bootstrap_root` chooses.
 """
 
+import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import msgspec
 from cipipe import ci
 from cipipe.errors import UsageError
 from cipipe.pipeline.access import Door, ambient, check_account, child_environment, endpoint_of, issuer_of
+from cipipe.pipeline.bootstrap_root import chosen, prepared, refuse_other_outputs
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 from cipipe.tools.aws import Aws, AwsError
+from cipipe.tools.own_folder import own_folder
 from cipipe.tools.terraform import Terraform
 
 
@@ -32,16 +35,19 @@ def bootstrap(
 
     Works with the credentials of the person who runs it (an administrator, once), not with a job's token.
     """
-    aws, terraform, bucket = _terraform(project, name, redactor=redactor, line=line, door=door)
-    ours = terraform.identity_providers()
-    there = _identity_providers(aws)
-    with tempfile.TemporaryDirectory(prefix="cipipe-plan-") as folder:
+    with (
+        _terraform(project, name, redactor=redactor, line=line, door=door) as (aws, terraform, bucket),
+        tempfile.TemporaryDirectory(prefix="cipipe-plan-") as folder,
+    ):
+        ours = terraform.identity_providers()
+        there = _identity_providers(aws)
         variables = Path(folder) / "bootstrap.tfvars.json"
         variables.write_bytes(msgspec.json.encode(_variables(project, name, bucket, there - ours)))
         file = Path(folder) / "terraform.tfplan"
         if terraform.plan(file, var_files=[str(variables)]):
+            refuse_other_outputs(project, terraform.planned_outputs(file))
             terraform.apply(file)
-    return {key: output.get("value") for key, output in terraform.outputs().items()}
+        return {key: output.get("value") for key, output in terraform.outputs().items()}
 
 
 def unlock(
@@ -54,14 +60,16 @@ def unlock(
     door: Door | None = None,
 ) -> None:
     """Release the lock that a killed bootstrap left."""
-    _, terraform, _ = _terraform(project, name, redactor=redactor, line=line, door=door)
-    terraform.unlock(lock_id)
+    with _terraform(project, name, redactor=redactor, line=line, door=door) as (_, terraform, _):
+        terraform.unlock(lock_id)
 
 
+@contextlib.contextmanager
 def _terraform(
     project: Project, name: str, *, redactor: Redactor, line: Callable[[str], None], door: Door | None
-) -> tuple[Aws, Terraform, str]:
+) -> Iterator[tuple[Aws, Terraform, str]]:
     """The account, Terraform in the bootstrap's root, initialised, and the bucket, which is made first."""
+    root = chosen(project, line)
     environment = project.config.environment(name)
     endpoint = endpoint_of(project, environment, door)
     credentials = door.admin if door else ambient(project)
@@ -70,18 +78,18 @@ def _terraform(
     bucket = project.config.expanded(project.config.ledger.bucket, name)
     ensure_bucket(aws, bucket)
     line(f"bucket {bucket} is there")
-    root = project.repository.root / project.config.bootstrap.root
-    data_dir = project.repository.root / ".cipipe" / "terraform" / name / "bootstrap"
+    data_dir = own_folder(project.repository.root) / "terraform" / name / "bootstrap"
     env = child_environment(project, environment, endpoint, credentials, door)
     unlock_command = f"cipipe iac unlock{' --sandbox' if door else ''} --env {name} --bootstrap"
-    terraform = Terraform(root, data_dir, env, redactor, line, unlock_command)
     backend = {
         "bucket": bucket,
         "key": f"terraform/{project.config.project.name}/{name}.bootstrap.tfstate",
         "region": environment.region,
     }
-    terraform.init(backend | ({"use_path_style": "true"} if door else {}))
-    return aws, terraform, bucket
+    with prepared(root) as folder:
+        terraform = Terraform(folder, data_dir, env, redactor, line, unlock_command)
+        terraform.init(backend | ({"use_path_style": "true"} if door else {}))
+        yield aws, terraform, bucket
 
 
 def ensure_bucket(aws: Aws, name: str) -> None:

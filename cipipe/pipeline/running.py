@@ -24,6 +24,7 @@ from cipipe.redact import Redactor
 from cipipe.runner import Runner
 from cipipe.stages import KINDS
 from cipipe.stagework import Progress
+from cipipe.tools.own_folder import own_folder
 
 
 class RunOptions(msgspec.Struct, frozen=True):
@@ -117,7 +118,7 @@ def runner_of(planning: Planning, place: Place, ledger: Ledger, progress: Progre
 @contextlib.contextmanager
 def scratch_folder(project: Project) -> Iterator[Path]:
     """A private folder for this run. A killed run could not remove its own, with the plan in it: that is done here."""
-    top = project.repository.root / ".cipipe" / "run"
+    top = own_folder(project.repository.root) / "run"
     top.mkdir(parents=True, exist_ok=True)
     for left in top.iterdir():
         if not _alive(left.name.partition("-")[0]):

@@ -12,6 +12,7 @@ from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 from cipipe.stages import terraform as kind
 from cipipe.stages.base import replaced
+from cipipe.tools.own_folder import own_folder
 from cipipe.tools.terraform import Terraform
 
 
@@ -33,7 +34,7 @@ def unlock(
     with served(connected, line) as access:
         terraform = Terraform(
             project.repository.root / settings.root,
-            project.repository.root / ".cipipe" / "terraform" / name / chosen.stage.name,
+            own_folder(project.repository.root) / "terraform" / name / chosen.stage.name,
             access.child_env,
             redactor,
             line,

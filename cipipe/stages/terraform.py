@@ -23,6 +23,7 @@ from cipipe.stages.base import (
 )
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.tools.git import Repository
+from cipipe.tools.own_folder import own_folder
 
 if TYPE_CHECKING:
     from cipipe.tools.terraform import Change, Terraform
@@ -235,7 +236,7 @@ class _Job:
             "TF_VAR_region": run.environment.region,
             "TF_VAR_account_id": run.environment.account_id,
         }
-        data_dir = run.repository.root / ".cipipe" / "terraform" / run.environment_name / run.stage.name
+        data_dir = own_folder(run.repository.root) / "terraform" / run.environment_name / run.stage.name
         root = run.repository.root / run.stage.settings.root
         unlock = f"cipipe iac unlock{' --sandbox' if run.sandbox else ''} --env {run.environment_name}"
         return Terraform(root, data_dir, {**run.child_env, **variables}, run.redactor, run.line, unlock, run.interrupt)

@@ -91,6 +91,10 @@ class Terraform:
             if entry.get("mode") == "managed" and entry["change"]["actions"] != ["no-op"]
         )
 
+    def planned_outputs(self, file: Path) -> frozenset[str]:
+        """The names of the outputs that there will be when a saved plan has been applied."""
+        return frozenset(self._json(["show", "-json", str(file)]).get("planned_values", {}).get("outputs", ()))
+
     def apply(self, file: Path) -> None:
         """Apply exactly that saved plan."""
         self._run(["apply", "-input=false", str(file)])
