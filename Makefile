@@ -11,7 +11,7 @@ demo:  ## run the whole pipeline of this repository in a sandbox on this machine
 
 test:  ## run the tests in parallel; PYTEST_ARGS='-k dags -x' chooses, '-n 0' runs them one by one
 	scripts/setup test
-	set -a; . .cipipe/env; .venv/bin/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	set -a; . .cipipe/env; .venv/bin/python -m pytest -n auto --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint:  ## ruff, mypy, import-linter, shellcheck
 	scripts/setup dev

@@ -1,6 +1,6 @@
 """For all tests: an interrupt is one, even in the background of a shell; nothing printed is secret.
 
-With pytest-xdist (`-n 2 --dist loadgroup`) each file stays on one worker, and so do all files that share the clone.
+With pytest-xdist each file stays on one worker, and all of tests/e2e/pipeline on one: they share a clone.
 """
 
 import signal
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 from leaks import leaks
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 
 class LeakScan:
@@ -37,12 +39,17 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        shares_clone = "clone" in getattr(item, "fixturenames", ())
-        group = "clone" if shares_clone else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return ByFile(config, log)
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Work for a worker is a file; tests/e2e/pipeline is a single piece of work."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        folder = file.rpartition("/")[0]
+        return folder if folder == "tests/e2e/pipeline" else file
 
 
 @pytest.fixture(scope="session")
