@@ -79,7 +79,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One AWS account and region to deploy to. `after` names the environment that content has to pass first.
 
     `via_role_arn` is a role, of whatever account, that the token is exchanged for, and from which `role_arn` is then
-    assumed; `verify_via_role_arn` the same for `verify_role_arn`.
+    assumed; `verify_via_role_arn` the same for `verify_role_arn`. `values` are what `{values.NAME}` stands for.
     """
 
     account_id: str
@@ -95,6 +95,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: str | None = None
     protected: bool = False
     allow_destroy: bool = False
+    values: dict[str, str] = {}
 
 
 PARTITIONS = {

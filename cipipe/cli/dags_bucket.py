@@ -29,6 +29,7 @@ def _stage(command: Callable[..., Any]) -> Callable[..., Any]:
 def _call(shared: Common, stage: str | None) -> Iterator[use_case.Call]:
     project = shared.project()
     name = project.environment_name(shared.environment)
+    project = project.at(name)
     chosen = use_case.stage_of(project, stage)
     with sandboxed(shared, project, name) as door:
         yield use_case.Call(project, name, chosen, shared.console.redactor, shared.console, door)

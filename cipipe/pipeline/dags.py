@@ -165,7 +165,7 @@ def _opened(
 
     `refusing`: refuse what a run with these options refuses.
     """
-    project, name = call.project, call.environment
+    project, name = call.project.at(call.environment), call.environment
     access = connect(project, name, Mode.DEPLOY, redactor=call.redactor, door=call.door, read_only=read_only)
     ledger = ledger_of(project, name, access)
     options = Options(name, Mode.DEPLOY, worktree=worktree, selected=frozenset({call.stage}))

@@ -28,6 +28,7 @@ def destroy(
     refuse_destroy(project, name, confirm, allow_destroy=allow_destroy)
     access = connect(project, name, Mode.DESTROY, redactor=redactor, door=door)
     refuse_ref(project, name, Mode.DESTROY)
+    project = project.at(name)
     ledger = ledger_of(project, name, access)
     shot = snapshot(project)
     recorded = [n for n, prepared in shot.prepared.items() if prepared.stage.when == "due"]

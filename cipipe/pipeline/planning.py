@@ -63,6 +63,7 @@ def plan(
 
     `meanwhile` is called when the ledger has answered: what else AWS is going to be asked for can begin.
     """
+    project = project.at(options.environment)
     _check_names(project.config, options)
     shot = snapshot(project, worktree=options.worktree)
     warnings = _warnings(project, shot, options)
@@ -121,6 +122,14 @@ def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:
     return Snapshot(head.oid, tree, _time(head), prepared, patterns, contents)
 
 
+def fingerprints_in(project: Project, shot: Snapshot, environment: str) -> dict[str, str]:
+    """The fingerprints that the stages of this commit have in another environment, which may have other values."""
+    settings = project.config.at(environment)
+    patterns = {name: Patterns(stage.paths) for name, stage in settings.stages.items()}
+    there = planner.prepare(settings, shot.contents.of(shot.tree, patterns), project.env, shot.prepared)
+    return {name: prepared.fingerprint for name, prepared in there.items()}
+
+
 def consumed_outputs(project: Project, shot: Snapshot, prepared: Prepared, held: "Held | None") -> frozenset[str]:
     """The Terraform outputs that a stage takes: those in its settings, and those that its files ask for."""
     record = held.record if held is not None else None
@@ -136,6 +145,13 @@ def consumed_outputs(project: Project, shot: Snapshot, prepared: Prepared, held:
 
 def _check_names(settings: Config, options: Options) -> None:
     for name in sorted(options.selected | options.forced):
+        if settings.whole is not None and name in settings.whole.stages and name not in settings.stages:
+            raise UsageError(
+                "stage-unknown",
+                f"environment {options.environment} does not have the stage {name}",
+                hint="`environments` of the stage names those that have it.",
+                where=f"stages.{name}.environments",
+            )
         if name not in settings.stages:
             hint = nearest(name, settings.stages, otherwise="There is: " + ", ".join(settings.stages))
             raise UsageError("stage-unknown", f"there is no stage {name!r}", hint=hint, where="stages")
@@ -256,6 +272,7 @@ def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known]
             return None
         same = text.body == project.config_text
         settings = project.config if same else config.load(text.body, name=project.config_path)
+        settings = settings.at(project.config.viewed) if project.config.viewed else settings
         patterns = {name: Patterns(stage.paths) for name, stage in settings.stages.items()}
         then = planner.prepare(settings, shot.contents.of(_tree(base), patterns), project.env, shot.prepared)
     except CipipeError:

@@ -28,6 +28,10 @@ class Project(msgspec.Struct, frozen=True):
     context: Context
     env: Mapping[str, str]
 
+    def at(self, name: str) -> "Project":
+        """The project as it is in one environment: with its stages only, and its values filled in."""
+        return msgspec.structs.replace(self, config=self.config.at(name))
+
     def environment_name(self, wanted: str | None) -> str:
         """The environment that was asked for, else the one whose `deploy_from` matches the ref, else the default."""
         if wanted is not None:

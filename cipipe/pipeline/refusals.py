@@ -8,7 +8,7 @@ from cipipe.errors import RefusedError
 from cipipe.model import Mode, Plan, State, Status
 from cipipe.pipeline.access import Door, connect
 from cipipe.pipeline.place import ledger_of
-from cipipe.pipeline.planning import Planning
+from cipipe.pipeline.planning import Planning, fingerprints_in
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 
@@ -77,11 +77,14 @@ def refuse_unproven(project: Project, planning: Planning, name: str, *, redactor
     due = [s for s in planning.planned.plan.stages if s.status is not Status.UNCHANGED and s.name in planning.held]
     if first is None or not due:
         return
+    wanted = fingerprints_in(project, planning.snapshot, first)
+    due = [stage for stage in due if stage.name in wanted]  # what the first one does not have proves nothing
     access = connect(project, first, Mode.DEPLOY, redactor=redactor, door=door, read_only=True)
     there = ledger_of(project, first, access).read([stage.name for stage in due])
     for stage in due:
         held = there[stage.name]
-        if held is None or held.record.state is not State.DEPLOYED or held.record.fingerprint != stage.fingerprint:
+        record = held.record if held is not None else None
+        if record is None or (record.state, record.fingerprint) != (State.DEPLOYED, wanted[stage.name]):
             raise RefusedError(
                 "not-in-earlier-environment",
                 f"{first} does not run this content of stage {stage.name}, so {name} may not have it yet",

@@ -63,6 +63,7 @@ def run(
     `meanwhile` is called while the plan is being made.
     """
     name = options.planning.environment
+    project = project.at(name)
     access = connect(project, name, options.planning.mode, redactor=redactor, door=door)
     refuse_ref(project, name, options.planning.mode)
     ledger = ledger_of(project, name, access)

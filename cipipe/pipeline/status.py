@@ -6,7 +6,7 @@ from cipipe.errors import CipipeError, IdentityError, StageError
 from cipipe.model import EnvironmentStatus, Mode, StageStatus, State
 from cipipe.pipeline.access import Door, connect
 from cipipe.pipeline.place import ledger_of
-from cipipe.pipeline.planning import Snapshot, snapshot
+from cipipe.pipeline.planning import snapshot
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 
@@ -20,12 +20,11 @@ def status(
 
     One that this job may not look into says so and does not hide the others; raises CipipeError if none can be read.
     """
-    shot = snapshot(project)
     found: list[EnvironmentStatus] = []
     refused: list[CipipeError] = []
     for name in names:
         try:
-            found.append(_one(project, shot, name, redactor, door))
+            found.append(_one(project.at(name), name, redactor, door))
         except (IdentityError, StageError) as error:
             if error.id not in _CLOSED and not isinstance(error, IdentityError):
                 raise
@@ -38,9 +37,10 @@ def status(
     return tuple(found)
 
 
-def _one(project: Project, shot: Snapshot, name: str, redactor: Redactor, door: Door | None) -> EnvironmentStatus:
+def _one(project: Project, name: str, redactor: Redactor, door: Door | None) -> EnvironmentStatus:
     environment = project.config.environment(name)
     access = connect(project, name, Mode.DEPLOY, redactor=redactor, door=door, read_only=True)
+    shot = snapshot(project)
     recorded = [n for n, prepared in shot.prepared.items() if prepared.stage.when == "due"]
     held = ledger_of(project, name, access).read(recorded)
     stages = []

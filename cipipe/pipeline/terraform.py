@@ -27,6 +27,7 @@ def unlock(
     door: Door | None = None,
 ) -> None:
     """Release a state lock, as the deploy role. Raises UsageError, StageError."""
+    project = project.at(name)
     chosen = _stage(project, stage)
     environment = project.config.environment(name)
     connected = connect(project, name, Mode.DEPLOY, redactor=redactor, door=door)

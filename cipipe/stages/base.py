@@ -4,6 +4,7 @@
 the doors that `StageRun` carries.
 """
 
+import enum
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -60,6 +61,32 @@ class Stage(msgspec.Struct, frozen=True):
     paths: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     when: When = "due"
+    environments: tuple[str, ...] = ()
+    """The environments that have the stage; empty: all of them."""
+
+
+class PlaceType(enum.StrEnum):
+    """What a place is: S3 keys (`FOLDER`, `OBJECT`), images, Terraform state, the ledger's records."""
+
+    FOLDER = "folder"
+    OBJECT = "object"
+    REPOSITORY = "repository"
+    STATE = "state"
+    RECORDS = "records"
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Something outside that a stage of one environment has to itself.
+
+    `name` is the same wherever it is the same place (a `FOLDER` is inside another whose name its own begins with),
+    `shown` is for people. `key` is the setting that says so, below the stage's table, and `hint` how to change it.
+    """
+
+    type: PlaceType
+    name: str
+    shown: str
+    key: str
+    hint: str
 
 
 def outside(path: str, key: str) -> Iterator[Problem]:
@@ -197,6 +224,11 @@ def owns_nothing(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001 - p
     return frozenset()
 
 
+def has_no_place(stage: Stage, environment: Environment) -> Iterable[Place]:  # noqa: ARG001 - part of the Protocol
+    """`Kind.places` where a stage has nothing outside to itself."""
+    return ()
+
+
 def repository_path(*parts: str) -> str:
     """A path seen from the top of the repository, which is `""`; one that leads out of it begins with `..`."""
     path = posixpath.normpath(posixpath.join(*parts).lstrip("/"))
@@ -208,6 +240,8 @@ class Kind(Protocol):
 
     NAME: str
     Settings: type[Settings]
+    PATHS: tuple[str, ...]
+    """The settings that name a file or folder of the repository, which count into the fingerprint as filled in."""
 
     def problems(self, stage: Stage) -> Iterable[Problem]:
         """What is wrong with the settings beyond their types; `where` is the key below the stage's table."""
@@ -228,6 +262,10 @@ class Kind(Protocol):
 
     def owns(self, data: Mapping[str, Any]) -> frozenset[str]:
         """The objects in S3 that a stage with this `data` in its record owns, as `s3://BUCKET/KEY`."""
+        ...
+
+    def places(self, stage: Stage, environment: Environment) -> Iterable[Place]:
+        """What the stage has to itself, as far as its settings are known; all their placeholders are filled in."""
         ...
 
     def inputs(self, stage: Stage, repository: Repository, tree: str) -> Iterable[Input]:

@@ -5,13 +5,25 @@ from functools import partial
 
 from cipipe.errors import Problem
 from cipipe.model import Effect, Mode
-from cipipe.stages.base import Input, Setting, Stage, StageRun, Step, consumes_nothing, literal, owns_nothing
+from cipipe.stages.base import (
+    Input,
+    Setting,
+    Stage,
+    StageRun,
+    Step,
+    consumes_nothing,
+    has_no_place,
+    literal,
+    owns_nothing,
+)
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.tools.git import Repository
 
 NAME = "command"
 
-consumes, owns = consumes_nothing, owns_nothing
+PATHS = ()
+
+consumes, owns, places = consumes_nothing, owns_nothing, has_no_place
 
 
 class Settings(BaseSettings, frozen=True):

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cipipe.errors import Problem, RefusedError, StageError
-from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Mode
+from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Environment, Mode
 from cipipe.stages.base import (
     Input,
+    Place,
+    PlaceType,
     Reference,
     Setting,
     Stage,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from cipipe.tools import docker, registry
 
 NAME = "image"
+
+PATHS = ("context", "dockerfile")
 
 consumes, owns = consumes_nothing, owns_nothing
 
@@ -64,6 +68,13 @@ def problems(stage: Stage) -> Iterable[Problem]:
             yield Problem("config-bad-tag", f"{tag!r} is not a valid image tag", f"tags[{number}]")
         elif re.fullmatch(_OWN_TAG, tag):
             yield Problem("config-bad-tag", f"{tag!r} looks like a content tag, which cipipe makes", f"tags[{number}]")
+
+
+def places(stage: Stage, environment: Environment) -> Iterator[Place]:  # noqa: ARG001 - its name has the account
+    repository = stage.settings.repository
+    if isinstance(repository, str):
+        hint = "Give each environment its own, such as …/{project}-{environment}."
+        yield Place(type=PlaceType.REPOSITORY, name=repository, shown=repository, key="repository", hint=hint)
 
 
 def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cipipe.errors import Problem, RefusedError
-from cipipe.model import Effect, Environment, Mode, Output
+from cipipe.model import Effect, Environment, Mode, Output, partition_of
 from cipipe.stages.base import (
     Input,
+    Place,
+    PlaceType,
     Setting,
     Stage,
     StageRun,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from cipipe.tools.terraform import Change, Terraform
 
 NAME = "terraform"
+
+PATHS = ("root",)
 
 consumes, owns = consumes_nothing, owns_nothing
 
@@ -73,6 +77,19 @@ def problems(stage: Stage) -> Iterable[Problem]:
             "the S3 backend needs `bucket` and `key`",
             "backend",
             'backend = { bucket = "…", key = "terraform/{project}/{environment}.tfstate" }',
+        )
+
+
+def places(stage: Stage, environment: Environment) -> Iterator[Place]:
+    settings: Settings = stage.settings
+    bucket, key = settings.backend.get("bucket"), settings.backend.get("key")
+    if bucket and key:
+        yield Place(
+            type=PlaceType.STATE,
+            name=f"{partition_of(environment.region)}:s3/{bucket}/{key}",
+            shown=f"s3://{bucket}/{key}",
+            key="backend",
+            hint='Name the environment in it, such as key = "terraform/{project}/{environment}.tfstate".',
         )
 
 

@@ -6,12 +6,13 @@ command without AWS.
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cipipe.errors import Problem
+from cipipe.model import Environment, partition_of
 from cipipe.patterns import complaint
-from cipipe.stages.base import Input, Setting, Stage, outside, repository_path
+from cipipe.stages.base import Input, Place, PlaceType, Setting, Stage, outside, repository_path
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.stages.dags.deploy import steps
 from cipipe.stages.dags.files import select
@@ -19,9 +20,11 @@ from cipipe.stages.dags.manifest import OUTPUTS, owns
 from cipipe.stages.dags.sharing import clashes
 from cipipe.tools.git import Entry, Repository
 
-__all__ = ["NAME", "Settings", "clashes", "consumes", "inputs", "owns", "problems", "steps", "tools"]
+__all__ = ["NAME", "PATHS", "Settings", "clashes", "consumes", "inputs", "owns", "places", "problems", "steps", "tools"]
 
 NAME = "dags"
+
+PATHS = ("source", "requirements", "plugins")
 
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _VERSION = r"\d+\.\d+(\.\d+)?"
@@ -93,6 +96,30 @@ def problems(stage: Stage) -> Iterable[Problem]:
         if (wrong := complaint(pattern)) is not None:
             hint = "It is a path below `source`, where * stays inside a folder and ** does not."
             yield Problem("dags-dynamic", f"the pattern {pattern!r} {wrong}", "dynamic", hint)
+
+
+def places(stage: Stage, environment: Environment) -> Iterator[Place]:
+    """The folder of the DAG files, and what MWAA installs, which is once in a bucket."""
+    settings: Settings = stage.settings
+    if not isinstance(settings.bucket, str):
+        return
+    bucket = f"{partition_of(environment.region)}:{settings.bucket}"
+    yield Place(
+        type=PlaceType.FOLDER,
+        name=f"{bucket}/{settings.prefix}",
+        shown=f"s3://{settings.bucket}/{settings.prefix}",
+        key="bucket",
+        hint='Give each its own: bucket = "…-{environment}", or a prefix that names the environment.',
+    )
+    for key, name in (("requirements", "requirements.txt"), ("plugins", "plugins.zip")):
+        if getattr(settings, key) is not None:
+            yield Place(
+                type=PlaceType.OBJECT,
+                name=f"{bucket}/{name}",
+                shown=f"s3://{settings.bucket}/{name}",
+                key=key,
+                hint='An MWAA environment has it once: give each environment a bucket, bucket = "…-{environment}".',
+            )
 
 
 def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001 - part of the Protocol

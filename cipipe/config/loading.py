@@ -1,0 +1,172 @@
+"""cipipe.toml → Config. Every problem of the file is collected before any is reported.
+
+A kind parses its own settings: this module asks the registry in `stages`.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from cipipe.config import naming, places
+from cipipe.config.naming import NAME, converted, tables
+from cipipe.config.settings import (
+    FILE_NAME,
+    PLACEHOLDER,
+    Bootstrap,
+    Config,
+    LedgerSettings,
+    OidcSettings,
+    Project,
+    StageTable,
+    filled,
+    stages_of,
+)
+from cipipe.errors import Problem, ProblemsError, UsageError
+from cipipe.graph import ordered
+from cipipe.model import Environment
+from cipipe.parse import Located, collect, nearest
+from cipipe.patterns import complaint
+from cipipe.stages import KINDS, clashes
+from cipipe.stages.base import Stage, strings
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    project: Project
+    environments: dict[str, Environment]
+    stages: dict[str, Any]
+    ledger: LedgerSettings = LedgerSettings()
+    oidc: dict[str, OidcSettings] = {}
+    bootstrap: Bootstrap = Bootstrap()
+
+
+def load(text: bytes, *, name: str = FILE_NAME) -> Config:
+    """Parse and check a configuration. Raises ProblemsError with every problem, each with its line and key path."""
+    try:
+        table = tomllib.loads(text.decode())
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, an endless number, a nest without end
+        line = re.search(r"at line (\d+)", str(error))
+        raise UsageError(
+            "config-not-toml",
+            f"{name} is not TOML: {error}",
+            hint="toml.io/en/v1.0.0 has the syntax in full.",
+            where=f"{name}:{line[1]}" if line else name,
+        ) from error
+    problems = list(collect(table, _File, ""))
+    stages: dict[str, Stage] = {}
+    for stage_name, entry in tables(table, "stages").items():
+        stage, found = _stage(stage_name, entry)
+        problems += found
+        if stage is not None:
+            stages[stage_name] = stage
+    problems += naming.across(table, stages)
+    problems += _in_each_environment(table, stages, {problem.where for problem in problems})
+    if problems:
+        located = Located(text.decode(errors="replace"), name)
+        raise ProblemsError(
+            "config-invalid",
+            f"{name} has {len(problems)} problem{'s' if len(problems) != 1 else ''}",
+            tuple(located.place(problem) for problem in problems),
+        )
+    file = msgspec.convert(table, _File)
+    order = ordered({stage_name: stage.needs for stage_name, stage in stages.items()})
+    return Config(
+        project=file.project,
+        ledger=file.ledger,
+        oidc=file.oidc,
+        bootstrap=file.bootstrap,
+        environments=file.environments,
+        stages={stage_name: stages[stage_name] for stage_name in order},
+    )
+
+
+def _in_each_environment(table: Mapping[str, Any], stages: Mapping[str, Stage], known: set[str]) -> Iterator[Problem]:
+    """What is wrong once placeholders are filled in. Settings that are wrong as they are (`known`) are left out."""
+    environments = {
+        name: environment
+        for name, entry in tables(table, "environments").items()
+        if (environment := converted(entry, Environment)) is not None
+    }
+    project = converted(table.get("project"), Project)
+    if project is None or any(naming.circles(table, stages)):
+        return
+    declared = tables(table, "stages")
+    told = set(known)
+    for name, environment in environments.items():
+        here = {
+            stage_name: filled(stage, project.name, name, environment, everything=True)
+            for stage_name, stage in stages_of(stages, name).items()
+        }
+        found = [*naming.in_environment(name, environment.values, stages, declared), *_of_stages(here)]
+        for problem in found:
+            if problem.where not in told:
+                told.add(problem.where)
+                yield problem
+    ledger = converted(table.get("ledger"), LedgerSettings) or LedgerSettings()
+    for problem in places.shared(project.name, ledger, environments, stages):
+        if problem.where not in told:
+            yield problem
+
+
+def _of_stages(stages: Mapping[str, Stage]) -> Iterator[Problem]:
+    """What the kinds find wrong with settings whose placeholders are filled in."""
+    for stage in stages.values():
+        unknown = {key for key, text in strings(stage.settings) if PLACEHOLDER.search(text)}
+        for found in KINDS[stage.kind].problems(stage):
+            if found.where not in unknown or stage.kind == "command":
+                yield Problem(found.id, found.message, f"stages.{stage.name}.{found.where}", found.hint)
+    yield from clashes(stages.values())
+
+
+def _stage(name: str, entry: Any) -> tuple[Stage | None, list[Problem]]:
+    path = f"stages.{name}"
+    if not isinstance(entry, dict):
+        return None, [Problem("config-wrong-type", "expected a table", path)]
+    problems = []
+    if not NAME.fullmatch(name):
+        problems.append(Problem("config-bad-name", "a stage's name is letters, digits, `-` and `_`", path))
+    if "kind" not in entry:
+        problems.append(
+            Problem("config-missing-key", "'kind' is missing", f"{path}.kind", f"One of {', '.join(KINDS)}.")
+        )
+        return None, problems
+    kind = KINDS.get(entry["kind"]) if isinstance(entry["kind"], str) else None
+    if kind is None:
+        hint = nearest(str(entry["kind"]), KINDS, otherwise=f"One of {', '.join(KINDS)}.")
+        problems.append(Problem("config-unknown-kind", f"there is no kind {entry['kind']!r}", f"{path}.kind", hint))
+        return None, problems
+    shared = set(StageTable.__struct_fields__)
+    common = {key: value for key, value in entry.items() if key in shared}
+    rest = {key: value for key, value in entry.items() if key not in shared}
+    problems += collect(common, StageTable, path)
+    problems += collect(rest, kind.Settings, path, also=shared)
+    if problems:
+        return None, problems
+    head = msgspec.convert(common, StageTable)
+    stage = Stage(
+        name,
+        head.kind,
+        msgspec.convert(rest, kind.Settings),
+        paths=head.paths,
+        needs=head.needs,
+        when=head.when,
+        environments=head.environments,
+    )
+    problems += _paths(stage, path)
+    return stage, problems
+
+
+def _paths(stage: Stage, path: str) -> Iterator[Problem]:
+    for number, pattern in enumerate(stage.paths):
+        wrong = complaint(pattern)
+        if wrong:
+            yield Problem("config-bad-pattern", f"the pattern {pattern!r} {wrong}", f"{path}.paths[{number}]")
+    if stage.when == "due" and not any(not p.startswith("!") for p in stage.paths):
+        yield Problem(
+            "config-missing-key",
+            "the stage has no paths, so that it could never be due",
+            f"{path}.paths",
+            'Name its files, such as paths = ["dbt/**"].',
+        )
