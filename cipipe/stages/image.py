@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from cipipe.errors import Problem, RefusedError, StageError
+from cipipe.errors import Problem, RefusedError
 from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Environment, Mode
 from cipipe.stages.base import (
     Input,
@@ -27,7 +27,7 @@ from cipipe.stages.base import (
     shown,
 )
 from cipipe.stages.base import Settings as BaseSettings
-from cipipe.tools.git import Entry, Repository
+from cipipe.tools.git import Repository
 
 if TYPE_CHECKING:
     from cipipe.tools import docker, registry
@@ -142,10 +142,13 @@ class _Job:
         if self._digest:
             return
         settings: Settings = run.stage.settings
+        from cipipe.stages.image_context import build_context
+
+        context = build_context(run)
         daemon = self._daemon(run)
         daemon.wait(settings.daemon_timeout)
         daemon.build(
-            self._context(run),
+            context,
             dockerfile=settings.dockerfile,
             tag=self._name(run),
             build_args={name: literal(value) for name, value in settings.build_args.items()},
@@ -195,29 +198,6 @@ class _Job:
         if self._own:
             self._registry(run).delete(self._own)
         run.made = f"{len(self._own)} images deleted"
-
-    def _context(self, run: StageRun) -> bytes:
-        from cipipe.tools import docker
-
-        settings: Settings = run.stage.settings
-        folder = settings.context.strip("/")
-        below = f"{folder}/" if folder not in {"", "."} else ""
-        # Of the stage's own files only: what does not count into the fingerprint does not get into the image.
-        entries = [entry for entry in run.entries if entry.path.startswith(below.encode())]
-        blobs = run.repository.blobs(entry for entry in entries if entry.mode != b"160000")
-        if not entries or len(blobs) != sum(entry.mode != b"160000" for entry in entries):
-            raise StageError(
-                "image-context-missing",
-                f"none of the stage's files lies in {folder}"
-                if not entries
-                else "git does not have the contents of all files",
-                hint="What the stage's `paths` do not cover, and what is not committed, does not get into the image. "
-                "A partial clone has to be fetched without --filter.",
-                where=f"stages.{run.stage.name}.context",
-            )
-        size = len(below.encode())
-        files = [(Entry(e.mode, e.oid, e.path[size:]), blobs[e.path]) for e in entries if e.path in blobs]
-        return docker.context(files, dockerfile=settings.dockerfile, created=run.commit_time)
 
     def _registry(self, run: StageRun) -> "registry.Registry":
         from cipipe.tools import registry

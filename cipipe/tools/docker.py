@@ -5,18 +5,17 @@ Source: docker-py.readthedocs.io; docs.docker.com/reference/api/engine.
 
 import contextlib
 import io
-import posixpath
-import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from cipipe.errors import StageError, UsageError
+from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
-from cipipe.tools import dockerignore
-from cipipe.tools.git import LINK, Entry
+from cipipe.tools.context import context
+
+__all__ = ["Docker", "context"]
 
 
 @dataclass(frozen=True)
@@ -189,73 +188,3 @@ def _translated(what: str, error_id: str) -> Iterator[None]:
     except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         hint = "The Docker daemon stopped answering. Its own log says why."
         raise StageError(error_id, f"{what} failed: {error}", hint=hint) from error
-
-
-def context(files: Iterable[tuple[Entry, bytes]], *, dockerfile: str, created: int) -> bytes:
-    """A build context as a tar: files whose paths are relative to it, without ignored ones, owner and time the same.
-
-    Only what is committed goes into an image, byte for byte, so that nothing that lies about on disk can. The Dockerfile
-    and `.dockerignore` are always sent: the daemon reads both, and leaves them out of the image where they are ignored.
-    """
-    contents = {entry.path.decode(errors="surrogateescape"): (entry, body) for entry, body in files}
-    dockerfile = posixpath.normpath(dockerfile)
-    name = dockerignore.file_for(dockerfile)
-    if name not in contents:
-        name = dockerignore.NAME
-    found = dockerignore.patterns(_followed(contents, name), name=name)
-    left_out = dockerignore.ignored(found, contents)
-    if name != dockerignore.NAME:
-        _instruct(contents, dockerfile, left_out)
-
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as target:
-        for path in sorted(contents.keys() - (left_out - {dockerfile, dockerignore.NAME})):
-            entry, body = contents[path]
-            member = tarfile.TarInfo(path)
-            member.mtime = created
-            member.mode = 0o755 if entry.mode == b"100755" else 0o644
-            if entry.mode == LINK:
-                member.type, member.linkname = tarfile.SYMTYPE, body.decode(errors="surrogateescape")
-                target.addfile(member)
-            else:
-                member.size = len(body)
-                target.addfile(member, io.BytesIO(body))
-    return made.getvalue()
-
-
-_Contents = dict[str, tuple[Entry, bytes]]
-
-
-def _followed(contents: _Contents, name: str) -> bytes:
-    """A file's contents, links inside the context followed; nothing where there is no file."""
-    path = name
-    for _ in range(40):
-        entry, body = contents.get(path, (None, b""))
-        if entry is None:
-            if path == name:
-                return b""
-            break
-        if entry.mode != LINK:
-            return body
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), body.decode(errors="surrogateescape")))
-    raise UsageError(
-        "image-bad-dockerignore",
-        f"{name} is a link to {path}, which is not a file of the build context",
-        hint="Put a file in its place. Nothing was built, because files meant to be left out might get into the image.",
-        where=name,
-    )
-
-
-def _instruct(contents: _Contents, dockerfile: str, left_out: set[str]) -> None:
-    """Have the daemon hide the Dockerfile and `.dockerignore` as the Dockerfile's own ignore file says.
-
-    It looks into `.dockerignore` only, so that file says it, in lines that are added where it does not already.
-    """
-    own = contents.get(dockerignore.NAME, (None, b""))[1]
-    wanted = {name for name in (dockerfile, dockerignore.NAME) if name in left_out or name not in contents}
-    told = dockerignore.ignored(dockerignore.patterns(own), [dockerfile, dockerignore.NAME])
-    if wanted != told:
-        marks = {name: "" if name in wanted else "!" for name in wanted ^ told}
-        lines = "".join(f"\n{mark}{dockerignore.line_for(name)}" for name, mark in sorted(marks.items()))
-        body = own + lines.encode(errors="surrogateescape")
-        contents[dockerignore.NAME] = (Entry(b"100644", b"0" * 40, dockerignore.NAME.encode()), body)

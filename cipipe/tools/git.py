@@ -142,6 +142,11 @@ class Repository:
         argv = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", folder]
         return [path for path in self._git(argv).stdout.split(b"\0") if path]
 
+    def submodule(self, path: bytes) -> "Repository | None":
+        """A submodule's own repository; None where it is not checked out."""
+        root = self.root / path.decode(errors="surrogateescape")
+        return Repository(root, self._env) if (root / ".git").exists() else None
+
     @functools.cached_property
     def common_folder(self) -> Path:
         """The folder of the repository's own data, which all of its work trees share."""
