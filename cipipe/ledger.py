@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 import msgspec
 
 from cipipe.errors import CipipeError, ConflictError, StageError
-from cipipe.model import SCHEMA, Output, Record
+from cipipe.model import SCHEMA, Newest, Output, Record
 from cipipe.tools.aws import AwsError
 from cipipe.tools.s3 import Bucket
+
+_ATTEMPTS = 5
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -97,6 +99,42 @@ class Ledger:
         body = msgspec.json.format(msgspec.json.encode(kept), indent=2) + b"\n"
         self.bucket.put(self._outputs_key(stage), body, content_type="application/json")
 
+    def read_newest(self, provider: str) -> tuple[Newest | None, str | None]:
+        """The newest of a provider's pipelines that left everything as its commit says, and the object's ETag."""
+        key = self._newest_key(provider)
+        try:
+            stored = self.bucket.get(key)
+        except AwsError as error:
+            raise self._unreadable(f"the newest pipeline of {provider}", key, error) from error
+        if stored is None:
+            return None, None
+        try:
+            found = msgspec.json.decode(stored.body, type=Newest)
+        except msgspec.MsgspecError as error:
+            raise self._damaged(key, str(error)) from error
+        if found.schema != SCHEMA:
+            raise self._damaged(key, f"schema {found.schema}")
+        return found, stored.etag
+
+    def write_newest(self, newest: Newest, *, over_newer: bool = False) -> None:
+        """Record a pipeline as the newest one; one that is newer stays, unless `over_newer`. Raises ConflictError."""
+        body = msgspec.json.format(msgspec.json.encode(newest), indent=2) + b"\n"
+        for _ in range(_ATTEMPTS):
+            found, etag = self.read_newest(newest.provider)
+            if found is not None and (
+                found.sequence == newest.sequence or (found.newer_than(newest) and not over_newer)
+            ):
+                return
+            key = self._newest_key(newest.provider)
+            if self.bucket.put(key, body, content_type="application/json", if_match=etag, if_none_match=etag is None):
+                return
+        raise ConflictError(
+            "ledger-conflict",
+            "other pipelines keep writing which of them is the newest",
+            hint="Let them finish, then run again: what was deployed is not deployed twice.",
+            where=f"s3://{self.bucket.name}/{self._newest_key(newest.provider)}",
+        )
+
     def _read(self, stage: str) -> Held | None:
         key = self._key(stage)
         try:
@@ -109,13 +147,7 @@ class Ledger:
                     hint="`cipipe bootstrap` makes it, once per account. Check `[ledger] bucket` and the region too.",
                     where="ledger.bucket",
                 ) from error
-            raise StageError(
-                "ledger-unreadable",
-                f"the record of stage {stage} cannot be read: {error.code}: {error.text}",
-                hint="A record that cannot be read never counts as 'not due', so nothing was run. "
-                "Give the role s3:GetObject and s3:ListBucket on the ledger.",
-                where=f"s3://{self.bucket.name}/{key}",
-            ) from error
+            raise self._unreadable(f"the record of stage {stage}", key, error) from error
         if stored is None:
             return None
         try:
@@ -167,6 +199,15 @@ class Ledger:
             where=f"s3://{self.bucket.name}/{self._key(stage)}",
         )
 
+    def _unreadable(self, what: str, key: str, error: AwsError) -> StageError:
+        return StageError(
+            "ledger-unreadable",
+            f"{what} cannot be read: {error.code}: {error.text}",
+            hint="A record that cannot be read never counts as 'not due', so nothing was run. "
+            "Give the role s3:GetObject and s3:ListBucket on the ledger.",
+            where=f"s3://{self.bucket.name}/{key}",
+        )
+
     def _damaged(self, key: str, detail: str) -> StageError:
         return StageError(
             "ledger-damaged",
@@ -177,6 +218,10 @@ class Ledger:
 
     def _key(self, stage: str) -> str:
         return f"{self.prefix}{stage}.json"
+
+    def _newest_key(self, provider: str) -> str:
+        """Below a folder, where no stage's record can lie."""
+        return f"{self.prefix}pipelines/{provider}.json"
 
     def _outputs_key(self, stage: str) -> str:
         return f"{self.prefix}{stage}.outputs.json"

@@ -169,6 +169,23 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=False):
         return f"{(self.finished_at or self.started_at)[:19].replace('T', ' ')} UTC"
 
 
+class Newest(msgspec.Struct, frozen=True):
+    """The newest of a provider's pipelines that found, or left, a whole environment as its commit says.
+
+    A stage's record says this only of stages that were due. An older pipeline that comes late must not deploy over a newer
+    one for which nothing was due either.
+    """
+
+    schema: int
+    provider: str
+    sequence: int
+    commit: str
+    pipeline_url: str | None = None
+
+    def newer_than(self, other: "Newest") -> bool:
+        return self.provider == other.provider and self.sequence > other.sequence
+
+
 class Output(msgspec.Struct, frozen=True, omit_defaults=True):
     """A Terraform output. The value of a sensitive one is UNSET wherever it came out of the ledger."""
 

@@ -136,7 +136,7 @@ def plan(question: Question) -> Planned:
         if prepared.stage.when == "nothing-due":
             decided[name] = _default(question, decided, decided[name], prepared, steps)
     shown = [name for name in decided if not question.selected or name in question.selected | question.forced]
-    left_out = tuple(_left_out(decided, shown))
+    left_out = tuple(_left_out(question, decided, shown))
     result = Plan(
         project=question.config.project.name,
         environment=question.environment,
@@ -225,13 +225,14 @@ def _default(
     )
 
 
-def _left_out(decided: Mapping[str, StagePlan], shown: list[str]) -> Iterator[tuple[str, str]]:
-    """What a selection leaves out, though it is needed and due."""
+def _left_out(question: Question, decided: Mapping[str, StagePlan], shown: list[str]) -> Iterator[tuple[str, str]]:
+    """What a selection leaves out, though it is needed and due. A stage that always runs is always due: that says nothing."""
     for name in shown:
         for need in decided[name].needs:
             if (
                 need not in shown
                 and decided[need].status is Status.DUE
+                and question.prepared[need].stage.when != "always"
                 and decided[name].status is not Status.UNCHANGED
             ):
                 yield name, need

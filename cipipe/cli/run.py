@@ -28,6 +28,9 @@ from cipipe.report import json, text
 @click.option(
     "-j", "--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Stages at the same time, at most."
 )
+@click.option("--if-newest", is_flag=True, help="Do nothing, and end well, where a newer pipeline has deployed.")
+@click.option("--if-ready", is_flag=True, help="Do nothing, and end well, where a needed stage is due and not named.")
+@click.option("--only-due", is_flag=True, help="Leave out stages that always run, and the default one.")
 @click.argument("stages", nargs=-1)
 def run(
     shared: Common,
@@ -37,16 +40,29 @@ def run(
     allow_rollback: bool,
     allow_replace: bool,
     jobs: int,
+    if_newest: bool,
+    if_ready: bool,
+    only_due: bool,
     stages: tuple[str, ...],
 ) -> int:
     """Run what is due, in order; with STAGES, only those (and still only if due, unless --force)."""
     if worktree and not shared.sandbox:
         raise UsageError("run-worktree", "--worktree is for the sandbox only", hint="Commit the files, then run.")
+    if only_due and stages:
+        raise UsageError("usage", "--only-due and names of stages exclude each other", hint="Pass one of them.")
     project = shared.project()
     name = project.environment_name(shared.environment)
     planning = Options(name, project.context.mode, None, worktree, frozenset(stages), frozenset(forced))
-    expected = _read_plan(plan_file) if plan_file else None
-    options = running.RunOptions(planning, jobs, allow_rollback, allow_replace, expected)
+    options = running.RunOptions(
+        planning,
+        jobs=jobs,
+        allow_rollback=allow_rollback,
+        allow_replace=allow_replace,
+        expected=_read_plan(plan_file) if plan_file else None,
+        if_newest=if_newest,
+        if_ready=if_ready,
+        only_due=only_due,
+    )
 
     def planned(plan: Plan) -> None:
         shared.console.say(text.plan(plan, shared.console.styled_stderr))

@@ -173,7 +173,7 @@ def _opened(
         project, refusing.planning if refusing else options, ledger, lambda: _look_ahead(call, access)
     )
     if refusing is not None:
-        running.refuse(project, refusing, planning, redactor=call.redactor, door=call.door)
+        running.refuse(project, refusing, planning, ledger, redactor=call.redactor, door=call.door)
     with running.scratch_folder(project) as scratch, served(access, call.progress.warning) as access:
         place = Place(project, planning, access, call.redactor, scratch, sandbox=call.door is not None)
         yield running.runner_of(planning, place, ledger, call.progress), ledger

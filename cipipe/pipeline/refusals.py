@@ -1,11 +1,11 @@
 """What a run or a destroy is refused for, before anything is begun: each a safeguard, with exit status 5."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cipipe import config
 from cipipe.errors import RefusedError
-from cipipe.model import Mode, Plan, State, Status
+from cipipe.model import Mode, Newest, Plan, Record, StagePlan, State, Status
 from cipipe.pipeline.access import Door, connect
 from cipipe.pipeline.place import ledger_of
 from cipipe.pipeline.planning import Planning, fingerprints_in
@@ -37,26 +37,45 @@ def refuse_stale(actual: Plan, expected: Mapping[str, Any]) -> None:
         )
 
 
-def refuse_older(project: Project, planning: Planning, *, allowed: bool) -> None:
-    """Refuse to put an older pipeline's content over a newer one's, or on top of what a newer one made."""
+def refuse_older(
+    project: Project,
+    planning: Planning,
+    *,
+    allowed: bool,
+    newest: Callable[[str], Newest | None] = lambda _: None,
+) -> None:
+    """Refuse to put an older pipeline's content over a newer one's, or on top of what a newer one made.
+
+    `newest` gives the newest pipeline of a provider; it is asked only where something is due.
+    """
     context = project.context
-    due = [stage for stage in planning.planned.plan.stages if stage.status is not Status.UNCHANGED]
+    due = [stage for stage in planning.planned.plan.stages if _deploys(planning, stage)]
+    if allowed or context.mode is Mode.VERIFY or context.sequence is None or not due:
+        return
     names = {name for stage in due for name in (stage.name, *config.upstream(stage.name, project.config.stages))}
     for name in sorted(names):
         held = planning.held.get(name)
-        if allowed or context.mode is Mode.VERIFY or context.sequence is None:
-            return
-        if held is None:
-            continue
-        record = held.record
-        newer = record.provider == context.provider and (record.sequence or 0) > context.sequence
-        if newer:
-            raise RefusedError(
-                "older-pipeline",
-                f"stage {name} was deployed by a newer pipeline ({record.sequence}, this one is {context.sequence})",
-                hint="Run the newest pipeline, or pass --allow-rollback to put this older content back.",
-                where=record.pipeline_url or name,
-            )
+        if held is not None and held.record.provider == context.provider:
+            _refuse_newer(f"stage {name} was deployed", held.record, context.sequence, name)
+    found = newest(context.provider)
+    if found is not None:
+        _refuse_newer("the environment was deployed", found, context.sequence, planning.planned.plan.environment)
+
+
+def _deploys(planning: Planning, stage: StagePlan) -> bool:
+    """Whether a run would deploy this stage. The default stage deploys nothing."""
+    when = planning.snapshot.prepared[stage.name].stage.when
+    return stage.status is not Status.UNCHANGED and when != "nothing-due"
+
+
+def _refuse_newer(what: str, found: Record | Newest, sequence: int, where: str) -> None:
+    if (found.sequence or 0) > sequence:
+        raise RefusedError(
+            "older-pipeline",
+            f"{what} by a newer pipeline ({found.sequence}, this one is {sequence})",
+            hint="Run the newest pipeline, or pass --allow-rollback to put this older content back.",
+            where=found.pipeline_url or where,
+        )
 
 
 def refuse_unready(planning: Planning) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from cipipe.errors import CipipeError, StageError
+from cipipe.errors import CipipeError, RefusedError, StageError
 from cipipe.ledger import Ledger
-from cipipe.model import Mode, Plan, Report, Status
+from cipipe.model import SCHEMA, Mode, Newest, Plan, Report, Result, StageReport, Status
 from cipipe.pipeline.access import Access, Door, connect
 from cipipe.pipeline.place import Place, ledger_of
 from cipipe.pipeline.planning import Options, Planning, plan, refuse_dirty
@@ -30,7 +30,8 @@ from cipipe.tools.own_folder import own_folder
 class RunOptions(msgspec.Struct, frozen=True):
     """What the command line says of a run, besides planning. `expected` is the plan that was looked at before.
 
-    `jobs` is how many stages run at the same time at most.
+    `jobs` is how many stages run at the same time at most. `if_newest`: where a newer pipeline has deployed, end well and
+    do nothing, instead of refusing; `if_ready`: the same where a needed stage is due and not selected. `only_due` leaves out stages that always run, and the default one.
     """
 
     planning: Options
@@ -39,6 +40,21 @@ class RunOptions(msgspec.Struct, frozen=True):
     allow_replace: bool = False
     expected: Mapping[str, Any] | None = None
     allow_empty: bool = False
+    if_newest: bool = False
+    if_ready: bool = False
+    only_due: bool = False
+
+    @property
+    def forgiven(self) -> dict[str, str]:
+        """The refusals that end the run well, by error id, each with what becomes of its stages."""
+        newest = {"older-pipeline": "there is nothing left to do for this one"} if self.if_newest else {}
+        ready = {"needed-stage-due": "left to the last job of this pipeline"} if self.if_ready else {}
+        return newest | ready
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything that a change makes due is looked at."""
+        return self.only_due or not self.planning.selected
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -67,8 +83,14 @@ def run(
     access = connect(project, name, options.planning.mode, redactor=redactor, door=door)
     refuse_ref(project, name, options.planning.mode)
     ledger = ledger_of(project, name, access)
-    planning = plan(project, options.planning, ledger, lambda: meanwhile(access))
-    refuse(project, options, planning, redactor=redactor, door=door)
+    planning = plan(project, _selected(project, options), ledger, lambda: meanwhile(access))
+    try:
+        refuse(project, options, planning, ledger, redactor=redactor, door=door)
+    except RefusedError as error:
+        why = options.forgiven.get(error.id)
+        if why is None:
+            raise
+        return _skipped(planning.planned.plan, error, why, progress)
     planned(planning.planned.plan)
     for warning in planning.planned.plan.warnings:
         progress.warning(warning)
@@ -86,16 +108,59 @@ def run(
             allow_empty=options.allow_empty,
         )
         runner = runner_of(planning, place, ledger, progress, jobs=options.jobs)
-        return Outcome(runner.deploy(), runner.error)
+        report = runner.deploy()
+        if options.whole:
+            _keep_newest(project, planning, report, ledger, over_newer=options.allow_rollback)
+        return Outcome(report, runner.error)
 
 
-def refuse(project: Project, options: RunOptions, planning: Planning, *, redactor: Redactor, door: Door | None) -> None:
+def _selected(project: Project, options: RunOptions) -> Options:
+    if not options.only_due:
+        return options.planning
+    names = frozenset(name for name, stage in project.config.stages.items() if stage.when == "due")
+    return msgspec.structs.replace(options.planning, selected=names)
+
+
+def _skipped(plan: Plan, error: RefusedError, why: str, progress: Progress) -> Outcome:
+    """A run that leaves all of its stages alone, and is no failure."""
+    progress.warning(f"{error.message}: {why}")
+    skipped = tuple(
+        StageReport(stage.name, stage.kind, Result.SKIPPED, stage.reason, error.message, 0.0) for stage in plan.stages
+    )
+    return Outcome(Report(plan.project, plan.environment, plan.mode, plan.commit, skipped))
+
+
+def _keep_newest(project: Project, planning: Planning, report: Report, ledger: Ledger, *, over_newer: bool) -> None:
+    """Have the ledger say that this pipeline has seen to the whole environment, though nothing may have been due.
+
+    An older pipeline that is still on its way could otherwise deploy over it: no stage's record tells of this one.
+    """
+    context = project.context
+    stages = planning.snapshot.prepared
+    ended = {stage.result for stage in report.stages if stages[stage.name].stage.when == "due"}
+    if context.mode is Mode.VERIFY or context.sequence is None or not ended <= {Result.DONE, Result.UNCHANGED}:
+        return
+    newest = Newest(SCHEMA, context.provider, context.sequence, report.commit, context.pipeline_url)
+    ledger.write_newest(newest, over_newer=over_newer)
+
+
+def refuse(
+    project: Project,
+    options: RunOptions,
+    planning: Planning,
+    ledger: Ledger,
+    *,
+    redactor: Redactor,
+    door: Door | None,
+) -> None:
     """Raise RefusedError where this plan may not be run (the ref is looked at before there is one)."""
     if options.expected is not None:
         refuse_stale(planning.planned.plan, options.expected)
     if not options.planning.worktree:
         refuse_dirty(project, planning)
-    refuse_older(project, planning, allowed=options.allow_rollback)
+    refuse_older(
+        project, planning, allowed=options.allow_rollback, newest=lambda provider: ledger.read_newest(provider)[0]
+    )
     if options.planning.mode is Mode.DEPLOY and door is None:
         refuse_unready(planning)
     if options.planning.mode is Mode.DEPLOY:

@@ -8,7 +8,7 @@ from deployments import CONFIG, NOTHING_DUE, STAGES, World, gitlab
 from repo import ENV, HOSTILE
 
 from cipipe.errors import RefusedError, UsageError
-from cipipe.model import Baseline, State
+from cipipe.model import Baseline, Newest, State
 from cipipe.pipeline import planning, project, refusals
 
 NO_BASELINE = dict.fromkeys(STAGES, "due no-baseline") | {"default": "unchanged unchanged"}
@@ -188,6 +188,33 @@ def test_an_older_pipeline_after_a_newer_one(
         refusals.refuse_older(found, made, allowed=allowed)
     assert (caught.value.id, caught.value.exit_status) == ("older-pipeline", 5)
     assert "(7, this one is 6)" in caught.value.message
+
+
+@pytest.mark.parametrize(("newest", "changed", "refused"), [(8, True, True), (8, False, False), (7, True, False)])
+def test_after_a_newer_pipeline_for_which_nothing_was_due(
+    world: World, newest: int, changed: bool, refused: bool
+) -> None:
+    """No record tells of it. Where nothing is due for this one either, nobody is asked."""
+    world.deploy(sequence=5)
+    if changed:
+        world.repo.commit({"dbt/model.sql": "select 2"})
+    env = gitlab(CI_PIPELINE_IID="7")
+    found, made = project.load(world.repo.root, ENV | env), world.planning(env=env)
+    asked: list[str] = []
+
+    def told(provider: str) -> Newest:
+        asked.append(provider)
+        return Newest(1, provider, newest, "c" * 40, "https://ci/8")
+
+    if refused:
+        with pytest.raises(RefusedError) as caught:
+            refusals.refuse_older(found, made, allowed=False, newest=told)
+        assert (caught.value.id, caught.value.where) == ("older-pipeline", "https://ci/8")
+    else:
+        refusals.refuse_older(found, made, allowed=False, newest=told)
+    assert asked == (["gitlab"] if changed else [])
+    refusals.refuse_older(found, made, allowed=True, newest=told)
+    assert asked == (["gitlab"] if changed else [])
 
 
 def test_a_folder_that_is_no_repository_and_one_without_a_commit(tmp_path: Path) -> None:

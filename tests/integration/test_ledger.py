@@ -10,7 +10,7 @@ import pytest
 
 from cipipe.errors import CipipeError, ConflictError, StageError
 from cipipe.ledger import Held, Ledger
-from cipipe.model import Output, Record, State
+from cipipe.model import Newest, Output, Record, State
 from cipipe.tools.aws import Aws, Credentials, Endpoint
 
 REGION = "eu-central-1"
@@ -139,3 +139,38 @@ def test_a_record_that_may_not_be_read_never_means_not_due(refusing: Aws) -> Non
     assert (caught.value.id, caught.value.exit_status) == ("ledger-unreadable", 4)
     assert "AccessDenied" in caught.value.message
     assert "s3:ListBucket" in (caught.value.hint or "")
+
+
+def test_the_newest_pipeline_of_a_provider(aws: Aws, ledger: Ledger) -> None:
+    """It only goes up, but where going back is meant; providers do not know each other's numbers."""
+
+    def written(number: int, provider: str = "gitlab", *, over_newer: bool = False) -> int | None:
+        ledger.write_newest(Newest(1, provider, number, "c" * 40), over_newer=over_newer)
+        found, _ = ledger.read_newest(provider)
+        return found.sequence if found else None
+
+    assert ledger.read_newest("gitlab") == (None, None)
+    assert [written(7), written(9), written(8), written(9)] == [7, 9, 9, 9]
+    assert written(8, over_newer=True) == 8
+    assert written(3, "github") == 3
+    assert aws.bucket("ledger").keys("") == ["p/dev/pipelines/github.json", "p/dev/pipelines/gitlab.json"]
+    assert len(list(aws.bucket("ledger").versions("p/dev/pipelines/gitlab.json"))) == 3
+
+
+def test_pipelines_that_all_say_that_they_are_the_newest(aws: Aws) -> None:
+    def write(number: int) -> None:
+        Ledger(aws.bucket("ledger"), "p/").write_newest(Newest(1, "gitlab", number, "c" * 40))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, [11, 14, 12, 13]))
+    found, _ = Ledger(aws.bucket("ledger"), "p/").read_newest("gitlab")
+    assert found is not None
+    assert found.sequence == 14
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"schema": 2, "provider": "gitlab", "sequence": 1, "commit": "c"}', b"[]"])
+def test_a_newest_pipeline_that_is_damaged_is_an_error(aws: Aws, ledger: Ledger, body: bytes) -> None:
+    aws.bucket("ledger").put("p/dev/pipelines/gitlab.json", body, content_type="application/json")
+    with pytest.raises(StageError) as caught:
+        ledger.read_newest("gitlab")
+    assert caught.value.id == "ledger-damaged"

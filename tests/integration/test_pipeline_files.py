@@ -86,8 +86,8 @@ def test_permissions_are_asked_for_by_job(path: Path) -> None:
 
 def test_a_job_for_each_stage_in_the_order_of_needs() -> None:
     jobs = load(".github/workflows/deploy.yml")["jobs"]
-    stages = CONFIG["stages"]
-    assert set(jobs) == {"test", "plan", *stages}
+    stages = {name: stage for name, stage in CONFIG["stages"].items() if stage.get("when", "due") == "due"}
+    assert set(jobs) == {"test", "plan", "finish", *stages}
     assert jobs["test"]["uses"] == "./.github/workflows/test.yml"
     for name, stage in stages.items():
         job = jobs[name]
@@ -98,6 +98,20 @@ def test_a_job_for_each_stage_in_the_order_of_needs() -> None:
         (run,) = [step["run"] for step in job["steps"] if "cipipe run" in step.get("run", "")]
         assert run == f'exec cipipe run {name} --env "$ENVIRONMENT"'
         assert ("terraform" in str(job["steps"])) is (stage["kind"] == "terraform")
+
+
+def test_the_last_job_of_a_workflow_plans_again() -> None:
+    """With the tools of every kind, and after every stage; a pull request has no such job."""
+    document = load(".github/workflows/deploy.yml")
+    jobs, job = document["jobs"], document["jobs"]["finish"]
+    assert set(job["needs"]) == set(jobs) - {"finish"}
+    assert job["if"] == "${{ !cancelled() && !failure() && needs.plan.outputs.mode == 'deploy' }}"
+    assert {"environment", "mode", "any"} <= set(jobs["plan"]["outputs"])
+    assert "terraform" in str(job["steps"])
+    assert job["steps"][-1]["run"].startswith('exec cipipe run --env "$ENVIRONMENT" --if-newest')
+    # The plan waits with the rest: the group is the workflow's, not that of single jobs.
+    assert document["concurrency"]["cancel-in-progress"] is False
+    assert not [name for name in jobs if "concurrency" in jobs[name]]
 
 
 def test_environments_can_be_destroyed_by_hand_alone() -> None:
@@ -118,6 +132,8 @@ def test_gitlab_has_a_template_for_each_kind() -> None:
     assert {f".cipipe-{kind}" for kind in KINDS} <= set(templates)
     assert all(name.startswith(".") for name in templates)
     assert [name for name, job in templates.items() if "services" in job] == [".cipipe-image"]
+    # The last job runs whatever is due by then. Of two `before_script` the last one counts.
+    assert templates[f".cipipe-{gitlab.FINISH}"] == {"extends": [".cipipe-image", ".cipipe-terraform"]}
 
 
 def test_shell_in_gitlab_files() -> None:
@@ -173,6 +189,25 @@ def test_child_pipelines_match_the_schema(tmp_path: Path) -> None:
     check_schema("gitlab-ci", *files)
 
 
-def test_destroying_waits_for_the_jobs_of_a_child_pipeline() -> None:
-    deployment = yaml.safe_load(gitlab.render(plans()[0]))
-    assert load(".gitlab-ci.yml")["destroy:dev"]["resource_group"] == deployment["deploy:iac"]["resource_group"]
+def test_one_deployment_at_a_time_to_an_environment() -> None:
+    """The trigger holds the lock for its child, by which no job of the child may be held up; destroying waits as well."""
+    document = load(".gitlab-ci.yml")
+    assert document[".run"]["trigger"]["strategy"] == "depend"
+    triggers = {name: job for name, job in document.items() if isinstance(job, dict) and job.get("extends") == ".run"}
+    assert set(triggers) == {"verify", *(f"deploy:{name}" for name in CONFIG["environments"])}
+    assert "resource_group" not in {**document[".run"], **triggers["verify"]}
+    for name in CONFIG["environments"]:
+        group = f"{CONFIG['project']['name']}/{name}"
+        assert document[f"deploy:{name}"]["resource_group"] == document[f"destroy:{name}"]["resource_group"] == group
+    for plan in plans():
+        assert "resource_group" not in gitlab.render(plan)
+
+
+def test_the_lock_is_that_of_the_environment_that_the_plan_is_for() -> None:
+    """Which job triggers depends on the ref, as `deploy_from` does."""
+    document = load(".gitlab-ci.yml")
+    for name, environment in CONFIG["environments"].items():
+        (rule,) = document[f"deploy:{name}"]["rules"]
+        assert rule == {"if": document[f"destroy:{name}"]["rules"][0]["if"]}
+        assert ("CI_COMMIT_TAG" in rule["if"]) is ("tags" in environment["deploy_from"])
+        assert ("CI_COMMIT_BRANCH" in rule["if"]) is ("branches" in environment["deploy_from"])

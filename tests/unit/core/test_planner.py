@@ -149,6 +149,13 @@ def test_force_and_selection() -> None:
     assert world.reasons(known, forced=frozenset({"default"}))["default"] == "due forced"
 
 
+def test_a_needed_stage_that_always_runs_is_not_missed() -> None:
+    """It is due in every plan, which says nothing of whether it has run."""
+    text = HEAD + command("setup", when='"always"', paths="[]") + command("load", needs='["setup"]')
+    world = World(text)
+    assert world.plan({}, selected=frozenset({"load"})).warnings == ()
+
+
 def test_a_stage_that_runs_always() -> None:
     world = World(HEAD + IAC + command("tell", when='"always"') + command("default", when='"nothing-due"'))
     assert world.reasons(world.deployed("iac")) == {

@@ -40,7 +40,6 @@ def test_due_and_conditional_stages_are_jobs() -> None:
             "extends": ".cipipe-terraform",
             "stage": "deploy",
             "id_tokens": {"AWS_ID_TOKEN": {"aud": "https://gitlab.com"}},
-            "resource_group": "dbt/dev",
             "environment": {"name": "dev"},
             "needs": [],
             "script": ["cipipe run iac --env dev"],
@@ -49,27 +48,68 @@ def test_due_and_conditional_stages_are_jobs() -> None:
             "extends": ".cipipe-dags",
             "stage": "deploy",
             "id_tokens": {"AWS_ID_TOKEN": {"aud": "https://gitlab.com"}},
-            "resource_group": "dbt/dev",
             "environment": {"name": "dev"},
             "needs": ["deploy:iac"],
-            "script": ["cipipe run dags --env dev"],
+            "script": ["cipipe run dags --env dev --if-ready"],
+        },
+        "finish": {
+            "extends": ".cipipe-finish",
+            "stage": "finish",
+            "id_tokens": {"AWS_ID_TOKEN": {"aud": "https://gitlab.com"}},
+            "environment": {"name": "dev", "action": "access"},
+            "script": ["cipipe run --env dev --if-newest --only-due"],
         },
     }
 
 
-def test_the_default_stage_is_the_job_when_nothing_is_due() -> None:
+def test_when_nothing_is_due_the_last_job_is_the_only_one() -> None:
     jobs = rendered(
         plan(
             stage("iac", "terraform", Status.UNCHANGED, Reason.UNCHANGED),
             stage("default", "command", Status.DUE, Reason.NOTHING_DUE),
         )
     )
-    assert {name: job["script"] for name, job in jobs.items()} == {"deploy:default": ["cipipe run default --env dev"]}
+    assert {name: job["script"] for name, job in jobs.items()} == {"finish": ["cipipe run --env dev --if-newest"]}
 
 
-def test_a_pipeline_always_has_a_job() -> None:
-    assert list(rendered(plan(stage("iac", "terraform", Status.UNCHANGED, Reason.UNCHANGED)))) == ["nothing-due"]
-    assert list(rendered(plan())) == ["nothing-due"]
+def test_a_deployment_always_ends_by_planning_again() -> None:
+    assert list(rendered(plan(stage("iac", "terraform", Status.UNCHANGED, Reason.UNCHANGED)))) == ["finish"]
+    assert list(rendered(plan())) == ["finish"]
+
+
+def test_the_last_job_waits_for_all_others() -> None:
+    document = json.loads(gitlab.render(plan(stage("a", "command", Status.DUE), stage("b", "image", Status.DUE))))
+    assert document["stages"] == ["deploy", "finish"]
+    assert document["finish"]["stage"] == "finish"
+    assert "needs" not in document["finish"]  # which would let it start before the stages before it have ended
+
+
+def test_no_job_asks_for_the_lock_that_its_parent_holds() -> None:
+    for mode in Mode:
+        document = json.loads(gitlab.render(plan(stage("a", "command", Status.DUE), mode=mode)))
+        assert not [name for name, job in document.items() if "resource_group" in job]
+
+
+def test_what_always_runs_does_so_once() -> None:
+    """It has a job of its own, and so has the default stage then; the last job leaves both out."""
+    jobs = rendered(
+        plan(
+            stage("notify", "command", Status.DUE, Reason.FORCED),
+            stage("default", "command", Status.DUE, Reason.NOTHING_DUE),
+        )
+    )
+    assert {name: job["script"] for name, job in jobs.items()} == {
+        "deploy:notify": ["cipipe run notify --env dev --force notify"],
+        "deploy:default": ["cipipe run default --env dev"],
+        "finish": ["cipipe run --env dev --if-newest --only-due"],
+    }
+    assert "environment" not in jobs["deploy:default"]
+
+
+def test_a_merge_request_that_changes_nothing_has_a_job_all_the_same() -> None:
+    assert list(rendered(plan(mode=Mode.VERIFY))) == ["nothing-due"]
+    default = stage("default", "command", Status.DUE, Reason.NOTHING_DUE)
+    assert list(rendered(plan(default, mode=Mode.VERIFY))) == ["verify:default"]
 
 
 def test_a_job_waits_for_what_stands_behind_an_unchanged_stage() -> None:
@@ -91,14 +131,16 @@ def test_a_merge_request_deploys_nothing_and_waits_for_nobody() -> None:
 
 
 def test_options() -> None:
-    (job,) = rendered(
+    jobs = rendered(
         plan(stage("iac", "terraform", Status.DUE)),
         image="python:3.12",
         token_variable="T",
         audience="https://gl.example",
-    ).values()
-    assert job["image"] == "python:3.12"
-    assert job["id_tokens"] == {"T": {"aud": "https://gl.example"}}
+    )
+    assert list(jobs) == ["deploy:iac", "finish"]
+    for job in jobs.values():
+        assert job["image"] == "python:3.12"
+        assert job["id_tokens"] == {"T": {"aud": "https://gl.example"}}
 
 
 def test_hostile_names_stay_data() -> None:
@@ -106,14 +148,14 @@ def test_hostile_names_stay_data() -> None:
     jobs = rendered(
         plan(stage(name, "image", Status.DUE), environment="dev$CI_JOB_TOKEN; id", project="p'\n"),
     )
-    (job,) = jobs.values()
+    job, finish = jobs.values()
     assert job["script"] == [
         "cipipe run 'x'\"'\"'; rm -rf / #\n$(id) \x85\u2028\U0001f600\"]' --env 'dev$CI_JOB_TOKEN; id'"
     ]
-    assert job["resource_group"] == "p--/dev-CI_JOB_TOKEN--id"
-    assert "$" not in job["environment"]["name"]
+    assert finish["script"] == ["cipipe run --env 'dev$CI_JOB_TOKEN; id' --if-newest --only-due"]
+    assert job["environment"]["name"] == finish["environment"]["name"] == "dev-CI_JOB_TOKEN--id"
 
 
 def test_stages_named_like_keywords() -> None:
     jobs = rendered(plan(*(stage(name, "command", Status.DUE) for name in ("image", "default", "pages", ".hidden"))))
-    assert list(jobs) == ["deploy:image", "deploy:default", "deploy:pages", "deploy:.hidden"]
+    assert list(jobs) == ["deploy:image", "deploy:default", "deploy:pages", "deploy:.hidden", "finish"]

@@ -1,0 +1,414 @@
+"""Two pipelines, one environment: the scripts of the real pipeline files, run in the order that used to lose a revert.
+
+The older pipeline changes a DAG, the newer one reverts that, and plans before the change is deployed.
+"""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jobs
+import pytest
+import yaml  # type: ignore[import-untyped]
+from repo import Repo
+
+from cipipe.sandbox import Sandbox
+from cipipe.tools.aws import Aws
+
+ROOT = Path(__file__).resolve().parents[2]
+LEDGER = f"cipipe-{jobs.ACCOUNT}-{jobs.REGION}"
+KEY = "dags/orders.py"
+BEFORE = "from airflow import DAG\n\nwith DAG('orders', schedule='@daily'):\n    pass\n"
+AFTER = BEFORE.replace("@daily", "@hourly")
+DEFAULT = "nothing was due here"
+DEFAULT_RAN = f"default │   {DEFAULT}"
+
+CONFIG = f"""
+[project]
+name = "shop"
+default_environment = "dev"
+
+[oidc]
+gitlab = {{ audience = "https://gitlab.com", project = "group/shop" }}
+github = {{ audience = "sts.amazonaws.com", project = "group/shop" }}
+
+[environments.dev]
+account_id = "{jobs.ACCOUNT}"
+region = "{jobs.REGION}"
+role_arn = "{jobs.ROLE}"
+deploy_from = {{ branches = ["main"] }}
+
+[ledger]
+prefix = "ledger/BUCKET/"
+
+[stages.image]
+kind = "command"
+paths = ["image/**"]
+run = [["true"]]
+
+[stages.dags]
+kind = "dags"
+paths = ["dags/**"]
+source = "dags"
+bucket = "BUCKET"
+needs = ["image"]
+
+[stages.default]
+kind = "command"
+when = "nothing-due"
+run = [["echo", "{DEFAULT}"]]
+"""
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML with GitLab's `!reference`."""
+
+
+_Loader.add_constructor("!reference", lambda loader, node: tuple(loader.construct_sequence(node)))
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    with jobs.sandbox_with_roles(tmp_path_factory.mktemp("sandbox")) as running:
+        Aws(running.endpoint(jobs.REGION), running.admin).call(
+            "s3", "create_bucket", Bucket=LEDGER, CreateBucketConfiguration={"LocationConstraint": jobs.REGION}
+        )
+        yield running
+
+
+@dataclass
+class Ran:
+    """One job that has ended."""
+
+    name: str
+    status: int
+    log: str
+
+
+@dataclass
+class World:
+    """A project whose first commit is deployed, and what its pipelines share."""
+
+    folder: Path
+    sandbox: Sandbox
+    bucket: str
+    origin: Repo
+    groups: dict[str, threading.Lock] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(10))
+
+    @property
+    def deployed(self) -> str:
+        admin = Aws(self.sandbox.endpoint(jobs.REGION), self.sandbox.admin)
+        return str(admin.call("s3", "get_object", Bucket=self.bucket, Key=KEY)["Body"].read().decode())
+
+    def gitlab(self, dag: str, model: str = "select 1") -> "GitLab":
+        return GitLab(self, next(self.numbers), self._push(dag, model))
+
+    def github(self, dag: str) -> "GitHub":
+        return GitHub(self, next(self.numbers), self._push(dag))
+
+    def _push(self, dag: str, model: str = "select 1") -> str:
+        return self.origin.commit({KEY: dag, "image/model.sql": model})
+
+    def clone(self, commit: str) -> Path:
+        """What a runner checks out: one commit."""
+        folder = self.folder / f"build-{len(list(self.folder.iterdir()))}"
+        clone = Repo(folder)
+        clone.git("fetch", "--quiet", "--depth=1", self.origin.root.as_uri(), commit)
+        clone.git("checkout", "--quiet", "--detach", "FETCH_HEAD")
+        return folder
+
+    def script(self, name: str, lines: list[str], folder: Path, env: Mapping[str, str]) -> Ran:
+        """Run a job's lines as a runner's shell does."""
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(jobs.FOREIGN)}
+        clean |= {
+            "HOME": str(self.folder),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "AWS_ENDPOINT_URL": self.sandbox.state.aws_url,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "CI": "true",
+            "NO_COLOR": "1",
+        }
+        done = subprocess.run(
+            ["bash", "-eo", "pipefail"],
+            input="\n".join(lines),
+            cwd=folder,
+            env={**clean, **env},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Ran(name, done.returncode, done.stdout + done.stderr)
+
+
+@dataclass
+class GitLab:
+    """A pipeline for a push to main, by .gitlab-ci.yml."""
+
+    world: World
+    number: int
+    commit: str
+    ran: list[Ran] = field(default_factory=list)
+    child: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.file = yaml.load((ROOT / ".gitlab-ci.yml").read_text(), _Loader)
+
+    def plan(self) -> None:
+        """The job `plan`, and the child pipeline that is its artifact."""
+        folder = self.world.clone(self.commit)
+        plan = self.file["plan"]
+        aud = self.file[".identity"]["id_tokens"]["AWS_ID_TOKEN"]["aud"]
+        self._run("plan", plan["script"], folder, {"AWS_ID_TOKEN": self._token(aud)}, source="push")
+        (artifact,) = plan["artifacts"]["paths"]
+        self.child = yaml.safe_load((folder / artifact).read_text())
+
+    @property
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """The child's jobs, in the order of their stages; jobs of a stage stand in the order of their needs."""
+        found = {name: job for name, job in self.child.items() if isinstance(job, dict) and "script" in job}
+        stages = self.child["stages"]
+        return dict(sorted(found.items(), key=lambda item: stages.index(item[1]["stage"])))
+
+    def deploy(self) -> None:
+        """The job that triggers the child, and the child while it waits."""
+        own = self.file["deploy:dev"]
+        base = self.file[own["extends"]]
+        assert base["trigger"]["strategy"] == "depend"
+        with self._held(own):
+            for name, job in self.jobs.items():
+                with ExitStack() as stack:
+                    if "resource_group" in job:
+                        stack.enter_context(self._held(job))
+                    tokens = {variable: self._token(asked["aud"]) for variable, asked in job["id_tokens"].items()}
+                    variables = {key: self._expanded(text) for key, text in base["variables"].items()}
+                    folder = self.world.clone(self.commit)
+                    self._run(name, job["script"], folder, {**tokens, **variables}, source="parent_pipeline")
+                    if self.ran[-1].status:
+                        return
+
+    @property
+    def colour(self) -> str:
+        return "red" if any(job.status for job in self.ran) else "green"
+
+    @property
+    def log(self) -> str:
+        return "\n".join(job.log for job in self.ran)
+
+    def _held(self, job: Mapping[str, Any]) -> "_Group":
+        return _Group(self.world.groups.setdefault(job["resource_group"], threading.Lock()))
+
+    def _run(self, name: str, lines: list[str], folder: Path, env: Mapping[str, str], *, source: str) -> None:
+        own = {
+            "GITLAB_CI": "true",
+            "CI_PIPELINE_SOURCE": source,
+            # A child pipeline has a number of its own, which says nothing of the order of its parents.
+            "CI_PIPELINE_IID": str(self.number if source == "push" else 2000 - self.number),
+            "CI_COMMIT_REF_NAME": "main",
+            "CI_COMMIT_BRANCH": "main",
+            "CI_DEFAULT_BRANCH": "main",
+            "CI_COMMIT_SHA": self.commit,
+            "CI_PROJECT_PATH": "group/shop",
+        }
+        self.ran.append(self.world.script(name, lines, folder, {**own, **env}))
+
+    def _expanded(self, text: str) -> str:
+        values = {"CI_PIPELINE_IID": str(self.number), "CI_PIPELINE_SOURCE": "push"}
+        return re.sub(r"\$(\w+)", lambda found: values[found[1]], text)
+
+    def _token(self, audience: str) -> str:
+        return self.world.sandbox.mint(project="group/shop", ref="main", ref_type="branch", audience=audience)
+
+
+@dataclass
+class _Group:
+    """A resource group: one job at a time; who waits for itself would do so for ever."""
+
+    lock: threading.Lock
+
+    def __enter__(self) -> None:
+        assert self.lock.acquire(timeout=100), "a job waits for a resource group that nobody gives back"
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+@dataclass
+class GitHub:
+    """A run for a push to main, by deploy.yml. The workflow's concurrency group keeps runs from overlapping."""
+
+    world: World
+    number: int
+    commit: str
+    ran: list[Ran] = field(default_factory=list)
+    outputs: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.file = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())
+        assert self.file["concurrency"]["group"].startswith("deploy-")
+
+    def run(self) -> None:
+        for name, job in self.file["jobs"].items():
+            if name == "test" or (name != "plan" and not self._evaluated(job.get("if", "true"))):
+                continue
+            env = {key: self._evaluated(text) for key, text in job.get("env", {}).items()}
+            lines = [step["run"] for step in job["steps"] if "run" in step]
+            folder = self.world.clone(self.commit)
+            url, bearer = self.world.sandbox.github_job(project="group/shop", ref="main", ref_type="branch")
+            own = {
+                "GITHUB_ACTIONS": "true",
+                "GITHUB_EVENT_NAME": "push",
+                "GITHUB_REF_NAME": "main",
+                "GITHUB_REF_TYPE": "branch",
+                "GITHUB_REPOSITORY": "group/shop",
+                "GITHUB_SHA": self.commit,
+                "GITHUB_RUN_ID": str(self.number),
+                "GITHUB_OUTPUT": str(folder / ".git" / "output"),
+                "ACTIONS_ID_TOKEN_REQUEST_URL": url,
+                "ACTIONS_ID_TOKEN_REQUEST_TOKEN": bearer,
+            }
+            for line in lines:  # each step has a shell of its own
+                self.ran.append(self.world.script(name, [line], folder, {**own, **env}))
+            if self.ran[-1].status:
+                return
+            if name == "plan":
+                text = (folder / ".git" / "output").read_text()
+                self.outputs = dict(re.findall(r"^(\w+)<<(?:cipipe_\w+)\n(.*)\n", text, re.MULTILINE))
+
+    @property
+    def colour(self) -> str:
+        return "red" if any(job.status for job in self.ran) else "green"
+
+    @property
+    def log(self) -> str:
+        return "\n".join(job.log for job in self.ran)
+
+    def _evaluated(self, text: str) -> Any:
+        """The few forms of expressions that these jobs use."""
+        code = text.removeprefix("${{").removesuffix("}}").strip()
+        code = code.replace("!cancelled()", "True").replace("!failure()", "True")
+        code = re.sub(r"needs\.plan\.outputs\.(\w+)", lambda found: repr(self.outputs.get(found[1], "")), code)
+        return eval(code.replace("&&", " and ").replace("||", " or "), {"true": True})
+
+
+@pytest.fixture
+def world(sandbox: Sandbox, tmp_path: Path) -> World:
+    bucket = f"dags-{abs(hash(tmp_path)):x}"
+    admin = Aws(sandbox.endpoint(jobs.REGION), sandbox.admin)
+    where = {"LocationConstraint": jobs.REGION}
+    admin.call("s3", "create_bucket", Bucket=bucket, CreateBucketConfiguration=where)
+    origin = Repo(tmp_path / "origin")
+    origin.write(
+        {"cipipe.toml": CONFIG.replace("BUCKET", bucket), "image/model.sql": "select 1", ".gitignore": "*.yml\n"}
+    )
+    return World(tmp_path, sandbox, bucket, origin)
+
+
+def first_gitlab(world: World) -> None:
+    first = world.gitlab(BEFORE)
+    first.plan()
+    first.deploy()
+    assert first.colour == "green", first.log
+    assert [job.name for job in first.ran] == ["plan", "deploy:image", "deploy:dags", "finish"]
+    assert world.deployed == BEFORE
+    assert first.log.count(f"uploaded {KEY}") == 1  # and the last job did nothing again
+    assert DEFAULT_RAN not in first.log
+
+
+def test_a_revert_that_was_planned_before_the_change_was_deployed(world: World) -> None:
+    first_gitlab(world)
+    change, revert = world.gitlab(AFTER), world.gitlab(BEFORE)
+    change.plan()
+    revert.plan()
+    assert list(change.jobs) == ["deploy:dags", "finish"]
+    assert list(revert.jobs) == ["finish"], "nothing is due for the revert: what it wants is still deployed"
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(change.deploy)
+        while not (world.groups["dbt-deployment/dev"].locked() or first.done()):
+            time.sleep(0.01)
+        second = pool.submit(revert.deploy)
+        first.result()
+        second.result()
+    assert change.colour == "green", change.log
+    assert f"uploaded {KEY}" in change.log
+    assert revert.colour == "green", revert.log
+    assert f"uploaded {KEY}" in revert.log
+    assert world.deployed == BEFORE
+
+
+def test_a_revert_of_what_its_own_change_needs(world: World) -> None:
+    """The revert's own job finds that a stage is due which it does not run, and leaves both to the last job."""
+    first_gitlab(world)
+    change, revert = world.gitlab(BEFORE, "select 2"), world.gitlab(AFTER)
+    change.plan()
+    revert.plan()
+    assert list(change.jobs) == ["deploy:image", "deploy:dags", "finish"]
+    assert list(revert.jobs) == ["deploy:dags", "finish"]
+    change.deploy()
+    revert.deploy()
+    assert (revert.colour, world.deployed) == ("green", AFTER), revert.log
+    assert "stage dags needs image, which is due and was not selected" in revert.ran[1].log
+    assert "✓ image: done" in revert.ran[2].log
+    assert DEFAULT_RAN not in revert.log
+
+
+def test_the_revert_comes_first(world: World) -> None:
+    """Nothing was due for it, so no record of a stage tells of it; the change must not come after it all the same."""
+    first_gitlab(world)
+    change, revert = world.gitlab(AFTER), world.gitlab(BEFORE)
+    change.plan()
+    revert.plan()
+    revert.deploy()
+    assert (revert.colour, world.deployed) == ("green", BEFORE)
+    assert DEFAULT_RAN in revert.log
+    change.deploy()
+    assert (change.colour, world.deployed) == ("red", BEFORE)
+    assert "[older-pipeline]" in change.ran[-1].log
+    assert change.ran[-1].status == 5
+
+
+def test_an_older_pipeline_with_nothing_to_do_stays_green(world: World) -> None:
+    first_gitlab(world)
+    older, newer = world.gitlab(BEFORE), world.gitlab(AFTER)
+    older.plan()
+    newer.plan()
+    newer.deploy()
+    older.deploy()
+    assert (older.colour, newer.colour, world.deployed) == ("green", "green", AFTER)
+    assert "by a newer pipeline" in older.log
+    assert DEFAULT_RAN not in older.log
+
+
+def test_a_github_run_that_is_run_again_after_its_revert(world: World) -> None:
+    first = world.github(BEFORE)
+    first.run()
+    assert (first.colour, world.deployed) == ("green", BEFORE), first.log
+    assert [job.name for job in first.ran] == ["plan", "plan", "image", "dags", "finish"]
+    assert DEFAULT_RAN not in first.log
+    change, revert = world.github(AFTER), world.github(BEFORE)  # the change's run was cancelled before it deployed
+    revert.run()
+    assert [job.name for job in revert.ran] == ["plan", "plan", "finish"]
+    assert DEFAULT_RAN in revert.log
+    change.run()
+    assert (change.colour, world.deployed) == ("red", BEFORE)
+    assert "[older-pipeline]" in change.log
+
+
+def test_a_github_run_that_waited_for_the_change(world: World) -> None:
+    world.github(BEFORE).run()
+    change, revert = world.github(AFTER), world.github(BEFORE)
+    change.run()
+    assert world.deployed == AFTER
+    revert.run()
+    assert (revert.colour, world.deployed) == ("green", BEFORE)
