@@ -99,6 +99,13 @@ class Provider(Protocol):
         """The variables that a token can be had with; child processes do not get them."""
         ...
 
+    def state_login(self, env: Mapping[str, str], address: str) -> Mapping[str, str]:
+        """The variables for Terraform's `http` backend with which a job gets at a state that the provider keeps.
+
+        Empty where the address is not one of the provider's.
+        """
+        ...
+
     def deploy_subjects(self, project: str, *, branches: Iterable[str], tags: Iterable[str]) -> list[str]:
         """The `sub` claims of tokens of these branches and tags; `*` in one is a wildcard."""
         ...

@@ -85,6 +85,10 @@ def secret_variables(env: Mapping[str, str]) -> frozenset[str]:  # noqa: ARG001
     return frozenset({"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_RUNTIME_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"})
 
 
+def state_login(env: Mapping[str, str], address: str) -> dict[str, str]:  # noqa: ARG001
+    return {}
+
+
 def deploy_subjects(project: str, *, branches: Iterable[str], tags: Iterable[str]) -> list[str]:
     return [f"repo:{project}:ref:refs/heads/{name}" for name in branches] + [
         f"repo:{project}:ref:refs/tags/{name}" for name in tags

@@ -72,6 +72,17 @@ def secret_variables(env: Mapping[str, str]) -> frozenset[str]:  # noqa: ARG001
     )
 
 
+def state_login(env: Mapping[str, str], address: str) -> dict[str, str]:
+    """The job's token, for this instance's own API and no other host.
+
+    docs.gitlab.com/user/infrastructure/iac/terraform_state
+    """
+    api, token = env.get("CI_API_V4_URL", ""), env.get("CI_JOB_TOKEN", "")
+    if not api or not token or not address.startswith(f"{api.rstrip('/')}/"):
+        return {}
+    return {"TF_HTTP_USERNAME": "gitlab-ci-token", "TF_HTTP_PASSWORD": token}
+
+
 def deploy_subjects(project: str, *, branches: Iterable[str], tags: Iterable[str]) -> list[str]:
     refs = [("branch", name) for name in branches] + [("tag", name) for name in tags]
     return [f"project_path:{project}:ref_type:{kind}:ref:{name}" for kind, name in refs]

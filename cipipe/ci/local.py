@@ -30,6 +30,10 @@ def secret_variables(env: Mapping[str, str]) -> frozenset[str]:  # noqa: ARG001
     return frozenset()
 
 
+def state_login(env: Mapping[str, str], address: str) -> dict[str, str]:  # noqa: ARG001
+    return {}
+
+
 def deploy_subjects(project: str, *, branches: Iterable[str], tags: Iterable[str]) -> list[str]:  # noqa: ARG001
     return []
 

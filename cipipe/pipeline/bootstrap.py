@@ -18,8 +18,8 @@ from cipipe.pipeline.access import Door, ambient, check_account, child_environme
 from cipipe.pipeline.bootstrap_root import chosen, prepared, refuse_other_outputs
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
+from cipipe.stages.terraform_root import Root, backend, client, data_dir, unlock_command
 from cipipe.tools.aws import Aws, AwsError
-from cipipe.tools.own_folder import own_folder
 from cipipe.tools.terraform import Terraform
 
 
@@ -39,6 +39,7 @@ def bootstrap(
         _terraform(project, name, redactor=redactor, line=line, door=door) as (aws, terraform, bucket),
         tempfile.TemporaryDirectory(prefix="cipipe-plan-") as folder,
     ):
+        terraform.create_state()
         ours = terraform.identity_providers()
         there = _identity_providers(aws)
         variables = Path(folder) / "bootstrap.tfvars.json"
@@ -78,18 +79,28 @@ def _terraform(
     bucket = project.config.expanded(project.config.ledger.bucket, name)
     ensure_bucket(aws, bucket)
     line(f"bucket {bucket} is there")
-    data_dir = own_folder(project.repository.root) / "terraform" / name / "bootstrap"
-    env = child_environment(project, environment, endpoint, credentials, door)
-    unlock_command = f"cipipe iac unlock{' --sandbox' if door else ''} --env {name} --bootstrap"
-    backend = {
-        "bucket": bucket,
-        "key": f"terraform/{project.config.project.name}/{name}.bootstrap.tfstate",
-        "region": environment.region,
-    }
+    key = f"terraform/{project.config.project.name}/{name}.bootstrap.tfstate"
     with prepared(root) as folder:
-        terraform = Terraform(folder, data_dir, env, redactor, line, unlock_command)
-        terraform.init(backend | ({"use_path_style": "true"} if door else {}))
+        terraform = client(
+            Root(
+                folder=folder,
+                shown=_shown(project, root),
+                data_dir=data_dir(project.repository.root, name, "bootstrap"),
+                env=child_environment(project, environment, endpoint, credentials, door),
+                redactor=redactor,
+                line=line,
+                unlock=unlock_command(project.command_options(sandbox=door is not None), name, "--bootstrap"),
+            ),
+            backend("s3", {"bucket": bucket, "key": key}, environment, sandbox=door is not None),
+        )
+        terraform.init()
         yield aws, terraform, bucket
+
+
+def _shown(project: Project, root: Path) -> str:
+    """A root as messages name it: a path in the repository, or cipipe's own."""
+    top = project.repository.root
+    return root.relative_to(top).as_posix() if root.is_relative_to(top) else "bootstrap"
 
 
 def ensure_bucket(aws: Aws, name: str) -> None:

@@ -6,7 +6,7 @@ from cipipe.pipeline.place import Place, ledger_of
 from cipipe.pipeline.planning import Planning, snapshot
 from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
-from cipipe.pipeline.refusals import refuse_destroy, refuse_ref
+from cipipe.pipeline.refusals import refuse_destroy, refuse_other_workspace, refuse_ref
 from cipipe.pipeline.running import Outcome, lacking, missing_tools, runner_of, scratch_folder
 from cipipe.planner import Planned, Prepared
 from cipipe.redact import Redactor
@@ -56,6 +56,7 @@ def destroy(
         stages=tuple(stages),
     )
     planning = Planning(Planned(whole, steps), shot, held, outputs)
+    refuse_other_workspace(project, planning)
     missing = missing_tools(project, planning, door)
     if missing:
         raise lacking(missing)

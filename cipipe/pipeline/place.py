@@ -70,6 +70,8 @@ class Place:
             scratch=folder,
             owned=self._owned,
             sandbox=self.sandbox,
+            command_options=self.project.command_options(sandbox=self.sandbox),
+            state_login=self.project.state_login,
             allow_replace=self.allow_replace,
             allow_empty=self.allow_empty,
             data=dict(previous.data) if previous else {},

@@ -18,6 +18,7 @@ from cipipe.planner import Known, Planned, Prepared, Question
 from cipipe.report.text import visible
 from cipipe.stages import KINDS
 from cipipe.stages.base import references
+from cipipe.tools import own_folder
 from cipipe.tools.git import Entry, Object
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def plan(
     """
     project = project.at(options.environment)
     _check_names(project.config, options)
+    sweep_lock_files(project)
     shot = snapshot(project, worktree=options.worktree)
     warnings = _warnings(project, shot, options)
     if ledger is not None and options.base is None:
@@ -98,6 +100,15 @@ def plan(
     )
     whole = msgspec.structs.replace(planned.plan, warnings=(*planned.plan.warnings, *found))
     return Planning(msgspec.structs.replace(planned, plan=whole), shot, held, outputs)
+
+
+def sweep_lock_files(project: Project) -> None:
+    """Remove from the work tree the dependency lock files that killed runs left in roots without one of their own."""
+    folder = project.repository.root / own_folder.NAME / "terraform"
+    if folder.is_dir():
+        from cipipe.tools import terraform_lock_file
+
+        terraform_lock_file.sweep(folder, project.repository.tracks)
 
 
 def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:

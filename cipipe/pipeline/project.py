@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class Project(msgspec.Struct, frozen=True):
-    """What every use case starts from. `env` is the process's environment, read once by `cli`."""
+    """What every use case starts from. `env` is the process's environment, read once by `cli`.
+
+    `config_option` is what the command line has for --config.
+    """
 
     config: "Config"
     config_text: bytes
@@ -27,6 +30,20 @@ class Project(msgspec.Struct, frozen=True):
     provider: ci.Provider
     context: Context
     env: Mapping[str, str]
+    config_option: str | None = None
+
+    def command_options(self, *, sandbox: bool) -> tuple[str, ...]:
+        """The options that a further command needs to find this configuration, and the sandbox."""
+        named = ("--config", self.config_option) if self.config_option is not None else ()
+        return (*(("--sandbox",) if sandbox else ()), *named)
+
+    def state_login(self, address: str) -> dict[str, str]:
+        """The variables that let this job in to the store of Terraform states at that address.
+
+        Children get no token of the job otherwise; one that somebody put into TF_HTTP_PASSWORD is meant for the store.
+        """
+        own = {name: self.env[name] for name in ("TF_HTTP_USERNAME", "TF_HTTP_PASSWORD") if self.env.get(name)}
+        return own if "TF_HTTP_PASSWORD" in own else {**self.provider.state_login(self.env, address), **own}
 
     def at(self, name: str) -> "Project":
         """The project as it is in one environment: with its stages only, and its values filled in."""
@@ -75,4 +92,13 @@ def load(start: Path, env: Mapping[str, str], config_file: Path | None = None) -
     context = provider.context(env)
     if context.ref is None and context.provider == "local":
         context = msgspec.structs.replace(context, ref=repository.branch(), ref_type="branch")
-    return Project(config.load(text, name=name), text, name, repository, provider, context, env)
+    return Project(
+        config.load(text, name=name),
+        text,
+        name,
+        repository,
+        provider,
+        context,
+        env,
+        str(config_file) if config_file else None,
+    )

@@ -11,6 +11,8 @@ from cipipe.pipeline.place import ledger_of
 from cipipe.pipeline.planning import Planning, fingerprints_in
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
+from cipipe.stages import terraform
+from cipipe.tools.terraform_backend import refuse_workspace_variable
 
 
 def refuse_ref(project: Project, name: str, mode: Mode) -> None:
@@ -22,6 +24,17 @@ def refuse_ref(project: Project, name: str, mode: Mode) -> None:
         hint=f"[environments.{name}] deploy_from names the branches and tags that may.",
         where=f"environments.{name}.deploy_from",
     )
+
+
+def refuse_other_workspace(project: Project, planning: Planning) -> None:
+    """Refuse TF_WORKSPACE where it contradicts a stage that is to run. Raises UsageError."""
+    plan = planning.planned.plan
+    for name in [stage.name for stage in plan.stages if stage.status is not Status.UNCHANGED]:
+        stage = planning.snapshot.prepared[name].stage
+        if stage.kind == terraform.NAME:
+            workspace = stage.settings.workspace
+            wanted = project.config.expanded(workspace, plan.environment) if workspace else None
+            refuse_workspace_variable(project.env, wanted)
 
 
 def refuse_stale(actual: Plan, expected: Mapping[str, Any]) -> None:

@@ -18,7 +18,14 @@ from cipipe.pipeline.place import Place, ledger_of
 from cipipe.pipeline.planning import Options, Planning, plan, refuse_dirty
 from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
-from cipipe.pipeline.refusals import refuse_older, refuse_ref, refuse_stale, refuse_unproven, refuse_unready
+from cipipe.pipeline.refusals import (
+    refuse_older,
+    refuse_other_workspace,
+    refuse_ref,
+    refuse_stale,
+    refuse_unproven,
+    refuse_unready,
+)
 from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Runner
@@ -158,6 +165,7 @@ def refuse(
         refuse_stale(planning.planned.plan, options.expected)
     if not options.planning.worktree:
         refuse_dirty(project, planning)
+    refuse_other_workspace(project, planning)
     refuse_older(
         project, planning, allowed=options.allow_rollback, newest=lambda provider: ledger.read_newest(provider)[0]
     )

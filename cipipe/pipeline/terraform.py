@@ -12,8 +12,7 @@ from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 from cipipe.stages import terraform as kind
 from cipipe.stages.base import replaced
-from cipipe.tools.own_folder import own_folder
-from cipipe.tools.terraform import Terraform
+from cipipe.stages.terraform_root import Root, client, data_dir, unlock_command
 
 
 def unlock(
@@ -33,15 +32,19 @@ def unlock(
     connected = connect(project, name, Mode.DEPLOY, redactor=redactor, door=door)
     settings = replaced(chosen.stage.settings, lambda v: project.config.expanded(v, name) if isinstance(v, str) else v)
     with served(connected, line) as access:
-        terraform = Terraform(
-            project.repository.root / settings.root,
-            own_folder(project.repository.root) / "terraform" / name / chosen.stage.name,
-            access.child_env,
-            redactor,
-            line,
-            "cipipe iac unlock",
+        options = project.command_options(sandbox=door is not None)
+        root = Root(
+            folder=project.repository.root / settings.root,
+            shown=settings.root,
+            data_dir=data_dir(project.repository.root, name, chosen.stage.name),
+            env=access.child_env,
+            redactor=redactor,
+            line=line,
+            unlock=unlock_command(options, name, "--stage", chosen.stage.name),
+            login=project.state_login,
         )
-        terraform.init(kind.backend(settings, environment, sandbox=door is not None))
+        terraform = client(root, kind.backend_of(settings, environment, sandbox=door is not None))
+        terraform.init()
         terraform.unlock(lock_id)
 
 

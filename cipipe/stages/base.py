@@ -152,7 +152,9 @@ class StageRun(msgspec.Struct):
     unconditionally. `interrupt` is told of Ctrl-C: stages may run in threads, where nothing raises it; `still_ours` asks it
     too. `scratch` is a private folder that goes when the run ends. `owned` is what all stages of the environment own in S3,
     as `s3://BUCKET/KEY`: a destroy deletes that, and refuses where there is more. `beside` gives what the records of the
-    other stages of this kind hold at that moment, by stage.
+    other stages of this kind hold at that moment, by stage. `command_options` are those of this run that a command has to
+    repeat to work on the same environment. `state_login` gives the variables that let this job in to a store of
+    Terraform states, by its address.
     """
 
     project: str
@@ -178,6 +180,8 @@ class StageRun(msgspec.Struct):
     owned: frozenset[str] = frozenset()
     beside: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     sandbox: bool = False
+    command_options: tuple[str, ...] = ()
+    state_login: Callable[[str], Mapping[str, str]] = lambda _: {}
     allow_replace: bool = False
     allow_empty: bool = False
     standing: bool = False

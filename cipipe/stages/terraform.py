@@ -24,8 +24,9 @@ from cipipe.stages.base import (
     repository_path,
 )
 from cipipe.stages.base import Settings as BaseSettings
+from cipipe.stages.terraform_root import Root, backend, client, data_dir, unlock_command
 from cipipe.tools.git import Repository
-from cipipe.tools.own_folder import own_folder
+from cipipe.tools.terraform_backend import NOT_KEPT, Backend, Value
 
 if TYPE_CHECKING:
     from cipipe.tools.terraform import Change, Terraform
@@ -40,6 +41,9 @@ _SHOWN = 10
 _LOADED = (".tf", ".tf.json", ".tfvars", ".tfvars.json")
 _MODULE = (".tf", ".tf.json")
 _ROOT = (*_MODULE, "terraform.tfvars", ".auto.tfvars", ".terraform.lock.hcl")
+
+_NAMING = {"address", "key", "path", "prefix", "schema_name", "conn_str", "workspaces", "secret_suffix"}
+"""Settings by which backends tell one state from another, unless the environment has them."""
 
 PROTECTED_TYPES = (
     "aws_db_instance",
@@ -57,10 +61,14 @@ PROTECTED_TYPES = (
 
 
 class Settings(BaseSettings, frozen=True):
-    """`root` is a folder of the repository; `backend` holds the S3 backend's settings; `var_files` lie below `root`."""
+    """`root` is a folder of the repository; `var_files` lie below it.
+
+    `backend` holds the settings of Terraform's backend, and its `type`: S3 if left out.
+    """
 
     root: str
-    backend: dict[str, str] = {}
+    backend: dict[str, Value] = {}
+    workspace: str | None = None
     var_files: tuple[str, ...] = ()
     variables: dict[str, Setting] = {}
     protected_types: tuple[str, ...] = PROTECTED_TYPES
@@ -71,7 +79,15 @@ def problems(stage: Stage) -> Iterable[Problem]:
     yield from outside(settings.root, "root")
     for number, name in enumerate(settings.var_files):
         yield from outside(f"{settings.root}/{name}", f"var_files[{number}]")
-    if "bucket" not in settings.backend or "key" not in settings.backend:
+    kind = settings.backend.get("type", "s3")
+    if kind in NOT_KEPT:
+        yield Problem(
+            "terraform-state-not-kept",
+            f"a state in backend {kind!r} is lost with the job",
+            "backend.type",
+            "Leave `type` out for S3, or name a backend that keeps the state.",
+        )
+    elif kind == "s3" and ("bucket" not in settings.backend or "key" not in settings.backend):
         yield Problem(
             "config-missing-key",
             "the S3 backend needs `bucket` and `key`",
@@ -82,14 +98,25 @@ def problems(stage: Stage) -> Iterable[Problem]:
 
 def places(stage: Stage, environment: Environment) -> Iterator[Place]:
     settings: Settings = stage.settings
-    bucket, key = settings.backend.get("bucket"), settings.backend.get("key")
-    if bucket and key:
+    kind, bucket, key = (settings.backend.get(name) for name in ("type", "bucket", "key"))
+    workspace = f" (workspace {settings.workspace})" if settings.workspace not in {None, "default"} else ""
+    if kind in {None, "s3"} and bucket and key:
+        place = f"{bucket}/{key}"
         yield Place(
             type=PlaceType.STATE,
-            name=f"{partition_of(environment.region)}:s3/{bucket}/{key}",
-            shown=f"s3://{bucket}/{key}",
+            name=f"{partition_of(environment.region)}:s3/{place}{workspace}",
+            shown=f"s3://{place}{workspace}",
             key="backend",
             hint='Name the environment in it, such as key = "terraform/{project}/{environment}.tfstate".',
+        )
+    elif kind not in {None, "s3"} and _NAMING & settings.backend.keys():
+        given = ", ".join(f"{name} = {value!r}" for name, value in sorted(settings.backend.items()))
+        yield Place(
+            type=PlaceType.STATE,
+            name=f"{given}{workspace}",
+            shown=f"backend {kind}{workspace}",
+            key="backend",
+            hint="Name the environment in its address, path, prefix or key, or in the stage's `workspace`.",
         )
 
 
@@ -135,6 +162,7 @@ def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: A
         )
     return (
         init,
+        Step("create an empty Terraform state if there is none", Effect.WRITE, job.create_state),
         Step(f"terraform plan in {root}/", Effect.READ, job.plan),
         Step("terraform apply that plan", Effect.WRITE, job.apply),
         Step("keep the outputs in the ledger", Effect.WRITE, job.keep_outputs),
@@ -151,11 +179,19 @@ class _Job:
 
     def init(self, run: StageRun) -> None:
         self._refuse_ignored(run)
-        self._terraform(run).init(backend(run.stage.settings, run.environment, sandbox=run.sandbox))
+        self._terraform(run).init()
+
+    def create_state(self, run: StageRun) -> None:
+        self._terraform(run).create_state()
 
     def plan(self, run: StageRun) -> None:
         settings: Settings = run.stage.settings
         terraform = self._terraform(run)
+        if run.mode is not Mode.DEPLOY and not terraform.has_workspace():
+            # Planning would create it, and this mode writes no state.
+            run.made = f"workspace {settings.workspace} does not exist yet"
+            run.line(f"{run.made}: there is nothing to compare with, so nothing was planned")
+            return
         # The plan holds values of the state: it lies in a private folder, which goes when the run ends.
         self._plan = run.scratch / "terraform.tfplan"
         # In a file, because a command line is there for every user of the machine to read.
@@ -174,8 +210,7 @@ class _Job:
 
     def apply(self, run: StageRun) -> None:
         if self._plan is None:
-            message = "apply was called before plan"
-            raise RuntimeError(message)
+            return  # there is no workspace, so nothing to destroy
         # An empty plan is applied too: it may hold changed outputs, which are no resource's change.
         self._terraform(run).apply(self._plan)
 
@@ -245,23 +280,32 @@ class _Job:
             )
 
     def _terraform(self, run: StageRun) -> "Terraform":
-        from cipipe.tools.terraform import Terraform
-
+        settings: Settings = run.stage.settings
         variables = {
             "TF_VAR_project": run.project,
             "TF_VAR_environment": run.environment_name,
             "TF_VAR_region": run.environment.region,
             "TF_VAR_account_id": run.environment.account_id,
         }
-        data_dir = own_folder(run.repository.root) / "terraform" / run.environment_name / run.stage.name
-        root = run.repository.root / run.stage.settings.root
-        unlock = f"cipipe iac unlock{' --sandbox' if run.sandbox else ''} --env {run.environment_name}"
-        return Terraform(root, data_dir, {**run.child_env, **variables}, run.redactor, run.line, unlock, run.interrupt)
+        root = Root(
+            folder=run.repository.root / settings.root,
+            shown=settings.root,
+            data_dir=data_dir(run.repository.root, run.environment_name, run.stage.name),
+            env={**run.child_env, **variables},
+            redactor=run.redactor,
+            line=run.line,
+            unlock=unlock_command(run.command_options, run.environment_name, "--stage", run.stage.name),
+            interrupt=run.interrupt,
+            login=run.state_login,
+        )
+        return client(root, backend_of(settings, run.environment, sandbox=run.sandbox))
 
 
-def backend(settings: Settings, environment: Environment, *, sandbox: bool) -> dict[str, str]:
-    """The S3 backend's settings; the sandbox's endpoint knows buckets by path only."""
-    return {"region": environment.region, **settings.backend} | ({"use_path_style": "true"} if sandbox else {})
+def backend_of(settings: Settings, environment: Environment, *, sandbox: bool) -> Backend:
+    """Where a stage's state is kept."""
+    given = {key: value for key, value in settings.backend.items() if key != "type"}
+    kind = str(settings.backend.get("type", "s3"))
+    return backend(kind, given, environment, workspace=settings.workspace, sandbox=sandbox)
 
 
 def summary(changes: "Iterable[Change]", *, done: bool = True) -> str:

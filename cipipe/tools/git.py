@@ -5,6 +5,7 @@ No command here fetches. A path is a repository path as bytes, because git's are
 
 import contextlib
 import functools
+import os
 import re
 import shlex
 import threading
@@ -136,6 +137,11 @@ class Repository:
         """The paths that differ from HEAD on disk: changed, deleted, or new and not ignored."""
         argv = ["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=none"]
         return [line[3:] for line in self._git(argv).stdout.split(b"\0") if line]
+
+    def tracks(self, path: Path) -> bool:
+        """Whether a file is in the index."""
+        relative = os.path.relpath(path, self.root)
+        return bool(self._git(["ls-files", "-z", "--", f":(literal){relative}"]).stdout)
 
     def ignored(self, folder: str) -> list[bytes]:
         """The files below a folder that git ignores."""

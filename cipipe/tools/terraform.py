@@ -1,22 +1,31 @@
-"""The one door to Terraform: argument lists, its machine-readable log (`-json`), its plan and its outputs.
+"""The one client of Terraform: argument lists, its machine-readable log (`-json`), its plan and its outputs.
 
 Sources: developer.hashicorp.com/terraform/internals/machine-readable-ui and …/internals/json-format.
 """
 
 import re
+import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from cipipe.errors import ConflictError, StageError
+from cipipe.errors import CipipeError, ConflictError, RefusedError, StageError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
-from cipipe.tools import process
+from cipipe.tools import process, terraform_blocks, terraform_locks
+from cipipe.tools.terraform_backend import Backend, in_force, not_kept, settings_file
+from cipipe.tools.terraform_lock_file import LockFile
 
-_LOCK = "Error acquiring the state lock"
+_STALE = {"Saved plan is stale", "Saved plan does not match the given state"}
+_NO_BLOCK = "Missing backend configuration"
+_FOREIGN_ARGUMENT = {"Extraneous JSON object property", "Invalid command-line option"}
+_LOCK_FILE_SINCE = (1, 10)  # S3's own
+_PROBE = "terraform_data.cipipe_asks_for_the_lock"
+_TAIL = 20
 # What would make Terraform do something else than the plan says: another workspace is another state.
 _FOREIGN = ("TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR", "TF_LOG", "TF_REATTACH_PROVIDERS")
 _QUIET = {"version", "outputs", "refresh_start", "refresh_complete", "resource_drift"}
@@ -45,6 +54,7 @@ class Terraform:
 
     `data_dir` keeps providers, modules and the backend's settings out of the work tree, one per environment.
     `unlock_command` is what a person has to run, with the lock's ID behind it, when a lock was left.
+    `shown` is the root as messages name it.
     """
 
     root: Path
@@ -54,13 +64,68 @@ class Terraform:
     line: Callable[[str], None]
     unlock_command: str
     interrupt: Interrupt | None = None
+    backend: Backend = field(default_factory=Backend)
+    shown: str = ""
 
-    def init(self, backend: Mapping[str, str]) -> None:
-        """Set the backend and the providers up; the lock file, where there is one, is never changed."""
-        arguments = [f"-backend-config={key}={value}" for key, value in sorted(backend.items())]
-        if (self.root / ".terraform.lock.hcl").is_file():
-            arguments.append("-lockfile=readonly")
-        self._run(["init", "-input=false", "-reconfigure", *arguments])
+    def init(self) -> None:
+        """Set the backend and the providers up; the lock file, where there is one, is never changed.
+
+        Raises RefusedError where the root's state would not be kept by the backend that the settings name.
+        """
+        for secret in self.backend.secrets():
+            self.redactor.register(secret)
+        (self.data_dir / "environment").unlink(missing_ok=True)  # the workspace that an earlier command selected
+        settings = dict(self.backend.written())
+        lock_file = self.backend.locks_by_default and self._can_lock_by_file()
+        self._init(settings | ({"use_lockfile": True} if lock_file else {}))
+        found = in_force(self.data_dir) or {}
+        if lock_file and (found.get("config") or {}).get("dynamodb_table"):
+            self._init(settings | {"use_lockfile": False})  # the root locks in a table, and so does everybody else
+
+    def _init(self, settings: Mapping[str, Any]) -> None:
+        missing: list[str] = []
+        arguments = ["-lockfile=readonly"] if self._lock_file.path.is_file() else []
+        with settings_file(settings) as options:
+            self._run(
+                ["init", "-input=false", "-reconfigure", *options, *arguments],
+                warned=lambda summary: missing.append(summary) if summary == _NO_BLOCK else None,
+            )
+        found = None if missing else in_force(self.data_dir)
+        if found is None or found["type"] != self.backend.type:
+            raise self._not_kept(str(found["type"]) if found else None)
+
+    def create_state(self) -> None:
+        """Create the state, and the workspace, where there is none yet: with no resources in it.
+
+        A plan made against no state has no lineage by which Terraform could tell that another run created one since.
+        """
+        if self.backend.keeps_workspaces and not self.has_workspace():
+            made = self._call(["workspace", "new", "-no-color", str(self.backend.workspace)], workspace=None)
+            if made.returncode != 0 and b"already exists" not in made.stderr:
+                raise self._failed("workspace new", made)
+        if not self.backend.seeds or self._lineage():
+            return
+        empty = {
+            "version": 4,
+            "terraform_version": "1.0.0",  # the oldest one that has this format: a newer one is refused
+            "serial": 1,
+            "lineage": str(uuid.uuid4()),
+            "outputs": {},
+            "resources": [],
+        }
+        pushed = self._call(["state", "push", "-no-color", "-"], stdin=msgspec.json.encode(empty))
+        # Somebody else was faster, and the plan will be made against that state.
+        if pushed.returncode != 0 and b"over unrelated state" not in b" ".join(pushed.stderr.split()):
+            raise self._failed("state push", pushed)
+
+    def has_workspace(self) -> bool:
+        """Whether the workspace exists. Asking with TF_WORKSPACE set would create it."""
+        if not self.backend.keeps_workspaces:
+            return True
+        listed = self._call(["workspace", "list", "-no-color"], workspace=None)
+        if listed.returncode != 0:
+            raise self._failed("workspace list", listed)
+        return self.backend.workspace in listed.stdout.decode(errors="replace").replace("*", " ").split()
 
     def plan(
         self,
@@ -119,22 +184,82 @@ class Terraform:
         )
 
     def unlock(self, lock_id: str) -> None:
-        """Release a lock that a killed run left. Only ever asked for by a person."""
-        process.stream(
-            ["terraform", "force-unlock", "-force", "--", lock_id],
-            env=self._environment(),
-            line=self.line,
-            cwd=self.root,
-            redactor=self.redactor,
-            interrupt=self.interrupt,
+        """Release a lock that a killed run left. Only ever asked for by a person.
+
+        Raises StageError where there is no such lock. Some stores release whatever they hold, so the lock is asked for
+        first, by a command that changes nothing: its refusal names the one that is held.
+        """
+        asked = self._asked()
+        probe = self._call(["untaint", "-no-color", "-allow-missing", _PROBE])
+        text = probe.stderr.decode(errors="replace")
+        if probe.returncode == 0:
+            raise terraform_locks.unknown(lock_id, None, asked)
+        if terraform_locks.REFUSED not in text:
+            raise self._failed("untaint", probe)
+        held = None if asked.own_info else terraform_locks.info(text)
+        if held is not None and held.id != lock_id:
+            raise terraform_locks.unknown(lock_id, held, asked)
+        if held is None and f'lock ID: "{lock_id}"' not in " ".join(text.split()):  # as HCP Terraform names its locks
+            raise terraform_locks.error(self.redactor.text(text), asked)
+        released = self._call(["force-unlock", "-no-color", "-force", "--", lock_id])
+        if released.returncode != 0:
+            raise self._failed("force-unlock", released)
+
+    @property
+    def _lock_file(self) -> LockFile:
+        return LockFile(self.root, self.data_dir)
+
+    def _lineage(self) -> str:
+        """The lineage of the state; empty where there is no state."""
+        pulled = self._call(["state", "pull", "-no-color"])
+        if pulled.returncode != 0:
+            raise self._failed("state pull", pulled)
+        if not pulled.stdout.strip():
+            return ""
+        return msgspec.json.decode(pulled.stdout, type=_State).lineage
+
+    def _can_lock_by_file(self) -> bool:
+        found = version(self._environment())
+        if tuple(int(part) for part in re.findall(r"\d+", found)[:2]) >= _LOCK_FILE_SINCE:
+            return True
+        self.line(
+            f"warning: Terraform {found} cannot lock a state in S3 by a file, so nothing is locked: "
+            "use Terraform 1.10 or newer, or set dynamodb_table in `backend`"
         )
+        return False
+
+    def _call(
+        self, arguments: Sequence[str], *, stdin: bytes | None = None, workspace: str | None = ""
+    ) -> process.Completed:
+        """Run a short command that has no machine-readable log; its status is for the caller to look at."""
+        with self._lock_file.lent():
+            return process.run(
+                ["terraform", *arguments],
+                env=self._environment(workspace),
+                cwd=self.root,
+                stdin=stdin,
+                check=False,
+                redactor=self.redactor,
+            )
 
     def _json(self, arguments: Sequence[str]) -> Any:
-        done = process.run(["terraform", *arguments], env=self._environment(), cwd=self.root, redactor=self.redactor)
+        with self._lock_file.lent():
+            done = process.run(
+                ["terraform", *arguments], env=self._environment(), cwd=self.root, redactor=self.redactor
+            )
         return msgspec.json.decode(done.stdout)
 
-    def _run(self, arguments: Sequence[str], *, accept: Sequence[int] = (0,)) -> process.Completed:
-        """Run a command with its machine-readable log, and make its diagnostics the error, where it fails."""
+    def _run(
+        self,
+        arguments: Sequence[str],
+        *,
+        accept: Sequence[int] = (0,),
+        warned: Callable[[str], None] = lambda _: None,
+    ) -> process.Completed:
+        """Run a command with its machine-readable log, and make its diagnostics the error, where it fails.
+
+        `warned` is given the summary of each warning.
+        """
         diagnostics: list[dict[str, Any]] = []
         verb, *rest = arguments
 
@@ -144,41 +269,96 @@ class Terraform:
                 if text.strip():
                     self.line(text)
                 return
-            if message.get("type") == "diagnostic" and message["diagnostic"].get("severity") == "error":
-                diagnostics.append(message["diagnostic"])
+            diagnostic = message.get("diagnostic") or {}
+            if diagnostic.get("severity") == "warning":
+                warned(str(diagnostic.get("summary")))
+            if message.get("type") == "diagnostic" and diagnostic.get("severity") == "error":
+                diagnostics.append(diagnostic)
             elif message.get("type") not in _QUIET:
                 self.line(str(message.get("@message", "")))
 
         argv = ["terraform", verb, "-json", "-no-color", *rest]
+        # Without a workspace, because `init` refuses one that does not exist yet.
+        workspace = None if verb == "init" and self.backend.keeps_workspaces else ""
+        lock_file = self._lock_file.made() if verb == "init" else self._lock_file.lent()
         try:
-            return process.stream(
-                argv,
-                env=self._environment(),
-                line=heard,
-                cwd=self.root,
-                redactor=self.redactor,
-                accept=accept,
-                interrupt=self.interrupt,
-            )
+            with lock_file:
+                return process.stream(
+                    argv,
+                    env=self._environment(workspace),
+                    line=heard,
+                    cwd=self.root,
+                    redactor=self.redactor,
+                    accept=accept,
+                    interrupt=self.interrupt,
+                )
         except process.ProcessFailed as error:
             if not diagnostics:
                 raise
             raise self._explained(verb, diagnostics) from error
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, workspace: str | None = "") -> dict[str, str]:
+        """The environment of a command; the backend's own workspace, unless another one (or None) is asked for."""
+        workspace = self.backend.workspace if workspace == "" else workspace
         kept = {key: value for key, value in self.env.items() if not key.startswith(_FOREIGN)}
         return {
             **kept,
+            **self.backend.variables(),
+            **({"TF_WORKSPACE": workspace} if workspace else {}),
             "TF_DATA_DIR": str(self.data_dir),
             "TF_IN_AUTOMATION": "1",
             "TF_INPUT": "0",
             "CHECKPOINT_DISABLE": "1",
         }
 
-    def _explained(self, verb: str, diagnostics: Sequence[Mapping[str, Any]]) -> StageError | ConflictError:
+    @property
+    def _where(self) -> str:
+        return self.shown or self.root.name
+
+    def _asked(self) -> terraform_locks.Asked:
+        return terraform_locks.Asked(
+            unlock=self.unlock_command,
+            where=self._where,
+            now=datetime.now(UTC),
+            own_info=self.backend.tells_own_lock,
+        )
+
+    def _failed(self, verb: str, completed: process.Completed) -> CipipeError:
+        """The error of a command without a machine-readable log. What it printed as its answer is never quoted."""
+        text = self.redactor.text(completed.stderr.decode(errors="replace"))
+        if terraform_locks.REFUSED in text:
+            return terraform_locks.error(text, self._asked())
+        lines = "\n".join([line for line in text.splitlines() if line.strip()][-_TAIL:])
+        return StageError(
+            "terraform-failed",
+            f"terraform {verb} failed: {lines or f'exit status {completed.returncode}'}",
+            hint="The message is Terraform's or the provider's own; its files lie in the folder below.",
+            where=self._where,
+        )
+
+    def _not_kept(self, actual: str | None) -> RefusedError:
+        return not_kept(actual, wanted=self.backend.type, root=self._where, declared=self._declared())
+
+    def _declared(self) -> terraform_blocks.Declared | None:
+        files = [file for file in self.root.glob("*.tf*") if file.name.endswith((".tf", ".tf.json"))]
+        return terraform_blocks.declared({file.name: file.read_bytes() for file in files if file.is_file()})
+
+    def _explained(self, verb: str, diagnostics: Sequence[Mapping[str, Any]]) -> CipipeError:
         for found in diagnostics:
-            if _LOCK in found.get("summary", ""):
-                return _locked(found.get("detail", ""), self.root, self.unlock_command)
+            summary = str(found.get("summary", ""))
+            if terraform_locks.REFUSED in summary:
+                return terraform_locks.error(str(found.get("detail", "")), self._asked())
+            if summary in _STALE:
+                return ConflictError(
+                    "terraform-plan-stale",
+                    f"another run changed the Terraform state after this plan was made: {found.get('detail', '')}",
+                    hint="Nothing was applied. Run again: the plan is then made against the new state.",
+                    where=self._where,
+                )
+        if verb == "init" and any(found.get("summary") in _FOREIGN_ARGUMENT for found in diagnostics):
+            declared = self._declared()
+            if declared is not None and declared.type != self.backend.type:
+                return self._not_kept(declared.type)
         texts = []
         for found in diagnostics:
             place = found.get("range") or {}
@@ -189,27 +369,18 @@ class Terraform:
             "terraform-failed",
             f"terraform {verb} failed: " + "\n".join(texts),
             hint="The message is Terraform's or the provider's own; its files lie in the folder below.",
-            where=self.root.name,
+            where=self._where,
         )
+
+
+class _State(msgspec.Struct):
+    lineage: str = ""
 
 
 def version(env: Mapping[str, str]) -> str:
     """The version of Terraform, such as `1.11.4`. Raises ToolMissing, ProcessFailed. Nobody is asked for a newer one."""
     done = process.run(["terraform", "version", "-json"], env={**env, "CHECKPOINT_DISABLE": "1"})
     return str(msgspec.json.decode(done.stdout)["terraform_version"])
-
-
-def _locked(detail: str, root: Path, unlock_command: str) -> ConflictError:
-    info = dict(re.findall(r"^\s*(ID|Path|Operation|Who|Created):\s*(.*?)\s*$", detail, re.MULTILINE))
-    identifier = info.get("ID", "LOCK_ID")
-    return ConflictError(
-        "terraform-locked",
-        f"the Terraform state is locked by {info.get('Who', 'somebody else')} since {info.get('Created', 'unknown')} "
-        f"({info.get('Operation', 'an operation')}, lock ID {identifier}, {info.get('Path', 'path unknown')})",
-        hint="If that run is still going, let it finish. If it was killed, release its lock by hand: "
-        f"{unlock_command} {identifier}",
-        where=root.name,
-    )
 
 
 def _decoded(text: str) -> dict[str, Any] | None:

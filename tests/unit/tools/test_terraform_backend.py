@@ -1,0 +1,210 @@
+"""Where a state is kept: what of a backend's settings goes where, and which block a root declares."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from cipipe.ci import github, gitlab
+from cipipe.errors import UsageError
+from cipipe.model import Environment
+from cipipe.redact import Redactor
+from cipipe.stages.base import Stage
+from cipipe.stages.terraform import Settings, backend_of, problems
+from cipipe.stages.terraform_root import Root, client, unlock_command
+from cipipe.tools import terraform_backend
+from cipipe.tools.terraform_backend import Backend, Value, in_force, not_kept, settings_file
+from cipipe.tools.terraform_blocks import Declared, declared
+
+LIVE = Environment("2" * 12, "eu-west-3", "arn")
+API = "https://git.example.com/api/v4"
+
+
+@pytest.mark.parametrize(
+    ("backend", "variables"),
+    [
+        (Backend("pg", {"conn_str": "postgres://u:hunter22@db/tf", "schema_name": "net"}), {"PG_CONN_STR": "postgres://u:hunter22@db/tf"}),
+        (Backend("http", {"address": "https://h/s", "username": "u", "password": "hunter22"}), {"TF_HTTP_USERNAME": "u", "TF_HTTP_PASSWORD": "hunter22"}),
+        (Backend("azurerm", {"key": "k", "access_key": "hunter22"}), {"ARM_ACCESS_KEY": "hunter22"}),
+        (Backend("gcs", {"bucket": "b", "prefix": "p"}), {}),
+        (Backend("consul", {"path": "p", "access_token": "hunter22", "lock": True}), {"CONSUL_HTTP_TOKEN": "hunter22"}),
+        (Backend("cloud", {"organization": "acme"}, "net"), {"TF_CLOUD_ORGANIZATION": "acme"}),
+    ],
+)  # fmt: skip
+def test_secrets_are_in_the_environment_and_the_rest_in_a_private_file(
+    backend: Backend, variables: dict[str, str]
+) -> None:
+    assert backend.variables() == variables
+    with settings_file(backend.written()) as arguments:
+        files = [Path(argument.partition("=")[2]) for argument in arguments]
+        text = "".join(file.read_text() for file in files)
+        for file in files:
+            assert not stat.S_IMODE(file.parent.stat().st_mode) & 0o077
+    assert "hunter22" not in f"{text}{arguments}"
+    assert not any(file.exists() for file in files)
+    kept = {key: value for key, value in backend.settings.items() if value not in variables.values()}
+    assert (json.loads(text) if text else {}) == kept
+    assert [secret for secret in variables.values() if "hunter22" in secret] == backend.secrets()
+
+
+@pytest.mark.parametrize(
+    ("settings", "locks"),
+    [
+        ({}, True),
+        ({"encrypt": True}, True),
+        ({"use_lockfile": False}, False),
+        ({"use_lockfile": "true"}, False),
+        ({"dynamodb_table": "locks"}, False),
+    ],
+)
+def test_s3_locks_by_default(settings: dict[str, Value], locks: bool) -> None:
+    assert Backend("s3", settings).locks_by_default is locks
+    assert not Backend("gcs", settings).locks_by_default
+
+
+def test_the_type_is_no_setting_and_the_region_is_that_of_the_environment() -> None:
+    given: dict[str, Value] = {"bucket": "b", "key": "k"}
+    s3 = backend_of(Settings(root="r", backend=given), LIVE, sandbox=False)
+    assert s3 == Backend("s3", {"region": "eu-west-3", "bucket": "b", "key": "k"})
+    named = backend_of(Settings(root="r", backend={**given, "type": "s3", "region": "x"}), LIVE, sandbox=True)
+    assert named == Backend("s3", {"region": "x", "bucket": "b", "key": "k", "use_path_style": True})
+    gcs = backend_of(Settings(root="r", backend={"type": "gcs", "bucket": "b"}, workspace="w"), LIVE, sandbox=True)
+    assert gcs == Backend("gcs", {"bucket": "b"}, "w")
+
+
+@pytest.mark.parametrize(
+    ("backend", "ids"),
+    [
+        ({"bucket": "b", "key": "k"}, []),
+        ({"bucket": "b"}, ["config-missing-key"]),
+        ({"type": "s3", "key": "k"}, ["config-missing-key"]),
+        ({"type": "http"}, []),
+        ({"type": "remote", "workspaces": {"name": "n"}}, []),
+        ({"type": "local", "path": "p"}, ["terraform-state-not-kept"]),
+        ({"type": "inmem"}, ["terraform-state-not-kept"]),
+    ],
+)
+def test_what_is_wrong_with_the_settings_alone(backend: dict[str, Value], ids: list[str]) -> None:
+    stage = Stage("iac", "terraform", Settings(root="r", backend=backend))
+    assert [problem.id for problem in problems(stage)] == ids
+
+
+BLOCK = b'terraform {\n  required_version = ">= 1.5"\n  backend "s3" {\n    key = "k"\n  }\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({"versions.tf": BLOCK}, Declared("s3", "versions.tf", 3)),
+        ({"versions.tf": BLOCK.replace(b"\n", b"\r\n")}, Declared("s3", "versions.tf", 3)),
+        ({"a.tf": b'terraform {\n  cloud {\n    organization = "o"\n  }\n}'}, Declared("cloud", "a.tf", 2)),
+        ({"a.tf": b'terraform {\n  /* backend "s3" {} */\n  # backend "gcs" {\n  // backend "pg" {}\n}'}, None),
+        ({"a.tf": b'locals {\n  doc = <<-EOT\n    terraform {\n      backend "s3" {}\n    }\n  EOT\n}'}, None),
+        ({"a.tf": b'resource "x" "backend" {\n  backend "s3" {\n  }\n}'}, None),
+        ({"a.tf": b'locals {\n  terraform = { backend = { s3 = {} } }\n  text = "terraform { backend"\n}'}, None),
+        ({"a.tf": b'terraform { required_version = "1" }\nterraform {\n  backend "gcs" {}\n}'}, Declared("gcs", "a.tf", 3)),
+        ({"a.tf": BLOCK, "zz_override.tf": b'terraform {\n  backend "local" {}\n}'}, Declared("local", "zz_override.tf", 2)),
+        ({"override.tf": b'terraform {\n  backend "local" {}\n}', "z.tf": BLOCK}, Declared("local", "override.tf", 2)),
+        ({"a.tf.json": b'{"terraform": {"backend": {"azurerm": {}}}}'}, Declared("azurerm", "a.tf.json", 1)),
+        ({"a.tf.json": b'{"terraform": [{"backend": [{"pg": {}}]}]}'}, Declared("pg", "a.tf.json", 1)),
+        ({"a.tf.json": b'{"terraform": [{"cloud": {}}]}'}, Declared("cloud", "a.tf.json", 1)),
+        ({"a.tf.json": b'{"locals": {"backend": {"s3": {}}}}', "b.tf.json": b"[1", "c.tf.json": b"[1]"}, None),
+        ({"README.md": BLOCK, "a.tfvars": BLOCK}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_the_block_that_a_root_declares(files: dict[str, bytes], found: Declared | None) -> None:
+    assert declared(files) == found
+
+
+def test_the_refusal_has_the_lines_and_the_file() -> None:
+    error = not_kept(None, wanted="s3", root="infra/net", declared=None)
+    assert (error.id, error.exit_status, error.where) == ("terraform-state-not-kept", 5, "infra/net/backend.tf")
+    assert error.message.endswith('\n  terraform {\n    backend "s3" {}\n  }')
+    error = not_kept("local", wanted="gcs", root="infra", declared=Declared("local", "main.tf", 7))
+    assert (error.id, error.where) == ("terraform-state-not-kept", "infra/main.tf:7")
+    assert 'backend "gcs" {}' in error.message
+    error = not_kept("http", wanted="s3", root="infra", declared=Declared("http", "main.tf", 7))
+    assert (error.id, error.exit_status) == ("terraform-backend-mismatch", 5)
+    assert 'type = "http"' in str(error.hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "type"),
+    [
+        ('{"version": 3, "backend": {"type": "http", "config": {}}}', "http"),
+        ('{"version": 3}', None),
+        ('{"version": 3, "backend": null}', None),
+        ("[]", None),
+        ("{", None),
+    ],
+)
+def test_the_backend_that_init_set_up(text: str, type: str | None, tmp_path: Path) -> None:
+    (tmp_path / "terraform.tfstate").write_text(text)
+    assert (in_force(tmp_path) or {}).get("type") == type
+    assert in_force(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "workspace", "refused"),
+    [("", None, False), ("default", None, False), ("blue", "blue", False), ("blue", None, True), ("", "blue", False),
+     ("blue", "green", True), ("default", "green", True)],
+)  # fmt: skip
+def test_tf_workspace_is_neither_obeyed_nor_dropped(variable: str, workspace: str | None, refused: bool) -> None:
+    if not refused:
+        terraform_backend.refuse_workspace_variable({"TF_WORKSPACE": variable}, workspace)
+        return
+    with pytest.raises(UsageError) as caught:
+        terraform_backend.refuse_workspace_variable({"TF_WORKSPACE": variable}, workspace)
+    assert caught.value.id == "terraform-workspace-variable"
+    assert f"TF_WORKSPACE={variable}" in caught.value.message
+
+
+def test_the_unlock_command_is_complete() -> None:
+    options = ("--sandbox", "--config", "conf/my file.toml")
+    command = unlock_command(options, "live", "--stage", "net")
+    assert command == "cipipe iac unlock --env live --stage net --sandbox --config 'conf/my file.toml'"
+    assert unlock_command((), "dev", "--bootstrap") == "cipipe iac unlock --env dev --bootstrap"
+
+
+@pytest.mark.parametrize(
+    ("address", "let_in"),
+    [
+        (f"{API}/projects/4/terraform/state/net", True),
+        ("https://git.example.com/api/v4.evil.example/x", False),
+        ("https://git.example.com.evil.example/api/v4/x", False),
+        ("https://other.example.com/api/v4/projects/4", False),
+        ("http://git.example.com/api/v4/projects/4", False),
+        ("", False),
+    ],
+)
+def test_a_gitlab_job_shows_its_token_to_its_own_instance_alone(address: str, let_in: bool) -> None:
+    job = {"CI_API_V4_URL": API, "CI_JOB_TOKEN": "glcbt-64_x"}
+    expected = {"TF_HTTP_USERNAME": "gitlab-ci-token", "TF_HTTP_PASSWORD": "glcbt-64_x"} if let_in else {}
+    assert gitlab.state_login(job, address) == expected
+    assert gitlab.state_login({"CI_API_V4_URL": API}, address) == {}
+    assert github.state_login(job, address) == {}
+
+
+def test_a_store_that_wants_a_login_gets_it_and_no_other(tmp_path: Path) -> None:
+    redactor = Redactor()
+    asked: list[str] = []
+
+    def login(address: str) -> dict[str, str]:
+        asked.append(address)
+        return {"TF_HTTP_PASSWORD": "hunter22"}
+
+    def terraform(backend: Backend) -> dict[str, str]:
+        root = Root(
+            folder=tmp_path, shown="r", data_dir=tmp_path / "d", env={"PATH": "/bin", "TF_LOG": "trace"},
+            redactor=redactor, line=lambda _: None, unlock="u", login=login,
+        )  # fmt: skip
+        return client(root, backend)._environment()
+
+    env = terraform(Backend("http", {"address": "https://h/s"}, "blue"))
+    assert (env["TF_HTTP_PASSWORD"], env["TF_WORKSPACE"], asked) == ("hunter22", "blue", ["https://h/s"])
+    assert "TF_LOG" not in env
+    assert redactor.text("hunter22") == "[redacted]"
+    assert "TF_HTTP_PASSWORD" not in terraform(Backend("s3"))
+    assert "TF_WORKSPACE" not in terraform(Backend("s3"))
