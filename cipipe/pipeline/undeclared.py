@@ -19,7 +19,8 @@ from cipipe.planner import Prepared
 from cipipe.report.text import visible
 from cipipe.stages import KINDS
 from cipipe.stages.base import Input, replaced
-from cipipe.tools.git import Repository
+from cipipe.tools import dockerignore
+from cipipe.tools.git import Entry, Repository
 
 _SHOWN = 10
 
@@ -93,7 +94,7 @@ class _Look:
         left_out = self._left_out(wanted)
         if left_out is None or not left_out:
             return
-        what = _shown(wanted.path) or "the whole repository"
+        what = _shown("/".join(filter(None, (wanted.path, wanted.wild)))) or "the whole repository"
         if left_out != [wanted.path.encode(errors="surrogateescape")]:
             first = visible(left_out[0].decode(errors="backslashreplace"))
             number = f"{len(left_out)} file{'s' if len(left_out) != 1 else ''}"
@@ -106,18 +107,52 @@ class _Look:
         if found is None:
             return None
         if found.type != "tree":
-            return [] if self.patterns.matches(path) else [path]
+            return [] if wanted.wild or self.patterns.matches(path) else [path]
         if not wanted.endings and self._covers(path, some=wanted.some):
             return []
-        if wanted.flat:
+        if wanted.wild:
+            files = self._wild(wanted)
+        elif wanted.flat:
             files = [e for e in self.repository.listing(self.tree, wanted.path) if not e.is_tree]
         else:
             files = fingerprint.below(self.repository, found.oid, path)
         endings = tuple(ending.encode() for ending in wanted.endings)
         covers = self.patterns.matches if endings else self.patterns.names
         files = [e for e in files if not endings or e.path.endswith(endings)]
+        if wanted.exclude:
+            files = _without(files, wanted.exclude, len(path) + 1 if path else 0)
         left_out = [e.path for e in files if not covers(e.path) and not fingerprint.matches(self.patterns, e)]
         return [] if wanted.some and len(left_out) < len(files) else left_out
+
+    def _wild(self, wanted: Input) -> list[Entry]:
+        """The files that a pattern matches, segment by segment, so that only folders that it reaches are read."""
+        segments = wanted.wild.split("/")
+        folders = [wanted.path]
+        for number, segment in enumerate(segments):
+            if "**" in segment:
+                rest = "/".join(segments[number:])
+                return [entry for folder in folders for entry in self._anywhere(folder, rest, flat=wanted.flat)]
+            entries = [entry for folder in folders for entry in self.repository.listing(self.tree, folder)]
+            matched = dockerignore.matching(segment, (_name(entry) for entry in entries))
+            entries = [entry for entry in entries if _name(entry) in matched]
+            folders = [entry.path.decode(errors="surrogateescape") for entry in entries if entry.is_tree]
+        files = [entry for entry in entries if not entry.is_tree]
+        if wanted.flat:
+            return files
+        return files + [e for entry in entries if entry.is_tree for e in self._below(entry)]
+
+    def _anywhere(self, folder: str, pattern: str, *, flat: bool) -> list[Entry]:
+        """The files below a folder that match a pattern with `**`; or that lie, if not `flat`, in a folder that does."""
+        found = self.repository.at(self.tree, folder)
+        above = folder.encode(errors="surrogateescape")
+        entries = fingerprint.below(self.repository, found.oid, above) if found else []
+        start = len(above) + 1 if above else 0
+        names = {entry.path[start:].decode(errors="surrogateescape"): entry for entry in entries}
+        matched = dockerignore.matching(pattern, names, below=not flat)
+        return [entry for name, entry in names.items() if name in matched]
+
+    def _below(self, folder: Entry) -> list[Entry]:
+        return fingerprint.below(self.repository, folder.oid.decode(), folder.path)
 
     def _covers(self, folder: bytes, *, some: bool) -> bool:
         """Whether the patterns name a folder as a whole, or anything in it: told without reading it."""
@@ -125,6 +160,20 @@ class _Look:
         if self.patterns.names(below + b"\0") and self.patterns.names(below + b"\0\0/\0\0/\0\0"):
             return True
         return some and any(p.startswith(below) for p in (*self.patterns.folders, *self.patterns.prefixes) if p)
+
+
+def _name(entry: Entry) -> str:
+    return posixpath.basename(entry.path.decode(errors="surrogateescape"))
+
+
+def _without(files: list[Entry], exclude: tuple[str, ...], start: int) -> list[Entry]:
+    """The files whose path below the source, or name, no pattern matches; a pattern that cannot be read matches none."""
+    with contextlib.suppress(UsageError):
+        patterns = dockerignore.patterns("\n".join(exclude).encode(errors="surrogateescape"))
+        names = {e.path: e.path[start:].decode(errors="surrogateescape") for e in files}
+        left_out = dockerignore.ignored(patterns, names.values())
+        return [e for e in files if names[e.path] not in left_out]
+    return files
 
 
 def _uncovered(project: Project, tree: str, patterns: Mapping[str, Patterns]) -> Iterator[str]:

@@ -199,11 +199,17 @@ class Step(msgspec.Struct, frozen=True):
     run: Callable[[StageRun], None]
 
 
+MOST_READ = 256 * 1024
+"""Bytes of a file that is read for its inputs. Nobody writes longer ones by hand, and a plan does not wait for them."""
+
+
 class Input(msgspec.Struct, frozen=True):
     """A file or folder of the repository that a stage is made from; `told` says what takes it.
 
     `path` is seen from the top of the repository, and may lead out of it. Of a folder all files count; with `endings`
     only those that end so; `flat` leaves out folders below it. `some`: it is enough if `paths` name something of it.
+    `wild` is a pattern for what lies below the folder, with the meaning of a Dockerfile's `COPY`: a folder that it
+    matches counts with all that is in it (with `flat`, not at all). `exclude` are patterns as in `.dockerignore`.
     """
 
     path: str
@@ -211,6 +217,8 @@ class Input(msgspec.Struct, frozen=True):
     endings: tuple[str, ...] = ()
     flat: bool = False
     some: bool = False
+    wild: str = ""
+    exclude: tuple[str, ...] = ()
 
 
 def consumes_nothing(

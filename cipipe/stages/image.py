@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cipipe.errors import Problem, RefusedError
 from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Environment, Mode
 from cipipe.stages.base import (
+    MOST_READ,
     Input,
     Place,
     PlaceType,
@@ -82,27 +83,31 @@ def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
 
 
 def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:
-    """The Dockerfile, `.dockerignore`, and what the Dockerfile copies from the context.
+    """The Dockerfile, the ignore files, and what the Dockerfile copies from the context.
 
-    Where there is a `.dockerignore` it is not told what of a folder goes into the image.
+    Where there is an ignore file it is not told what of a folder goes into the image.
     """
     settings: Settings = stage.settings
     context = repository_path(settings.context)
     dockerfile = repository_path(context, settings.dockerfile)
-    ignore = repository_path(context, ".dockerignore")
+    ignore = (f"{dockerfile}.dockerignore", repository_path(context, ".dockerignore"))
     yield Input(context, "context", some=True)
     yield Input(dockerfile, "dockerfile")
-    yield Input(ignore, "context")
+    yield from (Input(path, "context") for path in ignore)
     here = {entry.path.decode(errors="surrogateescape"): entry for entry in repository.listing(tree, context)}
     if posixpath.dirname(dockerfile) != context:
         listed = repository.listing(tree, posixpath.dirname(dockerfile))
         here |= {entry.path.decode(errors="surrogateescape"): entry for entry in listed}
     file = here.get(dockerfile)
+    given = {name: value if isinstance(value, str) else None for name, value in settings.build_args.items()}
     for body in repository.blobs([file] if file is not None and file.is_blob else []).values():
-        from cipipe.stages import sources
+        from cipipe.stages.dockerfile import split_wildcards, taken
 
-        for line, path in sources.copied(body):
-            yield Input(repository_path(context, path), f"{dockerfile}:{line}", some=ignore in here)
+        for line, source, exclude in taken(body, given) if len(body) <= MOST_READ else ():
+            path, wild = split_wildcards(source)
+            told = f"{dockerfile}:{line}"
+            some = not here.keys().isdisjoint(ignore)
+            yield Input(repository_path(context, path), told, some=some, wild=wild, exclude=exclude)
 
 
 def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:

@@ -1,6 +1,5 @@
 """The `terraform` kind: init → plan to a file → check → apply exactly that file → outputs into the ledger."""
 
-import posixpath
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ import msgspec
 from cipipe.errors import Problem, RefusedError
 from cipipe.model import Effect, Environment, Mode, Output, partition_of
 from cipipe.stages.base import (
+    MOST_READ,
     Input,
     Place,
     PlaceType,
@@ -24,6 +24,7 @@ from cipipe.stages.base import (
     repository_path,
 )
 from cipipe.stages.base import Settings as BaseSettings
+from cipipe.stages.links import Links
 from cipipe.stages.terraform_root import Root, backend, client, data_dir, unlock_command
 from cipipe.tools.git import Repository
 from cipipe.tools.terraform_backend import NOT_KEPT, Backend, Value
@@ -125,25 +126,41 @@ def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
 
 
 def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:
-    """The root, its variable files, and the local modules that it uses, through and through."""
+    """The root, its variable files, the local modules that it uses, through and through, and paths that these read."""
     settings: Settings = stage.settings
     root = repository_path(settings.root)
     yield Input(root, "root", endings=_ROOT, flat=True)
     for number, file in enumerate(settings.var_files):
         yield Input(repository_path(root, file), f"var_files[{number}]")
+
+    links = Links(repository, tree)
     seen, waiting = {root}, [root]
     while waiting:
-        listed = repository.listing(tree, waiting.pop())
-        for path, body in repository.blobs(e for e in listed if e.is_blob and e.path.endswith(b".tf")).items():
-            from cipipe.stages import sources
+        folder = waiting.pop()
+        for name, body in _files(links, folder):
+            from cipipe.stages import hcl
 
-            file = path.decode(errors="surrogateescape")
-            for line, source in sources.modules(body):
-                module = repository_path(posixpath.dirname(file), source)
-                if module not in seen:
-                    seen.add(module)
-                    waiting.append(module)
-                    yield Input(module, f"{file}:{line}", endings=_MODULE, flat=True)
+            for found in hcl.taken_from_json(body) if name.endswith(".json") else hcl.taken(body):
+                told = f"{repository_path(folder, name)}:{found.line}"
+                path = links.followed(repository_path(root if found.base == "root" else folder, found.path))
+                if not found.is_module:
+                    yield Input(path, told, wild=found.pattern or "", flat=found.pattern is not None)
+                elif path not in seen:
+                    seen.add(path)
+                    waiting.append(path)
+                    yield Input(path, told, endings=_MODULE, flat=True)
+
+
+def _files(links: Links, folder: str) -> Iterator[tuple[str, bytes]]:
+    """The names and contents of a module's files, links followed."""
+    listed = links.listing(folder)
+    files = {name: links.file(folder, name) for name in listed if name.endswith(_MODULE)}
+    entries = {name: entry for name, entry in files.items() if entry is not None}
+    blobs = links.repository.blobs(entries.values())
+    for name, entry in sorted(entries.items()):
+        body = blobs.get(entry.path, b"")
+        if len(body) <= MOST_READ:
+            yield name, body
 
 
 def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001

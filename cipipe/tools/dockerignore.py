@@ -110,6 +110,19 @@ def _matches(pattern: Pattern, path: str, reached: "_Reached | None") -> bool:
     return pattern.positions is not None and reached is not None and pattern.positions.at_end(reached)
 
 
+def matching(pattern: str, names: Iterable[str], *, below: bool = False) -> set[str]:
+    """The names that one pattern matches; with `below`, also those in a folder that it matches. None if it cannot be read."""
+    try:
+        found = _compiled(_clean(pattern), exception=False)
+    except ValueError:
+        return set()
+    if below:
+        return ignored([found], names)
+    first = found.positions.first if found.positions else None
+    ends = {name: found.positions.after(first, name) if found.positions and first else None for name in names}
+    return {name for name, end in ends.items() if _matches(found, name, end)}
+
+
 def line_for(name: str) -> str:
     """A pattern that means exactly this file."""
     return re.sub(r"[*?\[\]\\!#]", r"\\\g<0>", name)
@@ -134,6 +147,10 @@ def _checked(text: str) -> Pattern:
     if not pattern:
         message = "an exception needs a pattern after the `!`"
         raise ValueError(message)
+    return _compiled(pattern, exception=exception)
+
+
+def _compiled(pattern: str, *, exception: bool) -> Pattern:
     if not _WELL_FORMED.fullmatch(pattern):
         message = "a bracket is not closed, or a backslash has nothing after it"
         raise ValueError(message)

@@ -122,7 +122,7 @@ def test_a_root_that_the_paths_leave_out(world: World) -> None:
     [
         ('"dbt/**"', {"dbt/Dockerfile": "FROM x\nCOPY . /x"}, []),
         ('"dbt/**", "!dbt/**/*.md"', {"dbt/Dockerfile": "COPY . /x", "dbt/a/x.md": ""}, []),
-        ('"dbt/*.sql"', {"dbt/Dockerfile": "COPY *.sql /x"}, ["dockerfile takes dbt/Dockerfile", "dbt/Dockerfile:1 takes dbt: 1 file there, such as dbt/Dockerfile"]),
+        ('"dbt/*.sql"', {"dbt/Dockerfile": "COPY *.sql /x"}, ["dockerfile takes dbt/Dockerfile"]),
         ('"dbt/*"', {"dbt/Dockerfile": "COPY models /x", "dbt/models/a.sql": ""}, ["dbt/Dockerfile:1 takes dbt/models: 1 file there, such as dbt/models/a.sql"]),
         ('"dbt/*"', {"dbt/Dockerfile": "COPY . /x", "dbt/models/a.sql": "", "dbt/.dockerignore": "models"}, []),
         ('"dbt/**", "!dbt/.*"', {"dbt/.dockerignore": "x"}, ["context takes dbt/.dockerignore"]),
@@ -132,6 +132,98 @@ def test_a_root_that_the_paths_leave_out(world: World) -> None:
 def test_images(world: World, paths: str, files: dict[str, str], expected: list[str]) -> None:
     world.repo.commit({"cipipe.toml": CONFIG.replace('["dbt/**"]', f"[{paths}]"), **files})
     assert warned(world) == [f"stage image: {line}" for line in expected]
+
+
+@pytest.mark.parametrize(
+    ("copy", "expected"),
+    [
+        ("COPY models/*.sql /x", ["models/*.sql: 1 file there, such as dbt/models/b.sql"]),
+        ("COPY models/a* /x", []),
+        ("COPY *.txt /x", []),
+        ("COPY model?/[b]* /x", ["model?/[b]*: 1 file there, such as dbt/models/b.sql"]),
+        ("COPY m* /x", ["m*: 3 files there, such as dbt/model.sql"]),
+        ("COPY --parents **/deep/* /x", ["**/deep/*: 1 file there, such as dbt/models/deep/c.md"]),
+        ("COPY --exclude=*.sql models /x", ["models: 1 file there, such as dbt/models/deep/c.md"]),
+        ("COPY --exclude=*.sql --exclude=deep models /x", []),
+        ("COPY --exclude=[ models/b.sql /x", ["models/b.sql"]),
+        ("COPY --from=build models /x", []),
+        ("ARG WHAT=models\nCOPY $WHAT/b.sql /x", ["models/b.sql"]),
+        ("COPY none/* /x", []),
+        ("RUN --mount=type=bind,source=models/b.sql,target=/b true", ["models/b.sql"]),
+    ],
+)
+def test_what_a_dockerfile_copies(world: World, copy: str, expected: list[str]) -> None:
+    paths = '["dbt/Dockerfile", "dbt/*.txt", "dbt/models/a.sql"]'
+    files = {f"dbt/{name}": "" for name in ("x.txt", "models/a.sql", "models/b.sql", "models/deep/c.md")}
+    dockerfile = f"FROM x\n{copy}"
+    world.repo.commit({"cipipe.toml": CONFIG.replace('["dbt/**"]', paths), **files, "dbt/Dockerfile": dockerfile})
+    line = dockerfile.count("\n") + 1
+    assert warned(world) == [f"stage image: dbt/Dockerfile:{line} takes dbt/{what}" for what in expected]
+
+
+def test_paths_that_terraform_reads(world: World) -> None:
+    reads = """
+a = file("../shared/a.txt")
+b = filesha256("${path.module}/own.txt")
+c = [for f in fileset("${path.module}/../shared", "*.json") : f]
+d = templatefile("${path.root}/../../elsewhere", {})
+e = file("../shared/absent")
+# f = file("../shared/f.txt")
+"""
+    other = 'g = file("${path.module}/../../shared/g.txt")\nh = file("../shared/h.txt")\n'
+    shared = {f"shared/{name}": "" for name in ("a.txt", "f.txt", "g.txt", "h.txt", "x.json", "deep/y.json", "z.txt")}
+    main = MODULE.format("./m") + reads
+    world.repo.commit({"terraform/main.tf": main, "terraform/own.txt": "", "terraform/m/x.tf": other, **shared})
+    assert warned(world) == [
+        "stage iac: terraform/main.tf:5 takes shared/a.txt",
+        "stage iac: terraform/main.tf:7 takes shared/*.json: 1 file there, such as shared/x.json",
+        "stage iac: terraform/main.tf:8 takes ../elsewhere, which is not in the repository",
+        "stage iac: terraform/m/x.tf:1 takes shared/g.txt",
+        "stage iac: terraform/m/x.tf:2 takes shared/h.txt",
+    ]
+
+
+def test_modules_in_json(world: World) -> None:
+    main = json.dumps({"module": {"x": {"source": "../m"}}, "locals": {"a": '${file("../m/a.txt")}'}}, indent=1)
+    inner = json.dumps({"module": [{"y": {"source": "../n"}}]})
+    files = {"terraform/main.tf.json": main, "m/m.tf.json": inner, "m/a.txt": "", "n/n.tf": ""}
+    world.repo.commit(files)
+    assert warned(world) == [
+        "stage iac: terraform/main.tf.json:4 takes m: 1 file there, such as m/m.tf.json",
+        "stage iac: terraform/main.tf.json:8 takes m/a.txt",
+        "stage iac: m/m.tf.json:1 takes n: 1 file there, such as n/n.tf",
+    ]
+
+
+def test_modules_and_files_behind_links(world: World) -> None:
+    text = CONFIG.replace('["terraform/**", "!terraform/**/*.md"]', '["terraform/**", "!terraform/links/**"]')
+    links = world.repo.root / "terraform/links"
+    links.mkdir(parents=True)
+    (links / "modules").symlink_to("../../shared/modules")
+    (links / "away").symlink_to("../../../away")
+    (links / "loop").symlink_to("loop")
+    (links / "top").symlink_to("/etc")
+    (world.repo.root / "shared/modules").mkdir(parents=True)
+    (world.repo.root / "shared/modules/b").symlink_to("a")
+    (world.repo.root / "terraform/linked.tf").symlink_to("../shared/linked.tf")
+    names = ("modules/a", "modules/b", "away/x", "loop/x", "top/x")
+    files = {
+        "cipipe.toml": text,
+        "terraform/main.tf": "".join(MODULE.format(f"./links/{name}") for name in names),
+        "shared/modules/a/main.tf": 'x = file("${path.module}/data.txt")\n',
+        "shared/modules/a/data.txt": "",
+        "shared/linked.tf": MODULE.format("../other"),
+        "other/main.tf": "",
+    }
+    world.repo.commit(files)
+    found = [line for line in warned(world) if "the link" not in line]
+    assert found == [
+        "stage iac: terraform/linked.tf:2 takes other: 1 file there, such as other/main.tf",
+        "stage iac: terraform/main.tf:2 takes shared/modules/a: 1 file there, such as shared/modules/a/main.tf",
+        "stage iac: terraform/main.tf:8 takes ../away/x, which is not in the repository",
+        "stage iac: terraform/main.tf:14 takes /etc/x, which is not in the repository",
+        "stage iac: shared/modules/a/main.tf:1 takes shared/modules/a/data.txt",
+    ]
 
 
 def test_an_image_of_the_whole_repository(world: World) -> None:

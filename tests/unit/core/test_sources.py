@@ -1,9 +1,11 @@
 """What Terraform files and Dockerfiles take from elsewhere, read from their text."""
 
+import time
+
 import pytest
 
+from cipipe.stages import dockerfile, hcl
 from cipipe.stages.base import repository_path
-from cipipe.stages.sources import copied, modules
 
 TERRAFORM = rb"""
 # module "no" { source = "../comment" }
@@ -43,7 +45,7 @@ module "four" {
 
 
 def test_modules() -> None:
-    assert list(modules(TERRAFORM)) == [
+    assert [(found.line, found.path) for found in hcl.taken(TERRAFORM)] == [
         (16, "../modules/one"),
         (20, "./two"),
         (23, ".."),
@@ -55,7 +57,7 @@ def test_modules() -> None:
     "body", [b"", b"module", b'module "x" {', b'"', b"}}}{{{", b"\xff\xfe", b"/*", b"<<X\n", b'source = "../x"']
 )
 def test_what_is_no_terraform_names_nothing(body: bytes) -> None:
-    assert list(modules(body)) == []
+    assert list(hcl.taken(body)) == []
 
 
 @pytest.mark.parametrize(
@@ -68,8 +70,8 @@ def test_what_is_no_terraform_names_nothing(body: bytes) -> None:
         ("COPY --chown=1:1 --link a /x", [(1, "a")]),
         ("COPY --from=build /out /x", []),
         ("COPY a \\\n  # comment\n  b \\\n  /x\nCOPY c /x", [(1, "a"), (1, "b"), (5, "c")]),
-        ("COPY models/*.sql /x", [(1, "models")]),
-        ("COPY *.txt /x", [(1, "")]),
+        ("COPY models/*.sql /x", [(1, "models/*.sql")]),
+        ("COPY *.txt /x", [(1, "*.txt")]),
         ("COPY ../up /absolute /x", [(1, "up"), (1, "absolute")]),
         ("COPY $FILE ${OTHER}/x /x", []),
         ("ADD https://example.org/x.tar git@example.org:x.git /x", []),
@@ -82,7 +84,7 @@ def test_what_is_no_terraform_names_nothing(body: bytes) -> None:
     ],
 )
 def test_copied(text: str, expected: list[tuple[int, str]]) -> None:
-    assert list(copied(text.encode())) == expected
+    assert [(found.line, found.source) for found in dockerfile.taken(text.encode(), {})] == expected
 
 
 @pytest.mark.parametrize(
@@ -99,3 +101,167 @@ def test_copied(text: str, expected: list[tuple[int, str]]) -> None:
 )
 def test_paths_seen_from_the_top(parts: tuple[str, ...], path: str) -> None:
     assert repository_path(*parts) == path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("FROM x\nRUN <<EOF\nCOPY no /x\nEOF\nCOPY yes /x", [(5, "yes")]),
+        ("RUN <<-'END' cat\n\tCOPY no /x\n\tEND\nCOPY yes /x", [(4, "yes")]),
+        ("RUN cat <<A 3<<B >/x\nCOPY 1 /x\nA\nCOPY 2 /x\nB\nCOPY yes /x", [(6, "yes")]),
+        ("COPY <<A <<B yes /x/\nCOPY 1 /x\nA\nB\nCOPY more /x", [(1, "yes"), (5, "more")]),
+        ('RUN echo "<<EOF"\nCOPY yes /x', [(2, "yes")]),
+        ("RUN echo a<<EOF\nCOPY yes /x", [(2, "yes")]),
+        ("RUN <<EOF\nCOPY no /x", []),
+        ("COPY a \\\n\n  \n# comment\n  b /x", [(1, "a"), (1, "b")]),
+        ("# escape=`\nCOPY a `\n  b\\c /x\nCOPY d /x", [(2, "a"), (2, "b\\c"), (4, "d")]),
+        ("# syntax=docker/dockerfile:1\n# escape = `\nCOPY a `\n b /x", [(3, "a"), (3, "b")]),
+        ("# a comment\n# escape=`\nCOPY a \\\n b /x", [(3, "a"), (3, "b")]),
+        ("\n# escape=`\nCOPY a \\\n b /x", [(3, "a"), (3, "b")]),
+        ("COPY a\\\\\nCOPY b /x", [(2, "b")]),
+        ('COPY ["a b", "c*", "/x"]', [(1, "a b"), (1, "c*")]),
+        ('COPY --chown=1 ["a", \\\n "b", "/x"]', [(1, "a"), (1, "b")]),
+        ("ONBUILD COPY no /x", []),
+        ("COPY\ta\t/x\r\nCOPY b /x\r\n", [(1, "a"), (2, "b")]),
+        ("\ufeffCOPY a /x", [(1, "a")]),
+        ("COPY --parents ./x/./y/**/*.txt /x", [(1, "x/y/**/*.txt")]),
+        ("RUN --mount=type=bind,source=req.txt,target=/r --mount=type=cache,target=/c true", [(1, "req.txt")]),
+        ("RUN --mount=target=. true\nRUN --mount=from=build,source=a,target=b true", [(1, "")]),
+    ],
+)
+def test_dockerfiles_as_docker_reads_them(text: str, expected: list[tuple[int, str]]) -> None:
+    assert [(found.line, found.source) for found in dockerfile.taken(text.encode(), {})] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("FROM x\nARG DIR=src\nCOPY $DIR/a ${DIR}/b /x", ["src/a", "src/b"]),
+        ("FROM x\nARG DIR\nCOPY $DIR/a /x", []),
+        ("ARG DIR=src\nFROM x\nCOPY $DIR/a /x\nARG DIR\nCOPY $DIR/b /x", ["src/b"]),
+        ("FROM x\nARG DIR=src\nFROM y\nCOPY $DIR/a b /x", ["b"]),
+        ("FROM x\nARG GIVEN=src\nCOPY $GIVEN/a /x", ["set/a"]),
+        ("FROM x\nARG SECRET=src\nCOPY $SECRET/a b /x", ["b"]),
+        ("FROM x\nCOPY $GIVEN/a /x", []),
+        ("FROM x\nENV A=one B='two three'\nENV C four\nCOPY $A $B ${C} /x", ["one", "two three", "four"]),
+        ("FROM x\nCOPY ${NO:-a} ${NO:+b} ${GIVEN} /x", ["a"]),
+        ("FROM x\nARG A=1\nCOPY '$A' \"$A\" \\$A a\\ /x", ["$A", "1", "$A", "a"]),
+        ("FROM x\nCOPY ${A /x\nCOPY ${A:-${B}} /x", []),
+    ],
+)
+def test_arguments_are_filled_in(text: str, expected: list[str]) -> None:
+    given = {"GIVEN": "set", "SECRET": None}
+    assert [found.source for found in dockerfile.taken(text.encode(), given)] == expected
+
+
+def test_what_a_copy_excludes() -> None:
+    (found,) = dockerfile.taken(b"COPY --exclude=*.md --exclude=**/test src /x", {})
+    assert found.exclude == ("*.md", "**/test")
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [("a/b", ("a/b", "")), ("a/*.x", ("a", "*.x")), ("*", ("", "*")), ("a/[b]/c/*", ("a", "[b]/c/*")), ("", ("", ""))],
+)
+def test_wildcards_are_split_off(source: str, expected: tuple[str, str]) -> None:
+    assert dockerfile.split_wildcards(source) == expected
+
+
+PATHS = rb"""
+locals {
+  a = file("../a")
+  b = templatefile("${path.module}/../b.tpl", { x = "../no" })
+  c = filebase64sha256( "${path.root}/c" )
+  d = [for f in fileset("${path.module}/../d", "**/*.json") : file("${path.module}/../d/${f}")]
+  e = fileset(path.module, "e/*")
+  # f = file("../f")
+  g = <<EOT
+    file("../no") and "${path.module}/no"
+    ${templatefile("../g", {})} %{ if true }${path.module}/no%{ endif }
+  EOT
+  h = "text file(\"../no\") $${file("../no")}"
+  i = "${file("../i")}-${file("${path.cwd}/i2")}"
+  j = upper("../no")
+  k = file(var.name)
+  l = file("../${var.name}")
+  m = "../no"
+}
+data "archive_file" "n" {
+  source_dir = "${path.module}/../n"
+}
+module "o" {
+  source = "${path.module}/o"
+  text   = filemd5("../p")
+}
+"""
+
+
+def test_paths_that_expressions_read() -> None:
+    assert [(t.line, t.base, t.path, t.pattern) for t in hcl.taken(PATHS)] == [
+        (3, "root", "../a", None),
+        (4, "module", "../b.tpl", None),
+        (5, "root", "c", None),
+        (6, "module", "../d", "**/*.json"),
+        (7, "module", ".", "e/*"),
+        (11, "root", "../g", None),
+        (14, "root", "../i", None),
+        (14, "root", "i2", None),
+        (21, "module", "../n", None),
+        (25, "root", "../p", None),
+    ]
+
+
+JSON = rb"""{
+  "//": "${file(\"../no\")}",
+  "module": {
+    "a": {"source": "../a", "x": {"source": "../no"}},
+    "b": [{"source": "./b", "text": "${file(\"${path.module}/../c\")}"}]
+  },
+  "resource": {"x": {"module": {"source": "../no", "y": "${path.root}/d", "z": "file(\"../no\")"}}},
+  "locals": {"broken": "\ud8zz", "source": "../no", "e": ["${fileset(\"../e\", \"*.{a,b}\")}"]}
+}"""
+
+
+def test_terraform_as_json() -> None:
+    assert [(t.line, t.is_module, t.base, t.path, t.pattern) for t in hcl.taken_from_json(JSON)] == [
+        (4, True, "module", "../a", None),
+        (5, True, "module", "./b", None),
+        (5, False, "module", "../c", None),
+        (7, False, "root", "d", None),
+        (8, False, "root", "../e", "*.{a,b}"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[[[[", b"]}", b'"', b'{"module": {"a": {"source": 1}}}', b"\xff", b"nul"]
+)
+def test_what_is_no_terraform_json_names_nothing(body: bytes) -> None:
+    assert list(hcl.taken_from_json(body)) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{" * 50_000,
+        b'"${' * 30_000,
+        b'"' * 50_000,
+        b"/*" * 50_000,
+        b"<<A\n" * 20_000,
+        b'x = file("../a")\n' * 5_000,
+        b'"a' + b"\\" * 50_000,
+        b"[" * 20_000 + b'"a",' * 20_000,
+        b'{"a":' * 20_000,
+        b"COPY a \\\n" * 10_000,
+        b"RUN <<A" + b" <<A" * 10_000,
+        b"COPY --a=" + b"b --a=" * 10_000,
+        b'RUN "' + b"\\" * 50_000,
+        b"FROM x\n" + b"ARG A=1\n" * 5_000 + b"COPY " + b"$A " * 5_000,
+    ],
+    ids=lambda body: body[:12].decode().strip(),
+)
+def test_hostile_files_are_read_in_linear_time(body: bytes) -> None:
+    started = time.monotonic()
+    for reader in (hcl.taken, hcl.taken_from_json, lambda text: dockerfile.taken(text, {})):
+        for _ in reader(body + b'"../x" path.root'):
+            pass
+    assert time.monotonic() - started < 5

@@ -1,0 +1,56 @@
+"""Paths in a git tree with its links followed, as a file system would."""
+
+import posixpath
+
+from cipipe.stages.base import repository_path
+from cipipe.tools.git import LINK, Entry, Repository
+
+_MOST = 40
+"""Links in one path, as Linux has it."""
+
+
+class Links:
+    """One tree; each folder of it is listed once."""
+
+    def __init__(self, repository: Repository, tree: str) -> None:
+        self.repository = repository
+        self._tree = tree
+        self._folders: dict[str, dict[str, Entry]] = {}
+
+    def listing(self, folder: str) -> dict[str, Entry]:
+        """The entries of a folder by name; none where there is no folder."""
+        if folder not in self._folders:
+            entries = self.repository.listing(self._tree, folder)
+            names = (entry.path.decode(errors="surrogateescape") for entry in entries)
+            self._folders[folder] = {posixpath.basename(name): e for name, e in zip(names, entries, strict=True)}
+        return self._folders[folder]
+
+    def followed(self, path: str) -> str:
+        """Where a path leads, seen from the top of the repository; it may lead out of it (`..`, or `/`)."""
+        waiting, at = path.split("/")[::-1] if path else [], ""
+        followed = 0
+        while waiting:
+            name = waiting.pop()
+            at = repository_path(at, name)
+            if at.split("/")[0] == "..":
+                return repository_path(at, *waiting[::-1])
+            entry = self.listing(posixpath.dirname(at)).get(posixpath.basename(at))
+            if entry is None or entry.mode != LINK or followed == _MOST:
+                continue
+            followed += 1
+            target = self.repository.blobs([entry], keep=True).get(entry.path, b"").decode(errors="surrogateescape")
+            if target.startswith("/"):
+                return posixpath.join(target, *waiting[::-1])
+            waiting += target.split("/")[::-1]
+            at = posixpath.dirname(at)
+        return at
+
+    def file(self, folder: str, name: str) -> Entry | None:
+        """A file's entry, or that of the file that a link leads to."""
+        entry = self.listing(folder).get(name)
+        if entry is not None and entry.mode == LINK:
+            path = self.followed(repository_path(folder, name))
+            entry = None
+            if not path.startswith("/") and path.split("/")[0] != "..":
+                entry = self.listing(posixpath.dirname(path)).get(posixpath.basename(path))
+        return entry if entry is not None and entry.is_blob else None
