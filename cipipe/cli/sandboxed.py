@@ -95,6 +95,7 @@ def bootstrap_once(shared: Common, project: Project, name: str, sandbox: "Sandbo
     """Bootstrap the account of an environment, unless this sandbox has seen this very bootstrap already."""
     from cipipe.pipeline import bootstrap as use_case
     from cipipe.pipeline.bootstrap_root import chosen
+    from cipipe.sandbox import state
 
     if "terraform" in door.missing:
         return
@@ -107,5 +108,6 @@ def bootstrap_once(shared: Common, project: Project, name: str, sandbox: "Sandbo
         return
     shared.console.say(f"bootstrapping the account of {name}: bucket, OIDC providers, roles")
     outputs = use_case.bootstrap(project, name, redactor=shared.console.redactor, line=shared.console.detail, door=door)
-    marker.write_text(total.hexdigest())
+    with state.create(marker) as stamp:
+        stamp.write(total.hexdigest().encode())
     shared.console.say(f"bootstrapped: this project's tokens may assume {outputs['deploy_role_arn']}")

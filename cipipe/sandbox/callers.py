@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,11 +13,13 @@ from cipipe.oidc.request import Request
 
 @dataclass(frozen=True)
 class Session:
-    """A session of a role. `arn` is the assumed role's, with the session's name."""
+    """A session of a role. `arn` is the assumed role's, with the session's name; `secret` and `token` are its keys."""
 
     arn: str
     role_arn: str
     expires: datetime
+    secret: str = field(repr=False)
+    token: str = field(repr=False)
 
     @property
     def expired(self) -> bool:

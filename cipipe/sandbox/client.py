@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cipipe.errors import StageError, UsageError
 from cipipe.sandbox import dockerd, state
@@ -37,7 +37,7 @@ class Sandbox:
 
     def admin_of(self, account_id: str) -> Credentials:
         """An administrator of any account: one sandbox holds all of them, told apart by access key and role."""
-        return Credentials(state.admin_key(account_id), state.ADMIN_SECRET)
+        return Credentials(state.admin_key(account_id), self.state.account.secret_access_key)
 
     def child_env(self) -> dict[str, str]:
         """What tools need in their environment to meet the sandbox instead of AWS; credentials are not part of it."""
@@ -159,8 +159,8 @@ def _up(
             "sandbox-not-installed", "the sandbox is not installed", hint="pip install 'cipipe[sandbox]' brings it."
         )
     directory = options.directory
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("w") as lock:
+    state.close(directory)
+    with _lock_file(directory) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if running := find(directory):
             say(f"sandbox: the one that runs since {running.state.started_at} is used")
@@ -169,7 +169,7 @@ def _up(
         (directory / state.NAME).unlink(missing_ok=True)
         argv = [sys.executable, "-P", "-m", "cipipe.sandbox", state.encode(options)]
         log = directory / "supervisor.log"
-        log.unlink(missing_ok=True)
+        state.create(log).close()
         service = process.start(argv, env=env, log=log, attached=options.attached)
         try:
             sandbox = _ready(directory, service)
@@ -178,6 +178,10 @@ def _up(
             raise
     say(f"sandbox: AWS at {sandbox.state.aws_url}, images at {sandbox.state.registry or 'no registry'}")
     return sandbox, service
+
+
+def _lock_file(directory: Path) -> IO[bytes]:
+    return os.fdopen(os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+b")
 
 
 def _ready(directory: Path, service: process.Service) -> Sandbox:

@@ -1,15 +1,16 @@
-"""The state file of a running sandbox: what its clients need to know. Readable by its owner only."""
+"""The folder of a sandbox and the state file in it: what its clients need to know. Its owner's only, whatever the umask."""
 
+import contextlib
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
+from cipipe.errors import UsageError
 from cipipe.model import SCHEMA
 
 NAME = "sandbox.json"
-
-ADMIN_SECRET = "sandbox-administrator"  # noqa: S105 - a sandbox on loopback checks no signature
 _ADMIN_KEY = "AKIASBOX"
 
 
@@ -34,7 +35,7 @@ def decode(text: str) -> Options:
 
 
 class Account(msgspec.Struct, frozen=True):
-    """The administrator's keys. `id` is the account that unsigned requests go to."""
+    """The administrator's keys. The secret is made when a sandbox starts, and is the same in every account."""
 
     id: str
     access_key_id: str
@@ -57,7 +58,7 @@ class SandboxState(msgspec.Struct, frozen=True):
 
 
 def admin_key(account_id: str) -> str:
-    """The access key id of an account's administrator: it names the account, and any secret goes with it."""
+    """The access key id of an account's administrator: it names the account."""
     return _ADMIN_KEY + account_id
 
 
@@ -67,17 +68,43 @@ def admin_account(access_key_id: str) -> str | None:
     return account if account != access_key_id and len(account) == 12 and account.isdecimal() else None
 
 
+def close(directory: Path) -> None:
+    """Make the folder, for its owner only. Raises UsageError where it is somebody else's."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    refuse_foreign(directory)
+    directory.chmod(0o700)
+
+
+def refuse_foreign(directory: Path) -> None:
+    """Refuse a folder that another user owns: its state file could name any place as AWS. Raises UsageError."""
+    with contextlib.suppress(FileNotFoundError):
+        if directory.stat().st_uid != os.geteuid():
+            raise UsageError(
+                "sandbox-folder-foreign",
+                "the folder of the sandbox belongs to another user",
+                hint="Remove it, or set CIPIPE_SANDBOX_DIR to a folder of your own.",
+                where=str(directory),
+            )
+
+
+def create(path: Path) -> BinaryIO:
+    """An empty file that only its owner can read, in place of any that is there."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
 def write(directory: Path, state: SandboxState) -> None:
     """Put the state in place in one go."""
     draft = directory / f".{NAME}.{os.getpid()}"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    with create(draft) as file:
         file.write(msgspec.json.format(msgspec.json.encode(state)) + b"\n")
     draft.replace(directory / NAME)
 
 
 def read(directory: Path) -> SandboxState | None:
-    """The state in a folder; None where there is none, or none of this version."""
+    """The state in a folder; None where there is none, or none of this version. Raises UsageError."""
+    refuse_foreign(directory)
     try:
         return msgspec.json.decode((directory / NAME).read_bytes(), type=SandboxState)
     except (FileNotFoundError, msgspec.MsgspecError):

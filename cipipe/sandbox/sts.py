@@ -138,7 +138,10 @@ class Sts:
         )
         expires = begun.expiration.replace(tzinfo=UTC)
         self.sessions.add_secret(begun.secret_access_key)
-        self.sessions.add(begun.access_key_id, Session(begun.arn, wanted.role_arn, expires))
+        self.sessions.add(
+            begun.access_key_id,
+            Session(begun.arn, wanted.role_arn, expires, begun.secret_access_key, begun.session_token),
+        )
         return begun
 
     def _verified(self, token: str, wanted: Asked) -> tuple[tokens.Claims, str, str]:

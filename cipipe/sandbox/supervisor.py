@@ -20,13 +20,17 @@ from cipipe.sandbox.dockerd import Dockerd
 from cipipe.sandbox.ecr import Ecr
 from cipipe.sandbox.front import Front
 from cipipe.sandbox.issuer import Issuer, connect_to
+from cipipe.sandbox.peers import OwnerOnly
 from cipipe.sandbox.registry import Registry
+from cipipe.sandbox.registry_front import RegistryFront
 from cipipe.sandbox.sts import Sts
 from cipipe.sandbox.web import Server
 
 
 def serve(options: state.Options, env: Mapping[str, str]) -> None:
     """Run a sandbox until it is told to end. Raises StageError where a service does not start."""
+    os.umask(0o077)
+    os.chdir(options.directory)  # the registry's socket is reached by a relative path
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: done.set())
@@ -49,14 +53,19 @@ def _start(options: state.Options, env: Mapping[str, str], stack: contextlib.Exi
     if options.docker and not dockerd.answers(env) and (program := dockerd.program(env)):
         daemon = Dockerd.start(options.directory, options.docker_data, env, program)
         stack.callback(daemon.stop)
-    issuer = Server(Issuer())
-    backend = Backend(options.account_id)
+    issuer = Server(OwnerOnly(Issuer()))
+    secret = secrets.token_urlsafe(30)
+    backend = Backend(options.account_id, secret)
     sts = Sts(backend, functools.partial(connect_to, issuer_url=issuer.url))
     identity = secrets.token_hex(16)
     ecr = Ecr(backend, registry) if registry else None
+    images = Server(OwnerOnly(RegistryFront(backend, registry))) if registry else None
+    if registry and images:
+        registry.host = images.host
     front = Server(Front(backend, sts, ecr, identity=identity, region=options.region), backend.handler)
-    for server in (issuer, front):
-        server.start()
+    for server in (issuer, front, images):
+        if server:
+            server.start()
     for service in (registry, daemon):
         if service:
             service.wait()
@@ -67,7 +76,7 @@ def _start(options: state.Options, env: Mapping[str, str], stack: contextlib.Exi
         issuer_url=issuer.url,
         registry=registry.host if registry else None,
         docker_host=daemon.host if daemon else None,
-        account=state.Account(options.account_id, state.admin_key(options.account_id), state.ADMIN_SECRET),
+        account=state.Account(options.account_id, state.admin_key(options.account_id), secret),
         missing=missing,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -20,8 +20,12 @@ class Server:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self._server.server_port}"
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://{self.host}"
 
     def start(self) -> None:
         self._thread.start()

@@ -54,14 +54,15 @@ def signed(
     request = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{digest}"
     scope = f"{moment[:8]}/{region}/{service}/aws4_request"
     text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-    key = _key(credentials.secret_access_key, moment[:8], region, service)
+    key = signing_key(credentials.secret_access_key, moment[:8], region, service)
     signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
     who = f"Credential={credentials.access_key_id}/{scope}"
     return {**sent, "authorization": f"AWS4-HMAC-SHA256 {who}, SignedHeaders={names}, Signature={signature}"}
 
 
 @functools.lru_cache(maxsize=8)
-def _key(secret: str, day: str, region: str, service: str) -> bytes:
+def signing_key(secret: str, day: str, region: str, service: str) -> bytes:
+    """The key that requests of one day (`20260102`) to one service of one region are signed with."""
     key = f"AWS4{secret}".encode()
     for part in (day, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")

@@ -247,7 +247,8 @@ def test_large_and_conditional_objects_pass(directory: Path) -> None:
     assert head is not None
     assert head.sha256 == hashlib.sha256(body).hexdigest()
     answer = http.request("HEAD", f"{sandbox.state.aws_url}/bucket/none")
-    assert (answer.status, answer.body) == (404, b"")
+    assert (answer.status, answer.body) == (403, b"")
+    assert bucket.head("none") is None
 
 
 def test_child_env_points_tools_at_the_sandbox_and_holds_no_credentials(directory: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,8 +70,15 @@ def push(sandbox: Sandbox, repository: str, tag: str | None, content: bytes = b"
     body = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}).encode()
     digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
     url = f"http://{sandbox.state.registry}/v2/{repository}/manifests/{tag or digest}"
-    assert http.request("PUT", url, headers={"Content-Type": MANIFEST}, body=body).status == 201
+    done = http.request("PUT", url, headers={"Content-Type": MANIFEST}, body=body)
+    if done.status == 400:
+        raise Refused(done.json()["errors"][0])
+    assert done.status == 201
     return digest
+
+
+class Refused(Exception):
+    """The registry did not take a manifest; its argument is the registry's error."""
 
 
 def in_registry(sandbox: Sandbox, repository: str, reference: str) -> bool:
@@ -233,3 +241,80 @@ def test_an_extra_tag_names_an_image_that_is_there(sandbox: Sandbox, aws: Aws, r
     with pytest.raises(StageError) as caught:
         found.retag(f"sha256:{'0' * 64}", "latest")
     assert caught.value.id == "registry-refused"
+
+
+def mutability(aws: Aws, repository: str, value: str, *excluded: str) -> None:
+    filters = [{"filterType": "WILDCARD", "filter": pattern} for pattern in excluded]
+    more = {"imageTagMutabilityExclusionFilters": filters} if filters else {}
+    aws.call("ecr", "put_image_tag_mutability", repositoryName=repository, imageTagMutability=value, **more)
+
+
+def test_a_tag_of_an_immutable_repository_is_not_moved(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+    mutability(aws, repository, "IMMUTABLE")
+    first = push(sandbox, repository, "v1", b"one")
+    assert push(sandbox, repository, "v1", b"one") == first, "the same image may come again"
+    with pytest.raises(Refused) as caught:
+        push(sandbox, repository, "v1", b"two")
+    assert caught.value.args[0] == {
+        "code": "TAG_INVALID",
+        "message": f"The image tag 'v1' already exists in the '{repository}' repository and cannot be overwritten "
+        "because the repository is immutable.",
+    }
+    second = push(sandbox, repository, "v2", b"two")
+    assert push(sandbox, repository, None, b"three")
+    found = registry.login(aws, f"{sandbox.state.registry}/{repository}", Redactor())
+    assert (found.digest("v1"), found.digest("v2")) == (first, second)
+    with pytest.raises(StageError):
+        found.retag(second, "v1")
+    aws.call("ecr", "batch_delete_image", repositoryName=repository, imageIds=[{"imageTag": "v1"}])
+    assert push(sandbox, repository, "v1", b"two") == second, "a tag that is gone may be given again"
+
+
+def test_a_tag_moves_again_when_the_repository_is_mutable(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+    mutability(aws, repository, "IMMUTABLE")
+    push(sandbox, repository, "v1", b"one")
+    mutability(aws, repository, "MUTABLE")
+    assert push(sandbox, repository, "v1", b"two") != push(sandbox, repository, "v1", b"one")
+
+
+@pytest.mark.parametrize(
+    ("value", "moves", "stays"),
+    [
+        ("IMMUTABLE_WITH_EXCLUSION", ("latest", "dev-1"), ("v1", "my-dev-1", "latest.1")),
+        ("MUTABLE_WITH_EXCLUSION", ("v1", "my-dev-1", "latest.1"), ("latest", "dev-1")),
+    ],
+)
+def test_an_exclusion_turns_the_rule_round(
+    sandbox: Sandbox, aws: Aws, repository: str, value: str, moves: tuple[str, ...], stays: tuple[str, ...]
+) -> None:
+    mutability(aws, repository, value, "latest", "dev-*")
+    for tag in (*moves, *stays):
+        push(sandbox, repository, tag, b"one")
+    for tag in moves:
+        push(sandbox, repository, tag, b"two")
+    for tag in stays:
+        with pytest.raises(Refused):
+            push(sandbox, repository, tag, b"two")
+
+
+def test_two_that_race_for_a_tag(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+    mutability(aws, repository, "IMMUTABLE")
+
+    def attempt(number: int) -> bool:
+        try:
+            push(sandbox, repository, "v1", f"content {number}".encode())
+        except Refused:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(attempt, range(8))) == 1
+
+
+def test_a_layer_of_many_megabytes_passes(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+    content = os.urandom(1 << 20) * 64
+    digest = push(sandbox, repository, "large", content)
+    layer = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    url = f"http://{sandbox.state.registry}/v2/{repository}/blobs/{layer}"
+    assert hashlib.sha256(http.request("GET", url).body).hexdigest() == layer[7:]
+    assert in_registry(sandbox, repository, digest)
