@@ -7,7 +7,7 @@ help:  ## show this
 
 demo:  ## run the whole pipeline of this repository in a sandbox on this machine
 	scripts/setup demo
-	set -a; . .cipipe/env; .venv/bin/cipipe run --sandbox --env dev
+	set -a; . .cipipe/env; .venv/bin/cipipe run --sandbox --env dev --yes
 
 test:  ## run the tests in parallel; PYTEST_ARGS='-k dags -x' chooses, '-n 0' runs them one by one
 	scripts/setup test

@@ -12,24 +12,42 @@ locals {
     verify = { for key, provider in var.identity_providers : key => provider.verify_subjects if length(provider.verify_subjects) > 0 }
   }
 
+  # What the claims of a token have to be beside its subject, by role and provider. On gitlab.com they keep merge requests
+  # out of the deploy role, whose subject can be that of a branch; the verify role is for merge requests.
+  claims = {
+    deploy = { for key, provider in var.identity_providers : key => merge(provider.claims, provider.deploy_claims) }
+    verify = { for key, provider in var.identity_providers : key => provider.claims }
+  }
+
+  conditions = {
+    for role, providers in local.subjects : role => {
+      for key, subjects in providers : key => merge(
+        { for claim, values in local.claims[role][key] : "${local.issuers[key]}:${claim}" => values },
+        { "${local.issuers[key]}:sub" = subjects },
+      )
+    }
+  }
+
   trust_policies = {
-    for role, providers in local.subjects : role => jsonencode({
+    for role, providers in local.conditions : role => jsonencode({
       Version = "2012-10-17"
       Statement = [
-        for key, subjects in providers : {
+        for key, conditions in providers : {
           Sid       = join("", [for word in regexall("[A-Za-z0-9]+", key) : title(word)])
           Effect    = "Allow"
           Principal = { Federated = local.provider_arns[key] }
           Action    = "sts:AssumeRoleWithWebIdentity"
-          Condition = anytrue([for subject in subjects : can(regex("[*?]", subject))]) ? {
-            StringEquals = { "${local.issuers[key]}:aud" = var.identity_providers[key].client_ids }
-            StringLike   = { "${local.issuers[key]}:sub" = subjects }
-            } : {
-            StringEquals = {
-              "${local.issuers[key]}:aud" = var.identity_providers[key].client_ids
-              "${local.issuers[key]}:sub" = subjects
-            }
-          }
+          Condition = merge(
+            {
+              StringEquals = merge(
+                { "${local.issuers[key]}:aud" = var.identity_providers[key].client_ids },
+                { for name, values in conditions : name => values if !anytrue([for value in values : can(regex("[*?]", value))]) },
+              )
+            },
+            anytrue([for value in flatten(values(conditions)) : can(regex("[*?]", value))]) ? {
+              StringLike = { for name, values in conditions : name => values if anytrue([for value in values : can(regex("[*?]", value))]) }
+            } : {},
+          )
         }
       ]
     })

@@ -116,12 +116,14 @@ variable "max_session_seconds" {
 }
 
 variable "identity_providers" {
-  description = "Who may assume the roles, by OIDC provider: its URL, the audiences, and the subjects (sub claims; * and ? are wildcards) for each role. `create = false` where the account has the provider already, made for another project."
+  description = "Who may assume the roles, by OIDC provider: its URL, the audiences, and the subjects (sub claims; * and ? are wildcards) for each role. `claims` are what other claims of the token have to be for both roles, `deploy_claims` for the deploy role alone. `create = false` where the account has the provider already, made for another project."
   type = map(object({
     url             = string
     client_ids      = list(string)
     deploy_subjects = list(string)
     verify_subjects = list(string)
+    claims          = optional(map(list(string)), {})
+    deploy_claims   = optional(map(list(string)), {})
     create          = optional(bool, true)
   }))
 
@@ -140,14 +142,34 @@ variable "identity_providers" {
     error_message = "identity_providers: at least one provider needs deploy_subjects, or nobody can assume the deploy role."
   }
 
+  validation {
+    condition = alltrue(flatten([
+      for provider in var.identity_providers : [
+        for name, values in merge(provider.claims, provider.deploy_claims) : length(values) > 0 && !contains(["aud", "sub"], name)
+      ]
+    ]))
+    error_message = "identity_providers: claims and deploy_claims need at least one value each, and are other claims than aud and sub."
+  }
+
   # A shared issuer signs tokens for everybody: what comes before the first wildcard must say whose they are.
   validation {
     condition = alltrue(flatten([
       for provider in var.identity_providers : [
-        for subject in concat(provider.deploy_subjects, provider.verify_subjects) : can(regex("^[^*?:]+:[^*?:]+([/:]|$)", subject))
+        for subject in concat(provider.deploy_subjects, provider.verify_subjects) : can(regex("^[^*?:]+:[^*?:]+([/:]|$|@[*]/[^*?:/]+@[*]:)", subject))
       ]
     ]))
     error_message = "identity_providers: every subject must name its owner before any wildcard, such as project_path:group/project:* or repo:owner/name:*; \"*\" or \"repo:*\" would let strangers in."
+  }
+
+  # `*` crosses every character: without the repository, repo:owner@*/name@*:… has subjects of other repositories too.
+  validation {
+    condition = alltrue(flatten([
+      for provider in var.identity_providers : [
+        for subject in concat(provider.deploy_subjects, provider.verify_subjects) :
+        !can(regex("^[^:]+:[^:]*@[^:]*[*?]", subject)) || contains(keys(provider.claims), "repository")
+      ]
+    ]))
+    error_message = "identity_providers: a subject with any id, such as repo:owner@*/name@*:ref:refs/heads/main, needs the repository in claims."
   }
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cipipe.ci import github, gitlab, local
-from cipipe.ci.base import NoToken, Provider, RequestToken, Subject, TokenSource, VariableToken
+from cipipe.ci.base import NoToken, Provider, RequestToken, Subject, TokenFacts, TokenSource, VariableToken
 
 __all__ = [
     "PROVIDERS",
@@ -12,10 +12,12 @@ __all__ = [
     "Provider",
     "RequestToken",
     "Subject",
+    "TokenFacts",
     "TokenSource",
     "VariableToken",
     "detect",
     "subject",
+    "token_facts",
     "unmerged",
 ]
 
@@ -37,3 +39,9 @@ def subject(text: str) -> Subject:
 def unmerged(claims: Mapping[str, Any]) -> bool:
     """Whether a token with these claims is one of a merge or pull request's job."""
     return any(provider.unmerged(claims) for provider in PROVIDERS.values())
+
+
+def token_facts(claims: Mapping[str, Any]) -> TokenFacts | None:
+    """What the claims of a token say about its job; None where no provider issues such claims."""
+    found = (provider.token_facts(claims) for provider in PROVIDERS.values())
+    return next((facts for facts in found if facts is not None), None)

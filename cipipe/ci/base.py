@@ -3,7 +3,7 @@
 No provider makes a request: `token` says where the ID token comes from, and `oidc` fetches it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -50,13 +50,29 @@ class Identity(msgspec.Struct, frozen=True):
     token_variable: str
 
 
+class TokenFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the claims of an ID token say about the job it was issued to; None where they do not say.
+
+    `ref` is a short name. `merge_request` also covers pull requests and merge queues. `protected` is whether
+    the provider protects the ref.
+    """
+
+    provider: str
+    project: str | None
+    ref: str | None
+    ref_type: str | None
+    merge_request: bool
+    protected: bool | None
+
+
 class Subject(msgspec.Struct, frozen=True):
     """A `sub` claim, or a pattern for one, taken apart. `name` is the branch, tag or environment, decoded.
 
     `plain` is the subject as it is without the ids in it; `ids` are owner and project, where the subject has them.
+    A `project` subject names the project and nothing else; a `custom` one was made by a template.
     """
 
-    kind: Literal["branch", "tag", "environment", "merge-request", "custom"]
+    kind: Literal["branch", "tag", "environment", "merge-request", "project", "custom"]
     plain: str
     project: str = ""
     name: str = ""
@@ -82,6 +98,9 @@ class Provider(Protocol):
     NAME: str
     IDENTITY: Identity | None
     PINS: Pins | None
+
+    DEPLOY_CLAIMS: Mapping[str, tuple[str, ...]]
+    """Claim → the values that a job which may deploy can have, and a merge request's job cannot."""
 
     def present(self, env: Mapping[str, str]) -> bool:
         """Whether this environment is one of the provider's jobs."""
@@ -118,6 +137,18 @@ class Provider(Protocol):
         """The `sub` claim of jobs that deploy to this environment of the project; None where it does not say so."""
         ...
 
+    def component_subjects(
+        self,
+        project: str,
+        components: Sequence[str],
+        project_id: str | None,
+        *,
+        branches: Iterable[str],
+        tags: Iterable[str],
+    ) -> tuple[list[str], list[str]] | None:
+        """Subjects to deploy and to verify where the project's consist of these claims; None where that cannot be."""
+        ...
+
     def pinned_subject(self, subject: str, ids: tuple[str, str]) -> str | None:
         """A `sub` claim in its form with the ids of owner and project; None where there is no such form."""
         ...
@@ -128,6 +159,10 @@ class Provider(Protocol):
 
     def unmerged(self, claims: Mapping[str, Any]) -> bool:
         """Whether these claims are those of a merge or pull request's job, whatever the subject says."""
+        ...
+
+    def token_facts(self, claims: Mapping[str, Any]) -> TokenFacts | None:
+        """What the claims say about the job; None where they are not this provider's."""
         ...
 
     def fold_start(self, name: str, title: str) -> str:
@@ -164,3 +199,8 @@ def number(text: str | None) -> int | None:
 def one_line(text: str) -> str:
     """A title without line ends and control characters, which would break out of its line of the log."""
     return "".join(character if character.isprintable() else " " for character in text).strip()
+
+
+def claim_text(claim: Any) -> str | None:
+    """A claim that is a text with something in it."""
+    return claim if isinstance(claim, str) and claim else None

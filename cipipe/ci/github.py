@@ -6,11 +6,23 @@ What the variables do not say stands in the event's payload, the file that GITHU
 import json
 import re
 import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cipipe.ci.base import Identity, NoToken, Pins, RequestToken, Subject, TokenSource, commit, number, one_line
+from cipipe.ci.base import (
+    Identity,
+    NoToken,
+    Pins,
+    RequestToken,
+    Subject,
+    TokenFacts,
+    TokenSource,
+    claim_text,
+    commit,
+    number,
+    one_line,
+)
 from cipipe.errors import UsageError
 from cipipe.model import Context
 from cipipe.redact import SHORTEST
@@ -19,19 +31,32 @@ NAME = "github"
 IDENTITY = Identity("https://token.actions.githubusercontent.com", audience="sts.amazonaws.com", token_variable="")
 PINS = Pins("repository_owner_id", "repository_id", "GITHUB_REPOSITORY_OWNER_ID", "GITHUB_REPOSITORY_ID")
 
+DEPLOY_CLAIMS: Mapping[str, tuple[str, ...]] = {}
+"""AWS sees no claim that a pull request's job could not have; its subject tells it apart, unless it names an environment."""
+
 _EVENTS = {
     "push": "push",
     "schedule": "schedule",
     "pull_request": "merge-request",
     "pull_request_target": "merge-request",
+    "pull_request_review": "merge-request",
+    "pull_request_review_comment": "merge-request",
     "merge_group": "merge-request",
 }
+_REQUEST_REFS = ("refs/pull/", "refs/heads/gh-readonly-queue/")
 
 _ID = r"(?:@(?P<{}>[0-9*?]+))?"
 _SUBJECT = re.compile(
     rf"repo:(?P<owner>[^/:@]+){_ID.format('owner_id')}/(?P<name>[^/:@]+){_ID.format('id')}:"
-    r"(?:(?P<request>pull_request)|environment:(?P<environment>.+)|ref:(?:refs/(?P<place>heads|tags)/)?(?P<ref>.+))"
+    r"(?:(?P<request>pull_request)|environment:(?P<environment>.+?)|ref:(?:refs/(?P<place>heads|tags)/)?(?P<ref>.+?))"
+    r"(?P<more>:(?:actor|actor_id|base_ref|check_run_id|context|enterprise|enterprise_id|environment|event_name|head_ref"
+    r"|job_workflow_ref|job_workflow_sha|ref|ref_type|repo|repository|repository_id|repository_owner"
+    r"|repository_owner_id|repository_visibility|repo_property_[^:]*|run_attempt|run_id|run_number"
+    r"|runner_environment|sha|visibility|workflow|workflow_ref|workflow_sha|[a-z_]+_id):.*)?"
 )
+"""`more` are claims that a template for subjects adds: GitHub writes a colon in a value as %3A."""
+
+_PROJECT = re.compile(rf"repo:(?P<owner>[^/:@]+){_ID.format('owner_id')}/(?P<name>[^/:@]+){_ID.format('id')}")
 _COMPONENTS = ("repo:", "repository", "ref:", "job_workflow_ref:", "environment:", "context:", "actor:", "enterprise")
 
 
@@ -47,11 +72,14 @@ def context(env: Mapping[str, str]) -> Context:
     group = _map(payload, "merge_group")
     project = env.get("GITHUB_REPOSITORY") or None
     run = env.get("GITHUB_RUN_ID")
+    ref = env.get("GITHUB_REF", "")
+    before = _map(payload, "workflow_run") if name == "workflow_run" else {}
+    of_request = env.get("GITHUB_HEAD_REF") or ref.startswith(_REQUEST_REFS) or _after_request(before, project)
     return Context(
         provider=NAME,
-        event=_EVENTS.get(name, "manual"),
+        event="merge-request" if of_request else _EVENTS.get(name, "manual"),
         ref=env.get("GITHUB_HEAD_REF") or env.get("GITHUB_REF_NAME") or None,
-        ref_type=env.get("GITHUB_REF_TYPE") or "branch",
+        ref_type="tag" if ref.startswith("refs/tags/") else env.get("GITHUB_REF_TYPE") or "branch",
         commit=commit(env.get("GITHUB_SHA")),
         base=commit(_text(_map(request, "base"), "sha")) or commit(_text(group, "base_sha")),
         before=commit(_text(payload, "before")),
@@ -64,7 +92,8 @@ def context(env: Mapping[str, str]) -> Context:
         else None,
         actor=env.get("GITHUB_ACTOR") or None,
         project=project,
-        fork=name.startswith("pull_request") and _text(_map(_map(request, "head"), "repo"), "full_name") != project,
+        fork=(name.startswith("pull_request") and _text(_map(_map(request, "head"), "repo"), "full_name") != project)
+        or _of_fork(before, project),
     )
 
 
@@ -104,6 +133,17 @@ def environment_subject(project: str, environment: str) -> str | None:
     return f"repo:{project}:environment:{environment.replace(':', '%3A')}"
 
 
+def component_subjects(
+    project: str,  # noqa: ARG001
+    components: Sequence[str],  # noqa: ARG001
+    project_id: str | None,  # noqa: ARG001
+    *,
+    branches: Iterable[str],  # noqa: ARG001
+    tags: Iterable[str],  # noqa: ARG001
+) -> tuple[list[str], list[str]] | None:
+    return None
+
+
 def pinned_subject(subject: str, ids: tuple[str, str]) -> str | None:
     """The immutable form, which is the default of repositories made, renamed or moved since July 15, 2026."""
     match = re.match(r"repo:([^/:]+)/([^/:]+):", subject)
@@ -114,10 +154,12 @@ def subject(text: str) -> Subject | None:
     """Both default forms; an organisation or repository may make its subjects of other claims, in any order."""
     match = _SUBJECT.fullmatch(text)
     if match is None:
-        return Subject("custom", text) if text.startswith(_COMPONENTS) else None
+        return _project_subject(text)
     project = f"{match['owner']}/{match['name']}"
     ids = (match["owner_id"], match["id"]) if match["owner_id"] and match["id"] else None
     plain = f"repo:{project}:{text.split(':', 2)[2]}"
+    if match["more"]:
+        return Subject("custom", text, project)
     if match["request"]:
         return Subject("merge-request", plain, project, "", ids)
     if match["environment"]:
@@ -125,8 +167,40 @@ def subject(text: str) -> Subject | None:
     return Subject("tag" if match["place"] == "tags" else "branch", plain, project, match["ref"], ids)
 
 
+def _project_subject(text: str) -> Subject | None:
+    match = _PROJECT.fullmatch(text)
+    if match is None:
+        return Subject("custom", text) if text.startswith(_COMPONENTS) else None
+    project = f"{match['owner']}/{match['name']}"
+    ids = (match["owner_id"], match["id"]) if match["owner_id"] and match["id"] else None
+    return Subject("project", f"repo:{project}", project, "", ids)
+
+
 def unmerged(claims: Mapping[str, Any]) -> bool:
-    return _EVENTS.get(str(claims.get("event_name"))) == "merge-request"
+    """The event may be one that runs on the base branch (`pull_request_target`), so every claim that tells counts."""
+    subject_text, ref = str(claims.get("sub")), str(claims.get("ref"))
+    context = subject_text.split(":", 2)[2:] if subject_text.startswith("repo:") else []
+    return (
+        _EVENTS.get(str(claims.get("event_name"))) == "merge-request"
+        or ("event_name" in claims and bool(claim_text(claims.get("head_ref"))))
+        or ref.startswith(_REQUEST_REFS)
+        or any(part == "pull_request" or part.startswith("pull_request:") for part in context)
+    )
+
+
+def token_facts(claims: Mapping[str, Any]) -> TokenFacts | None:
+    if not {"repository", "event_name"} & claims.keys():
+        return None
+    ref, protected = claim_text(claims.get("ref")) or "", claims.get("ref_protected")
+    match = re.fullmatch(r"refs/(heads|tags)/(.+)", ref, re.DOTALL)
+    return TokenFacts(
+        provider=NAME,
+        project=claim_text(claims.get("repository")),
+        ref=match[2] if match else ref or None,
+        ref_type={"heads": "branch", "tags": "tag"}[match[1]] if match else claim_text(claims.get("ref_type")),
+        merge_request=unmerged(claims),
+        protected=None if protected is None else str(protected).lower() == "true",
+    )
 
 
 def fold_start(name: str, title: str) -> str:  # noqa: ARG001 - groups have no names, and do not nest
@@ -149,6 +223,16 @@ def mask(secret: str) -> str:
 
 def colour(env: Mapping[str, str]) -> bool:
     return not env.get("NO_COLOR")
+
+
+def _after_request(run: dict[str, Any], project: str | None) -> bool:
+    """Whether the run that started this one was a pull request's, or a fork's."""
+    return _EVENTS.get(str(run.get("event"))) == "merge-request" or _of_fork(run, project)
+
+
+def _of_fork(run: dict[str, Any], project: str | None) -> bool:
+    source = _text(_map(run, "head_repository"), "full_name")
+    return source is not None and project is not None and source.lower() != project.lower()
 
 
 def _data(text: str) -> str:

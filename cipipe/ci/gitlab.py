@@ -6,15 +6,36 @@ those of its parent as CIPIPE_PIPELINE_IID and CIPIPE_PIPELINE_SOURCE: a re-run 
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from cipipe.ci.base import Identity, NoToken, Pins, Subject, TokenSource, VariableToken, commit, number, one_line
+from cipipe.ci.base import (
+    Identity,
+    NoToken,
+    Pins,
+    Subject,
+    TokenFacts,
+    TokenSource,
+    VariableToken,
+    claim_text,
+    commit,
+    number,
+    one_line,
+)
 from cipipe.model import Context
 
 NAME = "gitlab"
 IDENTITY = Identity("https://gitlab.com", audience="https://gitlab.com", token_variable="AWS_ID_TOKEN")  # noqa: S106
 PINS = Pins("namespace_id", "project_id", "CI_PROJECT_NAMESPACE_ID", "CI_PROJECT_ID", protected="ref_protected")
+
+DEPLOY_CLAIMS: Mapping[str, tuple[str, ...]] = {
+    "ref_protected": ("true",),
+    "pipeline_source": ("api", "chat", "parent_pipeline", "pipeline", "push", "schedule", "trigger", "web"),
+}
+"""A merge request's `ref` is its source branch, which in a fork may have any name; its ref is never protected.
+
+A child pipeline says `parent_pipeline` whatever started its parent, so `pipeline_source` alone is not enough.
+"""
 
 _EVENTS = {
     "push": "push",
@@ -22,8 +43,13 @@ _EVENTS = {
     "merge_request_event": "merge-request",
     "external_pull_request_event": "merge-request",
 }
+_REF = ("ref_type", "ref")
 _ERASE = "\x1b[0K"
-_SUBJECT = re.compile(r"project_path:(?P<project>[^:]+):ref_type:(?P<kind>branch|tag):ref:(?P<name>.+)")
+_REQUEST_VARIABLES = ("CI_MERGE_REQUEST_", "CI_EXTERNAL_PULL_REQUEST_")
+_REQUEST_REFS = "refs/merge-requests/"
+_SUBJECT = re.compile(
+    r"project_path:(?P<project>[^:]+)(?::ref_type:(?P<kind>branch|tag):ref:(?P<name>.+?)(?P<more>:[a-z_]+:.*)?)?"
+)
 _COMPONENTS = ("project_path:", "project_id:", "namespace_id:", "namespace_path:")
 
 
@@ -39,7 +65,7 @@ def context(env: Mapping[str, str]) -> Context:
     merge_request = number(env.get("CI_MERGE_REQUEST_IID")) or number(env.get("CI_EXTERNAL_PULL_REQUEST_IID"))
     return Context(
         provider=NAME,
-        event="merge-request" if merge_request else _EVENTS.get(source, "manual"),
+        event="merge-request" if _of_request(env) else _EVENTS.get(source, "manual"),
         ref=env.get("CI_COMMIT_REF_NAME") or None,
         ref_type="tag" if env.get("CI_COMMIT_TAG") else "branch",
         commit=commit(env.get("CI_COMMIT_SHA")),
@@ -96,21 +122,65 @@ def environment_subject(project: str, environment: str) -> str | None:  # noqa: 
     return None
 
 
+def component_subjects(
+    project: str, components: Sequence[str], project_id: str | None, *, branches: Iterable[str], tags: Iterable[str]
+) -> tuple[list[str], list[str]] | None:
+    """Subjects as `ci_id_token_sub_claim_components` makes them: name and value of each, left out where it has none.
+
+    The project comes first. A job without an environment has no `environment_protected`, so the subjects to verify
+    leave open what follows the ref. https://docs.gitlab.com/api/projects/
+    """
+    named = {"project_path": project, "project_id": project_id, "environment_protected": "true"}
+    if components[0] not in {"project_path", "project_id"} or not named[components[0]]:
+        return None
+    if not {"ref_type", "ref"} <= set(components) or not set(components[1:]) <= {*_REF, "environment_protected"}:
+        return None
+
+    def subject(kind: str, ref: str) -> str:
+        values = {**named, "ref_type": kind, "ref": ref}
+        return ":".join(f"{name}:{values[name]}" for name in components)
+
+    refs = [("branch", name) for name in branches] + [("tag", name) for name in tags]
+    return [subject(kind, ref) for kind, ref in refs], [f"{components[0]}:{named[components[0]]}:*"]
+
+
 def pinned_subject(subject: str, ids: tuple[str, str]) -> str | None:  # noqa: ARG001 - ids are claims of their own
     return None
 
 
 def subject(text: str) -> Subject | None:
-    """The default form; a project may make its subjects of other claims (docs.gitlab.com, "Token payload")."""
+    """The default form; a project may make its subjects of other claims (docs.gitlab.com, "Token payload").
+
+    Git allows no colon in a ref: a name between two of them is that of another component.
+    """
     match = _SUBJECT.fullmatch(text)
-    if match:
-        kind: Literal["branch", "tag"] = "tag" if match["kind"] == "tag" else "branch"
-        return Subject(kind, text, match["project"], match["name"])
-    return Subject("custom", text) if text.startswith(_COMPONENTS) else None
+    if match is None or match["more"]:
+        known = match is not None or text.startswith(_COMPONENTS)
+        project, name = (match["project"], match["name"]) if match else ("", "")
+        return Subject("custom", text, project, name) if known else None
+    if match["kind"] is None:
+        return Subject("project", text, match["project"])
+    kind: Literal["branch", "tag"] = "tag" if match["kind"] == "tag" else "branch"
+    return Subject(kind, text, match["project"], match["name"])
 
 
 def unmerged(claims: Mapping[str, Any]) -> bool:
-    return _EVENTS.get(str(claims.get("pipeline_source"))) == "merge-request"
+    source = _EVENTS.get(str(claims.get("pipeline_source")))
+    return source == "merge-request" or str(claims.get("ref_path")).startswith(_REQUEST_REFS)
+
+
+def token_facts(claims: Mapping[str, Any]) -> TokenFacts | None:
+    if not {"project_path", "pipeline_source"} & claims.keys():
+        return None
+    protected = claims.get("ref_protected")
+    return TokenFacts(
+        provider=NAME,
+        project=claim_text(claims.get("project_path")),
+        ref=claim_text(claims.get("ref")),
+        ref_type=claim_text(claims.get("ref_type")),
+        merge_request=unmerged(claims),
+        protected=None if protected is None else str(protected).lower() == "true",
+    )
 
 
 def fold_start(name: str, title: str) -> str:
@@ -131,6 +201,12 @@ def mask(secret: str) -> str:  # noqa: ARG001 - GitLab masks by setting only; ou
 
 def colour(env: Mapping[str, str]) -> bool:
     return not env.get("NO_COLOR")
+
+
+def _of_request(env: Mapping[str, str]) -> bool:
+    """Whether any variable says that this is a merge request's pipeline, or a child of one."""
+    source = _EVENTS.get(env.get("CI_PIPELINE_SOURCE", ""))
+    return source == "merge-request" or any(name.startswith(_REQUEST_VARIABLES) and env[name] for name in env)
 
 
 def _fork(env: Mapping[str, str]) -> bool:

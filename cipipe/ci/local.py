@@ -1,14 +1,15 @@
 """A shell: nothing is known but what git knows, which `pipeline` fills in."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cipipe.ci.base import NoToken, Subject, TokenSource, VariableToken
+from cipipe.ci.base import NoToken, Subject, TokenFacts, TokenSource, VariableToken
 from cipipe.model import Context
 
 NAME = "local"
 IDENTITY = None
 PINS = None
+DEPLOY_CLAIMS: Mapping[str, tuple[str, ...]] = {}
 
 
 def present(env: Mapping[str, str]) -> bool:  # noqa: ARG001 - it is what remains
@@ -46,6 +47,17 @@ def environment_subject(project: str, environment: str) -> str | None:  # noqa: 
     return None
 
 
+def component_subjects(
+    project: str,  # noqa: ARG001
+    components: Sequence[str],  # noqa: ARG001
+    project_id: str | None,  # noqa: ARG001
+    *,
+    branches: Iterable[str],  # noqa: ARG001
+    tags: Iterable[str],  # noqa: ARG001
+) -> tuple[list[str], list[str]] | None:
+    return None
+
+
 def pinned_subject(subject: str, ids: tuple[str, str]) -> str | None:  # noqa: ARG001
     return None
 
@@ -56,6 +68,10 @@ def subject(text: str) -> Subject | None:  # noqa: ARG001
 
 def unmerged(claims: Mapping[str, Any]) -> bool:  # noqa: ARG001
     return False
+
+
+def token_facts(claims: Mapping[str, Any]) -> TokenFacts | None:  # noqa: ARG001
+    return None
 
 
 def fold_start(name: str, title: str) -> str:  # noqa: ARG001

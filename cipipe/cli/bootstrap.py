@@ -16,7 +16,12 @@ def bootstrap(shared: Common) -> None:
     name = project.environment_name(shared.environment)
     with sandboxed(shared, project, name, bootstrap=False) as door:
         outputs = use_case.bootstrap(
-            project, name, redactor=shared.console.redactor, line=shared.console.say, door=door
+            project,
+            name,
+            redactor=shared.console.redactor,
+            line=shared.console.say,
+            warning=shared.console.warning,
+            door=door,
         )
     if shared.format == "json":
         shared.answer(json.document(environment=name, outputs=outputs))

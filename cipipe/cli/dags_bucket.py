@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from cipipe.cli.confirm import confirm, yes_option
 from cipipe.cli.options import Common, common
 from cipipe.cli.run import finish
 from cipipe.cli.sandboxed import sandboxed
@@ -26,11 +27,14 @@ def _stage(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _call(shared: Common, stage: str | None) -> Iterator[use_case.Call]:
+def _call(shared: Common, stage: str | None, *, yes: bool | None = None) -> Iterator[use_case.Call]:
+    """What the use cases are called with. `yes` is None for what changes nothing, and needs no confirmation."""
     project = shared.project()
     name = project.environment_name(shared.environment)
     project = project.at(name)
     chosen = use_case.stage_of(project, stage)
+    if yes is not None:
+        confirm(shared, project, name, yes=yes)
     with sandboxed(shared, project, name) as door:
         yield use_case.Call(project, name, chosen, shared.console.redactor, shared.console, door)
 
@@ -51,13 +55,14 @@ def diff(shared: Common, stage: str | None, worktree: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Tell which keys would change, and write nothing.")
 @click.option("--allow-empty", is_flag=True, help="Deploying no DAG at all is meant.")
 @click.option("--allow-rollback", is_flag=True, help="Put older content over a newer pipeline's.")
-def deploy(shared: Common, stage: str | None, dry_run: bool, allow_empty: bool, allow_rollback: bool) -> int:
+@yes_option
+def deploy(shared: Common, stage: str | None, dry_run: bool, allow_empty: bool, allow_rollback: bool, yes: bool) -> int:
     """Run the `dags` stage on its own, due or not: patch, check, upload what differs, delete what is gone."""
 
     def planned(plan: Plan) -> None:
         shared.console.say(text.plan(plan, shared.console.styled_stderr))
 
-    with _call(shared, stage) as call:
+    with _call(shared, stage, yes=None if dry_run else yes) as call:
         if dry_run:
             found = use_case.dry_run(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
             _answer(shared, found, whole=False)
@@ -70,13 +75,14 @@ def deploy(shared: Common, stage: str | None, dry_run: bool, allow_empty: bool, 
 @common()
 @_stage
 @click.option("--to", metavar="COMMIT", help="The commit to go back to. Default: what was deployed before.")
-def rollback(shared: Common, stage: str | None, to: str | None) -> int:
+@yes_option
+def rollback(shared: Common, stage: str | None, to: str | None, yes: bool) -> int:
     """Restore the object versions of an earlier manifest. What HEAD holds is due again afterwards."""
     if to is not None and not to.strip():
         raise UsageError(
             "usage", "--to names no commit", hint="Is a variable empty? Without --to it is the one before."
         )
-    with _call(shared, stage) as call:
+    with _call(shared, stage, yes=yes) as call:
         outcome = use_case.rollback(call, to)
     return finish(shared, outcome)
 

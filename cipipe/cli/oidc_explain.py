@@ -24,6 +24,11 @@ from cipipe.report import identity, json
 @click.option("--claims", metavar="FILE", help="A token's claims, as JSON.")
 @click.option("--token-file", metavar="FILE", help="A token.")
 @click.option("--token-env", metavar="NAME", help="The environment variable that holds a token.")
+@click.option(
+    "--at",
+    metavar="TIME",
+    help="Judge the token as of that moment: ISO 8601, or seconds since 1970. Default: now.",
+)
 @click.option("--provider-arn", metavar="ARN", help="The OIDC provider in IAM. Default: the one in the policy.")
 @click.option("--role-arn", metavar="ARN", help="The role; its account is where STS looks for the provider.")
 def explain(
@@ -33,10 +38,11 @@ def explain(
     claims: str | None,
     token_file: str | None,
     token_env: str | None,
+    at: str | None,
     provider_arn: str | None,
     role_arn: str | None,
 ) -> int:
-    """Tell whether a trust policy lets a token in, and if not, which condition fails and how to mend it.
+    """Tell whether a trust policy lets a token in, and if not, which condition fails and how to fix it.
 
     Needs neither cipipe.toml nor AWS, except with --role.
     """
@@ -44,9 +50,10 @@ def explain(
     _exactly_one({"--claims": claims, "--token-file": token_file, "--token-env": token_env})
     if [policy, claims, token_file].count("-") > 1:
         raise UsageError("usage", "standard input can be read only once", hint="Put one of the two into a file.")
+    moment = _moment(at) if at is not None else datetime.now(UTC)
     document = inputs.policy_of(policy) if policy is not None else None
     try:
-        found, problems = _token(shared.console, claims, token_file, token_env)
+        found, problems = _token(shared.console, claims, token_file, token_env, moment)
     except IdentityError as error:
         return _answer(shared, examine.without_token(error))
     if claims is None and not found.issuer and provider_arn is None:
@@ -59,15 +66,30 @@ def explain(
 
 
 def _token(
-    console: Console, claims: str | None, token_file: str | None, token_env: str | None
+    console: Console, claims: str | None, token_file: str | None, token_env: str | None, now: datetime
 ) -> tuple[Claims, tuple[Finding, ...]]:
-    now = datetime.now(UTC)
     if claims is not None:
         found = inputs.claims_of(claims)
         return found, examine.token_problems(found, now, live=False)
     token = inputs.given_token(console, token_file, token_env)
     found = inputs.decoded(console, token or "")
     return found, examine.token_problems(found, now, live=True)
+
+
+def _moment(text: str) -> datetime:
+    """A time; one without an offset is in UTC. Raises UsageError `usage`."""
+    try:
+        if text.isascii() and text.isdigit() and len(text) > 8:
+            return datetime.fromtimestamp(int(text), UTC)
+        found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(
+            "usage",
+            f"--at {text!r} is not a time",
+            hint="Write it like 2026-11-25T14:30:00Z, or as seconds since 1970, such as the token's iat.",
+            where="--at",
+        ) from None
 
 
 def _live(console: Console, role: str, claims: Claims) -> tuple[dict[str, Any], str, tuple[Finding, ...]]:

@@ -2,7 +2,7 @@
 
 import json as jsons
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -11,7 +11,9 @@ import msgspec
 from cipipe import ci
 from cipipe.ci.base import Identity, Pins
 from cipipe.cli.options import Common, common
+from cipipe.config import OidcSettings
 from cipipe.errors import UsageError
+from cipipe.model import DeployFrom
 from cipipe.oidc import least
 from cipipe.oidc.claims import Claims
 from cipipe.oidc.examine import PROVIDER_ARN, request_of
@@ -19,6 +21,7 @@ from cipipe.oidc.lints import lint
 from cipipe.oidc.request import issuer_key, provider_arn, visible
 from cipipe.oidc.trust_policy import evaluate
 from cipipe.pipeline.project import Project
+from cipipe.pipeline.trusted import Whose, deploy_claims, ids_of, trust, with_ids
 from cipipe.report import json
 
 _PROVIDERS = [name for name, provider in ci.PROVIDERS.items() if provider.IDENTITY]
@@ -34,6 +37,7 @@ class Wanted(msgspec.Struct, frozen=True):
     project: str | None
     refs: tuple[str, ...]
     job_environment: str | None
+    environment_refs: tuple[str, ...]
     pin_ids: bool
     project_id: str | None
     owner_id: str | None
@@ -50,11 +54,20 @@ class Wanted(msgspec.Struct, frozen=True):
 @click.option("--project", metavar="PATH", help="The project. Default: the one of [oidc], or the job's.")
 @click.option("--ref", "refs", metavar="REF", multiple=True, help="A branch, or refs/tags/NAME. May be repeated.")
 @click.option("--environment", "job_environment", metavar="NAME", help="Jobs of this environment, whatever their ref.")
+@click.option(
+    "--environment-ref",
+    "environment_refs",
+    metavar="REF",
+    multiple=True,
+    help="With --environment: of its jobs only those of this branch or tag. May be repeated.",
+)
 @click.option("--pin-ids", is_flag=True, help="Trust the project's and its owner's ids as well, which outlive names.")
 @click.option("--project-id", metavar="ID", help="With --pin-ids. Default: the job's.")
 @click.option("--owner-id", metavar="ID", help="With --pin-ids. Default: the job's.")
 @click.option(
-    "--protected/--no-protected", default=None, help="Protected refs only. Default: with --pin-ids, if AWS can tell."
+    "--protected/--no-protected",
+    default=None,
+    help="Protected refs only, and no merge requests. Default: where AWS can tell; --no-protected is for a role that reads.",
 )
 @click.option("--provider-arn", metavar="ARN", help="The OIDC provider in IAM. Default: of the environment's account.")
 @click.option("--audience", metavar="AUD", help="Default: the one of [oidc], or the provider's usual one.")
@@ -68,25 +81,34 @@ def trust_policy(shared: Common, **given: object) -> None:
     arn, issuer = _arn(shared, project, identity, wanted)
     _check_issuer(name, issuer)
     path = wanted.project or _known_project(shared, project, name)
-    subjects = _subjects(shared, project, name, path, wanted)
-    claims = _claims(shared, name, issuer, wanted)
-    pins = ci.PROVIDERS[name].PINS
-    if wanted.pin_ids and pins is not None:
-        ids = (claims[pins.owner], claims[pins.project])
-        subjects += [other for one in subjects if (other := ci.PROVIDERS[name].pinned_subject(one, ids)) is not None]
+    whose = _whose(shared, project, name, issuer, path, wanted)
+    refs = _refs(shared, project, name, path, wanted)
+    trusted = trust(whose, branches=refs.branches, tags=refs.tags)
+    subjects = trusted.deploy_subjects
+    if wanted.job_environment is not None:
+        subjects = with_ids(ci.PROVIDERS[name], [_environment_subject(name, path, wanted.job_environment)], trusted.ids)
+    _check_subjects(name, path, subjects)
+    claims = {**trusted.claims, **_claims(shared, name, issuer, wanted, whose.settings)}
+    if wanted.environment_refs:
+        _refuse_hidden({"ref"} - visible(issuer), issuer, "--environment-ref")
+        claims["ref"] = [ref if ref.startswith("refs/") else f"refs/heads/{ref}" for ref in wanted.environment_refs]
     audience = wanted.audience or identity.audience
     made = least.policy(provider_arn=arn, issuer=issuer, audience=audience, subjects=subjects, claims=claims)
-    token = Claims({}, {**claims, "iss": f"https://{issuer}", "sub": subjects[0], "aud": audience})
-    for text in _doubts(made, token, subjects):
+    shown = {key: values[0] for key, values in claims.items()}
+    token = Claims({}, {**shown, "iss": f"https://{issuer}", "sub": subjects[0], "aud": audience})
+    for text in (*trusted.doubts, *_doubts(made, token, subjects)):
         shared.console.warning(text)
     shared.answer(json.document(policy=made) if shared.format == "json" else jsons.dumps(made, indent=2) + "\n")
 
 
 def _check(wanted: Wanted) -> None:
     """Refuse values of which no policy could be made that lets a token in. Raises UsageError `usage`."""
-    for ref in wanted.refs:
-        if not _REF.fullmatch(ref):
-            raise _refused("--ref", f"{ref!r} is neither a branch nor refs/tags/NAME")
+    for option, refs in (("--ref", wanted.refs), ("--environment-ref", wanted.environment_refs)):
+        for ref in refs:
+            if not _REF.fullmatch(ref):
+                raise _refused(option, f"{ref!r} is neither a branch nor refs/tags/NAME")
+    if wanted.environment_refs and wanted.job_environment is None:
+        raise _refused("--environment-ref", "it counts with --environment only", "Use --ref instead.")
     for option, value in (("--environment", wanted.job_environment), ("--audience", wanted.audience)):
         if value is not None and not value.strip():
             raise _refused(option, "it is empty")
@@ -109,7 +131,7 @@ def _doubts(made: Mapping[str, Any], token: Claims, subjects: list[str]) -> list
     request, _ = request_of(token, made, provider=None, role=None)
     statements = evaluate(made, request).statements
     found = [f"{finding.id}: {finding.message}" for statement in statements for finding in lint(statement, request)]
-    every = [one for one in subjects if not ci.subject(one).name.strip("*?")]
+    every = [one for one in subjects if ci.subject(one).kind != "custom" and not ci.subject(one).name.strip("*?")]
     return found or [f"{one} admits every {ci.subject(one).kind} of the project" for one in every]
 
 
@@ -166,48 +188,94 @@ def _known_project(shared: Common, project: Project | None, name: str) -> str:
     return found
 
 
-def _subjects(shared: Common, project: Project | None, name: str, path: str, wanted: Wanted) -> list[str]:
-    rules = ci.PROVIDERS[name]
-    branches = [ref.removeprefix("refs/heads/") for ref in wanted.refs if not ref.startswith("refs/tags/")]
-    tags = [ref.removeprefix("refs/tags/") for ref in wanted.refs if ref.startswith("refs/tags/")]
+def _whose(shared: Common, project: Project | None, name: str, issuer: str, path: str, wanted: Wanted) -> Whose:
+    """The project whose tokens are meant, with the ids that are known: of the options, the configuration or the job."""
+    settings = project.config.oidc.get(name) if project else None
+    settings = settings or OidcSettings()
+    pins = ci.PROVIDERS[name].PINS
+    ids = ids_of(settings, f"oidc.{name}") if settings.project in {None, path} else None
+    if wanted.pin_ids:
+        _refuse_hidden({pins.owner, pins.project} - visible(issuer) if pins else set(), issuer, "--pin-ids")
+        ids = _pinned_ids(shared, name, settings, wanted)
+    elif ids is None and pins is not None and _is_own(shared, name, path):
+        env = shared.console.env
+        own = (env.get(pins.owner_variable, ""), env.get(pins.project_variable, ""))
+        ids = own if all(_ID.fullmatch(text) for text in own) else None
+    return Whose(name, issuer, path, settings, ids)
+
+
+def _pinned_ids(shared: Common, name: str, settings: OidcSettings, wanted: Wanted) -> tuple[str, str]:
+    pins, env = ci.PROVIDERS[name].PINS or Pins("", "", "", ""), shared.console.env
+    own = env if name == shared.console.provider.NAME else {}
+    project_id = wanted.project_id or settings.project_id or own.get(pins.project_variable)
+    owner_id = wanted.owner_id or settings.owner_id or own.get(pins.owner_variable)
+    for option, value in (("--project-id", project_id), ("--owner-id", owner_id)):
+        if not value or not _ID.fullmatch(value):
+            raise _missing(option, f"a number; jobs of {name} have it in their environment")
+    return owner_id or "", project_id or ""
+
+
+def _is_own(shared: Common, name: str, path: str) -> bool:
+    """Whether this process is a job of that very project."""
+    provider = shared.console.provider
+    if name != provider.NAME:
+        return False
+    own = provider.context(shared.console.env).project
+    return own is not None and own.lower() == path.lower()
+
+
+def _refs(shared: Common, project: Project | None, name: str, path: str, wanted: Wanted) -> DeployFrom:
+    """The branches and tags that are meant. Raises UsageError."""
     if wanted.job_environment is not None:
-        subject = rules.environment_subject(path, wanted.job_environment)
-        if subject is None or wanted.refs:
-            why = (
-                "a subject has a ref or an environment" if subject else f"subjects of {name} do not say the environment"
+        if _environment_subject(name, path, wanted.job_environment) and wanted.refs:
+            raise UsageError(
+                "usage",
+                "that is not possible: a subject has a ref or an environment",
+                hint="Use --environment-ref instead of --ref.",
+                where="--environment",
             )
-            raise UsageError("usage", f"that is not possible: {why}", hint="Leave it out.", where="--environment")
-        found = [subject]
     elif not wanted.refs and project is not None:
         allowed = project.config.environment(project.environment_name(shared.environment)).deploy_from
-        found = rules.deploy_subjects(path, branches=allowed.branches, tags=allowed.tags)
-    else:
-        found = rules.deploy_subjects(path, branches=branches, tags=tags)
-    if not found:
+        if allowed.branches or allowed.tags:
+            return allowed
+    if not wanted.refs and wanted.job_environment is None:
         raise _missing("--ref", "without it every branch could assume the role")
-    parsed = [rules.subject(subject) for subject in found]
-    if not _PATH.fullmatch(path) or any(subject is None or subject.project != path for subject in parsed):
+    branches = [ref.removeprefix("refs/heads/") for ref in wanted.refs if not ref.startswith("refs/tags/")]
+    tags = [ref.removeprefix("refs/tags/") for ref in wanted.refs if ref.startswith("refs/tags/")]
+    return DeployFrom(tuple(branches), tuple(tags))
+
+
+def _environment_subject(name: str, path: str, environment: str) -> str:
+    subject = ci.PROVIDERS[name].environment_subject(path, environment)
+    if subject is None:
+        raise UsageError(
+            "usage",
+            f"that is not possible: subjects of {name} do not say the environment",
+            hint="Leave it out.",
+            where="--environment",
+        )
+    return subject
+
+
+def _check_subjects(name: str, path: str, subjects: Sequence[str]) -> None:
+    """Refuse a path that would change the meaning of the subjects."""
+    parsed = [ci.PROVIDERS[name].subject(subject) for subject in subjects]
+    wrong = any(subject is None or subject.project not in {path, ""} for subject in parsed)
+    if not _PATH.fullmatch(path) or wrong:
         raise UsageError("usage", f"{path!r} is not the path of a project of {name}", where="--project")
-    return found
 
 
-def _claims(shared: Common, name: str, issuer: str, wanted: Wanted) -> dict[str, str]:
-    """The claims that have to be exactly so. Raises UsageError where AWS would not see them."""
-    pins, env = ci.PROVIDERS[name].PINS or Pins("", "", "", ""), shared.console.env
-    offered, found = visible(issuer), {}
+def _claims(shared: Common, name: str, issuer: str, wanted: Wanted, settings: OidcSettings) -> dict[str, list[str]]:
+    """The claims that have to be so. Raises UsageError where AWS would not see them."""
+    pins = ci.PROVIDERS[name].PINS or Pins("", "", "", "")
+    found: dict[str, list[str]] = {}
     if wanted.pin_ids:
-        own = env if name == shared.console.provider.NAME else {}
-        _refuse_hidden({pins.owner, pins.project} - offered, issuer, "--pin-ids")
-        project_id = wanted.project_id or own.get(pins.project_variable)
-        owner_id = wanted.owner_id or own.get(pins.owner_variable)
-        for option, value in (("--project-id", project_id), ("--owner-id", owner_id)):
-            if not value or not _ID.fullmatch(value):
-                raise _missing(option, f"a number; jobs of {name} have it in their environment")
-        found = {pins.project: project_id or "", pins.owner: owner_id or ""}
+        owner_id, project_id = _pinned_ids(shared, name, settings, wanted)
+        found = {pins.project: [project_id], pins.owner: [owner_id]}
     if wanted.protected:
-        _refuse_hidden({pins.protected or "the ref's protection"} - offered, issuer, "--protected")
-    if wanted.protected or (wanted.protected is None and wanted.pin_ids and pins.protected in offered):
-        found[pins.protected or ""] = "true"
+        _refuse_hidden({pins.protected or "the ref's protection"} - visible(issuer), issuer, "--protected")
+    if wanted.protected or (wanted.protected is None and settings.protected_refs):
+        found |= deploy_claims(name, issuer)
     return found
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from cipipe.cli.confirm import confirm as confirm_at_shell
+from cipipe.cli.confirm import yes_option
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
 from cipipe.errors import CipipeError, UsageError
@@ -31,6 +33,7 @@ from cipipe.report import json, text
 @click.option("--if-newest", is_flag=True, help="Do nothing, and end well, where a newer pipeline has deployed.")
 @click.option("--if-ready", is_flag=True, help="Do nothing, and end well, where a needed stage is due and not named.")
 @click.option("--only-due", is_flag=True, help="Leave out stages that always run, and the default one.")
+@yes_option
 @click.argument("stages", nargs=-1)
 def run(
     shared: Common,
@@ -43,6 +46,7 @@ def run(
     if_newest: bool,
     if_ready: bool,
     only_due: bool,
+    yes: bool,
     stages: tuple[str, ...],
 ) -> int:
     """Run what is due, in order; with STAGES, only those (and still only if due, unless --force)."""
@@ -53,6 +57,7 @@ def run(
     project = shared.project()
     name = project.environment_name(shared.environment)
     planning = Options(name, project.context.mode, None, worktree, frozenset(stages), frozenset(forced))
+    confirm_at_shell(shared, project, name, yes=yes)
     options = running.RunOptions(
         planning,
         jobs=jobs,
@@ -78,13 +83,15 @@ def run(
 @common()
 @click.option("--confirm", metavar="NAME", help="The environment's name, once more.")
 @click.option("--allow-destroy", is_flag=True, help="Needed where the environment is protected.")
-def destroy(shared: Common, confirm: str | None, allow_destroy: bool) -> int:
+@yes_option
+def destroy(shared: Common, confirm: str | None, allow_destroy: bool, yes: bool) -> int:
     """Take an environment down, in reverse order. The ledger keeps that it was destroyed."""
     project = shared.project()
     if shared.environment is None:
         raise UsageError("destroy-no-environment", "destroy wants the environment's name", hint="Pass --env NAME.")
     name = project.environment_name(shared.environment)
     refuse_destroy(project, name, confirm, allow_destroy=allow_destroy)
+    confirm_at_shell(shared, project, name, yes=yes, named=True)
     with sandboxed(shared, project, name) as door:
         outcome = destroying.destroy(
             project,

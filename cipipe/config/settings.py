@@ -32,13 +32,23 @@ class LedgerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OidcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How tokens of one provider look. `project` is the project's path there, which `bootstrap` puts into the roles."""
+    """How tokens of one provider look. `project` is the project's path there, which `bootstrap` puts into the roles.
+
+    `project_id` and `owner_id` are its numbers there. `immutable_subjects` trusts subjects with ids in them whatever
+    the ids are. `subject_components` are those of the project's subjects, where it does not have the usual ones.
+    `protected_refs` says that only protected branches and tags deploy, where the provider's tokens tell.
+    """
 
     audience: str | None = None
     token_variable: str | None = None
     token_file: str | None = None
     url: str | None = None
     project: str | None = None
+    project_id: str | None = None
+    owner_id: str | None = None
+    immutable_subjects: bool = False
+    subject_components: tuple[str, ...] = ()
+    protected_refs: bool = True
 
 
 class Bootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

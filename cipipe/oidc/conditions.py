@@ -108,6 +108,14 @@ def like(value: str, pattern: str) -> bool:
     return all(left == "*" for left in parts[part:])
 
 
+def literal(operator: str, value: str) -> str:
+    """What a policy's value begins with that stands for itself: all of it, unless it has wildcards or variables."""
+    if base(operator).lower() not in {"stringlike", "stringnotlike", "arnlike", "arnequals"}:
+        return value.partition("${")[0] if re.search(r"\$\{(?![*?$]\})", value) else value
+    match = re.search(r"(?<!\{)[*?]|\$\{(?![*?$]\})", value)
+    return value[: match.start()] if match else value
+
+
 def _plain(pattern: str) -> str:
     return re.sub(r"\$\{([*?$])\}", r"\1", pattern)
 

@@ -7,7 +7,7 @@ counts as a denial, and is reported first.
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -80,10 +80,9 @@ def request_of(
 
 
 def token_problems(claims: Claims, now: datetime, *, live: bool) -> tuple[Finding, ...]:
-    """What STS would refuse in a token.
+    """What STS would refuse in a token at the moment `now`.
 
-    Claims that were kept (`live=False`) may have expired since, which is a warning, and may be without what has been
-    left out: all but the subject.
+    Claims that were kept (`live=False`) may be without what has been left out: all but the subject.
     """
     try:
         if live:
@@ -94,15 +93,15 @@ def token_problems(claims: Claims, now: datetime, *, live: bool) -> tuple[Findin
     try:
         jwt.check_times(claims, now=now, needed=live)
     except IdentityError as error:
-        return (problem(error, "error" if live else "warning"),)
+        return (problem(error),)
     return ()
 
 
-def problem(error: CipipeError, severity: Literal["error", "warning"] = "error") -> Finding:
+def problem(error: CipipeError) -> Finding:
     """An error about the token as a finding."""
     return Finding(
         error.id,
-        severity,
+        "error",
         None,
         None,
         None,

@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 
-from cipipe.oidc import conditions, subjects
+from cipipe.oidc import conditions, subjects, unmerged
 from cipipe.oidc.findings import Finding, first_difference, line, nearest, render
 from cipipe.oidc.lints import lint
 from cipipe.oidc.request import Request, issuer_key, visible
@@ -24,15 +24,16 @@ def explain(evaluation: Evaluation, request: Request) -> tuple[Finding, ...]:
         findings += _reasons(evaluation, allows, request)
     elif evaluation.verdict == "unknown":
         findings += map(_undecided, (s for s in evaluation.statements if s.applies is None))
+    findings += unmerged.let_in(evaluation, request)
     for statement in allows:
-        findings += lint(statement, request)
+        findings += lint(statement, request, evaluation.statements)
     return tuple(findings)
 
 
 def _reasons(evaluation: Evaluation, allows: Sequence[Statement], request: Request) -> Iterator[Finding]:
     denies = [s for s in evaluation.statements if s.effect == "Deny" and s.applies]
     further = {s.index: s for s in evaluation.further_denies if s.index not in {deny.index for deny in denies}}
-    yield from map(_explicit_deny, (*denies, *further.values()))
+    yield from (_explicit_deny(deny, request) for deny in (*denies, *further.values()))
     if denies:
         return
     meant = [statement for statement in allows if statement.principal is not False]
@@ -81,6 +82,8 @@ def _cause(condition: Condition, request: Request) -> tuple[str, str, str]:
     if condition.actual is None:
         return _absent(condition, request)
     actual = condition.actual[0]
+    if refused := unmerged.refused(condition, request):
+        return refused
     if conditions.base(operator).lower() == "null":
         return mismatch, f"the condition wants {key} to be absent, and the token has it", line("Null", key, ("false",))
     if conditions.negated(operator):
@@ -116,6 +119,8 @@ def _absent(condition: Condition, request: Request) -> tuple[str, str, str]:
         what = "keys have no scheme and no final slash" if same else f"it is a key of {prefix or 'no provider'}"
         fix = line(operator, f"{request.issuer}:{claim}", condition.expected)
         return "oidc-claim-not-visible", f"AWS sees no {key} for tokens of {request.issuer}: {what}", fix
+    if claim in {unmerged.PROTECTED, unmerged.SOURCE} and prefix.lower() == request.issuer.lower():
+        instead = unmerged.subject_with_protection(request, str(request.claims.get("sub")))
     near = difflib.get_close_matches(claim, offered, n=1, cutoff=0.75)
     if near and claim not in request.claims:
         fix = line(operator, f"{request.issuer}:{near[0]}", condition.expected)
@@ -142,8 +147,11 @@ def _equal(operator: str) -> str:
     return re.sub("(Less|Greater)Than(Equals)?", "Equals", operator, flags=re.IGNORECASE)
 
 
-def _explicit_deny(statement: Statement) -> Finding:
+def _explicit_deny(statement: Statement, request: Request) -> Finding:
     first = statement.conditions[0] if statement.conditions else None
+    about = {condition.key.lower(): condition for condition in statement.conditions}
+    protected = about.get(f"{request.issuer}:{unmerged.PROTECTED}".lower())
+    unprotected = protected is not None and [value.lower() for value in protected.actual or ()] == ["false"]
     return Finding(
         "oidc-explicit-deny",
         "error",
@@ -153,7 +161,7 @@ def _explicit_deny(statement: Statement) -> Finding:
         first.expected if first else (),
         first.actual if first else None,
         "a Deny statement covers this request; no Allow can outweigh it",
-        "narrow the conditions of that statement, or take it out",
+        unmerged.protect(request) if unprotected else "narrow the conditions of that statement, or take it out",
     )
 
 

@@ -1,6 +1,6 @@
-"""The least trust policy: one provider, one audience, the subjects of one project, and ids where IAM sees them.
+"""The least trust policy: one provider, one audience, the subjects of one project, and claims where IAM sees them.
 
-`cipipe/bootstrap/identity.tf` writes the same statement from the same subjects.
+`cipipe/bootstrap/identity.tf` writes the same statement from the same subjects and claims.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,24 @@ from cipipe.oidc.request import ACTION
 
 
 def policy(
-    *, provider_arn: str, issuer: str, audience: str, subjects: Sequence[str], claims: Mapping[str, str]
+    *,
+    provider_arn: str,
+    issuer: str,
+    audience: str,
+    subjects: Sequence[str],
+    claims: Mapping[str, str | Sequence[str]],
 ) -> dict[str, Any]:
-    """A policy that lets in tokens of these subjects (`*` is a wildcard) and this audience, with exactly these claims.
+    """A policy that lets in tokens of these subjects and this audience, with exactly these claims.
 
-    `issuer` has no scheme. A plain subject is compared literally; `*` in one makes it, and those beside it, patterns.
+    `issuer` has no scheme. `*` and `?` in a subject or claim are wildcards; a condition without any compares literally.
     """
-    values = [subject.replace("${", "${$}{") for subject in subjects]
-    exact = {f"{issuer}:aud": audience, **{f"{issuer}:{name}": value for name, value in sorted(claims.items())}}
-    subject = {f"{issuer}:sub": values[0] if len(values) == 1 else values}
-    wild = any("*" in value or "?" in value for value in values)
-    condition = {"StringEquals": exact, "StringLike": subject} if wild else {"StringEquals": {**exact, **subject}}
+    found = {"aud": [audience], **{name: _values(values) for name, values in sorted(claims.items())}, "sub": subjects}
+    exact: dict[str, Any] = {}
+    like: dict[str, Any] = {}
+    for name, values in found.items():
+        kept = [value.replace("${", "${$}{") for value in values] if name != "aud" else list(values)
+        wild = name != "aud" and any("*" in value or "?" in value for value in kept)
+        (like if wild else exact)[f"{issuer}:{name}"] = kept[0] if len(kept) == 1 else kept
     return {
         "Version": VERSIONS[-1],
         "Statement": [
@@ -29,7 +36,11 @@ def policy(
                 "Effect": "Allow",
                 "Principal": {"Federated": provider_arn},
                 "Action": ACTION,
-                "Condition": condition,
+                "Condition": {"StringEquals": exact, **({"StringLike": like} if like else {})},
             }
         ],
     }
+
+
+def _values(values: str | Sequence[str]) -> Sequence[str]:
+    return [values] if isinstance(values, str) else values

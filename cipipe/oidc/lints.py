@@ -4,16 +4,20 @@ Only statements that allow, and whose principal is the token's provider, are loo
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cipipe import ci
 from cipipe.oidc import conditions
 from cipipe.oidc.findings import Finding, line
+from cipipe.oidc.reach import reach
 from cipipe.oidc.request import Request, visible
 from cipipe.oidc.trust_policy import Condition, Statement
+from cipipe.oidc.unmerged import guarded, indistinct
 
 _ALWAYS = {"sub", "aud"}
 _CLOSED = re.compile(r"[a-z_]+:[^:]+:")
+_ANY_IDS = re.compile(r"repo:[^:*?/@]+@[0-9*?]+/[^:*?/@]+@[0-9*?]+:")
+_NAMES = ("repository", "project_path")
 _WILD = re.compile(r"\$\{[*?$]\}|[*?]")
 _VARIABLE = re.compile(r"\$\{(?![*?$]\})")
 _EXACT = {"stringequals", "stringequalsignorecase", "stringlike", "numericequals"}
@@ -27,16 +31,18 @@ _ENDS = {
 """How subjects end, behind the project. A pattern that matches an end of no real job matches every one of its kind."""
 
 
-def lint(statement: Statement, request: Request) -> Iterator[Finding]:
-    """The warnings on one statement."""
+def lint(statement: Statement, request: Request, every: Sequence[Statement] = ()) -> Iterator[Finding]:
+    """The warnings on one statement, `every` other statement of the policy considered."""
     if statement.effect != "Allow" or not statement.principal:
         return
     subjects = _restricting(statement, f"{request.issuer}:sub")
-    if not subjects:
-        yield _missing_subject(statement, request, pinned=_pinned(statement, request))
+    if not subjects and (who := reach(statement, request.issuer)):
+        yield _missing_subject(statement, request, who)
     pinned = _pinned(statement, request)
-    for condition in subjects:
-        yield from _wide(statement, condition, request, pinned=pinned)
+    wide = [finding for condition in subjects for finding in _wide(statement, condition, request, pinned=pinned)]
+    yield from wide
+    if not wide:
+        yield from indistinct(statement, subjects, request, every)
     if subjects and not pinned:
         yield from _mutable(statement, subjects[0], request)
     for condition in statement.conditions:
@@ -70,18 +76,6 @@ def _exactly(statement: Statement, key: str) -> list[Condition]:
     ]
 
 
-def _protected(statement: Statement, request: Request) -> bool:
-    """Whether the statement takes protected refs only, among which no merge request's source branch should be."""
-    key = f"{request.issuer}:ref_protected"
-    return any(
-        condition.key.lower() == key.lower()
-        and conditions.base(condition.operator).lower() in {"bool", *_EXACT}
-        and not conditions.tolerant(condition.operator)
-        and [value.lower() for value in condition.expected] == ["true"]
-        for condition in statement.conditions
-    )
-
-
 def _first_wild(value: str) -> int | None:
     return next((match.start() for match in _WILD.finditer(value) if not match[0].startswith("$")), None)
 
@@ -90,9 +84,8 @@ def _project_claims() -> frozenset[str]:
     return frozenset(provider.PINS.project for provider in ci.PROVIDERS.values() if provider.PINS)
 
 
-def _missing_subject(statement: Statement, request: Request, *, pinned: bool) -> Finding:
+def _missing_subject(statement: Statement, request: Request, who: str) -> Finding:
     key = f"{request.issuer}:sub"
-    every = "every ref, pull request and environment of the project" if pinned else f"every project on {request.issuer}"
     return Finding(
         "oidc-missing-subject",
         "warning",
@@ -101,7 +94,7 @@ def _missing_subject(statement: Statement, request: Request, *, pinned: bool) ->
         key,
         (),
         None,
-        f"the statement does not restrict the subject: {every} may assume this role",
+        f"the statement does not restrict the subject: {who} may assume this role",
         line("StringEquals", key, _subject(request)),
     )
 
@@ -114,12 +107,15 @@ def _wide(statement: Statement, condition: Condition, request: Request, *, pinne
         if wild is None:
             continue
         closed = _CLOSED.match(value[:wild])
-        if closed is None and pinned:
-            continue
+        named = pinned or any(_exactly(statement, f"{request.issuer}:{name}") for name in _NAMES)
+        if closed is None and named:
+            closed = _ANY_IDS.match(value)
+            if closed is None:
+                continue
         if closed is None:
             what = f"{value} admits other projects than one: `*` crosses every `/` and `:`"
         else:
-            what = _too_much(value[closed.end() :], protected=_protected(statement, request))
+            what = _too_much(value[closed.end() :], protected=guarded(statement, request.issuer))
             if not what:
                 continue
             what = f"{value} admits {what} of the project"
@@ -153,7 +149,7 @@ def _mutable(statement: Statement, condition: Condition, request: Request) -> It
     keys = [
         key for claim in sorted(_project_claims()) if (key := f"{request.issuer}:{claim}").lower() in request.context
     ]
-    if not keys or all(ci.subject(value).ids or "_id:" in value for value in condition.expected):
+    if not keys or all(_has_ids(value) for value in condition.expected):
         return
     yield Finding(
         "oidc-mutable-name",
@@ -166,6 +162,11 @@ def _mutable(statement: Statement, condition: Condition, request: Request) -> It
         "the role trusts a name; whoever gets the name after a rename or deletion gets the role as well",
         line("StringEquals", keys[0], request.context[keys[0].lower()]) + " beside it",
     )
+
+
+def _has_ids(value: str) -> bool:
+    ids = ci.subject(value).ids
+    return "_id:" in value or (ids is not None and "".join(ids).isdigit())
 
 
 def _absent(statement: Statement, condition: Condition, request: Request) -> Iterator[Finding]:

@@ -14,6 +14,11 @@ from cipipe.oidc.findings import nearest
 _WHAT = {"branch": "branch", "tag": "tag", "environment": "environment", "merge-request": "merge or pull request"}
 
 
+_UNMERGED = (
+    "the job belongs to a merge or pull request, whose code is not merged: a role that deploys should not trust it"
+)
+
+
 class Cause(NamedTuple):
     """The id and the message of a finding."""
 
@@ -33,6 +38,17 @@ def cause(expected: Sequence[str], actual: str, claims: Mapping[str, Any]) -> Ca
         forms = ("has the ids of owner and repository in it", "has names only")
         token, policy = forms if found.ids else reversed(forms)
         return Cause("oidc-subject-immutable", f"the token's subject {token}, the one in the policy {policy}")
+    unmerged = found.kind == "merge-request" or ci.unmerged(claims)
+    if unmerged and wanted.project and like(_project(found, claims), wanted.project):
+        return Cause("oidc-subject-pull-request", _UNMERGED)
+    if wanted.kind == "project" and like(_project(found, claims), wanted.project):
+        message = (
+            "the subject in the policy names the project only; a token's goes on with its ref, request or environment"
+        )
+        return Cause("oidc-subject-mismatch", message)
+    if found.kind == "project":
+        message = "the token's subject names the project only, and the one in the policy says more"
+        return Cause("oidc-subject-mismatch", message)
     if "custom" in {wanted.kind, found.kind}:
         if wanted.kind == found.kind or set("*?") & set(wanted_text):
             return Cause("oidc-subject-mismatch", "the token's subject is not one that the role trusts")
@@ -41,7 +57,13 @@ def cause(expected: Sequence[str], actual: str, claims: Mapping[str, Any]) -> Ca
     if not like(found.project, wanted.project):
         message = f"the token is of the project {found.project}, the role trusts {wanted.project}"
         return Cause("oidc-subject-mismatch", message)
-    return _same_project(wanted, found, claims)
+    return _same_project(wanted, found)
+
+
+def _project(found: Subject, claims: Mapping[str, Any]) -> str:
+    """The project of a token, whose subject may not name it."""
+    facts = ci.token_facts(claims)
+    return found.project or (facts.project if facts and facts.project else "")
 
 
 def _differ_in_ids(expected: Sequence[str], found: Subject) -> bool:
@@ -51,13 +73,8 @@ def _differ_in_ids(expected: Sequence[str], found: Subject) -> bool:
     return any(pattern.ids and like(found.plain, pattern.plain) for pattern in patterns)
 
 
-def _same_project(wanted: Subject, found: Subject, claims: Mapping[str, Any]) -> Cause:
+def _same_project(wanted: Subject, found: Subject) -> Cause:
     kinds = {wanted.kind, found.kind}
-    if found.kind == "merge-request" or ci.unmerged(claims):
-        return Cause(
-            "oidc-subject-pull-request",
-            "the job belongs to a merge or pull request, whose code is not merged: a role that deploys should not trust it",
-        )
     if wanted.kind == "merge-request":
         return Cause(
             "oidc-subject-pull-request", "the role trusts merge or pull requests only, and this job belongs to none"

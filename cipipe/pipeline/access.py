@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 
 from cipipe.ci.base import NoToken
-from cipipe.errors import CipipeError, IdentityError
+from cipipe.errors import CipipeError, IdentityError, RefusedError
 from cipipe.model import Environment, Mode
 from cipipe.oidc.renewal import Renewed
 from cipipe.oidc.session import LONGEST_CHAINED, SessionRequest, policy_text, session_name
 from cipipe.pipeline.identity import STRIPPED, Mint, ambient, issuer_of, minting, secret_variables, token_source
+from cipipe.pipeline.job_token import refuse_token
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 from cipipe.tools.aws import Aws, AwsError, Credentials, Endpoint
@@ -83,8 +84,13 @@ def sessions(
 ) -> Renewed | None:
     """The sessions that the job's tokens are exchanged for, one after the other; None where there is no token.
 
-    Asks nobody yet. Raises IdentityError where there has to be a token or a role, and is none.
+    Asks nobody yet. The job of a merge request reads as the verify role and does nothing else, and a token that was
+    issued to one never gets the deploy role. Raises IdentityError where there has to be a token or a role, and is
+    none, and RefusedError `merge-request-read-only`.
     """
+    request = project.context.mode is Mode.VERIFY and mode is not Mode.VERIFY
+    if request and not read_only:
+        raise merge_request_read_only(name)
     environment = project.config.environment(name)
     for variable in secret_variables(project):
         redactor.register(project.env.get(variable, ""))
@@ -92,6 +98,10 @@ def sessions(
     mint = minting(project, (lambda: door.mint(environment)) if door else None)
     if mint is None:
         return None
+    if request:
+        role, via = role_of(name, environment, Mode.VERIFY)
+    deploys = mode is not Mode.VERIFY and role == environment.role_arn
+    own = not isinstance(token_source(project), NoToken)
     session = SessionRequest(
         role,
         environment.account_id,
@@ -101,7 +111,15 @@ def sessions(
         environment.session_policy_arns,
     )
     endpoint = endpoint_of(project, environment, door)
-    begin = _Begin(mint, session, via, endpoint, redactor, lambda arn: _read_policy(endpoint, door, arn))
+    begin = _Begin(
+        mint=mint,
+        session=session,
+        via=via,
+        endpoint=endpoint,
+        redactor=redactor,
+        read_policy=lambda arn: _read_policy(endpoint, door, arn),
+        inspect=(lambda token: refuse_token(project, name, token, read_only=read_only)) if deploys and own else None,
+    )
     return Renewed(begin, _now)
 
 
@@ -110,8 +128,21 @@ def session_of(project: Project, name: str) -> str:
     return session_name(project.config.project.name, name, str(project.context.sequence or "local"))
 
 
-class _Begin(msgspec.Struct, frozen=True):
-    """One session: a token that is fetched anew, exchanged, and, where there is a `via`, the role behind that one."""
+def merge_request_read_only(name: str) -> RefusedError:
+    """The error for a merge request's job that would change an environment."""
+    return RefusedError(
+        "merge-request-read-only",
+        f"this is the job of a merge or pull request, which changes nothing in {name}",
+        hint="Run it from a branch or tag that deploy_from names, after the merge.",
+        where=f"environments.{name}",
+    )
+
+
+class _Begin(msgspec.Struct, frozen=True, kw_only=True):
+    """One session: a token that is fetched anew, exchanged, and, where there is a `via`, the role behind that one.
+
+    `inspect` looks at the token that AWS accepted, before anybody gets the credentials.
+    """
 
     mint: Mint
     session: SessionRequest
@@ -119,6 +150,7 @@ class _Begin(msgspec.Struct, frozen=True):
     endpoint: Endpoint
     redactor: Redactor
     read_policy: Callable[[str], Mapping[str, Any] | None]
+    inspect: Callable[[str], None] | None = None
 
     def __call__(self) -> Credentials:
         from cipipe.oidc.chain import chain  # a person's own credentials need neither
@@ -139,6 +171,8 @@ class _Begin(msgspec.Struct, frozen=True):
             now=_now,
             sleep=time.sleep,
         )
+        if self.inspect is not None:
+            self.inspect(token)
         if self.via is None:
             return given
         return chain(given, self.via, self.session, endpoint=self.endpoint, redactor=self.redactor)

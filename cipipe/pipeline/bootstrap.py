@@ -6,17 +6,22 @@ and makes the OIDC providers and the roles, in the root that `bootstrap_root` ch
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from cipipe import ci
 from cipipe.errors import UsageError
+from cipipe.oidc.claims import Claims
+from cipipe.oidc.explain import explain
+from cipipe.oidc.request import ROLE_ARN, issuer_key, request_for
+from cipipe.oidc.trust_policy import evaluate
+from cipipe.pipeline import roles
 from cipipe.pipeline.access import Door, ambient, check_account, child_environment, endpoint_of, issuer_of
 from cipipe.pipeline.bootstrap_root import chosen, prepared, refuse_other_outputs
 from cipipe.pipeline.project import Project
+from cipipe.pipeline.trusted import Trust, Whose, ids_of, trust
 from cipipe.redact import Redactor
 from cipipe.stages.terraform_root import Root, backend, client, data_dir, unlock_command
 from cipipe.tools.aws import Aws, AwsError
@@ -29,12 +34,14 @@ def bootstrap(
     *,
     redactor: Redactor,
     line: Callable[[str], None],
+    warning: Callable[[str], None] = lambda _: None,
     door: Door | None = None,
 ) -> dict[str, Any]:
     """Create, or bring up to date, the account's bucket, OIDC providers and roles. Gives Terraform's outputs.
 
     Works with the credentials of the person who runs it (an administrator, once), not with a job's token.
     """
+    trusted = _trusted(project, name)
     with (
         _terraform(project, name, redactor=redactor, line=line, door=door) as (aws, terraform, bucket),
         tempfile.TemporaryDirectory(prefix="cipipe-plan-") as folder,
@@ -43,11 +50,14 @@ def bootstrap(
         ours = terraform.identity_providers()
         there = _identity_providers(aws)
         variables = Path(folder) / "bootstrap.tfvars.json"
-        variables.write_bytes(msgspec.json.encode(_variables(project, name, bucket, there - ours)))
+        variables.write_bytes(msgspec.json.encode(_variables(project, name, bucket, trusted, there - ours)))
         file = Path(folder) / "terraform.tfplan"
         if terraform.plan(file, var_files=[str(variables)]):
             refuse_other_outputs(project, terraform.planned_outputs(file))
             terraform.apply(file)
+        for text in (doubt for found in trusted.values() for doubt in found.doubts):
+            warning(text)
+        _warn_of_policy(project, name, aws, trusted, warning)
         return {key: output.get("value") for key, output in terraform.outputs().items()}
 
 
@@ -134,11 +144,10 @@ def _identity_providers(aws: Aws) -> frozenset[str]:
     return frozenset(entry["Arn"].partition("oidc-provider/")[2] for entry in listed)
 
 
-def _variables(project: Project, name: str, bucket: str, foreign: frozenset[str]) -> dict[str, Any]:
-    environment = project.config.environment(name)
-    providers = {}
+def _trusted(project: Project, name: str) -> dict[str, Trust]:
+    """Whose tokens the environment's roles are to trust, by provider. Raises UsageError."""
+    found = {}
     for provider, settings in project.config.oidc.items():
-        rules, issuer = ci.PROVIDERS[provider], issuer_of(project, provider)
         if settings.project is None:
             raise UsageError(
                 "bootstrap-no-project",
@@ -146,12 +155,48 @@ def _variables(project: Project, name: str, bucket: str, foreign: frozenset[str]
                 hint=f'Set `project` under [oidc] {provider}, such as project = "group/name".',
                 where=f"oidc.{provider}.project",
             )
-        allowed = environment.deploy_from
+        allowed = project.config.environment(name).deploy_from
+        ids = ids_of(settings, f"oidc.{provider}")
+        whose = Whose(provider, issuer_key(issuer_of(project, provider).issuer), settings.project, settings, ids)
+        found[provider] = trust(whose, branches=allowed.branches, tags=allowed.tags)
+    return found
+
+
+def _warn_of_policy(
+    project: Project, name: str, aws: Aws, trusted: Mapping[str, Trust], warning: Callable[[str], None]
+) -> None:
+    """Warn where the deploy role, as it is in IAM now, takes a merge request's token for a branch's.
+
+    The Terraform root belongs to the project, which may have changed it.
+    """
+    environment = project.config.environment(name)
+    policy = roles.read(aws, environment.role_arn.rpartition("/")[2]).policy
+    for provider, found in trusted.items():
+        issuer = issuer_of(project, provider)
+        for subject in found.deploy_subjects[:1]:
+            payload = {"iss": issuer.issuer, "sub": subject, "aud": issuer.audience}
+            match = ROLE_ARN.fullmatch(environment.role_arn)
+            partition = match[1] if match else "aws"
+            request = request_for(Claims({}, payload), account_id=environment.account_id, partition=partition)
+            for finding in explain(evaluate(policy, request), request):
+                if finding.id == "oidc-merge-request-indistinct":
+                    warning(f"{finding.id}: {finding.message}. Fix: {finding.fix}")
+
+
+def _variables(
+    project: Project, name: str, bucket: str, trusted: Mapping[str, Trust], foreign: frozenset[str]
+) -> dict[str, Any]:
+    environment = project.config.environment(name)
+    providers = {}
+    for provider, found in trusted.items():
+        issuer = issuer_of(project, provider)
         providers[provider] = {
             "url": issuer.issuer,
             "client_ids": [issuer.audience],
-            "deploy_subjects": rules.deploy_subjects(settings.project, branches=allowed.branches, tags=allowed.tags),
-            "verify_subjects": rules.verify_subjects(settings.project),
+            "deploy_subjects": found.deploy_subjects,
+            "verify_subjects": found.verify_subjects,
+            "claims": found.claims,
+            "deploy_claims": found.deploy_claims,
             "create": issuer.issuer.partition("://")[2] not in foreign,
         }
     return {

@@ -26,9 +26,9 @@ def destroy(
 ) -> Outcome:
     """Take an environment down, in reverse order. Raises RefusedError before any call to AWS."""
     refuse_destroy(project, name, confirm, allow_destroy=allow_destroy)
-    access = connect(project, name, Mode.DESTROY, redactor=redactor, door=door)
     refuse_ref(project, name, Mode.DESTROY)
     project = project.at(name)
+    access = connect(project, name, Mode.DESTROY, redactor=redactor, door=door)
     ledger = ledger_of(project, name, access)
     shot = snapshot(project)
     recorded = [n for n, prepared in shot.prepared.items() if prepared.stage.when == "due"]

@@ -6,7 +6,7 @@ from typing import Any
 from cipipe import config
 from cipipe.errors import RefusedError
 from cipipe.model import Mode, Newest, Plan, Record, StagePlan, State, Status
-from cipipe.pipeline.access import Door, connect
+from cipipe.pipeline.access import Door, connect, merge_request_read_only
 from cipipe.pipeline.place import ledger_of
 from cipipe.pipeline.planning import Planning, fingerprints_in
 from cipipe.pipeline.project import Project
@@ -127,6 +127,8 @@ def refuse_unproven(project: Project, planning: Planning, name: str, *, redactor
 
 def refuse_destroy(project: Project, name: str, confirm: str | None, *, allow_destroy: bool) -> None:
     environment = project.config.environment(name)
+    if project.context.mode is Mode.VERIFY:
+        raise merge_request_read_only(name)
     if environment.protected and not (environment.allow_destroy and allow_destroy):
         raise RefusedError(
             "destroy-protected",

@@ -87,8 +87,8 @@ def run(
     """
     name = options.planning.environment
     project = project.at(name)
-    access = connect(project, name, options.planning.mode, redactor=redactor, door=door)
     refuse_ref(project, name, options.planning.mode)
+    access = connect(project, name, options.planning.mode, redactor=redactor, door=door)
     ledger = ledger_of(project, name, access)
     planning = plan(project, _selected(project, options), ledger, lambda: meanwhile(access))
     try:

@@ -119,7 +119,8 @@ def test_an_allowed_token(oidc: Run) -> None:
     assert done.document["schema"] == 1
     assert done.document["verdict"] == "allowed"
     assert set(done.document) == {"schema", "verdict", "findings"}
-    (finding,) = done.document["findings"]
+    unprotected, finding = done.document["findings"]
+    assert (unprotected["id"], unprotected["severity"]) == ("oidc-merge-request-indistinct", "warning")
     assert set(finding) == {
         "id", "severity", "statement", "operator", "key", "expected", "actual", "message", "fix",
     }  # fmt: skip
@@ -193,12 +194,38 @@ def test_a_job_of_a_fork_is_told_apart_from_one_without_a_token(oidc: Run, monke
     assert "oidc-fork-cannot-mint" in oidc("token").err
 
 
-def test_claims_that_were_kept_may_have_expired(oidc: Run) -> None:
-    claims = written("c", gitlab(exp=1700000000))
-    done = oidc("explain", "--policy", written("p", policy()), "--claims", claims, "--format", "json")
-    assert (done.status, done.document["verdict"]) == (0, "allowed")
-    assert done.document["findings"][0]["severity"] == "warning"
-    assert done.ids[0] == "oidc-token-expired"
+EXPIRED = 1700000000  # 2023-11-14T22:13:20Z
+
+
+@pytest.mark.parametrize("source", ["--claims", "--token-file"])
+@pytest.mark.parametrize(
+    ("at", "id"),
+    [
+        ((), "oidc-token-expired"),
+        (("--at", "2023-11-14T22:16:00Z"), "oidc-token-expired"),
+        (("--at", "2023-11-15T00:00:00+01:00"), "oidc-token-expired"),
+        (("--at", "2023-11-14T22:05:00Z"), None),
+        (("--at", "2023-11-14T23:05:00+01:00"), None),
+        (("--at", "1699999900"), None),
+        (("--at", "2023-11-14T20:00"), "oidc-token-not-yet-valid"),
+    ],
+)
+def test_a_token_is_judged_as_of_a_moment(oidc: Run, source: str, at: tuple[str, ...], id: str | None) -> None:
+    claims = gitlab(exp=EXPIRED, nbf=EXPIRED - 3600, iat=EXPIRED - 3600)
+    given = written("c", claims if source == "--claims" else jwt(claims))
+    done = oidc("explain", "--policy", written("p", policy()), source, given, *at, "--format", "json")
+    assert done.document["verdict"] == ("denied" if id else "allowed")
+    assert done.status == (3 if id else 0)
+    assert [finding["id"] for finding in done.document["findings"] if finding["severity"] == "error"] == [id][
+        : bool(id)
+    ]
+
+
+@pytest.mark.parametrize("at", ["", "yesterday", "2026-13-01", "99999999999999999999"])
+def test_a_moment_has_to_be_one(oidc: Run, at: str) -> None:
+    done = oidc("explain", "--policy", written("p", policy()), "--claims", written("c", gitlab()), "--at", at)
+    assert done.status == 2
+    assert "--at" in done.err
 
 
 @pytest.mark.parametrize(
@@ -397,6 +424,7 @@ HUB_LIVE = ("--provider", "github", "--project", "acme/dbt", "--environment", "L
 TAGS = ("--ref", "refs/tags/v*")
 LAB_IDS = ("--pin-ids", "--project-id", "20", "--owner-id", "72")
 HUB_IDS = ("--pin-ids", "--project-id", "456", "--owner-id", "123")
+DEPLOYING = ("api", "parent_pipeline", "schedule", "trigger", "web")
 PINNED = {"sub": "repo:acme@123/dbt@456:ref:refs/heads/main"}
 
 
@@ -405,7 +433,7 @@ PINNED = {"sub": "repo:acme@123/dbt@456:ref:refs/heads/main"}
     [
         (
             LAB_MAIN,
-            [gitlab()],
+            [gitlab(), *(gitlab(pipeline_source=source) for source in DEPLOYING)],
             [
                 gitlab("side"),
                 gitlab("main2"),
@@ -413,6 +441,10 @@ PINNED = {"sub": "repo:acme@123/dbt@456:ref:refs/heads/main"}
                 gitlab(project_path="mallory/dbt"),
                 gitlab(project_path="acme/dbt2"),
                 gitlab("side", pipeline_source="merge_request_event"),
+                gitlab(ref_protected="false", pipeline_source="merge_request_event"),
+                gitlab(ref_protected="false", pipeline_source="parent_pipeline"),
+                gitlab(pipeline_source="merge_request_event"),
+                gitlab(pipeline_source="external_pull_request_event"),
                 gitlab(aud="https://example.com"),
                 gitlab(iss="https://gitlab.example.com"),
                 github(),
@@ -462,19 +494,36 @@ PINNED = {"sub": "repo:acme@123/dbt@456:ref:refs/heads/main"}
             [github("environment:Li%3Ave")],
             [github("environment:live"), github(), github("environment:Li:ve"), github("pull_request")],
         ),
+        (
+            (*HUB_LIVE, "--environment-ref", "main", "--environment-ref", "refs/tags/v*", *HUB_IDS),
+            [
+                github("environment:Li%3Ave", ref="refs/heads/main"),
+                github(sub="repo:acme@123/dbt@456:environment:Li%3Ave", ref="refs/tags/v2"),
+            ],
+            [
+                github("environment:Li%3Ave", ref="refs/pull/7/merge", event_name="pull_request"),
+                github("environment:Li%3Ave", ref="refs/tags/main"),
+                github("environment:Li%3Ave"),
+            ],
+        ),
     ],
 )
 def test_a_policy_lets_in_what_it_is_for_and_nothing_else(
     oidc: Run, arguments: tuple[str, ...], allowed: list[dict[str, Any]], denied: list[dict[str, Any]]
 ) -> None:
     made = oidc("trust-policy", *arguments)
-    assert (made.status, made.err) == (0, "")
     written("p", made.out)
-    ids = "--pin-ids" in arguments
+    ids, open_to_requests = "--pin-ids" in arguments, "--no-protected" in arguments
+    by_names = "github" in arguments and not ids
+    assert made.status == 0
+    assert ("have ids in them" in made.err) is by_names
+    assert ("oidc-merge-request-indistinct" in made.err) is open_to_requests
+    assert bool(made.err) is (by_names or open_to_requests)
     for claims in allowed:
         done = oidc("explain", "--policy", "p", "--claims", written("c", claims), "--format", "json")
         assert (done.status, done.document["verdict"]) == (0, "allowed")
-        assert done.ids == ([] if ids else ["oidc-mutable-name"])
+        indistinct = ["oidc-merge-request-indistinct"] if open_to_requests else []
+        assert done.ids == indistinct + ([] if ids else ["oidc-mutable-name"])
     for claims in denied:
         done = oidc("explain", "--policy", "p", "--claims", written("c", claims), "--format", "json")
         assert (done.status, done.document["verdict"]) == (3, "denied"), claims
@@ -490,6 +539,9 @@ def test_a_policy_lets_in_what_it_is_for_and_nothing_else(
         ((*LAB_MAIN, "--pin-ids", "--project-id", "x", "--owner-id", "1"), "usage"),
         ((*LAB_MAIN, "--environment", "live"), "usage"),
         ((*HUB_MAIN, "--environment", "live"), "usage"),
+        ((*HUB_MAIN, "--environment-ref", "main"), "usage"),
+        ((*HUB_LIVE, "--environment-ref", "a b"), "usage"),
+        ((*HUB_LIVE[:-1], f"{ACCOUNT}/github.example.com", "--environment-ref", "main"), "oidc-pins-not-visible"),
         (LAB_MAIN[2:], "usage"),
         (LAB_MAIN[:-2], "usage"),
         ((*LAB_MAIN[:2], *LAB_MAIN[4:]), "usage"),
@@ -535,7 +587,8 @@ def test_an_option_that_cannot_be_used_is_named(oidc: Run, arguments: tuple[str,
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((*LAB_MAIN[:5], "*", *LAB_MAIN[6:]), "code that is not merged"),
+        ((*LAB_MAIN[:5], "*", *LAB_MAIN[6:], "--no-protected"), "code that is not merged"),
+        ((*LAB_MAIN[:5], "*", *LAB_MAIN[6:]), "every branch"),
         ((*HUB_MAIN[:5], "*", *HUB_MAIN[6:]), "every branch"),
         ((*HUB_MAIN[:5], "refs/tags/*", *HUB_MAIN[6:]), "every tag"),
         ((*HUB_LIVE[:5], "*", *HUB_LIVE[6:]), "every environment"),

@@ -42,6 +42,7 @@ variables {
       client_ids      = ["https://gitlab.com"]
       deploy_subjects = ["project_path:example/dbt-deployment:ref_type:branch:ref:main"]
       verify_subjects = ["project_path:example/dbt-deployment:ref_type:branch:ref:*"]
+      deploy_claims   = { ref_protected = ["true"], pipeline_source = ["push", "web"] }
     }
   }
 }
@@ -72,11 +73,14 @@ run "trust_policies" {
           StringEquals = {
             "gitlab.com:aud" = ["https://gitlab.com"]
             "gitlab.com:sub" = ["project_path:example/dbt-deployment:ref_type:branch:ref:main"]
+
+            "gitlab.com:pipeline_source" = ["push", "web"]
+            "gitlab.com:ref_protected"   = ["true"]
           }
         }
       },
     ]
-    error_message = "One statement per provider, aud and sub compared literally."
+    error_message = "One statement per provider, aud and sub compared literally, with the claims that keep merge requests out."
   }
 
   assert {
@@ -84,7 +88,7 @@ run "trust_policies" {
       StringEquals = { "gitlab.com:aud" = ["https://gitlab.com"] }
       StringLike   = { "gitlab.com:sub" = ["project_path:example/dbt-deployment:ref_type:branch:ref:*"] }
     }]
-    error_message = "A wildcard makes it StringLike, and a provider without subjects has no statement."
+    error_message = "A wildcard makes it StringLike, a provider without subjects has no statement, and merge requests may verify."
   }
 
   assert {
@@ -262,4 +266,70 @@ run "refuses_a_boundary_that_is_none" {
   }
 
   expect_failures = [var.boundary_additional_actions]
+}
+
+run "claims_of_both_roles" {
+  command = plan
+
+  variables {
+    identity_providers = {
+      github = {
+        url             = "https://token.actions.githubusercontent.com"
+        client_ids      = ["sts.amazonaws.com"]
+        deploy_subjects = ["repo:example/shop:ref:refs/heads/main", "repo:example@*/shop@*:ref:refs/heads/main"]
+        verify_subjects = ["repo:example/shop:pull_request"]
+        claims          = { repository = ["example/shop"] }
+        deploy_claims   = { ref = ["refs/heads/main", "refs/heads/release/*"] }
+      }
+    }
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_role.deploy.assume_role_policy).Statement[0].Condition == {
+      StringEquals = {
+        "token.actions.githubusercontent.com:aud"        = ["sts.amazonaws.com"]
+        "token.actions.githubusercontent.com:repository" = ["example/shop"]
+      }
+      StringLike = {
+        "token.actions.githubusercontent.com:ref" = ["refs/heads/main", "refs/heads/release/*"]
+        "token.actions.githubusercontent.com:sub" = ["repo:example/shop:ref:refs/heads/main", "repo:example@*/shop@*:ref:refs/heads/main"]
+      }
+    }
+    error_message = "What has a wildcard is compared with StringLike, everything else literally."
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_role.verify[0].assume_role_policy).Statement[0].Condition == {
+      StringEquals = {
+        "token.actions.githubusercontent.com:aud"        = ["sts.amazonaws.com"]
+        "token.actions.githubusercontent.com:repository" = ["example/shop"]
+        "token.actions.githubusercontent.com:sub"        = ["repo:example/shop:pull_request"]
+      }
+    }
+    error_message = "The verify role has the claims of both roles, and none of the deploy role's."
+  }
+}
+
+run "refuses_any_id_without_the_repository" {
+  command = plan
+
+  variables {
+    identity_providers = {
+      github = { url = "https://token.actions.githubusercontent.com", client_ids = ["sts.amazonaws.com"], deploy_subjects = ["repo:example@*/shop@*:ref:refs/heads/main"], verify_subjects = [] }
+    }
+  }
+
+  expect_failures = [var.identity_providers]
+}
+
+run "refuses_claims_without_values" {
+  command = plan
+
+  variables {
+    identity_providers = {
+      gitlab = { url = "https://gitlab.com", client_ids = ["https://gitlab.com"], deploy_subjects = ["project_path:example/shop:ref_type:branch:ref:main"], verify_subjects = [], deploy_claims = { ref_protected = [] } }
+    }
+  }
+
+  expect_failures = [var.identity_providers]
 }

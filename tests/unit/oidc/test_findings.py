@@ -234,7 +234,11 @@ def test_a_source_identity_needs_an_action_of_its_own() -> None:
         (github("environment:live"), like("repo:acme/dbt:env*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
         (github(), like("repo:acme/dbt:ref:refs/heads/*"), ["oidc-mutable-name"]),
         (github(), like("repo:acme/dbt:ref:refs/heads/m*"), ["oidc-mutable-name"]),
-        (gitlab(), like("project_path:acme/data/dbt:ref_type:branch:ref:ma*"), ["oidc-mutable-name"]),
+        (
+            gitlab(),
+            like("project_path:acme/data/dbt:ref_type:branch:ref:ma*"),
+            ["oidc-merge-request-indistinct", "oidc-mutable-name"],
+        ),
         (
             gitlab(),
             like("project_path:acme/data/dbt:ref_type:branch:ref:*"),
@@ -253,18 +257,26 @@ def test_a_source_identity_needs_an_action_of_its_own() -> None:
         (gitlab("v1", "tag"), like("project_path:acme/data/dbt:ref_type:tag:ref:*"), ["oidc-mutable-name"]),
         (github(), {"StringEquals": {":sub": MAIN}, "StringLike": {":repository_id": "*"}}, ["oidc-mutable-name"]),
         (github(), {"StringEquals": {":sub": MAIN}, "StringLike": {":repository_id": "456"}}, []),
-        (gitlab(), {"StringEquals": {":sub": LAB}, "StringLikeIfExists": {":project_id": "*"}}, ["oidc-mutable-name"]),
+        (
+            gitlab(),
+            {"StringEquals": {":sub": LAB}, "StringLikeIfExists": {":project_id": "*"}},
+            ["oidc-merge-request-indistinct", "oidc-mutable-name"],
+        ),
         (
             gitlab(),
             {"StringEquals": {":sub": LAB}, "StringEqualsIfExists": {":project_id": "20"}},
-            ["oidc-mutable-name"],
+            ["oidc-merge-request-indistinct", "oidc-mutable-name"],
         ),
         (
             gitlab(),
             {"StringEquals": {":sub": LAB, ":project_id": "${gitlab.com:project_id}"}},
-            ["oidc-mutable-name"],
+            ["oidc-merge-request-indistinct", "oidc-mutable-name"],
         ),
-        (gitlab(), {"StringEquals": {":sub": LAB}, "NumericGreaterThan": {":project_id": "1"}}, ["oidc-mutable-name"]),
+        (
+            gitlab(),
+            {"StringEquals": {":sub": LAB}, "NumericGreaterThan": {":project_id": "1"}},
+            ["oidc-merge-request-indistinct", "oidc-mutable-name"],
+        ),
         (github(), {**like("repo:acme/*"), "StringEquals": {":repository_id": "456"}}, []),
         (gitlab(), like("project_path:acme/*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
         (
@@ -272,10 +284,23 @@ def test_a_source_identity_needs_an_action_of_its_own() -> None:
             like("project_path:acme/data/dbt:ref_type:*:ref:main"),
             ["oidc-subject-too-wide", "oidc-mutable-name"],
         ),
-        (gitlab(), equals(LAB), ["oidc-mutable-name"]),
-        (gitlab(), {"StringEquals": {":sub": LAB, ":project_id": "20"}}, []),
+        (gitlab(), equals(LAB), ["oidc-merge-request-indistinct", "oidc-mutable-name"]),
+        (gitlab(), {"StringEquals": {":sub": LAB, ":project_id": "20"}}, ["oidc-merge-request-indistinct"]),
+        (gitlab(), {"StringEquals": {":sub": LAB, ":project_id": "20", ":ref_protected": "true"}}, []),
+        (gitlab(), {"StringEquals": {":sub": LAB, ":project_id": "20", ":pipeline_source": ["push", "web"]}}, []),
+        (
+            gitlab(),
+            {"StringEquals": {":sub": LAB, ":project_id": "20", ":pipeline_source": ["push", "parent_pipeline"]}},
+            ["oidc-merge-request-indistinct"],
+        ),
         (gitlab(sub="project_id:20:ref_type:branch:ref:main"), equals("project_id:20:ref_type:branch:ref:main"), []),
-        (gitlab(host="gitlab.example.com"), equals(LAB), []),
+        (gitlab(host="gitlab.example.com"), equals(LAB), ["oidc-merge-request-indistinct"]),
+        (
+            gitlab(host="gitlab.example.com", sub=f"{LAB}:environment_protected:true"),
+            equals(f"{LAB}:environment_protected:true"),
+            [],
+        ),
+        (gitlab("v2", "tag", host="gitlab.example.com"), equals("project_path:acme/data/dbt:ref_type:tag:ref:v2"), []),
         (github(**IDS), equals(IDS["sub"]), []),
     ],
 )
@@ -296,7 +321,7 @@ def test_says_who_is_let_in_without_a_condition_on_the_subject(keys: dict[str, s
     assert words in found.message
 
 
-PINNED = {"StringEquals": {":sub": LAB, ":project_id": "20"}}
+PINNED = {"StringEquals": {":sub": LAB, ":project_id": "20", ":ref_protected": "true"}}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""A person at a shell who deploys where a pipeline could not, or to a protected environment, says so twice."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from cipipe.cli.options import Common
+from cipipe.errors import RefusedError
+from cipipe.pipeline.project import Project
+
+
+def yes_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--yes` to a command."""
+    text = "From a shell: do not ask before a protected environment, or a ref that deploy_from does not name."
+    return click.option("-y", "--yes", is_flag=True, help=text)(command)
+
+
+def confirm(shared: Common, project: Project, name: str, *, yes: bool, named: bool = False) -> None:
+    """Ask for the environment's name where that is needed, or refuse where nobody can be asked.
+
+    `named` says that the name was given already (`destroy --confirm`): a protected environment needs no more.
+    Raises RefusedError `shell-not-confirmed`.
+    """
+    reason = _reason(project, name, named=named)
+    if yes or reason is None:
+        return
+    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
+        raise _refused(name, reason)
+    shared.console.warning(f"{reason}.")
+    typed = click.prompt(f"Type {name} to go on", default="", show_default=False, err=True)
+    if typed != name:
+        raise _refused(name, f"{reason}, and {typed!r} is not its name" if typed else reason)
+
+
+def _reason(project: Project, name: str, *, named: bool) -> str | None:
+    context, environment = project.context, project.config.environment(name)
+    if context.provider != "local":
+        return None
+    if environment.protected and not named:
+        return f"{name} is protected, and this is a shell"
+    restricted = environment.deploy_from.branches or environment.deploy_from.tags
+    if restricted and not project.may_deploy(name):
+        ref = f"{context.ref_type} {context.ref}" if context.ref else "this commit, which is on no branch,"
+        return f"deploy_from of {name} does not name {ref}"
+    return None
+
+
+def _refused(name: str, reason: str) -> RefusedError:
+    return RefusedError(
+        "shell-not-confirmed",
+        f"this was not confirmed: {reason}",
+        hint="Pass --yes if it is meant, or let a pipeline deploy.",
+        where=f"environments.{name}",
+    )
