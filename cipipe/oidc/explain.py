@@ -60,7 +60,8 @@ def _denied(statement: Statement, request: Request) -> Iterator[Finding]:
             "the statement allows another action than the one that exchanges a token",
             f'"Action": "{request.action}"',
         )
-    for condition in statement.failing:
+    # A merge request's token fails both: its subject says more than that its ref is not protected.
+    for condition in sorted(statement.failing, key=lambda failing: unmerged.tells(failing, request)):
         name, message, fix = _cause(condition, request)
         yield Finding(
             name,

@@ -54,6 +54,11 @@ def guarded(statement: Statement, issuer: str) -> bool:
     return any(_guards(condition, issuer) for condition in statement.conditions)
 
 
+def tells(condition: Condition, request: Request) -> bool:
+    """Whether a condition is on a claim by which merge requests are told apart."""
+    return _claim(condition, request.issuer) in {PROTECTED, SOURCE}
+
+
 def refused(condition: Condition, request: Request) -> tuple[str, str, str] | None:
     """Id, message and fix where a condition fails because the ref is not protected, or the token a merge request's.
 
@@ -65,7 +70,7 @@ def refused(condition: Condition, request: Request) -> tuple[str, str, str] | No
         message = (
             "the job belongs to a merge request, whose code is not merged: a role that deploys should not trust it"
         )
-        return "oidc-subject-pull-request", message, _ONLY_READS
+        return "oidc-claim-mismatch", message, _ONLY_READS
     if unprotected and not conditions.holds(condition.operator, condition.expected, ["false"]):
         message = "the ref is not protected, and the role trusts protected refs only"
         return "oidc-claim-mismatch", message, protect(request)

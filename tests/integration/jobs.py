@@ -79,8 +79,8 @@ class Job:
 
 @contextlib.contextmanager
 def sandbox_with_roles(folder: Path) -> Iterator[Sandbox]:
-    """A sandbox without Docker: `deploy` trusts group/shop's main branch, `verify` all of its branches, in one account;
-    `deploy` in the other account trusts the first one's `deploy`.
+    """A sandbox without Docker: `deploy` trusts group/shop's main branch while it is protected, `verify` every branch,
+    in one account; `deploy` in the other account trusts the first one's `deploy`.
     """
     with attached(
         folder, account_id=ACCOUNT, env=dict(os.environ), docker_data=None, say=lambda _: None, docker=False
@@ -109,12 +109,13 @@ def role(admin: Aws, name: str, statements: list[dict[str, Any]], **more: Any) -
 def _web_identity(flavour: str, branch: str) -> dict[str, Any]:
     host = ISSUERS[flavour].removeprefix("https://")
     subjects = {"gitlab": f"project_path:group/shop:ref_type:branch:ref:{branch}", "github": "repo:group/shop:*"}
+    protected = {f"{host}:ref_protected": "true"} if flavour == "gitlab" and branch == "main" else {}
     return {
         "Effect": "Allow",
         "Principal": {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}"},
         "Action": "sts:AssumeRoleWithWebIdentity",
         "Condition": {
-            "StringEquals": {f"{host}:aud": AUDIENCES[flavour]},
+            "StringEquals": {f"{host}:aud": AUDIENCES[flavour], **protected},
             "StringLike": {f"{host}:sub": subjects[flavour]},
         },
     }

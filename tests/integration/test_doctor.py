@@ -193,6 +193,7 @@ def test_the_policy_is_looked_at_with_the_session_name_of_the_run(sandbox: Sandb
         "Action": "sts:AssumeRoleWithWebIdentity",
         "Condition": {
             "StringEquals": {"gitlab.com:aud": "https://gitlab.com", "sts:RoleSessionName": "shop-dev-7"},
+            "Bool": {"gitlab.com:ref_protected": "true"},
             "StringLike": {"gitlab.com:sub": "project_path:group/shop:ref_type:branch:ref:main"},
         },
     }

@@ -28,7 +28,7 @@ _OF_TIME = {"oidc-token-expired", "oidc-token-not-yet-valid"}
 _NOT_TOLD = {"oidc-mutable-name"}
 """`cipipe bootstrap` trusts projects by their names: what every project is told, nobody reads."""
 
-_MEANT = {"oidc-subject-too-wide"}
+_MEANT = {"oidc-subject-too-wide", "oidc-merge-request-allowed", "oidc-merge-request-indistinct"}
 """Of a role that only reads: merge and pull requests come from every branch."""
 
 _OF_AUDIENCE = "oidc-audience-mismatch"
