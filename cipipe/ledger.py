@@ -8,11 +8,12 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
-from cipipe.errors import CipipeError, ConflictError, StageError
-from cipipe.model import SCHEMA, Newest, Output, Record
+from cipipe.errors import CipipeError, ConflictError, RefusedError, StageError
+from cipipe.model import SCHEMA, Newest, Output, Owner, Record
 from cipipe.tools.aws import AwsError
 from cipipe.tools.s3 import Bucket
 
@@ -28,10 +29,15 @@ class Held(msgspec.Struct, frozen=True):
 
 @dataclass
 class Ledger:
-    """The records of one environment. `prefix` ends with a slash."""
+    """The records of one environment. `prefix` ends with a slash.
+
+    `project` and `environment` are whose records these have to be; None: whoever's.
+    """
 
     bucket: Bucket
     prefix: str
+    project: str | None = None
+    environment: str | None = None
     _probed: bool = field(default=False, init=False)
     _probing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -50,6 +56,7 @@ class Ledger:
             self._key(record.stage),
             body,
             content_type="application/json",
+            **self._owner(record.stage),
             if_match=previous.etag if previous else None,
             if_none_match=previous is None,
         )
@@ -77,7 +84,7 @@ class Ledger:
                 record = msgspec.json.decode(stored.body, type=Record) if stored else None
             except msgspec.MsgspecError:
                 continue
-            if record is not None and record.schema == SCHEMA:
+            if record is not None and record.schema == SCHEMA and not self._foreign(record):
                 yield record
 
     def read_outputs(self, stage: str) -> dict[str, Output] | None:
@@ -97,7 +104,7 @@ class Ledger:
             for name, o in sorted(outputs.items())
         }
         body = msgspec.json.format(msgspec.json.encode(kept), indent=2) + b"\n"
-        self.bucket.put(self._outputs_key(stage), body, content_type="application/json")
+        self.bucket.put(self._outputs_key(stage), body, content_type="application/json", **self._owner(stage))
 
     def read_newest(self, provider: str) -> tuple[Newest | None, str | None]:
         """The newest of a provider's pipelines that left everything as its commit says, and the object's ETag."""
@@ -126,7 +133,8 @@ class Ledger:
             ):
                 return
             key = self._newest_key(newest.provider)
-            if self.bucket.put(key, body, content_type="application/json", if_match=etag, if_none_match=etag is None):
+            condition: dict[str, Any] = {"if_match": etag, "if_none_match": etag is None}
+            if self.bucket.put(key, body, content_type="application/json", **condition, **self._owner("pipelines")):
                 return
         raise ConflictError(
             "ledger-conflict",
@@ -156,7 +164,26 @@ class Ledger:
             raise self._damaged(key, str(error)) from error
         if record.schema != SCHEMA or record.stage != stage:
             raise self._damaged(key, f"schema {record.schema}, stage {record.stage!r}")
+        if self._foreign(record):
+            raise RefusedError(
+                "ledger-foreign-record",
+                f"the record of stage {stage} belongs to {record.project}'s environment {record.environment}, "
+                f"and not to {self.project}'s environment {self.environment}",
+                hint='Give each environment its own place: [ledger] prefix = "ledger/{project}/{environment}/".',
+                where=f"s3://{self.bucket.name}/{key}",
+            )
         return Held(record, stored.etag)
+
+    def _foreign(self, record: Record) -> bool:
+        """Whether a record says that it is another environment's. Those of earlier versions do not say."""
+        whose, ours = (record.project, record.environment), (self.project, self.environment)
+        return None not in whose and None not in ours and whose != ours
+
+    def _owner(self, stage: str) -> dict[str, Any]:
+        """What an object says of its owner, as `Bucket.put` takes it."""
+        if self.project is None or self.environment is None:
+            return {}
+        return {"owner": Owner(self.project, self.environment, stage).text}
 
     def _probe(self) -> None:
         """Check, once per process, that the store honours conditions; without them two pipelines could both win."""

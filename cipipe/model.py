@@ -146,8 +146,34 @@ class Context(msgspec.Struct, frozen=True):
         return Mode.VERIFY if self.event == "merge-request" else Mode.DEPLOY
 
 
+class Owner(msgspec.Struct, frozen=True):
+    """Whose an object is. `text` is how the object itself says so; names have no slash."""
+
+    project: str
+    environment: str
+    stage: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.project}/{self.environment}/{self.stage}"
+
+    @property
+    def named(self) -> str:
+        """The owner for people."""
+        return f"stage {self.stage} of {self.project}'s environment {self.environment}"
+
+    @classmethod
+    def read(cls, text: str) -> "Owner | None":
+        """The owner that a text names; None for a text of another form."""
+        parts = text.split("/")
+        return cls(*parts) if len(parts) == 3 and all(parts) else None
+
+
 class Record(msgspec.Struct, frozen=True, omit_defaults=False):
-    """What the ledger holds of one stage in one environment (DESIGN §6). Times are ISO 8601, UTC."""
+    """What the ledger holds of one stage in one environment. Times are ISO 8601, UTC.
+
+    Records of earlier versions name no `project` and `environment`.
+    """
 
     schema: int
     stage: str
@@ -162,6 +188,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=False):
     started_at: str
     finished_at: str | None
     data: dict[str, Any] = {}
+    project: str | None = None
+    environment: str | None = None
 
     @property
     def since(self) -> str:

@@ -55,6 +55,8 @@ class Records:
             started_at=now if begun or last is None else last.started_at,
             finished_at=None if state is State.DEPLOYING else now,
             data=dict(data),
+            project=self._plan.project,
+            environment=self._plan.environment,
         )
         self._held[stage.name] = self._ledger.write(record, self._held.get(stage.name))
         self._begun.add(stage.name)

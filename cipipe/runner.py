@@ -124,6 +124,8 @@ class Runner(StageWork):
             if stage.status is not Status.UNCHANGED:
                 self.progress.stage_begins(stage, alone=True)
                 run = self.prepare(stage)
+                if run.claims is not None:
+                    run.claims.check(strictly=True)
                 for step in self.looks(stage):
                     self.step(run, step)
         for stage in self.planned.plan.stages:

@@ -126,12 +126,14 @@ class StageWork:
         run.standing = self.records.stands(stage, actual)
         recorded = prepared.stage.when == "due"
         begun = False
+        if run.claims is not None:
+            run.claims.check()
         for step in self.planned.steps[stage.name]:
             if run.settled and step.effect is not Effect.READ and self.records.stands(stage, actual, run.data):
                 detail = "all of it is there already"
                 return Ended(self.end(stage, Result.UNCHANGED, detail, time.monotonic() - started))
-            if recorded and not begun and step.effect is not Effect.READ:
-                self.records.write(stage, State.DEPLOYING, actual, run.data)
+            if not begun and step.effect is not Effect.READ:
+                self._begin(stage, run, actual if recorded else None, recorded=recorded)
                 begun = True
             self.step(run, step)
         if run.made_outputs is not None:
@@ -141,6 +143,13 @@ class StageWork:
         report = self.end(stage, Result.DONE, stage.detail, time.monotonic() - started, run.made)
         return Ended(report, outputs=run.made_outputs)
 
+    def _begin(self, stage: StagePlan, run: StageRun, actual: str | None, *, recorded: bool) -> None:
+        """Say, before the first effect, that the stage is being deployed, and whose its places are."""
+        if run.claims is not None:
+            run.claims.take()
+        if recorded:
+            self.records.write(stage, State.DEPLOYING, actual, run.data)
+
     def take_down(self, stage: StagePlan) -> Ended:
         started = time.monotonic()
         run = self.runs[stage.name]
@@ -149,6 +158,8 @@ class StageWork:
         for step in self.planned.steps[stage.name][len(self.looks(stage)) :]:
             self.step(run, step)
         self.records.write(stage, State.DESTROYED, None, {})
+        if run.claims is not None:
+            run.claims.release()
         return Ended(self.end(stage, Result.DONE, "destroyed", time.monotonic() - started, run.made))
 
     def looks(self, stage: StagePlan) -> Sequence[Step]:

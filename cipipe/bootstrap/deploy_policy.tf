@@ -22,6 +22,14 @@ resource "aws_iam_policy" "deploy" {
         Resource = ["${local.state_arn}.tflock", local.ledger_arn]
       },
       {
+        # Whose a state or an image repository is, by all projects that use this bucket. They guard against mistakes: what a
+        # role can reach is limited by its name everywhere else.
+        Sid      = "Claims"
+        Effect   = "Allow"
+        Action   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+        Resource = local.claims_arn
+      },
+      {
         Sid       = "LedgerHistory" # `cipipe dags rollback` goes back to what an earlier version of a record says
         Effect    = "Allow"
         Action    = "s3:ListBucketVersions"

@@ -18,6 +18,7 @@ locals {
   state_arn     = "${local.bucket_arn}/${local.state_key}"
   ledger_prefix = coalesce(var.ledger_prefix, "ledger/${local.path}/")
   ledger_arn    = "${local.bucket_arn}/${local.ledger_prefix}*"
+  claims_arn    = "${local.bucket_arn}/owners/*"
 
   # In an ARN `*` crosses slashes, so this one covers objects as well: only with actions that know buckets alone.
   own_bucket_arn  = "arn:${local.partition}:s3:::${local.name}-*"

@@ -1,20 +1,22 @@
 """Where a run works: one environment of one project, with credentials, and the doors that stages get."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cipipe import config, fingerprint
+from cipipe.claims import Claimed, Claims
 from cipipe.ledger import Ledger
+from cipipe.model import Mode, Owner
 from cipipe.pipeline.access import Access
 from cipipe.pipeline.planning import Planning, consumed_outputs
 from cipipe.pipeline.project import Project
 from cipipe.planner import Prepared
 from cipipe.redact import Redactor
 from cipipe.stages import KINDS
-from cipipe.stages.base import Stage, StageRun
+from cipipe.stages.base import PlaceType, Stage, StageRun
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Place:
             redactor=self.redactor,
             scratch=folder,
             owned=self._owned,
+            claims=self._claims(stage, given["line"]),
+            siblings=frozenset(self.project.config.stages) - {stage.name},
             sandbox=self.sandbox,
             command_options=self.project.command_options(sandbox=self.sandbox),
             state_login=self.project.state_login,
@@ -76,6 +80,32 @@ class Place:
             allow_empty=self.allow_empty,
             data=dict(previous.data) if previous else {},
             **given,
+        )
+
+    def _claims(self, stage: Stage, line: Callable[[str], None]) -> Claims | None:
+        """What the stage has to itself; nobody asks for it in verify mode, which writes nothing."""
+        environment = self.project.config.environment(self.environment)
+        types = {PlaceType.STATE: True, PlaceType.REPOSITORY: False}
+        kept = environment.protected and not environment.allow_destroy
+        places = tuple(
+            Claimed(
+                type=place.type,
+                name=place.name,
+                shown=place.shown,
+                by_stage=types[place.type],
+                kept=kept and not types[place.type],
+            )
+            for place in KINDS[stage.kind].places(stage, environment)
+            if place.type in types
+        )
+        if not places or self.planning.planned.plan.mode is Mode.VERIFY:
+            return None
+        return Claims(
+            bucket=ledger_of(self.project, self.environment, self.access).bucket,
+            owner=Owner(self.project.config.project.name, self.environment, stage.name),
+            places=places,
+            siblings=frozenset(self.project.config.stages) - {stage.name},
+            warn=line,
         )
 
     @cached_property
@@ -93,4 +123,5 @@ class Place:
 def ledger_of(project: Project, name: str, access: Access) -> Ledger:
     settings = project.config.ledger
     bucket = access.aws.bucket(project.config.expanded(settings.bucket, name))
-    return Ledger(bucket, project.config.expanded(settings.prefix, name).rstrip("/") + "/")
+    prefix = project.config.expanded(settings.prefix, name).rstrip("/") + "/"
+    return Ledger(bucket, prefix, project.config.project.name, name)

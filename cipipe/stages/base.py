@@ -19,6 +19,7 @@ from cipipe.redact import Redactor
 from cipipe.tools.git import Entry, Repository
 
 if TYPE_CHECKING:
+    from cipipe.claims import Claims
     from cipipe.tools.aws import Aws
 
 When = Literal["due", "nothing-due", "always"]
@@ -154,7 +155,8 @@ class StageRun(msgspec.Struct):
     as `s3://BUCKET/KEY`: a destroy deletes that, and refuses where there is more. `beside` gives what the records of the
     other stages of this kind hold at that moment, by stage. `command_options` are those of this run that a command has to
     repeat to work on the same environment. `state_login` gives the variables that let this job in to a store of
-    Terraform states, by its address.
+    Terraform states, by its address. `claims` says whose the stage's places are, where that is asked; `siblings` are the
+    names of all other stages of the environment.
     """
 
     project: str
@@ -178,6 +180,8 @@ class StageRun(msgspec.Struct):
     interrupt: Interrupt = msgspec.field(default_factory=Interrupt)
     still_ours: Callable[[], None] = lambda: None
     owned: frozenset[str] = frozenset()
+    siblings: frozenset[str] = frozenset()
+    claims: "Claims | None" = None
     beside: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     sandbox: bool = False
     command_options: tuple[str, ...] = ()

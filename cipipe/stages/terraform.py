@@ -46,6 +46,9 @@ _ROOT = (*_MODULE, "terraform.tfvars", ".auto.tfvars", ".terraform.lock.hcl")
 _NAMING = {"address", "key", "path", "prefix", "schema_name", "conn_str", "workspaces", "secret_suffix"}
 """Settings by which backends tell one state from another, unless the environment has them."""
 
+_STORING = {"bucket", "container_name", "hostname", "namespace", "organization", "storage_account_name"}
+"""Settings that tell where a backend keeps its states. All others are about how it is reached."""
+
 PROTECTED_TYPES = (
     "aws_db_instance",
     "aws_dynamodb_table",
@@ -111,10 +114,11 @@ def places(stage: Stage, environment: Environment) -> Iterator[Place]:
             hint='Name the environment in it, such as key = "terraform/{project}/{environment}.tfstate".',
         )
     elif kind not in {None, "s3"} and _NAMING & settings.backend.keys():
-        given = ", ".join(f"{name} = {value!r}" for name, value in sorted(settings.backend.items()))
+        telling = sorted(settings.backend.keys() & (_NAMING | _STORING))
+        given = ", ".join(f"{name} = {settings.backend[name]!r}" for name in telling)
         yield Place(
             type=PlaceType.STATE,
-            name=f"{given}{workspace}",
+            name=f"{kind}: {given}{workspace}",
             shown=f"backend {kind}{workspace}",
             key="backend",
             hint="Name the environment in its address, path, prefix or key, or in the stage's `workspace`.",

@@ -23,6 +23,9 @@ _HOST = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 """Buckets whose names can be part of a host name."""
 
 
+_OWNER = "x-amz-meta-cipipe-owner"
+
+
 class StoredObject(msgspec.Struct, frozen=True):
     """An S3 object as read: its bytes, its ETag (for If-Match) and its version, where the bucket keeps versions."""
 
@@ -32,10 +35,14 @@ class StoredObject(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """An object without its bytes: the hex SHA-256 that S3 checked when it was written (None: written without one)."""
+    """An object without its bytes: the hex SHA-256 that S3 checked when it was written (None: written without one).
+
+    `owner` is whose it says that it is, as `put` was told; None where it was not.
+    """
 
     sha256: str | None
     version: str | None
+    owner: str | None = None
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -76,10 +83,11 @@ class Bucket:
             raise
         return StoredObject(answer.body, _etag(answer), answer.headers.get("x-amz-version-id"))
 
-    def head(self, key: str) -> Head | None:
-        """What S3 keeps beside the object, or None where there is none."""
+    def head(self, key: str, version: str | None = None) -> Head | None:
+        """What S3 keeps beside the object (as it was in that version), or None where there is none."""
+        query = {"versionId": version} if version else {}
         try:
-            answer = self._send("HeadObject", "HEAD", key, headers={"x-amz-checksum-mode": "ENABLED"})
+            answer = self._send("HeadObject", "HEAD", key, query=query, headers={"x-amz-checksum-mode": "ENABLED"})
         except AwsError as error:
             if error.status == 404:
                 return None
@@ -87,7 +95,7 @@ class Bucket:
         checksum = answer.headers.get("x-amz-checksum-sha256", "")
         # One of a multipart upload ends with its number of parts: it is no hash of the contents.
         sha256 = base64.b64decode(checksum).hex() if checksum and "-" not in checksum else None
-        return Head(sha256, answer.headers.get("x-amz-version-id"))
+        return Head(sha256, answer.headers.get("x-amz-version-id"), answer.headers.get(_OWNER))
 
     def versions(self, prefix: str) -> Iterator[Version]:
         """Every version and delete marker below `prefix`, key by key; a key's newest comes first."""
@@ -131,10 +139,14 @@ class Bucket:
         body: bytes,
         *,
         content_type: str = "application/octet-stream",
+        owner: str | None = None,
         if_match: str | None = None,
         if_none_match: bool = False,
     ) -> Written | None:
-        """Write the object; None where the condition did not hold (somebody else was there first)."""
+        """Write the object; None where the condition did not hold (somebody else was there first).
+
+        `owner` is kept with it as metadata, in ASCII.
+        """
         conditions: dict[str, str] = {}
         if if_match is not None:
             conditions["if-match"] = if_match
@@ -145,6 +157,7 @@ class Bucket:
             "content-type": content_type,
             "x-amz-sdk-checksum-algorithm": "SHA256",
             "x-amz-checksum-sha256": checksum,
+            **({_OWNER: owner} if owner else {}),
             **conditions,
         }
         try:
@@ -180,12 +193,17 @@ class Bucket:
                 raise
             return set()
 
-    def purge(self, key: str) -> int:
-        """Delete every version and delete marker of exactly this key; gives how many there were."""
-        found = [version.id for version in self.versions(key) if version.key == key]
-        for version in found:
+    def purge(self, key: str, keep: Callable[[Version], bool] = lambda _: False) -> int:
+        """Delete every version and delete marker of exactly this key; gives how many there were.
+
+        Versions that `keep` is true of stay, and so do the delete markers then, which may hide them.
+        """
+        found = [version for version in self.versions(key) if version.key == key]
+        kept = {version.id for version in found if not version.deleted and keep(version)}
+        gone = [version.id for version in found if version.id not in kept and not (kept and version.deleted)]
+        for version in gone:
             self.delete(key, version)
-        return len(found)
+        return len(gone)
 
     def _pages(
         self, operation: str, root: str, asked: Mapping[str, str], following: Callable[[ET.Element], dict[str, str]]

@@ -4,13 +4,14 @@ Nothing is written before everything is patched, checked and compared.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cipipe.model import Effect, Mode, State
 from cipipe.stages.base import Reference, Stage, StageRun, Step, literal, shown
-from cipipe.stages.dags import manifest, sharing
+from cipipe.stages.dags import manifest, ownership, sharing
 from cipipe.stages.dags.files import count, in_order
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def writing(stage: Stage, work: "Deployment") -> tuple[Step, ...]:
 class Deployment(msgspec.Struct):
     """What the steps of one run hand to each other: what every key is to hold, and what has to be done for it.
 
-    `bodies` has the contents of at least those keys that are uploaded; `outputs` are what the files ask for, and `made_of`
-    what they were patched with, where that is known. `assumed`: what is wanted was not read, but taken from the record,
+    `bodies` has the contents of at least those keys that are uploaded; `absent` are those that were not in
+    the bucket. `outputs` are what the files ask for, and `made_of` what they were patched with, where that is known. `assumed`: what is wanted was not read, but taken from the record,
     which says that it is deployed.
     """
 
@@ -74,6 +75,7 @@ class Deployment(msgspec.Struct):
     assumed: bool = False
     bodies: dict[str, bytes] = {}
     uploads: set[str] = set()
+    absent: set[str] = set()
     gone: list[str] = []
     looked_again: bool = False
     uploaded: "datetime | None" = None
@@ -127,7 +129,7 @@ class Deployment(msgspec.Struct):
             run.line(f"warning: {note.where}: {note.message}")
 
     def compare(self, run: StageRun) -> None:
-        from cipipe.stages.dags.store import look
+        from cipipe.stages.dags.store import look, newest
 
         if isinstance(run.stage.settings.bucket, Reference):
             run.line(f"the bucket is not known before {shown(run.stage.settings.bucket)} is: nothing to compare with")
@@ -136,8 +138,21 @@ class Deployment(msgspec.Struct):
         sharing.refuse_taken(run, bucket.name, self.wanted)
         owned, former = manifest.owned(run.data, bucket.name)
         owned, former = sharing.without_taken(run, bucket.name, owned), sharing.ours(run, former)
-        there = look(bucket, self.wanted, owned, run.stage.settings.prefix)
-        self.uploads = {key for key, sha256 in self.wanted.items() if there[key].sha256 != sha256}
+        listed = newest(bucket, run.stage.settings.prefix) if self.wanted or owned else {}
+        there = look(bucket, self.wanted.keys() | owned.keys(), owned, run.stage.settings.prefix, listed)
+        ownership.refuse_foreign(run, bucket.name, {key: there[key] for key in self.wanted})
+        if not owned:
+            ownership.refuse_neighbours(run, bucket, listed.keys() - self.wanted.keys())
+        lost = ownership.foreign(run, there)
+        if lost:
+            run.line(f"{count(len(lost), 'object')} of the record belong to others by now, and stay")
+        owned = {key: entry for key, entry in owned.items() if key not in lost}
+        self.absent = {key for key in self.wanted if there[key].sha256 is None}
+        self.uploads = {
+            key
+            for key, sha256 in self.wanted.items()
+            if there[key].sha256 != sha256 or (key not in owned and there[key].owner is None)
+        }
         self.gone = sorted(owned.keys() - self.wanted.keys())
         for key in sorted(self.uploads - owned.keys()):
             if there[key].sha256 is not None:
@@ -228,13 +243,26 @@ class Deployment(msgspec.Struct):
         self.looked_again = True
         sharing.refuse_taken(run, bucket_of(run).name, self.wanted)
         held = run.data["manifest"]
-        there = look(bucket_of(run), self.wanted.keys() - self.uploads, held, run.stage.settings.prefix)
-        changed = sorted(key for key, found in there.items() if found.sha256 != self.wanted[key])
-        held |= {key: manifest.UNCERTAIN if key in changed else found._asdict() for key, found in there.items()}
+        bucket, prefix = bucket_of(run), run.stage.settings.prefix
+        found = look(bucket, (self.wanted.keys() - self.uploads) | set(self.gone), held, prefix)
+        self._let_go(run, ownership.foreign(run, {key: found[key] for key in self.gone}))
+        there = {key: now for key, now in found.items() if key in self.wanted}
+        ownership.refuse_foreign(run, bucket.name, there)
+        changed = sorted(key for key, now in there.items() if now.sha256 != self.wanted[key])
+        held |= {
+            key: manifest.UNCERTAIN if key in changed else {"sha256": now.sha256, "version": now.version}
+            for key, now in there.items()
+        }
         if changed:
             run.line(f"{len(changed)} more to upload: somebody wrote them in the meantime")
             self.bodies |= self.fetched(run, changed)
             self.uploads.update(changed)
+
+    def _let_go(self, run: StageRun, foreign: Iterable[str]) -> None:
+        """Forget keys that were to be deleted, and have become another's."""
+        for key in foreign:
+            self.gone.remove(key)
+            del run.data["manifest"][key]
 
     def fetched(self, run: StageRun, keys: Iterable[str]) -> dict[str, bytes]:  # noqa: ARG002 - where a rollback reads
         """The contents of keys that turn out to be uploaded."""
@@ -255,6 +283,7 @@ class Deployment(msgspec.Struct):
 
     def _put(self, run: StageRun, keys: list[str]) -> None:
         from cipipe.stages.dags.parallel import Throttled, in_parallel
+        from cipipe.stages.dags.store import asked
 
         bucket = bucket_of(run)
         ours = Throttled(run.still_ours)
@@ -262,7 +291,11 @@ class Deployment(msgspec.Struct):
         def put(key: str) -> dict[str, Any]:
             ours()
             kind = "text/x-python" if key.endswith(".py") else "application/octet-stream"
-            written = bucket.put(key, self.bodies[key], content_type=kind)
+            write = partial(bucket.put, key, self.bodies[key], content_type=kind, owner=ownership.owner(run).text)
+            written = write(if_none_match=key in self.absent)
+            if written is None:  # it was not there when it was compared; or this is our own write, made again
+                ownership.refuse_foreign(run, bucket.name, {key: asked(bucket, key)})
+                written = write()
             return {"sha256": self.wanted[key], "version": written.version if written else None}
 
         for key, entry in in_parallel(put, keys):

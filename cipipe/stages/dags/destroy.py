@@ -1,19 +1,33 @@
 """Deleting what the stage owns, with all versions, so that the bucket can go too. What others put there stays."""
 
 from cipipe.stages.base import StageRun
-from cipipe.stages.dags import manifest, sharing
+from cipipe.stages.dags import manifest, ownership, sharing
 from cipipe.stages.dags.files import count
 from cipipe.stages.dags.parallel import Throttled, in_parallel
+from cipipe.stages.dags.store import look, proves
 from cipipe.tools.aws import AwsError
 
 
 def list_owned(run: StageRun) -> None:
-    """Say what will be deleted."""
+    """Say what will be deleted. Raises RefusedError where some of it is another's."""
     places = sharing.ours(run, manifest.places(run.data, run.stage.settings.bucket))
     for name, keys in places.items():
+        _refuse_foreign(run, name, keys)
         for key in keys:
             run.line(f"s3://{name}/{key}")
     run.line(f"{count(sum(map(len, places.values())), 'object')} to delete; what others put there stays")
+
+
+def _refuse_foreign(run: StageRun, name: str, keys: list[str]) -> None:
+    """Raise RefusedError where a key that the record names has become another's, before anything is deleted."""
+    known = manifest.entries(run.data, name)
+    try:
+        there = look(run.aws.bucket(name), keys, known, run.stage.settings.prefix)
+    except AwsError as error:
+        if error.code != "NoSuchBucket":
+            raise
+        return
+    ownership.refuse_foreign(run, name, there)
 
 
 def purge(run: StageRun) -> None:
@@ -32,12 +46,17 @@ def purge_keys(run: StageRun, name: str, keys: list[str], *, absent: bool = Fals
     Raises ConflictError where a later run has taken the stage over. `absent`: only of those where no object is now; what is there again has been put there by others.
     """
     versions = 0
+    known = manifest.entries(run.data, name)
     bucket = run.aws.bucket(name)
     ours = Throttled(run.still_ours)
 
     def purge_one(key: str) -> int:
         ours()
-        return 0 if absent and bucket.get(key) else bucket.purge(key)
+        if absent and bucket.get(key):
+            return 0
+        entry = known.get(key) or {}
+        proven = entry["version"] if proves(entry) else None
+        return bucket.purge(key, lambda version: ownership.kept(run, bucket, version, proven))
 
     try:
         for key, found in in_parallel(purge_one, keys):

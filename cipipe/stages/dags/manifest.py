@@ -79,6 +79,11 @@ def owned(data: Mapping[str, Any], bucket: str) -> tuple[dict[str, Any], dict[st
     return entries, former
 
 
+def entries(data: Mapping[str, Any], bucket: str) -> Mapping[str, Mapping[str, Any]]:
+    """What the manifest says of keys in this bucket."""
+    return data.get("manifest") or {} if data.get("bucket") == bucket else {}
+
+
 def places(data: Mapping[str, Any], bucket: Setting) -> dict[str, list[str]]:
     """Every key that the stage owns, by bucket."""
     found = {name: list(keys) for name, keys in (data.get("former") or {}).items()}

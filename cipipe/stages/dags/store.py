@@ -14,10 +14,11 @@ from cipipe.tools.s3 import Bucket
 
 
 class There(NamedTuple):
-    """A key as it is now: (None, None) where there is no object."""
+    """A key as it is now: (None, None) where there is no object. `owner` is what the object says, where it was asked."""
 
     sha256: str | None
     version: str | None
+    owner: str | None = None
 
 
 ABSENT = There(None, None)
@@ -33,10 +34,19 @@ def newest(bucket: Bucket, prefix: str) -> dict[str, str]:
     return {found.key: found.id for found in bucket.versions(prefix) if found.latest and not found.deleted}
 
 
-def look(bucket: Bucket, keys: Iterable[str], known: Mapping[str, Mapping[str, Any]], prefix: str) -> dict[str, There]:
-    """Each of the keys as it is now. `known` is what the manifest says of keys; those outside `prefix` cost a request."""
+def look(
+    bucket: Bucket,
+    keys: Iterable[str],
+    known: Mapping[str, Mapping[str, Any]],
+    prefix: str,
+    listed: Mapping[str, str] | None = None,
+) -> dict[str, There]:
+    """Each of the keys as it is now. `known` is what the manifest says of keys; those outside `prefix` cost a request.
+
+    `listed` is what `newest` gives, where that was asked already.
+    """
     wanted = sorted(keys)
-    there = newest(bucket, prefix) if wanted else {}
+    there = listed if listed is not None else newest(bucket, prefix) if wanted else {}
     found = {}
     unsure = []
     for key in wanted:
@@ -56,6 +66,6 @@ def asked(bucket: Bucket, key: str) -> There:
     if head is None:
         return ABSENT
     if head.sha256 is not None:
-        return There(head.sha256, head.version)
+        return There(head.sha256, head.version, head.owner)
     stored = bucket.get(key)
-    return There(hashlib.sha256(stored.body).hexdigest(), stored.version) if stored else ABSENT
+    return There(hashlib.sha256(stored.body).hexdigest(), stored.version, head.owner) if stored else ABSENT

@@ -51,6 +51,7 @@ class FakeBucket(Bucket):
         body: bytes,
         *,
         content_type: str = "application/octet-stream",
+        owner: str | None = None,
         if_match: str | None = None,
         if_none_match: bool = False,
     ) -> Written | None:
@@ -225,4 +226,8 @@ def results(report: Report) -> dict[str, str]:
 
 def _short(key: str, body: bytes) -> str:
     name = key.removeprefix("p/").removesuffix(".json")
-    return name if name.endswith(".outputs") else f"{name}: {msgspec.json.decode(body)['state']}"
+    return (
+        name
+        if name.endswith(".outputs") or key.startswith("owners/")
+        else f"{name}: {msgspec.json.decode(body)['state']}"
+    )

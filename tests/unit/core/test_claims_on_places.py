@@ -1,0 +1,223 @@
+"""Claims on states and repositories: the first who uses a place has it, and everybody else is told whose it is."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from fakes import FakeBucket, World
+
+from cipipe.claims import Claim, Claimed, Claims, key_of
+from cipipe.errors import CipipeError, RefusedError, StageError
+from cipipe.ledger import Ledger
+from cipipe.model import Mode, Owner, Record, State
+from cipipe.tools.aws import AwsError
+
+STATE = Claimed(
+    type="state", name="aws:s3/state/terraform/a.tfstate", shown="s3://state/terraform/a.tfstate", by_stage=True
+)
+HOST = "1.dkr.ecr.eu-central-1.amazonaws.com"
+REPOSITORY = Claimed(type="repository", name=f"{HOST}/shop", shown=f"{HOST}/shop", by_stage=False)
+KEPT = msgspec.structs.replace(REPOSITORY, kept=True)
+
+
+def claims(
+    bucket: FakeBucket,
+    owner: str,
+    *places: Claimed,
+    siblings: tuple[str, ...] = (),
+    warn: Callable[[str], None] = lambda _: None,
+) -> Claims:
+    return Claims(bucket, Owner(*owner.split("/")), places or (STATE,), frozenset(siblings), warn)
+
+
+def stored(bucket: FakeBucket, place: Claimed = STATE) -> Claim:
+    return msgspec.json.decode(bucket.objects[key_of(place)], type=Claim)
+
+
+def refused(do: Callable[[], Any]) -> CipipeError:
+    with pytest.raises(RefusedError) as caught:
+        do()
+    assert caught.value.exit_status == 5
+    return caught.value
+
+
+def test_the_first_who_takes_a_place_has_it() -> None:
+    bucket = FakeBucket()
+    ours = claims(bucket, "shop/dev/iac")
+    ours.check()
+    assert bucket.objects == {}, "asking claims nothing"
+    ours.take()
+    assert stored(bucket).owner == Owner("shop", "dev", "iac")
+    ours.check(strictly=True)
+    ours.take()
+    assert len(bucket.log) == 1, "it is written once"
+
+
+@pytest.mark.parametrize("other", ["shop/prod/iac", "blog/dev/iac", "shop/dev/net"])
+def test_anybody_else_is_refused_and_told_whose_it_is(other: str) -> None:
+    bucket = FakeBucket()
+    claims(bucket, "shop/dev/iac").take()
+    theirs = claims(bucket, other, siblings=("iac",))
+    for do in (theirs.check, theirs.take, theirs.release):
+        error = refused(do)
+        assert error.id == "place-not-ours"
+        assert "stage iac of shop's environment dev" in error.message
+        assert STATE.shown in error.message
+        assert "s3://ledger/owners/state/s3/state/terraform/a.tfstate.json" in str(error.hint)
+    assert stored(bucket).owner == Owner("shop", "dev", "iac")
+
+
+def test_of_two_at_once_one_loses() -> None:
+    bucket = FakeBucket()
+    ours, theirs = claims(bucket, "shop/dev/iac"), claims(bucket, "shop/prod/iac")
+
+    def meanwhile(_: str) -> None:
+        bucket.before_put = lambda _: None
+        theirs.take()
+
+    bucket.before_put = meanwhile
+    assert refused(ours.take).id == "place-not-ours"
+    assert stored(bucket).owner == Owner("shop", "prod", "iac")
+
+
+def test_a_renamed_stage_takes_over() -> None:
+    bucket = FakeBucket()
+    claims(bucket, "shop/dev/iac").take()
+    renamed = claims(bucket, "shop/dev/infra", siblings=("image",))
+    renamed.check(strictly=True)
+    renamed.take()
+    assert stored(bucket).owner == Owner("shop", "dev", "infra")
+
+
+def test_stages_of_one_environment_share_a_repository() -> None:
+    bucket = FakeBucket()
+    claims(bucket, "shop/dev/one", REPOSITORY, siblings=("two",)).take()
+    claims(bucket, "shop/dev/two", REPOSITORY, siblings=("one",)).take()
+    assert stored(bucket, REPOSITORY).owner.stage == "one"
+    assert refused(claims(bucket, "shop/prod/one", REPOSITORY).take).id == "place-not-ours"
+
+
+def test_environments_that_are_never_destroyed_share_a_repository() -> None:
+    bucket = FakeBucket()
+    claims(bucket, "shop/prod/image", KEPT).take()
+    claims(bucket, "shop/live/image", KEPT).take()
+    assert stored(bucket, REPOSITORY).owner.environment == "prod"
+    assert refused(lambda: claims(bucket, "shop/dev/image", REPOSITORY).check(strictly=True)).id == "place-not-ours"
+
+
+def test_what_is_released_is_free() -> None:
+    bucket = FakeBucket()
+    claims(bucket, "shop/dev/iac").take()
+    claims(bucket, "shop/dev/iac").release()
+    claims(bucket, "shop/prod/iac").take()
+    assert stored(bucket).owner.environment == "prod"
+
+
+def test_a_claim_that_cannot_be_read_is_an_error() -> None:
+    bucket = FakeBucket()
+    bucket.objects[key_of(STATE)] = b"{"
+    with pytest.raises(StageError) as caught:
+        claims(bucket, "shop/dev/iac").check()
+    assert caught.value.id == "claim-damaged"
+
+
+def test_a_role_that_may_not_ask_is_warned_and_destroys_nothing() -> None:
+    bucket, told = FakeBucket(), list[str]()
+
+    def denied(*_: Any, **__: Any) -> Any:
+        raise AwsError("s3:GetObject", "AccessDenied", "no", 403)
+
+    bucket.get = denied  # type: ignore[method-assign]
+    ours = claims(bucket, "shop/dev/iac", warn=told.append)
+    ours.check()
+    ours.take()
+    assert len(told) == 2
+    assert STATE.shown in told[0]
+    assert refused(lambda: ours.check(strictly=True)).id == "claim-unreadable"
+
+
+@pytest.mark.parametrize(
+    "name", ["aws:s3/b/" + "ä" * 500, "http: address = 'https://u:hunter22@x'", "pg: x", "aws:s3/b/../x"]
+)
+def test_a_key_is_one_that_s3_takes_and_holds_no_secret(name: str) -> None:
+    key = key_of(Claimed(type="state", name=name, shown="x", by_stage=True))
+    assert len(key) < 1024
+    assert "hunter22" not in key
+    assert key != key_of(Claimed(type="state", name=f"{name}x", shown="x", by_stage=True))
+
+
+# --- in a run ----------------------------------------------------------------------------------------------------------------
+
+
+class Claiming(World):
+    """A world whose stages all claim one state."""
+
+    def __init__(self, owner: str = "shop/dev/iac", **given: Any) -> None:
+        super().__init__(**given)
+        self.owner = owner
+
+    def prepare(self, prepared: Any, stage: Any, **doors: Any) -> Any:
+        return super().prepare(prepared, stage, claims=claims(self.bucket, self.owner), **doors)
+
+
+def test_a_run_claims_before_its_first_effect() -> None:
+    world = Claiming(iac="")
+    result, _ = world.deploy()
+    assert result == {"iac": "done"}
+    claim = key_of(STATE).removesuffix(".json")
+    assert world.bucket.log == ["iac: read", claim, "iac: deploying", "iac: write", "iac: deployed"]
+
+
+def test_a_run_on_a_place_that_is_anothers_does_nothing() -> None:
+    world = Claiming(iac="")
+    claims(world.bucket, "shop/prod/iac").take()
+    result, runner = world.deploy()
+    assert result == {"iac": "failed"}
+    assert runner.error is not None
+    assert (runner.error.id, runner.error.exit_status) == ("place-not-ours", 5)
+    assert not [entry for entry in world.bucket.log if entry.startswith("iac:")]
+    assert world.state("iac") is None
+
+
+def test_a_destroy_on_a_place_that_is_anothers_does_nothing() -> None:
+    world = Claiming(mode=Mode.DESTROY, iac="")
+    claims(world.bucket, "shop/prod/iac").take()
+    runner = world.runner(iac="other")
+    assert refused(runner.destroy).id == "place-not-ours"
+    assert not [entry for entry in world.bucket.log if entry.startswith("iac:")]
+
+
+# --- the ledger --------------------------------------------------------------------------------------------------------------
+
+
+def record(project: str | None, environment: str | None) -> Record:
+    return Record(1, "iac", "f" * 64, None, State.DEPLOYED, "c" * 40, "main", "gitlab", 1, None, "2026", None, {},
+                  project, environment)  # fmt: skip
+
+
+@pytest.mark.parametrize("whose", [("shop", "prod"), ("blog", "dev")])
+def test_a_record_of_another_environment_is_refused(whose: tuple[str, str]) -> None:
+    bucket = FakeBucket()
+    bucket.objects["x/iac.json"] = msgspec.json.encode(record(*whose))
+    ledger = Ledger(bucket, "x/", "shop", "dev")
+    error = refused(lambda: ledger.read(["iac"]))
+    assert error.id == "ledger-foreign-record"
+    assert f"{whose[0]}'s environment {whose[1]}" in error.message
+    assert error.where == "s3://ledger/x/iac.json"
+
+
+def test_a_record_of_an_earlier_version_is_ours() -> None:
+    bucket = FakeBucket()
+    old = msgspec.to_builtins(record(None, None))
+    del old["project"], old["environment"]
+    bucket.objects["x/iac.json"] = msgspec.json.encode(old)
+    held = Ledger(bucket, "x/", "shop", "dev").read(["iac"])["iac"]
+    assert held is not None
+    assert held.record.project is None
+
+
+def test_a_run_writes_whose_the_record_is() -> None:
+    world = World(iac="")
+    world.deploy()
+    assert (world.record("iac").project, world.record("iac").environment) == ("shop", "dev")
