@@ -34,11 +34,11 @@ def filled(title: str, known: Mapping[str, Output]) -> str:
     return title
 
 
-def secrets(known: Iterable[Output]) -> Iterator[str]:
-    """Every text in the values of sensitive outputs, as far as they are known."""
+def secrets(known: Iterable[Output]) -> Iterator[Any]:
+    """The values of sensitive outputs, as far as they are known."""
     for output in known:
         if output.sensitive and output.value is not msgspec.UNSET:
-            yield from strings(output.value)
+            yield output.value
 
 
 def strings(value: Any) -> Iterator[str]:

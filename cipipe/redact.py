@@ -5,15 +5,19 @@ are masked with it. Inside longer base64 up to four bits at each end of a secret
 """
 
 import base64
+import contextlib
 import json
 import re
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
+from typing import Any
 
 MASK = "[redacted]"
 SHORTEST = 4
 """Shorter values are not masked: they would mask everything."""
+
+_LONG, _MIXED = 8, 6
 
 _OF_HTML = re.compile("[<>&\u2028\u2029]")
 
@@ -42,6 +46,11 @@ class Redactor:
             forms = {*self._forms, *(form for form in _forms(secret) if len(form) >= SHORTEST)}
             self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
 
+    def register_value(self, value: Any) -> None:
+        """Mask what is secret in a sensitive value of any shape: see `secrets_in`."""
+        for secret in secrets_in(value):
+            self.register(secret)
+
     def text(self, text: str) -> str:
         for form in self._forms:
             if form in text:
@@ -56,6 +65,35 @@ class Redactor:
             yield from map(self.text, whole)
         if rest:
             yield self.text(rest)
+
+
+def secrets_in(value: Any) -> Iterator[str]:
+    """The leaves of a sensitive value that are worth masking: texts, and numbers as text.
+
+    Never keys, booleans and null; nor what `telling` calls too short. Of a text of several lines each one counts, of one
+    that is itself a JSON object or list its leaves as well.
+    """
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple | set):
+        for item in value:
+            yield from secrets_in(item)
+    elif isinstance(value, str):
+        yield from filter(telling, map(str.strip, value.splitlines()))
+        if value.lstrip().startswith(("{", "[")):
+            with contextlib.suppress(ValueError, RecursionError):
+                yield from secrets_in(json.loads(value))
+    elif isinstance(value, int | float) and not isinstance(value, bool) and telling(str(value)):
+        yield str(value)
+
+
+def telling(text: str) -> bool:
+    """Whether a text gives something away: 8 characters, or 6 unless they are letters or digits alone.
+
+    Shorter ones (`false`, `error`, a port) stand in every log for other reasons: to mask them hides those, and no secret.
+    """
+    text = text.strip()
+    return len(text) >= _LONG or (len(text) >= _MIXED and not text.isalpha() and not text.isdigit())
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -178,7 +178,7 @@ class StageWork:
         for need in self.workplace.upstream(stage.name):
             known |= self.outputs.get(need, {})
         for secret in outputs.secrets(known.values()):
-            self.redactor.register(secret)
+            self.redactor.register_value(secret)
         settings = replaced(prepared.stage.settings, lambda value: self._resolved(value, stage, known))
         self.runs[stage.name] = run = self.workplace.prepare(
             prepared,

@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 
 from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
+from cipipe.terminal import plain
 
 _TAIL = 20
 _LINGER = 10.0
@@ -39,24 +40,36 @@ class Completed(msgspec.Struct, frozen=True):
 
 
 class ProcessFailed(StageError):
-    """A child ended with a status that its caller did not expect; carries all that is known of it."""
+    """A child ended with a status that its caller did not expect.
 
-    def __init__(self, completed: Completed, redactor: Redactor | None = None) -> None:
+    The message quotes standard error. Standard output only where the caller says so, in `quoted`: what a tool prints for
+    a program to read may hold secrets that nobody has registered yet.
+    """
+
+    def __init__(self, completed: Completed, redactor: Redactor | None = None, *, quoted: bytes | None = None) -> None:
         redact = redactor.text if redactor else str
         self.completed = completed
-        text = (completed.stderr or completed.stdout).decode(errors="replace").strip()
+        said = completed.stderr if quoted is None else quoted
+        text = plain(redact(said.decode(errors="replace"))).strip()
         tail = "\n".join(redact(text).splitlines()[-_TAIL:])
-        name = Path(completed.argv[0]).name
-        how = (
-            f"was ended by {signal.Signals(-completed.returncode).name}"
-            if completed.returncode < 0
-            else f"ended with exit status {completed.returncode}"
-        )
+        whose = "The lines above are the tool's own" if tail else "The tool gave no reason"
+        if completed.returncode == -signal.SIGKILL:
+            whose += "; SIGKILL is often the kernel's, for lack of memory"
         super().__init__(
             "tool-failed",
-            f"{name} {how}" + (f":\n{tail}" if tail else ""),
-            hint="The lines above are the tool's own. The command was: " + redact(" ".join(completed.argv)),
+            f"{Path(completed.argv[0]).name} {ending(completed.returncode)}" + (f":\n{tail}" if tail else ""),
+            hint=f"{whose}. The command was: " + redact(" ".join(completed.argv)),
         )
+
+
+def ending(returncode: int) -> str:
+    """How a child ended, in words."""
+    if returncode >= 0:
+        return f"ended with exit status {returncode}"
+    try:
+        return f"was ended by {signal.Signals(-returncode).name}"
+    except ValueError:  # a real-time signal
+        return f"was ended by signal {-returncode}"
 
 
 class ToolMissing(StageError):
@@ -76,7 +89,7 @@ def run(
     check: bool = True,
     redactor: Redactor | None = None,
 ) -> Completed:
-    """Run a short command to its end and give its output. Raises ProcessFailed, ToolMissing."""
+    """Run a short command to its end and give its output, which no error quotes. Raises ProcessFailed, ToolMissing."""
     try:
         done = subprocess.run(
             list(argv),
@@ -90,8 +103,21 @@ def run(
         raise _not_started(argv, cwd, error) from error
     completed = Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
     if check and completed.returncode != 0:
-        raise ProcessFailed(completed, redactor)
+        raise ProcessFailed(msgspec.structs.replace(completed, stdout=b""), redactor)
     return completed
+
+
+def document(done: Completed, shape: Any = Any) -> Any:
+    """The JSON that a command printed, as a `shape`. Nothing of it is quoted: secrets stand in it as they are."""
+    try:
+        return msgspec.json.decode(done.stdout, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        command = " ".join(done.argv)
+        raise StageError(
+            "tool-failed",
+            f"`{command}` did not print the JSON that was asked for",
+            hint=f"Run it by hand, and check which {done.argv[0]} PATH finds: its output ends early or is another's.",
+        ) from None
 
 
 def stream(
@@ -140,7 +166,7 @@ def stream(
         raise
     completed = Completed(tuple(argv), returncode, "\n".join(tail).encode(), b"")
     if returncode not in accept:
-        raise ProcessFailed(completed, redactor)
+        raise ProcessFailed(completed, redactor, quoted=completed.stdout)
     return completed
 
 

@@ -169,8 +169,7 @@ class Terraform:
         found = self._json(["output", "-json"])
         for output in found.values():
             if output.get("sensitive"):
-                for secret in _strings(output.get("value")):
-                    self.redactor.register(secret)
+                self.redactor.register_value(output.get("value"))
         return dict(found)
 
     def identity_providers(self) -> frozenset[str]:
@@ -216,7 +215,7 @@ class Terraform:
             raise self._failed("state pull", pulled)
         if not pulled.stdout.strip():
             return ""
-        return msgspec.json.decode(pulled.stdout, type=_State).lineage
+        return str(process.document(pulled, _State).lineage)
 
     def _can_lock_by_file(self) -> bool:
         found = version(self._environment())
@@ -247,7 +246,7 @@ class Terraform:
             done = process.run(
                 ["terraform", *arguments], env=self._environment(), cwd=self.root, redactor=self.redactor
             )
-        return msgspec.json.decode(done.stdout)
+        return process.document(done)
 
     def _run(
         self,
@@ -380,7 +379,7 @@ class _State(msgspec.Struct):
 def version(env: Mapping[str, str]) -> str:
     """The version of Terraform, such as `1.11.4`. Raises ToolMissing, ProcessFailed. Nobody is asked for a newer one."""
     done = process.run(["terraform", "version", "-json"], env={**env, "CHECKPOINT_DISABLE": "1"})
-    return str(msgspec.json.decode(done.stdout)["terraform_version"])
+    return str(process.document(done)["terraform_version"])
 
 
 def _decoded(text: str) -> dict[str, Any] | None:
@@ -391,11 +390,3 @@ def _decoded(text: str) -> dict[str, Any] | None:
     except msgspec.DecodeError:
         return None
     return message if isinstance(message, dict) and "@level" in message else None
-
-
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [text for item in value.values() for text in _strings(item)]
-    if isinstance(value, list):
-        return [text for item in value for text in _strings(item)]
-    return [] if value is None or isinstance(value, bool) else [str(value)]

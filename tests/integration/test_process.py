@@ -1,6 +1,7 @@
 """The one place that starts processes: how a child ends, what it says, and what an interrupt does to it."""
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -236,3 +237,40 @@ def test_a_service_that_does_not_want_to_end(tmp_path: Path) -> None:
     while "up" not in made.tail():
         time.sleep(0.01)
     assert made.stop(timeout=0.2) == -signal.SIGKILL
+
+
+# --- what may hold secrets ---------------------------------------------------------------------------------------------------
+
+STATE = '{"password": {"sensitive": true, "value": "correct-horse"'
+
+
+@pytest.mark.parametrize(
+    "end", ["sys.exit(1)", "os.kill(os.getpid(), signal.SIGKILL)", "os.kill(os.getpid(), signal.SIGRTMIN)"]
+)
+def test_what_a_command_prints_for_its_caller_is_not_quoted(end: str) -> None:
+    code = f"import os, signal, sys\nprint({STATE!r}, flush=True)\n{end}"
+    with pytest.raises(ProcessFailed) as caught:
+        process.run([*python("import sys; exec(sys.stdin.read())")], env=ENV, stdin=code.encode())
+    error = caught.value
+    assert error.completed.stdout == b""
+    assert "correct-horse" not in f"{error.message}{error.hint}"
+    assert re.search(r"ended (with exit status 1|by SIGKILL|by signal \d+|by SIGRTMIN)$", error.message)
+
+
+def test_what_it_says_on_standard_error_is_quoted_without_escape_sequences() -> None:
+    code = "import sys; print('data'); print('\\x1b[31m\\x1b[1mError:\\x1b[0m no', file=sys.stderr); sys.exit(1)"
+    with pytest.raises(ProcessFailed) as caught:
+        process.run(python(code), env=ENV)
+    assert caught.value.message.splitlines()[1:] == ["Error: no"]
+
+
+@pytest.mark.parametrize("printed", [STATE, "", "\\xff\\xfe", '{"a": "correct-horse\\\\ud800"}'])
+def test_json_that_cannot_be_read_is_not_quoted(printed: str) -> None:
+    done = process.Completed(("terraform", "show", "-json"), 0, printed.encode("latin-1"), b"")
+    with pytest.raises(StageError, match="`terraform show -json` did not print the JSON") as caught:
+        process.document(done, dict[str, dict[str, str]])
+    assert "correct-horse" not in f"{caught.value.message}{caught.value.hint}{caught.value.__cause__}"
+
+
+def test_json_that_can() -> None:
+    assert process.document(process.Completed(("x",), 0, b'{"a": [1, null]}', b"")) == {"a": [1, None]}

@@ -123,7 +123,7 @@ def _read(run: StageRun, python: str, folder: Path) -> tuple[str, dict[str, Read
         begun = [entry["file"] for entry in told if "begun" in entry]
         done = any("done" in entry for entry in told)
         if not done and not begun:
-            raise process.ProcessFailed(ended, run.redactor)
+            raise process.ProcessFailed(ended, run.redactor, quoted=ended.stdout)
         over = any(line.startswith(_TIMEOUT) for line in said)
         found |= {file: Read(over=over, death="" if over else _death(ended.returncode)) for file in begun}
         for entry in told:

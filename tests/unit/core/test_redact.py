@@ -175,3 +175,43 @@ def test_no_line_is_made_up() -> None:
     assert list(redactor().lines(iter([]))) == []
     assert list(redactor().lines(iter(["a\n"]))) == ["a"]
     assert list(redactor().lines(iter(["a", "b"]))) == ["ab"]
+
+
+# --- sensitive values --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value", [True, False, None, "", "false", "null", "error", "deploy", 5432, "5432", 0.5, "eu-1"]
+)
+def test_short_words_and_numbers_are_no_secrets(value: object) -> None:
+    told: list[str] = []
+    Redactor(told.append).register_value({"password_of_the_database": value, "list": [value]})
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("correct-horse", ["correct-horse"]),
+        ("hunter2", ["hunter2"]),
+        (1234567890, ["1234567890"]),
+        ({"a": ["deep-inside", {"b": "s3cr3t!"}], "enabled": "true"}, ["deep-inside", "s3cr3t!"]),
+        (
+            "-----BEGIN KEY-----\nMIIEvQIBADAN\n  hkiG9w0BAQEF\n}\n",
+            ["-----BEGIN KEY-----", "MIIEvQIBADAN", "hkiG9w0BAQEF"],
+        ),
+        ('{"user": "admin", "password": "hunter22"}', ['{"user": "admin", "password": "hunter22"}', "hunter22"]),
+        ("[" * 100_000, ["[" * 100_000]),
+    ],
+)
+def test_leaves_of_some_length_are(value: object, expected: list[str]) -> None:
+    told: list[str] = []
+    Redactor(told.append).register_value(value)
+    assert told == expected
+
+
+def test_the_keys_of_a_secret_map_and_its_flags_stay() -> None:
+    found = Redactor()
+    found.register_value({"username": "admin", "password": "correct-horse", "enabled": "false", "port": 5432})
+    text = "password of username admin at port 5432: correct-horse, false"
+    assert found.text(text) == f"password of username admin at port 5432: {MASK}, false"
