@@ -14,13 +14,16 @@ from typing import NoReturn
 def entry() -> NoReturn:
     """The console script."""
     gc.disable()  # nothing that is imported is garbage
+    from cipipe import ci, shield
     from cipipe.cli import main
 
     gc.freeze()
     gc.set_threshold(50_000)
     gc.enable()
     _open_streams()
-    status = main()
+    environment = dict(os.environ)
+    shield.hide(os.environ, ci.secret_variables(os.environ))
+    status = main(env=environment)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # whoever reads has gone; `main` has said what it had to
             stream.flush()

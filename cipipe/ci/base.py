@@ -181,6 +181,10 @@ class Provider(Protocol):
         """The lines that make the provider mask a secret from here on; empty where it has no such thing."""
         ...
 
+    def inert(self, line: str) -> str:
+        """A line of others such that the log shows it and the provider obeys nothing in it."""
+        ...
+
     def colour(self, env: Mapping[str, str]) -> bool | None:
         """Whether the log shows ANSI colours; None where only the terminal knows."""
         ...

@@ -57,6 +57,8 @@ _SUBJECT = re.compile(
 """`more` are claims that a template for subjects adds: GitHub writes a colon in a value as %3A."""
 
 _PROJECT = re.compile(rf"repo:(?P<owner>[^/:@]+){_ID.format('owner_id')}/(?P<name>[^/:@]+){_ID.format('id')}")
+_ANYWHERE = re.compile(r"#(?=[^\x00-\x7f]*+#[^\x00-\x7f]*+\[)")
+_AT_START = re.compile(r"^((?:\s|\x1b\[[0-9;:]*m|[^\x00-\x7f])*+):(?=[^\x00-\x7f]*+:)")
 _COMPONENTS = ("repo:", "repository", "ref:", "job_workflow_ref:", "environment:", "context:", "actor:", "enterprise")
 
 
@@ -219,6 +221,14 @@ def mask(secret: str) -> str:
     """One command a line of the secret: GitHub masks within lines. A brace on its own would mask every brace."""
     lines = [line for line in secret.splitlines() if len(line.strip()) >= SHORTEST]
     return "\n".join(f"::add-mask::{_data(line)}" for line in lines)
+
+
+def inert(line: str) -> str:
+    """The runner obeys `##[COMMAND]` anywhere in a line, and `::COMMAND::` behind blanks (ActionCommand.cs).
+
+    Its comparisons are those of a culture, which skip some characters: marks and the like between the signs count too.
+    """
+    return _AT_START.sub(r"\1\\x3a", _ANYWHERE.sub(r"\\x23", line))
 
 
 def colour(env: Mapping[str, str]) -> bool:

@@ -199,6 +199,11 @@ def mask(secret: str) -> str:  # noqa: ARG001 - GitLab masks by setting only; ou
     return ""
 
 
+def inert(line: str) -> str:
+    """GitLab obeys sections alone, which need a carriage return and an escape sequence; neither is ever in a line."""
+    return line
+
+
 def colour(env: Mapping[str, str]) -> bool:
     return not env.get("NO_COLOR")
 

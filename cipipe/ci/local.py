@@ -90,5 +90,9 @@ def mask(secret: str) -> str:  # noqa: ARG001
     return ""
 
 
+def inert(line: str) -> str:
+    return line
+
+
 def colour(env: Mapping[str, str]) -> bool | None:
     return False if env.get("NO_COLOR") else None

@@ -6,6 +6,7 @@ Commands are imported when they are called, so that `cipipe plan --offline` load
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from itertools import pairwise
 from types import FrameType
 from typing import Any
@@ -41,13 +42,18 @@ def group() -> None:
     """
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a command line and give its exit status (DESIGN §4)."""
+def main(argv: list[str] | None = None, env: Mapping[str, str] | None = None) -> int:
+    """Run a command line and give its exit status. `env` is the environment, where it is not this process's own."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _terminate)
     arguments = sys.argv[1:] if argv is None else argv
-    console = Console(os.environ, machine=_wants_json(arguments))
+    console = Console(os.environ if env is None else env, machine=_wants_json(arguments))
+    with console.log.in_place():
+        return _run(arguments, console)
+
+
+def _run(arguments: list[str], console: Console) -> int:
     try:
         answer: Any = group.main(args=arguments, prog_name="cipipe", standalone_mode=False, obj=console)
     except CipipeError as error:

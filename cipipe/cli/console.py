@@ -1,21 +1,21 @@
 """What people see: progress and errors on standard error, answers on standard output.
 
-Colour only on a terminal (or where the provider's log shows it), never with NO_COLOR or --no-color. Everything is
-masked by the redactor before it leaves.
+Colour only on a terminal (or where the provider's log shows it), never with NO_COLOR or --no-color. Everything goes
+through `leaving.Filter` before it leaves.
 """
 
 import os
 import sys
-import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
 from cipipe import ci
-from cipipe.errors import CipipeError, ProblemsError, UsageError
+from cipipe.cli.leaving import Filter, Log
+from cipipe.errors import CipipeError, Problem, ProblemsError, UsageError
 from cipipe.model import Result, StagePlan, StageReport
 from cipipe.redact import Redactor
-from cipipe.report.text import visible
+from cipipe.terminal import lines, plain, visible
 
 _ANSI = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _MARK = {
@@ -37,12 +37,14 @@ class Console:
         self.machine = machine
         self.verbosity = 0
         self.no_color = "NO_COLOR" in env and env["NO_COLOR"] != ""
-        self._lock = threading.Lock()
+        self.filter = Filter(self.provider, lambda: self.redactor)
+        self.log = Log(lambda text: self.filter.text(text, colour=self._coloured("stderr")))
         self._folded: set[str] = set()
 
-    def answer(self, text: str, file: Path | None = None) -> None:
-        """The command's answer: to standard output, or into a file."""
-        masked = self.redactor.text(text)
+    def answer(self, text: str, file: Path | None = None, *, json: bool = False) -> None:
+        """The command's answer: to standard output, or into a file. `json` says that it is one JSON document."""
+        colour = file is None and self._coloured("stdout")
+        masked = self.filter.json(text) if json else self.filter.text(text, colour=colour)
         if file is not None:
             try:
                 file.write_text(masked, encoding="utf-8")
@@ -80,15 +82,19 @@ class Console:
             self._write(text)
 
     def warning(self, text: str) -> None:
-        self._write(self.provider.warning(self.redactor.text(text)))
+        line = self.provider.warning(self.filter.titled(text))
+        self.log.own(line if self._coloured("stderr") else plain(line))
 
     def stage_begins(self, stage: StagePlan, *, alone: bool) -> None:
         """Logs fold what stands together; the lines of stages that run side by side do not."""
         if self.verbosity >= 0:
-            fold = self.provider.fold_start(stage.name, f"{stage.name}: {stage.detail}") if alone else None
+            title = self.filter.titled(f"{stage.name}: {stage.detail}")
+            fold = self.provider.fold_start(stage.name, title) if alone else None
             if fold:
                 self._folded.add(stage.name)
-            self._write(fold or self.styled_stderr(f"▶ {stage.name}", "bold") + f"  {stage.detail}")
+                self.log.own(fold)
+            else:
+                self._write(self.styled_stderr(f"▶ {stage.name}", "bold") + f"  {stage.detail}")
 
     def step(self, stage: str, title: str) -> None:
         if self.verbosity >= 0:
@@ -97,14 +103,14 @@ class Console:
     def line(self, stage: str, text: str) -> None:
         if self.verbosity >= 0:
             for part in text.splitlines() or [""]:
-                self._write(f"{self.styled_stderr(stage, 'dim')} │   {visible(part)}")
+                self._write(f"{self.styled_stderr(stage, 'dim')} │   {part}")
 
     def stage_ends(self, report: StageReport) -> None:
         if self.verbosity < 0 and report.result is not Result.FAILED:
             return
         if report.name in self._folded:
             self._folded.discard(report.name)
-            self._write(self.provider.fold_end(report.name) or "")
+            self.log.own(self.provider.fold_end(report.name) or "")
         mark, colour = _MARK[report.result]
         made = f" → {report.made}" if report.made else ""
         self._write(
@@ -117,19 +123,17 @@ class Console:
         if self.machine:
             from cipipe.report import json
 
-            self.answer(json.error(error))
-        # Lines after the first are indented, so that no text of others stands where a CI service reads commands.
-        message = "\n  ".join(visible(line) for line in error.message.splitlines())
-        self._write(self.styled_stderr("error: ", "red") + message)
+            self.answer(json.error(error), json=True)
+        self._write(self.styled_stderr("error: ", "red") + _block(error.message, "  "))
         if isinstance(error, ProblemsError):
             for problem in error.problems:
-                self._write(f"  {visible(problem.where)}: {visible(problem.message)} ({problem.id})")
+                self._write(f"  {visible(problem.where)}: {_problem(problem)}")
                 if problem.hint:
-                    self._write(f"      {visible(problem.hint)}")
+                    self._write(f"      {_block(problem.hint, '      ')}")
         elif error.where:
             self._write(f"  where: {visible(error.where)}")
         if error.hint:
-            self._write(f"  hint:  {error.hint}")
+            self._write(f"  hint:  {_block(error.hint, '         ')}")
         self._write(
             self.styled_stderr(f"  [{error.id}] docs/errors.md#{error.id}, exit status {error.exit_status}", "dim")
         )
@@ -140,7 +144,7 @@ class Console:
             from cipipe.report import json
 
             message = f"this is a bug in cipipe: {type(sys.exception()).__name__}"
-            self.answer(json.document(error={"id": "bug", "message": message, "hint": None, "where": None}))
+            self.answer(json.document(error={"id": "bug", "message": message, "hint": None, "where": None}), json=True)
         self._write(traceback.format_exc().rstrip())
         self._write(
             self.styled_stderr("error: ", "red") + "this is a bug in cipipe; please report it with the lines above"
@@ -150,9 +154,7 @@ class Console:
         """Have the provider mask a secret in all of its log, before it is used for the first time."""
         masking = self.provider.mask(secret)
         if masking:
-            with self._lock:
-                sys.stderr.write(masking + "\n")
-                sys.stderr.flush()
+            self.log.own(masking)
 
     def _coloured(self, stream: str) -> bool:
         if self.no_color:
@@ -161,11 +163,15 @@ class Console:
         return bool(getattr(sys, stream).isatty()) if shown is None else shown
 
     def _write(self, text: str) -> None:
-        masked = self.redactor.text(text)
-        with self._lock:
-            try:
-                sys.stderr.write(masked + "\n")
-                sys.stderr.flush()
-            except OSError:
-                # A log that nobody reads any more is no reason to stop half-way through a deployment.
-                self.verbosity = -1
+        self.log.write(text + "\n")
+
+
+def _block(text: str, indent: str) -> str:
+    """Text of several lines; those after the first are indented."""
+    return f"\n{indent}".join(lines(text))
+
+
+def _problem(problem: Problem) -> str:
+    """A problem's message and id; where the message is a long one, such as a traceback, the id comes first."""
+    first, *more = lines(problem.message) or [""]
+    return "\n      ".join([f"{first} ({problem.id})", *more])

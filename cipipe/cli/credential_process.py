@@ -24,8 +24,12 @@ def credential_process(shared: Common, socket: Path | None) -> None:
     if shared.output is not None:
         raise UsageError("usage", "credentials are not written into files", where="--output")
     found = agent.ask(socket) if socket else _exchanged(shared)
-    sys.stdout.write(found)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(found)
+        sys.stdout.flush()
+    except OSError as error:
+        message = f"the credentials cannot be written: {error.strerror}"
+        raise UsageError("usage", message, where="standard output") from error
 
 
 def _exchanged(shared: Common) -> str:

@@ -15,6 +15,7 @@ from cipipe.errors import UsageError
 from cipipe.model import Plan
 from cipipe.pipeline import dags as use_case
 from cipipe.report import json, text
+from cipipe.terminal import visible
 
 if TYPE_CHECKING:
     from cipipe.stages.dags.diff import Difference
@@ -100,7 +101,7 @@ def status(shared: Common, stage: str | None) -> None:
     lines = [f"{shared.style(found.stage, 'bold')}  {found.state}"]
     if found.bucket is not None:
         lines[0] += f", commit {(found.commit or '–')[:7]}, {text.age(found.finished_at)} ago"
-        lines += [f"  {text.visible(file.key)}  {shared.style(file.state, 'yellow')}" for file in found.drifted]
+        lines += [f"  {visible(file.key)}  {shared.style(file.state, 'yellow')}" for file in found.drifted]
         lines.append(
             f"  {len(found.files)} files in s3://{found.bucket}/{found.prefix}, {len(found.drifted)} not as deployed, "
             f"{found.foreign} objects of others"
@@ -122,7 +123,7 @@ def _answer(shared: Common, found: "Difference", *, whole: bool) -> None:
     for change in found.changes:
         mark, colour = _MARK[change.change]
         if not whole:
-            lines.append(shared.style(f"{mark} {text.visible(change.key)}", colour) + "\n")
+            lines.append(shared.style(f"{mark} {visible(change.key)}", colour) + "\n")
         else:
             lines += [_visible(line) + "\n" for line in change.diff.splitlines()]
     counts = ", ".join(f"{number} {kind}" for kind, number in summary.items())
@@ -130,4 +131,4 @@ def _answer(shared: Common, found: "Difference", *, whole: bool) -> None:
 
 
 def _visible(line: str) -> str:
-    return "\t".join(map(text.visible, line.split("\t")))
+    return "\t".join(map(visible, line.split("\t")))

@@ -7,8 +7,8 @@ import msgspec
 
 from cipipe.cli.options import Common, common
 from cipipe.report import json
-from cipipe.report.text import visible
 from cipipe.stages.dags import local
+from cipipe.terminal import visible
 
 
 @click.command

@@ -98,7 +98,8 @@ def trust_policy(shared: Common, **given: object) -> None:
     token = Claims({}, {**shown, "iss": f"https://{issuer}", "sub": subjects[0], "aud": audience})
     for text in (*trusted.doubts, *_doubts(made, token, subjects)):
         shared.console.warning(text)
-    shared.answer(json.document(policy=made) if shared.format == "json" else jsons.dumps(made, indent=2) + "\n")
+    text = json.document(policy=made) if shared.format == "json" else jsons.dumps(made, indent=2) + "\n"
+    shared.answer(text, json=True)
 
 
 def _check(wanted: Wanted) -> None:

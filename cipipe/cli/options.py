@@ -12,6 +12,9 @@ from cipipe.cli.console import Console
 from cipipe.pipeline.project import Project, load
 from cipipe.report import text
 
+_JSON = ("json", "gitlab")
+"""The formats that are JSON documents."""
+
 
 class Common(msgspec.Struct, frozen=True):
     """The common options of one command line."""
@@ -26,8 +29,9 @@ class Common(msgspec.Struct, frozen=True):
     def project(self) -> Project:
         return load(Path.cwd(), self.console.env, self.config)
 
-    def answer(self, text: str) -> None:
-        self.console.answer(text, self.output)
+    def answer(self, text: str, *, json: bool = False) -> None:
+        """Give the answer, of which `json` says that it is JSON whatever the format is called."""
+        self.console.answer(text, self.output, json=json or self.format in _JSON)
 
     @property
     def style(self) -> Callable[[str, str], str]:

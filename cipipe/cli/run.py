@@ -106,12 +106,18 @@ def destroy(shared: Common, confirm: str | None, allow_destroy: bool, yes: bool)
 
 
 def finish(shared: Common, outcome: running.Outcome) -> int:
+    """Report how a run ended. An answer that cannot be written changes nothing in what was done, nor in the status."""
     error = outcome.error
-    if shared.format == "json":
-        shared.answer(json.report(outcome.report, error))
-        shared.console.machine = False  # the document was given; the error goes to standard error only
-    else:
-        shared.answer("\n" + text.report(outcome.report, shared.style))
+    answer = (
+        json.report(outcome.report, error)
+        if shared.format == "json"
+        else "\n" + text.report(outcome.report, shared.style)
+    )
+    shared.console.machine = False  # the document is given here; the error goes to standard error only
+    try:
+        shared.answer(answer)
+    except UsageError as lost:
+        shared.console.warning(f"{lost.message}; what it reports is done all the same")
     if error is not None:
         shared.console.error(error)
         return error.exit_status

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from cipipe import shield
 from cipipe.ci.base import NoToken
 from cipipe.errors import CipipeError, IdentityError, RefusedError
 from cipipe.model import Environment, Mode
@@ -56,6 +57,7 @@ def connect(
     `read_only` asks for the verify role, where the environment has one; in verify mode no other will do. Children that
     run long are started inside `profile.served`. Raises IdentityError.
     """
+    shield.undumpable()  # what the children of a run may do is theirs; what this process holds is not
     environment = project.config.environment(name)
     renewed = sessions(project, name, mode, redactor=redactor, door=door, read_only=read_only)
     endpoint = endpoint_of(project, environment, door)

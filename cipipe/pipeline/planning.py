@@ -15,9 +15,9 @@ from cipipe.patterns import Patterns
 from cipipe.pipeline import undeclared
 from cipipe.pipeline.project import Project
 from cipipe.planner import Known, Planned, Prepared, Question
-from cipipe.report.text import visible
 from cipipe.stages import KINDS
 from cipipe.stages.base import references
+from cipipe.terminal import visible
 from cipipe.tools import own_folder
 from cipipe.tools.git import Entry, Object
 

@@ -71,7 +71,7 @@ def _like(ref: str, pattern: str) -> bool:
 
 def load(start: Path, env: Mapping[str, str], config_file: Path | None = None) -> Project:
     """Find the repository around `start` and read its configuration, from disk. Raises UsageError."""
-    repository = Repository.discover(start.absolute(), env)
+    repository = Repository.discover(start.absolute(), ci.without_secrets(env))
     repository.start()
     from cipipe import config  # while git gets ready
 

@@ -16,9 +16,9 @@ from cipipe.model import Plan, Reason, StagePlan, Status
 from cipipe.patterns import Patterns
 from cipipe.pipeline.project import Project
 from cipipe.planner import Prepared
-from cipipe.report.text import visible
 from cipipe.stages import KINDS
 from cipipe.stages.base import Input, replaced
+from cipipe.terminal import visible
 from cipipe.tools import dockerignore
 from cipipe.tools.git import Entry, Repository
 

@@ -8,7 +8,8 @@ import msgspec
 from cipipe.ci import Subject
 from cipipe.oidc.examine import Explanation
 from cipipe.oidc.findings import Finding, Style, render
-from cipipe.report.text import plain, visible
+from cipipe.report.text import plain
+from cipipe.terminal import visible
 
 _VERDICTS = {
     "allowed": ("green", "the role's trust policy lets this token in"),

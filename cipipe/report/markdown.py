@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from cipipe.model import Plan, StagePlan, Status
-from cipipe.report.text import baseline, counted, mode, visible
+from cipipe.report.text import baseline, counted, mode
+from cipipe.terminal import visible
 
 LIMIT = 60_000
 """Characters. GitHub takes 65,536 in a comment, GitLab 1,000,000 in a note; what surrounds a plan needs some too."""

@@ -1,11 +1,11 @@
 """Plan, Report and Status for people. `style` colours a word; without a terminal it gives the word back."""
 
 import shutil
-import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from cipipe.model import Check, EnvironmentStatus, Mode, Plan, Report, Result, StagePlan, Status, Verdict
+from cipipe.terminal import visible
 
 Style = Callable[[str, str], str]
 
@@ -142,15 +142,6 @@ def table(
             cells.append(style(padded, colour) if colour else padded)
         lines.append((indent + "  ".join(cells)).rstrip())
     return "\n".join(lines) + "\n"
-
-
-def visible(text: str) -> str:
-    """Text that may come from anybody, on one line: control characters are shown, not obeyed."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if unicodedata.category(char)[0] != "C" else char.encode("unicode_escape").decode() for char in text
-    )
 
 
 def _below(stage: StagePlan, style: Style) -> list[str]:

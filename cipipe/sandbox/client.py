@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from cipipe import ci
 from cipipe.errors import StageError, UsageError
 from cipipe.sandbox import dockerd, state
 from cipipe.tools import http, process
@@ -170,7 +171,7 @@ def _up(
         argv = [sys.executable, "-P", "-m", "cipipe.sandbox", state.encode(options)]
         log = directory / "supervisor.log"
         state.create(log).close()
-        service = process.start(argv, env=env, log=log, attached=options.attached)
+        service = process.start(argv, env=ci.without_secrets(env), log=log, attached=options.attached)
         try:
             sandbox = _ready(directory, service)
         except BaseException:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from cipipe import ci
 from cipipe.errors import CipipeError, ProblemsError, StageError, UsageError
 from cipipe.interrupt import Interrupt
 from cipipe.pipeline.access import Door
@@ -26,13 +27,13 @@ def needed(project: Project | None) -> frozenset[str] | None:
 
 
 def check_git(env: Mapping[str, str]) -> str:
-    return git.version(env)
+    return git.version(ci.without_secrets(env))
 
 
 def check_terraform(env: Mapping[str, str], tools: frozenset[str] | None) -> str:
     _skip_unless("terraform", tools)
     try:
-        found = terraform.version(env)
+        found = terraform.version(ci.without_secrets(env))
     except ToolMissing:
         hint = "Get 1.11 or newer: https://developer.hashicorp.com/terraform/install"
         raise StageError("tool-missing", "terraform is not installed on this machine", hint=hint) from None

@@ -9,7 +9,7 @@ from markdown_it.token import Token
 
 from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, Status
 from cipipe.report import markdown
-from cipipe.report.text import visible
+from cipipe.terminal import visible
 
 HOSTILE = (
     b"`code`",

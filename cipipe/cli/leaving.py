@@ -1,0 +1,125 @@
+"""What text goes through on its way out: secrets masked, escape sequences gone, nothing in it that a CI service obeys.
+
+The lines that a provider itself makes (to fold, to warn, to mask) are the only ones that leave as they are.
+"""
+
+import contextlib
+import io
+import json
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+from cipipe import terminal
+from cipipe.ci import Provider
+from cipipe.redact import Redactor
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*+:)?')
+_OWN_KEY = re.compile(r"[a-z_]{1,40}")
+_COMMAND = re.compile(r"#(?=[^\x00-\x7f]*+#[^\x00-\x7f]*+\[)")
+
+
+class Filter:
+    """Makes text safe to print in a job of `provider`. `redactor` is asked for each time: it can be replaced."""
+
+    def __init__(self, provider: Provider, redactor: Callable[[], Redactor]) -> None:
+        self._provider = provider
+        self._redactor = redactor
+
+    def text(self, text: str, *, colour: bool = False) -> str:
+        """Text of any number of lines."""
+        masked = self._redactor().text(text)
+        return "\n".join(self._line(line, colour=colour) for line in masked.split("\n"))
+
+    def titled(self, text: str) -> str:
+        """Text that becomes part of a line that the provider makes; it may have several lines."""
+        return self._redactor().text("\n".join(terminal.lines(self._redactor().text(text))))
+
+    def json(self, document: str) -> str:
+        """A JSON document. It says the same to whoever decodes it, but for what is masked in its strings.
+
+        Keys that are the document's own words stay, and numbers, `true` and `null` are no text.
+        """
+        return _STRING.sub(self._string, document)
+
+    def _line(self, text: str, *, colour: bool) -> str:
+        shown = terminal.line(text.removesuffix("\r"), colour=colour)
+        if shown != text:
+            shown = self._redactor().text(shown)  # what stood around an escape sequence is in one piece now
+        return self._provider.inert(shown)
+
+    def _string(self, found: re.Match[str]) -> str:
+        literal, colon = found[0].removesuffix(found[1] or ""), found[1] or ""
+        value = json.loads(literal, strict=False)
+        if not (colon and _OWN_KEY.fullmatch(value)):
+            value = self._redactor().text(value)
+        written = json.dumps(value, ensure_ascii=False)
+        # Escaped wherever the provider, a terminal or a reader of lines would see more in it than text.
+        shown = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in written)
+        return _COMMAND.sub(r"\\u0023", shown) + colon
+
+
+class Log(io.TextIOBase):
+    """Standard error, line by line. Whatever is written to it leaves filtered, and a write never fails.
+
+    A log that nobody reads any more, or a full disk, is no reason to stop half-way through a deployment.
+    """
+
+    def __init__(self, filtered: Callable[[str], str]) -> None:
+        self._filtered = filtered
+        self._lock = threading.RLock()
+        self._begun = ""
+        self._real: TextIO | None = None
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Stand in for `sys.stderr`: what Python, threads and libraries print there comes through here as well."""
+        self._real = sys.stderr
+        try:
+            with contextlib.redirect_stderr(self):
+                yield
+        finally:
+            self.flush()
+            self._real = None
+
+    def write(self, text: str) -> int:
+        """Print whole lines; the rest follows with its end, or when it is flushed."""
+        with self._lock:
+            whole, newline, self._begun = (self._begun + text).rpartition("\n")
+            if newline:
+                self._print(self._filtered(whole) + "\n")
+        return len(text)
+
+    def flush(self) -> None:
+        """Print what has no line end yet, such as a question."""
+        with self._lock:
+            if self._begun:
+                self._print(self._filtered(self._begun))
+                self._begun = ""
+
+    def own(self, lines: str) -> None:
+        """Print lines that the provider made, as they are."""
+        with self._lock:
+            self._print(lines + "\n")
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return self._stream.isatty()
+        return False
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def _stream(self) -> TextIO:
+        return self._real or sys.stderr
+
+    def _print(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+            self._stream.flush()
