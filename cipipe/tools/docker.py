@@ -5,6 +5,8 @@ Source: docker-py.readthedocs.io; docs.docker.com/reference/api/engine.
 
 import contextlib
 import io
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,9 +15,13 @@ from typing import Any
 from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
+from cipipe.tools import docker_host
 from cipipe.tools.context import context
 
 __all__ = ["Docker", "context"]
+
+_REPORTED_EACH = 10
+"""Seconds between two lines that say what is waited for."""
 
 
 @dataclass(frozen=True)
@@ -29,41 +35,54 @@ class Docker:
     _answers: list[Any] = field(default_factory=list, init=False)
 
     def wait(self, seconds: int) -> None:
-        """Wait until the daemon answers: Docker-in-Docker starts later than the job. Raises StageError."""
-        import docker.errors
-        import requests
+        """Wait until the daemon answers: Docker-in-Docker starts later than the job. Raises StageError.
 
-        last: Exception | None = None
-        for second in range(seconds):
+        Only what may pass is waited for; settings that cannot work are reported at once.
+        """
+        found = docker_host.address(self.env)
+        started = time.monotonic()
+        reported = -math.inf
+        while True:
+            elapsed = time.monotonic() - started
             try:
-                self._client.ping()
-            except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-                self.__dict__.pop("_client", None)
-                last = error
-                if second % 10 == 0:
-                    self.line(f"waiting for the Docker daemon at {self._host}")
+                self._connect(found)
+            except docker_host.NotYet as reason:
+                if elapsed + 1 >= min(seconds, reason.patience):
+                    error = reason.error or docker_host.unreachable(found, f" after {seconds} s: {reason}")
+                    raise error from reason
+                if elapsed - reported >= _REPORTED_EACH:
+                    reported = elapsed
+                    self.line(f"waiting for the Docker daemon at {found.url}: {reason}")
                 self.interrupt.sleep(1)
             else:
                 return
-        raise StageError(
-            "docker-unreachable",
-            f"no Docker daemon answers at {self._host} after {seconds} s: {last}",
-            hint="In a job, add the service docker:dind and set DOCKER_HOST; on a laptop, start Docker.",
-        )
 
     def version(self) -> str:
         """The daemon's version. Raises StageError where none answers."""
+        found = docker_host.address(self.env)
+        try:
+            self._connect(found)
+            with _translated(f"docker version at {found.url}", "docker-unreachable"):
+                return str(self._client.version()["Version"])
+        except docker_host.NotYet as reason:
+            raise reason.error or docker_host.unreachable(found, f": {reason}") from reason
+
+    def _connect(self, found: docker_host.Address) -> None:
+        """Ask the daemon once; the client is made for the version of the API that it has. Raises NotYet, StageError."""
         import docker.errors
         import requests
 
+        if found.tls is not None:
+            docker_host.check_files(found.tls, self.env)
+        if found.can_be_tried:
+            version = docker_host.ping(found)
+            self.__dict__["_client"] = self._made(found, version)
+            return
+        self.__dict__.pop("_client", None)
         try:
-            return str(self._client.version()["Version"])
+            self._client.ping()
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-            raise StageError(
-                "docker-unreachable",
-                f"no Docker daemon answers at {self._host}: {type(error).__name__}",
-                hint="In a GitLab job, add the service docker:dind and set DOCKER_HOST; on a laptop, start Docker.",
-            ) from error
+            raise docker_host.NotYet(str(error)) from error
 
     def build(
         self,
@@ -125,15 +144,31 @@ class Docker:
             raise StageError("docker-push-failed", f"the registry told no digest for {repository}:{tag}")
         return digest
 
-    @property
-    def _host(self) -> str:
-        return self.env.get("DOCKER_HOST", "the default socket")
-
     @cached_property
     def _client(self) -> Any:
-        import docker
+        return self._made(docker_host.address(self.env), None)
 
-        made = docker.from_env(environment=dict(self.env), timeout=600)
+    def _made(self, found: docker_host.Address, version: str | None) -> Any:
+        """The SDK's client. With a version it asks nothing while it is made."""
+        import docker
+        import urllib3
+        from docker.constants import DEFAULT_DOCKER_API_VERSION
+        from docker.tls import TLSConfig
+
+        if found.can_be_tried:
+            tls = found.tls and TLSConfig(
+                client_cert=(found.tls.file("cert.pem"), found.tls.file("key.pem")),
+                ca_cert=found.tls.file("ca.pem"),
+                verify=found.tls.verify,
+            )
+            version = version or DEFAULT_DOCKER_API_VERSION
+            if found.tls and not found.tls.verify:
+                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the settings say so
+            made = docker.DockerClient(base_url=found.url, version=version, tls=tls or False, timeout=600)
+        else:
+            made = docker.from_env(environment=dict(self.env), timeout=600)
+        # Else REQUESTS_CA_BUNDLE replaces the daemon's CA, and a proxy is asked for the daemon.
+        made.api.trust_env = False
         made.api.hooks["response"].append(self._answering)
         return made
 

@@ -11,8 +11,9 @@ from cipipe.interrupt import Interrupt
 from cipipe.model import Check
 from cipipe.pipeline.access import Door
 from cipipe.pipeline.doctor.base import Skipped, checked
+from cipipe.pipeline.doctor.docker import check_docker
 from cipipe.pipeline.doctor.identity import CHECKS, Job
-from cipipe.pipeline.doctor.machine import check_config, check_docker, check_git, check_terraform, needed
+from cipipe.pipeline.doctor.machine import check_config, check_git, check_terraform, needed
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 

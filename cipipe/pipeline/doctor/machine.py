@@ -5,14 +5,10 @@ from collections.abc import Mapping
 
 from cipipe import ci
 from cipipe.errors import CipipeError, ProblemsError, StageError, UsageError
-from cipipe.interrupt import Interrupt
-from cipipe.pipeline.access import Door
 from cipipe.pipeline.doctor.base import Skipped
 from cipipe.pipeline.project import Project
-from cipipe.redact import Redactor
 from cipipe.stages import KINDS
 from cipipe.tools import git, terraform
-from cipipe.tools.docker import Docker
 from cipipe.tools.process import ToolMissing
 
 OLDEST_TERRAFORM = (1, 11)
@@ -45,23 +41,6 @@ def check_terraform(env: Mapping[str, str], tools: frozenset[str] | None) -> str
             hint="Get 1.11 or newer: https://developer.hashicorp.com/terraform/install",
         )
     return found
-
-
-def check_docker(
-    env: Mapping[str, str],
-    tools: frozenset[str] | None,
-    *,
-    redactor: Redactor,
-    interrupt: Interrupt,
-    door: Door | None,
-    offline: bool,
-) -> str:
-    _skip_unless("docker", tools)
-    found = {**env, **(door.child_env if door else {})}
-    host = found.get("DOCKER_HOST", "")
-    if offline and host and not host.startswith("unix://"):
-        raise Skipped(f"the daemon is at {host}, and --offline asks nobody")
-    return Docker(found, redactor, lambda _: None, interrupt).version() + (f" at {host}" if host else "")
 
 
 def check_config(project: Project | None, problem: CipipeError | None) -> str:
