@@ -121,7 +121,11 @@ def _regex(patterns: list[bytes]) -> re.Pattern[bytes]:
 
 def _translate(pattern: bytes) -> bytes:
     *before, last = pattern.split(b"/")
-    return _above(before) + (b".+" if last == b"**" else _segment(last))
+    if last != b"**":
+        return _above(before) + _segment(last)
+    while before and before[-1] == b"**":
+        before.pop()
+    return _above(before) + b".+"
 
 
 def _halves(pattern: bytes) -> tuple[re.Pattern[bytes], bytes]:
@@ -134,13 +138,40 @@ def _name(segment: bytes) -> bytes:
     return b"[^/]+" if segment == b"**" else _segment(segment)
 
 
+# A matcher that goes back to try other lengths for each star takes time exponential in their number. What stands between
+# two stars has a fixed length, so where it is found first is as good as anywhere: atomic groups, `(?>…)`, keep that choice.
+# Only the last star, whose end is fixed by what follows, is ever gone back to.
+
+
 def _above(segments: list[bytes]) -> bytes:
-    return b"".join(b"(?:[^/]+/)*" if segment == b"**" else _segment(segment) + b"/" for segment in segments)
+    """The folders of a path, each with its slash: what stands before, between and after the `**`."""
+    head, *rest = _split_at(segments, b"**")
+    made = [b"".join(_segment(segment) + b"/" for segment in head)]
+    for number, some in enumerate(rest, 1):
+        folders = b"".join(_segment(segment) + b"/" for segment in some)
+        if number == len(rest):
+            made.append(b"(?:[^/]++/)*" + folders)
+        elif some:
+            made.append(b"(?>(?:[^/]++/)*?" + folders + b")")
+    return b"".join(made)
 
 
 def _segment(segment: bytes) -> bytes:
-    wild = {b"*": b"[^/]*", b"?": b"[^/]"}
-    return b"".join(wild.get(piece) or re.escape(piece) for piece in re.split(rb"([*?])", segment))
+    head, *rest = [re.escape(piece).replace(rb"\?", b"[^/]") for piece in segment.split(b"*")]
+    if not rest:
+        return head
+    *between, tail = rest
+    return head + b"".join(b"(?>[^/]*?" + piece + b")" for piece in between if piece) + b"[^/]*" + tail
+
+
+def _split_at(segments: list[bytes], separator: bytes) -> list[list[bytes]]:
+    parts: list[list[bytes]] = [[]]
+    for segment in segments:
+        if segment == separator:
+            parts.append([])
+        else:
+            parts[-1].append(segment)
+    return parts
 
 
 def _literal_prefix(pattern: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from functools import cache
 
 import pytest
+from budget import cpu_seconds
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -78,10 +79,10 @@ def test_examples(patterns: str, path: bytes, expected: bool) -> None:
     assert Patterns(patterns.split()).matches(path) is expected
 
 
-SEGMENT = st.sampled_from(["a", "b", "ab", "a.", "*", "?", "a*", "*b", "a?", "**", "[a]", "\n"])
-PATTERN = st.lists(SEGMENT, min_size=1, max_size=5).map("/".join)
+SEGMENT = st.sampled_from(["a", "b", "ab", "a.", "*", "?", "a*", "*b", "a?", "**", "[a]", "\n", "*a*", "*a*b", "?*b*"])
+PATTERN = st.lists(SEGMENT, min_size=1, max_size=6).map("/".join)
 PLAIN_OR_NOT = st.tuples(st.sampled_from(["", "", "!"]), PATTERN).map("".join)
-NAME = st.sampled_from([b"a", b"b", b"ab", b"aa", b"a.", b"ax", b"xb", b"[a]", b"\n", b"\xff", b"a\n"])
+NAME = st.sampled_from([b"a", b"b", b"ab", b"aa", b"a.", b"ax", b"xb", b"[a]", b"\n", b"\xff", b"a\n", b"aab", b"abab"])
 PATH = st.lists(NAME, min_size=1, max_size=5).map(b"/".join)
 
 
@@ -179,6 +180,29 @@ def test_a_submodule_counts_by_its_path_and_by_what_would_be_below_it() -> None:
         assert Patterns([pattern]).matches_link(b"lib"), pattern
     assert not Patterns(["lib/*.sql"]).matches_link(b"lib")
     assert not Patterns(["**", "!lib"]).matches_link(b"lib")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "expected"),
+    [
+        ("x/*_*_*_*_*_*_*_*.py", b"x/" + b"_" * 4000 + b".sql", False),
+        ("x/*_*_*_*_*_*_*_*.py", b"x/" + b"_" * 4000 + b".py", True),
+        ("*a" * 60 + "b", b"a" * 4000, False),
+        ("?*" * 60 + "b", b"a" * 4000, False),
+        ("**/" * 60 + "b", b"a/" * 2000 + b"a", False),
+        ("**/a/" * 60 + "b", b"a/" * 2000 + b"c", False),
+        ("**/*a*a*/" * 30 + "**/b", b"aaaa/" * 1000 + b"c", False),
+        ("**/*a*a*/" * 30 + "**", b"aaaa/" * 1000 + b"c", True),
+    ],
+)
+def test_many_stars_take_no_time(pattern: str, path: bytes, expected: bool) -> None:
+    with cpu_seconds():
+        chosen = Patterns([pattern])
+        assert chosen.matches(path) is expected
+        assert Patterns(["**", f"!{pattern}"]).matches(path) is not expected
+        folder, slash, name = path.rpartition(b"/")
+        names = chosen.names_in(folder + slash)
+        assert (names is not None and names.fullmatch(name) is not None) is expected
 
 
 @pytest.mark.parametrize("pattern", ["a", "a/**", "**/a", "!a/*", "a/b c", "a-b/?", "...", "a/..b"])
