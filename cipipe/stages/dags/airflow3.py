@@ -44,10 +44,12 @@ def findings(tree: ast.Module, path: str) -> Iterator[Problem]:
 
 
 def _unconditional(node: ast.AST) -> Iterator[ast.AST]:
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.Try | ast.TryStar | ast.If):
-            yield child
-            yield from _unconditional(child)
+    waiting = [node]
+    while waiting:
+        found = waiting.pop()
+        yield found
+        below = [c for c in ast.iter_child_nodes(found) if not isinstance(c, ast.Try | ast.TryStar | ast.If)]
+        waiting += reversed(below)
 
 
 def _found(name: str, where: str) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from cipipe.errors import Problem, ProblemsError, RefusedError
 from cipipe.stages.dags import airflow3, parse_time
 from cipipe.stages.dags.files import is_dag
+from cipipe.stages.dags.limits import LARGEST, too_large
 
 
 def check(
@@ -37,6 +38,9 @@ def check(
     ids: dict[str, list[str]] = defaultdict(list)
     for path in sorted(bodies):
         if not path.endswith(".py"):
+            continue
+        if len(bodies[path]) > LARGEST:
+            notes.append(too_large(path, "is not checked: it is"))
             continue
         tree, error = _compiled(bodies[path], path)
         if tree is not None:

@@ -48,7 +48,7 @@ def shape_wanted(default: Any, annotation: str) -> Wanted:
             "the marked value is None, which does not say what type the output has",
             "Annotate the name, such as `NAME: str | None = None`, or give it a value of the right type.",
         )
-    return Wanted(None, Shape(base), optional=True)
+    return Wanted(None, Shape((), base), optional=True)
 
 
 def _annotated(annotation: str) -> tuple[type | None, bool]:

@@ -2,6 +2,9 @@
 
 import re
 
+_DEEPEST = 50
+"""Formatted strings in each other. Python itself stops at 150."""
+
 _OPENING = re.compile(r"""#|\"{3}|'{3}|"|'""")
 _PREFIX = re.compile(r"\w*\Z")
 _FORMATTED = re.compile(r"""(?<!\w)(?:[fFtT][rR]?|[rR][fFtT])["']""")
@@ -17,7 +20,7 @@ def without_formatted_strings(text: str) -> str:
     """Put empty parentheses in place of f- and t-strings.
 
     PEP 701 lets them nest quotes and hold comments, and PEP 750 adds a prefix: parsers older than these read them
-    wrongly. No marker and no literal that we replace is ever inside one.
+    wrongly. No marker and no literal that we replace is ever inside one. Raises ValueError where they are nested too deep.
     """
     if not _FORMATTED.search(text):
         return text
@@ -31,6 +34,8 @@ def without_formatted_strings(text: str) -> str:
         prefix = _prefix(text, opening.start())
         end_of_string = _string_end(text, opening.start())
         if end_of_string is None:
+            if len(opening.group()) > 1 and prefix.isdisjoint("ft"):
+                break  # it takes the rest of the text, whatever stands there
             position = opening.end()
             continue
         position = end_of_string
@@ -48,18 +53,19 @@ def _prefix(text: str, start: int) -> frozenset[str]:
     return frozenset(word) if word in {"f", "t", "r", "b", "u", "fr", "rf", "tr", "rt", "br", "rb"} else frozenset()
 
 
-def _string_end(text: str, start: int) -> int | None:
+def _string_end(text: str, start: int, depth: int = 0) -> int | None:
     """Where the string whose quotes begin at `start` ends; None if it does not."""
     quote = text[start : start + 3] if text[start : start + 3] in _REST else text[start]
     prefix = _prefix(text, start)
     if prefix.isdisjoint("ft"):
         rest = _REST[quote].match(text, start + len(quote))
         return rest.end() if rest else None
-    return _formatted_end(text, start + len(quote), quote, raw="r" in prefix)
+    return _formatted_end(text, start + len(quote), quote, depth + 1, raw="r" in prefix)
 
 
-def _formatted_end(text: str, position: int, quote: str, *, raw: bool) -> int | None:
+def _formatted_end(text: str, position: int, quote: str, depth: int, *, raw: bool) -> int | None:
     """Where a formatted string ends, `position` being just behind its opening quotes (PEP 701)."""
+    _check(depth, text, position)
     while position < len(text):
         character = text[position]
         if text.startswith(quote, position):
@@ -71,7 +77,7 @@ def _formatted_end(text: str, position: int, quote: str, *, raw: bool) -> int | 
         elif text.startswith("{{", position):
             position += 2
         elif character == "{":
-            end = _field_end(text, position + 1, quote, raw=raw)
+            end = _field_end(text, position + 1, quote, depth, raw=raw)
             if end is None:
                 return None
             position = end
@@ -80,21 +86,29 @@ def _formatted_end(text: str, position: int, quote: str, *, raw: bool) -> int | 
     return None
 
 
+def _check(depth: int, text: str, position: int) -> None:
+    if depth > _DEEPEST:
+        line = text.count("\n", 0, position) + 1
+        message = f"line {line}: formatted strings nested more than {_DEEPEST} levels deep"
+        raise ValueError(message)
+
+
 def _escape_end(text: str, position: int, *, raw: bool) -> int:
     if not raw and text.startswith("\\N{", position):
         return text.find("}", position) + 1 or len(text)
     return position + 1 if text[position + 1 : position + 2] in {"{", "}"} else position + 2
 
 
-def _field_end(text: str, position: int, quote: str, *, raw: bool) -> int | None:
-    """Where a replacement field ends, `position` being just behind its brace."""
+def _field_end(text: str, position: int, quote: str, strings: int, *, raw: bool) -> int | None:
+    """Where a replacement field ends, `position` being just behind its brace; `strings` is how deep it is in strings."""
+    _check(strings, text, position)
     depth = 0
     specification = False
     while position < len(text):
         character = text[position]
         if specification:
             if character == "{":
-                end = _field_end(text, position + 1, quote, raw=raw)
+                end = _field_end(text, position + 1, quote, strings + 1, raw=raw)
             elif character == "}":
                 return position + 1
             elif text.startswith(quote, position):
@@ -102,7 +116,7 @@ def _field_end(text: str, position: int, quote: str, *, raw: bool) -> int | None
             else:
                 end = _escape_end(text, position, raw=raw) if character == "\\" else position + 1
         elif character in "\"'":
-            end = _string_end(text, position)
+            end = _string_end(text, position, strings)
         elif character == "#":
             end = text.find("\n", position)
         else:

@@ -3,15 +3,16 @@
 Everything here is known from the file alone; what the outputs say comes later, in `patch`.
 """
 
-import itertools
 import re
 import tokenize
+from collections import defaultdict
 from collections.abc import Iterator
 
 import msgspec
 
 from cipipe.errors import Problem
 from cipipe.stages.dags.defaults import RuleError, evaluate, shape_wanted
+from cipipe.stages.dags.limits import LARGEST, too_large
 from cipipe.stages.dags.statements import COMPOUND, Statement, Tokens, bound, outermost, statements
 from cipipe.stages.dags.text import NotPythonError, Text, decode
 from cipipe.stages.dags.values import Wanted
@@ -20,8 +21,8 @@ EXAMPLE = 'such as `CLUSTER = "local"  # cipipe: ecs_cluster_name`'
 
 # In bytes of any encoding: blanks need not be ASCII, such as the no-break space that editors and chats leave.
 _HINT_OF_ONE = re.compile(rb"#[^!-~\r\n]*cipipe[^!-~\r\n]*:", re.IGNORECASE)
-_MARKER = re.compile(r"#\s*cipipe\s*:(?P<rest>[^#]*)", re.IGNORECASE)
-_REST = re.compile(r"\s*(?P<output>[^\W\d][\w-]*)\s*(?P<sensitive>\(\s*sensitive\s+ok\s*\))?\s*")
+_MARKER = re.compile(r"#\s*+cipipe\s*+:(?P<rest>[^#]*)", re.IGNORECASE)
+_REST = re.compile(r"\s*+(?P<output>[^\W\d][\w-]*+)\s*+(?P<sensitive>\(\s*+sensitive\s++ok\s*+\))?\s*+")
 
 
 class Marker(msgspec.Struct, frozen=True):
@@ -62,6 +63,8 @@ def scan(source: bytes, path: str) -> Scan:
     """Find the markers of a file and hold each to the contract; nothing is raised."""
     if not _HINT_OF_ONE.search(source):
         return Scan(None)
+    if len(source) > LARGEST:
+        return Scan(None, problems=(too_large(path, "has markers, and is"),))
     try:
         text = decode(source)
         lines = list(statements(text.tokens()))
@@ -162,26 +165,35 @@ def _assignment(tokens: Tokens) -> tuple[str, Tokens, Tokens]:
 
 def _without_parentheses(value: Tokens) -> Tokens:
     """What redundant parentheses hold: they, and what stands beside the literal in them, stay as they are."""
-    while len(value) > 2 and value[0].string == "(" and value[-1].string == ")":
-        inner = value[1:-1]
-        depths = itertools.accumulate((t.string in {"(", "[", "{"}) - (t.string in {")", "]", "}"}) for t in inner)
-        if min(depths) < 0 or outermost(inner, ","):
-            break
-        value = inner
-    return value
+    closing: dict[int, int] = {}
+    tuples = set()
+    opened: list[int] = []
+    for index, token in enumerate(value):
+        if token.string in {"(", "[", "{"}:
+            opened.append(index)
+        elif opened and token.string in {")", "]", "}"}:
+            closing[opened.pop()] = index
+        elif opened and token.string == ",":
+            tuples.add(opened[-1])
+    first, last = 0, len(value) - 1
+    while last - first > 1 and value[first].string == "(" and closing.get(first) == last and first not in tuples:
+        first, last = first + 1, last - 1
+    return value[first : last + 1]
 
 
 def _reassigned(targets: list[tuple[Target, Statement]], lines: list[Statement]) -> Iterator[Problem]:
     wanted = {target.name for target, _ in targets}
     naming = [line for line in lines if not wanted.isdisjoint([token[1] for token in line.tokens])]  # few of many
-    bindings = [(token, line) for line in naming for token in bound(line) if token.string in wanted]
+    bindings: dict[str, list[tuple[tokenize.TokenInfo, Statement]]] = defaultdict(list)
+    for line in naming:
+        for token in bound(line):
+            bindings[token.string].append((token, line))
     for target, own in targets:
-        for token, line in bindings:
-            if token.string == target.name and line is not own:
-                yield Problem(
-                    "dag-name-reassigned",
-                    f"{target.name} gets another value on line {token.start[0]}",
-                    target.marker.where,
-                    "A marked name is assigned once in its module: give the other value another name.",
-                )
-                break
+        other = next((token for token, line in bindings[target.name] if line is not own), None)
+        if other is not None:
+            yield Problem(
+                "dag-name-reassigned",
+                f"{target.name} gets another value on line {other.start[0]}",
+                target.marker.where,
+                "A marked name is assigned once in its module: give the other value another name.",
+            )

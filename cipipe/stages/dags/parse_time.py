@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from cipipe.errors import Problem
 from cipipe.stages.dags.trees import aliases, at_import, dotted
 
+_LONGEST = 200
 _VERBS = r"(get|post|put|patch|delete|head|options|request|stream)"
 _SESSION = r"boto3(\.(session\.)?Session\(\))?"
 _NETWORK = re.compile(
@@ -33,7 +34,7 @@ def findings(tree: ast.Module, path: str) -> Iterator[Problem]:
     for node in at_import(tree):
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             made = dotted(node.value, known)
-            if made.endswith("()"):  # so that `s3 = boto3.client("s3")` and `s3.list_buckets()` are seen as one
+            if made.endswith("()") and len(made) <= _LONGEST:  # so that `s3 = boto3.client("s3")` and `s3.list_buckets()` are seen as one
                 known[node.targets[0].id] = made
         if not isinstance(node, ast.Call):
             continue

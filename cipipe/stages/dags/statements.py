@@ -144,17 +144,18 @@ def _assigned(part: Tokens) -> Iterator[tokenize.TokenInfo]:
 def _behind_as(part: Tokens) -> Iterator[tokenize.TokenInfo]:
     for index, token in enumerate(part):
         if token.string == "as":
-            yield from _names(_up_to_comma(part[index + 1 :]))
+            yield from _names(_up_to_comma(part, index + 1))
 
 
-def _up_to_comma(tokens: Tokens) -> Tokens:
-    """The target behind an `as`: up to a comma, or to the end of the brackets that it stands in."""
+def _up_to_comma(tokens: Tokens, start: int) -> Tokens:
+    """The target behind an `as`: up to a comma or another `as`, or to the end of the brackets that it stands in."""
     depth = 0
-    for index, token in enumerate(tokens):
-        depth += (token.string in {"(", "[", "{"}) - (token.string in {")", "]", "}"})
-        if depth < 0 or (depth == 0 and token.string == ","):
-            return tokens[:index]
-    return tokens
+    for index in range(start, len(tokens)):
+        text = tokens[index].string
+        depth += (text in {"(", "[", "{"}) - (text in {")", "]", "}"})
+        if depth < 0 or text == "as" or (depth == 0 and text == ","):
+            return tokens[start:index]
+    return tokens[start:]
 
 
 def _is_case(part: Tokens) -> bool:

@@ -46,13 +46,15 @@ class Text(msgspec.Struct, frozen=True):
 
     def tokens(self) -> Iterator[tokenize.TokenInfo]:
         """The tokens, formatted strings standing as empty parentheses of the same extent. Raises NotPythonError."""
-        text = without_formatted_strings("".join(self.lines))
         try:
+            text = without_formatted_strings("".join(self.lines))
             for token in tokenize.generate_tokens(io.StringIO(text + "\n", newline="\n").readline):
                 if token[0] == tokenize.ERRORTOKEN and token.string[:1] in {'"', "'"}:
                     raise NotPythonError(f"line {token.start[0]}: a string that does not end")
                 yield token
-        except (tokenize.TokenError, SyntaxError) as error:
+        except NotPythonError:
+            raise
+        except (tokenize.TokenError, SyntaxError, ValueError) as error:
             raise NotPythonError(str(error.args[0])) from error
 
 

@@ -4,6 +4,10 @@ import ast
 from collections.abc import Iterator, Mapping
 
 
+_LONGEST = 24
+"""Parts of a dotted name: calls in a chain, `a().b().c()`, may go on for ever."""
+
+
 def aliases(tree: ast.Module) -> dict[str, str]:
     """What the names that a module imports stand for: `{"rq": "requests", "get": "requests.get"}`."""
     found: dict[str, str] = {}
@@ -21,15 +25,19 @@ def aliases(tree: ast.Module) -> dict[str, str]:
 
 
 def dotted(node: ast.expr, known: Mapping[str, str]) -> str:
-    """A name as it reads in full: `boto3.client().list_buckets`; empty where it is none."""
-    if isinstance(node, ast.Name):
-        return known.get(node.id, node.id)
-    if isinstance(node, ast.Attribute):
-        before = dotted(node.value, known)
-        return f"{before}.{node.attr}" if before else ""
-    if isinstance(node, ast.Call):
-        before = dotted(node.func, known)
-        return f"{before}()" if before else ""
+    """A name as it reads in full: `boto3.client().list_buckets`; empty where it is none, or has very many parts."""
+    parts: list[str] = []
+    while len(parts) < _LONGEST:
+        if isinstance(node, ast.Name):
+            return "".join((known.get(node.id, node.id), *reversed(parts)))
+        if isinstance(node, ast.Attribute):
+            parts.append(f".{node.attr}")
+            node = node.value
+        elif isinstance(node, ast.Call):
+            parts.append("()")
+            node = node.func
+        else:
+            break
     return ""
 
 

@@ -5,12 +5,14 @@ A default is the type's witness: `"x"` wants a string, `[1]` a list of numbers, 
 
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
 _WIDTH = 120
 _EXACT = 2**53
+_DEEPEST = 100
 
 TYPES: dict[str, type] = {
     **dict.fromkeys(("str", "Text"), str),
@@ -45,16 +47,35 @@ class MismatchError(ValueError):
         self.null = null
 
 
-class Shape(msgspec.Struct, frozen=True):
-    """What a default says of a value's type: `kind` is None where anything goes (items that do not agree, or None).
+class Shape:
+    """What a default says of the type of a value in one place: what its own values there have in common.
 
-    `item` is the shape of a list's items or of a map's values, None where nothing is known of them; `keys` are the
-    shapes of a map's values that are known by name.
+    `kind` is None where anything goes (values that do not agree, or None). The places below are worked out when a value
+    is held against them and not before: to merge them all beforehand takes time exponential in the default's depth.
     """
 
-    kind: type | None
-    item: "Shape | None" = None
-    keys: dict[str, "Shape"] = {}
+    def __init__(self, examples: Sequence[Any], kind: type | None = None) -> None:
+        kinds = {type(example) for example in examples}
+        one = kinds.pop() if len(kinds) == 1 else type(None)
+        self.kind = kind or (None if one is type(None) else one)
+        self._examples = examples if self.kind else ()
+
+    @cached_property
+    def item(self) -> "Shape | None":
+        """The shape of a list's items or of a map's values; None where the default has none."""
+        below = [child for e in self._examples for child in (e.values() if isinstance(e, dict) else e)]
+        return Shape(below) if below else None
+
+    def of(self, key: str) -> "Shape | None":
+        """The shape of a map's value: that of the default's values of this name, where it has any."""
+        if key not in self._keys:
+            named = [example[key] for example in self._examples if key in example]
+            self._keys[key] = Shape(named) if named else self.item
+        return self._keys[key]
+
+    @cached_property
+    def _keys(self) -> dict[str, "Shape | None"]:
+        return {}
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -68,10 +89,9 @@ class Wanted(msgspec.Struct, frozen=True):
         """The value as Python is to have it. Raises MismatchError."""
         if value is None and self.optional:
             return None
-        try:
-            return _fit(self.shape, value, "it")
-        except RecursionError as error:
-            raise MismatchError("it is nested too deep") from error
+        if deeper(value, _DEEPEST):
+            raise MismatchError(f"it is nested more than {_DEEPEST} levels deep")
+        return _fit(self.shape, value, "it")
 
 
 def supported(value: Any) -> bool:
@@ -96,28 +116,23 @@ def render(value: Any, *, width: int = _WIDTH, newline: str = "\n") -> str:
     return "".join((text[0], newline, *(f"    {item},{newline}" for item in items), text[-1]))
 
 
+def deeper(value: Any, levels: int) -> bool:
+    """Whether lists and maps lie in each other on more than so many levels."""
+    level = [value]
+    while level and levels >= 0:
+        level = [
+            child
+            for some in level
+            if isinstance(some, dict | list | tuple | set)
+            for child in (some.values() if isinstance(some, dict) else some)
+        ]
+        levels -= 1
+    return bool(level)
+
+
 def shape_of(value: Any) -> Shape:
     """The shape of a literal's value; every value fits its own."""
-    if value is None:
-        return Shape(None)
-    if isinstance(value, list | tuple | set):
-        return Shape(type(value), _common([shape_of(item) for item in value]))
-    if isinstance(value, dict):
-        keys = {key: shape_of(item) for key, item in value.items()}
-        return Shape(dict, _common(list(keys.values())), keys)
-    return Shape(type(value))
-
-
-def _common(shapes: Sequence[Shape | None]) -> Shape | None:
-    """The one shape that all of some values have; None where there are none."""
-    known = [shape for shape in shapes if shape is not None]
-    if not known:
-        return None
-    if len({shape.kind for shape in known}) > 1:
-        return Shape(None)
-    names = dict.fromkeys(name for shape in known for name in shape.keys)
-    keys = {name: _common([shape.keys.get(name) for shape in known]) or Shape(None) for name in names}
-    return Shape(known[0].kind, _common([shape.item for shape in known]), keys)
+    return Shape([value])
 
 
 def _fit(shape: Shape | None, value: Any, what: str) -> Any:
@@ -139,7 +154,7 @@ def _fit(shape: Shape | None, value: Any, what: str) -> Any:
             raise MismatchError(f"{what} has items that a set cannot hold")
         return kind(items)
     if kind is dict and type(value) is dict:
-        return {key: _fit(shape.keys.get(key, shape.item), item, f"{key!r} of {what}") for key, item in value.items()}
+        return {key: _fit(shape.of(key), item, f"{key!r} of {what}") for key, item in value.items()}
     if type(value) is not kind:
         raise MismatchError(f"{what} is {_TERRAFORM[type(value)]}, not {_TERRAFORM[kind]}")
     return value
