@@ -3,13 +3,13 @@
 What the variables do not say stands in the event's payload, the file that GITHUB_EVENT_PATH names.
 """
 
-import json
 import re
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cipipe import bounded
 from cipipe.ci.base import (
     Identity,
     NoToken,
@@ -44,6 +44,9 @@ _EVENTS = {
     "merge_group": "merge-request",
 }
 _REQUEST_REFS = ("refs/pull/", "refs/heads/gh-readonly-queue/")
+
+_LARGEST_PAYLOAD = 32 * 1024 * bounded.KIB
+"""GitHub's own limit is 25 MB: https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap"""
 
 _ID = r"(?:@(?P<{}>[0-9*?]+))?"
 _SUBJECT = re.compile(
@@ -255,7 +258,7 @@ def _payload(env: Mapping[str, str]) -> dict[str, Any]:
     if not path:
         return {}
     try:
-        payload = json.loads(Path(path).read_bytes())
+        payload = bounded.loads(bounded.read(Path(path), largest=_LARGEST_PAYLOAD))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

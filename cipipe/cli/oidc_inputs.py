@@ -5,11 +5,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cipipe import bounded
 from cipipe.cli.console import Console
 from cipipe.errors import CipipeError, IdentityError, UsageError
 from cipipe.oidc import claims as jwt
 from cipipe.oidc import policy
 from cipipe.oidc.claims import Claims
+
+
+_LARGEST = 64 * bounded.KIB
+"""AWS takes tokens of up to 20,000 characters, and trust policies of a few thousand."""
 
 
 def text_of(file: str, option: str) -> str:
@@ -18,12 +23,17 @@ def text_of(file: str, option: str) -> str:
     if file == "-" and (sys.stdin is None or sys.stdin.closed):
         raise UsageError("usage", f"{name} cannot be read: it is closed", hint="Name a file instead.", where=option)
     try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        if file == "-":
+            data = bounded.read_from(sys.stdin.buffer, largest=_LARGEST)
+        else:
+            data = bounded.read(Path(file), largest=_LARGEST)
         return data.decode("utf-8-sig")
     except OSError as error:
         raise UsageError("usage", f"{name} cannot be read: {error.strerror}", where=option) from error
     except UnicodeDecodeError as error:
         raise UsageError("usage", f"{name} is not UTF-8", where=option) from error
+    except ValueError as error:
+        raise UsageError("usage", f"{name} cannot be read: {error}", where=option) from error
 
 
 def named(file: str) -> str:
@@ -46,10 +56,12 @@ def policy_of(file: str) -> dict[str, Any]:
 def claims_of(file: str) -> Claims:
     """Claims that were kept, as a JSON object. Raises UsageError."""
     try:
-        found = json.loads(text_of(file, "--claims"))
+        found = bounded.loads(text_of(file, "--claims"))
         json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
-    except (ValueError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise _no_claims(file, f"they are not JSON: {error}") from None
+    except ValueError as error:
+        raise _no_claims(file, str(error)) from None
     if isinstance(found, dict) and found.get("schema") == 1 and isinstance(found.get("claims"), dict):
         found = found["claims"]  # as `cipipe oidc token --format json` prints them
     if not isinstance(found, dict):

@@ -1,11 +1,11 @@
 """`cipipe run` and `cipipe destroy`."""
 
-import json as stdlib_json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from cipipe import bounded
 from cipipe.cli.confirm import confirm as confirm_at_shell
 from cipipe.cli.confirm import yes_option
 from cipipe.cli.options import Common, common
@@ -126,7 +126,7 @@ def finish(shared: Common, outcome: running.Outcome) -> int:
 
 def _read_plan(file: Path) -> dict[str, Any]:
     try:
-        found = stdlib_json.loads(file.read_bytes())
+        found = bounded.loads(bounded.read(file))
         if found["schema"] == 1 and {"environment", "commit"} <= found.keys():
             [(stage["name"], stage["status"], stage["fingerprint"]) for stage in found["stages"]]
             return dict(found)

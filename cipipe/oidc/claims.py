@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from cipipe import bounded
 from cipipe.errors import IdentityError
 
 LEEWAY = 60
@@ -148,9 +149,9 @@ def check_times(claims: Claims, *, now: datetime, needed: bool = True) -> None:
 
 def _part(text: str, name: str) -> dict[str, Any]:
     try:
-        found = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+        found = bounded.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
         json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
-    except (binascii.Error, ValueError, RecursionError):
+    except (binascii.Error, ValueError):
         raise _malformed(f"its {name} is not base64url-encoded JSON") from None
     if not isinstance(found, dict):
         raise _malformed(f"its {name} is not a JSON object")

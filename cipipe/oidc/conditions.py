@@ -4,6 +4,7 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_con
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html
 """
 
+import functools
 import ipaddress
 import operator as compare
 import re
@@ -11,6 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
+
+_MOST = 100_000
+"""Pairs of a policy's and a request's value. Tokens and policies that AWS takes have far fewer."""
 
 _ABSENT = {"true": True, "false": False}
 
@@ -41,6 +45,7 @@ def holds(
       key with several makes a positive operator hold and a negated one fail.
     - What is not a number, date, address or ARN matches nothing. What a negated operator makes of it is not known, nor
       is any operator that is not in AWS's list, or `Null` with another value than `true` and `false`.
+    - Nor is what has more values on both sides than AWS would take.
     - `expand` replaces policy variables in one policy value, for the operators that take them (strings, ARNs, Bool).
     """
     qualifier, _, bare = operator.rpartition(":")
@@ -58,6 +63,8 @@ def holds(
         if qualifier.lower() == "forallvalues" or if_exists:
             return True
         return known.negated and not qualifier
+    if len(policy) * len(request) > _MOST:
+        return None
     wanted = [expand(value) for value in policy] if known.variables else list(policy)
     tests = [[known.test(value, pattern) for pattern in wanted] for value in request]
     if known.negated and any(None in row for row in tests):
@@ -88,24 +95,42 @@ def base(operator: str) -> str:
 def like(value: str, pattern: str) -> bool:
     """Match with IAM's wildcards: `*` any characters, `?` exactly one; `${*}`, `${?}` and `${$}` stand for themselves.
 
-    Only the last `*` is ever gone back to, so that no pattern takes longer than its length times the value's.
+    All ways to match are followed at once, a bit each, so that no pattern takes longer than another of its length.
     """
-    parts = re.findall(r"\$\{[*?$]\}|.", pattern, re.DOTALL)
-    at = part = 0
-    star, taken = -1, 0
-    while at < len(value):
-        found = parts[part] if part < len(parts) else ""
-        if found == "*":
-            star, taken = part, at
-            part += 1
-        elif found == "?" or found[-2:-1] == value[at] or found == value[at]:
-            at, part = at + 1, part + 1
-        elif star >= 0:
-            taken += 1
-            at, part = taken, star + 1
-        else:
+    glob = _glob(pattern)
+    at = 1
+    for character in value:
+        at = ((at & glob.takes.get(character, glob.any)) << 1) | (at & glob.stars)
+        if not at:
             return False
-    return all(left == "*" for left in parts[part:])
+    return bool(at >> glob.length)
+
+
+class _Glob(NamedTuple):
+    """A pattern without its stars: which places take a character, which take any, and before which a star stands."""
+
+    takes: Mapping[str, int]
+    any: int
+    stars: int
+    length: int
+
+
+@functools.lru_cache(maxsize=1024)
+def _glob(pattern: str) -> _Glob:
+    takes: dict[str, int] = {}
+    anything = stars = length = 0
+    for part in re.findall(r"\$\{[*?$]\}|.", pattern, re.DOTALL):
+        place = 1 << length
+        if part == "*":
+            stars |= place
+            continue
+        if part == "?":
+            anything |= place
+        else:
+            literal = part[2] if len(part) > 1 else part
+            takes[literal] = takes.get(literal, 0) | place
+        length += 1
+    return _Glob({character: places | anything for character, places in takes.items()}, anything, stars, length)
 
 
 def literal(operator: str, value: str) -> str:

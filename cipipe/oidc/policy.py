@@ -10,10 +10,14 @@ from typing import Any
 
 import msgspec
 
+from cipipe import bounded
 from cipipe.errors import UsageError
 
 VERSIONS = ("2008-10-17", "2012-10-17")
 """Without `Version` a policy has the first; policy variables work in the second only."""
+
+_LONGEST = 16 * bounded.KIB
+"""AWS takes trust policies of 2,048 characters, and of 4,096 where the quota was raised."""
 
 _DOCUMENT = ("Version", "Id", "Statement")
 _STATEMENT = (
@@ -54,16 +58,16 @@ def parse(text: str) -> dict[str, Any]:
     Raises UsageError `oidc-policy-malformed`.
     """
     try:
-        found = json.loads(text, object_pairs_hook=_unique)
-        json.dumps(found, ensure_ascii=False).encode()
+        found = bounded.loads(text, object_pairs_hook=_unique)
+        compact = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
     except json.JSONDecodeError as error:
         raise malformed(f"it is not JSON: {error.msg}", f"line {error.lineno}, column {error.colno}") from None
     except UnicodeEncodeError:
         raise malformed("it has half of a surrogate pair in it, which is no text", None) from None
     except ValueError as error:
-        raise malformed(f"it is not JSON: {error}", None) from None
-    except RecursionError:
-        raise malformed("it is nested too deeply", None) from None
+        raise malformed(str(error), None) from None
+    if len(compact) > _LONGEST:
+        raise malformed(f"without its whitespace it is larger than {_LONGEST // bounded.KIB} KiB", None)
     if isinstance(found, dict) and isinstance(found.get("Role"), dict):
         found = found["Role"].get("AssumeRolePolicyDocument")
     elif isinstance(found, dict) and "schema" in found and "policy" in found:

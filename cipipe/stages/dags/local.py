@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from cipipe import bounded
 from cipipe.errors import Problem, ProblemsError, RefusedError, UsageError
 from cipipe.model import Output
 from cipipe.stages.dags.files import counts, irregular, not_utf8
@@ -56,11 +57,13 @@ def patch_folder(source: Path, outputs_file: Path, out: Path) -> PatchedFolder:
 def read_outputs(path: Path) -> dict[str, Output]:
     """Read the file that `terraform output -json` wrote. Raises UsageError (`dags-outputs-unreadable`)."""
     try:
-        document = json.loads(path.read_bytes(), parse_constant=_no_number)
+        document = bounded.loads(bounded.read(path), parse_constant=_no_number)
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
-    except (ValueError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise _unreadable(path, f"it is not JSON: {error}") from error
+    except ValueError as error:
+        raise _unreadable(path, str(error)) from error
     if not isinstance(document, dict) or not all(map(_is_output, document.values())):
         raise _unreadable(path, "it is not a map of outputs, each with `value`, `type` and `sensitive`")
     return {

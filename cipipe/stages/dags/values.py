@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
+from cipipe.bounded import DEEPEST, deeper
+
 _WIDTH = 120
 _EXACT = 2**53
-_DEEPEST = 100
 
 TYPES: dict[str, type] = {
     **dict.fromkeys(("str", "Text"), str),
@@ -89,8 +90,8 @@ class Wanted(msgspec.Struct, frozen=True):
         """The value as Python is to have it. Raises MismatchError."""
         if value is None and self.optional:
             return None
-        if deeper(value, _DEEPEST):
-            raise MismatchError(f"it is nested more than {_DEEPEST} levels deep")
+        if deeper(value):
+            raise MismatchError(f"it is nested more than {DEEPEST} levels deep")
         return _fit(self.shape, value, "it")
 
 
@@ -114,20 +115,6 @@ def render(value: Any, *, width: int = _WIDTH, newline: str = "\n") -> str:
         else [_render(item) for item in _ordered(value)]
     )
     return "".join((text[0], newline, *(f"    {item},{newline}" for item in items), text[-1]))
-
-
-def deeper(value: Any, levels: int) -> bool:
-    """Whether lists and maps lie in each other on more than so many levels."""
-    level = [value]
-    while level and levels >= 0:
-        level = [
-            child
-            for some in level
-            if isinstance(some, dict | list | tuple | set)
-            for child in (some.values() if isinstance(some, dict) else some)
-        ]
-        levels -= 1
-    return bool(level)
 
 
 def shape_of(value: Any) -> Shape:

@@ -75,6 +75,7 @@ def test_suggests_the_element_that_was_meant() -> None:
         ('{"Statement": [], "Statement": []}', "twice"),
         ("[]", "not a JSON object"),
         ("[" * 100_000, "nested too deeply"),
+        ("[" * 101 + "]" * 101, "nested too deeply"),
         ('{"Role": {"AssumeRolePolicyDocument": "x"}}', "not a JSON object"),
     ],
 )
