@@ -4,7 +4,6 @@ Everything here raises ValueError, with a message that says what is wrong with t
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,7 +30,7 @@ def read_from(file: IO[bytes], *, largest: int = LARGEST) -> bytes:
     return data
 
 
-def loads(text: bytes | str, **how: Callable[..., Any]) -> Any:
+def loads(text: bytes | str, **how: Any) -> Any:
     """Parse JSON; `how` goes to `json.loads`."""
     try:
         found = json.loads(text, **how)

@@ -19,6 +19,29 @@ _STRING_OR_COMMENT = r""""(?:[^"\\]|\\.)*"|'[^']*'|#.*"""
 _AT = r" - at `\$(.*)`$"
 
 
+_LONGEST = 200
+_MANY = 1000
+_LARGEST = 512 * 1024
+_PARTS = 16
+_DOTTED = re.compile(r"\.[^\n=.]*+" * _PARTS)
+
+
+def within_limits(text: str) -> str:
+    """The text of a TOML file that can be parsed in reasonable time. Raises ValueError.
+
+    Parsers are quadratic in the parts of a dotted key, and what comes out of them is nested as deep.
+    """
+    if len(text) > _LARGEST:
+        message = f"it is larger than {_LARGEST // 1024} KiB"
+        raise ValueError(message)
+    if _DOTTED.search(text):
+        for number, line in enumerate(text.split("\n"), start=1):
+            if _DOTTED.search(line) and _DOTTED.search(re.sub(_STRING_OR_COMMENT, '""', line)):
+                message = f"a key of more than {_PARTS} parts (at line {number})"
+                raise ValueError(message)
+    return text
+
+
 def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> Iterator[Problem]:
     """Every way in which `value` is not a `kind`. `also` are keys that somebody else reads, for suggestions."""
     with contextlib.suppress(msgspec.ValidationError):
@@ -46,7 +69,7 @@ def nearest(name: str, known: Iterable[str], *, otherwise: str | None = None) ->
     """`Perhaps you meant …`, where something known is near."""
     import difflib
 
-    found = difflib.get_close_matches(name, list(known), n=1)
+    found = difflib.get_close_matches(name, list(known), n=1) if len(name) <= _LONGEST else []
     return f"Perhaps you meant {found[0]!r}." if found else otherwise
 
 
@@ -88,7 +111,8 @@ def _table(value: Any, struct: type[msgspec.Struct], path: str, also: list[str])
     for key in value:
         if key not in fields:
             known = [*fields, *also]
-            hint = nearest(key, known, otherwise="Known here: " + ", ".join(sorted(known)))
+            suggest = len(value) <= _MANY
+            hint = nearest(key, known, otherwise="Known here: " + ", ".join(sorted(known))) if suggest else None
             yield Problem("config-unknown-key", f"unknown key {key!r}", _join(path, key), hint)
     for key, field in fields.items():
         if key in value:

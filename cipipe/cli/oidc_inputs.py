@@ -12,7 +12,6 @@ from cipipe.oidc import claims as jwt
 from cipipe.oidc import policy
 from cipipe.oidc.claims import Claims
 
-
 _LARGEST = 64 * bounded.KIB
 """AWS takes tokens of up to 20,000 characters, and trust policies of a few thousand."""
 

@@ -27,10 +27,13 @@ from cipipe.config.settings import (
 from cipipe.errors import Problem, ProblemsError, UsageError
 from cipipe.graph import ordered
 from cipipe.model import Environment
-from cipipe.parse import Located, collect, nearest
+from cipipe.parse import Located, collect, nearest, within_limits
 from cipipe.patterns import complaint
 from cipipe.stages import KINDS, clashes
 from cipipe.stages.base import Stage, strings
+
+_MOST = 200
+"""Stages, environments, and problems that are shown. Each stage is held against all others, in each environment."""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,15 +48,18 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def load(text: bytes, *, name: str = FILE_NAME) -> Config:
     """Parse and check a configuration. Raises ProblemsError with every problem, each with its line and key path."""
     try:
-        table = tomllib.loads(text.decode())
+        table = tomllib.loads(within_limits(text.decode()))
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, an endless number, a nest without end
         line = re.search(r"at line (\d+)", str(error))
         raise UsageError(
             "config-not-toml",
-            f"{name} is not TOML: {error}",
+            f"{name} is not TOML: {'it is nested too deeply' if isinstance(error, RecursionError) else error}",
             hint="toml.io/en/v1.0.0 has the syntax in full.",
             where=f"{name}:{line[1]}" if line else name,
         ) from error
+    for key in ("stages", "environments"):
+        if len(tables(table, key)) > _MOST:
+            raise UsageError("config-too-large", f"{name} has more than {_MOST} {key}", where=key)
     problems = list(collect(table, _File, ""))
     stages: dict[str, Stage] = {}
     for stage_name, entry in tables(table, "stages").items():
@@ -68,7 +74,7 @@ def load(text: bytes, *, name: str = FILE_NAME) -> Config:
         raise ProblemsError(
             "config-invalid",
             f"{name} has {len(problems)} problem{'s' if len(problems) != 1 else ''}",
-            tuple(located.place(problem) for problem in problems),
+            tuple(located.place(problem) for problem in problems[:_MOST]),
         )
     file = msgspec.convert(table, _File)
     order = ordered({stage_name: stage.needs for stage_name, stage in stages.items()})

@@ -186,6 +186,9 @@ def _environment(text: str, known: Mapping[str, str], escape: str) -> dict[str, 
     return {name: value for name, value in expanded if value is not None}
 
 
+_LONGEST = 4096
+"""Characters of an expanded word: `ENV A=$A$A`, line after line, doubles it each time."""
+
 _PIECE = re.compile(
     r"""\$(?:(?P<name>\w+)|\{(?P<braced>\w+)(?::(?P<kind>[-+])(?P<word>[^{}$]*))?\})|(?P<quote>["'])|(?P<other>.)""",
     re.DOTALL,
@@ -220,4 +223,4 @@ def _expanded(word: str, known: Mapping[str, str], escape: str | None) -> str | 
             quote = "" if quote else found[0]
         else:
             made += found[0]
-    return None if quote else made
+    return None if quote or len(made) > _LONGEST else made

@@ -18,7 +18,7 @@ class OverBudget(BaseException):
 def cpu_seconds(limit: float = 10.0) -> Iterator[None]:
     """Raise OverBudget once the block has used that many seconds of processor time."""
 
-    def over(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - what a signal handler is given
+    def over(number: int, frame: FrameType | None) -> NoReturn:
         message = f"more than {limit} s of processor time"
         raise OverBudget(message)
 

@@ -4,6 +4,7 @@ Everything here is known from the file alone; what the outputs say comes later, 
 """
 
 import re
+import textwrap
 import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
@@ -108,7 +109,7 @@ def _parse(rests: list[str], path: str, line: int) -> Marker:
     if match is None:
         raise RuleError(
             "dag-marker-syntax",
-            f"the marker `# cipipe:{rest.rstrip()}` does not name one output",
+            f"the marker `# cipipe:{textwrap.shorten(rest, 80)}` does not name one output",
             "Write `# cipipe: NAME`, or `# cipipe: NAME (sensitive ok)`; other remarks go behind a further `#`.",
         )
     return Marker(match["output"], path, line, match["sensitive"] is not None)

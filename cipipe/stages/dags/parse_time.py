@@ -34,7 +34,9 @@ def findings(tree: ast.Module, path: str) -> Iterator[Problem]:
     for node in at_import(tree):
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             made = dotted(node.value, known)
-            if made.endswith("()") and len(made) <= _LONGEST:  # so that `s3 = boto3.client("s3")` and `s3.list_buckets()` are seen as one
+            if (
+                made.endswith("()") and len(made) <= _LONGEST
+            ):  # so that `s3 = boto3.client("s3")` and `s3.list_buckets()` are seen as one
                 known[node.targets[0].id] = made
         if not isinstance(node, ast.Call):
             continue

@@ -48,13 +48,14 @@ class Text(msgspec.Struct, frozen=True):
         """The tokens, formatted strings standing as empty parentheses of the same extent. Raises NotPythonError."""
         try:
             text = without_formatted_strings("".join(self.lines))
+        except ValueError as error:
+            raise NotPythonError(str(error)) from error
+        try:
             for token in tokenize.generate_tokens(io.StringIO(text + "\n", newline="\n").readline):
                 if token[0] == tokenize.ERRORTOKEN and token.string[:1] in {'"', "'"}:
                     raise NotPythonError(f"line {token.start[0]}: a string that does not end")
                 yield token
-        except NotPythonError:
-            raise
-        except (tokenize.TokenError, SyntaxError, ValueError) as error:
+        except (tokenize.TokenError, SyntaxError) as error:
             raise NotPythonError(str(error.args[0])) from error
 
 

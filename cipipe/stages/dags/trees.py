@@ -3,7 +3,6 @@
 import ast
 from collections.abc import Iterator, Mapping
 
-
 _LONGEST = 24
 """Parts of a dotted name: calls in a chain, `a().b().c()`, may go on for ever."""
 
