@@ -24,6 +24,7 @@ _STALE = {"Saved plan is stale", "Saved plan does not match the given state"}
 _NO_BLOCK = "Missing backend configuration"
 _FOREIGN_ARGUMENT = {"Extraneous JSON object property", "Invalid command-line option"}
 _LOCK_FILE_SINCE = (1, 10)  # S3's own
+_LOCKED_PROVIDER = "locked provider"
 _PROBE = "terraform_data.cipipe_asks_for_the_lock"
 _TAIL = 20
 # What would make Terraform do something else than the plan says: another workspace is another state.
@@ -84,12 +85,21 @@ class Terraform:
 
     def _init(self, settings: Mapping[str, Any]) -> None:
         missing: list[str] = []
-        arguments = ["-lockfile=readonly"] if self._lock_file.path.is_file() else []
+
+        def warned(summary: str) -> None:
+            if summary == _NO_BLOCK:
+                missing.append(summary)
+
+        arguments = ["init", "-input=false", "-reconfigure"]
+        arguments += ["-lockfile=readonly"] if self._lock_file.path.is_file() else []
         with settings_file(settings) as options:
-            self._run(
-                ["init", "-input=false", "-reconfigure", *options, *arguments],
-                warned=lambda summary: missing.append(summary) if summary == _NO_BLOCK else None,
-            )
+            try:
+                self._run([*arguments, *options], warned=warned)
+            except StageError as error:
+                # The constraints may have moved on since an earlier run in this clone chose the providers.
+                if _LOCKED_PROVIDER not in error.message or not self._lock_file.forget():
+                    raise
+                self._run([*arguments, *options], warned=warned)
         found = None if missing else in_force(self.data_dir)
         if found is None or found["type"] != self.backend.type:
             raise self._not_kept(str(found["type"]) if found else None)
@@ -195,7 +205,7 @@ class Terraform:
             raise terraform_locks.unknown(lock_id, None, asked)
         if terraform_locks.REFUSED not in text:
             raise self._failed("untaint", probe)
-        held = None if asked.own_info else terraform_locks.info(text)
+        held = terraform_locks.held(text, asked)
         if held is not None and held.id != lock_id:
             raise terraform_locks.unknown(lock_id, held, asked)
         if held is None and f'lock ID: "{lock_id}"' not in " ".join(text.split()):  # as HCP Terraform names its locks

@@ -71,7 +71,7 @@ class Backend(msgspec.Struct, frozen=True):
     @property
     def tells_own_lock(self) -> bool:
         """Whether a refused lock comes with the info of the one that was asked for, not of the one that is held."""
-        return self.type == "pg"
+        return self.type in {"pg", "http"}
 
     @property
     def locks_by_default(self) -> bool:

@@ -26,12 +26,17 @@ class LockFile:
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:
-        """Around `init`, which writes the file where there is none."""
-        self._kept.unlink(missing_ok=True)
+        """Around `init`, which writes the file where there is none, and adds to the one of an earlier run in this clone."""
         with self._lent():
             yield
         if self.path.is_file():  # the repository's own, or that of another run in this work tree
             shutil.copyfile(self.path, self._kept)
+
+    def forget(self) -> bool:
+        """Let `init` choose anew; False where it did already."""
+        there = self._kept.is_file() and not os.path.lexists(self.path)
+        self._kept.unlink(missing_ok=True)
+        return there
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:

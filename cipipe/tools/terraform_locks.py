@@ -17,6 +17,7 @@ REFUSED = "Error acquiring the state lock"
 
 _ADVICE = "Terraform acquires a state lock"
 _FIELD = re.compile(r"^\s+(ID|Path|Operation|Who|Version|Created):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_HELD_ID = re.compile(r"already locked:\s+ID=(\S+)")
 _CREATED = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)? ?(?:([+-]\d\d):?(\d\d)|Z)")
 
 # The first one that stands in the text counts: what follows it is what Terraform did about it, such as asking who holds
@@ -48,7 +49,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What an error needs besides Terraform's text.
 
     `unlock` is the command that releases a lock, without its ID. `own_info`: this backend's errors carry the info of the
-    lock that was asked for, not of the one that is held (`pg`).
+    lock that was asked for, not of the one that is held.
     """
 
     unlock: str
@@ -72,15 +73,26 @@ def info(text: str) -> LockInfo | None:
     )
 
 
+def held(text: str, asked: Asked) -> LockInfo | None:
+    """The lock that the store holds, as far as a text of Terraform's says; None where it does not.
+
+    Of an HTTP store Terraform passes on the ID alone, up to version 1.14, and beside it the info of its own attempt.
+    """
+    found, named = info(text), _HELD_ID.search(text)
+    if named is not None:
+        return found if found is not None and found.id == named[1] else LockInfo(named[1])
+    return None if asked.own_info else found
+
+
 def error(text: str, asked: Asked) -> CipipeError:
     """The error of a lock that was not got: `text` is the detail of Terraform's diagnostic."""
     reason = _reason(text)
     found = _FIRST.search(reason)
     cause = found.lastgroup if found else None
-    held = None if asked.own_info else info(text)
+    lock = held(text, asked)
 
-    if held is not None and cause not in {"denied", "table", "unreachable"}:
-        return _locked(held, asked)
+    if lock is not None and cause not in {"denied", "table", "unreachable"}:
+        return _locked(lock, asked)
     if cause == "taken" or not reason:
         return ConflictError(
             "terraform-lock-taken",
@@ -90,7 +102,7 @@ def error(text: str, asked: Asked) -> CipipeError:
             where=asked.where,
         )
     if cause == "denied":
-        beside = f"; a lock of {held.who or 'somebody'} (ID {held.id}) lies there" if held else ""
+        beside = f"; a lock of {lock.who or 'somebody'} (ID {lock.id}) lies there" if lock else ""
         return StageError(
             "terraform-lock-denied",
             f"the store refused to lock the Terraform state: {reason}{beside}",
@@ -121,9 +133,9 @@ def error(text: str, asked: Asked) -> CipipeError:
     )
 
 
-def unknown(lock_id: str, held: LockInfo | None, asked: Asked) -> StageError:
-    """The error of releasing a lock that is not there; `held` is the one that is."""
-    if held is None:
+def unknown(lock_id: str, other: LockInfo | None, asked: Asked) -> StageError:
+    """The error of releasing a lock that is not there; `other` is the one that is."""
+    if other is None:
         return StageError(
             "terraform-lock-unknown",
             f"there is no lock on the Terraform state, so none with ID {lock_id}; nothing was released",
@@ -132,9 +144,9 @@ def unknown(lock_id: str, held: LockInfo | None, asked: Asked) -> StageError:
         )
     return StageError(
         "terraform-lock-unknown",
-        f"there is no lock with ID {lock_id}; the Terraform state is locked by {_described(held, asked.now)}; "
+        f"there is no lock with ID {lock_id}; the Terraform state is locked by {_described(other, asked.now)}; "
         "nothing was released",
-        hint=f"If that one is to be released: {_command(held, asked)}",
+        hint=f"If that one is to be released: {_command(other, asked)}",
         where=asked.where,
     )
 
@@ -149,25 +161,25 @@ def age(created: datetime, now: datetime) -> str:
     return "less than a minute ago"
 
 
-def _locked(held: LockInfo, asked: Asked) -> ConflictError:
+def _locked(lock: LockInfo, asked: Asked) -> ConflictError:
     return ConflictError(
         "terraform-locked",
-        f"the Terraform state is locked by {_described(held, asked.now)}",
+        f"the Terraform state is locked by {_described(lock, asked.now)}",
         hint="If that run is still going, let it finish. If it was killed, release its lock by hand: "
-        f"{_command(held, asked)}",
+        f"{_command(lock, asked)}",
         where=asked.where,
     )
 
 
-def _described(held: LockInfo, now: datetime) -> str:
-    since = f" since {held.created:%Y-%m-%d %H:%M:%S} UTC, {age(held.created, now)}" if held.created else ""
-    details = [held.operation, f"lock ID {held.id}", held.path]
-    return f"{held.who or 'somebody'}{since} ({', '.join(detail for detail in details if detail)})"
+def _described(lock: LockInfo, now: datetime) -> str:
+    since = f" since {lock.created:%Y-%m-%d %H:%M:%S} UTC, {age(lock.created, now)}" if lock.created else ""
+    details = [lock.operation, f"lock ID {lock.id}", lock.path]
+    return f"{lock.who or 'somebody'}{since} ({', '.join(detail for detail in details if detail)})"
 
 
-def _command(held: LockInfo, asked: Asked) -> str:
-    separator = "-- " if held.id.startswith("-") else ""
-    return f"{asked.unlock} {separator}{shlex.quote(held.id)}"
+def _command(lock: LockInfo, asked: Asked) -> str:
+    separator = "-- " if lock.id.startswith("-") else ""
+    return f"{asked.unlock} {separator}{shlex.quote(lock.id)}"
 
 
 def _reason(text: str) -> str:

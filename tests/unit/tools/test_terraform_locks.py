@@ -151,6 +151,28 @@ def test_postgres_that_is_down_has_no_holder_either() -> None:
     assert error.id == "terraform-lock-unreachable"
 
 
+HTTP = Asked(unlock="cipipe iac unlock --env dev", where="infra", now=NOW, own_info=True)
+HELD_ID = "5b1f0d3e-2222-4c4c-9999-0123456789ab"
+
+
+def test_of_an_http_store_the_id_alone_is_known() -> None:
+    """Up to Terraform 1.14 the info beside it is that of the attempt."""
+    error = made(f"HTTP remote state already locked: ID={HELD_ID}{INFO}", HTTP)
+    assert (error.id, error.exit_status) == ("terraform-locked", 6)
+    assert error.message == f"the Terraform state is locked by somebody (lock ID {HELD_ID})"
+    assert str(error.hint).endswith(f"cipipe iac unlock --env dev {HELD_ID}")
+
+
+def test_an_http_store_whose_info_terraform_passes_on() -> None:
+    assert "runner@job-81" in made(HTTP_HELD + INFO, HTTP).message
+
+
+@pytest.mark.parametrize("what", ["read", "unmarshal"])
+def test_an_http_store_that_does_not_say_who(what: str) -> None:
+    error = made(f"HTTP remote state already locked, failed to {what} body{INFO}", HTTP)
+    assert (error.id, error.exit_status) == ("terraform-lock-taken", 6)
+
+
 def test_info_without_an_id_is_none() -> None:
     assert terraform_locks.info(INFO.replace("0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11", "")) is None
     assert made(PRECONDITION + INFO.replace("0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11", "")).id == "terraform-lock-taken"

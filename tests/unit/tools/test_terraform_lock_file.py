@@ -1,0 +1,129 @@
+"""The dependency lock file of a root that has none: there while a command runs, and never left behind."""
+
+import fcntl
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cipipe.tools.terraform_lock_file import NAME, LockFile, sweep
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> tuple[Path, Path, LockFile]:
+    """The root, the data folder, and the lock file."""
+    root, data = tmp_path / "infra", tmp_path / ".cipipe/terraform/dev/iac"
+    root.mkdir()
+    data.mkdir(parents=True)
+    return root, data, LockFile(root, data)
+
+
+def untracked(_: Path) -> bool:
+    return False
+
+
+def test_it_is_lent_to_each_command_and_taken_back(places: tuple[Path, Path, LockFile]) -> None:
+    root, data, file = places
+    with file.made():
+        assert not file.path.exists()
+        file.path.write_text("of init")
+    assert list(root.iterdir()) == []
+    for _ in range(2):
+        with file.lent():
+            assert file.path.read_text() == "of init"
+        assert list(root.iterdir()) == []
+    assert [path.name for path in data.iterdir()] == ["dependencies.lock.hcl"]
+
+
+def test_init_chooses_anew_when_told_to(places: tuple[Path, Path, LockFile]) -> None:
+    _, _, file = places
+    assert not file.forget()
+    with file.made():
+        file.path.write_text("of the first init")
+    with file.made():
+        assert file.path.read_text() == "of the first init"
+    assert file.forget()
+    with file.made():
+        assert not file.path.exists()
+
+
+def test_one_that_is_there_is_not_touched(places: tuple[Path, Path, LockFile]) -> None:
+    _, _, file = places
+    file.path.write_text("committed")
+    with file.made():
+        pass
+    with file.lent():
+        pass
+    assert file.path.read_text() == "committed"
+
+
+def test_a_command_that_fails_leaves_none(places: tuple[Path, Path, LockFile]) -> None:
+    _, _, file = places
+
+    def fail(around: Callable[[], None]) -> None:
+        around()
+        raise KeyboardInterrupt
+
+    for work in (file.made, file.lent):
+        with pytest.raises(KeyboardInterrupt), work():
+            fail(lambda: file.path.write_text("half") and None)
+        assert not file.path.exists()
+
+
+def test_another_run_in_the_same_work_tree_takes_its_own_away(places: tuple[Path, Path, LockFile]) -> None:
+    root, data, file = places
+    other = LockFile(root, data.parent / "other")
+    (data.parent / "other").mkdir()
+    with file.made():
+        file.path.write_text("of both")
+        with other.made():
+            pass
+    with other.lent():
+        assert file.path.read_text() == "of both"
+    assert list(root.iterdir()) == []
+
+
+def _killed(file: LockFile, data: Path) -> None:
+    """What a run leaves that was killed while Terraform ran."""
+    file.path.write_text("left")
+    (data / "lock-file-in").write_text(f"{file.path}\n")
+
+
+def test_what_a_killed_run_left_is_removed(places: tuple[Path, Path, LockFile]) -> None:
+    root, data, file = places
+    _killed(file, data)
+    sweep(data.parents[1], untracked)
+    assert list(root.iterdir()) == []
+    assert not (data / "lock-file-in").exists()
+    file.path.write_text("of a person")
+    sweep(data.parents[1], untracked)
+    assert file.path.exists()
+
+
+def test_what_has_been_committed_since_stays(places: tuple[Path, Path, LockFile]) -> None:
+    _, data, file = places
+    _killed(file, data)
+    sweep(data.parents[1], lambda path: path == file.path)
+    assert file.path.exists()
+
+
+def test_what_a_living_run_uses_stays(places: tuple[Path, Path, LockFile]) -> None:
+    _, data, file = places
+    with file.made():
+        file.path.write_text("in use")
+        sweep(data.parents[1], untracked)
+        assert file.path.exists()
+    _killed(file, data)
+    with (data / "lock-file-in").open() as marker:
+        fcntl.flock(marker, fcntl.LOCK_SH)
+        sweep(data.parents[1], untracked)
+        assert file.path.exists()
+
+
+def test_a_marker_names_a_lock_file_and_nothing_else(places: tuple[Path, Path, LockFile]) -> None:
+    root, data, _ = places
+    (root / "main.tf").write_text("x")
+    (data / "lock-file-in").write_text(f"{root / 'main.tf'}\n")
+    sweep(data.parents[1], untracked)
+    assert (root / "main.tf").exists()
+    assert NAME == ".terraform.lock.hcl"
