@@ -16,8 +16,8 @@ import statestore
 from statestore import Store
 from tools import require
 
-ACCOUNT, REGION = "123456789012", "eu-central-1"
-BUCKET = f"cipipe-{ACCOUNT}-{REGION}"
+ACCOUNT, REGION = "123456789012", "eu-central-1"  # moto's own account
+BUCKET, OTHER_BUCKET = f"cipipe-{ACCOUNT}-{REGION}", "other-ledger"
 AUTHOR = ("-c", "user.name=t", "-c", "user.email=t@example.com")
 MAIN = """terraform {
   backend "%s" {}
@@ -38,13 +38,14 @@ def store() -> Iterator[Store]:
 
 @pytest.fixture
 def env(moto_server: str, store: Store) -> Iterator[dict[str, str]]:
-    """The environment of a shell that has keys for the account, and a bucket for the ledger."""
+    """The environment of a shell that has keys for the account, and buckets for two ledgers."""
     require("terraform", "a deployment")
     keys = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
-    s3 = boto3.resource(
-        "s3", endpoint_url=moto_server, region_name=REGION, **{name.lower(): value for name, value in keys.items()}
-    )
-    bucket = s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3 = boto3.Session("AKIAEXAMPLE", "example", region_name=REGION).resource("s3", endpoint_url=moto_server)
+    buckets = [
+        s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        for name in (BUCKET, OTHER_BUCKET)
+    ]
     yield {
         **keys,
         **store.login(store.url),
@@ -55,11 +56,14 @@ def env(moto_server: str, store: Store) -> Iterator[dict[str, str]]:
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "NO_COLOR": "1",
     }
-    bucket.objects.delete()
-    bucket.delete()
+    for bucket in buckets:
+        bucket.objects.delete()
+        bucket.delete()
 
 
-def project(folder: Path, main: str, backend: dict[str, Any], *, name: str = "shop", **settings: str) -> Path:
+def project(
+    folder: Path, main: str, backend: dict[str, Any], *, name: str = "shop", ledger: str = BUCKET, **settings: str
+) -> Path:
     """A repository with one Terraform stage."""
     (folder / "infra").mkdir(parents=True)
     (folder / "infra/main.tf").write_text(main)
@@ -69,6 +73,8 @@ def project(folder: Path, main: str, backend: dict[str, Any], *, name: str = "sh
 [project]
 name = "{name}"
 default_environment = "dev"
+[ledger]
+bucket = "{ledger}"
 [environments.dev]
 account_id = "{ACCOUNT}"
 region = "{REGION}"
@@ -85,7 +91,7 @@ backend = {{ {given} }}
 
 
 def start(folder: Path, env: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
-    argv = [Path(sys.executable).parent / "cipipe", *arguments]
+    argv = [str(Path(sys.executable).parent / "cipipe"), *arguments]
     return subprocess.Popen(
         argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -124,8 +130,10 @@ def test_two_first_runs_that_share_only_the_state(env: dict[str, str], store: St
     made = tmp_path / "made"
     store.meeting = threading.Barrier(2)
     folders = [
-        project(tmp_path / name, MAIN % ("http", made), {"type": "http", **store.settings("net")}, name=name)
-        for name in ("one", "other")
+        project(
+            tmp_path / name, MAIN % ("http", made), {"type": "http", **store.settings("net")}, name=name, ledger=ledger
+        )
+        for name, ledger in (("one", BUCKET), ("other", OTHER_BUCKET))
     ]
     ended = raced(folders, env)
     assert made.read_text() == "made\n", ended

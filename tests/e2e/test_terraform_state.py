@@ -68,9 +68,8 @@ def terraform(tmp_path: Path, moto_server: str) -> Callable[..., Terraform]:
 
 @pytest.fixture
 def s3(moto_server: str) -> Any:
-    keys = {"aws_access_key_id": "AKIAEXAMPLE", "aws_secret_access_key": "example"}
-    made = boto3.client("s3", endpoint_url=moto_server, region_name=REGION, **keys)
-    made.create_bucket(Bucket="states", CreateBucketConfiguration={"LocationConstraint": REGION})
+    made = boto3.Session("AKIAEXAMPLE", "example", region_name=REGION).client("s3", endpoint_url=moto_server)
+    made.create_bucket(Bucket="states", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     yield made
     for entry in made.list_objects_v2(Bucket="states").get("Contents", []):
         made.delete_object(Bucket="states", Key=entry["Key"])

@@ -1,7 +1,6 @@
 """The dependency lock file of a root that has none: there while a command runs, and never left behind."""
 
 import fcntl
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,13 +59,13 @@ def test_one_that_is_there_is_not_touched(places: tuple[Path, Path, LockFile]) -
 def test_a_command_that_fails_leaves_none(places: tuple[Path, Path, LockFile]) -> None:
     _, _, file = places
 
-    def fail(around: Callable[[], None]) -> None:
-        around()
+    def fail() -> None:
+        file.path.write_text("half")
         raise KeyboardInterrupt
 
     for work in (file.made, file.lent):
         with pytest.raises(KeyboardInterrupt), work():
-            fail(lambda: file.path.write_text("half") and None)
+            fail()
         assert not file.path.exists()
 
 
