@@ -78,8 +78,9 @@ def context(env: Mapping[str, str]) -> Context:
     project = env.get("GITHUB_REPOSITORY") or None
     run = env.get("GITHUB_RUN_ID")
     ref = env.get("GITHUB_REF", "")
-    before = _map(payload, "workflow_run") if name == "workflow_run" else {}
-    of_request = env.get("GITHUB_HEAD_REF") or ref.startswith(_REQUEST_REFS) or _after_request(before, project)
+    trigger = _map(payload, "workflow_run")
+    after_request = name == "workflow_run" and _after_request(trigger, project)
+    of_request = env.get("GITHUB_HEAD_REF") or ref.startswith(_REQUEST_REFS) or after_request
     return Context(
         provider=NAME,
         event="merge-request" if of_request else _EVENTS.get(name, "manual"),
@@ -98,7 +99,7 @@ def context(env: Mapping[str, str]) -> Context:
         actor=env.get("GITHUB_ACTOR") or None,
         project=project,
         fork=(name.startswith("pull_request") and _text(_map(_map(request, "head"), "repo"), "full_name") != project)
-        or _of_fork(before, project),
+        or (name == "workflow_run" and _of_fork(trigger, project)),
     )
 
 
@@ -239,8 +240,9 @@ def colour(env: Mapping[str, str]) -> bool:
 
 
 def _after_request(run: dict[str, Any], project: str | None) -> bool:
-    """Whether the run that started this one was a pull request's, or a fork's."""
-    return _EVENTS.get(str(run.get("event"))) == "merge-request" or _of_fork(run, project)
+    """Whether the run that started this one was a pull request's or a fork's, or may have been one."""
+    event = run.get("event")
+    return event in {None, "workflow_run"} or _EVENTS.get(str(event)) == "merge-request" or _of_fork(run, project)
 
 
 def _of_fork(run: dict[str, Any], project: str | None) -> bool:

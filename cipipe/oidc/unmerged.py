@@ -121,7 +121,10 @@ def _of_branch(value: str) -> bool:
 
 def _guards(condition: Condition, issuer: str) -> bool:
     claim, operator = _claim(condition, issuer), condition.operator
-    if claim not in {PROTECTED, SOURCE} or conditions.tolerant(operator):
+    if claim not in {PROTECTED, SOURCE}:
+        return False
+    present = conditions.negated(operator) and claim in visible(issuer)  # gitlab.com's tokens always have both
+    if conditions.tolerant(operator) and not present:
         return False
     refused_values: tuple[str, ...] = ("false",)
     if claim == SOURCE:

@@ -141,10 +141,10 @@ def gitlab(root: Path, sandbox: Sandbox, config: str = CONFIG, **claims: Any) ->
     return Job(root, {**job.env, **own})
 
 
-def github(root: Path, sandbox: Sandbox, config: str = CONFIG) -> Job:
+def github(root: Path, sandbox: Sandbox, config: str = CONFIG, **claims: Any) -> Job:
     """A push to main at GitHub."""
     job = shell(root, sandbox, config)
-    url, bearer = sandbox.github_job(project="group/shop", ref="main", ref_type="branch")
+    url, bearer = sandbox.github_job(project="group/shop", ref="main", ref_type="branch", **claims)
     own = {"CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push", "GITHUB_REF_NAME": "main"}
     own |= {"GITHUB_REF_TYPE": "branch", "GITHUB_REPOSITORY": "group/shop", "GITHUB_RUN_ID": "12345"}
     own |= {"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": bearer}

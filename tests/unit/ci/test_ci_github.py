@@ -89,6 +89,14 @@ EXPECTED = Context(
     actor="octocat",
     project="acme/dbt",
 )
+
+
+def triggered(**run: Any) -> dict[str, Any]:
+    return {"workflow_run": {"head_branch": "main", "head_repository": REPOSITORY, **run}, "repository": REPOSITORY}
+
+
+AFTER = {**MAIN, "GITHUB_EVENT_NAME": "workflow_run"}
+AFTER_REQUEST = msgspec.structs.replace(EXPECTED, event="merge-request", before=None)
 REQUESTED = msgspec.structs.replace(
     EXPECTED, event="merge-request", ref="feature", base=BASE, merge_request=7, protected=False
 )
@@ -128,6 +136,39 @@ CONTEXTS: dict[str, tuple[dict[str, str], dict[str, Any], Context]] = {
             EXPECTED, event="merge-request", ref="gh-readonly-queue/main/pr-7", base=BASE, before=None
         ),
     ),
+    "merge queue, by its ref alone": (
+        {**PUSH, "GITHUB_REF": "refs/heads/gh-readonly-queue/main/pr-7", "GITHUB_REF_NAME": "main"},
+        PUSHED,
+        msgspec.structs.replace(EXPECTED, event="merge-request"),
+    ),
+    "pull request, by its head alone": (
+        {**PUSH, "GITHUB_HEAD_REF": "feature"},
+        PUSHED,
+        msgspec.structs.replace(EXPECTED, event="merge-request", ref="feature"),
+    ),
+    "review of a pull request": (
+        {**PULL_REQUEST, "GITHUB_EVENT_NAME": "pull_request_review"},
+        pull_request(REPOSITORY),
+        REQUESTED,
+    ),
+    "tag called like a branch": (
+        {**PUSH, "GITHUB_REF": "refs/tags/main"},
+        PUSHED,
+        msgspec.structs.replace(EXPECTED, ref_type="tag"),
+    ),
+    "run after a push": (
+        AFTER,
+        triggered(event="push"),
+        msgspec.structs.replace(EXPECTED, event="manual", before=None),
+    ),
+    "run after a pull request": (AFTER, triggered(event="pull_request"), AFTER_REQUEST),
+    "run after a run": (AFTER, triggered(event="workflow_run"), AFTER_REQUEST),
+    "run after a fork's": (
+        AFTER,
+        triggered(event="push", head_repository={"full_name": "mallory/dbt"}),
+        msgspec.structs.replace(AFTER_REQUEST, fork=True),
+    ),
+    "run after nobody knows what": (AFTER, {"repository": REPOSITORY}, AFTER_REQUEST),
     "workflow_dispatch": (
         {**MAIN, "GITHUB_EVENT_NAME": "workflow_dispatch"},
         {"inputs": {"environment": "dev"}, "ref": "refs/heads/main", "repository": REPOSITORY},

@@ -145,6 +145,14 @@ CONTEXTS = {
             sequence=43,
         ),
     ),
+    "child of a merge request, whose variables are hidden": (
+        {**CHILD, "CIPIPE_PIPELINE_SOURCE": "push", "CI_MERGE_REQUEST_REF_PATH": "refs/merge-requests/7/head"},
+        with_(EXPECTED, event="merge-request"),
+    ),
+    "external pull request": (
+        {**PUSH, "CI_EXTERNAL_PULL_REQUEST_SOURCE_BRANCH_NAME": "feature"},
+        with_(EXPECTED, event="merge-request"),
+    ),
     "variables of a child count in a child alone": (
         {**PUSH, "CIPIPE_PIPELINE_IID": "999", "CIPIPE_PIPELINE_SOURCE": "schedule"},
         EXPECTED,

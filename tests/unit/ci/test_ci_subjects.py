@@ -4,9 +4,10 @@ import pytest
 
 from cipipe import ci
 from cipipe.ci import github, gitlab, local
-from cipipe.ci.base import Subject
+from cipipe.ci.base import Subject, TokenFacts
 
 MAIN = "repo:acme/dbt:ref:refs/heads/main"
+LAB = "project_path:a/b:ref_type:branch:ref:main"
 PINNED = "repo:acme@1/dbt@2:ref:refs/heads/main"
 
 
@@ -18,6 +19,28 @@ PINNED = "repo:acme@1/dbt@2:ref:refs/heads/main"
         ("repo:a/b:ref:refs/tags/v1", Subject("tag", "repo:a/b:ref:refs/tags/v1", "a/b", "v1")),
         ("repo:a/b:pull_request", Subject("merge-request", "repo:a/b:pull_request", "a/b")),
         ("repo:a/b:environment:X%3AY", Subject("environment", "repo:a/b:environment:X%3AY", "a/b", "X:Y")),
+        ("repo:a/b", Subject("project", "repo:a/b", "a/b")),
+        ("repo:a@1/b@2", Subject("project", "repo:a/b", "a/b", "", ("1", "2"))),
+        ("project_path:a/b/c", Subject("project", "project_path:a/b/c", "a/b/c")),
+        *(
+            (f"repo:a/b:{context}:{more}", Subject("custom", f"repo:a/b:{context}:{more}", "a/b"))
+            for context in ("ref:refs/heads/main", "ref:refs/tags/v1", "pull_request", "environment:live")
+            for more in (
+                "job_workflow_ref:a/b/.github/workflows/x.yml@refs/heads/main",
+                "workflow:Deploy it",
+                "actor:ada",
+                "environment:live",
+                "runner_environment:self-hosted",
+                "repository_owner_id:1",
+                "repo_property_team:data",
+                "event_name:push",
+            )
+        ),
+        ("repo:a/b:environment:X:Y", Subject("environment", "repo:a/b:environment:X:Y", "a/b", "X:Y")),
+        (
+            f"{LAB}:environment_protected:true",
+            Subject("custom", f"{LAB}:environment_protected:true", "a/b", "main"),
+        ),
         ("repository_id:2:ref:x", Subject("custom", "repository_id:2:ref:x")),
         (
             "project_path:a/b/c:ref_type:tag:ref:v1:2",
@@ -51,6 +74,19 @@ def test_only_githubs_subjects_say_the_environment() -> None:
         ({"pipeline_source": "external_pull_request_event"}, True),
         ({"pipeline_source": "push"}, False),
         ({"event_name": "pull_request"}, True),
+        ({"pipeline_source": "parent_pipeline", "ref_path": "refs/merge-requests/7/head"}, True),
+        ({"pipeline_source": "parent_pipeline", "ref_path": "refs/heads/main"}, False),
+        ({"event_name": "pull_request_target", "ref": "refs/heads/main"}, True),
+        ({"event_name": "pull_request_review"}, True),
+        ({"event_name": "merge_group"}, True),
+        ({"event_name": "workflow_run", "ref": "refs/heads/main"}, False),
+        ({"event_name": "other", "head_ref": "side", "base_ref": "main"}, True),
+        ({"event_name": "push", "head_ref": "", "base_ref": ""}, False),
+        ({"event_name": "push", "ref": "refs/pull/7/merge"}, True),
+        ({"event_name": "push", "ref": "refs/heads/gh-readonly-queue/main/pr-7"}, True),
+        ({"event_name": "push", "sub": "repo:a@1/b@2:pull_request"}, True),
+        ({"event_name": "push", "sub": "repo:a/b:pull_request:workflow:x"}, True),
+        ({"event_name": "push", "sub": "repo:a/b:environment:pull_request"}, False),
         ({"event_name": "push"}, False),
         ({"event_name": 1}, False),
         ({}, False),
@@ -64,3 +100,62 @@ def test_a_shell_has_no_subjects() -> None:
     assert local.subject(MAIN) is None
     assert local.pinned_subject(MAIN, ("1", "2")) is None
     assert not local.unmerged({"event_name": "pull_request"})
+
+
+def facts(**given: object) -> TokenFacts:
+    usual = {"project": None, "ref": None, "ref_type": None, "merge_request": False, "protected": None}
+    return TokenFacts(**{**usual, **given})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("claims", "expected"),
+    [
+        (
+            {"project_path": "a/b", "ref": "main", "ref_type": "branch", "ref_protected": "true"},
+            facts(provider="gitlab", project="a/b", ref="main", ref_type="branch", protected=True),
+        ),
+        (
+            {"pipeline_source": "merge_request_event", "ref": "main", "ref_protected": False},
+            facts(provider="gitlab", ref="main", merge_request=True, protected=False),
+        ),
+        (
+            {"repository": "a/b", "ref": "refs/tags/main", "ref_type": "branch"},
+            facts(provider="github", project="a/b", ref="main", ref_type="tag"),
+        ),
+        (
+            {"repository": "a/b", "ref": "refs/pull/7/merge", "ref_type": "branch"},
+            facts(provider="github", project="a/b", ref="refs/pull/7/merge", ref_type="branch", merge_request=True),
+        ),
+        ({"event_name": "push", "ref": 7}, facts(provider="github")),
+        ({"sub": "system:serviceaccount:a:b"}, None),
+    ],
+)
+def test_what_claims_say_of_a_job(claims: dict[str, object], expected: TokenFacts | None) -> None:
+    assert ci.token_facts(claims) == expected
+
+
+COMPONENTS = ("project_path", "ref_type", "ref", "environment_protected")
+
+
+def test_subjects_of_other_components() -> None:
+    made = gitlab.component_subjects("a/b", COMPONENTS, None, branches=["main"], tags=["v*"])
+    assert made == (
+        [f"{LAB}:environment_protected:true", "project_path:a/b:ref_type:tag:ref:v*:environment_protected:true"],
+        ["project_path:a/b:*"],
+    )
+    by_id = gitlab.component_subjects("a/b", ("project_id", "ref_type", "ref"), "17", branches=["main"], tags=[])
+    assert by_id == (["project_id:17:ref_type:branch:ref:main"], ["project_id:17:*"])
+
+
+@pytest.mark.parametrize(
+    "components",
+    [
+        ("project_id", "ref_type", "ref"),
+        ("ref", "ref_type"),
+        ("project_path", "ref"),
+        ("project_path", "ref_type", "ref", "deployment_tier"),
+    ],
+)
+def test_components_of_which_no_subject_can_be_made(components: tuple[str, ...]) -> None:
+    assert gitlab.component_subjects("a/b", components, None, branches=["main"], tags=[]) is None
+    assert github.component_subjects("a/b", components, "17", branches=["main"], tags=[]) is None

@@ -1,0 +1,177 @@
+"""Tokens that AWS accepts and that are not what the job's variables say: nothing deploys or destroys with them.
+
+The role `open` trusts every subject of the project, as a policy does that was written before anybody thought of forks, and
+as all there is to write for a GitLab server of one's own.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobs import ACCOUNT, AUDIENCES, CONFIG, ISSUERS, REGION, Done, Job, github, gitlab, role, sandbox_with_roles
+
+from cipipe.sandbox import Sandbox
+from cipipe.tools.aws import Aws
+
+OPEN = CONFIG.replace(":role/deploy", ":role/open")
+UNPROTECTED = f"""{OPEN}
+[oidc]
+gitlab = {{ project = "group/shop", protected_refs = false }}
+"""
+MERGE_REQUEST = {"event": "merge-request"}
+CHILD = {"event": "merge-request", "claims": {"pipeline_source": "parent_pipeline", "ref_path": "refs/heads/main"}}
+VARIABLES = {
+    "CI_PIPELINE_SOURCE": "merge_request_event",
+    "CI_MERGE_REQUEST_IID": "7",
+    "CI_MERGE_REQUEST_PROJECT_PATH": "group/shop",
+    "CI_MERGE_REQUEST_SOURCE_PROJECT_PATH": "stranger/shop",
+}
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    with sandbox_with_roles(tmp_path_factory.mktemp("sandbox")) as found:
+        admin = Aws(found.endpoint(REGION), found.admin)
+        role(admin, "open", [_every_subject(flavour) for flavour in ISSUERS])
+        admin.call(
+            "s3",
+            "create_bucket",
+            Bucket=f"cipipe-{ACCOUNT}-{REGION}",
+            CreateBucketConfiguration={"LocationConstraint": REGION},
+        )
+        yield found
+
+
+def _every_subject(flavour: str) -> dict[str, Any]:
+    host = ISSUERS[flavour].removeprefix("https://")
+    prefix = {"gitlab": "project_path", "github": "repo"}[flavour]
+    return {
+        "Effect": "Allow",
+        "Principal": {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}"},
+        "Action": "sts:AssumeRoleWithWebIdentity",
+        "Condition": {
+            "StringEquals": {f"{host}:aud": AUDIENCES[flavour]},
+            "StringLike": {f"{host}:sub": f"{prefix}:*"},
+        },
+    }
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "repo"
+
+
+def deploys(job: Job, **env: str) -> list[Done]:
+    """What would change the environment."""
+    return [
+        job.cipipe("run", "--env", "dev", **env),
+        job.cipipe("destroy", "--env", "dev", "--confirm", "dev", **env),
+    ]
+
+
+@pytest.mark.parametrize("source", ["push", "schedule", "web", "api", "trigger", "parent_pipeline"])
+def test_a_job_of_the_branch_deploys(sandbox: Sandbox, root: Path, source: str) -> None:
+    job = gitlab(root, sandbox, claims={"pipeline_source": source})
+    done = job.cipipe("run", "--env", "dev", CI_PIPELINE_SOURCE=source, CI_PROJECT_PATH="group/shop")
+    assert done.status == 0, done.err
+
+
+@pytest.mark.parametrize("claims", [MERGE_REQUEST, CHILD])
+def test_a_role_that_asks_for_a_protected_ref_denies_a_merge_request(
+    sandbox: Sandbox, root: Path, claims: dict[str, Any]
+) -> None:
+    job = gitlab(root, sandbox, **claims)
+    assert {(done.status, done.id) for done in deploys(job)} == {(3, "oidc-access-denied")}
+
+
+@pytest.mark.parametrize(
+    ("claims", "id"),
+    [
+        (MERGE_REQUEST, "token-merge-request"),
+        ({**MERGE_REQUEST, "claims": {"ref_protected": "true"}}, "token-merge-request"),
+        ({"claims": {"pipeline_source": "external_pull_request_event"}}, "token-merge-request"),
+        (CHILD, "token-unprotected-ref"),
+        ({"claims": {"ref_protected": "false"}}, "token-unprotected-ref"),
+        ({"ref": "side"}, "token-other-ref"),
+        ({"ref_type": "tag"}, "token-other-ref"),
+        ({"project": "stranger/shop"}, "token-other-project"),
+    ],
+)
+def test_variables_of_a_push_do_not_outweigh_the_token(
+    sandbox: Sandbox, root: Path, claims: dict[str, Any], id: str
+) -> None:
+    job = gitlab(root, sandbox, OPEN, **claims)
+    for done in deploys(job, CI_PROJECT_PATH="group/shop"):
+        assert (done.status, done.id) == (5, id), done.err
+
+
+def test_nobody_gets_the_credentials_of_such_a_token(sandbox: Sandbox, root: Path) -> None:
+    done = gitlab(root, sandbox, OPEN, **MERGE_REQUEST).cipipe("oidc", "credential-process", "--env", "dev")
+    assert (done.status, done.id, done.out) == (5, "token-merge-request", "")
+
+
+def test_the_safeguard_of_protected_refs_can_be_taken_off(sandbox: Sandbox, root: Path) -> None:
+    job = gitlab(root, sandbox, UNPROTECTED, claims={"ref_protected": "false"})
+    done = job.cipipe("oidc", "credential-process", "--env", "dev")
+    assert done.status == 0, done.err
+    request = gitlab(root.with_name("other"), sandbox, UNPROTECTED, **MERGE_REQUEST)
+    assert request.cipipe("oidc", "credential-process", "--env", "dev").id == "token-merge-request"
+
+
+@pytest.mark.parametrize("claims", [{}, MERGE_REQUEST])
+def test_a_merge_requests_job_changes_nothing(sandbox: Sandbox, root: Path, claims: dict[str, Any]) -> None:
+    """Whatever its token says: with that of a push, too."""
+    job = gitlab(root, sandbox, OPEN, **claims)
+    refused = job.cipipe("destroy", "--env", "dev", "--confirm", "dev", **VARIABLES)
+    assert (refused.status, refused.id) == (5, "merge-request-read-only")
+    before = len(sandbox.exchanges())
+    done = job.cipipe("run", "--env", "dev", **VARIABLES)
+    assert done.status == 0, done.err
+    assert {exchange["role"].rpartition("/")[2] for exchange in sandbox.exchanges()[before:]} == {"verify"}
+
+
+def test_one_variable_of_a_merge_request_is_enough(sandbox: Sandbox, root: Path) -> None:
+    job = gitlab(root, sandbox, OPEN)
+    for name, value in VARIABLES.items():
+        done = job.cipipe("destroy", "--env", "dev", "--confirm", "dev", **{name: value})
+        assert (done.status, done.id) == (5, "merge-request-read-only"), name
+
+
+@pytest.mark.parametrize(
+    ("claims", "id"),
+    [
+        ({"event_name": "pull_request_target", "base_ref": "main", "head_ref": "evil"}, "token-merge-request"),
+        ({"event_name": "workflow_call", "head_ref": "evil"}, "token-merge-request"),
+        ({"event_name": "merge_group", "ref": "refs/heads/gh-readonly-queue/main/pr-7-abc"}, "token-merge-request"),
+        ({"event_name": "pull_request_review", "ref": "refs/pull/7/merge"}, "token-merge-request"),
+        ({"event_name": "push", "sub": "repo:group/shop:pull_request"}, "token-merge-request"),
+        ({"ref": "refs/tags/main", "ref_type": "tag"}, "token-other-ref"),
+        ({"ref": "refs/heads/side"}, "token-other-ref"),
+        ({"repository": "stranger/shop"}, "token-other-project"),
+    ],
+)
+def test_the_same_at_github(sandbox: Sandbox, root: Path, claims: dict[str, Any], id: str) -> None:
+    job = github(root, sandbox, OPEN, claims=claims)
+    for done in deploys(job):
+        assert (done.status, done.id) == (5, id), done.err
+
+
+@pytest.mark.parametrize("event", ["push", "workflow_dispatch", "schedule"])
+def test_other_events_of_github_deploy(sandbox: Sandbox, root: Path, event: str) -> None:
+    job = github(root, sandbox, OPEN, claims={"event_name": event, "ref_protected": "false"})
+    done = job.cipipe(
+        "oidc", "credential-process", "--env", "dev", GITHUB_EVENT_NAME=event, GITHUB_REF="refs/heads/main"
+    )
+    assert done.status == 0, done.err
+
+
+def test_a_token_of_another_provider_is_not_the_jobs(sandbox: Sandbox, root: Path) -> None:
+    job = gitlab(
+        root, sandbox, OPEN.replace("[stages.iac]", '[oidc]\ngitlab = { audience = "sts.amazonaws.com" }\n[stages.iac]')
+    )
+    token = sandbox.mint(
+        project="group/shop", ref="main", ref_type="branch", audience="sts.amazonaws.com", flavour="github"
+    )
+    done = job.cipipe("oidc", "credential-process", "--env", "dev", AWS_ID_TOKEN=token)
+    assert (done.status, done.id) == (5, "token-other-project")

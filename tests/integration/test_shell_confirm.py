@@ -1,0 +1,151 @@
+"""A shell that deploys where a pipeline may not: asked on a terminal, refused without one, unless --yes says so.
+
+What is confirmed goes on, and fails for want of AWS credentials: exit status 3.
+"""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from repo import ENV, Repo
+
+CONFIG = """
+[project]
+name = "shop"
+default_environment = "dev"
+
+[environments.dev]
+account_id = "111111111111"
+region = "eu-central-1"
+role_arn = "arn:aws:iam::111111111111:role/deploy"
+deploy_from = { branches = ["main", "release/*"] }
+
+[environments.live]
+account_id = "222222222222"
+region = "eu-central-1"
+role_arn = "arn:aws:iam::222222222222:role/deploy"
+deploy_from = { branches = ["main"] }
+protected = true
+allow_destroy = true
+
+[environments.own]
+account_id = "333333333333"
+region = "eu-central-1"
+role_arn = "arn:aws:iam::333333333333:role/deploy"
+
+[stages.dags]
+kind = "dags"
+paths = ["dags/**"]
+source = "dags"
+bucket = "shop-{environment}"
+"""
+FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_")
+CONFIRMED = 3
+RUN, DEPLOY, ROLLBACK = ("run",), ("dags", "deploy"), ("dags", "rollback")
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    found = Repo(tmp_path / "repo")
+    found.write({"cipipe.toml": CONFIG, "dags/a.py": "from airflow import DAG\n"})
+    found.git("add", "--all")
+    found.git("commit", "--quiet", "-m", "one")
+    return found
+
+
+def environment(repo: Repo, **more: str) -> dict[str, str]:
+    clean = {name: value for name, value in ENV.items() if not name.startswith(FOREIGN)}
+    return clean | {"HOME": str(repo.root.parent), "AWS_EC2_METADATA_DISABLED": "true", **more}
+
+
+def cipipe(repo: Repo, *arguments: str, **more: str) -> tuple[int, str]:
+    argv = [sys.executable, "-m", "cipipe", *arguments]
+    env = environment(repo, **more)
+    done = subprocess.run(
+        argv, cwd=repo.root, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stderr
+
+
+def at_terminal(repo: Repo, typed: str, *arguments: str) -> tuple[int, str]:
+    """The exit status, and all that the terminal showed, of a command that somebody types an answer to."""
+    main, side = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "cipipe", *arguments],
+        cwd=repo.root,
+        env=environment(repo),
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        start_new_session=True,
+    )
+    os.close(side)
+    os.write(main, f"{typed}\n".encode())
+    shown = b""
+    while True:
+        try:
+            part = os.read(main, 4096)
+        except OSError:  # how Linux ends a terminal that nobody has open any more
+            break
+        if not part:
+            break
+        shown += part
+    os.close(main)
+    return child.wait(timeout=60), shown.decode()
+
+
+@pytest.mark.parametrize("command", [RUN, DEPLOY, ROLLBACK])
+@pytest.mark.parametrize(
+    ("branch", "name", "words"),
+    [("main", "live", "live is protected"), ("feature/x", "dev", "branch feature/x"), ("HEAD", "dev", "on no branch")],
+)
+def test_without_a_terminal_it_is_refused(
+    repo: Repo, command: tuple[str, ...], branch: str, name: str, words: str
+) -> None:
+    repo.git("checkout", "--quiet", *(["--detach"] if branch == "HEAD" else ["-B", branch]))
+    status, said = cipipe(repo, *command, "--env", name)
+    assert (status, "shell-not-confirmed" in said, words in said) == (5, True, True), said
+    status, said = cipipe(repo, *command, "--env", name, "--yes")
+    assert status == CONFIRMED, said
+
+
+@pytest.mark.parametrize(("branch", "name"), [("main", "dev"), ("release/2", "dev"), ("side", "own")])
+def test_what_a_pipeline_may_do_is_not_asked(repo: Repo, branch: str, name: str) -> None:
+    repo.git("checkout", "--quiet", "-B", branch)
+    assert cipipe(repo, "run", "--env", name)[0] == CONFIRMED
+
+
+def test_destroying_is_confirmed_by_name_and_for_its_branch(repo: Repo) -> None:
+    repo.git("checkout", "--quiet", "-B", "main")
+    command = ("destroy", "--env", "live", "--confirm", "live", "--allow-destroy")
+    assert cipipe(repo, *command)[0] == CONFIRMED
+    repo.git("checkout", "--quiet", "-B", "side")
+    status, said = cipipe(repo, *command)
+    assert (status, "shell-not-confirmed" in said) == (5, True), said
+    assert cipipe(repo, *command, "--yes")[0] == CONFIRMED
+
+
+def test_looking_needs_no_confirmation(repo: Repo) -> None:
+    repo.git("checkout", "--quiet", "-B", "side")
+    for command in (("dags", "deploy", "--dry-run"), ("dags", "diff"), ("status",)):
+        assert "shell-not-confirmed" not in cipipe(repo, *command, "--env", "live")[1]
+    assert cipipe(repo, "plan", "--env", "live", "--offline")[0] == 0
+
+
+def test_a_job_is_not_asked(repo: Repo) -> None:
+    repo.git("checkout", "--quiet", "-B", "side")
+    job = {"GITLAB_CI": "true", "CI_PIPELINE_SOURCE": "push", "CI_COMMIT_REF_NAME": "side"}
+    status, said = cipipe(repo, "run", "--env", "live", "--yes", **job)
+    assert (status, "ref-not-allowed" in said) == (5, True), said
+
+
+@pytest.mark.parametrize(("typed", "status"), [("live", CONFIRMED), ("LIVE", 5), ("y", 5), ("", 5), ("dev", 5)])
+def test_on_a_terminal_the_name_is_typed(repo: Repo, typed: str, status: int) -> None:
+    repo.git("checkout", "--quiet", "-B", "main")
+    found, shown = at_terminal(repo, typed, "run", "--env", "live")
+    assert found == status, shown
+    assert "Type live to go on" in shown
+    assert ("shell-not-confirmed" in shown) is (status == 5)
