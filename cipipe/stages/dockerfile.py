@@ -24,6 +24,12 @@ _HEREDOC = re.compile(r"\d*<<(-?)(['\"]?)([^<'\"\s]+)\2")
 _TAKES_HEREDOCS = re.compile(r"\s*(?:RUN|COPY|ADD)\s", re.IGNORECASE)
 _ELSEWHERE = re.compile(r"<<|[A-Za-z+]+://|git@")
 _FLAG = re.compile(r"--([a-z-]+)(?:=(\S*))?(?:\s+|\Z)")
+_COPY_FLAGS = frozenset({"link", "chmod", "parents", "exclude"})
+_BUILDKIT_FLAGS = {
+    "RUN": frozenset({"mount", "network", "security", "device"}),
+    "COPY": _COPY_FLAGS,
+    "ADD": _COPY_FLAGS | {"checksum", "keep-git-dir", "unpack"},
+}
 _ARG = re.compile(r"(\w+)(?:=(.*))?", re.DOTALL)
 
 
@@ -47,6 +53,19 @@ def taken(body: bytes, build_args: Mapping[str, str | None]) -> Iterator[Taken]:
             yield from (taken._replace(line=line) for taken in _copied(rest, here or {}, escape))
         elif name == "RUN":
             yield from (Taken(line, source) for source in _mounted(rest))
+
+
+def needs_buildkit(body: bytes) -> tuple[int, str] | None:
+    """The first thing, with its line, that Docker's classic builder does not know; None where there is none."""
+    for line, instruction, escape in _instructions(body.decode(errors="surrogateescape")):
+        name, _, rest = instruction.partition(" ")
+        name = name.upper()
+        flags = _BUILDKIT_FLAGS.get(name, frozenset()) & _flags(rest.strip())[0].keys()
+        if flags:
+            return line, f"{name} --{min(flags)}"
+        if name in _BUILDKIT_FLAGS and any(_HEREDOC.fullmatch(word) for word in _words(instruction, escape)):
+            return line, f"{name} with a here-document"
+    return None
 
 
 def split_wildcards(source: str) -> tuple[str, str]:

@@ -4,11 +4,14 @@ same tag in every environment and Terraform can name it before it exists.
 
 import posixpath
 import re
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cipipe.errors import Problem, RefusedError
+from cipipe.errors import Problem, RefusedError, StageError
 from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Environment, Mode
 from cipipe.stages.base import (
     MOST_READ,
@@ -31,6 +34,7 @@ from cipipe.stages.base import Settings as BaseSettings
 from cipipe.tools.git import Repository
 
 if TYPE_CHECKING:
+    from cipipe.stages.image_context import Context
     from cipipe.tools import docker, registry
 
 NAME = "image"
@@ -146,14 +150,12 @@ class _Job:
     def build(self, run: StageRun) -> None:
         if self._digest:
             return
-        settings: Settings = run.stage.settings
         from cipipe.stages.image_context import build_context
+        from cipipe.tools import buildkit
 
+        settings: Settings = run.stage.settings
         context = build_context(run)
-        daemon = self._daemon(run)
-        daemon.wait(settings.daemon_timeout)
-        daemon.build(
-            context,
+        wanted = buildkit.Build(
             dockerfile=settings.dockerfile,
             tag=self._name(run),
             build_args={name: literal(value) for name, value in settings.build_args.items()},
@@ -165,7 +167,26 @@ class _Job:
             },
             platform=settings.platform,
             network=None if settings.network is None else literal(settings.network),
+            created=run.commit_time,
         )
+        argv = _buildkit(run, context)
+        daemon = self._daemon(run)
+        daemon.wait(settings.daemon_timeout)
+        if argv is None:
+            daemon.build(context.tar(), wanted)
+        else:
+            folder = Path(tempfile.mkdtemp(prefix="context-", dir=run.scratch))
+            context.write(folder)
+            buildkit.build(
+                argv,
+                folder,
+                wanted,
+                env=run.child_env,
+                line=run.line,
+                redactor=run.redactor,
+                interrupt=run.interrupt,
+            )
+            shutil.rmtree(folder)
         run.made = f"built {self._name(run)}"
 
     def smoke(self, run: StageRun) -> None:
@@ -216,6 +237,28 @@ class _Job:
 
     def _name(self, run: StageRun) -> str:
         return f"{_repository_or_local(run)}:{_tag(run)}"
+
+
+def _buildkit(run: StageRun, context: "Context") -> tuple[str, ...] | None:
+    """The command that builds with BuildKit, where the Dockerfile needs it. Raises StageError where there is none."""
+    from cipipe.stages.dockerfile import needs_buildkit
+    from cipipe.tools import buildkit
+
+    name = posixpath.normpath(run.stage.settings.dockerfile)
+    needed = needs_buildkit(context.files[name].body) if name in context.files else None
+    if needed is None:
+        return None
+    argv = buildkit.command(run.child_env)
+    if argv is None:
+        line, what = needed
+        raise StageError(
+            "docker-buildkit-missing",
+            f"{name} uses {what}, which needs BuildKit, and no docker command here has it",
+            hint="Install the docker command with its plugin buildx in the job (Docker's docker-ce-cli and "
+            "docker-buildx-plugin; Alpine's docker-cli and docker-cli-buildx).",
+            where=f"{repository_path(run.stage.settings.context, name)}:{line}",
+        )
+    return argv
 
 
 def _repository_or_local(run: StageRun) -> str:

@@ -5,6 +5,7 @@ A file that counts into the tag and is not on this machine is an error: an image
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cipipe import fingerprint
 from cipipe.errors import Problem, ProblemsError, StageError
@@ -14,8 +15,27 @@ from cipipe.tools import context, dockerignore, lfs
 from cipipe.tools.git import SUBMODULE, Entry, Repository
 
 
-def build_context(run: StageRun) -> bytes:
-    """The tar for the daemon. Raises ProblemsError, StageError, UsageError."""
+@dataclass(frozen=True)
+class Context:
+    """The files of a context, and the rules for what of them is sent."""
+
+    files: context.Files
+    rules: context.Rules
+    dockerfile: str
+    created: int
+
+    def tar(self) -> bytes:
+        """For Docker's classic builder."""
+        files = context.sent(self.files, self.rules, dockerfile=self.dockerfile)
+        return context.packed(files, created=self.created)
+
+    def write(self, folder: Path) -> None:
+        """For BuildKit, whose client reads a folder."""
+        context.unpacked(self.files, self.rules, folder, dockerfile=self.dockerfile, created=self.created)
+
+
+def build_context(run: StageRun) -> Context:
+    """The context of an image stage. Raises ProblemsError, StageError, UsageError."""
     settings = run.stage.settings
     folder = settings.context.strip("/")
     below = f"{folder}/" if folder not in {"", "."} else ""
@@ -47,8 +67,7 @@ def build_context(run: StageRun) -> bytes:
         raise ProblemsError(
             "image-context-incomplete", "files of the build context are not in this clone", tuple(problems)
         )
-    files = context.sent(gathered.files, rules, dockerfile=settings.dockerfile)
-    return context.packed(files, created=run.commit_time)
+    return Context(gathered.files, rules, settings.dockerfile, run.commit_time)
 
 
 @dataclass

@@ -1,13 +1,15 @@
-"""A build context: what of some files Docker's client would send to the daemon, and the tar that it is sent as. Pure."""
+"""A build context: what of some files Docker's client would send to the daemon, and the tar that it is sent as."""
 
 import io
+import os
 import posixpath
 import tarfile
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import msgspec
 
-from cipipe.errors import UsageError
+from cipipe.errors import StageError, UsageError
 from cipipe.tools import dockerignore
 from cipipe.tools.git import LINK, Entry
 
@@ -59,6 +61,30 @@ def sent(files: Files, rules: Rules, *, dockerfile: str) -> Files:
     told = files if rules.name == dockerignore.NAME else _instructed(files, dockerfile, left_out)
     always = {dockerfile, dockerignore.NAME}
     return {path: file for path, file in told.items() if path in always or path not in left_out}
+
+
+def unpacked(files: Files, rules: Rules, folder: Path, *, dockerfile: str, created: int) -> None:
+    """Write what is sent into an empty folder, for a client that reads the ignore files by itself."""
+    left_out = dockerignore.ignored(rules.patterns, files) - {posixpath.normpath(dockerfile), rules.name}
+    folders = {folder}
+    # Links come last: a damaged tree may have a link and a folder of one name, and nothing is written through a link.
+    for path, file in sorted(files.items(), key=lambda item: item[1].mode == LINK):
+        if path in left_out:
+            continue
+        if posixpath.normpath(f"/{path}") != f"/{path}":
+            raise StageError("image-context-missing", f"the build context has a file with the impossible path {path!r}")
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folders.update(parent for parent in target.parents if parent.is_relative_to(folder))
+        if file.mode == LINK:
+            target.symlink_to(file.body.decode(errors="surrogateescape"))
+        else:
+            target.write_bytes(file.body)
+            target.chmod(0o755 if file.mode == b"100755" else 0o644)
+        os.utime(target, (created, created), follow_symlinks=False)
+    for parent in sorted(folders, reverse=True):
+        parent.chmod(0o755)
+        os.utime(parent, (created, created))
 
 
 def packed(files: Files, *, created: int) -> bytes:

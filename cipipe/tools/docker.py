@@ -10,13 +10,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
 from cipipe.tools import docker_host
 from cipipe.tools.context import context
+
+if TYPE_CHECKING:
+    from cipipe.tools.buildkit import Build
 
 __all__ = ["Docker", "context"]
 
@@ -84,33 +87,24 @@ class Docker:
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             raise docker_host.NotYet(str(error)) from error
 
-    def build(
-        self,
-        context: bytes,
-        *,
-        dockerfile: str,
-        tag: str,
-        build_args: Mapping[str, str],
-        labels: Mapping[str, str],
-        platform: str | None,
-        network: str | None,
-    ) -> None:
-        """Build from a tar, and say each line that the daemon says."""
-        with self._cut_short(), _translated(f"docker build of {tag}", "docker-build-failed"):
+    def build(self, context: bytes, wanted: "Build") -> None:
+        """Build from a tar with the classic builder, and give each line that the daemon sends."""
+        what = f"docker build of {wanted.tag}"
+        with self._cut_short(), _translated(what, "docker-build-failed"):
             answers = self._client.api.build(
                 fileobj=io.BytesIO(context),
                 custom_context=True,
-                dockerfile=dockerfile,
-                tag=tag,
-                buildargs=dict(build_args),
-                labels=dict(labels),
-                platform=platform,
-                network_mode=network,
+                dockerfile=wanted.dockerfile,
+                tag=wanted.tag,
+                buildargs=dict(wanted.build_args),
+                labels=dict(wanted.labels),
+                platform=wanted.platform,
+                network_mode=wanted.network,
                 rm=True,
                 forcerm=True,
                 decode=True,
             )
-            self._hear(answers, f"docker build of {tag}", "docker-build-failed")
+            self._hear(answers, what, "docker-build-failed")
 
     def run(self, image: str, argv: Sequence[str]) -> None:
         """Run a command in the image, without network, and say what it prints. Raises StageError on a bad status."""

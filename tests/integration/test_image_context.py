@@ -35,7 +35,7 @@ def packed(repo: Repo, *paths: str, context: str = "app", dockerfile: str = "Doc
             "commit_time": 0,
         }
     )
-    with tarfile.open(fileobj=io.BytesIO(build_context(run))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(build_context(run).tar())) as tar:
         return {m.name: m.linkname if m.issym() else tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
 
 

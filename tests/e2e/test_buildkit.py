@@ -1,0 +1,160 @@
+"""Dockerfiles that need BuildKit, built by the real `docker` command with a real daemon."""
+
+import io
+import os
+import re
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tools import require
+
+from cipipe import fingerprint
+from cipipe.errors import StageError
+from cipipe.interrupt import Interrupt
+from cipipe.model import Mode
+from cipipe.patterns import Patterns
+from cipipe.redact import Redactor
+from cipipe.sandbox import dockerd
+from cipipe.stages import image
+from cipipe.stages.base import Stage, StageRun
+from cipipe.tools import buildkit
+from cipipe.tools.docker import Docker
+from cipipe.tools.git import Repository
+
+REPOSITORY = "cipipe-test-base"
+BASE = f"{REPOSITORY}:1"
+SECRET = "correct-horse-battery"
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A daemon of our own, with an image that has a shell and nothing else."""
+    program = dockerd.program(os.environ)
+    require(program or "dockerd", "building with BuildKit")
+    if program is None:
+        pytest.skip("only root can start a Docker daemon")
+    if buildkit.command(os.environ) is None:
+        require("docker-with-buildkit", "building with BuildKit")
+    started = dockerd.Dockerd.start(tmp_path_factory.mktemp("docker"), None, os.environ, program)
+    try:
+        started.wait()
+        import docker
+
+        client = docker.APIClient(base_url=started.host, version="1.41")
+        client.import_image_from_data(_shell(), repository=REPOSITORY, tag="1")
+        client.close()
+        yield started.host
+    finally:
+        started.stop()
+
+
+def _shell() -> bytes:
+    """A root file system with /bin/sh and the libraries that it needs."""
+    listed = subprocess.run(["ldd", "/bin/sh"], capture_output=True, text=True, check=True).stdout
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", dereference=True) as tar:
+        for file in ["/bin/sh", *re.findall(r"(?:=> |\t)(/\S+)", listed)]:
+            tar.add(file)
+    return made.getvalue()
+
+
+class World:
+    def __init__(self, root: Path, host: str) -> None:
+        self.root = root
+        self.lines: list[str] = []
+        self.env = {**os.environ, "DOCKER_HOST": host, "HOME": str(root)}
+        self.redactor = Redactor()
+        self.daemon = Docker(self.env, self.redactor, self.lines.append, Interrupt())
+        (root / "scratch").mkdir()
+
+    def built(self, files: dict[str, str], **settings: Any) -> str:
+        """Commit the files below app/, run the stage's build step, and give the image's name."""
+        for name, text in files.items():
+            (self.root / "app" / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / "app" / name).write_text(text)
+        for argv in (["init", "-q"], ["add", "-A", "app"], ["commit", "-q", "-m", "x"]):
+            author = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+            subprocess.run(["git", *author, *argv], cwd=self.root, check=True)
+        repository = Repository(self.root, os.environ)
+        commit, tree = repository.objects(["HEAD^{commit}", "HEAD^{tree}"])
+        assert commit is not None
+        assert tree is not None
+        stage = Stage("app", "image", image.Settings(context="app", repository="r.test/app", **settings), ("app/**",))
+        required: dict[str, Any] = dict.fromkeys(StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)])
+        given = {
+            "project": "shop",
+            "stage": stage,
+            "repository": repository,
+            "commit": commit.oid,
+            "commit_time": 1_700_000_000,
+            "entries": fingerprint.files(repository, tree.oid, Patterns(stage.paths)),
+            "fingerprint": "0123456789" * 6 + "abcd",
+            "child_env": self.env,
+            "redactor": self.redactor,
+            "line": self.lines.append,
+            "scratch": self.root / "scratch",
+        }
+        run = StageRun(**{**required, **given})
+        self.lines.clear()
+        image.steps(stage, Mode.VERIFY, tag="")[0].run(run)
+        assert list((self.root / "scratch").iterdir()) == []
+        return f"r.test/app:{run.fingerprint[:20]}"
+
+
+@pytest.fixture
+def world(tmp_path: Path, host: str) -> World:
+    return World(tmp_path, host)
+
+
+def test_what_only_buildkit_knows(world: World) -> None:
+    dockerfile = f"""\
+FROM {BASE}
+ARG TOKEN
+COPY --chmod=750 . /app/
+RUN --mount=type=bind,source=extra.txt,target=/mounted --mount=type=cache,target=/cache \\
+    read LINE < /mounted && test "$LINE" = extra && test "$TOKEN" = {SECRET}
+"""
+    world.redactor.register(SECRET)
+    name = world.built(
+        {
+            "Dockerfile": dockerfile,
+            "Dockerfile.dockerignore": "Dockerfile*\n**/private\n",
+            ".dockerignore": "*\n",
+            "run.sh": "echo hello\n",
+            "extra.txt": "extra\n",
+            "a/b/private/key": "key",
+            "a/b/kept.txt": "",
+        },
+        build_args={"TOKEN": SECRET},
+    )
+    listed = "cd /app && echo * .[a-z]* a/* && test -x run.sh && ! test -e a/b/private"
+    world.daemon.wait(10)
+    world.daemon.run(name, ["/bin/sh", "-c", listed])
+    assert world.lines[-1].split() == ["a", "extra.txt", "run.sh", ".dockerignore", "a/b"]
+    assert not any(SECRET in line for line in world.lines)
+    labels = world.daemon._client.images.get(name).labels
+    assert labels["org.opencontainers.image.title"] == "shop"
+    assert labels["io.cipipe.fingerprint"].startswith("0123456789")
+
+
+def test_an_instruction_that_fails(world: World) -> None:
+    dockerfile = f"FROM {BASE}\nRUN --mount=type=cache,target=/c echo before && echo oops >&2 && exit 3\n"
+    with pytest.raises(StageError) as caught:
+        world.built({"Dockerfile": dockerfile})
+    error = caught.value
+    assert error.id == "docker-build-failed"
+    assert "exit 3" in error.message.splitlines()[0]
+    assert re.search(r"\boops$", error.message, re.MULTILINE)
+
+
+def test_no_command_that_has_buildkit(world: World) -> None:
+    world.env["PATH"] = "/nowhere"
+    with pytest.raises(StageError) as caught:
+        world.built({"Dockerfile": f"FROM {BASE}\n\nCOPY --link a /a\n", "a": ""})
+    assert (caught.value.id, caught.value.where) == ("docker-buildkit-missing", "app/Dockerfile:3")
+    assert "COPY --link" in caught.value.message
+    world.built({"Dockerfile": "FROM scratch\nCOPY a /a\n"})
