@@ -15,6 +15,7 @@ from cipipe.cli.leaving import Filter, Log
 from cipipe.errors import CipipeError, Problem, ProblemsError, UsageError
 from cipipe.model import Result, StagePlan, StageReport
 from cipipe.redact import Redactor
+from cipipe.report.text import block
 from cipipe.terminal import lines, plain, visible
 
 _ANSI = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
@@ -124,16 +125,16 @@ class Console:
             from cipipe.report import json
 
             self.answer(json.error(error), json=True)
-        self._write(self.styled_stderr("error: ", "red") + _block(error.message, "  "))
+        self._write(self.styled_stderr("error: ", "red") + block(error.message, "  "))
         if isinstance(error, ProblemsError):
             for problem in error.problems:
                 self._write(f"  {visible(problem.where)}: {_problem(problem)}")
                 if problem.hint:
-                    self._write(f"      {_block(problem.hint, '      ')}")
+                    self._write(f"      {block(problem.hint, '      ')}")
         elif error.where:
             self._write(f"  where: {visible(error.where)}")
         if error.hint:
-            self._write(f"  hint:  {_block(error.hint, '         ')}")
+            self._write(f"  hint:  {block(error.hint, '         ')}")
         self._write(
             self.styled_stderr(f"  [{error.id}] docs/errors.md#{error.id}, exit status {error.exit_status}", "dim")
         )
@@ -164,11 +165,6 @@ class Console:
 
     def _write(self, text: str) -> None:
         self.log.write(text + "\n")
-
-
-def _block(text: str, indent: str) -> str:
-    """Text of several lines; those after the first are indented."""
-    return f"\n{indent}".join(lines(text))
 
 
 def _problem(problem: Problem) -> str:

@@ -52,6 +52,10 @@ class Filter:
 
     def _string(self, found: re.Match[str]) -> str:
         literal, colon = found[0].removesuffix(found[1] or ""), found[1] or ""
+        value = literal[1:-1]
+        plain = value.isprintable() and not {"\\", "#"} & set(value)
+        if plain and self._redactor().text(value) == value:
+            return found[0]
         value = json.loads(literal, strict=False)
         if not (colon and _OWN_KEY.fullmatch(value)):
             value = self._redactor().text(value)

@@ -7,6 +7,7 @@ nor quick actions are read; the fence is always longer than what a name could en
 import re
 from collections.abc import Iterable, Sequence
 
+from cipipe import terminal
 from cipipe.model import Plan, StagePlan, Status
 from cipipe.report.text import baseline, counted, mode
 from cipipe.terminal import visible
@@ -38,7 +39,8 @@ def render(plan: Plan, limit: int = LIMIT) -> str:
 def _text(plan: Plan, below: Iterable[str], *, warnings: bool = True) -> str:
     facts = f"Commit {_code(plan.commit[:7])}, mode {mode(plan)}, compared with {baseline(plan)}. **{counted(plan)}**"
     head = f"### {_code(plan.project)} → {_code(plan.environment)}\n\n{facts}"
-    told = [f"**{_number(plan.warnings, 'warning')}**\n\n{_block(plan.warnings)}"] if plan.warnings and warnings else []
+    warned = [line.expandtabs() for warning in plan.warnings for line in terminal.lines(warning)]
+    told = [f"**{_number(plan.warnings, 'warning')}**\n\n{_block(warned)}"] if plan.warnings and warnings else []
     rows = ["| stage | status | reason | why |", "|---|---|---|---|"]
     for stage in plan.stages:
         status = stage.status.value if stage.status is Status.UNCHANGED else f"**{stage.status.value}**"

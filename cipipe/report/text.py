@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from cipipe import terminal
 from cipipe.model import Check, EnvironmentStatus, Mode, Plan, Report, Result, StagePlan, Status, Verdict
 from cipipe.terminal import visible
 
@@ -77,7 +78,7 @@ def status(environments: Sequence[EnvironmentStatus], commit: str, style: Style 
     for environment in environments:
         lines.append(f"{style(environment.name, 'bold')}  account {environment.account_id}, {environment.region}")
         if environment.unreadable is not None:
-            lines.append(f"  cannot be read: {visible(environment.unreadable)}\n")
+            lines.append(f"  cannot be read: {block(environment.unreadable, '    ')}\n")
             continue
         rows = [("stage", "state", "commit", "ref", "age", "this commit", "pipeline")]
         rows += [
@@ -103,8 +104,14 @@ def checks(found: Sequence[Check], style: Style = plain) -> str:
     for check in found:
         mark, colour = _VERDICT[check.result]
         fix = f"; fix: {check.fix}" if check.fix else ""
-        lines.append(f"{style(mark, colour)} {check.name:<{width}}  {visible(check.detail)}{visible(fix)}\n")
+        detail = block(f"{check.detail}{fix}", " " * (width + 4))
+        lines.append(f"{style(mark, colour)} {check.name:<{width}}  {detail}\n")
     return "".join(lines)
+
+
+def block(text: str, indent: str) -> str:
+    """Text of several lines, such as a traceback; those after the first are indented."""
+    return f"\n{indent}".join(terminal.lines(text))
 
 
 def age(moment: str | None, now: datetime | None = None) -> str:

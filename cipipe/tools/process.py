@@ -151,9 +151,8 @@ def stream(
     except OSError as error:
         raise _not_started(argv, cwd, error) from error
     assert child.stdout is not None  # noqa: S101 - PIPE was asked for
-    tail: list[str] = []
     stop = _Stop(child)
-    pump = threading.Thread(target=_pump, args=(child.stdout, redactor, line, tail), daemon=True)
+    pump = _Pump(child.stdout, redactor, line)
     try:
         pump.start()
         with (interrupt or Interrupt()).stopping(stop):
@@ -164,7 +163,9 @@ def stream(
         if pump.ident is not None:
             _drain(child, pump, 0)
         raise
-    completed = Completed(tuple(argv), returncode, "\n".join(tail).encode(), b"")
+    if pump.failed is not None:
+        raise pump.failed
+    completed = Completed(tuple(argv), returncode, "\n".join(pump.tail).encode(), b"")
     if returncode not in accept:
         raise ProcessFailed(completed, redactor, quoted=completed.stdout)
     return completed
@@ -307,12 +308,25 @@ def _drain(child: "subprocess.Popen[str]", pump: threading.Thread, patience: flo
     pump.join(1.0)  # a process that has left the group cannot be reached: its output is nobody's any more
 
 
-def _pump(output: IO[str], redactor: Redactor, line: Callable[[str], None], tail: list[str]) -> None:
-    with output:
-        for text in redactor.lines(iter(output)):
-            tail.append(text)
-            del tail[: -10 * _TAIL]
-            line(text)
+class _Pump(threading.Thread):
+    """Gives each line of a child's output to `line`. Where that fails, the child is still read, lest it wait for ever."""
+
+    def __init__(self, output: IO[str], redactor: Redactor, line: Callable[[str], None]) -> None:
+        super().__init__(daemon=True)
+        self.tail: list[str] = []
+        self.failed: Exception | None = None
+        self._output, self._redactor, self._line = output, redactor, line
+
+    def run(self) -> None:
+        with self._output:
+            for text in self._redactor.lines(iter(self._output)):
+                self.tail.append(text)
+                del self.tail[: -10 * _TAIL]
+                if self.failed is None:
+                    try:
+                        self._line(text)
+                    except Exception as error:  # noqa: BLE001 - raised where the child is waited for
+                        self.failed = error
 
 
 def _not_started(argv: Sequence[str], cwd: Path | None, error: OSError | None = None) -> StageError:

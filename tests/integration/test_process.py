@@ -274,3 +274,11 @@ def test_json_that_cannot_be_read_is_not_quoted(printed: str) -> None:
 
 def test_json_that_can() -> None:
     assert process.document(process.Completed(("x",), 0, b'{"a": [1, null]}', b"")) == {"a": [1, None]}
+
+
+def test_whoever_hears_the_lines_may_fail_and_the_child_ends_all_the_same() -> None:
+    def fail(text: str) -> None:
+        raise LookupError(text)
+
+    with pytest.raises(LookupError, match=r"^line 0$"):
+        process.stream(python("for n in range(100_000): print('line', n)"), env=ENV, line=fail)
