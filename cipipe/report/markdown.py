@@ -7,9 +7,8 @@ nor quick actions are read; the fence is always longer than what a name could en
 import re
 from collections.abc import Iterable, Sequence
 
-from cipipe import terminal
 from cipipe.model import Plan, StagePlan, Status
-from cipipe.report.text import baseline, counted, mode
+from cipipe.report.text import baseline, block, counted, mode
 from cipipe.terminal import visible
 
 LIMIT = 60_000
@@ -39,7 +38,7 @@ def render(plan: Plan, limit: int = LIMIT) -> str:
 def _text(plan: Plan, below: Iterable[str], *, warnings: bool = True) -> str:
     facts = f"Commit {_code(plan.commit[:7])}, mode {mode(plan)}, compared with {baseline(plan)}. **{counted(plan)}**"
     head = f"### {_code(plan.project)} → {_code(plan.environment)}\n\n{facts}"
-    warned = [line.expandtabs() for warning in plan.warnings for line in terminal.lines(warning)]
+    warned = [line.expandtabs() for warning in plan.warnings for line in block(warning, "    ").split("\n")]
     told = [f"**{_number(plan.warnings, 'warning')}**\n\n{_block(warned)}"] if plan.warnings and warnings else []
     rows = ["| stage | status | reason | why |", "|---|---|---|---|"]
     for stage in plan.stages:
