@@ -88,7 +88,12 @@ def trust_policy(shared: Common, **given: object) -> None:
     if wanted.job_environment is not None:
         subjects = with_ids(ci.PROVIDERS[name], [_environment_subject(name, path, wanted.job_environment)], trusted.ids)
     _check_subjects(name, path, subjects)
-    claims = {**trusted.claims, **_claims(shared, name, issuer, wanted, whose.settings)}
+    workflows = {key: trusted.deploy_claims[key] for key in ("job_workflow_ref",) if key in trusted.deploy_claims}
+    claims = {
+        **trusted.claims,
+        **(workflows if wanted.job_environment is None else {}),
+        **_claims(shared, name, issuer, wanted, whose.settings),
+    }
     if wanted.environment_refs:
         _refuse_hidden({"ref"} - visible(issuer), issuer, "--environment-ref")
         claims["ref"] = [ref if ref.startswith("refs/") else f"refs/heads/{ref}" for ref in wanted.environment_refs]

@@ -36,6 +36,7 @@ class OidcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `project_id` and `owner_id` are its numbers there. `immutable_subjects` trusts subjects with ids in them whatever
     the ids are. `subject_components` are those of the project's subjects, where it does not have the usual ones.
+    `workflows` are the files whose jobs alone may deploy, where the provider's tokens name them.
     `protected_refs` says that only protected branches and tags deploy, where the provider's tokens tell.
     """
 
@@ -48,6 +49,7 @@ class OidcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     owner_id: str | None = None
     immutable_subjects: bool = False
     subject_components: tuple[str, ...] = ()
+    workflows: tuple[str, ...] = ()
     protected_refs: bool = True
 
 

@@ -17,6 +17,7 @@ from cipipe.oidc.request import visible
 
 ANY_IDS = ("*", "*")
 _ID = re.compile(r"[0-9]+")
+_WORKFLOW = re.compile(r"\.github/workflows/[\w.-]+\.ya?ml")
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,11 +74,12 @@ def trust(whose: Whose, *, branches: Sequence[str], tags: Sequence[str]) -> Trus
         verify = rules.verify_subjects(whose.project)
 
     ids, claims, doubts = _forms(rules, whose)
+    guards = deploy_claims(whose.provider, whose.issuer) if settings.protected_refs else {}
     return Trust(
         deploy_subjects=with_ids(rules, deploy, ids),
         verify_subjects=with_ids(rules, verify, ids),
         claims=claims,
-        deploy_claims=deploy_claims(whose.provider, whose.issuer) if settings.protected_refs else {},
+        deploy_claims={**guards, **workflow_claims(whose, branches=branches, tags=tags)},
         ids=ids,
         doubts=doubts,
     )
@@ -95,6 +97,26 @@ def deploy_claims(provider: str, issuer: str) -> dict[str, list[str]]:
     """The claims that keep merge requests out, as far as AWS sees them of the issuer."""
     offered = visible(issuer)
     return {claim: list(values) for claim, values in ci.PROVIDERS[provider].DEPLOY_CLAIMS.items() if claim in offered}
+
+
+def workflow_claims(whose: Whose, *, branches: Sequence[str], tags: Sequence[str]) -> dict[str, list[str]]:
+    """The claim that names the workflow file of a job, and its ref. Raises UsageError `config-bad-oidc`.
+
+    A job of `pull_request_target` has the subject of the base branch; its workflow is another one than that which deploys.
+    """
+    files = whose.settings.workflows
+    if not files:
+        return {}
+    where = f"oidc.{whose.provider}.workflows"
+    if "job_workflow_ref" not in visible(whose.issuer):
+        raise _bad(f"AWS does not see job_workflow_ref of {whose.issuer}", where, "Leave it out.")
+    wrong = [file for file in files if not _WORKFLOW.fullmatch(file)]
+    if wrong:
+        raise _bad(f"{wrong[0]!r} is not a workflow file", where, "It looks like .github/workflows/deploy.yml.")
+    refs = [*(f"refs/heads/{name}" for name in branches), *(f"refs/tags/{name}" for name in tags)]
+    if not refs:
+        return {}
+    return {"job_workflow_ref": [f"{whose.project}/{file}@{ref}" for file in files for ref in refs]}
 
 
 def _forms(rules: Provider, whose: Whose) -> tuple[tuple[str, str] | None, dict[str, list[str]], list[str]]:

@@ -67,6 +67,35 @@ def test_any_ids_come_with_the_repository() -> None:
     assert found.doubts == []
 
 
+DEPLOY, DESTROY = ".github/workflows/deploy.yml", ".github/workflows/destroy.yaml"
+
+
+def test_workflows_at_the_refs_that_deploy() -> None:
+    found = of("github", HUB, workflows=(DEPLOY, DESTROY))
+    assert found.deploy_claims["job_workflow_ref"] == [
+        f"acme/bugs/{DEPLOY}@refs/heads/main",
+        f"acme/bugs/{DEPLOY}@refs/tags/v*",
+        f"acme/bugs/{DESTROY}@refs/heads/main",
+        f"acme/bugs/{DESTROY}@refs/tags/v*",
+    ]
+    assert found.claims == {}, "the verify role is for every workflow"
+
+
+@pytest.mark.parametrize(
+    ("provider", "issuer", "file"),
+    [
+        ("gitlab", LAB, DEPLOY),
+        ("github", "github.example.com", DEPLOY),
+        ("github", HUB, "*"),
+        ("github", HUB, "deploy.yml"),
+    ],
+)
+def test_workflows_that_cannot_be_asked_for(provider: str, issuer: str, file: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        of(provider, issuer, workflows=(file,))
+    assert (refused.value.id, refused.value.where) == ("config-bad-oidc", f"oidc.{provider}.workflows")
+
+
 def test_a_server_of_its_own_has_no_form_with_ids() -> None:
     found = of("github", "github.example.com/_services/token", immutable_subjects=True)
     assert (found.ids, found.claims) == (None, {})
