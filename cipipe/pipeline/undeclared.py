@@ -19,7 +19,6 @@ from cipipe.planner import Prepared
 from cipipe.stages import KINDS
 from cipipe.stages.base import Input, replaced
 from cipipe.terminal import visible
-from cipipe.tools import dockerignore
 from cipipe.tools.git import Entry, Repository
 
 _SHOWN = 10
@@ -126,6 +125,8 @@ class _Look:
 
     def _wild(self, wanted: Input) -> list[Entry]:
         """The files that a pattern matches, segment by segment, so that only folders that it reaches are read."""
+        from cipipe.tools import dockerignore
+
         segments = wanted.wild.split("/")
         folders = [wanted.path]
         for number, segment in enumerate(segments):
@@ -143,6 +144,8 @@ class _Look:
 
     def _anywhere(self, folder: str, pattern: str, *, flat: bool) -> list[Entry]:
         """The files below a folder that match a pattern with `**`; or that lie, if not `flat`, in a folder that does."""
+        from cipipe.tools import dockerignore
+
         found = self.repository.at(self.tree, folder)
         above = folder.encode(errors="surrogateescape")
         entries = fingerprint.below(self.repository, found.oid, above) if found else []
@@ -168,6 +171,8 @@ def _name(entry: Entry) -> str:
 
 def _without(files: list[Entry], exclude: tuple[str, ...], start: int) -> list[Entry]:
     """The files whose path below the source, or name, no pattern matches; a pattern that cannot be read matches none."""
+    from cipipe.tools import dockerignore
+
     with contextlib.suppress(UsageError):
         patterns = dockerignore.patterns("\n".join(exclude).encode(errors="surrogateescape"))
         names = {e.path: e.path[start:].decode(errors="surrogateescape") for e in files}
