@@ -72,6 +72,7 @@ class Question(msgspec.Struct, frozen=True):
     known: Mapping[str, Known]
     selected: frozenset[str] = frozenset()
     forced: frozenset[str] = frozenset()
+    only_due: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -135,7 +136,7 @@ def plan(question: Question) -> Planned:
     for name, prepared in question.prepared.items():
         if prepared.stage.when == "nothing-due":
             decided[name] = _default(question, decided, decided[name], prepared, steps)
-    shown = [name for name in decided if not question.selected or name in question.selected | question.forced]
+    shown = [name for name in decided if _shown(question, name)]
     left_out = tuple(_left_out(question, decided, shown))
     result = Plan(
         project=question.config.project.name,
@@ -223,6 +224,12 @@ def _default(
         detail="nothing else is due",
         steps=tuple(step.title for step in steps[shown.name]),
     )
+
+
+def _shown(question: Question, name: str) -> bool:
+    if question.only_due and question.prepared[name].stage.when != "due":
+        return False
+    return not question.selected or name in question.selected | question.forced
 
 
 def _left_out(question: Question, decided: Mapping[str, StagePlan], shown: list[str]) -> Iterator[tuple[str, str]]:

@@ -92,6 +92,13 @@ class Pins(msgspec.Struct, frozen=True):
     protected: str | None = None
 
 
+class Merge(msgspec.Struct, frozen=True):
+    """A commit that the provider made of a merge or pull request and its target. Each is None where it does not say."""
+
+    commit: str | None
+    target: str | None = None
+
+
 class Provider(Protocol):
     """A module in `ci/`. Listed in `ci/__init__.py`."""
 
@@ -108,6 +115,10 @@ class Provider(Protocol):
 
     def context(self, env: Mapping[str, str]) -> Context:
         """What the provider says of this job."""
+        ...
+
+    def merge(self, env: Mapping[str, str]) -> Merge | None:
+        """The merge that this job is for; None where it is for a commit of somebody's branch."""
         ...
 
     def token(self, env: Mapping[str, str], *, audience: str, token_variable: str) -> TokenSource:

@@ -12,6 +12,7 @@ from typing import Any
 from cipipe import bounded
 from cipipe.ci.base import (
     Identity,
+    Merge,
     NoToken,
     Pins,
     RequestToken,
@@ -48,6 +49,7 @@ _REQUEST_REFS = ("refs/pull/", "refs/heads/gh-readonly-queue/")
 _LARGEST_PAYLOAD = 32 * 1024 * bounded.KIB
 """GitHub's own limit is 25 MB: https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap"""
 
+_MERGE_REF = re.compile(r"(refs/pull/)?[0-9]+/merge")
 _ID = r"(?:@(?P<{}>[0-9*?]+))?"
 _SUBJECT = re.compile(
     rf"repo:(?P<owner>[^/:@]+){_ID.format('owner_id')}/(?P<name>[^/:@]+){_ID.format('id')}:"
@@ -101,6 +103,15 @@ def context(env: Mapping[str, str]) -> Context:
         fork=(name.startswith("pull_request") and _text(_map(_map(request, "head"), "repo"), "full_name") != project)
         or (name == "workflow_run" and _of_fork(trigger, project)),
     )
+
+
+def merge(env: Mapping[str, str]) -> Merge | None:
+    """The payload's base is no help: it may be older than the merge."""
+    if env.get("GITHUB_EVENT_NAME") != "pull_request":
+        return None
+    if not _MERGE_REF.fullmatch(env.get("GITHUB_REF") or env.get("GITHUB_REF_NAME", "")):
+        return None
+    return Merge(commit(env.get("GITHUB_SHA")))
 
 
 def token(env: Mapping[str, str], *, audience: str, token_variable: str) -> TokenSource:  # noqa: ARG001

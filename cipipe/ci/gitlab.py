@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from cipipe.ci.base import (
     Identity,
+    Merge,
     NoToken,
     Pins,
     Subject,
@@ -44,6 +45,7 @@ _EVENTS = {
     "external_pull_request_event": "merge-request",
 }
 _REF = ("ref_type", "ref")
+_MERGED = {"merged_result", "merge_train"}
 _ERASE = "\x1b[0K"
 _REQUEST_VARIABLES = ("CI_MERGE_REQUEST_", "CI_EXTERNAL_PULL_REQUEST_")
 _REQUEST_REFS = "refs/merge-requests/"
@@ -81,6 +83,13 @@ def context(env: Mapping[str, str]) -> Context:
         project=env.get("CI_PROJECT_PATH") or None,
         fork=_fork(env),
     )
+
+
+def merge(env: Mapping[str, str]) -> Merge | None:
+    """A detached merge request's pipeline runs on the branch's own commit."""
+    if env.get("CI_MERGE_REQUEST_EVENT_TYPE") not in _MERGED:
+        return None
+    return Merge(commit(env.get("CI_COMMIT_SHA")), commit(env.get("CI_MERGE_REQUEST_TARGET_BRANCH_SHA")))
 
 
 def token(env: Mapping[str, str], *, audience: str, token_variable: str) -> TokenSource:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cipipe.ci.base import NoToken, Subject, TokenFacts, TokenSource, VariableToken
+from cipipe.ci.base import Merge, NoToken, Subject, TokenFacts, TokenSource, VariableToken
 from cipipe.model import Context
 
 NAME = "local"
@@ -18,6 +18,10 @@ def present(env: Mapping[str, str]) -> bool:  # noqa: ARG001 - it is what remain
 
 def context(env: Mapping[str, str]) -> Context:  # noqa: ARG001
     return Context(provider=NAME, event="manual", ref=None, ref_type="branch")
+
+
+def merge(env: Mapping[str, str]) -> Merge | None:  # noqa: ARG001
+    return None
 
 
 def token(env: Mapping[str, str], *, audience: str, token_variable: str) -> TokenSource:  # noqa: ARG001

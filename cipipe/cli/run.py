@@ -56,7 +56,14 @@ def run(
         raise UsageError("usage", "--only-due and names of stages exclude each other", hint="Pass one of them.")
     project = shared.project()
     name = project.environment_name(shared.environment)
-    planning = Options(name, project.context.mode, None, worktree, frozenset(stages), frozenset(forced))
+    planning = Options(
+        name,
+        project.context.mode,
+        worktree=worktree,
+        selected=frozenset(stages),
+        forced=frozenset(forced),
+        only_due=only_due,
+    )
     confirm_at_shell(shared, project, name, yes=yes)
     options = running.RunOptions(
         planning,
@@ -66,7 +73,6 @@ def run(
         expected=_read_plan(plan_file) if plan_file else None,
         if_newest=if_newest,
         if_ready=if_ready,
-        only_due=only_due,
     )
 
     def planned(plan: Plan) -> None:

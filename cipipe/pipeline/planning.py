@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What the command line says of planning."""
+    """What the command line says of planning. `only_due` leaves out stages that always run, and the default one."""
 
     environment: str
     mode: Mode
@@ -35,6 +35,7 @@ class Options(msgspec.Struct, frozen=True):
     selected: frozenset[str] = frozenset()
     forced: frozenset[str] = frozenset()
     show_uncovered: bool = False
+    only_due: bool = False
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -92,6 +93,7 @@ def plan(
         known=known,
         selected=options.selected,
         forced=options.forced,
+        only_due=options.only_due,
         warnings=warnings,
     )
     planned = planner.plan(question)
@@ -263,6 +265,9 @@ def _baseline(project: Project, wanted: str | None, head: str) -> tuple[Object |
             )
         return found, Baseline("revision", found.oid)
     context = project.context
+    target = _merged_into(project, head)
+    if target is not None:
+        return target, Baseline("revision", target.oid)
     branch = context.default_branch
     candidates = [f"origin/{branch}", branch] if branch else ["origin/HEAD"]
     for name in [context.base, *candidates]:
@@ -271,8 +276,26 @@ def _baseline(project: Project, wanted: str | None, head: str) -> tuple[Object |
         # In a job, being the default branch's newest commit says nothing of what is deployed.
         if base and (base != head or context.provider == "local"):
             return project.repository.commit(base), Baseline("revision", base)
+    if context.event == "merge-request":  # what was there before the last push to a branch is no target of it
+        return None, Baseline("none")
     before = project.repository.commit(context.before) if context.before else None
     return (before, Baseline("revision", before.oid)) if before else (None, Baseline("none"))
+
+
+def _merged_into(project: Project, head: str) -> Object | None:
+    """The target's commit that the provider merged a request into for this job, if it did and the clone has it.
+
+    What only the target has changed is no change of the request. The request's own base is of no use then: HEAD holds what
+    the target has changed since.
+    """
+    merge = project.provider.merge(project.env)
+    if merge is None or merge.commit not in {None, head}:  # the job may have checked out something else
+        return None
+    made = project.repository.commit(head)
+    parents = _parents(made) if made is not None else []
+    # Fast-forward and squash merges make no commit with two parents.
+    candidates = [merge.target, parents[0] if len(parents) > 1 else None]
+    return next((found for name in candidates if name and (found := project.repository.commit(name))), None)
 
 
 def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known] | None:
@@ -299,6 +322,12 @@ def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known]
 
 def _tree(commit: Object) -> str:
     return commit.body[5 : commit.body.index(b"\n")].decode()
+
+
+def _parents(commit: Object) -> list[str]:
+    """As the commit has them: in a shallow clone they may not be there."""
+    head = commit.body.partition(b"\n\n")[0]
+    return [line[7:].decode() for line in head.split(b"\n") if line.startswith(b"parent ")]
 
 
 def _time(commit: Object) -> int:

@@ -38,7 +38,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     """What the command line says of a run, besides planning. `expected` is the plan that was looked at before.
 
     `jobs` is how many stages run at the same time at most. `if_newest`: where a newer pipeline has deployed, end well and
-    do nothing, instead of refusing; `if_ready`: the same where a needed stage is due and not selected. `only_due` leaves out stages that always run, and the default one.
+    do nothing, instead of refusing; `if_ready`: the same where a needed stage is due and not selected.
     """
 
     planning: Options
@@ -49,7 +49,6 @@ class RunOptions(msgspec.Struct, frozen=True):
     allow_empty: bool = False
     if_newest: bool = False
     if_ready: bool = False
-    only_due: bool = False
 
     @property
     def forgiven(self) -> dict[str, str]:
@@ -61,7 +60,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     @property
     def whole(self) -> bool:
         """Whether everything that a change makes due is looked at."""
-        return self.only_due or not self.planning.selected
+        return not self.planning.selected
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -90,7 +89,7 @@ def run(
     refuse_ref(project, name, options.planning.mode)
     access = connect(project, name, options.planning.mode, redactor=redactor, door=door)
     ledger = ledger_of(project, name, access)
-    planning = plan(project, _selected(project, options), ledger, lambda: meanwhile(access))
+    planning = plan(project, options.planning, ledger, lambda: meanwhile(access))
     try:
         refuse(project, options, planning, ledger, redactor=redactor, door=door)
     except RefusedError as error:
@@ -119,13 +118,6 @@ def run(
         if options.whole:
             _keep_newest(project, planning, report, ledger, over_newer=options.allow_rollback)
         return Outcome(report, runner.error)
-
-
-def _selected(project: Project, options: RunOptions) -> Options:
-    if not options.only_due:
-        return options.planning
-    names = frozenset(name for name, stage in project.config.stages.items() if stage.when == "due")
-    return msgspec.structs.replace(options.planning, selected=names)
 
 
 def _skipped(plan: Plan, error: RefusedError, why: str, progress: Progress) -> Outcome:

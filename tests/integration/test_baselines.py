@@ -1,11 +1,12 @@
 """What a plan without the ledger compares with, and what a run refuses before it starts."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deployments import CONFIG, NOTHING_DUE, STAGES, World, gitlab
-from repo import ENV, HOSTILE
+from repo import ENV, HOSTILE, Repo
 
 from cipipe.errors import RefusedError, UsageError
 from cipipe.model import Baseline, Newest, State
@@ -79,6 +80,123 @@ def test_a_merge_request_with_the_base_that_the_provider_names(world: World) -> 
         CI_PIPELINE_SOURCE="merge_request_event", CI_MERGE_REQUEST_IID="1", CI_MERGE_REQUEST_DIFF_BASE_SHA=base
     )
     assert compared(world, env=env) == Baseline("revision", base)
+    assert world.due(offline=True, env=env) == {"dags"}
+
+
+class Merged:
+    """A branch that changed a DAG, merged by the provider into a target that has gone on: HEAD of the job's clone."""
+
+    def __init__(self, world: World) -> None:
+        repo = world.repo
+        self.world, self.fork = world, repo.head
+        repo.git("checkout", "--quiet", "-b", "side")
+        self.source = repo.commit({"dags/dag.py": "changed"})
+        repo.git("checkout", "--quiet", "main")
+        self.target = repo.commit({"dbt/model.sql": "select 2", "terraform/main.tf": "# main went on"})
+        repo.git("checkout", "--quiet", "--detach", "main")
+        repo.git("merge", "--quiet", "--no-ff", "-m", "merge", "side")
+        self.head = repo.head
+        repo.git("update-ref", "refs/merge-requests/7/merge", self.head)
+
+    def gitlab(self, **variables: str) -> dict[str, str]:
+        given = {
+            "CI_PIPELINE_SOURCE": "merge_request_event",
+            "CI_MERGE_REQUEST_IID": "7",
+            "CI_MERGE_REQUEST_EVENT_TYPE": "merged_result",
+            "CI_MERGE_REQUEST_DIFF_BASE_SHA": self.fork,
+            "CI_MERGE_REQUEST_TARGET_BRANCH_SHA": self.target,
+            "CI_COMMIT_SHA": self.head,
+            "CI_COMMIT_REF_NAME": "side",
+        }
+        return {**gitlab(**given | variables), "CI_COMMIT_BRANCH": ""}
+
+    def github(self, event: str = "pull_request", **variables: str) -> dict[str, str]:
+        # GitHub gives the base as it was when the request was last pushed to.
+        payload = {"pull_request": {"number": 7, "base": {"sha": self.fork}}, "repository": {"default_branch": "main"}}
+        file = self.world.repo.root / ".git" / "event.json"
+        file.write_text(json.dumps(payload))
+        given = {
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_EVENT_NAME": event,
+            "GITHUB_EVENT_PATH": str(file),
+            "GITHUB_REF": "refs/pull/7/merge",
+            "GITHUB_SHA": self.head,
+            "GITHUB_HEAD_REF": "side",
+        }
+        return given | variables
+
+    def shallow(self, to: Path, depth: int) -> World:
+        """As a runner clones it: this commit, that deep, and no branch."""
+        made = Repo(to)
+        made.git("fetch", "--quiet", f"--depth={depth}", self.world.repo.root.as_uri(), self.head)
+        made.git("checkout", "--quiet", "--detach", "FETCH_HEAD")
+        return World(made)
+
+
+def test_a_merged_result_with_the_target_that_it_was_merged_into(world: World) -> None:
+    """What only the target has changed since the branch left it is no change of the request."""
+    merged = Merged(world)
+    envs = {
+        "merged result": merged.gitlab(),
+        "merge train": merged.gitlab(CI_MERGE_REQUEST_EVENT_TYPE="merge_train"),
+        "a target that GitLab does not tell": merged.gitlab(CI_MERGE_REQUEST_TARGET_BRANCH_SHA=""),
+        "github": merged.github(),
+    }
+    for name, env in envs.items():
+        assert compared(world, env=env) == Baseline("revision", merged.target), name
+        assert world.due(offline=True, env=env) == {"dags"}, name
+
+
+@pytest.mark.parametrize("depth", [2, 50])
+def test_a_merged_result_in_a_shallow_clone(world: World, tmp_path: Path, depth: int) -> None:
+    merged = Merged(world)
+    shallow = merged.shallow(tmp_path / "shallow", depth)
+    for env in (merged.gitlab(), merged.gitlab(CI_MERGE_REQUEST_TARGET_BRANCH_SHA=""), merged.github()):
+        assert compared(shallow, env=env) == Baseline("revision", merged.target)
+        assert shallow.due(offline=True, env=env) == {"dags"}
+
+
+def test_a_merged_result_whose_target_is_not_in_the_clone(world: World, tmp_path: Path) -> None:
+    merged = Merged(world)
+    shallow = merged.shallow(tmp_path / "shallow", 1)
+    for env in (merged.gitlab(), merged.github()):
+        assert shallow.reasons(offline=True, env=env) == NO_BASELINE
+
+
+def test_a_merge_train_of_fast_forward_merges(world: World) -> None:
+    """There is no commit with two parents: GitLab names the commit that the request was put on top of."""
+    merged = Merged(world)
+    world.repo.git("checkout", "--quiet", "--detach", "main")
+    world.repo.commit({"dags/dag.py": "changed"})
+    head = world.repo.commit({"dags/dag.py": "changed again"})
+    env = merged.gitlab(CI_MERGE_REQUEST_EVENT_TYPE="merge_train", CI_COMMIT_SHA=head)
+    assert compared(world, env=env) == Baseline("revision", merged.target)
+    assert world.due(offline=True, env=env) == {"dags"}
+
+
+def test_a_branch_that_merged_its_target_itself_keeps_the_merge_base(world: World) -> None:
+    """HEAD has two parents here too, the first of which is the branch's own."""
+    merged = Merged(world)
+    world.repo.git("checkout", "--quiet", "side")
+    world.repo.git("merge", "--quiet", "-m", "main into side", "main")
+    head = world.repo.head
+    detached = merged.gitlab(
+        CI_MERGE_REQUEST_EVENT_TYPE="detached",
+        CI_MERGE_REQUEST_TARGET_BRANCH_SHA="",
+        CI_MERGE_REQUEST_DIFF_BASE_SHA=merged.target,
+        CI_COMMIT_SHA=head,
+    )
+    assert compared(world, env=detached) == Baseline("revision", merged.target)
+    assert world.due(offline=True, env=detached) == {"dags"}
+    assert world.due(offline=True, base=merged.source) == {"iac", "image"}
+
+
+@pytest.mark.parametrize("event", ["pull_request", "pull_request_target"])
+def test_a_job_that_checked_out_the_branch_instead_of_the_merge(world: World, event: str) -> None:
+    merged = Merged(world)
+    world.repo.git("checkout", "--quiet", "side")
+    env = merged.github(event)
+    assert compared(world, env=env) == Baseline("revision", merged.fork)
     assert world.due(offline=True, env=env) == {"dags"}
 
 

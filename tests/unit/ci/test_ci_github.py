@@ -9,7 +9,7 @@ import pytest
 
 from cipipe import ci
 from cipipe.ci import github
-from cipipe.ci.base import NoToken, RequestToken
+from cipipe.ci.base import Merge, NoToken, RequestToken
 from cipipe.errors import UsageError
 from cipipe.model import Context
 
@@ -189,6 +189,13 @@ def test_context(case: str, tmp_path: Path) -> None:
     event.write_text(json.dumps(payload))
     assert ci.detect(env).NAME == "github"
     assert github.context({**env, "GITHUB_EVENT_PATH": str(event)}) == expected
+
+
+def test_merge() -> None:
+    assert github.merge({**PULL_REQUEST, "GITHUB_SHA": COMMIT}) == Merge(COMMIT)
+    assert github.merge({**PULL_REQUEST, "GITHUB_EVENT_NAME": "pull_request_target"}) is None
+    assert github.merge({**PULL_REQUEST, "GITHUB_REF": "refs/heads/7/merge"}) is None
+    assert github.merge(PUSH) is None
 
 
 def test_without_a_payload(tmp_path: Path) -> None:

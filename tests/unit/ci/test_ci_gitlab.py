@@ -4,7 +4,7 @@ import pytest
 
 from cipipe import ci
 from cipipe.ci import gitlab
-from cipipe.ci.base import NoToken, VariableToken
+from cipipe.ci.base import Merge, NoToken, VariableToken
 from cipipe.model import Context, Mode
 
 ZEROS = "0" * 40
@@ -165,6 +165,15 @@ def test_context(case: str) -> None:
     env, expected = CONTEXTS[case]
     assert ci.detect(env).NAME == "gitlab"
     assert gitlab.context(env) == expected
+
+
+def test_merge() -> None:
+    target = {"CI_MERGE_REQUEST_TARGET_BRANCH_SHA": BEFORE}
+    for kind in ("merged_result", "merge_train"):
+        assert gitlab.merge({**MERGE_REQUEST, "CI_MERGE_REQUEST_EVENT_TYPE": kind, **target}) == Merge(COMMIT, BEFORE)
+    assert gitlab.merge({**MERGE_REQUEST, "CI_MERGE_REQUEST_EVENT_TYPE": "merge_train"}) == Merge(COMMIT, None)
+    assert gitlab.merge(MERGE_REQUEST) is None
+    assert gitlab.merge(PUSH) is None
 
 
 def test_mode() -> None:
