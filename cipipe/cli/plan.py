@@ -52,20 +52,27 @@ def plan(
 
 
 def _ledger(shared: Common, project: "Project", options: "Options", door: "Door | None") -> "Ledger | None":
-    """The ledger; None on a laptop that may not read it, which is told and is no error: a plan needs no credentials."""
-    from cipipe.pipeline.access import can_connect, connect
+    """The ledger; None where nobody gave this process an identity, which is a warning: a plan needs no credentials.
+
+    A job whose token is refused is an error all the same: what it was to be compared with is not known.
+    """
+    from cipipe.pipeline.access import can_connect, connect, lacks_token
     from cipipe.pipeline.place import ledger_of
 
     name = options.environment
+    instead = "comparing with a commit, not with what is deployed"
     if not can_connect(project, door):
-        shared.console.warning("no AWS credentials here: comparing with a commit, not with what is deployed")
+        shared.console.warning(f"no AWS credentials here: {instead}")
+        return None
+    if door is None and (hint := lacks_token(project, options.mode)) is not None:
+        shared.console.warning(f"this job has no ID token: {instead}. {hint}")
         return None
     try:
         access = connect(project, name, options.mode, redactor=shared.console.redactor, door=door, read_only=True)
     except IdentityError as error:
         if project.context.provider != "local" or door is not None:
             raise
-        shared.console.warning(f"comparing with a commit, not with what is deployed: {error.message}")
+        shared.console.warning(f"{instead}: {error.message}")
         return None
     return ledger_of(project, name, access)
 

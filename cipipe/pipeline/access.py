@@ -16,13 +16,32 @@ from cipipe.errors import CipipeError, IdentityError, RefusedError
 from cipipe.model import Environment, Mode
 from cipipe.oidc.renewal import Renewed
 from cipipe.oidc.session import LONGEST_CHAINED, SessionRequest, policy_text, session_name
-from cipipe.pipeline.identity import STRIPPED, Mint, ambient, issuer_of, minting, secret_variables, token_source
+from cipipe.pipeline.identity import (
+    STRIPPED,
+    Mint,
+    ambient,
+    has_own,
+    issuer_of,
+    minting,
+    secret_variables,
+    token_source,
+)
 from cipipe.pipeline.job_token import refuse_token
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 from cipipe.tools.aws import Aws, AwsError, Credentials, Endpoint
 
-__all__ = ["Access", "Door", "ambient", "can_connect", "check_account", "child_environment", "connect", "issuer_of"]
+__all__ = [
+    "Access",
+    "Door",
+    "ambient",
+    "can_connect",
+    "check_account",
+    "child_environment",
+    "connect",
+    "issuer_of",
+    "lacks_token",
+]
 
 
 class Door(msgspec.Struct, frozen=True):
@@ -195,6 +214,18 @@ def can_connect(project: Project, door: Door | None) -> bool:
     home = Path(project.env.get("HOME", "/nonexistent"))
     files = (project.env.get("AWS_CONFIG_FILE") or home / ".aws/config", home / ".aws/credentials")
     return "AWS_PROFILE" in project.env or any(Path(file).is_file() for file in files)
+
+
+def lacks_token(project: Project, mode: Mode) -> str | None:
+    """How to give a provider's job the ID token that it needs and does not have; None for any other process.
+
+    Credentials that another step of the job got do instead, except in a merge or pull request: that is looked at with the
+    verify role only.
+    """
+    source = token_source(project)
+    if project.context.provider == "local" or not isinstance(source, NoToken):
+        return None
+    return None if has_own(project) and mode is not Mode.VERIFY else source.hint
 
 
 def child_environment(

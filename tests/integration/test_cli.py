@@ -79,6 +79,61 @@ def test_plan_without_credentials_says_that_it_does_not_know_the_ledger(cipipe: 
     assert done.document["baseline"]["kind"] == "revision"
 
 
+JOBS = {
+    "gitlab push": {"GITLAB_CI": "true", "CI_PIPELINE_SOURCE": "push", "CI_COMMIT_REF_NAME": "main"},
+    "gitlab merge request": {
+        "GITLAB_CI": "true",
+        "CI_PIPELINE_SOURCE": "merge_request_event",
+        "CI_MERGE_REQUEST_IID": "7",
+        "CI_COMMIT_REF_NAME": "side",
+    },
+    "gitlab request from a fork": {
+        "GITLAB_CI": "true",
+        "CI_PIPELINE_SOURCE": "merge_request_event",
+        "CI_MERGE_REQUEST_IID": "7",
+        "CI_MERGE_REQUEST_SOURCE_PROJECT_PATH": "mallory/shop",
+        "CI_MERGE_REQUEST_PROJECT_PATH": "group/shop",
+    },
+    "github push": {"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push", "GITHUB_REF_NAME": "main"},
+    "github pull request": {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_EVENT_NAME": "pull_request",
+        "GITHUB_REF": "refs/pull/7/merge",
+    },
+}
+
+
+@pytest.mark.parametrize("format_", ["text", "json", "markdown", "gitlab", "github"])
+@pytest.mark.parametrize("job", JOBS)
+def test_plan_in_a_job_without_a_token_compares_with_a_commit(cipipe: Cli, job: str, format_: str) -> None:
+    done = cipipe("plan", "--base", "HEAD", "--format", format_, **JOBS[job])
+    same = cipipe("plan", "--format", format_, **JOBS[job])
+    assert (same.status, done.err) == (0, "")
+    assert "comparing with a commit, not with what is deployed" in same.err
+    assert same.out
+    if "fork" not in job and "pull" not in job:
+        assert ("id_tokens" if "gitlab" in job else "id-token: write") in same.err
+
+
+def test_keys_of_another_step_do_not_look_at_a_merge_request(cipipe: Cli) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "x" * 40}
+    done = cipipe("plan", **JOBS["gitlab merge request"], **keys)
+    assert done.status == 0
+    assert "this job has no ID token" in done.err
+
+
+def test_a_plan_whose_token_is_no_good_is_an_error(cipipe: Cli) -> None:
+    """What is deployed was to be looked at, and could not be."""
+    done = cipipe("plan", "--format", "json", **JOBS["gitlab push"], AWS_ID_TOKEN="no.token.x")
+    assert done.status == 3
+    assert done.error.startswith("oidc-")
+
+
+def test_a_run_without_a_token_is_an_error(cipipe: Cli) -> None:
+    done = cipipe("run", "--format", "json", **JOBS["gitlab push"])
+    assert (done.status, done.error) == (3, "oidc-no-token")
+
+
 def test_plan_offline_loads_no_sdk(cipipe: Cli) -> None:
     code = (
         "import sys\n"
