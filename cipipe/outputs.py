@@ -26,11 +26,14 @@ def text(name: str, known: Mapping[str, Output], *, stage: str) -> str:
     return str(found.value).lower() if isinstance(found.value, bool) else str(found.value)
 
 
-def filled(title: str, known: Mapping[str, Output]) -> str:
-    """A step's title as the plan has it, with the outputs that are known by now."""
-    for name, output in known.items():
-        if isinstance(output.value, str) and not output.sensitive:
-            title = title.replace(f"{{{name}}}", output.value)
+def filled(title: str, known: Mapping[str, Output], given: Mapping[str, str] | None = None) -> str:
+    """A step's title, with the outputs in it that are known by now; `given` are the settings that come from outputs.
+
+    A setting that turned out empty, such as that of an environment which is not there, is shown as `(none)`.
+    """
+    values = {n: o.value for n, o in known.items() if isinstance(o.value, str) and not o.sensitive} | dict(given or {})
+    for name, value in values.items():
+        title = title.replace(f"{{{name}}}", value or "(none)")
     return title
 
 

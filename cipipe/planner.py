@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from cipipe.config import Config
+from cipipe import titles
+from cipipe.config import Config, upstream
 from cipipe.errors import UsageError
 from cipipe.fingerprint import digest
 from cipipe.graph import ordered
@@ -13,6 +14,7 @@ from cipipe.model import (
     Baseline,
     Effect,
     Mode,
+    Output,
     Plan,
     Reason,
     Record,
@@ -20,7 +22,6 @@ from cipipe.model import (
     State,
     Status,
 )
-from cipipe.stages import KINDS
 from cipipe.stages.base import Reference, Stage, Step, references, replaced
 
 _LEFT_OUT = "stage {} needs {}, which is due and was not selected: it works with what is deployed"
@@ -60,7 +61,7 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """All that a plan is made from."""
+    """All that a plan is made from. `outputs` are those that the ledger has, by stage."""
 
     config: Config
     environment: str
@@ -73,6 +74,7 @@ class Question(msgspec.Struct, frozen=True):
     selected: frozenset[str] = frozenset()
     forced: frozenset[str] = frozenset()
     only_due: bool = False
+    outputs: Mapping[str, Mapping[str, Output]] = {}
     warnings: tuple[str, ...] = ()
 
 
@@ -131,7 +133,7 @@ def plan(question: Question) -> Planned:
             deployed_fingerprint=_deployed(question, known),
             paths=(known.changed or ()) if status is Status.DUE else (),
             needs=prepared.stage.needs,
-            steps=tuple(step.title for step in steps[name]),
+            steps=_titles(question, prepared, decided, steps[name]),
         )
     for name, prepared in question.prepared.items():
         if prepared.stage.when == "nothing-due":
@@ -222,7 +224,7 @@ def _default(
         status=Status.DUE,
         reason=Reason.NOTHING_DUE,
         detail="nothing else is due",
-        steps=tuple(step.title for step in steps[shown.name]),
+        steps=_titles(question, prepared, decided, steps[shown.name]),
     )
 
 
@@ -245,9 +247,20 @@ def _left_out(question: Question, decided: Mapping[str, StagePlan], shown: list[
                 yield name, need
 
 
+def _titles(
+    question: Question, prepared: Prepared, decided: Mapping[str, StagePlan], steps: tuple[Step, ...]
+) -> tuple[str, ...]:
+    """The steps' titles, with the outputs of needed stages that stay as they are."""
+    known: dict[str, Output] = {}
+    for need in upstream(prepared.stage.name, question.config.stages):
+        if need in decided and decided[need].status is Status.UNCHANGED:
+            known |= question.outputs.get(need, {})
+    return titles.planned(steps, prepared.stage.settings, known)
+
+
 def _steps(question: Question, prepared: Prepared) -> tuple[Step, ...]:
     stage = prepared.stage
-    steps = KINDS[stage.kind].steps(stage, question.mode, tag=prepared.tag)
+    steps = titles.steps_of(question.config, question.environment, stage, question.mode, tag=prepared.tag)
     if question.mode is Mode.VERIFY and any(step.effect is not Effect.READ for step in steps):
         message = f"kind {stage.kind} plans to write in verify mode"
         raise AssertionError(message)

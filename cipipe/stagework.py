@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from cipipe import outputs
+from cipipe import outputs, titles
 from cipipe.errors import CipipeError, StageError, UsageError
 from cipipe.fingerprint import consumed, effective
 from cipipe.interrupt import Interrupt
@@ -168,7 +168,9 @@ class StageWork:
 
     def step(self, run: StageRun, step: Step) -> None:
         self.interrupt.check()
-        self.progress.step(run.stage.name, outputs.filled(step.title, run.outputs))
+        before = self.prepared[run.stage.name].stage.settings
+        title = titles.running(step, before, run.stage.settings, run.outputs)
+        self.progress.step(run.stage.name, title)
         step.run(run)
 
     def prepare(self, stage: StagePlan) -> StageRun:

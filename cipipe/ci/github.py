@@ -49,6 +49,7 @@ _REQUEST_REFS = ("refs/pull/", "refs/heads/gh-readonly-queue/")
 _LARGEST_PAYLOAD = 32 * 1024 * bounded.KIB
 """GitHub's own limit is 25 MB: https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap"""
 
+_MERGED = {"pull_request", "pull_request_review", "pull_request_review_comment"}
 _MERGE_REF = re.compile(r"(refs/pull/)?[0-9]+/merge")
 _ID = r"(?:@(?P<{}>[0-9*?]+))?"
 _SUBJECT = re.compile(
@@ -107,7 +108,7 @@ def context(env: Mapping[str, str]) -> Context:
 
 def merge(env: Mapping[str, str]) -> Merge | None:
     """The payload's base is no help: it may be older than the merge."""
-    if env.get("GITHUB_EVENT_NAME") != "pull_request":
+    if env.get("GITHUB_EVENT_NAME") not in _MERGED:
         return None
     if not _MERGE_REF.fullmatch(env.get("GITHUB_REF") or env.get("GITHUB_REF_NAME", "")):
         return None

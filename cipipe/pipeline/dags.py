@@ -22,6 +22,7 @@ from cipipe.redact import Redactor
 from cipipe.runner import Runner
 from cipipe.stages import dags as kind
 from cipipe.stagework import Progress, failing
+from cipipe.titles import in_environment
 
 if TYPE_CHECKING:
     from cipipe.stages.dags.diff import Difference
@@ -118,7 +119,9 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
         (stage,) = runner.planned.plan.stages
         held = ledger.read([n for n, p in runner.prepared.items() if p.stage.kind == kind.NAME])
         target = going_back.choose(ledger.history(call.stage), to)
-        steps = going_back.steps(runner.prepared[call.stage].stage, target)
+        steps = going_back.steps(
+            in_environment(call.project.config, call.environment, runner.prepared[call.stage].stage), target
+        )
         back = msgspec.structs.replace(
             stage,
             status=Status.DUE,

@@ -10,8 +10,8 @@ from cipipe.pipeline.refusals import refuse_destroy, refuse_other_workspace, ref
 from cipipe.pipeline.running import Outcome, lacking, missing_tools, runner_of, scratch_folder
 from cipipe.planner import Planned, Prepared
 from cipipe.redact import Redactor
-from cipipe.stages import KINDS
 from cipipe.stagework import Progress
+from cipipe.titles import steps_of
 
 
 def destroy(
@@ -37,7 +37,7 @@ def destroy(
     for stage_name in reversed(recorded):
         prepared, found = shot.prepared[stage_name], held[stage_name]
         there = found is not None and found.record.state is not State.DESTROYED
-        steps[stage_name] = KINDS[prepared.stage.kind].steps(prepared.stage, Mode.DESTROY, tag=prepared.tag)
+        steps[stage_name] = steps_of(project.config, name, prepared.stage, Mode.DESTROY, tag=prepared.tag)
         if not there:
             steps[stage_name] = ()
         stages.append(_to_destroy(prepared, there=there, steps=tuple(step.title for step in steps[stage_name])))

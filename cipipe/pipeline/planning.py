@@ -94,6 +94,7 @@ def plan(
         selected=options.selected,
         forced=options.forced,
         only_due=options.only_due,
+        outputs=outputs,
         warnings=warnings,
     )
     planned = planner.plan(question)

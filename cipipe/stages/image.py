@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,6 +133,7 @@ def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:
         build,
         *([smoke] if settings.smoke else []),
         Step(f"docker push {name}:{tag}", Effect.WRITE, job.push),
+        *(Step(f"tag it {name}:{extra}", Effect.WRITE, partial(job.retag, extra)) for extra in settings.tags),
     )
 
 
@@ -194,17 +196,17 @@ class _Job:
             self._daemon(run).run(self._name(run), run.stage.settings.smoke)
 
     def push(self, run: StageRun) -> None:
-        settings: Settings = run.stage.settings
         found = self._registry(run)
         existed = self._digest is not None
         if self._digest is None:
             daemon = self._daemon(run)
             login = {"username": found.username, "password": found.password}
             self._digest = daemon.push(found.repository, _tag(run), **login)
-        for extra in settings.tags:
-            found.retag(self._digest, extra)
         run.data = {"repository": found.repository, "tag": _tag(run), "digest": self._digest}
         run.made = f"{found.repository}:{_tag(run)}" + (" (was there)" if existed else "")
+
+    def retag(self, extra: str, run: StageRun) -> None:
+        self._registry(run).retag(self._digest or "", extra)
 
     def list(self, run: StageRun) -> None:
         tags = self._registry(run).tags()

@@ -12,6 +12,7 @@ import msgspec
 from cipipe.model import Effect, Mode, State
 from cipipe.stages.base import Reference, Stage, StageRun, Step, literal, shown
 from cipipe.stages.dags import manifest, ownership, sharing
+from cipipe.stages.dags.extras import KEYS, PLUGINS, REQUIREMENTS
 from cipipe.stages.dags.files import count, in_order
 
 if TYPE_CHECKING:
@@ -48,16 +49,24 @@ def writing(stage: Stage, work: "Deployment") -> tuple[Step, ...]:
     """The steps that make the bucket, and the MWAA environment, what `work` wants them to be."""
     settings = stage.settings
     there = f"s3://{shown(settings.bucket)}/{settings.prefix}"
-    made = [
+    top = f"s3://{shown(settings.bucket)}"
+    made = []
+    if settings.requirements is not None:
+        title = f"upload {settings.requirements} as {top}/{REQUIREMENTS}"
+        made.append(Step(title, Effect.WRITE, partial(work.upload_extra, REQUIREMENTS)))
+    if settings.plugins is not None:
+        title = f"zip {settings.plugins.strip('/')}/ and upload it as {top}/{PLUGINS}"
+        made.append(Step(title, Effect.WRITE, partial(work.upload_extra, PLUGINS)))
+    if made and settings.mwaa_environment is not None:
+        name = shown(settings.mwaa_environment)
+        made.append(Step(f"have MWAA environment {name} install what is new", Effect.WRITE, work.install))
+    made += [
         Step(f"upload to {there}", Effect.WRITE, work.upload),
         Step(f"delete what is gone from {there}", Effect.WRITE, work.prune),
     ]
     if settings.mwaa_environment is not None:
         name = shown(settings.mwaa_environment)
-        if settings.requirements is not None or settings.plugins is not None:
-            install = Step(f"have MWAA's {name} install what is new", Effect.WRITE, work.install)
-            made.insert(0, install)
-        made.append(Step(f"ask MWAA's {name} what it made of the files", Effect.READ, work.confirm))
+        made.append(Step(f"check that MWAA environment {name} imported the DAGs", Effect.READ, work.confirm))
     return tuple(made)
 
 
@@ -197,13 +206,15 @@ class Deployment(msgspec.Struct):
             **({} if self.made_of is None else {manifest.MADE_OF: self.made_of}),
         }
 
-    def install(self, run: StageRun) -> None:
-        """Upload requirements and plugins, and have the environment run them before any DAG that needs them is there."""
-        from cipipe.stages.dags import mwaa
-        from cipipe.stages.dags.extras import KEYS
-
+    def upload_extra(self, key: str, run: StageRun) -> None:
+        """Upload requirements or plugins, if they are not there."""
         self._look_again(run)
-        self._put(run, sorted(self.uploads & KEYS))
+        self._put(run, sorted(self.uploads & {key}))
+
+    def install(self, run: StageRun) -> None:
+        """Have the environment run requirements and plugins before any DAG that needs them is there."""
+        from cipipe.stages.dags import mwaa
+
         wanted = self._installed(run)
         if not _mwaa_environment(run):
             run.line("there is no MWAA environment: nothing to install into")
@@ -213,8 +224,6 @@ class Deployment(msgspec.Struct):
 
     def _installed(self, run: StageRun) -> dict[str, Any] | None:
         """What the record says once the environment runs what the bucket holds; None where that is not asked for."""
-        from cipipe.stages.dags.extras import KEYS
-
         name = _mwaa_environment(run)
         held = run.data["manifest"]
         versions = {key: held[key]["version"] for key in sorted(KEYS & self.wanted.keys()) if held[key]["version"]}
@@ -222,8 +231,6 @@ class Deployment(msgspec.Struct):
 
     def upload(self, run: StageRun) -> None:
         from datetime import UTC, datetime
-
-        from cipipe.stages.dags.extras import KEYS
 
         self._look_again(run)
         rest = {key: self.bodies[key] for key in self.uploads if not run.data["manifest"][key]["sha256"]}

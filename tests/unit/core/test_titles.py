@@ -1,0 +1,202 @@
+"""What steps are called: in a plan with what is known, and while they run with what has become known."""
+
+from typing import Any
+
+import pytest
+from samples import DAGS, DEFAULT, HEAD, IAC, IMAGE, load
+
+from cipipe import planner, titles
+from cipipe.model import Baseline, Effect, Mode, Output, Plan, Record, State
+from cipipe.planner import Known, Question
+from cipipe.stages import dags, image
+from cipipe.stages.base import Reference, Stage, Step
+from cipipe.tools import registry
+
+URL = "111111111111.dkr.ecr.eu-central-1.amazonaws.com/shop"
+OUTPUTS = {
+    "url": Output(value=URL),
+    "bucket": Output(value="shop-dags"),
+    "port": Output(value=8080),
+    "key": Output(value="s3cret", sensitive=True),
+    "list": Output(value=["a"]),
+}
+
+
+def plan(text: str, *, deployed: tuple[str, ...], outputs: dict[str, Output] | None = None) -> Plan:
+    """The plan of a configuration of which some stages are deployed as they are, and `iac` has left these outputs."""
+    config = load(text).at("dev")
+    prepared = planner.prepare(config, {name: [name.encode()] for name in config.stages}, {"HUB": "hub.example"})
+    moment = "2026-01-02T03:04:05+00:00"
+    known = {
+        name: Known(
+            Record(
+                1,
+                name,
+                prepared[name].fingerprint,
+                None,
+                State.DEPLOYED,
+                "d" * 40,
+                None,
+                None,
+                None,
+                None,
+                moment,
+                None,
+            )
+        )
+        for name in deployed
+    }
+    return planner.plan(
+        Question(
+            config=config,
+            environment="dev",
+            mode=Mode.DEPLOY,
+            provider="local",
+            commit="a" * 40,
+            baseline=Baseline("ledger"),
+            prepared=prepared,
+            known=known,
+            outputs={"iac": outputs or {}},
+        )
+    ).plan
+
+
+def steps(made: Plan, name: str) -> str:
+    return "\n".join(next(stage.steps for stage in made.stages if stage.name == name))
+
+
+def test_outputs_of_a_stage_that_stays_as_it_is_are_known() -> None:
+    made = plan(HEAD + IAC + IMAGE + DAGS, deployed=("iac",), outputs=OUTPUTS)
+    assert f"docker push {URL}:" in steps(made, "image")
+    assert "upload to s3://shop-dags/dags/" in steps(made, "dags")
+    assert "{" not in steps(made, "image") + steps(made, "dags")
+
+
+def test_outputs_of_a_stage_that_is_due_are_not() -> None:
+    """They may be others afterwards."""
+    made = plan(HEAD + IAC + IMAGE + DAGS, deployed=(), outputs=OUTPUTS)
+    assert "docker push {url}:" in steps(made, "image")
+    assert "upload to s3://{bucket}/dags/" in steps(made, "dags")
+
+
+def test_placeholders_are_filled_in() -> None:
+    where = 'repository = "{account_id}.dkr.ecr.{region}.amazonaws.com/{project}-{environment}"'
+    text = (
+        HEAD
+        + IAC.replace('root = "terraform"', 'root = "terraform/{environment}"')
+        + IMAGE.replace('repository = { output = "url" }', where + '\nsmoke = ["dbt", "--target", "{environment}"]\ntags = ["{environment}-latest"]')
+        + DAGS.replace('bucket = { output = "bucket" }', 'bucket = "{project}-{environment}-dags"\nprefix = "{environment}/dags/"')
+        + DEFAULT.replace('[["true"]]', '[["echo", "{account_id} {unknown} ${region}"]]')
+    )  # fmt: skip
+    made = plan(text, deployed=())
+    assert "terraform init in terraform/dev/" in steps(made, "iac")
+    found = steps(made, "image")
+    assert "docker push 111111111111.dkr.ecr.eu-central-1.amazonaws.com/shop-dev:" in found
+    assert "run `dbt --target dev` in it" in found
+    assert "tag it 111111111111.dkr.ecr.eu-central-1.amazonaws.com/shop-dev:dev-latest" in found
+    assert "upload to s3://shop-dev-dags/dev/dags/" in steps(made, "dags")
+    nothing = plan(text, deployed=("iac", "image", "dags"))
+    assert steps(nothing, "default") == "echo '111111111111 {unknown} $eu-central-1'"
+
+
+@pytest.mark.parametrize(
+    ("reference", "shown"),
+    [
+        (Reference(output="url"), URL),
+        (Reference(output="port"), "8080"),
+        (Reference(output="key"), "{key}"),
+        (Reference(output="list"), "{list}"),
+        (Reference(output="absent"), "{absent}"),
+        (Reference(output="absent", default="fallback"), "fallback"),
+        (Reference(output="absent", default=""), "(none)"),
+    ],
+)
+def test_a_setting_that_comes_from_an_output(reference: Reference, shown: str) -> None:
+    settings = dags.Settings(source="dags", bucket=reference)
+    made = dags.steps(Stage("dags", "dags", settings), Mode.DEPLOY, tag="")
+    assert titles.planned(made, settings, OUTPUTS)[3] == f"upload to s3://{shown}/dags/"
+
+
+def test_a_default_is_not_known_before_anything_was_applied() -> None:
+    settings = dags.Settings(source="dags", bucket=Reference(output="b", default="fallback"))
+    made = dags.steps(Stage("dags", "dags", settings), Mode.DEPLOY, tag="")
+    assert titles.planned(made, settings, {})[3] == "upload to s3://{b}/dags/"
+
+
+def test_while_it_runs_a_setting_is_what_it_turned_out_to_be() -> None:
+    def title(resolved: Any, text: str = "ask {mwaa}, not {other}") -> str:
+        before = dags.Settings(source="dags", bucket="b", mwaa_environment=Reference(output="mwaa", default=""))
+        after = dags.Settings(source="dags", bucket="b", mwaa_environment=resolved)
+        return titles.running(Step(text, Effect.READ, lambda _: None), before, after, {})
+
+    assert title("airflow") == "ask airflow, not {other}"
+    assert title("") == "ask (none), not {other}"
+    assert title(Reference(output="mwaa", default="")) == "ask {mwaa}, not {other}"
+
+
+def test_what_mwaa_installs_has_steps_of_its_own() -> None:
+    def writing(**settings: Any) -> list[str]:
+        made = dags.Settings(source="dags", bucket="b", **settings)
+        found = dags.steps(Stage("dags", "dags", made), Mode.DEPLOY, tag="")
+        return [step.title for step in found if step.effect is Effect.WRITE]
+
+    rest = ["upload to s3://b/dags/", "delete what is gone from s3://b/dags/"]
+    requirements = "upload mwaa/requirements.txt as s3://b/requirements.txt"
+    plugins = "zip mwaa/plugins/ and upload it as s3://b/plugins.zip"
+    install = "have MWAA environment airflow install what is new"
+    both = {"requirements": "mwaa/requirements.txt", "plugins": "mwaa/plugins/"}
+    assert writing() == rest
+    assert writing(mwaa_environment="airflow") == rest
+    assert writing(**both) == [requirements, plugins, *rest]
+    assert writing(**both, mwaa_environment="airflow") == [requirements, plugins, install, *rest]
+    assert writing(requirements="mwaa/requirements.txt", mwaa_environment="airflow") == [requirements, install, *rest]
+
+
+class Registry:
+    """What the image stage asks of a registry that has the image already."""
+
+    repository = URL
+
+    def __init__(self) -> None:
+        self.tags: dict[str, str] = {}
+
+    def digest(self, tag: str) -> str:
+        return f"sha256:{tag}"
+
+    def retag(self, digest: str, tag: str) -> None:
+        self.tags[tag] = digest
+
+
+class Run:
+    """As much of a StageRun as the steps use here."""
+
+    aws = redactor = None
+    fingerprint = "f" * 64
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.data: dict[str, Any] = {}
+        self.made = ""
+
+    def line(self, text: str) -> None: ...
+
+
+def test_each_extra_tag_of_an_image_is_a_step_that_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Registry()
+    monkeypatch.setattr(registry, "login", lambda *_: there)
+    stage = Stage("image", "image", image.Settings(context="dbt", repository=URL, tags=("latest", "stable")))
+    made = image.steps(stage, Mode.DEPLOY, tag="f" * 20)
+    assert [step.title for step in made][-3:] == [
+        f"docker push {URL}:{'f' * 20}",
+        f"tag it {URL}:latest",
+        f"tag it {URL}:stable",
+    ]
+    assert [step.effect for step in made][-3:] == [Effect.WRITE] * 3
+    run: Any = Run(stage)
+    for step in made[:-1]:
+        step.run(run)
+    assert there.tags == {"latest": f"sha256:{'f' * 20}"}
+    made[-1].run(run)
+    assert there.tags == dict.fromkeys(("latest", "stable"), f"sha256:{'f' * 20}")
+    assert run.data["digest"] == f"sha256:{'f' * 20}"
+    assert image.steps(stage, Mode.VERIFY, tag="f" * 20)[-1].title.startswith("docker build")
