@@ -129,8 +129,8 @@ def test_a_plan_whose_token_is_no_good_is_an_error(cipipe: Cli) -> None:
     assert done.error.startswith("oidc-")
 
 
-def test_a_run_without_a_token_is_an_error(cipipe: Cli) -> None:
-    done = cipipe("run", "--format", "json", **JOBS["gitlab push"])
+def test_what_needs_a_token_is_an_error_without_one(cipipe: Cli) -> None:
+    done = cipipe("status", "--format", "json", **JOBS["gitlab push"])
     assert (done.status, done.error) == (3, "oidc-no-token")
 
 

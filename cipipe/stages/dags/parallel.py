@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _AT_ONCE = 8
 
@@ -28,9 +30,11 @@ class Throttled:
 
 def in_parallel(work: Callable[[str], T], keys: Iterable[str]) -> Iterator[tuple[str, T]]:
     """Do `work` for each key, a few at once; gives results as they come. A failure cancels what has not begun."""
+    from concurrent.futures import ThreadPoolExecutor, as_completed  # of no use to a plan, and slow to import
+
     failed: BaseException | None = None
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        futures: dict[Future[T], str] = {pool.submit(work, key): key for key in keys}
+        futures: "dict[Future[T], str]" = {pool.submit(work, key): key for key in keys}
         try:
             for future in as_completed(futures):
                 if future.cancelled():
@@ -46,6 +50,6 @@ def in_parallel(work: Callable[[str], T], keys: Iterable[str]) -> Iterator[tuple
         raise failed
 
 
-def _cancel(futures: Iterable[Future[T]]) -> None:
+def _cancel(futures: "Iterable[Future[T]]") -> None:
     for future in futures:
         future.cancel()
