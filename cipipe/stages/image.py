@@ -4,8 +4,6 @@ same tag in every environment and Terraform can name it before it exists.
 
 import posixpath
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -177,6 +175,9 @@ class _Job:
         if argv is None:
             daemon.build(context.tar(), wanted)
         else:
+            import shutil
+            import tempfile
+
             folder = Path(tempfile.mkdtemp(prefix="context-", dir=run.scratch))
             context.write(folder)
             buildkit.build(

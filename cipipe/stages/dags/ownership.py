@@ -6,13 +6,16 @@ another's is neither overwritten nor deleted, in no version.
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from cipipe.errors import RefusedError
 from cipipe.model import Owner
 from cipipe.stages.base import StageRun
 from cipipe.stages.dags.parallel import in_parallel
-from cipipe.stages.dags.store import There
-from cipipe.tools.s3 import Bucket, Version
+
+if TYPE_CHECKING:
+    from cipipe.stages.dags.store import There
+    from cipipe.tools.s3 import Bucket, Version
 
 _NEIGHBOURS = 64
 """How many objects are asked whose they are, before a stage uploads to a folder for the first time."""
@@ -34,19 +37,19 @@ def is_foreign(run: StageRun, told: str | None) -> bool:
     return not here or (other is not None and other.stage in run.siblings)
 
 
-def foreign(run: StageRun, there: Mapping[str, There]) -> dict[str, str]:
+def foreign(run: StageRun, there: "Mapping[str, There]") -> dict[str, str]:
     """The keys that are another's now, with what they say of their owner."""
     return {key: found.owner for key, found in sorted(there.items()) if found.owner and is_foreign(run, found.owner)}
 
 
-def refuse_foreign(run: StageRun, bucket: str, there: Mapping[str, There]) -> None:
+def refuse_foreign(run: StageRun, bucket: str, there: "Mapping[str, There]") -> None:
     """Raise RefusedError (`dags-foreign-object`) where a key that is to be written is another's."""
     taken = foreign(run, there)
     if taken:
         raise refusal(run, bucket, taken)
 
 
-def refuse_neighbours(run: StageRun, bucket: Bucket, keys: Iterable[str]) -> None:
+def refuse_neighbours(run: StageRun, bucket: "Bucket", keys: Iterable[str]) -> None:
     """The same where other objects of the folder are those of another environment or project.
 
     Stages of one environment may share a folder: their records keep them apart.
@@ -74,7 +77,7 @@ def refusal(run: StageRun, bucket: str, taken: Mapping[str, str]) -> RefusedErro
     )
 
 
-def kept(run: StageRun, bucket: Bucket, version: Version, proven: str | None) -> bool:
+def kept(run: StageRun, bucket: "Bucket", version: "Version", proven: str | None) -> bool:
     """Whether a version is another's. `proven`: the version that our record names, which is ours."""
     if version.id == proven:
         return False

@@ -34,7 +34,7 @@ def in_parallel(work: Callable[[str], T], keys: Iterable[str]) -> Iterator[tuple
 
     failed: BaseException | None = None
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        futures: "dict[Future[T], str]" = {pool.submit(work, key): key for key in keys}
+        futures: dict[Future[T], str] = {pool.submit(work, key): key for key in keys}
         try:
             for future in as_completed(futures):
                 if future.cancelled():
