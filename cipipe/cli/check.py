@@ -9,8 +9,8 @@ from cipipe.report import json
 @click.command
 @common(sandbox=False)
 def check(shared: Common) -> None:
-    """Check the configuration; every problem is reported in one go."""
-    project = shared.project()
+    """Check the configuration, and that the files it names are there; every problem is reported in one go."""
+    project = shared.project(look=True)
     parts = {
         "project": project.config.project.name,
         "environments": list(project.config.environments),

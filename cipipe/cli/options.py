@@ -26,8 +26,8 @@ class Common(msgspec.Struct, frozen=True):
     output: Path | None
     sandbox: bool
 
-    def project(self) -> Project:
-        return load(Path.cwd(), self.console.env, self.config)
+    def project(self, *, look: bool = False) -> Project:
+        return load(Path.cwd(), self.console.env, self.config, look=look)
 
     def answer(self, text: str, *, json: bool = False) -> None:
         """Give the answer, of which `json` says that it is JSON whatever the format is called."""

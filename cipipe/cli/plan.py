@@ -38,6 +38,7 @@ def plan(
     project = shared.project()
     from cipipe.cli.sandboxed import sandboxed
     from cipipe.pipeline import planning
+    from cipipe.pipeline.paths import refuse_missing
 
     name = project.environment_name(shared.environment)
     options = planning.Options(
@@ -45,7 +46,9 @@ def plan(
     )
     with sandboxed(shared, project, name) as door:
         ledger = None if offline or base is not None else _ledger(shared, project, options, door)
-        made = planning.plan(project, options, ledger).planned.plan
+        found = planning.plan(project, options, ledger)
+        refuse_missing(project.at(name), found)
+        made = found.planned.plan
     for warning in made.warnings:
         shared.console.warning(warning)
     shared.answer(rendered(made, shared, project))

@@ -5,7 +5,7 @@ A kind parses its own settings: this module asks the registry in `stages`.
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -45,7 +45,11 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bootstrap: Bootstrap = Bootstrap()
 
 
-def load(text: bytes, *, name: str = FILE_NAME) -> Config:
+Look = Callable[[Stage], Iterable[Problem]]
+"""What else is wrong with a stage whose placeholders are filled in; `where` is the key below its table."""
+
+
+def load(text: bytes, *, name: str = FILE_NAME, also: Look = lambda _: ()) -> Config:
     """Parse and check a configuration. Raises ProblemsError with every problem, each with its line and key path."""
     try:
         table = tomllib.loads(within_limits(text.decode()))
@@ -68,7 +72,7 @@ def load(text: bytes, *, name: str = FILE_NAME) -> Config:
         if stage is not None:
             stages[stage_name] = stage
     problems += naming.across(table, stages)
-    problems += _in_each_environment(table, stages, {problem.where for problem in problems})
+    problems += _in_each_environment(table, stages, {problem.where for problem in problems}, also)
     if problems:
         located = Located(text.decode(errors="replace"), name)
         raise ProblemsError(
@@ -88,7 +92,9 @@ def load(text: bytes, *, name: str = FILE_NAME) -> Config:
     )
 
 
-def _in_each_environment(table: Mapping[str, Any], stages: Mapping[str, Stage], known: set[str]) -> Iterator[Problem]:
+def _in_each_environment(
+    table: Mapping[str, Any], stages: Mapping[str, Stage], known: set[str], also: Look
+) -> Iterator[Problem]:
     """What is wrong once placeholders are filled in. Settings that are wrong as they are (`known`) are left out."""
     environments = {
         name: environment
@@ -96,8 +102,10 @@ def _in_each_environment(table: Mapping[str, Any], stages: Mapping[str, Stage], 
         if (environment := converted(entry, Environment)) is not None
     }
     project = converted(table.get("project"), Project)
-    if project is None or any(naming.circles(table, stages)):
+    if project is None or not environments:
         return
+    if any(naming.circles(table, stages)):
+        stages = {name: msgspec.structs.replace(stage, needs=()) for name, stage in stages.items()}
     declared = tables(table, "stages")
     told = set(known)
     for name, environment in environments.items():
@@ -105,7 +113,7 @@ def _in_each_environment(table: Mapping[str, Any], stages: Mapping[str, Stage], 
             stage_name: filled(stage, project.name, name, environment, everything=True)
             for stage_name, stage in stages_of(stages, name).items()
         }
-        found = [*naming.in_environment(name, environment.values, stages, declared), *_of_stages(here)]
+        found = [*naming.in_environment(name, environment.values, stages, declared), *_of_stages(here, also)]
         for problem in found:
             if problem.where not in told:
                 told.add(problem.where)
@@ -116,11 +124,11 @@ def _in_each_environment(table: Mapping[str, Any], stages: Mapping[str, Stage], 
             yield problem
 
 
-def _of_stages(stages: Mapping[str, Stage]) -> Iterator[Problem]:
+def _of_stages(stages: Mapping[str, Stage], also: Look) -> Iterator[Problem]:
     """What the kinds find wrong with settings whose placeholders are filled in."""
     for stage in stages.values():
         unknown = {key for key, text in strings(stage.settings) if PLACEHOLDER.search(text)}
-        for found in KINDS[stage.kind].problems(stage):
+        for found in [*KINDS[stage.kind].problems(stage), *also(stage)]:
             if found.where not in unknown or stage.kind == "command":
                 yield Problem(found.id, found.message, f"stages.{stage.name}.{found.where}", found.hint)
     yield from clashes(stages.values())

@@ -2,6 +2,7 @@
 
 from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, State, Status
 from cipipe.pipeline.access import Door, connect
+from cipipe.pipeline.paths import refuse_missing
 from cipipe.pipeline.place import Place, ledger_of
 from cipipe.pipeline.planning import Planning, snapshot
 from cipipe.pipeline.profile import served
@@ -57,6 +58,7 @@ def destroy(
     )
     planning = Planning(Planned(whole, steps), shot, held, outputs)
     refuse_other_workspace(project, planning)
+    refuse_missing(project, planning)
     missing = missing_tools(project, planning, door)
     if missing:
         raise lacking(missing)

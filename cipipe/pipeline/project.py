@@ -15,6 +15,7 @@ from cipipe.tools.git import Repository
 
 if TYPE_CHECKING:
     from cipipe.config import Config
+    from cipipe.config.loading import Look
 
 
 class Project(msgspec.Struct, frozen=True):
@@ -69,8 +70,11 @@ def _like(ref: str, pattern: str) -> bool:
     return fnmatchcase(ref, pattern.replace("[", "[[]"))
 
 
-def load(start: Path, env: Mapping[str, str], config_file: Path | None = None) -> Project:
-    """Find the repository around `start` and read its configuration, from disk. Raises UsageError."""
+def load(start: Path, env: Mapping[str, str], config_file: Path | None = None, *, look: bool = False) -> Project:
+    """Find the repository around `start` and read its configuration, from disk. Raises UsageError.
+
+    `look`: what it names in the repository has to be there.
+    """
     repository = Repository.discover(start.absolute(), ci.without_secrets(env))
     repository.start()
     from cipipe import config  # while git gets ready
@@ -93,7 +97,7 @@ def load(start: Path, env: Mapping[str, str], config_file: Path | None = None) -
     if context.ref is None and context.provider == "local":
         context = msgspec.structs.replace(context, ref=repository.branch(), ref_type="branch")
     return Project(
-        config.load(text, name=name),
+        config.load(text, name=name, also=_missing(repository)) if look else config.load(text, name=name),
         text,
         name,
         repository,
@@ -102,3 +106,9 @@ def load(start: Path, env: Mapping[str, str], config_file: Path | None = None) -
         env,
         str(config_file) if config_file else None,
     )
+
+
+def _missing(repository: Repository) -> "Look":
+    from cipipe.pipeline.paths import checker
+
+    return checker(repository)

@@ -14,6 +14,7 @@ from cipipe.errors import CipipeError, RefusedError, StageError
 from cipipe.ledger import Ledger
 from cipipe.model import SCHEMA, Mode, Newest, Plan, Report, Result, StageReport, Status
 from cipipe.pipeline.access import Access, Door, connect
+from cipipe.pipeline.paths import refuse_missing
 from cipipe.pipeline.place import Place, ledger_of
 from cipipe.pipeline.planning import Options, Planning, plan, refuse_dirty
 from cipipe.pipeline.profile import served
@@ -155,6 +156,7 @@ def refuse(
     """Raise RefusedError where this plan may not be run (the ref is looked at before there is one)."""
     if options.expected is not None:
         refuse_stale(planning.planned.plan, options.expected)
+    refuse_missing(project, planning, allow_empty=options.allow_empty)
     if not options.planning.worktree:
         refuse_dirty(project, planning)
     refuse_other_workspace(project, planning)

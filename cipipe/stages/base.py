@@ -225,6 +225,19 @@ class Input(msgspec.Struct, frozen=True):
     exclude: tuple[str, ...] = ()
 
 
+class Needed(msgspec.Struct, frozen=True, kw_only=True):
+    """A file or folder that a stage cannot do without, seen from the top of the repository; `key` is the setting.
+
+    `on_disk`: it is taken from disk, and not from the commit. `may_vanish`: a stage that was deployed can do without it.
+    """
+
+    key: str
+    path: str
+    folder: bool = False
+    on_disk: bool = False
+    may_vanish: bool = False
+
+
 def consumes_nothing(
     stage: Stage,  # noqa: ARG001 - part of the Protocol
     entries: Iterable[Entry],  # noqa: ARG001
@@ -238,6 +251,11 @@ def consumes_nothing(
 def owns_nothing(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001 - part of the Protocol
     """`Kind.owns` where nothing that a stage makes is an object in S3."""
     return frozenset()
+
+
+def needs_no_file(stage: Stage) -> Iterable[Needed]:  # noqa: ARG001 - part of the Protocol
+    """`Kind.needed` where settings name no file of the repository."""
+    return ()
 
 
 def has_no_place(stage: Stage, environment: Environment) -> Iterable[Place]:  # noqa: ARG001 - part of the Protocol
@@ -282,6 +300,10 @@ class Kind(Protocol):
 
     def places(self, stage: Stage, environment: Environment) -> Iterable[Place]:
         """What the stage has to itself, as far as its settings are known; all their placeholders are filled in."""
+        ...
+
+    def needed(self, stage: Stage) -> Iterable[Needed]:
+        """The files and folders that have to be there; all placeholders are filled in."""
         ...
 
     def inputs(self, stage: Stage, repository: Repository, tree: str) -> Iterable[Input]:

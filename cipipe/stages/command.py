@@ -14,6 +14,7 @@ from cipipe.stages.base import (
     consumes_nothing,
     has_no_place,
     literal,
+    needs_no_file,
     owns_nothing,
 )
 from cipipe.stages.base import Settings as BaseSettings
@@ -23,7 +24,7 @@ NAME = "command"
 
 PATHS = ()
 
-consumes, owns, places = consumes_nothing, owns_nothing, has_no_place
+consumes, owns, places, needed = consumes_nothing, owns_nothing, has_no_place, needs_no_file
 
 
 class Settings(BaseSettings, frozen=True):

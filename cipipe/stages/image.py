@@ -15,6 +15,7 @@ from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Environment, Mode
 from cipipe.stages.base import (
     MOST_READ,
     Input,
+    Needed,
     Place,
     PlaceType,
     Reference,
@@ -79,6 +80,13 @@ def places(stage: Stage, environment: Environment) -> Iterator[Place]:  # noqa: 
     if isinstance(repository, str):
         hint = "Give each environment its own, such as …/{project}-{environment}."
         yield Place(type=PlaceType.REPOSITORY, name=repository, shown=repository, key="repository", hint=hint)
+
+
+def needed(stage: Stage) -> Iterator[Needed]:
+    settings: Settings = stage.settings
+    context = repository_path(settings.context)
+    yield Needed(key="context", path=context, folder=True)
+    yield Needed(key="dockerfile", path=repository_path(context, settings.dockerfile))
 
 
 def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001

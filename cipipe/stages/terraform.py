@@ -11,6 +11,7 @@ from cipipe.model import Effect, Environment, Mode, Output, partition_of
 from cipipe.stages.base import (
     MOST_READ,
     Input,
+    Needed,
     Place,
     PlaceType,
     Setting,
@@ -123,6 +124,14 @@ def places(stage: Stage, environment: Environment) -> Iterator[Place]:
             key="backend",
             hint="Name the environment in its address, path, prefix or key, or in the stage's `workspace`.",
         )
+
+
+def needed(stage: Stage) -> Iterator[Needed]:
+    settings: Settings = stage.settings
+    root = repository_path(settings.root)
+    yield Needed(key="root", path=root, folder=True, on_disk=True)
+    for number, file in enumerate(settings.var_files):
+        yield Needed(key=f"var_files[{number}]", path=repository_path(root, file), on_disk=True)
 
 
 def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001

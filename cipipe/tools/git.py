@@ -143,6 +143,11 @@ class Repository:
         relative = os.path.relpath(path, self.root)
         return bool(self._git(["ls-files", "-z", "--", f":(literal){relative}"]).stdout)
 
+    def files(self) -> list[bytes]:
+        """Every file of the index and of the work tree that git does not ignore."""
+        argv = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        return [path for path in self._git(argv).stdout.split(b"\0") if path]
+
     def ignored(self, folder: str) -> list[bytes]:
         """The files below a folder that git ignores."""
         argv = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", folder]

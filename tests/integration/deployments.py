@@ -91,9 +91,10 @@ class World:
         self.ledger = ledger or MemoryLedger()
 
     @classmethod
-    def make(cls, folder: Path, *options: str) -> "World":
+    def make(cls, folder: Path, *options: str, **files: str) -> "World":
+        """A repository with FILES; more of them may be given."""
         made = cls(Repo(folder, *options))
-        made.repo.commit(FILES)
+        made.repo.commit(FILES | files)
         return made
 
     def planning(self, *, offline: bool = False, env: dict[str, str] | None = None, **options: Any) -> Planning:

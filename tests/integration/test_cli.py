@@ -54,7 +54,7 @@ class Cli:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World.make(tmp_path / "repo")
+    return World.make(tmp_path / "repo", **{"dbt/Dockerfile": "FROM scratch\n"})
 
 
 @pytest.fixture

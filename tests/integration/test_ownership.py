@@ -73,7 +73,7 @@ def refused(cipipe: Cli, id: str, *arguments: str) -> str:
     return cipipe.err
 
 
-RUNS = [["run", "dags"], ["dags", "deploy"], ["dags", "deploy", "--dry-run"]]
+RUNS = [["run", "dags", "--yes"], ["dags", "deploy", "--yes"], ["dags", "deploy", "--dry-run"]]
 
 
 @pytest.mark.parametrize("command", RUNS, ids=" ".join)
@@ -90,7 +90,7 @@ def test_the_second_environment_of_a_bucket_is_refused(shop: Shared, cipipe: Cli
 def test_other_files_in_the_same_folder_are_refused_too(shop: Shared, cipipe: Cli) -> None:
     assert cipipe("run", "dags", "--env", "dev") == 0, cipipe.err
     shop.commit({"dags/a.py": None, "dags/helper.py": None, "dags/other.py": DAG.format("other")})
-    refused(cipipe, "dags-foreign-object", "run", "dags", "--env", "prod")
+    refused(cipipe, "dags-foreign-object", "run", "dags", "--env", "prod", "--yes")
     assert set(shop.now()) == {"dags/a.py", "dags/helper.py"}
 
 
@@ -101,7 +101,7 @@ def test_a_folder_that_holds_the_other_environments_folder(tmp_path: Path, serve
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     shop = Shared(tmp_path / "shop", server, config)
     cipipe = Cli(shop, monkeypatch, capsys)
-    assert cipipe("run", "dags", "--env", "prod") == 0, cipipe.err
+    assert cipipe("run", "dags", "--env", "prod", "--yes") == 0, cipipe.err
     refused(cipipe, "dags-foreign-object", "run", "dags", "--env", "dev")
     assert set(shop.now().values()) == {"shop/prod/dags"}
 

@@ -12,7 +12,7 @@ from typing import Any
 from cipipe.errors import Problem
 from cipipe.model import Environment, partition_of
 from cipipe.patterns import complaint
-from cipipe.stages.base import Input, Place, PlaceType, Setting, Stage, outside, repository_path
+from cipipe.stages.base import Input, Needed, Place, PlaceType, Setting, Stage, outside, repository_path
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.stages.dags.deploy import steps
 from cipipe.stages.dags.files import select
@@ -20,7 +20,20 @@ from cipipe.stages.dags.manifest import OUTPUTS, owns
 from cipipe.stages.dags.sharing import clashes
 from cipipe.tools.git import Entry, Repository
 
-__all__ = ["NAME", "PATHS", "Settings", "clashes", "consumes", "inputs", "owns", "places", "problems", "steps", "tools"]
+__all__ = [
+    "NAME",
+    "PATHS",
+    "Settings",
+    "clashes",
+    "consumes",
+    "inputs",
+    "needed",
+    "owns",
+    "places",
+    "problems",
+    "steps",
+    "tools",
+]
 
 NAME = "dags"
 
@@ -120,6 +133,16 @@ def places(stage: Stage, environment: Environment) -> Iterator[Place]:
                 key=key,
                 hint='An MWAA environment has it once: give each environment a bucket, bucket = "…-{environment}".',
             )
+
+
+def needed(stage: Stage) -> Iterator[Needed]:
+    settings: Settings = stage.settings
+    if not settings.allow_empty:
+        yield Needed(key="source", path=repository_path(settings.source), folder=True, may_vanish=True)
+    if settings.requirements is not None:
+        yield Needed(key="requirements", path=repository_path(settings.requirements))
+    if settings.plugins is not None:
+        yield Needed(key="plugins", path=repository_path(settings.plugins), folder=True)
 
 
 def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001 - part of the Protocol
