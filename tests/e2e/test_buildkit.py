@@ -141,6 +141,27 @@ RUN --mount=type=bind,source=extra.txt,target=/mounted --mount=type=cache,target
     assert labels["io.cipipe.fingerprint"].startswith("0123456789")
 
 
+@pytest.mark.parametrize("copy", ["COPY . /app/", "COPY --chmod=750 . /app/"], ids=["classic", "buildkit"])
+@pytest.mark.parametrize(
+    ("ignore", "kept"),
+    [
+        ({".dockerignore": "Dockerfile\n**/*.key\n"}, {".dockerignore", "a/x.txt"}),
+        ({"Dockerfile.dockerignore": "Dockerfile*\n**/*.key\n"}, {"a/x.txt"}),
+        ({"Dockerfile.dockerignore": "*.dockerignore\n", ".dockerignore": "*"}, {"Dockerfile", "a/x.txt", "a/b.key"}),
+        ({"Dockerfile.dockerignore": "*\n!a/b.key\n", ".dockerignore": "a"}, {"a/b.key"}),
+    ],
+)
+def test_both_builders_leave_out_the_same_files(
+    world: World, copy: str, ignore: dict[str, str], kept: set[str]
+) -> None:
+    dockerfile = f"FROM {BASE}\n{copy}\n"
+    name = world.built({"Dockerfile": dockerfile, "a/x.txt": "", "a/b.key": "", **ignore})
+    world.daemon.wait(10)
+    world.daemon.run(name, ["/bin/sh", "-c", "cd /app; for f in * .d* */*; do test -f $f && echo $f; done; true"])
+    printed = set(world.lines) & {"Dockerfile", "Dockerfile.dockerignore", ".dockerignore", "a/x.txt", "a/b.key"}
+    assert printed == kept
+
+
 def test_an_instruction_that_fails(world: World) -> None:
     dockerfile = f"FROM {BASE}\nRUN --mount=type=cache,target=/c echo before && echo oops >&2 && exit 3\n"
     with pytest.raises(StageError) as caught:
