@@ -17,6 +17,7 @@ from cipipe.planner import Planned, Prepared
 from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.stages.base import Reference, Stage, StageRun, Step, replaced
+from cipipe.terminal import plain
 
 
 def failing(error: CipipeError) -> CipipeError:
@@ -105,7 +106,8 @@ class StageWork:
             result, detail = Result.SKIPPED, skip.why
         except CipipeError as failure:
             self._record_failure(stage)
-            detail, error = self.redactor.text(failure.message).splitlines()[0], failing(failure)
+            said = plain(self.redactor.text(failure.message)).splitlines()
+            detail, error = said[0] if said else failure.id, failing(failure)
         except KeyboardInterrupt:
             self._record_failure(stage)
             detail, interrupted = "interrupted", True

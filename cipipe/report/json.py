@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from cipipe import terminal
 from cipipe.errors import CipipeError, ProblemsError
 from cipipe.model import SCHEMA, Check, EnvironmentStatus, Plan, Report, StagePlan, Verdict
 
@@ -43,10 +44,11 @@ def error(error: CipipeError) -> str:
 
 
 def error_parts(error: CipipeError) -> dict[str, Any]:
-    parts: dict[str, Any] = {"id": error.id, "message": error.message, "hint": error.hint, "where": error.where}
+    message = terminal.plain(error.message)
+    parts: dict[str, Any] = {"id": error.id, "message": message, "hint": error.hint, "where": error.where}
     if isinstance(error, ProblemsError):
         parts["problems"] = [
-            {"id": p.id, "message": p.message, "hint": p.hint, "where": p.where} for p in error.problems
+            {"id": p.id, "message": terminal.plain(p.message), "hint": p.hint, "where": p.where} for p in error.problems
         ]
     return parts
 
