@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from cipipe import outputs, titles
+from cipipe import machine, outputs, titles
 from cipipe.errors import CipipeError, StageError, UsageError
 from cipipe.fingerprint import consumed, effective
 from cipipe.interrupt import Interrupt
@@ -108,6 +108,12 @@ class StageWork:
             self._record_failure(stage)
             said = plain(self.redactor.text(failure.message)).splitlines()
             detail, error = said[0] if said else failure.id, failing(failure)
+        except OSError as raised:
+            error = machine.fault(raised)
+            if error is None:
+                raise
+            self._record_failure(stage)
+            detail = error.message
         except KeyboardInterrupt:
             self._record_failure(stage)
             detail, interrupted = "interrupted", True

@@ -24,6 +24,8 @@ from urllib.parse import urlsplit
 import docker
 from docker.errors import DockerException, ImageNotFound
 
+from cipipe.tools.own_folder import own_folder
+
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".cipipe"
 DATA_ROOT = STATE / "docker"  # the sandbox starts its dockerd on the same folder
@@ -43,7 +45,7 @@ class Unavailable(Exception):
 
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    STATE.mkdir(exist_ok=True)
+    own_folder(ROOT)
     chosen = os.environ.get("BASE_IMAGE")
     if chosen:
         say(f"base image: {chosen}, as BASE_IMAGE says")

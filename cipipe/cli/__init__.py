@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from cipipe import __version__
+from cipipe import __version__, machine
 from cipipe.cli.console import Console
 from cipipe.cli.lazy import Lazy
 from cipipe.errors import CipipeError, InterruptedRun, UsageError
@@ -70,6 +70,13 @@ def _run(arguments: list[str], console: Console) -> int:
         stopped = InterruptedRun("interrupted", "interrupted")
         console.error(stopped)
         return stopped.exit_status
+    except OSError as error:
+        refusal = machine.fault(error)
+        if refusal is None:
+            console.bug()
+            return 1
+        console.error(refusal)
+        return refusal.exit_status
     except Exception:  # noqa: BLE001 - whatever comes here is our bug, and is shown whole
         console.bug()
         return 1

@@ -4,6 +4,7 @@ A child is sent SIGTERM when this process is interrupted, and is waited for: Ter
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from typing import IO, Any
 
 import msgspec
 
+from cipipe import machine
 from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
@@ -334,6 +336,8 @@ def _not_started(argv: Sequence[str], cwd: Path | None, error: OSError | None = 
         return StageError("folder-missing", f"there is no folder {os.fspath(cwd)}", where=os.fspath(cwd))
     if error is None or isinstance(error, FileNotFoundError):
         return ToolMissing(argv[0])
+    if error.errno != errno.EACCES and (refusal := machine.fault(error)):
+        return refusal
     return StageError(
         "tool-missing",
         f"{argv[0]} cannot be run: {error.strerror}",

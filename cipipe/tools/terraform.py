@@ -17,7 +17,7 @@ from cipipe.errors import CipipeError, ConflictError, RefusedError, StageError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
 from cipipe.tools import process, terraform_blocks, terraform_locks
-from cipipe.tools.terraform_backend import Backend, in_force, not_kept, settings_file
+from cipipe.tools.terraform_backend import Backend, in_force, not_kept, remove_torn, settings_file
 from cipipe.tools.terraform_lock_file import LockFile
 
 _STALE = {"Saved plan is stale", "Saved plan does not match the given state"}
@@ -75,6 +75,7 @@ class Terraform:
         """
         for secret in self.backend.secrets():
             self.redactor.register(secret)
+        remove_torn(self.data_dir)
         (self.data_dir / "environment").unlink(missing_ok=True)  # the workspace that an earlier command selected
         settings = dict(self.backend.written())
         lock_file = self.backend.locks_by_default and self._can_lock_by_file()

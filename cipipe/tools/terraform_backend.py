@@ -112,6 +112,20 @@ def settings_file(settings: Mapping[str, Value]) -> Iterator[list[str]]:
         yield [f"-backend-config={file}"]
 
 
+def remove_torn(data_dir: Path) -> None:
+    """Remove what a killed `init`, or one whose disk was full, wrote half: Terraform fails to read it for ever after.
+
+    A new `init` writes both files again.
+    """
+    for file in (data_dir / "terraform.tfstate", data_dir / "modules" / "modules.json"):
+        try:
+            msgspec.json.decode(file.read_bytes())
+        except FileNotFoundError:
+            continue
+        except msgspec.DecodeError:
+            file.unlink(missing_ok=True)
+
+
 def in_force(data_dir: Path) -> dict[str, Any] | None:
     """The backend that `init` set up: `{type, config}`; None where the root has no block for one."""
     try:

@@ -1,0 +1,469 @@
+"""Faults of the surroundings: whatever happens to a run, nothing is lost, it says what is wrong, and running again finishes.
+
+A project of its own, with nothing but `cipipe.toml`: real Terraform, DAGs and a command, no Docker.
+"""
+
+import contextlib
+import json
+import os
+import random
+import re
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flaky import FlakyProxy
+from harness import Aws, Clone, Outcome
+from tools import require
+
+from cipipe.pipeline.bootstrap_root import SHIPPED
+from cipipe.sandbox import client
+from cipipe.sandbox.client import Sandbox
+
+BUCKET = "cipipe-111111111111-eu-central-1"
+SEED = int(os.environ.get("FAULTS_SEED", "20261125"))
+FILES = 12
+RUN = (str(Path(sys.executable).parent / "cipipe"), "run", "--sandbox", "--env", "dev")
+FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "TF_VAR_")
+IDS = re.compile(r"\[([a-z0-9-]+)\] docs/errors\.md#\1, exit status (\d+)")
+MOUNTS = pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root may mount")
+
+CONFIG = """
+[project]
+name = "faults"
+default_environment = "dev"
+
+[oidc]
+gitlab = { audience = "https://gitlab.com", token_variable = "AWS_ID_TOKEN", project = "group/faults" }
+
+[environments.dev]
+account_id = "111111111111"
+region = "eu-central-1"
+role_arn = "arn:aws:iam::111111111111:role/faults-deploy"
+deploy_from = { branches = ["main"] }
+
+[stages.iac]
+kind = "terraform"
+paths = ["infra/**"]
+root = "infra"
+backend = { bucket = "cipipe-{account_id}-{region}", key = "faults/{environment}.tfstate" }
+
+[stages.dags]
+kind = "dags"
+paths = ["dags/**"]
+source = "dags"
+bucket = { output = "bucket" }
+needs = ["iac"]
+
+[stages.note]
+kind = "command"
+paths = ["note/**"]
+needs = ["iac"]
+run = [["sh", "note/run.sh"]]
+"""
+
+ROOT = """
+terraform {
+  backend "s3" {
+    use_lockfile = true
+  }
+}
+
+variable "account_id" {
+  type = string
+}
+
+variable "region" {
+  type = string
+}
+
+resource "terraform_data" "first" {
+  input = local.number
+}
+
+resource "terraform_data" "second" {
+  input            = terraform_data.first.output
+  triggers_replace = local.number
+
+  provisioner "local-exec" {
+    command = "sleep 0.5"
+  }
+}
+
+output "bucket" {
+  value = "cipipe-${var.account_id}-${var.region}"
+}
+"""
+
+DAG = """
+from airflow import DAG
+
+NUMBER = {number}
+BUCKET = "nowhere"  # cipipe: bucket
+
+with DAG("dag_{name}"):
+    pass
+"""
+
+
+class Project(Clone):
+    """The project, at its `number`th change."""
+
+    number = 0
+
+    def change(self) -> None:
+        """A commit that makes every stage due."""
+        self.number += 1
+        (self.folder / "infra/number.tf").write_text(f'locals {{\n  number = "{self.number}"\n}}\n')
+        for name in range(FILES):
+            (self.folder / f"dags/dag_{name}.py").write_text(DAG.format(number=self.number, name=name))
+        (self.folder / "note/run.sh").write_text(f"echo {self.number} >> {shlex.quote(str(self.notes))}\n")
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "-m", f"Change {self.number}")
+
+    @property
+    def notes(self) -> Path:
+        return self.folder.parent / "notes"
+
+    def limited(self, *arguments: str, limits: Callable[[], None], **env: str) -> Outcome:
+        """`cipipe run --sandbox` in a process that was limited before."""
+        done = subprocess.run(
+            [*RUN, *arguments],
+            cwd=self.folder,
+            env={**self.env, **env},
+            preexec_fn=limits,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def shell(self, script: str, *arguments: str, **env: str) -> Outcome:
+        """A shell script in the project; `"$@"` is `cipipe run --sandbox`."""
+        done = subprocess.run(
+            ["bash", "-c", script, "bash", *RUN, *arguments],
+            cwd=self.folder,
+            env={**self.env, **env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    require("terraform", "the infrastructure")
+    folder = tmp_path_factory.mktemp("faults") / "repository"
+    for name in ("infra", "dags", "note"):
+        (folder / name).mkdir(parents=True)
+    (folder / "cipipe.toml").write_text(CONFIG)
+    (folder / "infra/main.tf").write_text(ROOT)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    made = Project(folder, env | {"CIPIPE_SANDBOX_DOCKER": "off"})
+    made.git("init", "--quiet", "--initial-branch=main")
+    made.change()
+    up = made.cipipe("sandbox", "up")
+    assert up.status == 0, up.err
+    try:
+        yield made
+    finally:
+        made.cipipe("sandbox", "down")
+
+
+@pytest.fixture(scope="module")
+def sandbox(project: Project) -> Sandbox:
+    found = client.find(project.folder / ".cipipe/sandbox")
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def aws(sandbox: Sandbox) -> Aws:
+    return Aws(sandbox)
+
+
+def told(outcome: Outcome) -> str:
+    """The id of the error, which has to be a clear one: no traceback, and the exit status that goes with it."""
+    assert "Traceback" not in outcome.text, outcome.text
+    assert "bug in cipipe" not in outcome.text, outcome.text
+    found = IDS.findall(outcome.err)
+    assert found, f"exit status {outcome.status} without an error:\n{outcome.text}"
+    assert str(outcome.status) in {status for _, status in found}
+    return str(found[-1][0])
+
+
+def assert_finished(project: Project, aws: Aws) -> None:
+    """All that the last change asks for is there, once, and recorded; nothing else is, and nothing is locked."""
+    number = str(project.number)
+    state = json.loads(aws.get(BUCKET, "faults/dev.tfstate"))
+    inputs = {entry["name"]: entry["instances"][0]["attributes"]["input"]["value"] for entry in state["resources"]}
+    assert inputs == {"first": number, "second": number}
+    assert aws.keys(BUCKET, "dags/") == sorted(f"dags/dag_{name}.py" for name in range(FILES))
+    for name in range(FILES):
+        expected = DAG.format(number=number, name=name).replace('"nowhere"', f'"{BUCKET}"')
+        assert aws.get(BUCKET, f"dags/dag_{name}.py").decode() == expected
+    head = project.git("rev-parse", "HEAD")
+    for stage in ("iac", "dags", "note"):
+        record = json.loads(aws.get(BUCKET, f"ledger/faults/dev/{stage}.json"))
+        assert (record["state"], record["commit"]) == ("deployed", head)
+    assert project.notes.read_text().splitlines()[-1] == number
+    assert [key for key in aws.keys(BUCKET) if "lock" in key.rpartition("/")[2]] == []
+    assert set(project.run().results().values()) == {"unchanged"}
+    assert project.git("status", "--porcelain") == ""
+
+
+def finish(project: Project, aws: Aws) -> None:
+    again = project.run()
+    assert again.status == 0, again.text
+    assert_finished(project, aws)
+
+
+def test_a_project_that_has_only_a_configuration(project: Project, aws: Aws) -> None:
+    """Bootstrapped from the root that is part of cipipe, in which Terraform left nothing."""
+    done = project.run()
+    assert done.results() == {"iac": "done", "dags": "done", "note": "done"}
+    assert_finished(project, aws)
+    assert {path.name for path in SHIPPED.iterdir()} >= {"roles.tf", ".terraform.lock.hcl"}
+    assert not (SHIPPED / ".terraform").exists()
+    assert not (project.folder / "terraform").exists()
+
+
+# --- what a process may be given -----------------------------------------------------------------------------------------------
+
+
+def test_no_home(project: Project, aws: Aws) -> None:
+    project.change()
+    done = project.shell('unset HOME XDG_CONFIG_HOME XDG_CACHE_HOME; exec "$@"')
+    assert done.status == 0, done.text
+    assert_finished(project, aws)
+
+
+def test_64_open_files(project: Project, aws: Aws) -> None:
+    project.change()
+    done = project.limited(limits=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))
+    assert done.status == 0, done.text
+    assert_finished(project, aws)
+
+
+def test_too_few_open_files(project: Project, aws: Aws) -> None:
+    project.change()
+    done = project.limited(limits=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (14, 14)))
+    assert told(done) == "machine-exhausted"
+    finish(project, aws)
+
+
+def test_a_limit_on_the_size_of_files(project: Project, aws: Aws) -> None:
+    """Terraform's `init` is cut short in the middle of a file of its own."""
+    project.change()
+    done = project.limited(limits=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512)))
+    assert told(done) in {"disk-full", "terraform-failed"}
+    finish(project, aws)
+
+
+# --- disks -------------------------------------------------------------------------------------------------------------------
+
+
+@MOUNTS
+@pytest.mark.parametrize("place", [".cipipe/run", ".cipipe/terraform/dev/iac", "TMPDIR"])
+def test_a_full_disk(project: Project, aws: Aws, place: str, tmp_path: Path) -> None:
+    project.change()
+    folder = tmp_path if place == "TMPDIR" else project.folder / place
+    full = f"mount -t tmpfs -o size=16k none {shlex.quote(str(folder))} && ! cat /dev/zero > {folder}/filler"
+    command = f'{full}; TMPDIR={shlex.quote(str(tmp_path))} exec "$@"'
+    done = project.shell(f'exec unshare --mount bash -c {shlex.quote(command)} bash "$@"')
+    if place == "TMPDIR" and done.status == 0:  # another folder for temporary files was found
+        assert_finished(project, aws)
+        return
+    assert told(done) in {"disk-full", "terraform-failed", "no-temporary-folder", "tool-failed"}
+    finish(project, aws)
+
+
+@MOUNTS
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_read_only_work_tree(project: Project, aws: Aws, fresh: bool, tmp_path: Path) -> None:
+    project.change()
+    own = project.folder / ".cipipe"
+    where = {"CIPIPE_SANDBOX_DIR": str(own / "sandbox")}
+    if fresh:  # a work tree that cipipe has never worked in
+        where = {"CIPIPE_SANDBOX_DIR": str(tmp_path / "sandbox")}
+        (own / "sandbox").rename(tmp_path / "sandbox")
+        own.rename(tmp_path / "own")
+    try:
+        mount = 'mount --bind "$PWD" "$PWD" && mount -o remount,ro,bind "$PWD" && cd "$PWD" && exec "$@"'
+        done = project.shell(f'exec unshare --mount bash -c {shlex.quote(mount)} bash "$@"', **where)
+    finally:
+        if fresh:
+            (tmp_path / "own").rename(own)
+            (tmp_path / "sandbox").rename(own / "sandbox")
+    assert told(done) == ("folder-unwritable" if fresh else "file-refused")
+    finish(project, aws)
+
+
+# --- whoever reads what is printed -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ('exec "$@" 2> /dev/full', 0),
+        ('exec "$@" > /dev/full 2>&1', 2),
+        ('"$@" 2>&1 | head -n 3 > /dev/null; exit "${PIPESTATUS[0]}"', 0),
+        ('exec "$@" <&- >&- 2>&-', 0),
+    ],
+)
+def test_nobody_reads(project: Project, aws: Aws, script: str, status: int) -> None:
+    project.change()
+    done = project.shell(script)
+    assert done.status == status, done.text
+    assert "Traceback" not in done.text
+    assert_finished(project, aws)
+
+
+# --- signals -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", ["Creating...", "uploaded dags/"])
+def test_the_terminal_hangs_up(project: Project, aws: Aws, words: str) -> None:
+    project.change()
+    done = project.interrupted_at(words, signal.SIGHUP)
+    assert (done.status, told(done)) == (130, "interrupted")
+    finish(project, aws)
+
+
+def test_twenty_kills(project: Project, aws: Aws) -> None:
+    """Half of them take cipipe alone, half all that it started, as when a machine is switched off."""
+    die = random.Random(SEED)
+    print("seed", SEED)
+    project.change()
+    started = time.monotonic()
+    assert project.run().status == 0
+    usual = time.monotonic() - started
+    remedies = 0
+    for kill in range(20):
+        project.change()
+        child = project.start("run", "--sandbox", "--env", "dev")
+        out, err = _killed(child, after=die.uniform(0.1, usual), everything=kill % 2 == 0)
+        assert "Traceback" not in out + err, f"kill {kill}: {err}"
+        remedies += _unlock(project, Outcome(child.returncode, out, err), {})
+    _wait_for_orphans(project)
+    done = _until_done(project, lambda: project.cipipe("run", "--sandbox", "--env", "dev"), {}, attempts=3)
+    assert done.status == 0, done.text
+    assert_finished(project, aws)
+
+
+# --- the network -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "rate"), [(1, 0.1), (2, 0.2), (3, 0.3)])
+def test_a_network_that_fails_at_random(project: Project, aws: Aws, sandbox: Sandbox, number: int, rate: float) -> None:
+    print("seed", SEED + number)
+    project.change()
+    calm = _job(sandbox, sandbox.state.aws_url, project.number)
+    with FlakyProxy(sandbox.state.aws_url, seed=SEED + number, rate=rate) as proxy:
+        done = _until_done(
+            project,
+            lambda: project.cipipe("run", **_job(sandbox, proxy.url, project.number)),
+            calm,
+            attempts=8,
+        )
+        print(proxy.met)
+        assert proxy.met
+    if done.status != 0:
+        done = _until_done(project, lambda: project.cipipe("run", **calm), calm, attempts=2)
+    assert done.status == 0, done.text
+    assert_finished(project, aws)
+
+
+def _job(sandbox: Sandbox, url: str, number: int) -> dict[str, str]:
+    """A push to main in GitLab, to an AWS at `url`."""
+    token = sandbox.mint(project="group/faults", ref="main", ref_type="branch", audience="https://gitlab.com")
+    return {
+        "CI": "true",
+        "GITLAB_CI": "true",
+        "CI_PIPELINE_SOURCE": "push",
+        "CI_COMMIT_REF_NAME": "main",
+        "CI_COMMIT_BRANCH": "main",
+        "CI_COMMIT_REF_PROTECTED": "true",
+        "CI_DEFAULT_BRANCH": "main",
+        "CI_PIPELINE_IID": str(number),
+        "CI_PROJECT_PATH": "group/faults",
+        "AWS_ID_TOKEN": token,
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ENDPOINT_URL_STS": url,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "TF_VAR_sandbox": "true",
+    }
+
+
+def _until_done(project: Project, run: Callable[[], Outcome], calm: dict[str, str], *, attempts: int) -> Outcome:
+    """Run until it is done, doing what a person would who reads the errors."""
+    for _ in range(attempts):
+        done = run()
+        if done.status == 0:
+            break
+        told(done)
+        _unlock(project, done, calm)
+    return done
+
+
+def _unlock(project: Project, done: Outcome, env: dict[str, str]) -> int:
+    """Release a lock of somebody who is gone by the command that the error prints; how many there were."""
+    found = re.search(r"cipipe (iac unlock [^\n`]*[0-9a-f]{8}-[0-9a-f-]{27})", done.err)
+    if found is None:
+        return 0
+    _wait_for_orphans(project)
+    if not [key for key in _locks(project) if key]:
+        return 0
+    unlocked = project.cipipe(*shlex.split(found[1]), **env)
+    assert unlocked.status == 0, f"{found[1]}: {unlocked.text}"
+    return 1
+
+
+def _locks(project: Project) -> list[str]:
+    found = client.find(project.folder / ".cipipe/sandbox")
+    assert found is not None
+    return [key for key in Aws(found).keys(BUCKET) if key.endswith(".tflock")]
+
+
+def _killed(child: "subprocess.Popen[str]", *, after: float, everything: bool) -> tuple[str, str]:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return child.communicate(timeout=after)
+    victims = _family(child.pid) if everything else [child.pid]
+    for pid in victims:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return child.communicate(timeout=60)
+
+
+def _family(pid: int) -> list[int]:
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(entry.parent.name)] = int(entry.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+def _wait_for_orphans(project: Project) -> None:
+    """Until no Terraform of a killed run works in the project any more."""
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        working: list[Any] = []
+        for entry in Path("/proc").glob("[0-9]*/cwd"):
+            with contextlib.suppress(OSError):
+                if entry.readlink() == project.folder / "infra":
+                    working.append(entry)
+        if not working:
+            return
+        time.sleep(0.1)
+    pytest.fail("a Terraform of a killed run does not end")

@@ -1,0 +1,106 @@
+"""A proxy that treats requests badly, by a seeded die: it delays, cuts, loses and refuses them."""
+
+import contextlib
+import http.client
+import random
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+FAULTS = ("delay", "cut before", "500", "503", "cut after", "500 after", "cut within")
+
+
+class FlakyProxy:
+    """In front of one server, while it is entered. Each request meets one of `FAULTS` with probability `rate`."""
+
+    def __init__(self, target: str, *, seed: int, rate: float) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server.daemon_threads = True
+        self._server.proxy = self  # type: ignore[attr-defined]
+        self.place = urlsplit(target).netloc
+        self.met: list[str] = []
+        self._die, self._rate, self._lock = random.Random(seed), rate, threading.Lock()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def next_fault(self) -> str | None:
+        with self._lock:
+            if self._die.random() >= self._rate:
+                return None
+            fault = self._die.choice(FAULTS)
+            self.met.append(fault)
+            return fault
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def handle_one_request(self) -> None:
+        with contextlib.suppress(OSError):
+            super().handle_one_request()
+
+    def _handle(self) -> None:
+        proxy: Any = self.server.proxy  # type: ignore[attr-defined]
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        fault = proxy.next_fault()
+        if fault == "delay":
+            time.sleep(0.4)
+        if fault == "cut before":
+            return self._cut()
+        if fault in {"500", "503"}:
+            return self._send(int(fault), [], b"")
+        connection = http.client.HTTPConnection(proxy.place, timeout=60)
+        connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            if name.lower() != "expect":
+                connection.putheader(name, value)
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        data, headers = answer.read(), answer.getheaders()
+        connection.close()
+        if fault == "cut after":
+            return self._cut()
+        if fault == "500 after":
+            return self._send(500, [], b"")
+        self._send(answer.status, headers, data, whole=fault != "cut within")
+        return None
+
+    def _send(self, status: int, headers: list[tuple[str, str]], data: bytes, *, whole: bool = True) -> None:
+        own = {"connection", "transfer-encoding", "content-length", "date", "server"}
+        self.send_response(status)
+        length = {name.lower(): value for name, value in headers}.get("content-length", str(len(data)))
+        for name, value in headers:
+            if name.lower() not in own:
+                self.send_header(name, value)
+        if status not in {204, 304}:
+            self.send_header("Content-Length", length if self.command == "HEAD" else str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data if whole else data[: len(data) // 2])
+        if not whole:
+            self._cut()
+
+    def _cut(self) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+for _method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+    setattr(_Handler, f"do_{_method}", _Handler._handle)
