@@ -140,7 +140,11 @@ class Docker:
 
     @cached_property
     def _client(self) -> Any:
-        return self._made(docker_host.address(self.env), None)
+        found = docker_host.address(self.env)
+        try:
+            return self._made(found, docker_host.ping(found) if found.can_be_tried else None)
+        except docker_host.NotYet as reason:
+            raise reason.error or docker_host.unreachable(found, f": {reason}") from reason
 
     def _made(self, found: docker_host.Address, version: str | None) -> Any:
         """The SDK's client. With a version it asks nothing while it is made."""
