@@ -6,7 +6,7 @@ counts as a denial, and is reported first.
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -93,7 +93,12 @@ def token_problems(claims: Claims, now: datetime, *, live: bool) -> tuple[Findin
     try:
         jwt.check_times(claims, now=now, needed=live)
     except IdentityError as error:
-        return (problem(error),)
+        found = problem(error)
+        if error.id == "oidc-token-expired":
+            held = datetime.fromtimestamp(claims.payload["exp"] - 1, UTC).isoformat(timespec="seconds")
+            fix = f"get a new token; to judge this one as of when it held: --at {held.replace('+00:00', 'Z')}"
+            found = msgspec.structs.replace(found, fix=fix)
+        return (found,)
     return ()
 
 

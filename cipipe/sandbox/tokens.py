@@ -21,7 +21,8 @@ ISSUERS: Mapping[str, str] = {"gitlab": GITLAB, "github": GITHUB}
 
 
 class TokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to mint. `event` is `push`, `merge-request`, `schedule` or `manual`; `claims` replace or (None) remove some.
+    """What to mint. `event` is `push`, `merge-request`, `schedule`, `manual` or the provider's own word for another one;
+    `claims` replace or (None) remove some.
 
     `alg="none"` leaves the token unsigned; `key="other"` signs it with a key that the issuer does not publish, under
     the key id of the one that it does. `ttl` in seconds; a negative one makes a token that has expired.
@@ -59,7 +60,7 @@ def payload(request: TokenRequest) -> dict[str, Any]:
 def _gitlab(request: TokenRequest) -> dict[str, Any]:
     namespace = request.project.rpartition("/")[0]
     sources = {"merge-request": "merge_request_event", "manual": "web"}
-    merge = request.event == "merge-request"
+    merge = request.event in {"merge-request", "merge_request_event", "external_pull_request_event"}
     ref_path = f"refs/{'tags' if request.ref_type == 'tag' else 'heads'}/{request.ref}"
     return {
         "sub": f"project_path:{request.project}:ref_type:{request.ref_type}:ref:{request.ref}",
@@ -95,7 +96,8 @@ def _gitlab(request: TokenRequest) -> dict[str, Any]:
 def _github(request: TokenRequest) -> dict[str, Any]:
     owner = request.project.partition("/")[0]
     events = {"merge-request": "pull_request", "manual": "workflow_dispatch"}
-    merge = request.event == "merge-request"
+    merge = request.event in {"merge-request", "pull_request"}
+    of_request = merge or request.event == "pull_request_target"  # which runs on the base branch, with its subject
     ref = f"refs/{'tags' if request.ref_type == 'tag' else 'heads'}/{request.ref}"
     ref = f"refs/pull/{request.merge_request}/merge" if merge else ref
     subject = f"ref:{ref}"
@@ -108,11 +110,11 @@ def _github(request: TokenRequest) -> dict[str, Any]:
         "sub": f"repo:{request.project}:{subject}",
         "actor": request.actor,
         "actor_id": str(_number(request.actor)),
-        "base_ref": "main" if merge else "",
+        "base_ref": "main" if of_request else "",
         "check_run_id": str(_number(f"{request.project} check")),
         "environment": request.environment,
         "event_name": events.get(request.event, request.event),
-        "head_ref": request.ref if merge else "",
+        "head_ref": (request.ref if merge else "feature") if of_request else "",
         "job_workflow_ref": workflow,
         "job_workflow_sha": request.sha,
         "ref": ref,

@@ -221,6 +221,13 @@ def test_a_token_is_judged_as_of_a_moment(oidc: Run, source: str, at: tuple[str,
     ]
 
 
+def test_the_fix_of_an_expired_token_is_a_moment_when_it_held(oidc: Run) -> None:
+    claims = gitlab(exp=EXPIRED, nbf=EXPIRED - 300, iat=EXPIRED - 300)
+    arguments = ("explain", "--policy", written("p", policy()), "--claims", written("c", claims), "--format", "json")
+    fix = oidc(*arguments).document["findings"][0]["fix"]
+    assert oidc(*arguments, *fix.split()[-2:]).document["verdict"] == "allowed"
+
+
 @pytest.mark.parametrize("at", ["", "yesterday", "2026-13-01", "99999999999999999999"])
 def test_a_moment_has_to_be_one(oidc: Run, at: str) -> None:
     done = oidc("explain", "--policy", written("p", policy()), "--claims", written("c", gitlab()), "--at", at)
