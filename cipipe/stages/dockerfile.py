@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 
 class Taken(NamedTuple):
-    """A source of an instruction: a path from the top of the context (`""` is all of it), in which wildcards may be."""
+    """A source of an instruction: a path from the top of the context (`""` is all of it), in which
+    wildcards may be.
+    """
 
     line: int
     source: str
@@ -34,7 +36,8 @@ _ARG = re.compile(r"(\w+)(?:=(.*))?", re.DOTALL)
 
 
 def taken(body: bytes, build_args: Mapping[str, str | None]) -> Iterator[Taken]:
-    """The sources of `COPY`, `ADD` and of bind mounts, without those of other stages and images, and without URLs.
+    """The sources of `COPY`, `ADD` and of bind mounts, without those of other stages and images,
+    and without URLs.
 
     `build_args` are those that the build is given; None is a value that is not known.
     """
@@ -56,7 +59,9 @@ def taken(body: bytes, build_args: Mapping[str, str | None]) -> Iterator[Taken]:
 
 
 def needs_buildkit(body: bytes) -> tuple[int, str] | None:
-    """The first thing, with its line, that Docker's classic builder does not know; None where there is none."""
+    """The first thing, with its line, that Docker's classic builder does not know; None where
+    there is none.
+    """
     for line, instruction, escape in _instructions(body.decode(errors="surrogateescape")):
         name, _, rest = instruction.partition(" ")
         name = name.upper()
@@ -69,7 +74,9 @@ def needs_buildkit(body: bytes) -> tuple[int, str] | None:
 
 
 def split_wildcards(source: str) -> tuple[str, str]:
-    """A source as the folder that its wildcards are matched in, and the rest; the rest is empty without wildcards."""
+    """A source as the folder that its wildcards are matched in, and the rest; the rest is empty
+    without wildcards.
+    """
     segments = source.split("/")
     for number, segment in enumerate(segments):
         if re.search(r"[*?\[\\]", segment):
@@ -98,8 +105,8 @@ def _from_top(path: str) -> str:
 def _instructions(text: str) -> Iterator[tuple[int, str, str]]:
     """Logical lines, each with the number of its first line and the escape character.
 
-    Lines that end in the escape character are joined; comments and blank lines between them do not count. Here-documents
-    are skipped.
+    Lines that end in the escape character are joined; comments and blank lines between them do not
+    count. Here-documents are skipped.
     """
     lines = enumerate(text.removeprefix("\ufeff").split("\n"), 1)
     escape, directives = "\\", True
@@ -215,7 +222,9 @@ _PIECE = re.compile(
 
 
 def _expanded(word: str, known: Mapping[str, str], escape: str | None) -> str | None:
-    """A word with its variables filled in and, where there is an `escape`, its quotes removed; None if that cannot be done."""
+    """A word with its variables filled in and, where there is an `escape`, its quotes removed;
+    None if that cannot be done.
+    """
     made, quote, at = "", "", 0
     while at < len(word):
         if escape is not None and word[at] == escape and quote != "'":

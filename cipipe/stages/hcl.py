@@ -1,8 +1,10 @@
-"""What Terraform files take from elsewhere: the local sources of modules, and paths that expressions read.
+"""What Terraform files take from elsewhere: the local sources of modules, and paths that
+expressions read.
 
-Read loosely: this is for warnings, and what cannot be told from the text alone is left out. The text is read once, from
-front to back, with a stack for what is nested: a `"` inside of `${ }` opens a string of its own.
-Source: developer.hashicorp.com/terraform/language/syntax, and …/functions.
+Read loosely: this is for warnings, and what cannot be told from the text alone is left out. The
+text is read once, from front to back, with a stack for what is nested: a `"` inside of `${ }`
+opens a string of its own. Source: developer.hashicorp.com/terraform/language/syntax, and
+…/functions.
 """
 
 import json
@@ -15,8 +17,8 @@ from typing import NamedTuple, Union
 class Taken(NamedTuple):
     """A path that a file takes.
 
-    `base` is what it is relative to: the `module` that the file is part of, or the `root` that Terraform runs in.
-    `pattern` is that of `fileset`, whose files lie below the path.
+    `base` is what it is relative to: the `module` that the file is part of, or the `root` that
+    Terraform runs in. `pattern` is that of `fileset`, whose files lie below the path.
     """
 
     line: int
@@ -79,9 +81,11 @@ class _Lines:
 
 
 class _String(NamedTuple):
-    """A string literal: where it starts, its pieces, the tokens before it, and whether it stands right in a module's block.
+    """A string literal: where it starts, its pieces, the tokens before it, and whether it stands
+    right in a module's block.
 
-    A piece is text; or the only word of an interpolation, as `${word}`; None is any other interpolation.
+    A piece is text; or the only word of an interpolation, as `${word}`; None is any other
+    interpolation.
     """
 
     at: int
@@ -120,7 +124,9 @@ def _fileset(folder: "_Token", pattern: _String) -> Taken | None:
 
 
 def _path(string: _String) -> tuple[str | None, str | None]:
-    """The base of a path (`path.module` and its like, or None) and the rest of it; None where that is not known."""
+    """The base of a path (`path.module` and its like, or None) and the rest of it; None where that
+    is not known.
+    """
     pieces = [piece for piece in string.pieces if piece != ""]
     base = None
     if pieces and pieces[0] is not None and pieces[0].startswith("${"):
@@ -139,7 +145,9 @@ def _path(string: _String) -> tuple[str | None, str | None]:
 
 @dataclass
 class _Frame:
-    """What is being read: `code`, a `string`, a `heredoc` up to its `end`, or a `template`, which is all of the text."""
+    """What is being read: `code`, a `string`, a `heredoc` up to its `end`, or a `template`, which
+    is all of the text.
+    """
 
     kind: str
     start: int = 0
@@ -240,7 +248,9 @@ _JSON = re.compile(r'(?P<string>"(?:[^"\\]|\\.)*+")|(?P<sign>[{}\[\]:,])', re.DO
 
 
 def _json_strings(text: str) -> Iterator[tuple[int, tuple[str, ...], str]]:
-    """Each string that is a value: where it starts, the first keys that lead to it, itself. Lists do not count as keys."""
+    """Each string that is a value: where it starts, the first keys that lead to it, itself. Lists
+    do not count as keys.
+    """
     inside: list[tuple[str, tuple[str, ...]]] = []
     keys: tuple[str, ...] = ()
     key: str | None = None

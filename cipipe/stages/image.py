@@ -1,5 +1,5 @@
-"""The `image` kind: one image per content. Its tag is the fingerprint's first 20 hex digits, so the same content has the
-same tag in every environment and Terraform can name it before it exists.
+"""The `image` kind: one image per content. Its tag is the fingerprint's first 20 hex digits, so
+the same content has the same tag in every environment and Terraform can name it before it exists.
 """
 
 import posixpath
@@ -48,9 +48,9 @@ _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
 
 class Settings(BaseSettings, frozen=True):
-    """`context` is a folder of the repository, `repository` the ECR repository's URL, `smoke` a command that has to
-    succeed in the image before it is pushed, `tags` extra tags, `network` the build's network, `daemon_timeout` the
-    seconds to wait for the Docker daemon.
+    """`context` is a folder of the repository, `repository` the ECR repository's URL, `smoke` a
+    command that has to succeed in the image before it is pushed, `tags` extra tags, `network` the
+    build's network, `daemon_timeout` the seconds to wait for the Docker daemon.
     """
 
     context: str
@@ -251,7 +251,9 @@ class _Job:
 
 
 def _buildkit(run: StageRun, context: "Context") -> tuple[str, ...] | None:
-    """The command that builds with BuildKit, where the Dockerfile needs it. Raises StageError where there is none."""
+    """The command that builds with BuildKit, where the Dockerfile needs it. Raises StageError
+    where there is none.
+    """
     from cipipe.stages.dockerfile import needs_buildkit
     from cipipe.tools import buildkit
 

@@ -1,6 +1,8 @@
-"""The build context of an image: the stage's files in the commit, with those of submodules and what Git LFS keeps.
+"""The build context of an image: the stage's files in the commit, with those of submodules and
+what Git LFS keeps.
 
-A file that counts into the tag and is not on this machine is an error: an image without it would have that tag for ever.
+A file that counts into the tag and is not on this machine is an error: an image without it would
+have that tag for ever.
 """
 
 from collections.abc import Callable, Iterable
@@ -72,7 +74,8 @@ def build_context(run: StageRun) -> Context:
 
 @dataclass
 class _Gathered:
-    """Files, and problems of what is not here, by path from the top of the context, which lies `below` a folder.
+    """Files, and problems of what is not here, by path from the top of the context, which lies
+    `below` a folder.
 
     The path of a submodule that the whole context lies in is empty.
     """

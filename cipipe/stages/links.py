@@ -26,7 +26,9 @@ class Links:
         return self._folders[folder]
 
     def followed(self, path: str) -> str:
-        """Where a path leads, seen from the top of the repository; it may lead out of it (`..`, or `/`)."""
+        """Where a path leads, seen from the top of the repository; it may lead out of it (`..`, or
+        `/`).
+        """
         waiting, at = path.split("/")[::-1] if path else [], ""
         followed = 0
         while waiting:

@@ -17,10 +17,13 @@ from cipipe.redact import Redactor
 from cipipe.tools import docker_host, process
 
 _BUILT_IN, _PLUGIN = 18, 23
-"""Majors of the command from which it has BuildKit itself, and from which that is the plugin buildx."""
+"""Majors of the command from which it has BuildKit itself, and from which that is the plugin
+buildx.
+"""
 
 _OWN = re.compile(r"PATH|HOME|NO_PROXY|no_proxy|(?:DOCKER|BUILDX)_.*")
-"""Variables that the command reads itself: a build argument of that name is given to it by value."""
+"""Variables that the command reads itself: a build argument of that name is given to it by value.
+"""
 
 _SHOWN = 15
 
@@ -31,7 +34,9 @@ _TOO_OLD = re.compile(r"parse error.*: unknown (?:flag|instruction)", re.IGNOREC
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
-    """What is built. `dockerfile` is relative to the context; `created` is the time, in seconds, that files and image get."""
+    """What is built. `dockerfile` is relative to the context; `created` is the time, in seconds,
+    that files and image get.
+    """
 
     dockerfile: str
     tag: str
@@ -43,7 +48,9 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def command(env: Mapping[str, str]) -> tuple[str, ...] | None:
-    """The first `docker` in PATH that builds with BuildKit, with its arguments; None where there is none."""
+    """The first `docker` in PATH that builds with BuildKit, with its arguments; None where there
+    is none.
+    """
     for folder in env.get("PATH", os.defpath).split(os.pathsep):
         program = shutil.which("docker", path=folder) if folder else None
         if program is None:
@@ -68,7 +75,9 @@ def build(
     redactor: Redactor,
     interrupt: Interrupt,
 ) -> None:
-    """Build a folder that holds the context, and give each line that is printed to `line`. Raises StageError."""
+    """Build a folder that holds the context, and give each line that is printed to `line`. Raises
+    StageError.
+    """
     by_value = {name: value for name, value in wanted.build_args.items() if _OWN.fullmatch(name)}
     by_name = {name: value for name, value in wanted.build_args.items() if name not in by_value}
     arguments = [

@@ -1,4 +1,6 @@
-"""A build context: what of some files Docker's client would send to the daemon, and the tar that it is sent as."""
+"""A build context: what of some files Docker's client would send to the daemon, and the tar that
+it is sent as.
+"""
 
 import io
 import os
@@ -43,7 +45,9 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 def ignore_rules(files: Files, dockerfile: str) -> Rules:
-    """The rules of the Dockerfile's own ignore file, or else of `.dockerignore`. Raises UsageError."""
+    """The rules of the Dockerfile's own ignore file, or else of `.dockerignore`. Raises
+    UsageError.
+    """
     name = dockerignore.file_for(posixpath.normpath(dockerfile))
     if name not in files:
         name = dockerignore.NAME
@@ -53,8 +57,8 @@ def ignore_rules(files: Files, dockerfile: str) -> Rules:
 def sent(files: Files, rules: Rules, *, dockerfile: str) -> Files:
     """The files that the rules do not leave out.
 
-    The Dockerfile and `.dockerignore` are always sent: the daemon reads both, and keeps them out of the image where they
-    are ignored.
+    The Dockerfile and `.dockerignore` are always sent: the daemon reads both, and keeps them out
+    of the image where they are ignored.
     """
     dockerfile = posixpath.normpath(dockerfile)
     left_out = dockerignore.ignored(rules.patterns, files)
@@ -67,7 +71,8 @@ def unpacked(files: Files, rules: Rules, folder: Path, *, dockerfile: str, creat
     """Write what is sent into an empty folder, for a client that reads the ignore files by itself."""
     left_out = dockerignore.ignored(rules.patterns, files) - {posixpath.normpath(dockerfile), rules.name}
     folders = {folder}
-    # Links come last: a damaged tree may have a link and a folder of one name, and nothing is written through a link.
+    # Links come last: a damaged tree may have a link and a folder of one name, and nothing is
+    # written through a link.
     for path, file in sorted(files.items(), key=lambda item: item[1].mode == LINK):
         if path in left_out:
             continue
@@ -125,9 +130,11 @@ def _followed(files: Files, name: str) -> bytes:
 
 
 def _instructed(files: Files, dockerfile: str, left_out: set[str]) -> Files:
-    """Have the daemon hide the Dockerfile and `.dockerignore` as the Dockerfile's own ignore file says.
+    """Have the daemon hide the Dockerfile and `.dockerignore` as the Dockerfile's own ignore file
+    says.
 
-    The daemon looks into `.dockerignore` only, so lines that say it are added there, where it does not already.
+    The daemon looks into `.dockerignore` only, so lines that say it are added there, where it does
+    not already.
     """
     own = files[dockerignore.NAME].body if dockerignore.NAME in files else b""
     wanted = {name for name in (dockerfile, dockerignore.NAME) if name in left_out or name not in files}

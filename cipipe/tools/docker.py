@@ -1,4 +1,5 @@
-"""The one door to Docker: wait for the daemon, build, run, push. The Docker SDK is imported when first needed.
+"""The one door to Docker: wait for the daemon, build, run, push. The Docker SDK is imported when
+first needed.
 
 Source: docker-py.readthedocs.io; docs.docker.com/reference/api/engine.
 """
@@ -29,7 +30,9 @@ _REPORTED_EACH = 10
 
 @dataclass(frozen=True)
 class Docker:
-    """A daemon, found as Docker's own client finds it (`DOCKER_HOST`, `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH`)."""
+    """A daemon, found as Docker's own client finds it (`DOCKER_HOST`, `DOCKER_TLS_VERIFY`,
+    `DOCKER_CERT_PATH`).
+    """
 
     env: Mapping[str, str]
     redactor: Redactor
@@ -38,7 +41,8 @@ class Docker:
     _answers: list[Any] = field(default_factory=list, init=False)
 
     def wait(self, seconds: int) -> None:
-        """Wait until the daemon answers: Docker-in-Docker starts later than the job. Raises StageError.
+        """Wait until the daemon answers: Docker-in-Docker starts later than the job. Raises
+        StageError.
 
         Only what may pass is waited for; settings that cannot work are reported at once.
         """
@@ -71,7 +75,9 @@ class Docker:
             raise reason.error or docker_host.unreachable(found, f": {reason}") from reason
 
     def _connect(self, found: docker_host.Address) -> None:
-        """Ask the daemon once; the client is made for the version of the API that it has. Raises NotYet, StageError."""
+        """Ask the daemon once; the client is made for the version of the API that it has. Raises
+        NotYet, StageError.
+        """
         import docker.errors
         import requests
 
@@ -107,7 +113,9 @@ class Docker:
             self._hear(answers, what, "docker-build-failed")
 
     def run(self, image: str, argv: Sequence[str]) -> None:
-        """Run a command in the image, without network, and say what it prints. Raises StageError on a bad status."""
+        """Run a command in the image, without network, and say what it prints. Raises StageError
+        on a bad status.
+        """
         with self._cut_short(), _translated(f"docker run of {image}", "docker-smoke-failed"):
             container = self._client.containers.create(image, list(argv), network_disabled=True)
             try:
@@ -175,12 +183,15 @@ class Docker:
 
     @contextlib.contextmanager
     def _cut_short(self) -> Iterator[None]:
-        """An interrupt closes the connection, upon which the daemon stops a build; no thread waits for a silent step."""
+        """An interrupt closes the connection, upon which the daemon stops a build; no thread waits
+        for a silent step.
+        """
         from docker.errors import DockerException
         from docker.types import CancellableStream
 
         def cut() -> None:
-            # An answer that has just ended has no connection, and one through SSH none that can be closed.
+            # An answer that has just ended has no connection, and one through SSH none that can be
+            # closed.
             with contextlib.suppress(AttributeError, DockerException, IndexError, OSError):
                 CancellableStream(iter(()), self._answers[-1]).close()
 
@@ -189,7 +200,9 @@ class Docker:
             yield
 
     def _hear(self, answers: Iterable[dict[str, Any]], what: str, error_id: str) -> str | None:
-        """Say a stream of the daemon's answers; gives the digest, where one was told. An `error` in it is raised."""
+        """Say a stream of the daemon's answers; gives the digest, where one was told. An `error`
+        in it is raised.
+        """
         digest: str | None = None
         said: set[tuple[str | None, str]] = set()
         for answer in answers:

@@ -1,8 +1,10 @@
-"""Where the Docker daemon is, and whether it answers: what `DOCKER_HOST` and the TLS variables say, tried with one request.
+"""Where the Docker daemon is, and whether it answers: what `DOCKER_HOST` and the TLS variables
+say, tried with one request.
 
-The SDK wraps every failure in the same error, so each kind is told apart here, before the SDK is asked. What may pass
-by itself (a daemon that is still starting) is NotYet; everything else is a StageError with a fix.
-Source: docs.docker.com/engine/security/protect-access, docs.docker.com/reference/cli/docker/#environment-variables.
+The SDK wraps every failure in the same error, so each kind is told apart here, before the SDK is
+asked. What may pass by itself (a daemon that is still starting) is NotYet; everything else is a
+StageError with a fix. Source: docs.docker.com/engine/security/protect-access,
+docs.docker.com/reference/cli/docker/#environment-variables.
 """
 
 import contextlib
@@ -28,7 +30,9 @@ _GRACE = 3.0
 
 
 class NotYet(Exception):
-    """No daemon answers, and one may in a moment: within `patience` seconds. After that it is `error`, if that is known."""
+    """No daemon answers, and one may in a moment: within `patience` seconds. After that it is
+    `error`, if that is known.
+    """
 
     def __init__(self, reason: str, *, error: StageError | None = None, patience: float = math.inf) -> None:
         super().__init__(reason)
@@ -37,7 +41,9 @@ class NotYet(Exception):
 
 
 class Tls(msgspec.Struct, frozen=True):
-    """The folder with `ca.pem`, `cert.pem` and `key.pem`; without `verify` the daemon's certificate is not checked."""
+    """The folder with `ca.pem`, `cert.pem` and `key.pem`; without `verify` the daemon's
+    certificate is not checked.
+    """
 
     folder: Path
     verify: bool
@@ -47,7 +53,9 @@ class Tls(msgspec.Struct, frozen=True):
 
 
 class Address(msgspec.Struct, frozen=True):
-    """`url` is what `DOCKER_HOST` says. With neither `path` nor `host` it is a kind that only the SDK knows (`ssh://`)."""
+    """`url` is what `DOCKER_HOST` says. With neither `path` nor `host` it is a kind that only the
+    SDK knows (`ssh://`).
+    """
 
     url: str
     path: str = ""
@@ -89,7 +97,9 @@ def _tls(env: Mapping[str, str]) -> Tls | None:
 
 
 def check_files(tls: Tls, env: Mapping[str, str]) -> None:
-    """Raises NotYet where certificates are missing: docker:dind writes them, one after the other, when it starts."""
+    """Raises NotYet where certificates are missing: docker:dind writes them, one after the other,
+    when it starts.
+    """
     wanted = _FILES if tls.verify else _FILES[1:]
     names = [name for name in wanted if not Path(tls.file(name)).is_file()]
     if not names:
@@ -109,7 +119,9 @@ def check_files(tls: Tls, env: Mapping[str, str]) -> None:
 
 
 def ping(found: Address) -> str | None:
-    """Ask the daemon for its version of the API (None if it does not say). Raises NotYet, StageError."""
+    """Ask the daemon for its version of the API (None if it does not say). Raises NotYet,
+    StageError.
+    """
     context = tls_context(found.tls) if found.tls else None
     try:
         with _connected(found) as plain:
@@ -256,8 +268,8 @@ def _client_refused(found: Address, alert: str) -> StageError:
 def _alert_of_handshake(found: Address, tls: Tls) -> str | None:
     """The alert with which the daemon ends a handshake, if it does.
 
-    With TLS 1.3 a server looks at the client's certificate after the handshake, and the alert is lost if the client has
-    sent its request by then. With TLS 1.2 it is part of the handshake.
+    With TLS 1.3 a server looks at the client's certificate after the handshake, and the alert is
+    lost if the client has sent its request by then. With TLS 1.2 it is part of the handshake.
     """
     context = tls_context(tls)
     context.maximum_version = ssl.TLSVersion.TLSv1_2

@@ -1,8 +1,9 @@
 """`.dockerignore` as Docker's client reads it: which files of a build context are not sent.
 
-Source: github.com/moby/patternmatcher, whose steps are followed one by one, its oddities included (`**` that touches
-other characters, wildcards in brackets). Docker compiles each pattern to a regular expression of Go, which never
-backtracks; Python's would, so patterns are matched here by following all positions at once, as bits of one number.
+Source: github.com/moby/patternmatcher, whose steps are followed one by one, its oddities included
+(`**` that touches other characters, wildcards in brackets). Docker compiles each pattern to a
+regular expression of Go, which never backtracks; Python's would, so patterns are matched here by
+following all positions at once, as bits of one number.
 """
 
 import posixpath
@@ -29,12 +30,16 @@ _NOT_ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*(?:\||\{\d+(?:,\d*)?\})")
 
 
 def file_for(dockerfile: str) -> str:
-    """The name of the ignore file that is a Dockerfile's own, and takes precedence over `.dockerignore`."""
+    """The name of the ignore file that is a Dockerfile's own, and takes precedence over
+    `.dockerignore`.
+    """
     return f"{dockerfile}{NAME}"
 
 
 class Pattern(msgspec.Struct, frozen=True):
-    """One pattern, as a comparison of strings or as positions; an `exception` (`!`) takes back what earlier ones left out."""
+    """One pattern, as a comparison of strings or as positions; an `exception` (`!`) takes back
+    what earlier ones left out.
+    """
 
     exception: bool
     compared: Callable[[str], bool] | None
@@ -42,7 +47,9 @@ class Pattern(msgspec.Struct, frozen=True):
 
 
 def patterns(body: bytes, *, name: str = NAME) -> list[Pattern]:
-    """The patterns of an ignore file, in order. Raises UsageError where Docker's client refuses one."""
+    """The patterns of an ignore file, in order. Raises UsageError where Docker's client refuses
+    one.
+    """
     text = body.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
     found: list[Pattern] = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -62,7 +69,9 @@ def patterns(body: bytes, *, name: str = NAME) -> list[Pattern]:
 
 
 def ignored(found: list[Pattern], paths: Iterable[str]) -> set[str]:
-    """Those of the paths that the patterns leave out. The last pattern that matches a file or a folder above it wins."""
+    """Those of the paths that the patterns leave out. The last pattern that matches a file or a
+    folder above it wins.
+    """
     left_out: set[str] = set()
     top = _Folder(
         0, [False] * len(found), [pattern.positions.first if pattern.positions else None for pattern in found]
@@ -81,7 +90,9 @@ def ignored(found: list[Pattern], paths: Iterable[str]) -> set[str]:
 
 
 class _Folder(msgspec.Struct, frozen=True):
-    """How far matching got with a path of this length: patterns that matched it or a folder above, and their positions."""
+    """How far matching got with a path of this length: patterns that matched it or a folder above,
+    and their positions.
+    """
 
     length: int
     matched: list[bool]
@@ -89,7 +100,9 @@ class _Folder(msgspec.Struct, frozen=True):
 
 
 def _look(found: list[Pattern], path: str, above: _Folder) -> tuple[bool, _Folder]:
-    """As `MatchesUsingParentResults`: whether a path is left out, and what its own entries inherit."""
+    """As `MatchesUsingParentResults`: whether a path is left out, and what its own entries
+    inherit.
+    """
     left_out, matched, reached = False, list(above.matched), list(above.reached)
     for number, pattern in enumerate(found):
         before = above.reached[number]
@@ -111,7 +124,9 @@ def _matches(pattern: Pattern, path: str, reached: "_Reached | None") -> bool:
 
 
 def matching(pattern: str, names: Iterable[str], *, below: bool = False) -> set[str]:
-    """The names that one pattern matches; with `below`, also those in a folder that it matches. None if it cannot be read."""
+    """The names that one pattern matches; with `below`, also those in a folder that it matches.
+    None if it cannot be read.
+    """
     try:
         found = _compiled(_clean(pattern), exception=False)
     except ValueError:
@@ -159,7 +174,9 @@ def _compiled(pattern: str, *, exception: bool) -> Pattern:
 
 
 def _comparison(pattern: str) -> Callable[[str], bool] | None:
-    """Docker compares strings where a pattern allows it, which is not the same as matching its expression."""
+    """Docker compares strings where a pattern allows it, which is not the same as matching its
+    expression.
+    """
     if not _WILD.search(pattern):
         return lambda path: path == pattern
     beginning, ending = pattern[:-2], pattern[2:]
@@ -182,7 +199,9 @@ _Test = Callable[[str], bool]
 
 
 class _Part(msgspec.Struct, frozen=True):
-    """One part of an expression. `test` takes one character; `any_folders` is `(.*/)?`; `start` is `^`, which takes none and holds at the start."""
+    """One part of an expression. `test` takes one character; `any_folders` is `(.*/)?`; `start` is
+    `^`, which takes none and holds at the start.
+    """
 
     test: _Test | None = None
     literal: str = ""
@@ -221,7 +240,9 @@ def _translated(pattern: str) -> str:
 
 
 def _parts(expression: str) -> Iterator[_Part]:
-    """The expression's parts. What stands there raw is what `_translated` wrote, brackets, and `^`."""
+    """The expression's parts. What stands there raw is what `_translated` wrote, brackets, and
+    `^`.
+    """
     at = 0
     while at < len(expression):
         char = expression[at]
@@ -274,7 +295,9 @@ _POSIX = {
 
 
 def _escape(expression: str, at: int) -> tuple[str | _Test, int]:
-    """What stands behind a backslash: a character, or a class such as `\\d`, which a pattern gets by accident."""
+    """What stands behind a backslash: a character, or a class such as `\\d`, which a pattern gets
+    by accident.
+    """
     char = expression[at : at + 1]
     if char.isascii() and char and not char.isalnum():
         return char, at + 1
@@ -338,7 +361,9 @@ _Reached = tuple[int, int]
 
 
 class _Positions:
-    """Follows all ways through an expression at once: bit i says that the parts before part i have matched."""
+    """Follows all ways through an expression at once: bit i says that the parts before part i have
+    matched.
+    """
 
     def __init__(self, parts: list[_Part]) -> None:
         self._end = 1 << len(parts)
@@ -386,7 +411,9 @@ class _Positions:
 
 
 def _through(here: int, skipped: int) -> int:
-    """The positions, and all that can be reached over parts that may take nothing: a carry runs through each row of them."""
+    """The positions, and all that can be reached over parts that may take nothing: a carry runs
+    through each row of them.
+    """
     return ((skipped + (here & skipped)) ^ skipped) | here
 
 

@@ -47,7 +47,9 @@ class _Server(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def serving(certificate: Path | None = None, ca: Path | None = None, port: int = 0) -> Iterator[int]:
-    """A daemon on a port of 127.0.0.1; with a `certificate` it speaks TLS, with a `ca` it wants clients to have one."""
+    """A daemon on a port of 127.0.0.1; with a `certificate` it speaks TLS, with a `ca` it wants
+    clients to have one.
+    """
     server = _Server(("127.0.0.1", port), _Daemon, bind_and_activate=False)
     server.allow_reuse_address = True
     server.server_bind()

@@ -1,4 +1,6 @@
-"""`.dockerignore` as Docker's own client reads it: the real `docker` command, with generated patterns."""
+"""`.dockerignore` as Docker's own client reads it: the real `docker` command, with generated
+patterns.
+"""
 
 import os
 import shutil
@@ -81,7 +83,9 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_same_files_are_left_out(
     docker: Client, context: Path, lines: list[str], taken_back: list[bool], start: str
 ) -> None:
-    """Clients before 23 look at one folder above a file only, and escape less: they are asked less."""
+    """Clients before 23 look at one folder above a file only, and escape less: they are asked
+    less.
+    """
     written = [f"!{line}" if back else line for line, back in zip(lines, taken_back, strict=False)]
     if not docker.is_current:
         written = [line for line in written if not set("!()+{") & set(line)]
@@ -98,6 +102,8 @@ def test_the_same_files_are_left_out(
 
 
 def _every_folder(docker: Client) -> bytes:
-    """Exceptions that name no file, and have the classic builder's client look into each folder, as BuildKit's does."""
+    """Exceptions that name no file, and have the classic builder's client look into each folder,
+    as BuildKit's does.
+    """
     folders = sorted({str(PurePosixPath(name).parent) for name in FILES} - {"."})
     return "".join(f"\n!{folder}/never" for folder in folders if docker.is_current).encode()

@@ -1,4 +1,6 @@
-"""What Docker's own client sends to a daemon: a daemon that takes a build context, and builds nothing."""
+"""What Docker's own client sends to a daemon: a daemon that takes a build context, and builds
+nothing.
+"""
 
 import contextlib
 import io
@@ -57,7 +59,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Client:
-    """The `docker` command, with its classic builder: the one whose context crosses the socket as a tar."""
+    """The `docker` command, with its classic builder: the one whose context crosses the socket as
+    a tar.
+    """
 
     def __init__(self, command: Path, folder: Path, server: _Server) -> None:
         self._command = command

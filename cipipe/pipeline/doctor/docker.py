@@ -1,4 +1,6 @@
-"""What of the Docker settings would stop a run: the daemon's address, the certificates, the daemon itself."""
+"""What of the Docker settings would stop a run: the daemon's address, the certificates, the daemon
+itself.
+"""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
