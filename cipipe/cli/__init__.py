@@ -60,6 +60,9 @@ def _run(arguments: list[str], console: Console) -> int:
         console.error(error)
         return error.exit_status
     except click.UsageError as error:
+        if error.ctx is not None and _nothing_said(error):
+            console.answer(error.ctx.get_help() + "\n")
+            return 0
         hint = f"`{error.ctx.command_path} --help` lists what there is." if error.ctx else None
         wrong = UsageError("usage", error.format_message(), hint=hint)
         console.error(wrong)
@@ -81,6 +84,11 @@ def _run(arguments: list[str], console: Console) -> int:
         console.bug()
         return 1
     return answer if isinstance(answer, int) else 0
+
+
+def _nothing_said(error: click.UsageError) -> bool:
+    """Whether a group was called by its name alone, which asks what there is. Before 8.2, click shows that by itself."""
+    return isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ()))
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

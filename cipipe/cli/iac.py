@@ -2,6 +2,7 @@
 
 import click
 
+from cipipe.cli.lazy import Group
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
 from cipipe.pipeline import bootstrap as use_bootstrap
@@ -9,7 +10,7 @@ from cipipe.pipeline import terraform as use_case
 from cipipe.report import json
 
 
-@click.group
+@click.group(cls=Group)
 def iac() -> None:
     """The parts of the `terraform` stage, each on its own."""
 

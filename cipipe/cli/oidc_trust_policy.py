@@ -10,6 +10,7 @@ import msgspec
 
 from cipipe import ci
 from cipipe.ci.base import Identity, Pins
+from cipipe.cli.lazy import Choice
 from cipipe.cli.options import Common, common
 from cipipe.config import OidcSettings
 from cipipe.errors import UsageError
@@ -48,9 +49,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 @click.command("trust-policy")
 @common(sandbox=False)
-@click.option(
-    "--provider", type=click.Choice(_PROVIDERS), help="Whose tokens. Default: the one of [oidc], or the job's."
-)
+@click.option("--provider", type=Choice(_PROVIDERS), help="Whose tokens. Default: the one of [oidc], or the job's.")
 @click.option("--project", metavar="PATH", help="The project. Default: the one of [oidc], or the job's.")
 @click.option("--ref", "refs", metavar="REF", multiple=True, help="A branch, or refs/tags/NAME. May be repeated.")
 @click.option("--environment", "job_environment", metavar="NAME", help="Jobs of this environment, whatever their ref.")

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from cipipe.cli.console import Console
+from cipipe.cli.lazy import Choice
 from cipipe.pipeline.project import Project, load
 from cipipe.report import text
 
@@ -44,7 +45,7 @@ def common(*, formats: tuple[str, ...] = ("text", "json"), sandbox: bool = True)
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @click.option("--env", "environment", metavar="NAME", help="The environment. Default: the one of this ref.")
         @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Instead of cipipe.toml.")
-        @click.option("--format", "format_", type=click.Choice(formats), default=formats[0], show_default=True)
+        @click.option("--format", "format_", type=Choice(formats), default=formats[0], show_default=True)
         @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the answer into FILE.")
         @click.option("--no-color", is_flag=True, help="No colour, on a terminal either (also: NO_COLOR).")
         @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")

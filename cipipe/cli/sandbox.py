@@ -4,6 +4,7 @@ import shlex
 
 import click
 
+from cipipe.cli.lazy import Group
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import bootstrap_once, data_root, door_of, folder_of, without_docker
 from cipipe.errors import UsageError
@@ -12,7 +13,7 @@ from cipipe.report import json
 from cipipe.sandbox import client
 
 
-@click.group
+@click.group(cls=Group)
 def sandbox() -> None:
     """AWS services, an OIDC issuer and an image registry on this machine."""
 

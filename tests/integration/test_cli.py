@@ -355,3 +355,45 @@ def test_a_configuration_is_named_from_where_one_stands(cipipe: Cli) -> None:
     done = below("plan", "--offline", "--config", "../cipipe.toml", "--format", "json")
     assert done.status == 0, done.err
     assert done.document["warnings"] == []
+
+
+@pytest.mark.parametrize("group", [[], ["dags"], ["iac"], ["oidc"], ["sandbox"]])
+def test_a_group_alone_shows_what_there_is(cipipe: Cli, group: list[str]) -> None:
+    done = cipipe(*group)
+    assert (done.status, done.err) == (0, "")
+    assert done.out.startswith(f"Usage: {' '.join(['cipipe', *group])} [OPTIONS] COMMAND")
+    assert done.out == cipipe(*group, "--help").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["statsu"], "'status'"),
+        (["Check"], "'check'"),
+        (["deploy"], "'dags deploy'"),
+        (["trust-policy"], "'oidc trust-policy'"),
+        (["dags", "rolback"], "'rollback'"),
+        (["sandbox", "dwon"], "'down'"),
+        (["oidc", "explian"], "'explain'"),
+        (["plan", "--show-uncoverd"], "'--show-uncovered'"),
+        (["dags", "deploy", "--dryrun"], "'--dry-run'"),
+        (["plan", "--format", "markdwon"], "'markdown'"),
+        (["status", "--format", "jason"], "'json'"),
+        (["oidc", "trust-policy", "--provider", "GitHub"], "'github'"),
+        (["qqqq"], None),
+        (["x" * 100_000], None),
+        (["plan", "--format", "qqqq"], None),
+    ],
+)
+def test_a_misspelt_word_gets_a_suggestion(cipipe: Cli, arguments: list[str], meant: str | None) -> None:
+    done = cipipe(*arguments)
+    assert (done.status, done.out) == (2, "")
+    assert "[usage]" in done.err
+    assert ("Did you mean" in done.err) is (meant is not None)
+    assert f"Did you mean {meant}?" in done.err or meant is None
+
+
+def test_a_misspelt_word_in_json(cipipe: Cli) -> None:
+    done = cipipe("pln", "--format", "json")
+    assert (done.status, done.error) == (2, "usage")
+    assert done.document["error"]["message"] == "No such command 'pln'. Did you mean 'plan'?"
