@@ -62,7 +62,7 @@ def across(table: Mapping[str, Any], stages: Mapping[str, Stage]) -> Iterator[Pr
     values = {key for entry in environments.values() if isinstance(entry, dict) for key in tables(entry, "values")}
     ledger = converted(table.get("ledger"), LedgerSettings) or LedgerSettings()
     for key in ("bucket", "prefix"):
-        yield from _placeholders(getattr(ledger, key), f"ledger.{key}", values)
+        yield from _placeholders(getattr(ledger, key), f"ledger.{key}", None)
     yield from _unexpanded(table)
     declared = tables(table, "stages")
     for name in declared:

@@ -261,6 +261,18 @@ def test_a_folder_by_environment_counts_as_filled_in(repo: Repo) -> None:
     assert {name for name in dev if dev[name] != live[name]} == {"iac"}
 
 
+def test_what_comes_after_dev_is_compared_with_the_fingerprints_that_dev_has(repo: Repo) -> None:
+    """Else other values would make everything look as if dev did not run it."""
+    text = VALUED.replace("size = 's'", "size = 'xl'", 1)
+    text = text.replace('kind = "dags"', 'kind = "dags"\nenvironments = ["live"]')
+    repo.commit({"cipipe.toml": text})
+    found = project.load(repo.root, ENV).at("live")
+    shot = planning.snapshot(found)
+    assert planning.fingerprints_in(found, shot, "dev") == fingerprints(repo, "dev")
+    assert planning.fingerprints_in(found, shot, "dev")["iac"] != shot.prepared["iac"].fingerprint
+    assert set(planning.fingerprints_in(found, shot, "dev")) == {"iac", "image"}
+
+
 def test_a_stage_of_another_environment_is_not_planned(repo: Repo) -> None:
     text = CONFIG.replace('kind = "dags"', 'kind = "dags"\nenvironments = ["live"]')
     repo.commit({"cipipe.toml": text})

@@ -182,6 +182,11 @@ def test_a_value_is_a_string_with_a_name() -> None:
     assert only(HEAD + "[environments.dev.values]\na = '{values.b}'\nb = 'x'\n" + DEFAULT)[0] == "config-dangling-name"
 
 
+def test_the_ledger_takes_no_values() -> None:
+    text = HEAD + VALUES + "[ledger]\nprefix = '{values.size}/'\n" + DEFAULT
+    assert {path: problem[1] for path, problem in problems(text).items()} == {"ledger.prefix": "config-dangling-name"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "path"),
     [
