@@ -8,6 +8,7 @@ from typing import Any
 from cipipe.stages.dags.values import TYPES, Shape, Wanted, shape_of, supported
 
 _OPTIONAL = re.compile(r"(?:\w+\.)*Optional\[(.*)\]", re.DOTALL)
+_UNION = re.compile(r"(?:\w+\.)*Union\[(.*)\]", re.DOTALL)
 _BASE = re.compile(r"(?:\w+\.)*(\w+)")
 
 
@@ -53,13 +54,20 @@ def shape_wanted(default: Any, annotation: str) -> Wanted:
 
 def _annotated(annotation: str) -> tuple[type | None, bool]:
     """The plain type in an annotation (None where it is not one that we know), and whether None may stand for it."""
-    text = annotation.strip().strip("\"'").strip()
+    text = _unquoted(annotation)
     optional = False
     if match := _OPTIONAL.fullmatch(text):
-        text, optional = match[1].strip(), True
-    parts = [part.strip() for part in text.split("|")]
+        text, optional = _unquoted(match[1]), True
+    if match := _UNION.fullmatch(text):
+        parts = [_unquoted(part) for part in match[1].split(",")]
+    else:
+        parts = [_unquoted(part) for part in text.split("|")]
     if "None" in parts:
         optional = True
         parts.remove("None")
     base = _BASE.match(parts[0]) if parts else None
     return (TYPES.get(base[1]) if base else None), optional
+
+
+def _unquoted(text: str) -> str:
+    return text.strip().strip("\"'").strip()

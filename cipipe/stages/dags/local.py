@@ -41,7 +41,7 @@ def patch_folder(source: Path, outputs_file: Path, out: Path) -> PatchedFolder:
     outputs = read_outputs(outputs_file)
     with _told("dags-source-unreadable", "read", source):
         sources = _read(source)
-    patched = patch_all({path: body for path, body in sources.items() if path.endswith(".py")}, outputs)
+    patched = patch_all({path: body for path, body in sources.items() if path.endswith(".py")}, outputs, complete=True)
     names = {os.path.relpath(path, source): path for path in sources}
     bodies = sources | {path: file.body for path, file in patched.items()}
     with _told("dags-out-unwritable", "written", out):

@@ -47,17 +47,24 @@ def patch(source: bytes, path: str, outputs: Mapping[str, Output]) -> Patched:
 
 
 def patch_all(
-    sources: Mapping[str, bytes], outputs: Mapping[str, Output], *, tolerate: frozenset[str] = frozenset()
+    sources: Mapping[str, bytes],
+    outputs: Mapping[str, Output],
+    *,
+    tolerate: frozenset[str] = frozenset(),
+    complete: bool | None = None,
 ) -> dict[str, Patched]:
     """Patch a set of files. Raises ProblemsError with everything that is wrong with any of them.
 
     `tolerate` names problems with an output's value that are warnings here; the literal is left alone. Before the
-    infrastructure is deployed, an output that the same commit adds is not known yet.
+    infrastructure is deployed, an output that the same commit adds is not known yet. `complete`: these are all outputs of
+    deployed infrastructure, so that one that is not among them may be null, which Terraform leaves out. Where that is not
+    said, it is so if there are any.
     """
+    complete = bool(outputs) if complete is None else complete
     patched = {}
     wrong: list[Problem] = []
     for path, source in sources.items():
-        patched[path], problems = _attempt(source, path, outputs, tolerate=tolerate)
+        patched[path], problems = _attempt(source, path, outputs, tolerate=tolerate, complete=complete)
         wrong += problems
     if wrong:
         count = f"{len(wrong)} problems" if len(wrong) > 1 else "a problem"
@@ -80,7 +87,7 @@ def masked(source: bytes, path: str) -> bytes:
 
 
 def _attempt(
-    source: bytes, path: str, outputs: Mapping[str, Output], *, tolerate: frozenset[str]
+    source: bytes, path: str, outputs: Mapping[str, Output], *, tolerate: frozenset[str], complete: bool
 ) -> tuple[Patched, list[Problem]]:
     found = scan(source, path)
     problems = list(found.problems)
@@ -92,7 +99,11 @@ def _attempt(
     done = 0
     for target in found.targets:
         marker = target.marker
-        value, problem = _value(target, outputs)
+        if complete and target.wanted.optional and _left_out(marker.output, outputs):
+            value, problem = None, None
+            notes.append(_taken_for_null(marker, target.name))
+        else:
+            value, problem = _value(target, outputs)
         if problem is not None:
             (notes if problem.id in tolerate else problems).append(problem)
             continue
@@ -108,7 +119,8 @@ def _attempt(
             parts += [source[done : target.start], written]
             done = target.end
         shown = (target.literal, target.literal if new is None else new)
-        old, now = (MASK, MASK) if outputs[marker.output].sensitive else shown
+        output = outputs.get(marker.output)
+        old, now = (MASK, MASK) if output is not None and output.sensitive else shown
         replacements.append(Replacement(path, marker.line, target.name, marker.output, old, now))
     body = b"".join((*parts, source[done:])) if parts else source
     problems.sort(key=lambda problem: int(problem.where.rpartition(":")[2]))
@@ -143,6 +155,20 @@ def _value(target: Target, outputs: Mapping[str, Output]) -> tuple[Any, Problem 
             return None, Problem("dag-output-null", message, marker.where, hint)
         hint = "The literal in the file says which type the output must have: change the one or the other."
         return None, Problem("dag-output-wrong-type", message, marker.where, hint)
+
+
+def _left_out(name: str, outputs: Mapping[str, Output]) -> bool:
+    """Whether an output may be one that is null: it is not there, and its name is not a misspelling of another one."""
+    return name not in outputs and not difflib.get_close_matches(name, outputs, n=1)
+
+
+def _taken_for_null(marker: Marker, name: str) -> Problem:
+    return Problem(
+        "dag-output-absent",
+        f"there is no Terraform output {marker.output}: it is taken for null, and {name} becomes None",
+        marker.where,
+        "Terraform leaves outputs that are null out of `terraform output -json`. Check the name if it should have a value.",
+    )
 
 
 def _literal(target: Target, value: Any, newline: str) -> str | None:

@@ -468,3 +468,43 @@ def test_replacements_say_where_and_what() -> None:
     assert msgspec.to_builtins(result.replacements) == (
         {"file": PATH, "line": 2, "name": "A", "output": "out", "old": '"x"', "new": '"y"'},
     )
+
+
+# --- outputs that are null -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        "str | None", "None | str", "'str | None'", '"Optional[str]"', "Optional[str]", "t.Optional['str']",
+        "Union[str, None]", "typing.Union[None, str]", "'Union[str, None]'",
+    ],
+)  # fmt: skip
+def test_an_output_that_terraform_leaves_out_becomes_none(annotation: str) -> None:
+    source = f"KEY: {annotation} = 'local'  # cipipe: kms_key\n".encode()
+    result = patch(source, PATH, {"bucket": Output(value="b")})
+    assert result.body == f"KEY: {annotation} = None  # cipipe: kms_key\n".encode()
+    assert [(note.id, note.where) for note in result.warnings] == [("dag-output-absent", f"{PATH}:1")]
+    assert [(r.output, r.new) for r in result.replacements] == [("kms_key", "None")]
+    assert patch(result.body, PATH, {"bucket": Output(value="b")}).body == result.body
+
+
+@pytest.mark.parametrize(
+    ("annotation", "outputs"),
+    [
+        ("str", {"bucket": Output(value="b")}),
+        ("dict[str, str | None]", {"bucket": Output(value="b")}),
+        ("list[Optional[str]]", {"bucket": Output(value="b")}),
+        ("str | None", {"kms_keys": Output(value="b")}),
+        ("str | None", {}),
+    ],
+)
+def test_an_output_that_is_not_there_is_an_error(annotation: str, outputs: dict[str, Output]) -> None:
+    with pytest.raises(ProblemsError) as caught:
+        patch(f"KEY: {annotation} = 'local'  # cipipe: kms_key\n".encode(), PATH, outputs)
+    assert [problem.id for problem in caught.value.problems] == ["dag-output-unknown"]
+
+
+def test_outputs_that_are_all_null_are_left_out_all() -> None:
+    source = b"KEY: str | None = 'local'  # cipipe: kms_key\n"
+    assert b"= None" in patch_all({PATH: source}, {}, complete=True)[PATH].body
