@@ -15,6 +15,8 @@ from cipipe.redact import Redactor
 from cipipe.stages import dags
 from cipipe.stages.base import Stage, StageRun
 from cipipe.stages.dags import airflow3, imports
+from cipipe.stages.dags.extras import archive
+from cipipe.stages.dags.ignore import ignored
 from cipipe.tools.git import Repository
 
 GOOD = b'import helper\nfrom airflow import DAG\nimport pendulum\nwith DAG("%s", schedule=None):\n    pass\n'
@@ -191,7 +193,51 @@ def test_an_airflow_that_is_not_there(tmp_path: Path) -> None:
         imports.check(run, {})
     assert caught.value.id == "dags-airflow-missing"
     run.sandbox = True
-    assert imports.check(run, {}) == []
+    assert [note.id for note in imports.check(run, {})] == ["dags-not-imported"]
+
+
+def test_plugins_that_the_stage_ships_are_on_the_path(tmp_path: Path, version: str) -> None:
+    run = run_in(tmp_path, version, [], dynamic=("*.py",))
+    plugins = archive({"operators/__init__.py": (b"", b"100644"), "operators/hello.py": (b"NAME = 1\n", b"100644")})
+    bodies = {"dags/a.py": b"# airflow dag\nfrom operators.hello import NAME\n"}
+    assert imports.check(run, bodies, extras={"plugins.zip": plugins}) == []
+
+
+def test_what_only_mwaa_has_leaves_an_import_unfinished(tmp_path: Path, version: str) -> None:
+    bodies = {
+        "dags/a.py": b"# airflow dag\nimport os\nos.environ['AIRFLOW__CUSTOM__TEAM']\n",
+        "dags/b.py": b"# airflow dag\nfrom airflow.configuration import conf\nconf.get('custom', 'team')\n",
+        "dags/c.py": b"# airflow dag\nopen('/usr/local/airflow/dags/settings.json')\n",
+        "dags/d.py": b"# airflow dag\nimport shop_tools.orders\n",
+    }
+    notes = imports.check(run_in(tmp_path, version, []), bodies, extras={"requirements.txt": b"shop-tools==1.2\n"})
+    assert [(note.id, note.where) for note in notes] == [("dag-import-unfinished", path) for path in bodies]
+    told = " ".join(note.message for note in notes)
+    assert [word for word in ("TEAM", "custom.team", "/usr/local", "shop-tools") if word not in told] == []
+
+    given: dict[str, Any] = {
+        "check_env": {"AIRFLOW__CUSTOM__TEAM": "data"},
+        "check_variables": {"account": "1"},
+        "dynamic": ("*.py",),
+    }
+    known = {
+        "dags/a.py": bodies["dags/a.py"],
+        "dags/b.py": bodies["dags/b.py"],
+        "dags/e.py": b"# airflow dag\nfrom airflow.models import Variable\nassert Variable.get('account') == '1'\n",
+        "dags/f.py": b"# airflow dag\nimport os\nassert os.path.isdir(os.environ['AIRFLOW_HOME'] + '/dags')\n",
+    }
+    (tmp_path / "again").mkdir()
+    assert imports.check(run_in(tmp_path / "again", version, [], **given), known) == []
+
+
+@pytest.mark.parametrize("pattern", ["old/", "old", r"o.d/.*\.py"])
+def test_airflow_ignores_what_the_checks_ignore(tmp_path: Path, version: str, pattern: str) -> None:
+    if version == "3" and "." in pattern:
+        pattern = "o?d/**"
+    bodies = {".airflowignore": pattern.encode(), "old/a.py": b"# airflow dag\nraise RuntimeError\n", "b.py": b""}
+    assert ignored(bodies, version=version + ".0", env={}).paths == {"old/a.py"}
+    run = run_in(tmp_path, version, [], dynamic=("**",))
+    assert imports.check(run, {f"dags/{path}": body for path, body in bodies.items()}) == []
 
 
 def test_the_table_of_what_airflow_3_lacks(tmp_path: Path) -> None:

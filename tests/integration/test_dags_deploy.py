@@ -434,7 +434,8 @@ def test_verify_reads_only(world: World) -> None:
 def test_verify_before_anything_is_deployed(world: World) -> None:
     world.run(Mode.VERIFY, outputs={}, bucket=Reference(output="dags_bucket"))
     assert "warning: dags/a.py:3: there is no Terraform output cluster" in world.lines
-    assert world.lines[-1].startswith("the bucket is not known before {dags_bucket}")
+    assert world.lines[-2].startswith("the bucket is not known before {dags_bucket}")
+    assert world.lines[-1].startswith("warning: stages.dags.airflow_python: no DAG file was imported")
 
 
 def test_a_sensitive_value_is_in_the_bucket_and_nowhere_else(world: World) -> None:

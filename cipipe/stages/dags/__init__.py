@@ -15,7 +15,7 @@ from cipipe.patterns import complaint
 from cipipe.stages.base import Input, Needed, Place, PlaceType, Setting, Stage, outside, repository_path
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.stages.dags.deploy import steps
-from cipipe.stages.dags.files import select
+from cipipe.stages.dags.files import included, select
 from cipipe.stages.dags.manifest import OUTPUTS, owns
 from cipipe.stages.dags.sharing import clashes
 from cipipe.tools.git import Entry, Repository
@@ -40,6 +40,7 @@ NAME = "dags"
 PATHS = ("source", "requirements", "plugins")
 
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _VERSION = r"\d+\.\d+(\.\d+)?"
 
 
@@ -58,6 +59,9 @@ class Settings(BaseSettings, frozen=True):
     plugins: str | None = None
     mwaa_environment: Setting | None = None
     confirm_timeout: int = 300
+    include: tuple[str, ...] = ()
+    check_env: dict[str, str] = {}
+    check_variables: dict[str, str] = {}
 
 
 def problems(stage: Stage) -> Iterable[Problem]:
@@ -105,10 +109,25 @@ def problems(stage: Stage) -> Iterable[Problem]:
     for key, path in (("requirements", settings.requirements), ("plugins", settings.plugins)):
         if path is not None:
             yield from outside(path, key)
+    yield from _patterns(settings)
+    yield from _check_env(settings)
+
+
+def _patterns(settings: Settings) -> Iterator[Problem]:
+    hint = "It is a path below `source`, where * stays inside a folder and ** does not."
     for pattern in settings.dynamic:
         if (wrong := complaint(pattern)) is not None:
-            hint = "It is a path below `source`, where * stays inside a folder and ** does not."
             yield Problem("dags-dynamic", f"the pattern {pattern!r} {wrong}", "dynamic", hint)
+    for pattern in settings.include:
+        if (wrong := complaint(pattern)) is not None:
+            yield Problem("dags-include", f"the pattern {pattern!r} {wrong}", "include", hint)
+
+
+def _check_env(settings: Settings) -> Iterator[Problem]:
+    for name in settings.check_env:
+        if not re.fullmatch(_VARIABLE, name):
+            hint = "It is letters, digits and `_`, and does not begin with a digit."
+            yield Problem("dags-check-env", f"{name!r} is not the name of an environment variable", "check_env", hint)
 
 
 def places(stage: Stage, environment: Environment) -> Iterator[Place]:
@@ -160,7 +179,7 @@ def consumes(
 
     settings = stage.settings
     own = [e for e in entries if not belongs(os.fsdecode(e.path), settings.requirements, settings.plugins)]
-    selected, _ = select(own, settings.source)
+    selected, _ = select(own, settings.source, included(settings.include))
     modules = [entry for path, entry in selected.items() if path.endswith(".py")]
     files = repository.blobs(modules, keep=True).items()
     return frozenset(marker.output for path, body in files for marker in markers(body, path.decode()))

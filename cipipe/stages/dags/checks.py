@@ -5,12 +5,13 @@ that the declared Airflow has what they import, and what they do each time that 
 import ast
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from cipipe.errors import Problem, ProblemsError, RefusedError
 from cipipe.stages.dags import airflow3, parse_time
 from cipipe.stages.dags.files import is_dag
 from cipipe.stages.dags.limits import LARGEST, too_large
+from cipipe.stages.dags.trees import walk
 
 
 def check(
@@ -20,12 +21,17 @@ def check(
     allow_empty: bool,
     source: str,
     airflow_version: str | None = None,
+    ignored: Container[str] = (),
+    compiled_elsewhere: bool = False,
 ) -> list[Problem]:
     """Check patched files (`bodies`) against what they were made from; give warnings.
 
+    `ignored` are files that `.airflowignore` names: they hold no DAGs. `compiled_elsewhere`: another Python, that of
+    Airflow, reads the files too, so that what does not compile on this one is a warning.
+
     Raises RefusedError (`dags-empty`) and ProblemsError (`dags-check-failed`).
     """
-    if not allow_empty and not any(is_dag(path, body) for path, body in bodies.items()):
+    if not allow_empty and not any(is_dag(path, body) and path not in ignored for path, body in bodies.items()):
         raise RefusedError(
             "dags-empty",
             f"{source} holds no DAG file: deploying it would take every DAG of this stage out of Airflow",
@@ -43,15 +49,15 @@ def check(
             notes.append(too_large(path, "is not checked: it is"))
             continue
         tree, error = _compiled(bodies[path], path)
-        if tree is not None:
+        if error is not None:
+            broken = _compiled(sources[path], path)[0] is not None
+            tolerated = not broken and (compiled_elsewhere or path in ignored)
+            (notes if tolerated else wrong).append(_not_compiling(error, path, broken=broken))
+        elif tree is not None and path not in ignored:
             for name, line in sorted(dag_ids(tree).items()):
                 ids[name].append(f"{path}:{line}")
             notes += parse_time.findings(tree, path)
-            if airflow3.applies(airflow_version):
-                wrong += airflow3.findings(tree, path)
-        elif error is not None:
-            broken = _compiled(sources[path], path)[0] is not None
-            (wrong if broken else notes).append(_not_compiling(error, path, broken=broken))
+            wrong += airflow3.findings(tree, path) if airflow3.applies(airflow_version) else ()
     wrong += [duplicate(name, places) for name, places in sorted(ids.items()) if len(places) > 1]
     if wrong:
         raise ProblemsError("dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong))
@@ -78,7 +84,8 @@ def _not_compiling(error: Exception, path: str, *, broken: bool) -> Problem:
         f"{path}:{line}" if line else path,
         "This is a bug in cipipe: please report it."
         if broken
-        else "Airflow may run a newer Python; if not, it will not load.",
+        else "Correct it. If Airflow runs a newer Python, name that one in airflow_python; "
+        "if the file is none that Python reads, name it in .airflowignore.",
     )
 
 
@@ -94,7 +101,7 @@ def duplicate(name: str, places: list[str]) -> Problem:
 
 def dag_ids(tree: ast.Module) -> dict[str, int]:
     """The DAG ids that stand literally in a file, with their lines."""
-    return {name: line for node in ast.walk(tree) for name, line in _dag_id(node)}
+    return {name: line for node in walk(tree) for name, line in _dag_id(node)}
 
 
 def _dag_id(node: ast.AST) -> Iterator[tuple[str, int]]:

@@ -3,6 +3,7 @@
 Nothing is written before everything is patched, checked and compared.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,14 +14,18 @@ from cipipe.model import Effect, Mode, State
 from cipipe.stages.base import Reference, Stage, StageRun, Step, literal, shown
 from cipipe.stages.dags import manifest, ownership, sharing
 from cipipe.stages.dags.extras import KEYS, PLUGINS, REQUIREMENTS
-from cipipe.stages.dags.files import count, in_order
+from cipipe.stages.dags.files import count, in_order, relative
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from cipipe.stages.dags.ignore import Ignored
     from cipipe.stages.dags.prepare import Prepared
     from cipipe.stages.dags.store import There
     from cipipe.tools.s3 import Bucket
+
+
+_SHOWN = 3
 
 
 def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001 - part of the Protocol
@@ -111,6 +116,9 @@ class Deployment(msgspec.Struct):
         self.outputs = sorted({replacement.output for replacement in self.made.replacements})
         self.made_of = manifest.made_of(run, self.outputs)
         run.line(f"{count(len(self.bodies), 'file')}, {count(len(self.made.replacements), 'value')} put in")
+        if left_out := self.made.left_out:
+            some = ", ".join(left_out[:_SHOWN]) + (", …" if left_out[_SHOWN:] else "")
+            run.line(f"{count(len(left_out), 'file')} left out (tests, caches, hidden files; see `include`): {some}")
 
     def check(self, run: StageRun) -> None:
         """Check what was patched, unless all of it lies in the bucket: then this very content was checked before."""
@@ -122,20 +130,34 @@ class Deployment(msgspec.Struct):
 
         settings = run.stage.settings
         below, misplaced = mwaa.placed(settings.prefix, mwaa.dag_folder(run))
+        ignored = self._ignored(run, below)
         notes = [
             *misplaced,
+            *ignored.problems,
             *checks.check(
                 self.made.sources,
                 self.made.bodies,
                 allow_empty=settings.allow_empty or run.allow_empty,
                 source=settings.source,
                 airflow_version=settings.airflow_version,
+                ignored=ignored.paths,
+                compiled_elsewhere=imports.python_of(run) not in {None, sys.executable},
             ),
             *containers.check(run, self.made.bodies, self.made.replacements),
-            *imports.check(run, self.made.bodies, below),
+            *imports.check(run, self.made.bodies, below, extras=self.made.extras),
         ]
         for note in notes:
             run.line(f"warning: {note.where}: {note.message}")
+
+    def _ignored(self, run: StageRun, below: str) -> "Ignored":
+        """The files, by repository path, that `.airflowignore` names."""
+        from cipipe.stages.dags.ignore import ignored
+
+        settings = run.stage.settings
+        names = {path: relative(path, settings.source) or path for path in self.made.bodies} if self.made else {}
+        bodies = {names[path]: body for path, body in self.made.bodies.items()} if self.made else {}
+        found = ignored(bodies, version=settings.airflow_version, env=settings.check_env, root=below)
+        return found._replace(paths=frozenset(path for path, name in names.items() if name in found.paths))
 
     def compare(self, run: StageRun) -> None:
         from cipipe.stages.dags.store import look, newest
@@ -286,6 +308,10 @@ class Deployment(msgspec.Struct):
             well = run.previous is not None and run.previous.state is State.DEPLOYED
             some = well and not self.uploads.intersection(helpers)
             changed = [key for key in dags if key in self.uploads] if some else dags
+            if self.made is not None:
+                paths = {key: path for path, key in self.made.keys.items()}
+                ignored = self._ignored(run, run.stage.settings.prefix.partition("/")[2]).paths
+                changed = [key for key in changed if paths.get(key) not in ignored]
             confirm(run, name, {key: self.bodies[key] for key in changed}, self.uploaded)
 
     def _put(self, run: StageRun, keys: list[str]) -> None:

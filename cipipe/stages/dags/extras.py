@@ -3,6 +3,8 @@
 They are keys of the manifest like all others. The archive is the same bytes for the same files, on any machine.
 """
 
+from pathlib import Path
+
 from cipipe.errors import Problem, ProblemsError
 from cipipe.stages.base import StageRun
 from cipipe.stages.dags.files import counts, irregular, not_utf8, relative
@@ -58,6 +60,15 @@ def archive(files: dict[str, tuple[bytes, bytes]]) -> bytes:
             info.external_attr = (0o100755 if mode == _EXECUTABLE else 0o100644) << 16
             target.writestr(info, body)
     return made.getvalue()
+
+
+def unpacked(plugins: bytes, folder: Path) -> None:
+    """The files of an archive of plugins, in a folder, as MWAA unpacks them."""
+    import io
+    import zipfile
+
+    with zipfile.ZipFile(io.BytesIO(plugins)) as source:
+        source.extractall(folder)
 
 
 def belongs(path: str, requirements: str | None, plugins: str | None) -> bool:

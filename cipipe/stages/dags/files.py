@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from cipipe.errors import Problem
+from cipipe.patterns import Patterns
 from cipipe.tools.git import Entry
 
 _TEST_FOLDERS = {"test", "tests"}
@@ -11,11 +12,14 @@ _CACHES = {"__pycache__"}
 _COMPILED = (".pyc", ".pyo")
 
 
-def counts(path: str) -> bool:
+def counts(path: str, include: Patterns | None = None) -> bool:
     """Whether a file is uploaded; `path` is relative to the source. Caches, tests and hidden files are not.
 
     Tests are what pytest takes for tests by their names. `.airflowignore` is uploaded: Airflow reads it next to the DAGs.
+    What `include` matches is uploaded whatever it is.
     """
+    if include is not None and include.matches(path.encode(errors="surrogateescape")):
+        return True
     *folders, name = path.split("/")
     if any(folder.startswith(".") or folder in _TEST_FOLDERS | _CACHES for folder in folders):
         return False
@@ -47,14 +51,27 @@ def relative(path: str, source: str) -> str | None:
     return path.removeprefix(folder) if path.startswith(folder) else None
 
 
-def select(entries: Iterable[Entry], source: str) -> tuple[dict[str, Entry], list[Problem]]:
+def included(patterns: Iterable[str]) -> Patterns | None:
+    """The setting `include`: what is uploaded although it looks like a test, a cache or a hidden file."""
+    return Patterns(patterns) if patterns else None
+
+
+def left_out(entries: Iterable[Entry], source: str, include: Patterns | None = None) -> list[str]:
+    """The files below the source that are not uploaded, by repository path."""
+    paths = [entry.path.decode(errors="backslashreplace") for entry in entries]
+    return [path for path in paths if (below := relative(path, source)) is not None and not counts(below, include)]
+
+
+def select(
+    entries: Iterable[Entry], source: str, include: Patterns | None = None
+) -> tuple[dict[str, Entry], list[Problem]]:
     """The files of a git tree that are uploaded, by repository path, and what stands in the way of uploading others."""
     selected: dict[str, Entry] = {}
     wrong: list[Problem] = []
     for entry in entries:
         path = entry.path.decode(errors="backslashreplace")
         below = relative(path, source)
-        if below is None or not counts(below):
+        if below is None or not counts(below, include):
             continue
         if not entry.is_blob:
             wrong.append(irregular(path))

@@ -2,12 +2,12 @@
 
 import importlib.util
 import json
-import re
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -16,18 +16,14 @@ from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.patterns import Patterns
 from cipipe.stages.base import StageRun
 from cipipe.stages.dags.checks import duplicate
+from cipipe.stages.dags.extras import PLUGINS, REQUIREMENTS, unpacked
 from cipipe.stages.dags.files import relative
+from cipipe.stages.dags.lacking import required, unfinished
 from cipipe.tools import process
 
 _PROBE = Path(__file__).with_name("airflow_probe.py")
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "SSL_CERT_FILE")
 _TAIL = 12
-# How Airflow 2 and 3 end a traceback where a Variable or a connection is not there: here none is.
-_NOT_HERE = re.compile(
-    r"KeyError: 'Variable .* does not exist\.?'"
-    r"|[\w.]*AirflowNotFoundException: The conn_id .* isn't defined"
-    r"|[\w.]*AirflowRuntimeError: (VARIABLE|CONNECTION)_NOT_FOUND\b.*"
-)
 _TIMEOUT = "Timeout ("  # how faulthandler begins, before it ends the process
 
 
@@ -40,17 +36,26 @@ class Read(msgspec.Struct):
     death: str = ""
 
 
-def check(run: StageRun, bodies: Mapping[str, bytes], below_folder: str = "") -> list[Problem]:
+def check(
+    run: StageRun,
+    bodies: Mapping[str, bytes],
+    below_folder: str = "",
+    *,
+    extras: Mapping[str, bytes] = MappingProxyType({}),
+) -> list[Problem]:
     """Import the DAG files, where there is an Airflow; give warnings. Raises ProblemsError, StageError.
 
-    `below_folder` is what the prefix has below the folder that Airflow reads: that one is its path for imports.
+    The plugins among `extras` are put where Airflow looks for them. `below_folder` is what the prefix has below the folder that Airflow reads: that one is its path for imports.
     """
     settings = run.stage.settings
-    python = _python(run)
+    python = python_of(run)
     if python is None:
-        return []
+        return [_nothing_imported(run)]
     names = {path: relative(path, settings.source) or path for path in bodies}
-    folder = run.scratch / "dags"
+    home = run.scratch / "airflow"
+    folder = home / "dags"
+    if PLUGINS in extras:
+        unpacked(extras[PLUGINS], home / "plugins")
     below = folder / below_folder
     for path, body in bodies.items():
         target = below / names[path]
@@ -59,13 +64,14 @@ def check(run: StageRun, bodies: Mapping[str, bytes], below_folder: str = "") ->
     version, found = _read(run, python, folder)
     run.line(f"{len(found)} files read by Airflow {version}")
     files = {str(below / name): path for path, name in names.items()}
+    requirements = required(extras.get(REQUIREMENTS, b""))
     wrong: list[Problem] = []
     notes: list[Problem] = []
     ids: dict[str, list[str]] = defaultdict(list)
     dynamic = Patterns(settings.dynamic)
     for file, read in found.items():
         path = files[file]
-        for problem in _problems(read, path, settings.import_timeout, folder):
+        for problem in _problems(read, path, settings.import_timeout, folder, requirements):
             (notes if problem.id == "dag-import-unfinished" else wrong).append(problem)
         for name in read.dags:
             ids[name].append(path)
@@ -80,8 +86,8 @@ def check(run: StageRun, bodies: Mapping[str, bytes], below_folder: str = "") ->
     return notes
 
 
-def _python(run: StageRun) -> str | None:
-    """The Python that has Airflow: the one that the settings name, else this one."""
+def python_of(run: StageRun) -> str | None:
+    """The Python that has Airflow: the one that the settings name, else this one; None where there is none."""
     wanted = run.stage.settings.airflow_python
     if wanted is None:
         return sys.executable if importlib.util.find_spec("airflow") else None
@@ -89,7 +95,6 @@ def _python(run: StageRun) -> str | None:
     if python.exists():
         return str(python)
     if run.sandbox:
-        run.line(f"warning: {wanted} is not here: the files are not read by Airflow")
         return None
     raise StageError(
         "dags-airflow-missing",
@@ -141,6 +146,8 @@ def _environment(run: StageRun, folder: Path) -> dict[str, str]:
     """Nothing of the job but where programs are: what is imported is code of the commit."""
     home = run.scratch / "airflow"
     home.mkdir(exist_ok=True)
+    settings = run.stage.settings
+    variables = {f"AIRFLOW_VAR_{name.upper()}": value for name, value in settings.check_variables.items()}
     return {
         **{name: run.child_env[name] for name in _PASSED_ON if name in run.child_env},
         "HOME": str(home),
@@ -149,12 +156,28 @@ def _environment(run: StageRun, folder: Path) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": str(run.stage.settings.import_timeout),
         "AWS_EC2_METADATA_DISABLED": "true",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "plugins"),
         "AWS_DEFAULT_REGION": run.environment.region,
+        "AWS_REGION": run.environment.region,
+        "MWAA_AIRFLOW_COMPONENT": "scheduler",
         "PYTHONDONTWRITEBYTECODE": "1",
+        **variables,
+        **settings.check_env,
     }
 
 
-def _problems(read: Read, path: str, seconds: int, folder: Path) -> list[Problem]:
+def _nothing_imported(run: StageRun) -> Problem:
+    wanted = run.stage.settings.airflow_python
+    why = f"{wanted} is not here" if wanted else "there is no Airflow beside cipipe"
+    return Problem(
+        "dags-not-imported",
+        f"no DAG file was imported, because {why}: Airflow may find errors that were not checked for",
+        f"stages.{run.stage.name}.airflow_python",
+        "Install the Airflow that MWAA runs into a virtual environment, and name its Python in airflow_python.",
+    )
+
+
+def _problems(read: Read, path: str, seconds: int, folder: Path, requirements: Sequence[str]) -> list[Problem]:
     if read.over:
         return [
             Problem(
@@ -173,17 +196,14 @@ def _problems(read: Read, path: str, seconds: int, folder: Path) -> list[Problem
                 "Is there a call of sys.exit, or a library that crashes? Airflow's own process would end as well.",
             )
         ]
-    return [_error(text, path, folder) for text in read.errors]
+    return [_error(text, path, folder, requirements) for text in read.errors]
 
 
-def _error(text: str, path: str, folder: Path) -> Problem:
-    last = text.strip().rpartition("\n")[2]
-    if _NOT_HERE.fullmatch(last):
+def _error(text: str, path: str, folder: Path, requirements: Sequence[str]) -> Problem:
+    lacking = unfinished(text, requirements)
+    if lacking is not None:
         return Problem(
-            "dag-import-unfinished",
-            f"reading it asks Airflow for what only the real one has, so that nothing below is checked: {last}",
-            path,
-            "Ask in a task, or give a default: Airflow shows a broken DAG wherever it is missing.",
+            "dag-import-unfinished", f"its import was not finished, because {lacking.why}", path, lacking.hint
         )
     return Problem(
         "dag-import-failed",

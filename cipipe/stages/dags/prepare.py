@@ -8,9 +8,10 @@ from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.model import Mode
 from cipipe.stages.base import StageRun
 from cipipe.stages.dags.extras import belongs, extras
-from cipipe.stages.dags.files import relative, select
+from cipipe.stages.dags.files import included, left_out, relative, select
 from cipipe.stages.dags.patch import Replacement, patch_all
 from cipipe.tools import lfs
+from cipipe.tools.git import Entry
 
 UNKNOWN_YET = frozenset({"dag-output-unknown", "dag-output-withheld"})
 """What is no error where nothing is deployed: the stage that makes the outputs has not run."""
@@ -19,7 +20,7 @@ UNKNOWN_YET = frozenset({"dag-output-unknown", "dag-output-withheld"})
 class Prepared(msgspec.Struct, frozen=True):
     """Files by repository path: as they are (`sources`), as they are uploaded (`bodies`), and under which key.
 
-    `extras` are what MWAA installs, by key.
+    `extras` are what MWAA installs, by key. `left_out` are files of the source that are not uploaded.
     """
 
     sources: dict[str, bytes]
@@ -28,6 +29,7 @@ class Prepared(msgspec.Struct, frozen=True):
     extras: dict[str, bytes]
     replacements: tuple[Replacement, ...]
     warnings: tuple[Problem, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def contents(self) -> dict[str, bytes]:
@@ -49,14 +51,20 @@ def prepared(run: StageRun, *, tolerate: frozenset[str] = frozenset()) -> Prepar
         others,
         tuple(replacement for file in patched.values() for replacement in file.replacements),
         tuple(note for file in patched.values() for note in file.warnings),
+        tuple(left_out(_own(run), source, included(run.stage.settings.include))),
     )
+
+
+def _own(run: StageRun) -> list[Entry]:
+    """The stage's files without what MWAA installs."""
+    settings = run.stage.settings
+    return [e for e in run.entries if not belongs(os.fsdecode(e.path), settings.requirements, settings.plugins)]
 
 
 def _sources(run: StageRun) -> dict[str, bytes]:
     """The contents, in the commit, of the files that are uploaded, by repository path."""
     settings = run.stage.settings
-    entries = [e for e in run.entries if not belongs(os.fsdecode(e.path), settings.requirements, settings.plugins)]
-    selected, wrong = select(entries, settings.source)
+    selected, wrong = select(_own(run), settings.source, included(settings.include))
     if wrong:
         raise ProblemsError("dags-files-refused", "the source holds files that cannot be uploaded", tuple(wrong))
     blobs = run.repository.blobs(selected.values(), keep=True)

@@ -1,5 +1,7 @@
 """What is refused before anything is uploaded."""
 
+from typing import Any
+
 import pytest
 
 from cipipe.errors import Problem, ProblemsError, RefusedError
@@ -32,8 +34,31 @@ def test_a_patch_that_breaks_a_file_is_refused() -> None:
 @pytest.mark.parametrize(
     "body", [DAG + b"x = (", DAG + b"return 1", DAG + b"x = '\0'", DAG + b"x = '\xff'", DEEP, LONG]
 )
-def test_a_file_that_never_compiled_is_a_warning(body: bytes) -> None:
-    assert [found.id for found in checked({"a.py": body})] == ["dag-not-compiling"]
+def test_a_file_that_never_compiled_stops_the_deployment(body: bytes) -> None:
+    with pytest.raises(ProblemsError) as caught:
+        checked({"a.py": body})
+    assert [found.id for found in caught.value.problems] == ["dag-not-compiling"]
+
+
+@pytest.mark.parametrize("how", [{"ignored": {"a.py"}}, {"compiled_elsewhere": True}])
+def test_a_file_that_this_python_need_not_read_may_not_compile(how: dict[str, Any]) -> None:
+    files = {"a.py": DAG + b"x = (", "b.py": DAG}
+    notes = check(files, files, allow_empty=False, source="dags", **how)
+    assert [(found.id, found.where) for found in notes] == [("dag-not-compiling", "a.py:2")]
+
+
+def test_an_ignored_file_holds_no_dag() -> None:
+    files = {"a.py": DAG + b'DAG("etl")', "old/a.py": DAG + b'DAG("etl")'}
+    assert check(files, files, allow_empty=False, source="dags", ignored={"old/a.py"}) == []
+    with pytest.raises(RefusedError, match="no DAG file"):
+        check(files, files, allow_empty=False, source="dags", ignored=set(files))
+
+
+def test_a_dag_under_the_main_guard_is_none() -> None:
+    guarded = DAG + b'if __name__ == "__main__":\n    DAG("etl")\n'
+    assert checked({"a.py": DAG + b'DAG("etl")', "b.py": guarded}) == []
+    with pytest.raises(ProblemsError, match="cannot be deployed"):
+        checked({"a.py": DAG + b'DAG("etl")', "b.py": guarded.replace(b"==", b"!=")})
 
 
 def test_warnings_of_the_compiler_stay_quiet() -> None:

@@ -171,3 +171,47 @@ def test_the_containers_that_overrides_name(call: str, expected: list[str]) -> N
 
 def test_a_file_that_cannot_be_parsed_names_no_containers() -> None:
     assert list(overrides(b"x = (", "x.py", {"TD"})) == []
+
+
+CALL = "requests.get('x')"
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        'if __name__ == "__main__":\n    {}',
+        'if "__main__" == __name__:\n    {}',
+        'if not __name__ != "__main__":\n    {}',
+        'if __name__ != "__main__":\n    pass\nelse:\n    {}',
+        'if __name__ in ("__main__",):\n    {}',
+        'if __name__ == "__main__" and x:\n    {}',
+        'if x and __name__ == "__main__":\n    {}',
+        'if x:\n    pass\nelif __name__ == "__main__":\n    {}',
+        'for x in y:\n    if __name__ == "__main__":\n        {}',
+        'MAIN = __name__ == "__main__"\nif MAIN:\n    {}',
+        '__name__ == "__main__" and {}',
+        '__name__ != "__main__" or {}',
+        'x = {} if __name__ == "__main__" else None',
+        "if TYPE_CHECKING:\n    {}",
+        "if False:\n    {}",
+    ],
+)
+def test_what_only_runs_as_a_program_is_not_done_each_time(guard: str) -> None:
+    assert lines("import requests\n" + guard.format(CALL)) == []
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        'if __name__ != "__main__":\n    {}',
+        'if __name__ == "__main__":\n    pass\nelse:\n    {}',
+        'if __name__ == "etl":\n    {}',
+        'if __name__ == "__main__" or x:\n    {}',
+        'if x == "__main__":\n    {}',
+        'x = None if __name__ == "__main__" else {}',
+        '__name__ == "__main__" or {}',
+        "if not TYPE_CHECKING:\n    {}",
+    ],
+)
+def test_what_runs_when_the_file_is_read_is(guard: str) -> None:
+    assert [found for found, _ in lines("import requests\n" + guard.format(CALL))] == ["dag-parse-time-network"]
