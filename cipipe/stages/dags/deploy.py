@@ -151,13 +151,17 @@ class Deployment(msgspec.Struct):
 
     def _ignored(self, run: StageRun, below: str) -> "Ignored":
         """The files, by repository path, that `.airflowignore` names."""
-        from cipipe.stages.dags.ignore import ignored
+        from cipipe.stages.dags.ignore import Ignored, ignored
 
         settings = run.stage.settings
-        names = {path: relative(path, settings.source) or path for path in self.made.bodies} if self.made else {}
-        bodies = {names[path]: body for path, body in self.made.bodies.items()} if self.made else {}
+        made = self.made.bodies if self.made else {}
+        paths = {relative(path, settings.source) or path: path for path in made}
+        bodies = {name: made[path] for name, path in paths.items()}
         found = ignored(bodies, version=settings.airflow_version, env=settings.check_env, root=below)
-        return found._replace(paths=frozenset(path for path, name in names.items() if name in found.paths))
+        return Ignored(
+            frozenset(paths[name] for name in found.paths),
+            tuple(msgspec.structs.replace(problem, where=paths[problem.where]) for problem in found.problems),
+        )
 
     def compare(self, run: StageRun) -> None:
         from cipipe.stages.dags.store import look, newest
