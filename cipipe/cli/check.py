@@ -10,7 +10,10 @@ from cipipe.report import json
 @common(sandbox=False)
 def check(shared: Common) -> None:
     """Check the configuration, and that the files it names are there; every problem is reported in one go."""
+    from cipipe.pipeline.state_blocks import refuse_lost_states
+
     project = shared.project(look=True)
+    refuse_lost_states(project)
     parts = {
         "project": project.config.project.name,
         "environments": list(project.config.environments),

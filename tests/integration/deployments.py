@@ -51,6 +51,7 @@ run = [["true"]]
 """
 FILES = {
     "cipipe.toml": CONFIG,
+    "terraform/backend.tf": 'terraform {\n  backend "s3" {}\n}\n',
     "terraform/main.tf": "# 1",
     "terraform/x": "moves",
     "dbt/model.sql": "select 1",
