@@ -61,7 +61,8 @@ with open({found!r}, "ab") as found:
                 memory.seek(int(start, 16))
                 memory.read(1)
                 found.write(b"\\0memory was read")
-            except (OSError, ValueError):
+                break
+            except (OSError, OverflowError):
                 pass
     except OSError:
         found.write(b"\\0memory is closed")
