@@ -7,6 +7,7 @@ import pytest
 
 from cipipe.errors import RefusedError
 from cipipe.model import Environment, Mode
+from cipipe.redact import Redactor
 from cipipe.stages import terraform
 from cipipe.stages.base import Stage, StageRun
 from cipipe.tools.git import Repository
@@ -72,3 +73,27 @@ def test_data_sources_and_no_ops_do_not_count(monkeypatch: pytest.MonkeyPatch, t
         monkeypatch, tmp_path, entry("aws_s3_bucket", ["delete"], mode="data"), entry("aws_s3_bucket", ["no-op"])
     )
     assert run.made == "no resource changes"
+
+
+@pytest.mark.parametrize("mode", [Mode.VERIFY, Mode.DESTROY])
+def test_a_workspace_that_does_not_exist_is_not_created_to_look_at_it(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Terraform, "has_workspace", lambda _: False)
+    run = plan(monkeypatch, tmp_path, entry("aws_iam_role", ["create"]), mode=mode, line=lambda _: None)
+    assert "does not exist yet" in run.made
+
+
+@pytest.mark.parametrize(
+    ("version", "locked"), [("1.9.8", False), ("1.10.0", True), ("1.11.4", True), ("1.13.0-rc1", True), ("2.0.0", True)]
+)
+def test_an_older_terraform_cannot_lock_by_a_file(
+    version: str, locked: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: list[dict[str, Any]] = []
+    lines: list[str] = []
+    monkeypatch.setattr("cipipe.tools.terraform.version", lambda _: version)
+    monkeypatch.setattr(Terraform, "_init", lambda _, settings: given.append(dict(settings)))
+    Terraform(tmp_path, tmp_path / "d", {}, Redactor(), lines.append, "unlock").init()
+    assert [settings.get("use_lockfile", False) for settings in given] == [locked]
+    assert bool(lines) is not locked
