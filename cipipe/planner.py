@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 
 from cipipe import titles
-from cipipe.config import Config, upstream
+from cipipe.config import Config
 from cipipe.errors import UsageError
 from cipipe.fingerprint import digest
 from cipipe.graph import ordered
@@ -14,7 +14,6 @@ from cipipe.model import (
     Baseline,
     Effect,
     Mode,
-    Output,
     Plan,
     Reason,
     Record,
@@ -61,7 +60,7 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """All that a plan is made from. `outputs` are those that the ledger has, by stage."""
+    """All that a plan is made from."""
 
     config: Config
     environment: str
@@ -74,16 +73,18 @@ class Question(msgspec.Struct, frozen=True):
     selected: frozenset[str] = frozenset()
     forced: frozenset[str] = frozenset()
     only_due: bool = False
-    outputs: Mapping[str, Mapping[str, Output]] = {}
     warnings: tuple[str, ...] = ()
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """A plan, and the very steps that it shows. `left_out` are stages with a needed one that is due and not selected."""
+    """A plan, and the very steps that it shows. `left_out` are stages with a needed one that is due and not selected,
+    `kept` those that stay as they are.
+    """
 
     plan: Plan
     steps: Mapping[str, tuple[Step, ...]] = {}
     left_out: tuple[tuple[str, str], ...] = ()
+    kept: frozenset[str] = frozenset()
 
 
 def prepare(
@@ -133,7 +134,7 @@ def plan(question: Question) -> Planned:
             deployed_fingerprint=_deployed(question, known),
             paths=(known.changed or ()) if status is Status.DUE else (),
             needs=prepared.stage.needs,
-            steps=_titles(question, prepared, decided, steps[name]),
+            steps=tuple(step.title for step in steps[name]),
         )
     for name, prepared in question.prepared.items():
         if prepared.stage.when == "nothing-due":
@@ -150,7 +151,8 @@ def plan(question: Question) -> Planned:
         stages=tuple(decided[name] for name in shown),
         warnings=(*question.warnings, *(_LEFT_OUT.format(*pair) for pair in left_out)),
     )
-    return Planned(result, steps, left_out)
+    kept = frozenset(name for name, stage in decided.items() if stage.status is Status.UNCHANGED)
+    return Planned(result, steps, left_out, kept)
 
 
 def _decide(question: Question, prepared: Prepared, before: Mapping[str, StagePlan]) -> tuple[Status, Reason, str]:
@@ -224,7 +226,7 @@ def _default(
         status=Status.DUE,
         reason=Reason.NOTHING_DUE,
         detail="nothing else is due",
-        steps=_titles(question, prepared, decided, steps[shown.name]),
+        steps=tuple(step.title for step in steps[shown.name]),
     )
 
 
@@ -245,17 +247,6 @@ def _left_out(question: Question, decided: Mapping[str, StagePlan], shown: list[
                 and decided[name].status is not Status.UNCHANGED
             ):
                 yield name, need
-
-
-def _titles(
-    question: Question, prepared: Prepared, decided: Mapping[str, StagePlan], steps: tuple[Step, ...]
-) -> tuple[str, ...]:
-    """The steps' titles, with the outputs of needed stages that stay as they are."""
-    known: dict[str, Output] = {}
-    for need in upstream(prepared.stage.name, question.config.stages):
-        if need in decided and decided[need].status is Status.UNCHANGED:
-            known |= question.outputs.get(need, {})
-    return titles.planned(steps, prepared.stage.settings, known)
 
 
 def _steps(question: Question, prepared: Prepared) -> tuple[Step, ...]:

@@ -48,7 +48,7 @@ def plan(
         ledger = None if offline or base is not None else _ledger(shared, project, options, door)
         found = planning.plan(project, options, ledger)
         refuse_missing(project.at(name), found)
-        made = found.planned.plan
+        made = planning.shown(project, found)
     for warning in made.warnings:
         shared.console.warning(warning)
     shared.answer(rendered(made, shared, project))

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cipipe import config, fingerprint, planner
+from cipipe import config, fingerprint, planner, titles
 from cipipe.config import Config
 from cipipe.errors import CipipeError, RefusedError, UsageError
-from cipipe.model import Baseline, Mode, Output, State
+from cipipe.model import Baseline, Mode, Output, Plan, State
 from cipipe.parse import nearest
 from cipipe.patterns import Patterns
 from cipipe.pipeline import undeclared
@@ -94,7 +94,6 @@ def plan(
         selected=options.selected,
         forced=options.forced,
         only_due=options.only_due,
-        outputs=outputs,
         warnings=warnings,
     )
     planned = planner.plan(question)
@@ -112,6 +111,21 @@ def sweep_lock_files(project: Project) -> None:
         from cipipe.tools import terraform_lock_file
 
         terraform_lock_file.sweep(folder, project.repository.tracks)
+
+
+def shown(project: Project, planning: Planning) -> Plan:
+    """The plan as it is printed: titles of steps have the outputs that are known, those of stages that stay as they are."""
+    planned = planning.planned
+    everything = project.at(planned.plan.environment).config.stages
+    stages = []
+    for stage in planned.plan.stages:
+        known: dict[str, Output] = {}
+        for need in config.upstream(stage.name, everything):
+            known |= planning.outputs.get(need, {}) if need in planned.kept else {}
+        settings = planning.snapshot.prepared[stage.name].stage.settings
+        made = titles.planned(planned.steps[stage.name], settings, known)
+        stages.append(msgspec.structs.replace(stage, steps=made))
+    return msgspec.structs.replace(planned.plan, stages=tuple(stages))
 
 
 def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:

@@ -16,7 +16,7 @@ from cipipe.model import SCHEMA, Mode, Newest, Plan, Report, Result, StageReport
 from cipipe.pipeline.access import Access, Door, connect
 from cipipe.pipeline.paths import refuse_missing
 from cipipe.pipeline.place import Place, ledger_of
-from cipipe.pipeline.planning import Options, Planning, plan, refuse_dirty
+from cipipe.pipeline.planning import Options, Planning, plan, refuse_dirty, shown
 from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.refusals import (
@@ -98,7 +98,7 @@ def run(
         if why is None:
             raise
         return _skipped(planning.planned.plan, error, why, progress)
-    planned(planning.planned.plan)
+    planned(shown(project, planning))
     for warning in planning.planned.plan.warnings:
         progress.warning(warning)
     missing = missing_tools(project, planning, door)

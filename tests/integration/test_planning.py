@@ -340,3 +340,25 @@ def test_a_bare_repository_and_a_second_work_tree(world: World, tmp_path: Path) 
     found = project.load(bare.root, ENV, world.repo.root / "cipipe.toml")
     shot = planning.snapshot(found)
     assert {n: p.fingerprint for n, p in shot.prepared.items()} == world.fingerprints()
+
+
+def printed(world: World) -> dict[str, str]:
+    """The steps of each stage, as a plan shows them."""
+    found = project.load(world.repo.root, ENV)
+    made = planning.shown(found, world.planning())
+    return {stage.name: "\n".join(stage.steps) for stage in made.stages}
+
+
+def test_outputs_of_a_stage_that_stays_as_it_is_are_shown(world: World) -> None:
+    world.deploy()
+    world.repo.commit({"dbt/model.sql": "select 2", "dags/dag.py": "changed"})
+    steps = printed(world)
+    assert "docker push u:" in steps["image"]
+    assert "upload to s3://b/dags/" in steps["dags"]
+    assert "{" not in steps["image"] + steps["dags"]
+
+
+def test_outputs_of_a_stage_that_is_due_are_not_known_yet(world: World) -> None:
+    world.deploy()
+    world.repo.commit({"terraform/main.tf": "# 2", "dags/dag.py": "changed"})
+    assert "upload to s3://{bucket}/dags/" in printed(world)["dags"]

@@ -22,8 +22,8 @@ OUTPUTS = {
 }
 
 
-def plan(text: str, *, deployed: tuple[str, ...], outputs: dict[str, Output] | None = None) -> Plan:
-    """The plan of a configuration of which some stages are deployed as they are, and `iac` has left these outputs."""
+def plan(text: str, *, deployed: tuple[str, ...]) -> Plan:
+    """The plan of a configuration of which some stages are deployed as they are."""
     config = load(text).at("dev")
     prepared = planner.prepare(config, {name: [name.encode()] for name in config.stages}, {"HUB": "hub.example"})
     moment = "2026-01-02T03:04:05+00:00"
@@ -56,27 +56,12 @@ def plan(text: str, *, deployed: tuple[str, ...], outputs: dict[str, Output] | N
             baseline=Baseline("ledger"),
             prepared=prepared,
             known=known,
-            outputs={"iac": outputs or {}},
         )
     ).plan
 
 
 def steps(made: Plan, name: str) -> str:
     return "\n".join(next(stage.steps for stage in made.stages if stage.name == name))
-
-
-def test_outputs_of_a_stage_that_stays_as_it_is_are_known() -> None:
-    made = plan(HEAD + IAC + IMAGE + DAGS, deployed=("iac",), outputs=OUTPUTS)
-    assert f"docker push {URL}:" in steps(made, "image")
-    assert "upload to s3://shop-dags/dags/" in steps(made, "dags")
-    assert "{" not in steps(made, "image") + steps(made, "dags")
-
-
-def test_outputs_of_a_stage_that_is_due_are_not() -> None:
-    """They may be others afterwards."""
-    made = plan(HEAD + IAC + IMAGE + DAGS, deployed=(), outputs=OUTPUTS)
-    assert "docker push {url}:" in steps(made, "image")
-    assert "upload to s3://{bucket}/dags/" in steps(made, "dags")
 
 
 def test_placeholders_are_filled_in() -> None:
