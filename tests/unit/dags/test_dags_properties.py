@@ -13,7 +13,8 @@ from cipipe.stages.dags.patch import patch
 from cipipe.stages.dags.statements import statements
 from cipipe.stages.dags.text import decode
 
-TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+# Shift JIS writes a yen sign as a backslash, which would take the quote after it out of a filler's string.
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0¥"), max_size=20)
 SCALARS = st.text(max_size=20) | st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
     SCALARS,
