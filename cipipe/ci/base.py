@@ -54,7 +54,8 @@ class TokenFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the claims of an ID token say about the job it was issued to; None where they do not say.
 
     `ref` is a short name. `merge_request` also covers pull requests and merge queues. `protected` is whether
-    the provider protects the ref.
+    the provider protects the ref. `variable` is one with the value that it has to have in the job, where the claims
+    leave open what started the run, and only what comes with that variable says so.
     """
 
     provider: str
@@ -63,6 +64,7 @@ class TokenFacts(msgspec.Struct, frozen=True, kw_only=True):
     ref_type: str | None
     merge_request: bool
     protected: bool | None
+    variable: tuple[str, str] | None = None
 
 
 class Subject(msgspec.Struct, frozen=True):

@@ -218,6 +218,7 @@ def token_facts(claims: Mapping[str, Any]) -> TokenFacts | None:
         ref_type={"heads": "branch", "tags": "tag"}[match[1]] if match else claim_text(claims.get("ref_type")),
         merge_request=unmerged(claims),
         protected=None if protected is None else str(protected).lower() == "true",
+        variable=("GITHUB_EVENT_NAME", "workflow_run") if claims.get("event_name") == "workflow_run" else None,
     )
 
 

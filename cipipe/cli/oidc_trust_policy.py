@@ -22,7 +22,7 @@ from cipipe.oidc.lints import lint
 from cipipe.oidc.request import issuer_key, provider_arn, visible
 from cipipe.oidc.trust_policy import evaluate
 from cipipe.pipeline.project import Project
-from cipipe.pipeline.trusted import Whose, deploy_claims, ids_of, trust, with_ids
+from cipipe.pipeline.trusted import Whose, deploy_claims, ids_of, trust, with_ids, workflow_claims
 from cipipe.report import json
 
 _PROVIDERS = [name for name, provider in ci.PROVIDERS.items() if provider.IDENTITY]
@@ -87,10 +87,9 @@ def trust_policy(shared: Common, **given: object) -> None:
     if wanted.job_environment is not None:
         subjects = with_ids(ci.PROVIDERS[name], [_environment_subject(name, path, wanted.job_environment)], trusted.ids)
     _check_subjects(name, path, subjects)
-    workflows = {key: trusted.deploy_claims[key] for key in ("job_workflow_ref",) if key in trusted.deploy_claims}
     claims = {
         **trusted.claims,
-        **(workflows if wanted.job_environment is None else {}),
+        **_workflow_claims(whose, refs, wanted),
         **_claims(shared, name, issuer, wanted, whose.settings),
     }
     if wanted.environment_refs:
@@ -245,8 +244,22 @@ def _refs(shared: Common, project: Project | None, name: str, path: str, wanted:
             return allowed
     if not wanted.refs and wanted.job_environment is None:
         raise _missing("--ref", "without it every branch could assume the role")
-    branches = [ref.removeprefix("refs/heads/") for ref in wanted.refs if not ref.startswith("refs/tags/")]
-    tags = [ref.removeprefix("refs/tags/") for ref in wanted.refs if ref.startswith("refs/tags/")]
+    return _branches_and_tags(wanted.refs)
+
+
+def _workflow_claims(whose: Whose, refs: DeployFrom, wanted: Wanted) -> dict[str, list[str]]:
+    """The workflow files that are meant, at the refs that are. Any branch or tag is none of a pull request's refs."""
+    if wanted.job_environment is None:
+        return workflow_claims(whose, branches=refs.branches, tags=refs.tags)
+    if not wanted.environment_refs:
+        return workflow_claims(whose, branches=("*",), tags=("*",))
+    named = _branches_and_tags(wanted.environment_refs)
+    return workflow_claims(whose, branches=named.branches, tags=named.tags)
+
+
+def _branches_and_tags(refs: Sequence[str]) -> DeployFrom:
+    branches = [ref.removeprefix("refs/heads/") for ref in refs if not ref.startswith("refs/tags/")]
+    tags = [ref.removeprefix("refs/tags/") for ref in refs if ref.startswith("refs/tags/")]
     return DeployFrom(tuple(branches), tuple(tags))
 
 

@@ -40,6 +40,7 @@ def lint(statement: Statement, request: Request, every: Sequence[Statement] = ()
         yield _missing_subject(statement, request, who)
     pinned = _pinned(statement, request)
     wide = [finding for condition in subjects for finding in _wide(statement, condition, request, pinned=pinned)]
+    wide += [finding for condition in subjects for finding in _bare(statement, condition)]
     yield from wide
     if not wide:
         yield from indistinct(statement, subjects, request, every)
@@ -130,6 +131,23 @@ def _wide(statement: Statement, condition: Condition, request: Request, *, pinne
             what,
             line("StringEquals", condition.key, _subject(request)),
         )
+
+
+def _bare(statement: Statement, condition: Condition) -> Iterator[Finding]:
+    """The warning on a subject that was customised to name the project only, where that is the token's."""
+    for value in condition.expected:
+        if ci.subject(value).kind == "project" and value in (condition.actual or ()):
+            yield Finding(
+                "oidc-subject-too-wide",
+                "warning",
+                statement.index,
+                condition.operator,
+                condition.key,
+                condition.expected,
+                condition.actual,
+                f"{value} is the subject of every branch, tag, environment and merge or pull request of the project",
+                "have the project's subjects customised to name the ref as well, and trust those",
+            )
 
 
 def _too_much(end: str, *, protected: bool) -> str:

@@ -11,6 +11,12 @@ _PROJECT = ("repository_id", "project_id", "repository", "project_path")
 _OWNER = ("repository_owner_id", "namespace_id", "repository_owner", "namespace_path", "enterprise_id", "enterprise")
 _WORKFLOW = ("job_workflow_ref", "workflow_ref")
 _REQUEST_REF = re.compile(r"refs/(pull|merge-requests)/")
+_PULL_REQUEST = "refs/pull/1/merge"
+_ALWAYS = {
+    *("actor", "actor_id", "ref", "repository", "repository_id", "repository_owner_id", "workflow"),
+    *("namespace_id", "pipeline_source", "project_id", "ref_protected"),
+}
+"""Claims that every token of GitHub or GitLab has: a condition with `IfExists` restricts these as one without does."""
 _OPERATORS = {"stringequals", "stringequalsignorecase", "stringlike", "numericequals", "bool"}
 
 
@@ -36,18 +42,25 @@ def reach(statement: Statement, issuer: str) -> str:
 
 def _of_project(limits: dict[str, Condition]) -> str:
     ref = limits.get("ref")
-    if ref is not None and not any(_REQUEST_REF.match(value) for value in ref.expected):
+    if ref is not None and not any(_of_requests(ref, value) for value in ref.expected):
         return ""
     if "environment" in limits:
         return "every ref and pull request of the project whose job may use the environment"
     return "every ref, pull request and environment of the project"
 
 
+def _of_requests(ref: Condition, value: str) -> bool:
+    """Whether a value of a condition on the ref is that of pull requests, or a pattern that matches theirs."""
+    like = conditions.base(ref.operator).lower() == "stringlike"
+    return _REQUEST_REF.match(value) is not None or (like and conditions.like(_PULL_REQUEST, value))
+
+
 def _limits(condition: Condition) -> bool:
-    """Whether a condition wants its key to be there, with one of some values that are not mere wildcards."""
+    """Whether a condition wants its key to have one of some values that are not mere wildcards."""
+    always = condition.key.lower().rpartition(":")[2] in _ALWAYS
     return (
         not conditions.negated(condition.operator)
-        and not conditions.tolerant(condition.operator)
+        and (always or not conditions.tolerant(condition.operator))
         and conditions.base(condition.operator).lower() in _OPERATORS
         and all(literal(condition.operator, value) for value in condition.expected)
     )

@@ -46,18 +46,29 @@ def cause(expected: Sequence[str], actual: str, claims: Mapping[str, Any]) -> Ca
             "the subject in the policy names the project only; a token's goes on with its ref, request or environment"
         )
         return Cause("oidc-subject-mismatch", message)
+    if found.kind == "project" and _other_project(wanted, found):
+        return _mismatch(wanted, found)
     if found.kind == "project":
         message = "the token's subject names the project only, and the one in the policy says more"
         return Cause("oidc-subject-mismatch", message)
     if "custom" in {wanted.kind, found.kind}:
-        if wanted.kind == found.kind or set("*?") & set(wanted_text):
+        pattern = wanted.kind == "custom" and set("*?") & set(wanted_text)
+        if wanted.kind == found.kind or pattern:
             return Cause("oidc-subject-mismatch", "the token's subject is not one that the role trusts")
         whose = "token's subject" if found.kind == "custom" else "subject in the policy"
         return Cause("oidc-subject-custom", f"the {whose} does not have the provider's usual form: it was customised")
-    if not like(found.project, wanted.project):
-        message = f"the token is of the project {found.project}, the role trusts {wanted.project}"
-        return Cause("oidc-subject-mismatch", message)
+    if _other_project(wanted, found):
+        return _mismatch(wanted, found)
     return _same_project(wanted, found)
+
+
+def _other_project(wanted: Subject, found: Subject) -> bool:
+    return bool(wanted.project) and not like(found.project, wanted.project)
+
+
+def _mismatch(wanted: Subject, found: Subject) -> Cause:
+    message = f"the token is of the project {found.project}, the role trusts {wanted.project}"
+    return Cause("oidc-subject-mismatch", message)
 
 
 def _project(found: Subject, claims: Mapping[str, Any]) -> str:
@@ -85,6 +96,13 @@ def _same_project(wanted: Subject, found: Subject) -> Cause:
         return Cause(
             "oidc-subject-tag", f"the token is of the {found.kind} {found.name}, the role trusts a {wanted.kind}"
         )
+    if wanted.ids and found.ids and not all(map(like, found.ids, wanted.ids)):
+        ids = [" and ".join(subject.ids or ()) for subject in (found, wanted)]
+        message = f"the token has the ids {ids[0]}, the role trusts {ids[1]}: another owner or project of the same name"
+        return Cause("oidc-subject-mismatch", message)
+    if wanted.name == found.name:
+        message = f"the subject in the policy does not spell the {_WHAT[found.kind]} as the provider does"
+        return Cause("oidc-subject-mismatch", message)
     message = f"the token is of the {_WHAT[found.kind]} {found.name}, which is not one that the role trusts"
     return Cause("oidc-subject-mismatch", message)
 

@@ -71,6 +71,14 @@ def refused(condition: Condition, request: Request) -> tuple[str, str, str] | No
             "the job belongs to a merge request, whose code is not merged: a role that deploys should not trust it"
         )
         return "oidc-claim-mismatch", message, _ONLY_READS
+    if claim == SOURCE and tuple(condition.actual or ()) == (_CHILD,):
+        message = "a child pipeline says parent_pipeline whatever started its parent, a merge request included"
+        facts = ci.token_facts(request.claims)
+        if facts is not None and facts.protected is False:
+            return "oidc-claim-mismatch", message, protect(request)
+        values = line(condition.operator, condition.key, (*condition.expected, _CHILD))
+        guard = line("StringEquals", f"{request.issuer}:{PROTECTED}", ("true",))
+        return "oidc-claim-mismatch", message, f"{values}, with {guard} beside it"
     if unprotected and not conditions.holds(condition.operator, condition.expected, ["false"]):
         message = "the ref is not protected, and the role trusts protected refs only"
         return "oidc-claim-mismatch", message, protect(request)

@@ -13,12 +13,21 @@ from typing import Any
 import msgspec
 
 from cipipe.errors import UsageError
+from cipipe.model import Mode
 from cipipe.oidc.claims import Claims
 from cipipe.oidc.explain import explain
 from cipipe.oidc.request import ROLE_ARN, issuer_key, request_for
 from cipipe.oidc.trust_policy import evaluate
 from cipipe.pipeline import roles
-from cipipe.pipeline.access import Door, ambient, check_account, child_environment, endpoint_of, issuer_of
+from cipipe.pipeline.access import (
+    Door,
+    ambient,
+    check_account,
+    child_environment,
+    endpoint_of,
+    issuer_of,
+    merge_request_read_only,
+)
 from cipipe.pipeline.bootstrap_root import chosen, prepared, refuse_other_outputs
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.trusted import Trust, Whose, ids_of, trust
@@ -79,7 +88,12 @@ def unlock(
 def _terraform(
     project: Project, name: str, *, redactor: Redactor, line: Callable[[str], None], door: Door | None
 ) -> Iterator[tuple[Aws, Terraform, str]]:
-    """The account, Terraform in the bootstrap's root, initialised, and the bucket, which is made first."""
+    """The account, Terraform in the bootstrap's root, initialised, and the bucket, which is made first.
+
+    Raises RefusedError in a merge request's job, which may have the credentials of another step.
+    """
+    if project.context.mode is Mode.VERIFY:
+        raise merge_request_read_only(name)
     root = chosen(project, line)
     environment = project.config.environment(name)
     endpoint = endpoint_of(project, environment, door)
@@ -159,6 +173,13 @@ def _trusted(project: Project, name: str) -> dict[str, Trust]:
         ids = ids_of(settings, f"oidc.{provider}")
         whose = Whose(provider, issuer_key(issuer_of(project, provider).issuer), settings.project, settings, ids)
         found[provider] = trust(whose, branches=allowed.branches, tags=allowed.tags)
+    if found and not any(one.deploy_subjects for one in found.values()):
+        raise UsageError(
+            "bootstrap-no-refs",
+            f"{name} names no branch or tag that deploys to it, so its deploy role would trust nobody",
+            hint='Set deploy_from, such as deploy_from = { branches = ["main"] }.',
+            where=f"environments.{name}.deploy_from",
+        )
     return found
 
 

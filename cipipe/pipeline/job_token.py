@@ -43,6 +43,7 @@ def refuse_claims(project: Project, name: str, claims: Mapping[str, Any], *, rea
         return
     settings = project.config.oidc.get(facts.provider, OidcSettings())
     _refuse_project(project, facts, settings)
+    _refuse_event(project, name, facts)
     _refuse_ref(project, name, facts)
     if not read_only:
         _refuse_unprotected(project, name, facts, settings)
@@ -64,6 +65,22 @@ def _refuse_project(project: Project, facts: TokenFacts, settings: OidcSettings)
             f"the job's ID token was issued to the project {facts.project}, not to {expected}",
             hint="Use the token that the provider gives this job, and check `project` under [oidc].",
             where=f"oidc.{facts.provider}.project",
+        )
+
+
+def _refuse_event(project: Project, name: str, facts: TokenFacts) -> None:
+    """GitHub: a run of `workflow_run` may follow a pull request's, which the event's payload says and no claim does."""
+    if facts.variable is None:
+        return
+    variable, value = facts.variable
+    found = project.env.get(variable)
+    if found != value:
+        raise RefusedError(
+            "token-merge-request",
+            f"the job's ID token was issued for {value}, which may follow a pull request, and {variable} says "
+            f"{found or 'nothing'}: what started the job is not known, so it may not deploy to {name}",
+            hint="Use the variables that the provider gives this job.",
+            where=f"environments.{name}.deploy_from",
         )
 
 

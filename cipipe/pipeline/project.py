@@ -59,8 +59,13 @@ class Project(msgspec.Struct, frozen=True):
         return matching[0] if matching else self.config.project.default_environment
 
     def may_deploy(self, name: str) -> bool:
-        """Whether this job's ref is one that the environment is deployed from."""
+        """Whether this job's ref is one that the environment is deployed from.
+
+        A person who has checked out a tag is on no branch: any tag of that commit counts.
+        """
         allowed = self.config.environment(name).deploy_from
+        if self.context.ref is None and self.context.provider == "local" and allowed.tags:
+            return any(_like(tag, pattern) for tag in self.repository.tags for pattern in allowed.tags)
         patterns = allowed.tags if self.context.ref_type == "tag" else allowed.branches
         return self.context.ref is not None and any(_like(self.context.ref, pattern) for pattern in patterns)
 

@@ -18,9 +18,10 @@ from cipipe.tools.terraform_backend import refuse_workspace_variable
 def refuse_ref(project: Project, name: str, mode: Mode) -> None:
     if mode is Mode.VERIFY or project.context.provider == "local" or project.may_deploy(name):
         return
+    ref = f"{project.context.ref_type} {project.context.ref}" if project.context.ref else "a job without branch or tag"
     raise RefusedError(
         "ref-not-allowed",
-        f"{project.context.ref_type} {project.context.ref} may not deploy to {name}",
+        f"{ref} may not deploy to {name}",
         hint=f"[environments.{name}] deploy_from names the branches and tags that may.",
         where=f"environments.{name}.deploy_from",
     )

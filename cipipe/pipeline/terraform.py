@@ -5,10 +5,11 @@ from collections.abc import Callable
 from cipipe import planner
 from cipipe.errors import UsageError
 from cipipe.model import Mode
-from cipipe.pipeline.access import Door, connect
+from cipipe.pipeline.access import Door, connect, merge_request_read_only
 from cipipe.pipeline.planning import snapshot
 from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
+from cipipe.pipeline.refusals import refuse_ref
 from cipipe.redact import Redactor
 from cipipe.stages import terraform as kind
 from cipipe.stages.base import replaced
@@ -25,7 +26,10 @@ def unlock(
     line: Callable[[str], None],
     door: Door | None = None,
 ) -> None:
-    """Release a state lock, as the deploy role. Raises UsageError, StageError."""
+    """Release a state lock, as the deploy role. Raises UsageError, RefusedError, StageError."""
+    if project.context.mode is Mode.VERIFY:
+        raise merge_request_read_only(name)
+    refuse_ref(project, name, Mode.DEPLOY)
     project = project.at(name)
     chosen = _stage(project, stage)
     environment = project.config.environment(name)

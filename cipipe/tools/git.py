@@ -168,6 +168,12 @@ class Repository:
         done = self._git(["merge-base", oid(one), oid(other)], check=False)
         return done.stdout.decode().strip() or None if done.returncode == 0 else None
 
+    @functools.cached_property
+    def tags(self) -> tuple[str, ...]:
+        """The tags of the commit that is checked out."""
+        done = self._git(["tag", "--points-at", "HEAD"], check=False)
+        return tuple(done.stdout.decode(errors="replace").splitlines()) if done.returncode == 0 else ()
+
     def branch(self) -> str | None:
         """The branch that is checked out; None if HEAD is detached."""
         # In most clones a file says so (gitrepository-layout(5)), and git does not have to be started for it.

@@ -138,6 +138,24 @@ def test_one_variable_of_a_merge_request_is_enough(sandbox: Sandbox, root: Path)
         assert (done.status, done.id) == (5, "merge-request-read-only"), name
 
 
+def test_a_lock_is_released_from_refs_that_deploy_only(sandbox: Sandbox, root: Path) -> None:
+    job = gitlab(root, sandbox, OPEN, ref="side")
+    unlock = ("iac", "unlock", "0d2c6c31", "--env", "dev")
+    done = job.cipipe(*unlock, CI_COMMIT_REF_NAME="side")
+    assert (done.status, done.id) == (5, "ref-not-allowed")
+    done = job.cipipe(*unlock, **VARIABLES)
+    assert (done.status, done.id) == (5, "merge-request-read-only")
+
+
+def test_bootstrap_does_not_run_in_a_merge_request(sandbox: Sandbox, root: Path) -> None:
+    """Not even with credentials that another step of the job got."""
+    admin = {"AWS_ACCESS_KEY_ID": sandbox.admin.access_key_id, "AWS_SECRET_ACCESS_KEY": sandbox.admin.secret_access_key}
+    job = gitlab(root, sandbox, OPEN)
+    for command in (("bootstrap",), ("iac", "unlock", "0d2c6c31", "--bootstrap")):
+        done = job.cipipe(*command, "--env", "dev", **VARIABLES, **admin)
+        assert (done.status, done.id) == (5, "merge-request-read-only")
+
+
 @pytest.mark.parametrize(
     ("claims", "id"),
     [
@@ -155,6 +173,22 @@ def test_the_same_at_github(sandbox: Sandbox, root: Path, claims: dict[str, Any]
     job = github(root, sandbox, OPEN, claims=claims)
     for done in deploys(job):
         assert (done.status, done.id) == (5, id), done.err
+
+
+@pytest.mark.parametrize("event", ["push", "workflow_dispatch", ""])
+def test_what_follows_another_run_says_so(sandbox: Sandbox, root: Path, event: str) -> None:
+    job = github(root, sandbox, OPEN, claims={"event_name": "workflow_run"})
+    for done in deploys(job, GITHUB_EVENT_NAME=event):
+        assert (done.status, done.id) == (5, "token-merge-request"), done.err
+
+
+def test_what_follows_a_push_deploys(sandbox: Sandbox, root: Path) -> None:
+    payload = root.with_name("event.json")
+    payload.write_text('{"workflow_run": {"event": "push", "head_repository": {"full_name": "group/shop"}}}')
+    job = github(root, sandbox, OPEN, claims={"event_name": "workflow_run"})
+    event = {"GITHUB_EVENT_NAME": "workflow_run", "GITHUB_EVENT_PATH": str(payload)}
+    done = job.cipipe("run", "--env", "dev", **event)
+    assert done.status == 0, done.err
 
 
 @pytest.mark.parametrize("event", ["push", "workflow_dispatch", "schedule"])

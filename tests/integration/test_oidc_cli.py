@@ -624,3 +624,26 @@ def test_the_rest_comes_from_the_configuration(oidc: Run, tmp_path: Path, monkey
     assert done.status == 0, done.err
     subject = json.loads(done.out)["Statement"][0]["Condition"]["StringEquals"]["gitlab.com:sub"]
     assert subject == "project_path:acme/dbt:ref_type:branch:ref:main"
+
+
+@pytest.mark.parametrize(
+    ("more", "refs"),
+    [
+        ((), ["refs/heads/*", "refs/tags/*"]),
+        (("--environment-ref", "main", "--environment-ref", "refs/tags/v1"), ["refs/heads/main", "refs/tags/v1"]),
+    ],
+)
+def test_an_environments_jobs_are_of_the_workflows_that_are_set(
+    oidc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], refs: list[str]
+) -> None:
+    world = World.make(tmp_path / "repo")
+    file = ".github/workflows/deploy.yml"
+    text = f'{CONFIG}[oidc]\ngithub = {{ project = "acme/dbt", workflows = ["{file}"] }}\n'
+    (world.repo.root / "cipipe.toml").write_text(text)
+    monkeypatch.chdir(world.repo.root)
+    made = oidc("trust-policy", "--provider", "github", "--environment", "live", *more)
+    assert made.status == 0, made.err
+    (statement,) = json.loads(made.out)["Statement"]
+    asked = {key: values for block in statement["Condition"].values() for key, values in block.items()}
+    workflows = asked["token.actions.githubusercontent.com:job_workflow_ref"]
+    assert workflows == [f"acme/dbt/{file}@{ref}" for ref in refs], "and not at refs/pull/…, as a pull request's"

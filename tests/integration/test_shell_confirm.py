@@ -31,6 +31,12 @@ deploy_from = { branches = ["main"] }
 protected = true
 allow_destroy = true
 
+[environments.tags]
+account_id = "444444444444"
+region = "eu-central-1"
+role_arn = "arn:aws:iam::444444444444:role/deploy"
+deploy_from = { tags = ["v*"] }
+
 [environments.own]
 account_id = "333333333333"
 region = "eu-central-1"
@@ -116,6 +122,18 @@ def test_without_a_terminal_it_is_refused(
 def test_what_a_pipeline_may_do_is_not_asked(repo: Repo, branch: str, name: str) -> None:
     repo.git("checkout", "--quiet", "-B", branch)
     assert cipipe(repo, "run", "--env", name)[0] == CONFIRMED
+
+
+def test_the_tags_of_a_commit_that_is_checked_out_count(repo: Repo) -> None:
+    repo.git("tag", "nightly")
+    repo.git("checkout", "--quiet", "nightly")
+    assert cipipe(repo, "run", "--env", "tags")[0] == 5
+    repo.git("tag", "--annotate", "v1.2", "-m", "a release")
+    status, said = cipipe(repo, "run", "--env", "tags")
+    assert status == CONFIRMED, said
+    assert cipipe(repo, "run", "--env", "dev")[0] == 5, "which names no tags"
+    repo.git("checkout", "--quiet", "-B", "main")
+    assert cipipe(repo, "run", "--env", "tags")[0] == 5, "a branch is checked out"
 
 
 def test_destroying_is_confirmed_by_name_and_for_its_branch(repo: Repo) -> None:

@@ -177,6 +177,32 @@ def test_a_wildcard_is_no_restriction() -> None:
     assert "all projects that have this repository" in findings["oidc-missing-subject"].message
 
 
+def test_a_pattern_that_takes_pull_requests_leaves_them() -> None:
+    condition = {"StringEquals": {":repository_id": "456"}, "StringLike": {":ref": "refs/*"}}
+    assert "every ref, pull request" in found(github(), condition)[1]["oidc-missing-subject"].message
+
+
+@pytest.mark.parametrize("operator", ["StringEqualsIfExists", "ForAllValues:StringLike", "StringLikeIfExists"])
+def test_claims_that_every_token_has_restrict_with_any_operator(operator: str) -> None:
+    _, findings = found(github(), {operator: {":repository": "acme/dbt"}})
+    assert "every ref, pull request and environment" in findings["oidc-missing-subject"].message
+    _, findings = found(github(), {operator: {":repository": "acme/dbt", ":ref": "refs/heads/main"}})
+    assert "oidc-missing-subject" not in findings
+    _, findings = found(github(), {operator: {":environment": "live"}})
+    assert f"every project on {GITHUB}" in findings["oidc-missing-subject"].message, "most tokens have none"
+
+
+@pytest.mark.parametrize(
+    ("protected", "fix"),
+    [("false", "protect the branch main"), ("true", '"gitlab.com:ref_protected": "true"')],
+)
+def test_child_pipelines_are_trusted_with_protected_refs_only(protected: str, fix: str) -> None:
+    condition = {"StringEquals": {":sub": LAB, ":pipeline_source": ["push", "web"]}}
+    claims = gitlab(pipeline_source="parent_pipeline", ref_protected=protected)
+    _, findings = found(claims, condition)
+    assert fix in findings["oidc-claim-mismatch"].fix
+
+
 def test_claims_of_gitlab_by_which_a_project_is_named() -> None:
     _, findings = found(gitlab(), {"StringEquals": {":project_id": "20"}})
     assert "every project" not in findings["oidc-missing-subject"].message
@@ -191,6 +217,15 @@ def test_claims_of_gitlab_by_which_a_project_is_named() -> None:
         (gitlab(), "project_path:acme/data/dbt", "oidc-subject-mismatch", "names the project only"),
         (github(sub="repo:acme/dbt"), MAIN, "oidc-subject-mismatch", "the token's subject names the project only"),
         (github(), "repo:acme/other", "oidc-subject-mismatch", "the role trusts acme/other"),
+        (github(sub="repo:acme/dbt"), "repo:acme/other", "oidc-subject-mismatch", "the role trusts acme/other"),
+        (github(sub="repo:acme/x"), MAIN, "oidc-subject-mismatch", "the token is of the project acme/x"),
+        (github(), "repo:acme/dbt:ref:main", "oidc-subject-mismatch", "does not spell the branch as the provider"),
+        (
+            github(sub="repo:acme@1/dbt@2:ref:refs/heads/main"),
+            "repo:acme@1/dbt@3:ref:refs/heads/main",
+            "oidc-subject-mismatch",
+            "the ids 1 and 2, the role trusts 1 and 3",
+        ),
         (github(sub=f"{MAIN}:actor:ada"), MAIN, "oidc-subject-custom", "customised"),
         (github(), f"{MAIN}:runner_environment:github-hosted", "oidc-subject-custom", "customised"),
         (
@@ -212,6 +247,20 @@ def test_subjects_that_begin_alike(claims: dict[str, Any], subject: str, id: str
     verdict, findings = found(claims, {"StringEquals": {":sub": subject}})
     assert verdict == "denied"
     assert words in findings[id].message
+
+
+def test_a_customised_subject_beside_a_pattern() -> None:
+    claims = github(sub=f"{MAIN}:workflow:deploy")
+    verdict, findings = found(claims, {"StringLike": {":sub": "repo:acme/dbt:ref:refs/heads/rel-*"}})
+    assert (verdict, "customised" in findings["oidc-subject-custom"].message) == ("denied", True)
+
+
+def test_a_subject_of_the_project_only_is_everybodys() -> None:
+    bare = "repo:acme/dbt"
+    verdict, findings = found(github(sub=bare), {"StringEquals": {":sub": bare}})
+    assert verdict == "allowed"
+    assert "every branch, tag, environment and merge" in findings["oidc-subject-too-wide"].message
+    assert "oidc-subject-too-wide" not in found(github(), {"StringEquals": {":sub": bare}})[1]
 
 
 def test_any_ids_are_safe_with_the_repository() -> None:
