@@ -134,7 +134,12 @@ def _doubts(made: Mapping[str, Any], token: Claims, subjects: list[str]) -> list
     """What the policy lets in that may not be meant."""
     request, _ = request_of(token, made, provider=None, role=None)
     statements = evaluate(made, request).statements
-    found = [f"{finding.id}: {finding.message}" for statement in statements for finding in lint(statement, request)]
+    findings = [finding for statement in statements for finding in lint(statement, request)]
+    found = [
+        # Where nothing but the subject can tell, what to do about it is not plain.
+        f"{one.id}: {one.message}" + (f". Fix: {one.fix}" if one.id == "oidc-merge-request-indistinct" else "")
+        for one in findings
+    ]
     every = [one for one in subjects if ci.subject(one).kind != "custom" and not ci.subject(one).name.strip("*?")]
     return found or [f"{one} admits every {ci.subject(one).kind} of the project" for one in every]
 

@@ -95,11 +95,18 @@ def token_problems(claims: Claims, now: datetime, *, live: bool) -> tuple[Findin
     except IdentityError as error:
         found = problem(error)
         if error.id == "oidc-token-expired":
-            held = datetime.fromtimestamp(claims.payload["exp"] - 1, UTC).isoformat(timespec="seconds")
-            fix = f"get a new token; to judge this one as of when it held: --at {held.replace('+00:00', 'Z')}"
+            fix = f"get a new token; to judge this one as of when it held: --at {_iso(claims.payload['exp'] - 1)}"
+            found = msgspec.structs.replace(found, fix=fix)
+        elif error.id == "oidc-token-not-yet-valid":
+            begins = _iso(claims.payload["nbf"])
+            fix = f"set this machine's clock by NTP; to judge the token as of when it holds: --at {begins}"
             found = msgspec.structs.replace(found, fix=fix)
         return (found,)
     return ()
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def problem(error: CipipeError) -> Finding:

@@ -228,6 +228,13 @@ def test_the_fix_of_an_expired_token_is_a_moment_when_it_held(oidc: Run) -> None
     assert oidc(*arguments, *fix.split()[-2:]).document["verdict"] == "allowed"
 
 
+def test_and_of_one_that_does_not_hold_yet(oidc: Run) -> None:
+    claims = gitlab(exp=EXPIRED, nbf=EXPIRED - 300, iat=EXPIRED - 300)
+    arguments = ("explain", "--policy", written("p", policy()), "--claims", written("c", claims), "--format", "json")
+    fix = oidc(*arguments, "--at", str(EXPIRED - 9000)).document["findings"][0]["fix"]
+    assert oidc(*arguments, *fix.split()[-2:]).document["verdict"] == "allowed"
+
+
 @pytest.mark.parametrize("at", ["", "yesterday", "2026-13-01", "99999999999999999999"])
 def test_a_moment_has_to_be_one(oidc: Run, at: str) -> None:
     done = oidc("explain", "--policy", written("p", policy()), "--claims", written("c", gitlab()), "--at", at)
@@ -647,3 +654,11 @@ def test_an_environments_jobs_are_of_the_workflows_that_are_set(
     asked = {key: values for block in statement["Condition"].values() for key, values in block.items()}
     workflows = asked["token.actions.githubusercontent.com:job_workflow_ref"]
     assert workflows == [f"acme/dbt/{file}@{ref}" for ref in refs], "and not at refs/pull/…, as a pull request's"
+
+
+def test_what_only_the_subject_can_tell_is_said_with_what_to_do(oidc: Run) -> None:
+    own = "arn:aws:iam::111111111111:oidc-provider/git.example.com"
+    made = oidc("trust-policy", "--provider", "gitlab", "--project", "acme/dbt", "--ref", "main", "--provider-arn", own)
+    assert made.status == 0
+    assert "oidc-merge-request-indistinct" in made.err
+    assert "ref:main:environment_protected:true" in made.err
