@@ -47,6 +47,9 @@ _ROOT = (*_MODULE, "terraform.tfvars", ".auto.tfvars", ".terraform.lock.hcl")
 _NAMING = {"address", "key", "path", "prefix", "schema_name", "conn_str", "workspaces", "secret_suffix"}
 """Settings by which backends tell one state from another, unless the environment has them."""
 
+_NAMED_IN_FILES = {"azurerm", "cloud", "cos", "gcs", "oss", "remote"}
+"""Types that take the name of the state from the root's files where the settings do not have it, or use a fixed one."""
+
 _STORING = {"bucket", "container_name", "hostname", "namespace", "organization", "storage_account_name"}
 """Settings that tell where a backend keeps its states. All others are about how it is reached."""
 
@@ -106,17 +109,18 @@ def places(stage: Stage, environment: Environment) -> Iterator[Place]:
     kind, bucket, key = (settings.backend.get(name) for name in ("type", "bucket", "key"))
     workspace = f" (workspace {settings.workspace})" if settings.workspace not in {None, "default"} else ""
     if kind in {None, "s3"} and bucket and key:
-        place = f"{bucket}/{key}"
         yield Place(
             type=PlaceType.STATE,
-            name=f"{partition_of(environment.region)}:s3/{place}{workspace}",
-            shown=f"s3://{place}{workspace}",
+            name=f"{partition_of(environment.region)}:s3/{bucket}/{_object(settings, str(key))}",
+            shown=f"s3://{bucket}/{key}{workspace}",
             key="backend",
             hint='Name the environment in it, such as key = "terraform/{project}/{environment}.tfstate".',
         )
-    elif kind not in {None, "s3"} and _NAMING & settings.backend.keys():
+    elif _NAMING & settings.backend.keys() or kind in _NAMED_IN_FILES:
         telling = sorted(settings.backend.keys() & (_NAMING | _STORING))
         given = ", ".join(f"{name} = {settings.backend[name]!r}" for name in telling)
+        if not _NAMING & settings.backend.keys():
+            given = f"{given} in {repository_path(settings.root)}"  # its block says the rest
         yield Place(
             type=PlaceType.STATE,
             name=f"{kind}: {given}{workspace}",
@@ -124,6 +128,13 @@ def places(stage: Stage, environment: Environment) -> Iterator[Place]:
             key="backend",
             hint="Name the environment in its address, path, prefix or key, or in the stage's `workspace`.",
         )
+
+
+def _object(settings: Settings, key: str) -> str:
+    """The key of the object that S3's backend keeps the state in."""
+    if settings.workspace in {None, "default"}:
+        return key
+    return f"{settings.backend.get('workspace_key_prefix', 'env:')}/{settings.workspace}/{key}"
 
 
 def needed(stage: Stage) -> Iterator[Needed]:

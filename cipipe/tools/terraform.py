@@ -13,20 +13,25 @@ from typing import Any
 
 import msgspec
 
-from cipipe.errors import CipipeError, ConflictError, RefusedError, StageError
+from cipipe.errors import CipipeError, RefusedError, StageError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
-from cipipe.tools import process, terraform_blocks, terraform_locks
-from cipipe.tools.terraform_backend import Backend, in_force, not_kept, remove_torn, settings_file
+from cipipe.tools import process, terraform_blocks, terraform_errors, terraform_locks
+from cipipe.tools.terraform_backend import (
+    Backend,
+    forget_in_force,
+    in_force,
+    not_kept,
+    remove_torn,
+    settings_file,
+)
 from cipipe.tools.terraform_lock_file import LockFile
 
-_STALE = {"Saved plan is stale", "Saved plan does not match the given state"}
 _NO_BLOCK = "Missing backend configuration"
 _FOREIGN_ARGUMENT = {"Extraneous JSON object property", "Invalid command-line option"}
 _LOCK_FILE_SINCE = (1, 10)  # S3's own
 _LOCKED_PROVIDER = "locked provider"
 _PROBE = "terraform_data.cipipe_asks_for_the_lock"
-_TAIL = 20
 # What would make Terraform do something else than the plan says: another workspace is another state.
 _FOREIGN = ("TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR", "TF_LOG", "TF_REATTACH_PROVIDERS")
 _QUIET = {"version", "outputs", "refresh_start", "refresh_complete", "resource_drift"}
@@ -93,6 +98,8 @@ class Terraform:
 
         arguments = ["init", "-input=false", "-reconfigure"]
         arguments += ["-lockfile=readonly"] if self._lock_file.path.is_file() else []
+        if not settings:
+            forget_in_force(self.data_dir)  # with settings, Terraform warns that there is no block for them
         with settings_file(settings) as options:
             try:
                 self._run([*arguments, *options], warned=warned)
@@ -334,17 +341,8 @@ class Terraform:
         )
 
     def _failed(self, verb: str, completed: process.Completed) -> CipipeError:
-        """The error of a command without a machine-readable log. What it printed as its answer is never quoted."""
         text = self.redactor.text(completed.stderr.decode(errors="replace"))
-        if terraform_locks.REFUSED in text:
-            return terraform_locks.error(text, self._asked())
-        lines = "\n".join([line for line in text.splitlines() if line.strip()][-_TAIL:])
-        return StageError(
-            "terraform-failed",
-            f"terraform {verb} failed: {lines or f'exit status {completed.returncode}'}",
-            hint="The message is Terraform's or the provider's own; its files lie in the folder below.",
-            where=self._where,
-        )
+        return terraform_errors.of_text(verb, text, completed.returncode, self._asked())
 
     def _not_kept(self, actual: str | None) -> RefusedError:
         return not_kept(actual, wanted=self.backend.type, root=self._where, declared=self._declared())
@@ -354,33 +352,11 @@ class Terraform:
         return terraform_blocks.declared({file.name: file.read_bytes() for file in files if file.is_file()})
 
     def _explained(self, verb: str, diagnostics: Sequence[Mapping[str, Any]]) -> CipipeError:
-        for found in diagnostics:
-            summary = str(found.get("summary", ""))
-            if terraform_locks.REFUSED in summary:
-                return terraform_locks.error(str(found.get("detail", "")), self._asked())
-            if summary in _STALE:
-                return ConflictError(
-                    "terraform-plan-stale",
-                    f"another run changed the Terraform state after this plan was made: {found.get('detail', '')}",
-                    hint="Nothing was applied. Run again: the plan is then made against the new state.",
-                    where=self._where,
-                )
         if verb == "init" and any(found.get("summary") in _FOREIGN_ARGUMENT for found in diagnostics):
             declared = self._declared()
             if declared is not None and declared.type != self.backend.type:
                 return self._not_kept(declared.type)
-        texts = []
-        for found in diagnostics:
-            place = found.get("range") or {}
-            where = f"{place['filename']}:{place['start']['line']}: " if place else ""
-            address = f" ({found['address']})" if found.get("address") else ""
-            texts.append(f"{where}{found.get('summary', '')}{address}: {found.get('detail', '')}".rstrip(": \n"))
-        return StageError(
-            "terraform-failed",
-            f"terraform {verb} failed: " + "\n".join(texts),
-            hint="The message is Terraform's or the provider's own; its files lie in the folder below.",
-            where=self._where,
-        )
+        return terraform_errors.of_diagnostics(verb, diagnostics, self._asked())
 
 
 class _State(msgspec.Struct):

@@ -112,6 +112,11 @@ def settings_file(settings: Mapping[str, Value]) -> Iterator[list[str]]:
         yield [f"-backend-config={file}"]
 
 
+def forget_in_force(data_dir: Path) -> None:
+    """Forget which backend an earlier `init` set up: one without settings leaves that as it is, if the block is gone."""
+    (data_dir / "terraform.tfstate").unlink(missing_ok=True)
+
+
 def remove_torn(data_dir: Path) -> None:
     """Remove what a killed `init`, or one whose disk was full, wrote half: Terraform fails to read it for ever after.
 

@@ -30,6 +30,8 @@ def declared(files: Mapping[str, bytes]) -> Declared | None:
     """The block that counts, of a root's files by name; None where there is none. Files that override come last."""
     found = None
     for name in sorted(files, key=lambda name: (_overrides(name), name)):
+        if name.startswith("."):
+            continue  # Terraform does not load it either
         if name.endswith(".tf"):
             found = next(_in_hcl(name, files[name].decode(errors="replace")), found)
         elif name.endswith(".tf.json"):
@@ -53,7 +55,7 @@ def _in_hcl(name: str, text: str) -> Iterator[Declared]:
         if word == "{":
             line = text.count("\n", 0, found.start()) + 1
             if depth == 0:
-                inside = last[-1].strip('"') == "terraform" and "=" not in last
+                inside = last[-1] == "terraform" and last[-2] in {"", "}"}  # no label or value
             elif inside and depth == 1 and last[-2] == "backend":
                 yield Declared(last[-1].strip('"'), name, line)
             elif inside and depth == 1 and last[-1] == "cloud":
@@ -69,7 +71,8 @@ def _in_json(name: str, body: bytes) -> Iterator[Declared]:
         found = json.loads(body)
     except (ValueError, RecursionError):
         return
-    for block in _blocks(found, "terraform"):
+    tables = found if isinstance(found, list) else [found]
+    for block in (block for table in tables for block in _blocks(table, "terraform")):
         for backend in _blocks(block, "backend"):
             for kind in backend:
                 yield Declared(str(kind), name, 1)

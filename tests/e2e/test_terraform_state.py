@@ -121,6 +121,15 @@ def test_a_block_that_went_is_noticed_although_an_earlier_run_had_it(
     terraform({"main.tf.json": '{"terraform": [{"backend": [{"s3": [{}]}]}]}'}, in_s3()).init()
 
 
+def test_a_block_without_settings_that_went_is_noticed_too(terraform: Callable[..., Terraform], store: Store) -> None:
+    in_environment = Backend("http", {"username": "gitlab-ci-token", "password": statestore.PASSWORD})
+    address = f'    address = "{store.settings("net")["address"]}"\n'
+    terraform({"main.tf": BLOCK % ("http", address)}, in_environment).init()
+    with pytest.raises(RefusedError) as caught:
+        terraform({"main.tf": ""}, in_environment).init()
+    assert caught.value.id == "terraform-state-not-kept"
+
+
 def test_the_lines_of_the_refusal_are_what_was_missing(terraform: Callable[..., Terraform], s3: Any) -> None:
     with pytest.raises(RefusedError) as caught:
         terraform({"main.tf": "locals {}\n"}, in_s3()).init()

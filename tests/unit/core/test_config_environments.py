@@ -31,6 +31,12 @@ def terraform(name: str = "iac", *, bucket: str = "state", key: str = "terraform
     )
 
 
+def elsewhere(backend: str, more: str = "") -> str:
+    """A Terraform stage with another backend than S3."""
+    head = '\n[stages.iac]\nkind = "terraform"\npaths = ["terraform/**"]\nroot = "terraform"\n'
+    return f"{head}backend = {{ {backend} }}\n{more}\n"
+
+
 def image(repository: str) -> str:
     return f'\n[stages.image]\nkind = "image"\npaths = ["dbt/**"]\ncontext = "dbt"\nrepository = "{repository}"\n'
 
@@ -54,6 +60,12 @@ OTHER = environment("live", account="222222222222", region="us-east-1")
         (LIVE + dags(prefix="{environment}/", more='plugins = "plugins"'), "stages.dags.plugins"),
         (OTHER + terraform(key="k"), "stages.iac.backend"),
         (terraform(key="k") + terraform("net", key="k"), "stages.net.backend"),
+        (OTHER + "[environments.dev.values]\nw = 'default'\nk = 'env:/b/k'\n[environments.live.values]\nw = 'b'\nk = 'k'\n"
+         + terraform(key="{values.k}") + 'workspace = "{values.w}"\n', "stages.iac.backend"),
+        (LIVE + elsewhere('type = "gcs", bucket = "states"'), "stages.iac.backend"),
+        (LIVE + elsewhere('type = "azurerm", container_name = "states"'), "stages.iac.backend"),
+        (OTHER + elsewhere('type = "cloud"'), "stages.iac.backend"),
+        (LIVE + elsewhere('type = "cloud"', 'workspace = "{project}"'), "stages.iac.backend"),
         (LIVE + "[ledger]\nprefix = 'ledger/'\n" + terraform(), "ledger.prefix"),
         (OTHER + "[ledger]\nbucket = 'records'\nprefix = '{project}'\n" + terraform(), "ledger.prefix"),
         (LIVE + image("1.dkr.ecr.eu-central-1.amazonaws.com/shop"), "stages.image.repository"),
@@ -80,6 +92,11 @@ def test_two_environments_share_a_place(text: str, path: str) -> None:
         LIVE + dags("one", more='environments = ["live"]') + dags("two", prefix="x/", more='environments = ["dev"]'),
         LIVE + terraform(),
         OTHER + terraform(bucket="state-{account_id}", key="k"),
+        LIVE + terraform(key="k") + 'workspace = "{environment}"\n',
+        LIVE + elsewhere('type = "gcs", bucket = "states-{environment}"'),
+        LIVE + elsewhere('type = "cloud"', 'workspace = "{environment}"'),
+        LIVE + elsewhere('type = "cloud"').replace('root = "terraform"', 'root = "terraform/{environment}"'),
+        LIVE + elsewhere('type = "http"'),  # its address may be in the environment of the job
         OTHER + image("{account_id}.dkr.ecr.{region}.amazonaws.com/shop"),
         dags() + dags("inner", prefix="dags/inner/"),  # of one environment: its records keep them apart
         image("x/y").replace("stages.image", "stages.a") + image("x/y"),
