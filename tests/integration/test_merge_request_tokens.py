@@ -4,6 +4,7 @@ The role `open` trusts every subject of the project, as a policy does that was w
 as all there is to write for a GitLab server of one's own.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,13 @@ VARIABLES = {
 
 
 @pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    with sandbox_with_roles(tmp_path_factory.mktemp("sandbox")) as found:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sandbox")
+
+
+@pytest.fixture(scope="module")
+def sandbox(folder: Path) -> Iterator[Sandbox]:
+    with sandbox_with_roles(folder) as found:
         admin = Aws(found.endpoint(REGION), found.admin)
         role(admin, "open", [_every_subject(flavour) for flavour in ISSUERS])
         admin.call(
@@ -154,6 +160,17 @@ def test_bootstrap_does_not_run_in_a_merge_request(sandbox: Sandbox, root: Path)
     for command in (("bootstrap",), ("iac", "unlock", "0d2c6c31", "--bootstrap")):
         done = job.cipipe(*command, "--env", "dev", **VARIABLES, **admin)
         assert (done.status, done.id) == (5, "merge-request-read-only")
+
+
+def test_the_sandbox_of_its_own_is_bootstrapped(sandbox: Sandbox, root: Path, folder: Path) -> None:
+    """As far as Terraform, which this job does not have."""
+    job = gitlab(root, sandbox, OPEN)
+    tools = root.with_name("bin")
+    tools.mkdir()
+    (tools / "git").symlink_to(shutil.which("git") or "")
+    own = {"CIPIPE_SANDBOX_DIR": str(folder), "CIPIPE_SANDBOX_DOCKER": "off", "PATH": str(tools)}
+    done = job.cipipe("bootstrap", "--sandbox", "--env", "dev", **VARIABLES, **own)
+    assert (done.status, done.id) == (4, "tool-missing"), done.err
 
 
 @pytest.mark.parametrize(
