@@ -66,13 +66,17 @@ def load(text: bytes, *, name: str = FILE_NAME, also: Look = lambda _: ()) -> Co
             raise UsageError("config-too-large", f"{name} has more than {_MOST} {key}", where=key)
     problems = list(collect(table, _File, ""))
     stages: dict[str, Stage] = {}
+    partial: dict[str, Stage] = {}
     for stage_name, entry in tables(table, "stages").items():
         stage, found = _stage(stage_name, entry)
         problems += found
         if stage is not None:
             stages[stage_name] = stage
-    problems += naming.across(table, stages)
-    problems += _in_each_environment(table, stages, {problem.where for problem in problems}, also)
+        elif (rest := _without_wrong_keys(stage_name, entry, found)) is not None:
+            partial[stage_name] = rest
+    problems += naming.across(table, stages, partial)
+    known = {problem.where for problem in problems}
+    problems += _in_each_environment(table, stages, known, also, partial)
     if problems:
         located = Located(text.decode(errors="replace"), name)
         raise ProblemsError(
@@ -93,9 +97,16 @@ def load(text: bytes, *, name: str = FILE_NAME, also: Look = lambda _: ()) -> Co
 
 
 def _in_each_environment(
-    table: Mapping[str, Any], stages: Mapping[str, Stage], known: set[str], also: Look
+    table: Mapping[str, Any],
+    stages: Mapping[str, Stage],
+    known: set[str],
+    also: Look,
+    partial: Mapping[str, Stage],
 ) -> Iterator[Problem]:
-    """What is wrong once placeholders are filled in. Settings that are wrong as they are (`known`) are left out."""
+    """What is wrong once placeholders are filled in. Settings that are wrong as they are (`known`) are left out.
+
+    Of stages with settings left out for that (`partial`), only what each of the others says by itself.
+    """
     environments = {
         name: environment
         for name, entry in tables(table, "environments").items()
@@ -113,7 +124,16 @@ def _in_each_environment(
             stage_name: filled(stage, project.name, name, environment, everything=True)
             for stage_name, stage in stages_of(stages, name).items()
         }
-        found = [*naming.in_environment(name, environment.values, stages, declared), *_of_stages(here, also)]
+        rest = {
+            stage_name: filled(stage, project.name, name, environment, everything=True)
+            for stage_name, stage in stages_of(partial, name).items()
+        }
+        found = [
+            *naming.in_environment(name, environment.values, stages, declared),
+            *_of_stages(here, also),
+            *clashes(here.values()),
+            *(problem for problem in _of_stages(rest, also) if _is_set(declared, problem.where)),
+        ]
         for problem in found:
             if problem.where not in told:
                 told.add(problem.where)
@@ -127,11 +147,26 @@ def _in_each_environment(
 def _of_stages(stages: Mapping[str, Stage], also: Look) -> Iterator[Problem]:
     """What the kinds find wrong with settings whose placeholders are filled in."""
     for stage in stages.values():
-        unknown = {key for key, text in strings(stage.settings) if PLACEHOLDER.search(text)}
+        texts = strings(stage.settings)
+        unknown = {re.sub(r"\.(\d+)", r"[\1]", key) for key, text in texts if PLACEHOLDER.search(text)}
         for found in [*KINDS[stage.kind].problems(stage), *also(stage)]:
             if found.where not in unknown or stage.kind == "command":
                 yield Problem(found.id, found.message, f"stages.{stage.name}.{found.where}", found.hint)
-    yield from clashes(stages.values())
+
+
+def _is_set(declared: Mapping[str, Any], where: str) -> bool:
+    """Whether the file has that setting: what a setting that was left out would be by default is not told."""
+    stage, key = where.split(".")[1:3]
+    return re.split(r"\W", key)[0] in tables(declared, stage)
+
+
+def _without_wrong_keys(name: str, entry: Any, problems: Iterable[Problem]) -> Stage | None:
+    """The stage without the keys that are wrong in themselves; None where it is none without them."""
+    wrong = {re.split(r"[.\[]", problem.where.removeprefix(f"stages.{name}."))[0] for problem in problems}
+    if not isinstance(entry, dict) or "kind" in wrong:
+        return None
+    stage, _ = _stage(name, {key: value for key, value in entry.items() if key not in wrong})
+    return stage
 
 
 def _stage(name: str, entry: Any) -> tuple[Stage | None, list[Problem]]:

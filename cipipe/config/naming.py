@@ -45,10 +45,11 @@ def converted(value: Any, kind: type[T]) -> T | None:
         return None
 
 
-def across(table: Mapping[str, Any], stages: Mapping[str, Stage]) -> Iterator[Problem]:
+def across(table: Mapping[str, Any], stages: Mapping[str, Stage], partial: Mapping[str, Stage]) -> Iterator[Problem]:
     """What is wrong between the parts of the file, whatever the environment.
 
-    A part that is wrong in itself was reported already; its name still counts, and what is right in it is checked.
+    A part that is wrong in itself was reported already; its name still counts, and what is right in it is checked:
+    `partial` are the stages whose wrong settings were left out.
     """
     environments = tables(table, "environments")
     project = converted(table.get("project"), Project)
@@ -71,6 +72,8 @@ def across(table: Mapping[str, Any], stages: Mapping[str, Stage]) -> Iterator[Pr
                 yield from _dangling(other, known, f"stages.{name}.{key}[{number}]", what)
     for stage in stages.values():
         yield from _settings(stage, stages, declared, values)
+    for stage in partial.values():
+        yield from _settings(stage, stages, declared, values, whole=False)
     yield from circles(table, stages)
 
 
@@ -134,9 +137,11 @@ def in_environment(
 
 
 def _settings(
-    stage: Stage, stages: Mapping[str, Stage], declared: Mapping[str, Any], values: Iterable[str]
+    stage: Stage, stages: Mapping[str, Stage], declared: Mapping[str, Any], values: Iterable[str], *, whole: bool = True
 ) -> Iterator[Problem]:
     for key, reference in references(stage.settings):
+        if reference.output is not None and not whole:
+            continue  # what it needs may be among what was left out
         yield from _reference(reference, stage, stages, declared, f"stages.{stage.name}.{key}")
     for key, text in _texts(stage):
         # A command's arguments may hold braces of their own.

@@ -280,3 +280,21 @@ def test_the_whole_configuration_is_not_changed_by_a_view() -> None:
     made = load(WHOLE)
     assert made.at("dev").whole is made
     assert (made.viewed, made.at("dev").viewed) == (None, "dev")
+
+
+def test_a_wrong_setting_hides_no_others_of_its_stage() -> None:
+    text = (
+        '[stages.dags]\nkind = "dags"\npaths = ["dags/**"]\nsource = "../dags"\nbucket = "Team_Dags"\n'
+        'prefix = 3\nrequirments = "{enviroment}.txt"\nplugins = "{values.p}"\n'
+        '[stages.image]\nkind = "image"\npaths = [1]\ncontext = "/app"\nrepository = { fingerprint = "dag" }\n'
+    )
+    assert {where: problem[1] for where, problem in problems(HEAD + text).items()} == {
+        "stages.dags.prefix": "config-wrong-type",
+        "stages.dags.requirments": "config-unknown-key",
+        "stages.dags.plugins": "config-dangling-name",
+        "stages.dags.source": "dags-source",
+        "stages.dags.bucket": "dags-bucket",
+        "stages.image.paths[0]": "config-wrong-type",
+        "stages.image.repository.fingerprint": "config-dangling-name",
+        "stages.image.context": "config-bad-path",
+    }
