@@ -27,7 +27,7 @@ _CAUSES = {
     r"|ConditionalRequestConflict|status 409|StatusCode: 409",
     "denied": r"AccessDenied|StatusCode: 40[13]\b|Error 40[13]\b|status 40[13]\b|requires auth|invalid auth"
     r"|not authorized|ExpiredToken|InvalidAccessKeyId|SignatureDoesNotMatch|permission denied|Permission denied"
-    r"|password authentication failed|response code: 403",
+    r"|password authentication failed|response code: 403|is forbidden: User",
     "table": r"ResourceNotFoundException",
     "unreachable": r"dial tcp|no such host|connection refused|connection reset|i/o timeout|request send failed"
     r"|TLS handshake|context deadline exceeded|giving up after|network is unreachable|: EOF\b|x509:",

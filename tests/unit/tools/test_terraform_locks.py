@@ -67,6 +67,9 @@ AZURE_DENIED = (
     "executing request: unexpected status 403 (403 This request is not authorized to perform this operation using this "
     "permission.) with AuthorizationPermissionMismatch: This request is not authorized"
 )
+KUBERNETES_DENIED = (
+    'leases.coordination.k8s.io is forbidden: User "system:ci" cannot create resource "leases" in the namespace "tf"'
+)
 AZURE_LEASED = "executing request: unexpected status 409 (409 There is already a lease present.) with LeaseAlreadyPresent: There is already a lease present."
 HTTP_HELD = "HTTP remote state already locked: ID=0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11"
 HTTP_DOWN = 'Failed to lock: POST https://git.example.com/api/v4/projects/4/terraform/state/net/lock giving up after 3 attempt(s): Post "https://git.example.com/api/v4/projects/4/terraform/state/net/lock": dial tcp 10.0.0.9:443: connect: connection refused'
@@ -110,6 +113,7 @@ def test_a_lock_that_somebody_holds(text: str) -> None:
         (AZURE_DENIED, "terraform-lock-denied", 4),
         ("HTTP remote state endpoint requires auth", "terraform-lock-denied", 4),
         ("HTTP remote state endpoint invalid auth", "terraform-lock-denied", 4),
+        (KUBERNETES_DENIED, "terraform-lock-denied", 4),
         (NO_TABLE_TWICE, "terraform-lock-no-table", 4),
         (NETWORK, "terraform-lock-unreachable", 4),
         (HTTP_DOWN, "terraform-lock-unreachable", 4),
