@@ -48,6 +48,10 @@ def plan(
         ledger = None if offline or base is not None else _ledger(shared, project, options, door)
         found = planning.plan(project, options, ledger)
         refuse_missing(project.at(name), found)
+        if project.env.get("TF_WORKSPACE"):
+            from cipipe.pipeline.refusals import refuse_other_workspace
+
+            refuse_other_workspace(project.at(name), found)
         made = planning.shown(project, found)
     for warning in made.warnings:
         shared.console.warning(warning)

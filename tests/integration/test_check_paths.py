@@ -287,3 +287,14 @@ def test_a_commit_before_the_environment_was_there_is_no_baseline(repo: Repo) ->
     made = planning.plan(found, planning.Options("live", Mode.DEPLOY, base=first), None).planned.plan
     assert made.baseline.kind == "none"
     assert {stage.reason for stage in made.stages} == {"no-baseline"}
+
+
+@pytest.mark.parametrize(("variable", "status"), [("", 0), ("default", 0), ("blue", 2)])
+def test_a_plan_is_not_made_for_another_workspace(
+    variable: str, status: int, repo: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(repo.root)
+    monkeypatch.setattr("os.environ", ENV | {"TF_WORKSPACE": variable})
+    assert main(["plan", "--offline", "--format", "json"]) == status
+    answer = json.loads(capsys.readouterr().out)
+    assert answer.get("error", {}).get("id") == ("terraform-workspace-variable" if status else None)
