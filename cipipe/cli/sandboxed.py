@@ -13,6 +13,7 @@ from cipipe.pipeline.project import Project
 from cipipe.tools.own_folder import own_folder
 
 if TYPE_CHECKING:
+    from cipipe.config import Config
     from cipipe.pipeline.access import Door
     from cipipe.sandbox.client import Sandbox
 
@@ -100,14 +101,20 @@ def bootstrap_once(shared: Common, project: Project, name: str, sandbox: "Sandbo
     if "terraform" in door.missing:
         return
     root = chosen(project, shared.console.detail)
-    total = hashlib.sha256(f"{sandbox.state.started_at} {project.config}".encode())
-    for file in sorted(root.glob("*.tf")):
-        total.update(file.read_bytes())
+    digest = bootstrap_digest(project.config, root, started_at=sandbox.state.started_at)
     marker = folder_of(project) / f"bootstrapped-{name}"
-    if marker.is_file() and marker.read_text() == total.hexdigest():
+    if marker.is_file() and marker.read_text() == digest:
         return
     shared.console.say(f"bootstrapping the account of {name}: bucket, OIDC providers, roles")
     outputs = use_case.bootstrap(project, name, redactor=shared.console.redactor, line=shared.console.detail, door=door)
     with state.create(marker) as stamp:
-        stamp.write(total.hexdigest().encode())
+        stamp.write(digest.encode())
     shared.console.say(f"bootstrapped: this project's tokens may assume {outputs['deploy_role_arn']}")
+
+
+def bootstrap_digest(config: "Config", root: Path, *, started_at: str) -> str:
+    """What a bootstrap is made from. A view of one environment has the digest of its whole configuration."""
+    total = hashlib.sha256(f"{started_at} {config.whole or config}".encode())
+    for file in sorted(root.glob("*.tf")):
+        total.update(file.read_bytes())
+    return total.hexdigest()
