@@ -61,8 +61,12 @@ def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> It
             msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
             found = re.search(_AT, str(error))
-            message = re.sub(_AT, "", str(error)).replace("`", "").lower()
-            yield Problem("config-wrong-type", _plain(message), path + (found[1] if found else ""))
+            message = _plain(re.sub(_AT, "", str(error)).replace("`", "").lower())
+            hint = None
+            if typing.get_origin(kind) is typing.Literal and isinstance(value, str):
+                message = f"{value!r} is not allowed here"
+                hint = nearest(value, typing.get_args(kind), otherwise="One of " + ", ".join(typing.get_args(kind)))
+            yield Problem("config-wrong-type", message, path + (found[1] if found else ""), hint)
 
 
 def nearest(name: str, known: Iterable[str], *, otherwise: str | None = None) -> str | None:
@@ -131,7 +135,13 @@ def _struct(kind: Any, value: Any) -> type[msgspec.Struct] | None:
 
 
 def _plain(message: str) -> str:
-    for technical, plain in (("object", "a table"), ("array", "a list"), ("str", "a string"), ("int", "a number")):
+    for technical, plain in (
+        ("object", "a table"),
+        ("array", "a list"),
+        ("str", "a string"),
+        ("int", "a number"),
+        ("bool", "true or false"),
+    ):
         message = re.sub(rf"\b{technical}\b", plain, message)
     return message
 

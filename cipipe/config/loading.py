@@ -192,7 +192,8 @@ def _stage(name: str, entry: Any) -> tuple[Stage | None, list[Problem]]:
     problems += collect(common, StageTable, path)
     problems += collect(rest, kind.Settings, path, also=shared)
     if problems:
-        return None, problems
+        paths = converted(entry.get("paths"), tuple[str, ...]) or ()
+        return None, [*problems, *_patterns(paths, path)]
     head = msgspec.convert(common, StageTable)
     stage = Stage(
         name,
@@ -208,10 +209,7 @@ def _stage(name: str, entry: Any) -> tuple[Stage | None, list[Problem]]:
 
 
 def _paths(stage: Stage, path: str) -> Iterator[Problem]:
-    for number, pattern in enumerate(stage.paths):
-        wrong = complaint(pattern)
-        if wrong:
-            yield Problem("config-bad-pattern", f"the pattern {pattern!r} {wrong}", f"{path}.paths[{number}]")
+    yield from _patterns(stage.paths, path)
     if stage.when == "due" and not any(not p.startswith("!") for p in stage.paths):
         yield Problem(
             "config-missing-key",
@@ -219,3 +217,10 @@ def _paths(stage: Stage, path: str) -> Iterator[Problem]:
             f"{path}.paths",
             'Name its files, such as paths = ["dbt/**"].',
         )
+
+
+def _patterns(patterns: Iterable[str], path: str) -> Iterator[Problem]:
+    for number, pattern in enumerate(patterns):
+        wrong = complaint(pattern)
+        if wrong:
+            yield Problem("config-bad-pattern", f"the pattern {pattern!r} {wrong}", f"{path}.paths[{number}]")

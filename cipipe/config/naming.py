@@ -85,7 +85,10 @@ def _environments(environments: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem("config-bad-name", message, f"environments.{name}")
         environment = converted(entry, Environment)
         if environment is not None:
-            yield from _environment(name, environment, environments)
+            yield from _environment(name, environment)
+        earlier = entry.get("after") if isinstance(entry, dict) else None
+        if isinstance(earlier, str) and earlier:
+            yield from _dangling(earlier, environments, f"environments.{name}.after")
         after[name] = (environment.after,) if environment and environment.after in environments else ()
     yield from _cycle(after, "after")
 
@@ -157,15 +160,13 @@ def _texts(stage: Stage) -> Iterator[tuple[str, str]]:
             yield f"{key}.default", reference.default
 
 
-def _environment(name: str, environment: Environment, all_of_them: Iterable[str]) -> Iterator[Problem]:
+def _environment(name: str, environment: Environment) -> Iterator[Problem]:
     path = f"environments.{name}"
     if not re.fullmatch(r"\d{12}", environment.account_id):
         yield Problem("config-bad-account", "an AWS account id is 12 digits", f"{path}.account_id")
     if not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-\d", environment.region):
         yield Problem("config-bad-region", f"{environment.region!r} is not an AWS region", f"{path}.region")
     yield from sessions.problems(environment, path)
-    if environment.after:
-        yield from _dangling(environment.after, all_of_them, f"{path}.after")
     for key, value in environment.values.items():
         if not NAME.fullmatch(key):
             message = "a value's name is letters, digits, `-` and `_`"

@@ -123,6 +123,24 @@ def test_everything_in_one_go() -> None:
     }
 
 
+def test_what_is_wrong_in_a_table_hides_nothing_else_in_it() -> None:
+    text = HEAD + command("a", env="3", paths='["/x"]')
+    text += '\n[environments.next]\naccount_id = 1\nafter = "dve"\n'
+    found = {path: kind for path, (_, kind, _) in problems(text).items()}
+    assert found["stages.a.env"] == "config-wrong-type"
+    assert found["stages.a.paths[0]"] == "config-bad-pattern"
+    assert found["environments.next.account_id"] == "config-wrong-type"
+    assert found["environments.next.after"] == "config-dangling-name"
+
+
+def test_a_word_that_is_not_allowed_comes_with_those_that_are() -> None:
+    for word, hint in (("alwys", "Perhaps you meant 'always'."), ("x", "One of due, nothing-due, always")):
+        with pytest.raises(ProblemsError) as caught:
+            load(HEAD + command("a") + f'when = "{word}"\n')
+        (problem,) = caught.value.problems
+        assert (problem.message, problem.hint) == (f"{word!r} is not allowed here", hint)
+
+
 def test_every_wrong_item_of_a_list() -> None:
     assert set(problems(HEAD + command("a", paths='[1, "ok/**", 2]'))) == {"stages.a.paths[0]", "stages.a.paths[2]"}
 

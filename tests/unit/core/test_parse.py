@@ -78,7 +78,7 @@ class Outer(msgspec.Struct, forbid_unknown_fields=True):
                                              "some[2]": "expected a string, got a number"}),
         ({"text": "x", "inner": {"n": "1"}}, {"inner.n": "expected a number, got a string"}),
         ({"text": "x", "inner": {"m": 1}}, {"inner.m": "unknown key 'm'", "inner.n": "'n' is missing"}),
-        ({"text": "x", "either": {"n": True}}, {"either.n": "expected a number, got bool"}),
+        ({"text": "x", "either": {"n": True}}, {"either.n": "expected a number, got true or false"}),
         ({"text": "x", "named": {"a": {"n": 1}, "b": 2}}, {"named.b": "expected a table, got a number"}),
         ([], {"": "expected a table, got a list"}),
         ({}, {"text": "'text' is missing"}),
