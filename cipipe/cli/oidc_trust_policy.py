@@ -161,7 +161,9 @@ def _provider(shared: Common, project: Project | None, wanted: Wanted) -> str:
     own = shared.console.provider.NAME
     if own in _PROVIDERS or len(configured) == 1:
         return own if own in _PROVIDERS else configured[0]
-    raise _missing("--provider", f"it is one of {', '.join(configured or _PROVIDERS)}")
+    names = configured or _PROVIDERS
+    hint = f"Pass --provider {' or --provider '.join(names)}."
+    raise _missing("--provider", f"it is one of {', '.join(names)}", hint)
 
 
 def _identity(project: Project | None, name: str) -> Identity:
@@ -193,7 +195,11 @@ def _known_project(shared: Common, project: Project | None, name: str) -> str:
     own = shared.console.provider.context(shared.console.env).project if name == shared.console.provider.NAME else None
     found = (settings.project if settings else None) or own
     if not found:
-        raise _missing("--project", "it is the path that the provider shows, such as group/name")
+        raise _missing(
+            "--project",
+            "it is the path that the provider shows, such as group/name",
+            "Pass --project, or set `project` under [oidc] in cipipe.toml.",
+        )
     return found
 
 
@@ -312,8 +318,8 @@ def _refuse_hidden(hidden: set[str], issuer: str, option: str) -> None:
         )
 
 
-def _missing(option: str, what: str) -> UsageError:
-    return UsageError("usage", f"{option} is needed: {what}", hint="Or set it in cipipe.toml.", where=option)
+def _missing(option: str, what: str, hint: str | None = None) -> UsageError:
+    return UsageError("usage", f"{option} is needed: {what}", hint=hint or f"Pass {option}.", where=option)
 
 
 def _refused(option: str, what: str, hint: str = "`cipipe oidc trust-policy --help` tells more.") -> UsageError:

@@ -275,7 +275,7 @@ def _baseline(project: Project, wanted: str | None, head: str) -> tuple[Object |
             raise UsageError(
                 "base-unknown",
                 f"there is no commit {wanted!r} in this clone",
-                hint="A shallow clone holds only its newest commits. cipipe never fetches by itself.",
+                hint="Check how it is spelt, and fetch it if the clone is shallow: git fetch --unshallow.",
                 where="--base",
             )
         return found, Baseline("revision", found.oid)

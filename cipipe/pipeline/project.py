@@ -91,7 +91,7 @@ def load(start: Path, env: Mapping[str, str], config_file: Path | None = None, *
         raise UsageError(
             "config-missing",
             f"there is no {path.name}",
-            hint="`cipipe.toml` stands at the top of the repository; --config names another file.",
+            hint="Write one at the top of the repository, from the example in docs/configuration.md, or name another with --config.",
             where=str(path),
         ) from error
     except OSError as error:
