@@ -73,6 +73,19 @@ def test_other_content_of_the_same_size_is_refused(repo: Repo) -> None:
     assert read(repo)[1] == ["git-lfs-pointer data/big.csv"]
 
 
+def test_content_that_an_extension_changed_comes_from_the_work_tree_alone(repo: Repo) -> None:
+    packed = BODY[::-1]
+    stored, original = hashlib.sha256(packed).hexdigest(), hashlib.sha256(BODY[:-3]).hexdigest()
+    text = POINTER.replace(b"oid", f"ext-0-turn sha256:{original}\noid".encode()).replace(
+        SHA256.encode(), stored.encode()
+    )
+    repo.write({f".git/lfs/objects/{stored[:2]}/{stored[2:4]}/{stored}": packed, "data/big.csv": packed})
+    assert lfs.contents(repo.repository(), {b"data/big.csv": text})[1] != []
+
+    repo.write({"data/big.csv": BODY[:-3]})
+    assert lfs.contents(repo.repository(), {b"data/big.csv": text}) == ({b"data/big.csv": BODY[:-3]}, [])
+
+
 @pytest.mark.parametrize("path", ["dags/seeds/big.csv", "requirements.txt", "plugins/lib.whl"])
 def test_a_pointer_is_never_uploaded(path: str, shop: Shop, cipipe: Cli) -> None:
     settings = 'source = "dags"\nrequirements = "requirements.txt"\nplugins = "plugins"\n'

@@ -13,11 +13,20 @@ PLAIN = f"version https://git-lfs.github.com/spec/v1\noid sha256:{OID}\nsize 123
     [
         PLAIN,
         PLAIN.replace("git-lfs.github.com", "hawser.github.com"),
-        PLAIN.replace("oid", f"ext-0-fold sha256:{OID}\noid"),
+        PLAIN.rstrip("\n"),
+        PLAIN.replace("\n", "\r\n"),
+        PLAIN.replace("\n", "\n\n"),
+        f"\n{PLAIN}",
+        PLAIN.replace("oid", "note made by hand\noid"),
     ],
 )
 def test_a_pointer(text: str) -> None:
     assert pointer(text.encode()) == Pointer(OID, 12345)
+
+
+def test_a_pointer_to_what_extensions_changed_names_the_file_before_them() -> None:
+    extended = PLAIN.replace("oid", f"ext-0-fold sha256:{'a' * 64}\next-1-pack sha256:{'b' * 64}\noid")
+    assert pointer(extended.encode()) == Pointer(OID, 12345, "a" * 64)
 
 
 @pytest.mark.parametrize(
