@@ -8,6 +8,7 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -22,8 +23,8 @@ class Taken(NamedTuple):
 
 
 _DIRECTIVE = re.compile(r"#\s*([A-Za-z][\w-]*)\s*=\s*(.*?)\s*")
-_HEREDOC = re.compile(r"\d*<<(-?)(['\"]?)([^<'\"\s]+)\2")
-_TAKES_HEREDOCS = re.compile(r"\s*(?:RUN|COPY|ADD)\s", re.IGNORECASE)
+_HEREDOC = re.compile(r"\d*<<(-?)([^<]+)")
+_TAKES_HEREDOCS = re.compile(r"\s*(?:ONBUILD\s+)?(?:RUN|COPY|ADD)\s", re.IGNORECASE)
 _ELSEWHERE = re.compile(r"<<|[A-Za-z+]+://|git@")
 _FLAG = re.compile(r"--([a-z-]+)(?:=(\S*))?(?:\s+|\Z)")
 _COPY_FLAGS = frozenset({"link", "chmod", "parents", "exclude"})
@@ -41,19 +42,20 @@ def taken(body: bytes, build_args: Mapping[str, str | None]) -> Iterator[Taken]:
 
     `build_args` are those that the build is given; None is a value that is not known.
     """
-    everywhere: dict[str, str] = {}
-    here: dict[str, str] | None = None
+    everywhere = _Scope()
+    here: _Scope | None = None
     for line, instruction, escape in _instructions(body.decode(errors="surrogateescape")):
         name, _, rest = instruction.partition(" ")
         name, rest = name.upper(), rest.strip()
         if name == "FROM":
-            here = {}
+            here = _Scope()
         elif name == "ARG":
             _declare(rest, build_args, everywhere, here)
         elif name == "ENV" and here is not None:
-            here.update(_environment(rest, here, escape))
+            here.env |= _environment(rest, here.known, escape)
         elif name in {"COPY", "ADD"}:
-            yield from (taken._replace(line=line) for taken in _copied(rest, here or {}, escape))
+            known = here.known if here else {}
+            yield from (taken._replace(line=line) for taken in _copied(rest, known, escape))
         elif name == "RUN":
             yield from (Taken(line, source) for source in _mounted(rest))
 
@@ -132,7 +134,7 @@ def _instructions(text: str) -> Iterator[tuple[int, str, str]]:
         if _TAKES_HEREDOCS.match(instruction):
             for word in _words(instruction, escape):
                 if heredoc := _HEREDOC.fullmatch(word):
-                    _skip(lines, heredoc[3], tabs=bool(heredoc[1]))
+                    _skip(lines, re.sub(r"['\"\\]", "", heredoc[2]), tabs=bool(heredoc[1]))
     if joined:
         yield first, "".join(joined).strip(), escape
 
@@ -183,9 +185,21 @@ def _bound(mount: str) -> str | None:
     return options.get("source", options.get("src", ""))
 
 
-def _declare(
-    text: str, given: Mapping[str, str | None], everywhere: dict[str, str], here: dict[str, str] | None
-) -> None:
+@dataclass
+class _Scope:
+    """The variables of a build stage, or those before the first. A value of the environment that
+    is not known is None; it hides the argument of that name all the same.
+    """
+
+    args: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def known(self) -> dict[str, str]:
+        return {name: value for name, value in {**self.args, **self.env}.items() if value is not None}
+
+
+def _declare(text: str, given: Mapping[str, str | None], everywhere: _Scope, here: _Scope | None) -> None:
     """`ARG`: before the first `FROM` for all stages that declare it again, else for this one."""
     for word in text.split():
         found = _ARG.fullmatch(word)
@@ -193,30 +207,29 @@ def _declare(
             continue
         name, default = found[1], found[2]
         scope = everywhere if here is None else here
-        value = _expanded(default, scope, "\\") if default is not None else everywhere.get(name)
+        value = _expanded(default, scope.known, "\\") if default is not None else everywhere.args.get(name)
         if name in given:
             value = given[name]
-        scope.pop(name, None)
+        scope.args.pop(name, None)
         if value is not None:
-            scope[name] = value
+            scope.args[name] = value
 
 
-def _environment(text: str, known: Mapping[str, str], escape: str) -> dict[str, str]:
-    """`ENV A=b C="d e"`, or the old `ENV A b`; a value that is not known is left out."""
+def _environment(text: str, known: Mapping[str, str], escape: str) -> dict[str, str | None]:
+    """`ENV A=b C="d e"`, or the old `ENV A b`; None for a value that is not known."""
     words = _words(text, escape)
     if words and "=" not in words[0]:
         pairs = [(words[0], text[len(words[0]) :].strip())]
     else:
         pairs = [(name, value) for name, _, value in (word.partition("=") for word in words)]
-    expanded = ((name, _expanded(value, known, escape)) for name, value in pairs)
-    return {name: value for name, value in expanded if value is not None}
+    return {name: _expanded(value, known, escape) for name, value in pairs}
 
 
 _LONGEST = 4096
 """Characters of an expanded word: `ENV A=$A$A`, line after line, doubles it each time."""
 
 _PIECE = re.compile(
-    r"""\$(?:(?P<name>\w+)|\{(?P<braced>\w+)(?::(?P<kind>[-+])(?P<word>[^{}$]*))?\})|(?P<quote>["'])|(?P<other>.)""",
+    r"""\$(?:(?P<name>\w+)|\{(?P<braced>\w+)(?:(?P<colon>:?)(?P<kind>[-+])(?P<word>[^{}$]*))?\})|(?P<quote>["'])|(?P<other>.)""",
     re.DOTALL,
 )
 
@@ -239,9 +252,7 @@ def _expanded(word: str, known: Mapping[str, str], escape: str | None) -> str | 
         if quote == "'" and found[0] != "'":
             made += found[0]
         elif name:
-            value = known.get(name)
-            if found["kind"]:
-                value = (value or found["word"]) if found["kind"] == "-" else found["word"] if value else None
+            value = _substituted(found, known.get(name))
             if value is None:
                 return None
             made += value
@@ -252,3 +263,13 @@ def _expanded(word: str, known: Mapping[str, str], escape: str | None) -> str | 
         else:
             made += found[0]
     return None if quote or len(made) > _LONGEST else made
+
+
+def _substituted(found: "re.Match[str]", value: str | None) -> str | None:
+    """What a variable stands for: with `:-`, `-`, `:+` or `+`, another word where it is (not) set."""
+    is_set = bool(value) if found["colon"] else value is not None
+    if found["kind"] == "-":
+        return value if is_set else str(found["word"])
+    if found["kind"] == "+":
+        return str(found["word"]) if is_set else None
+    return value

@@ -9,6 +9,7 @@ opens a string of its own. Source: developer.hashicorp.com/terraform/language/sy
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Union
@@ -33,10 +34,12 @@ _READING = {"file", "templatefile", "filebase64", "filemd5", "filesha1", "filesh
 }
 _BASES = {"path.module": "module", "path.root": "root", "path.cwd": "root"}
 _LOCAL = re.compile(r"\.\.?(/|\Z)")
-
+_UP = re.compile(r"(\.\.?)/+")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_MOST_ALTERNATIVES = 64
 
 _MAY_TAKE = re.compile(
-    rb"""["']\.\.?[/"\\]|\bpath\.(?:module|root|cwd)\b|\b(?:templatefile|file(?:set|md5|sha\d+|base64\w*)?)\s*\("""
+    rb"""["']\.\.?[/"\\]|\\[uU]|\bpath\.(?:module|root|cwd)\b|\b(?:templatefile|file(?:set|md5|sha\d+|base64\w*)?)\s*\("""
 )
 """Found in each file that names anything: most need not be read any further."""
 
@@ -110,6 +113,7 @@ def _named(string: _String) -> Taken | None:
     if base is not None:
         return Taken(0, path, base=base)
     reads = len(before) > 1 and before[-1] == "(" and before[-2] in _READING
+    reads = reads and before[-4:-2] != (":", ":")  # else it is a provider's function
     if reads and path and not path.startswith(("/", "~")):
         return Taken(0, path, base="root")
     return None
@@ -120,7 +124,24 @@ def _fileset(folder: "_Token", pattern: _String) -> Taken | None:
     below, wanted = _path(pattern)
     if path is None or wanted is None or below is not None or (isinstance(folder, str) and base is None):
         return None
+    while (up := _UP.match(wanted)) is not None:  # a pattern may leave the folder, too
+        path, wanted = f"{path}/{up[1]}", wanted[up.end() :]
     return Taken(0, path, base=base or "root", pattern=wanted)
+
+
+def alternatives(pattern: str) -> list[str]:
+    """A pattern of `fileset` as patterns without braces; none where there would be too many."""
+    found, waiting = list[str](), [pattern]
+    while waiting:
+        text = waiting.pop()
+        braces = _BRACES.search(text)
+        if braces is None:
+            found.append(text)
+        else:
+            waiting += [text[: braces.start()] + one + text[braces.end() :] for one in braces[1].split(",")]
+        if len(found) + len(waiting) > _MOST_ALTERNATIVES:
+            return []
+    return sorted(set(found))
 
 
 def _path(string: _String) -> tuple[str | None, str | None]:
@@ -173,7 +194,11 @@ _CODE = re.compile(
     r"""|(?P<word>[\w-]+(?:\.[\w-]+)*)|(?P<sign>[^\s"\w])""",
     re.DOTALL,
 )
-_TEXT = re.compile(r"""(?P<stop>["\n])|(?P<open>[$%]\{)|(?P<text>\$\$\{|%%\{|\\.|[^"\\\n$%]+|.)""", re.DOTALL)
+_TEXT = re.compile(
+    r"""(?P<stop>["\n])|(?P<open>[$%]\{)|(?P<text>\$\$\{|%%\{|\\(?:u[\da-fA-F]{4}|U[\da-fA-F]{8}|.)|[^"\\\n$%]+|.)""",
+    re.DOTALL,
+)
+_SHORT_ESCAPE = 2
 _HEREDOC = re.compile(r"[$%]{2}\{|(?P<open>[$%]\{)|\n[ \t]*(?P<word>[\w-]+)[ \t]*(?=\r?(?:\n|\Z))")
 _TOKENS = {"code": _CODE, "heredoc": _HEREDOC, "string": _TEXT, "template": _TEXT}
 
@@ -211,8 +236,18 @@ def _read_text(stack: list[_Frame], found: "re.Match[str]") -> _String | None:
             outer.add(string)
             return string
     else:
-        frame.pieces.append(re.sub(r"\A\\(.)", r"\1", found[0], flags=re.DOTALL))
+        frame.pieces.append(_unescaped(found[0]))
     return None
+
+
+def _unescaped(piece: str) -> str:
+    if not piece.startswith("\\"):
+        return piece
+    if len(piece) > _SHORT_ESCAPE:
+        digits = piece[2:]
+        number = int(digits, 16)
+        return chr(number) if number <= sys.maxunicode else piece
+    return {"n": "\n", "r": "\r", "t": "\t"}.get(piece[1:], piece[1:])
 
 
 def _read_heredoc(stack: list[_Frame], found: "re.Match[str]") -> None:

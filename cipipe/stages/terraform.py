@@ -167,8 +167,11 @@ def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:
             for found in hcl.taken_from_json(body) if name.endswith(".json") else hcl.taken(body):
                 told = f"{repository_path(folder, name)}:{found.line}"
                 path = links.followed(repository_path(root if found.base == "root" else folder, found.path))
-                if not found.is_module:
-                    yield Input(path, told, wild=found.pattern or "", flat=found.pattern is not None)
+                if found.pattern is not None:
+                    for wild in hcl.alternatives(found.pattern):
+                        yield Input(path, told, wild=wild, flat=True)
+                elif not found.is_module:
+                    yield Input(path, told)
                 elif path not in seen:
                     seen.add(path)
                     waiting.append(path)

@@ -113,6 +113,8 @@ def test_paths_seen_from_the_top(parts: tuple[str, ...], path: str) -> None:
         ('RUN echo "<<EOF"\nCOPY yes /x', [(2, "yes")]),
         ("RUN echo a<<EOF\nCOPY yes /x", [(2, "yes")]),
         ("RUN <<EOF\nCOPY no /x", []),
+        ("RUN <<'T H E' <<\"E\"ND\nCOPY no /x\nT H E\nCOPY no /x\nEND\nCOPY yes /x", [(6, "yes")]),
+        ("ONBUILD RUN <<EOF\nCOPY no /x\nEOF\nCOPY yes /x", [(4, "yes")]),
         ("COPY a \\\n\n  \n# comment\n  b /x", [(1, "a"), (1, "b")]),
         ("# escape=`\nCOPY a `\n  b\\c /x\nCOPY d /x", [(2, "a"), (2, "b\\c"), (4, "d")]),
         ("# syntax=docker/dockerfile:1\n# escape = `\nCOPY a `\n b /x", [(3, "a"), (3, "b")]),
@@ -146,6 +148,9 @@ def test_dockerfiles_as_docker_reads_them(text: str, expected: list[tuple[int, s
         ("FROM x\nENV A=one B='two three'\nENV C four\nCOPY $A $B ${C} /x", ["one", "two three", "four"]),
         ("FROM x\nCOPY ${NO:-a} ${NO:+b} ${GIVEN} /x", ["a"]),
         ("FROM x\nARG A=1\nCOPY '$A' \"$A\" \\$A a\\ /x", ["$A", "1", "$A", "a"]),
+        ("FROM x\nENV A=old\nENV A=$B\nCOPY $A/a b /x", ["b"]),
+        ("FROM x\nENV A=env\nARG A=arg\nCOPY $A /x", ["env"]),
+        ("FROM x\nENV A=\nCOPY ${A-no}a ${A:-b} ${B-c} ${A:+no}d ${A+e} /x", ["a", "b", "c", "e"]),
         ("FROM x\nCOPY ${A /x\nCOPY ${A:-${B}} /x", []),
     ],
 )
@@ -209,6 +214,37 @@ def test_paths_that_expressions_read() -> None:
         (21, "module", "../n", None),
         (25, "root", "../p", None),
     ]
+
+
+def test_paths_that_are_written_in_other_ways() -> None:
+    body = rb"""
+a = fileset(path.module, ".././x/*.{sql,csv}")
+b = provider::tool::file("../no")
+c = file("\u002e\U0000002e/c")
+d = true ? file("../d") : file("../d2")
+"""
+    assert [(t.line, t.path, t.pattern) for t in hcl.taken(body)] == [
+        (2, "./../.", "x/*.{sql,csv}"),
+        (4, "../c", None),
+        (5, "../d", None),
+        (5, "../d2", None),
+    ]
+    (module,) = hcl.taken_from_json(rb'{"module": {"a": {"source": "\u002e./a"}}}')
+    assert module.path == "../a"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("**/*.sql", ["**/*.sql"]),
+        ("*.{sql,csv}", ["*.csv", "*.sql"]),
+        ("{a,b{c,d}}/x", ["a/x", "bc/x", "bd/x"]),
+        ("{a", ["{a"]),
+        ("{a,b}" * 30, []),
+    ],
+)
+def test_braces_of_a_fileset(pattern: str, expected: list[str]) -> None:
+    assert hcl.alternatives(pattern) == expected
 
 
 JSON = rb"""{
