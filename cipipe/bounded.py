@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
+
 KIB = 1024
 LARGEST = 16 * 1024 * KIB
 DEEPEST = 100
@@ -43,6 +45,15 @@ def loads(text: bytes | str, **how: Any) -> Any:
         message = f"it is nested too deeply, on more than {DEEPEST} levels"
         raise ValueError(message)
     return found
+
+
+def decode(body: bytes | str, type: Any = Any) -> Any:
+    """Parse JSON into what has that type. Raises msgspec.DecodeError, for what is nested too deeply as well."""
+    try:
+        return msgspec.json.decode(body, type=type)
+    except RecursionError as error:
+        message = "it is nested too deeply"
+        raise msgspec.DecodeError(message) from error
 
 
 def _brackets(text: bytes | str) -> int:

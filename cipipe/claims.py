@@ -13,6 +13,7 @@ from functools import partial
 
 import msgspec
 
+from cipipe import bounded
 from cipipe.errors import RefusedError, StageError
 from cipipe.model import SCHEMA, Owner
 from cipipe.tools.aws import AwsError
@@ -115,7 +116,7 @@ class Claims:
             return None, None
         where = f"s3://{self.bucket.name}/{key_of(place)}"
         try:
-            claim = msgspec.json.decode(stored.body, type=Claim)
+            claim = bounded.decode(stored.body, type=Claim)
         except msgspec.MsgspecError as error:
             raise StageError(
                 "claim-damaged",

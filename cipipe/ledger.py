@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from cipipe import bounded
 from cipipe.errors import CipipeError, ConflictError, RefusedError, StageError
 from cipipe.model import SCHEMA, Newest, Output, Owner, Record
 from cipipe.tools.aws import AwsError
@@ -81,7 +82,7 @@ class Ledger:
                 continue
             stored = self.bucket.get(key, version.id)
             try:
-                record = msgspec.json.decode(stored.body, type=Record) if stored else None
+                record = bounded.decode(stored.body, type=Record) if stored else None
             except msgspec.MsgspecError:
                 continue
             if record is not None and record.schema == SCHEMA and not self._foreign(record):
@@ -93,7 +94,7 @@ class Ledger:
         if stored is None:
             return None
         try:
-            return msgspec.json.decode(stored.body, type=dict[str, Output])
+            return bounded.decode(stored.body, type=dict[str, Output])
         except msgspec.MsgspecError as error:
             raise self._damaged(self._outputs_key(stage), str(error)) from error
 
@@ -116,7 +117,7 @@ class Ledger:
         if stored is None:
             return None, None
         try:
-            found = msgspec.json.decode(stored.body, type=Newest)
+            found = bounded.decode(stored.body, type=Newest)
         except msgspec.MsgspecError as error:
             raise self._damaged(key, str(error)) from error
         if found.schema != SCHEMA:
@@ -159,7 +160,7 @@ class Ledger:
         if stored is None:
             return None
         try:
-            record = msgspec.json.decode(stored.body, type=Record)
+            record = bounded.decode(stored.body, type=Record)
         except msgspec.MsgspecError as error:
             raise self._damaged(key, str(error)) from error
         if record.schema != SCHEMA or record.stage != stage:

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import msgspec
 
-from cipipe import machine
+from cipipe import bounded, machine
 from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
@@ -112,7 +112,7 @@ def run(
 def document(done: Completed, shape: Any = Any) -> Any:
     """The JSON that a command printed, as a `shape`. Nothing of it is quoted: secrets stand in it as they are."""
     try:
-        return msgspec.json.decode(done.stdout, type=shape)
+        return bounded.decode(done.stdout, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError):
         command = " ".join(done.argv)
         raise StageError(

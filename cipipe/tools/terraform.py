@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from cipipe import bounded
 from cipipe.errors import CipipeError, RefusedError, StageError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
@@ -373,7 +374,7 @@ def _decoded(text: str) -> dict[str, Any] | None:
     if not text.startswith("{"):
         return None
     try:
-        message = msgspec.json.decode(text)
+        message = bounded.decode(text)
     except msgspec.DecodeError:
         return None
     return message if isinstance(message, dict) and "@level" in message else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cipipe import bounded
 from cipipe.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def remove_torn(data_dir: Path) -> None:
     """
     for file in (data_dir / "terraform.tfstate", data_dir / "modules" / "modules.json"):
         try:
-            msgspec.json.decode(file.read_bytes())
+            bounded.decode(file.read_bytes())
         except FileNotFoundError:
             continue
         except msgspec.DecodeError:
@@ -134,7 +135,7 @@ def remove_torn(data_dir: Path) -> None:
 def in_force(data_dir: Path) -> dict[str, Any] | None:
     """The backend that `init` set up: `{type, config}`; None where the root has no block for one."""
     try:
-        found = msgspec.json.decode((data_dir / "terraform.tfstate").read_bytes())
+        found = bounded.decode((data_dir / "terraform.tfstate").read_bytes())
         backend = found.get("backend")
     except (FileNotFoundError, AttributeError, msgspec.DecodeError):
         return None

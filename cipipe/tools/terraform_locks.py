@@ -16,7 +16,7 @@ REFUSED = "Error acquiring the state lock"
 """The summary of Terraform's diagnostic."""
 
 _ADVICE = "Terraform acquires a state lock"
-_FIELD = re.compile(r"^\s+(ID|Path|Operation|Who|Version|Created):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_FIELD = re.compile(r"^[ \t]+(ID|Path|Operation|Who|Version|Created):(.*)$", re.MULTILINE)
 _HELD_ID = re.compile(r"already locked:\s+ID=(\S+)")
 _CREATED = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)? ?(?:([+-]\d\d):?(\d\d)|Z)")
 
@@ -61,7 +61,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 def info(text: str) -> LockInfo | None:
     """The lock info in a text of Terraform's; None where there is none, or one without an ID."""
     _, heading, rest = text.partition("Lock Info:")
-    fields = dict(reversed(_FIELD.findall(rest.partition(_ADVICE)[0]))) if heading else {}
+    found = reversed(_FIELD.findall(rest.partition(_ADVICE)[0])) if heading else ()
+    fields = {name: value.strip() for name, value in found}
     if not fields.get("ID"):
         return None
     return LockInfo(

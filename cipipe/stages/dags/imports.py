@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import signal
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -130,16 +129,12 @@ def _read(run: StageRun, python: str, folder: Path) -> tuple[str, dict[str, Read
         if not done and not begun:
             raise process.ProcessFailed(ended, run.redactor, quoted=ended.stdout)
         over = any(line.startswith(_TIMEOUT) for line in said)
-        found |= {file: Read(over=over, death="" if over else _death(ended.returncode)) for file in begun}
+        found |= {file: Read(over=over, death="" if over else process.ending(ended.returncode)) for file in begun}
         for entry in told:
             if "dags" in entry:
                 found[entry["file"]] = Read(entry["dags"], entry["errors"])
         if done:
             return str(told[0]["airflow"]), found
-
-
-def _death(returncode: int) -> str:
-    return f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"exit status {returncode}"
 
 
 def _environment(run: StageRun, folder: Path) -> dict[str, str]:
@@ -191,7 +186,7 @@ def _problems(read: Read, path: str, seconds: int, folder: Path, requirements: S
         return [
             Problem(
                 "dag-import-failed",
-                f"reading it ends the process that reads it, with {read.death}",
+                f"the process that reads it {read.death}",
                 path,
                 "Is there a call of sys.exit, or a library that crashes? Airflow's own process would end as well.",
             )

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from budget import cpu_seconds
 
@@ -18,6 +19,7 @@ from cipipe.stages.dags import airflow3, checks
 from cipipe.stages.dags.local import read_outputs
 from cipipe.stages.dags.patch import patch, patch_all
 from cipipe.stages.dockerfile import taken
+from cipipe.tools import process, terraform_locks
 
 HEAD = """\
 [project]
@@ -180,6 +182,28 @@ def test_outputs_are_refused(text: str, tmp_path: Path) -> None:
     with cpu_seconds(), pytest.raises(UsageError) as caught:
         read_outputs(tmp_path / "outputs.json")
     assert caught.value.id == "dags-outputs-unreadable"
+
+
+DEEP = '{"a": ' * 5000 + "1" + "}" * 5000
+
+
+@pytest.mark.parametrize("shape", [Any, dict[str, Output], dict[str, Any]])
+def test_a_document_that_is_nested_too_deep_cannot_be_decoded(shape: Any) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        bounded.decode(DEEP, type=shape)
+
+
+def test_what_a_tool_prints_is_refused() -> None:
+    printed = process.Completed(("terraform", "show"), 0, DEEP.encode(), b"")
+    with pytest.raises(CipipeError, match="did not print the JSON"):
+        process.document(printed)
+
+
+@pytest.mark.parametrize("blanks", [" " * 200_000, "\n" * 200_000, "\n  ID:" * 30_000, "  ID: x" + " " * 200_000 + "y"])
+def test_the_info_of_a_lock_is_read_at_once(blanks: str) -> None:
+    with cpu_seconds():
+        found = terraform_locks.info(f"Lock Info:\n{blanks}\n  Who:  me  \n")
+    assert found is None or found.who == "me"
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"repository": ' * 950 + "1" + "}" * 950, " " * (33 << 20)])
