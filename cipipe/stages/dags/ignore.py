@@ -22,6 +22,12 @@ SYNTAX = "AIRFLOW__CORE__DAG_IGNORE_FILE_SYNTAX"
 _MATCHER = Path(__file__).with_name("ignore_matcher.py")
 _FIRST_WITH_GLOBS = 3
 _COMMENT = re.compile(r"\s*#.*")
+_FIRST_WITH_RE2 = (2, 7)
+_NOT_IN_RE2 = re.compile(r"(?<!\\)(?:\\\\)*(?:\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[*+?}]\+)")
+"""Lookaround, atomic groups, conditions, references to groups, and possessive quantifiers."""
+
+_CLASS = re.compile(r"(\\.)|\[\^?\]?(?:\\.|[^\]\\])*+\]")
+
 _QUANTIFIERS = re.compile(r"[*+?{]")
 
 
@@ -55,8 +61,9 @@ def ignored(bodies: Mapping[str, bytes], *, version: str | None, env: Mapping[st
     names = [path for path in bodies if path not in files]
     if _globs(version, env, [line for lines in files.values() for line in lines]):
         rules = [_glob(line, path) for path, lines in files.items() for line in lines]
-        return Ignored(frozenset(path for path in names if _is_ignored(path, rules)))
-    return _by_expressions(files, names, root)
+        wrong = [_problem(path, _broken(line)) for path, lines in files.items() for line in lines if _is_broken(line)]
+        return Ignored(frozenset(path for path in names if _is_ignored(path, rules)), tuple(wrong))
+    return _by_expressions(files, names, root, linear=uses_re2(version))
 
 
 def _lines(body: bytes) -> list[str]:
@@ -75,7 +82,18 @@ def _globs(version: str | None, env: Mapping[str, str], lines: Iterable[str]) ->
 # --- regular expressions -----------------------------------------------------------------------------------------------
 
 
-def _by_expressions(files: Mapping[str, list[str]], names: list[str], root: str) -> Ignored:
+def uses_re2(version: str | None) -> bool:
+    """Whether this Airflow uses RE2, which reads less than Python does. Not said: as if it were current."""
+    numbers = [int(part) for part in re.findall(r"\d+", version or "")[:2]]
+    return len(numbers) < len(_FIRST_WITH_RE2) or tuple(numbers) >= _FIRST_WITH_RE2
+
+
+def re2_reads(expression: str) -> bool:
+    """Whether an expression that Python reads is one of RE2, too."""
+    return not _NOT_IN_RE2.search(_CLASS.sub(lambda found: found[1] or "x", expression))
+
+
+def _by_expressions(files: Mapping[str, list[str]], names: list[str], root: str, *, linear: bool) -> Ignored:
     """Expressions are searched for in the path of a file and in those of its folders."""
     found: set[str] = set()
     wrong: list[Problem] = []
@@ -86,6 +104,9 @@ def _by_expressions(files: Mapping[str, list[str]], names: list[str], root: str)
         for line in lines:
             if _compiled(line) is None:
                 wrong.append(_problem(file, f"{line!r} is not a regular expression, and Airflow leaves it out"))
+                continue
+            if linear and not re2_reads(line):
+                wrong.append(_problem(file, f"{line!r} is no expression of RE2, and Airflow leaves it out"))
                 continue
             matching = _search(line, [f"{root}{path}" for path in paths])
             if matching is None:
@@ -144,6 +165,15 @@ def _glob(line: str, file: str) -> _Rule:
         anchored="/" in inner,
         take=take,
     )
+
+
+def _is_broken(line: str) -> bool:
+    body = line.rstrip("\n")
+    return (len(body) - len(body.rstrip("\\"))) % 2 == 1 or body.strip() == "!"
+
+
+def _broken(line: str) -> str:
+    return f"{line!r} is no pattern, and stops Airflow from reading any DAG (what follows a # is a comment, after a \\ too)"
 
 
 _PIECE = re.compile(

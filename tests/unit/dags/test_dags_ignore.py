@@ -3,7 +3,7 @@
 import pytest
 from budget import cpu_seconds
 
-from cipipe.stages.dags.ignore import ignored
+from cipipe.stages.dags.ignore import ignored, re2_reads, uses_re2
 
 FILES = ("a.py", "old/a.py", "old/new/b.py", "team/etl.py", "team/etl_old.py", "team/old/c.py", "dbt/x.py")
 
@@ -14,6 +14,34 @@ def named(files: dict[str, str], version: str | None, root: str = "", **env: str
 
 
 OLD = {"old/a.py", "old/new/b.py"}
+
+
+@pytest.mark.parametrize(
+    ("line", "reads"),
+    [
+        *[(line, False) for line in ("^(?!old)", "(?<=team/)old", "(?P<x>o)ld(?P=x)", "(t)eam/e\\1", "old/.*+")],
+        *[(line, True) for line in ("old\\++", "[*+]+new", "[]*+]", "\\(?!", "(?:old|new)", "(?i)OLD", "old\\\\1")],
+    ],
+)
+def test_what_re2_reads(line: str, reads: bool) -> None:
+    assert re2_reads(line) is reads
+
+
+@pytest.mark.parametrize("version", ["2.7.0", "2.10.3", None])
+def test_what_re2_does_not_read_is_left_out(version: str | None) -> None:
+    found = ignored({"old/a.py": b"", ".airflowignore": b"^(?!team)"}, version=version, env={})
+    assert found.paths == set()
+    assert [problem.where for problem in found.problems] == [".airflowignore"]
+
+
+def test_airflow_uses_re2_since_2_7() -> None:
+    assert [uses_re2(version) for version in ("2.6.3", "2.7", "3.0.1", "2")] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("line", ["old\\", "old\\#new", "!"])
+def test_a_broken_glob_is_told(line: str) -> None:
+    (problem,) = ignored({"old/a.py": b"", ".airflowignore": line.encode()}, version="3.0.0", env={}).problems
+    assert "stops Airflow" in problem.message
 
 
 @pytest.mark.parametrize(
