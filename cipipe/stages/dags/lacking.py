@@ -21,7 +21,24 @@ _AWS = re.compile(
 )
 _FOLDER = re.compile(r"(FileNotFound|Permission|NotADirectory|OS)Error: .*/usr/local/airflow\b.*")
 _MODULE = re.compile(r"(ModuleNotFound|Import)Error: No module named '([\w.]+)'")
-_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+_REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?![\w/:+])")
+_FILE = re.compile(r"\S*/([A-Za-z0-9][A-Za-z0-9._]*?)(?:-\d|\.git\b|@|\Z)")
+_EGG = re.compile(r"[#&]egg=([A-Za-z0-9][A-Za-z0-9._-]*)")
+_ON_MWAA = ("boto3", "botocore", "apache-airflow-providers-amazon", "apache-airflow-providers-celery", "psycopg2")
+"""What each environment of MWAA has without being asked."""
+
+_OTHER_NAMES = {
+    "bs4": "beautifulsoup4",
+    "cv2": "opencv",
+    "fitz": "pymupdf",
+    "mysqldb": "mysqlclient",
+    "pil": "pillow",
+    "pkgresources": "setuptools",
+    "skimage": "scikitimage",
+    "sklearn": "scikitlearn",
+}
+"""Modules whose names are not found in those of their distributions."""
+
 _SHORTEST = 3
 
 
@@ -65,19 +82,30 @@ def unfinished(traceback: str, requirements: Sequence[str]) -> Lacking | None:
             f"{found[2]} is not installed here; {bringing} in the requirements may bring it",
             "Install the requirements beside the Airflow that airflow_python names.",
         )
+    if found and (bringing := _provider(found[2], _ON_MWAA)):
+        return Lacking(
+            f"{found[2]} is not installed here; MWAA has it, of {bringing}",
+            f"Install {bringing} beside the Airflow that airflow_python names.",
+        )
     return None
 
 
 def required(requirements: bytes) -> list[str]:
     """The names of the distributions in a requirements file."""
-    lines = requirements.decode(errors="replace").splitlines()
-    return [found[1] for line in lines if (found := _REQUIREMENT.match(line))]
+    found: list[str] = []
+    for line in requirements.decode(errors="replace").splitlines():
+        text = line.split(" #")[0].strip()
+        plain = not text.startswith(("-", "#"))
+        if name := _EGG.search(text) or (plain and (_REQUIREMENT.match(text) or _FILE.match(text))):
+            found.append(name[1])
+    return found
 
 
 def _provider(module: str, requirements: Sequence[str]) -> str | None:
     """The requirement that probably brings a module: names differ in dashes, prefixes and the like."""
     plain = _plain(module)
     top = _plain(module.partition(".")[0])
+    top = _OTHER_NAMES.get(top, top)
     for name in requirements:
         distribution = _plain(name).removeprefix("apache")
         if len(distribution) >= _SHORTEST and distribution in plain:

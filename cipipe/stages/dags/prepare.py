@@ -20,7 +20,7 @@ UNKNOWN_YET = frozenset({"dag-output-unknown", "dag-output-withheld"})
 class Prepared(msgspec.Struct, frozen=True):
     """Files by repository path: as they are (`sources`), as they are uploaded (`bodies`), and under which key.
 
-    `extras` are what MWAA installs, by key. `left_out` are files of the source that are not uploaded.
+    `extras` are what MWAA installs, by key. `left_out` are files of the source and the plugins that are not uploaded.
     """
 
     sources: dict[str, bytes]
@@ -51,8 +51,13 @@ def prepared(run: StageRun, *, tolerate: frozenset[str] = frozenset()) -> Prepar
         others,
         tuple(replacement for file in patched.values() for replacement in file.replacements),
         tuple(note for file in patched.values() for note in file.warnings),
-        tuple(left_out(_own(run), source, included(run.stage.settings.include))),
+        (*left_out(_own(run), source, included(run.stage.settings.include)), *_left_out_of_plugins(run)),
     )
+
+
+def _left_out_of_plugins(run: StageRun) -> list[str]:
+    plugins = run.stage.settings.plugins
+    return [] if plugins is None else left_out(run.entries, plugins)
 
 
 def _own(run: StageRun) -> list[Entry]:
