@@ -151,7 +151,10 @@ def _value(target: Target, outputs: Mapping[str, Output]) -> tuple[Any, Problem 
     except MismatchError as error:
         message = f"output {marker.output} does not fit the value of {target.name}: {error}"
         if error.null:
-            hint = "Give the output a value, or allow None by the annotation, such as `NAME: str | None`."
+            hint = (
+                "Give the output a value, or allow None by the annotation where it stands, such as `NAME: str | None`, "
+                "`NAME: list[str | None]` or `NAME: dict[str, str | None]`."
+            )
             return None, Problem("dag-output-null", message, marker.where, hint)
         hint = "The literal in the file says which type the output must have: change the one or the other."
         return None, Problem("dag-output-wrong-type", message, marker.where, hint)

@@ -79,12 +79,23 @@ class Shape:
         return {}
 
 
+class Annotation(msgspec.Struct, frozen=True):
+    """What an annotation says: the plain type (None where it is not one that we know), whether None may stand for it,
+    and the same of a list's items or a map's values.
+    """
+
+    base: type | None = None
+    optional: bool = False
+    item: "Annotation | None" = None
+
+
 class Wanted(msgspec.Struct, frozen=True):
-    """What may stand in a literal's place: values of that shape, or None where `optional`."""
+    """What may stand in a literal's place: values of that shape, or None where `optional`. `item` is of what is in them."""
 
     default: Any
     shape: Shape
     optional: bool
+    item: Annotation | None = None
 
     def fit(self, value: Any) -> Any:
         """The value as Python is to have it. Raises MismatchError."""
@@ -92,7 +103,7 @@ class Wanted(msgspec.Struct, frozen=True):
             return None
         if deeper(value):
             raise MismatchError(f"it is nested more than {DEEPEST} levels deep")
-        return _fit(self.shape, value, "it")
+        return _fit(self.shape, value, "it", Annotation(item=self.item))
 
 
 def supported(value: Any) -> bool:
@@ -122,10 +133,11 @@ def shape_of(value: Any) -> Shape:
     return Shape([value])
 
 
-def _fit(shape: Shape | None, value: Any, what: str) -> Any:
-    if shape is None or shape.kind is None:
+def _fit(shape: Shape | None, value: Any, what: str, noted: Annotation | None) -> Any:
+    if shape is None or shape.kind is None or (value is None and noted is not None and noted.optional):
         return _free(value, what)
     kind = shape.kind
+    below = noted.item if noted is not None else None
     if value is None:
         raise MismatchError(f"{what} is null", null=True)
     if kind is float and type(value) in {int, float}:
@@ -136,12 +148,12 @@ def _fit(shape: Shape | None, value: Any, what: str) -> Any:
     if kind is int and type(value) is float and value.is_integer():
         return int(value)
     if kind in {list, tuple, set} and type(value) is list:
-        items = [_fit(shape.item, item, f"item {index} of {what}") for index, item in enumerate(value)]
+        items = [_fit(shape.item, item, f"item {index} of {what}", below) for index, item in enumerate(value)]
         if kind is set and not all(isinstance(item, str | int | float) for item in items):
             raise MismatchError(f"{what} has items that a set cannot hold")
         return kind(items)
     if kind is dict and type(value) is dict:
-        return {key: _fit(shape.of(key), item, f"{key!r} of {what}") for key, item in value.items()}
+        return {key: _fit(shape.of(key), item, f"{key!r} of {what}", below) for key, item in value.items()}
     if type(value) is not kind:
         raise MismatchError(f"{what} is {_TERRAFORM[type(value)]}, not {_TERRAFORM[kind]}")
     return value

@@ -508,3 +508,62 @@ def test_an_output_that_is_not_there_is_an_error(annotation: str, outputs: dict[
 def test_outputs_that_are_all_null_are_left_out_all() -> None:
     source = b"KEY: str | None = 'local'  # cipipe: kms_key\n"
     assert b"= None" in patch_all({PATH: source}, {}, complete=True)[PATH].body
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        "Optional [ str ]",
+        "Final[Optional[str]]",
+        'Annotated[str | None, "a, note"]',
+        "ClassVar[None | str]",
+        "Union[Optional[str], int]",
+        "str | types.NoneType",
+        'Literal["v", None]',
+        "'typing.Optional[str]'",
+        "Optional['str']",
+    ],
+)
+def test_spellings_of_annotations_that_allow_none(annotation: str) -> None:
+    source = f'ARN: {annotation} = "v"  # cipipe: arn\n'.encode()
+    for outputs in ({"other": Output(value="x")}, {"arn": Output(value=None)}):
+        once = patch(source, "dags/a.py", outputs).body
+        assert once == source.replace(b'= "v"', b"= None")
+        assert patch(once, "dags/a.py", outputs).body == once
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "value", "expected"),
+    [
+        ("dict[str, str | None]", '{"a": "b"}', {"a": None}, '{"a": None}'),
+        ("list[Optional[str]]", '["a"]', ["b", None], '["b", None]'),
+        ("dict[str, dict[str, str | None]]", '{"a": {"b": "c"}}', {"x": {"y": None}}, '{"x": {"y": None}}'),
+        ("Mapping[str, list[str] | None] | None", '{"a": ["b"]}', {"a": None}, '{"a": None}'),
+        ("'dict[str, str | None]'", '{"a": "b"}', {"a": None}, '{"a": None}'),
+    ],
+)
+def test_null_within_a_value_where_the_annotation_allows_none(
+    annotation: str, default: str, value: Any, expected: str
+) -> None:
+    source = f"X: {annotation} = {default}  # cipipe: x\n".encode()
+    made = patch(source, "dags/a.py", {"x": Output(value=value)}).body
+    assert made == f"X: {annotation} = {expected}  # cipipe: x\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "value"),
+    [
+        ("dict[str, str]", '{"a": "b"}', {"a": None}),
+        ("dict[str, str] | None", '{"a": "b"}', {"a": None}),
+        ("dict[str, list[str | None]]", '{"a": ["b"]}', {"a": None}),
+        ("dict[str | None, str]", '{"a": "b"}', {"a": None}),
+        ("list[" * 150 + "str | None" + "]" * 150, '["b"]', [None]),
+        ("str |" * 5000 + "None", '["b"]', [None]),
+    ],
+)
+def test_null_within_a_value_where_the_annotation_does_not_allow_none(
+    annotation: str, default: str, value: Any
+) -> None:
+    with pytest.raises(ProblemsError) as caught:
+        patch(f"X: {annotation} = {default}  # cipipe: x\n".encode(), "dags/a.py", {"x": Output(value=value)})
+    assert [problem.id for problem in caught.value.problems] == ["dag-output-null"]
