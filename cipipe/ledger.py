@@ -94,9 +94,10 @@ class Ledger:
         if stored is None:
             return None
         try:
-            return bounded.decode(stored.body, type=dict[str, Output])
+            found: dict[str, Output] = bounded.decode(stored.body, type=dict[str, Output])
         except msgspec.MsgspecError as error:
             raise self._damaged(self._outputs_key(stage), str(error)) from error
+        return found
 
     def write_outputs(self, stage: str, outputs: dict[str, Output]) -> None:
         """Keep the outputs; the value of a sensitive one is left out, so that only its name and type are known."""
