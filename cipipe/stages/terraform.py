@@ -31,7 +31,8 @@ from cipipe.tools.git import Repository
 from cipipe.tools.terraform_backend import NOT_KEPT, Backend, Value
 
 if TYPE_CHECKING:
-    from cipipe.tools.terraform import Change, Terraform
+    from cipipe.tools.terraform import Terraform
+    from cipipe.tools.terraform_shown import Change
 
 NAME = "terraform"
 

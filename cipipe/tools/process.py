@@ -6,6 +6,7 @@ A child is sent SIGTERM when this process is interrupted, and is waited for: Ter
 import contextlib
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,11 @@ from cipipe.redact import Redactor
 from cipipe.terminal import plain
 
 _TAIL = 20
+# A line that opens or closes an object or list, or holds a key or a value of one.
+_JSON = re.compile(
+    r"""\s*(?:[\[{]\s*(?:["\[{\]}]|$)|[\]}],?\s*$|"(?:[^"\\]|\\.)*+"\s*(?::|,?\s*$)|(?:-?\d[\d.eE+-]*|true|false|null),?\s*$)"""
+)
+
 _LINGER = 10.0
 """Seconds that what a child left running may go on: it keeps the output open."""
 
@@ -44,15 +50,15 @@ class Completed(msgspec.Struct, frozen=True):
 class ProcessFailed(StageError):
     """A child ended with a status that its caller did not expect.
 
-    The message quotes standard error. Standard output only where the caller says so, in `quoted`: what a tool prints for
+    The message quotes standard error, but for lines of JSON. Standard output only where the caller says so, in `quoted`: what a tool prints for
     a program to read may hold secrets that nobody has registered yet.
     """
 
     def __init__(self, completed: Completed, redactor: Redactor | None = None, *, quoted: bytes | None = None) -> None:
         redact = redactor.text if redactor else str
         self.completed = completed
-        said = completed.stderr if quoted is None else quoted
-        text = plain(redact(said.decode(errors="replace"))).strip()
+        said = (completed.stderr if quoted is None else quoted).decode(errors="replace")
+        text = plain(redact(without_json(said) if quoted is None else said)).strip()
         tail = "\n".join(redact(text).splitlines()[-_TAIL:])
         whose = "The lines above are the tool's own" if tail else "The tool gave no reason"
         if completed.returncode == -signal.SIGKILL:
@@ -120,6 +126,11 @@ def document(done: Completed, shape: Any = Any) -> Any:
             f"`{command}` did not print the JSON that was asked for",
             hint=f"Run it by hand, and check which {done.argv[0]} PATH finds: its output ends early or is another's.",
         ) from None
+
+
+def without_json(text: str) -> str:
+    """A message without the lines that are JSON: a command that fails may print its answer where its errors go."""
+    return "\n".join(line for line in text.splitlines() if not _JSON.match(plain(line)))
 
 
 def stream(

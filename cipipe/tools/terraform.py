@@ -27,6 +27,7 @@ from cipipe.tools.terraform_backend import (
     settings_file,
 )
 from cipipe.tools.terraform_lock_file import LockFile
+from cipipe.tools.terraform_shown import Change, Shown, Values
 
 _NO_BLOCK = "Missing backend configuration"
 _FOREIGN_ARGUMENT = {"Extraneous JSON object property", "Invalid command-line option"}
@@ -36,23 +37,6 @@ _PROBE = "terraform_data.cipipe_asks_for_the_lock"
 # What would make Terraform do something else than the plan says: another workspace is another state.
 _FOREIGN = ("TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR", "TF_LOG", "TF_REATTACH_PROVIDERS")
 _QUIET = {"version", "outputs", "refresh_start", "refresh_complete", "resource_drift"}
-
-
-class Change(msgspec.Struct, frozen=True):
-    """One resource in a plan: its address, its type, the actions (`create`, `update`, `delete`, …), and what it was.
-
-    `tainted` ones are replaced because they were never wholly created, or because somebody said `terraform taint`.
-    """
-
-    address: str
-    type: str
-    actions: tuple[str, ...]
-    before: dict[str, Any] = {}
-    tainted: bool = False
-
-    @property
-    def destroys(self) -> bool:
-        return "delete" in self.actions
 
 
 @dataclass(frozen=True)
@@ -162,22 +146,12 @@ class Terraform:
 
     def changes(self, file: Path) -> tuple[Change, ...]:
         """What a saved plan would do, resource by resource."""
-        shown = self._json(["show", "-json", str(file)])
-        return tuple(
-            Change(
-                entry["address"],
-                entry["type"],
-                tuple(entry["change"]["actions"]),
-                entry["change"].get("before") or {},
-                entry.get("action_reason") == "replace_because_tainted",
-            )
-            for entry in shown.get("resource_changes", ())
-            if entry.get("mode") == "managed" and entry["change"]["actions"] != ["no-op"]
-        )
+        shown: Shown = self._json(["show", "-json", str(file)], Shown)
+        return shown.changes()
 
     def planned_outputs(self, file: Path) -> frozenset[str]:
         """The names of the outputs that there will be when a saved plan has been applied."""
-        return frozenset(self._json(["show", "-json", str(file)]).get("planned_values", {}).get("outputs", ()))
+        return frozenset(self._json(["show", "-json", str(file)], Shown).planned_values.outputs)
 
     def apply(self, file: Path) -> None:
         """Apply exactly that saved plan."""
@@ -185,20 +159,19 @@ class Terraform:
 
     def outputs(self) -> dict[str, dict[str, Any]]:
         """What `terraform output -json` prints: name → `{type, value, sensitive}`. Secrets are registered."""
-        found = self._json(["output", "-json"])
+        found: dict[str, dict[str, Any]] = self._json(["output", "-json"], dict[str, dict[str, Any]])
         for output in found.values():
             if output.get("sensitive"):
                 self.redactor.register_value(output.get("value"))
-        return dict(found)
+        return found
 
     def identity_providers(self) -> frozenset[str]:
         """The hosts of the IAM OIDC providers in the state."""
-        state = self._json(["show", "-json"])
-        resources = (state.get("values") or {}).get("root_module", {}).get("resources", ())
+        state = self._json(["show", "-json"], Shown)
         return frozenset(
-            str(entry["values"]["url"]).removeprefix("https://")
-            for entry in resources
-            if entry["type"] == "aws_iam_openid_connect_provider" and entry.get("mode") == "managed"
+            str(resource.values.get("url")).removeprefix("https://")
+            for resource in (state.values or Values()).root_module.resources
+            if resource.type == "aws_iam_openid_connect_provider" and resource.mode == "managed"
         )
 
     def unlock(self, lock_id: str) -> None:
@@ -260,12 +233,12 @@ class Terraform:
                 redactor=self.redactor,
             )
 
-    def _json(self, arguments: Sequence[str]) -> Any:
+    def _json(self, arguments: Sequence[str], shape: Any) -> Any:
         with self._lock_file.lent():
             done = process.run(
                 ["terraform", *arguments], env=self._environment(), cwd=self.root, redactor=self.redactor
             )
-        return process.document(done)
+        return process.document(done, shape)
 
     def _run(
         self,
@@ -342,7 +315,7 @@ class Terraform:
         )
 
     def _failed(self, verb: str, completed: process.Completed) -> CipipeError:
-        text = self.redactor.text(completed.stderr.decode(errors="replace"))
+        text = process.without_json(self.redactor.text(completed.stderr.decode(errors="replace")))
         return terraform_errors.of_text(verb, text, completed.returncode, self._asked())
 
     def _not_kept(self, actual: str | None) -> RefusedError:
@@ -364,10 +337,14 @@ class _State(msgspec.Struct):
     lineage: str = ""
 
 
+class _Version(msgspec.Struct):
+    terraform_version: str
+
+
 def version(env: Mapping[str, str]) -> str:
     """The version of Terraform, such as `1.11.4`. Raises ToolMissing, ProcessFailed. Nobody is asked for a newer one."""
     done = process.run(["terraform", "version", "-json"], env={**env, "CHECKPOINT_DISABLE": "1"})
-    return str(process.document(done)["terraform_version"])
+    return str(process.document(done, _Version).terraform_version)
 
 
 def _decoded(text: str) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """The one place that starts processes: how a child ends, what it says, and what an interrupt does to it."""
 
+import json
 import os
 import re
 import signal
@@ -264,7 +265,32 @@ def test_what_it_says_on_standard_error_is_quoted_without_escape_sequences() -> 
     assert caught.value.message.splitlines()[1:] == ["Error: no"]
 
 
-@pytest.mark.parametrize("printed", [STATE, "", "\\xff\\xfe", '{"a": "correct-horse\\\\ud800"}'])
+@pytest.mark.parametrize("layout", [None, 2], ids=["on one line", "on many"])
+def test_an_answer_that_comes_on_standard_error_is_not_quoted(layout: int | None) -> None:
+    answer = json.dumps(
+        {"password": {"value": ["correct-horse", 123456789, None, {"more": 'battery "staple"'}]}}, indent=layout
+    )
+    said = f"Error: no such bucket\n{answer}\n  [WARN] at main.tf:3\n"
+    with pytest.raises(ProcessFailed) as caught:
+        process.run(python("import sys; sys.stderr.write(sys.stdin.read()); sys.exit(1)"), env=ENV, stdin=said.encode())
+    assert caught.value.message.splitlines()[1:] == ["Error: no such bucket", "  [WARN] at main.tf:3"]
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        STATE,
+        "",
+        "\\xff\\xfe",
+        '{"a": "correct-horse\\\\ud800"}',
+        '["correct-horse"]',
+        '"correct-horse"',
+        '{"correct-horse": 1}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+    ],
+    ids=range(9),
+)
 def test_json_that_cannot_be_read_is_not_quoted(printed: str) -> None:
     done = process.Completed(("terraform", "show", "-json"), 0, printed.encode("latin-1"), b"")
     with pytest.raises(StageError, match="`terraform show -json` did not print the JSON") as caught:

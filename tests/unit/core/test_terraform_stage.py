@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cipipe.errors import RefusedError
@@ -24,7 +25,8 @@ def entry(type: str, actions: list[str], **more: Any) -> dict[str, Any]:
 def plan(monkeypatch: pytest.MonkeyPatch, folder: Path, *entries: dict[str, Any], **given: Any) -> StageRun:
     """The step that plans, with a Terraform that answers so."""
     monkeypatch.setattr(Terraform, "plan", lambda *_, **__: bool(entries))
-    monkeypatch.setattr(Terraform, "_json", lambda *_: {"resource_changes": list(entries)})
+    shown = {"resource_changes": list(entries)}
+    monkeypatch.setattr(Terraform, "_json", lambda _, __, shape: msgspec.convert(shown, shape))
     settings = terraform.Settings(root="terraform", backend={"bucket": "b", "key": "k"})
     mode: Mode = given.get("mode", Mode.DEPLOY)
     stage = Stage("iac", "terraform", settings)

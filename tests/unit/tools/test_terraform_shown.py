@@ -1,0 +1,63 @@
+"""What Terraform shows of a plan or state: read as far as it is looked at, and refused unseen where its form is another."""
+
+import json
+from typing import Any
+
+import pytest
+
+from cipipe.errors import StageError
+from cipipe.tools.process import Completed, document
+from cipipe.tools.terraform_shown import Change, Shown
+
+SECRET = "battery-staple"
+
+
+def shown(answer: Any) -> Shown:
+    made: Shown = document(Completed(("terraform", "show", "-json"), 0, json.dumps(answer).encode(), b""), Shown)
+    return made
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        SECRET,
+        [SECRET],
+        {"resource_changes": SECRET},
+        {"resource_changes": [{"address": SECRET}]},
+        {"resource_changes": [{"address": "a.b", "type": "a", "change": {"actions": ["create"], "before": SECRET}}]},
+        {"planned_values": {"outputs": [SECRET]}},
+        {"values": {"root_module": {"resources": [{SECRET: SECRET}]}}},
+    ],
+)
+def test_another_form_is_refused_and_not_quoted(answer: Any) -> None:
+    with pytest.raises(StageError, match="did not print the JSON") as caught:
+        shown(answer)
+    assert caught.value.id == "tool-failed"
+    assert SECRET not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_a_plan() -> None:
+    before = {"name": "a", "tags": None}
+    made = shown(
+        {
+            "format_version": "1.2",
+            "planned_values": {"outputs": {"one": {"sensitive": True}}, "root_module": {}},
+            "resource_changes": [
+                {
+                    "address": "aws_vpc.a",
+                    "mode": "managed",
+                    "type": "aws_vpc",
+                    "change": {"actions": ["delete", "create"], "before": before, "after_unknown": {"id": True}},
+                    "action_reason": "replace_because_tainted",
+                },
+                {"address": "aws_vpc.b", "mode": "managed", "type": "aws_vpc", "change": {"actions": ["no-op"]}},
+                {"address": "data.x.y", "mode": "data", "type": "x", "change": {"actions": ["read"], "before": None}},
+            ],
+        }
+    )
+    assert made.changes() == (Change("aws_vpc.a", "aws_vpc", ("delete", "create"), before, tainted=True),)
+    assert list(made.planned_values.outputs) == ["one"]
+
+
+def test_a_state_that_is_empty() -> None:
+    assert shown({"format_version": "1.0"}) == Shown()
