@@ -7,9 +7,14 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from leaks import leaks
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("cipipe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cipipe")
 
 
 class LeakScan:
