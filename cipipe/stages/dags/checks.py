@@ -3,6 +3,8 @@ that the declared Airflow has what they import, and what they do each time that 
 """
 
 import ast
+import contextlib
+import gc
 import warnings
 from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping
@@ -66,13 +68,25 @@ def check(
 
 def _compiled(body: bytes, path: str) -> tuple[ast.Module | None, Exception | None]:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _uncollected():
             warnings.simplefilter("ignore")
             tree = ast.parse(body, path)
             compile(tree, path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return None, error
     return tree, None
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection, which takes two thirds of the time of parsing a large file, and finds nothing in it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _not_compiling(error: Exception, path: str, *, broken: bool) -> Problem:
