@@ -532,3 +532,15 @@ def test_a_bucket_without_versions_is_asked_what_it_holds(shop: Shop, cipipe: Cl
         assert stored.body == b"# helper 1\n"
         held = shop.ledger.read(["dags"])["dags"]
         assert held is not None
+
+
+def test_what_is_left_out_of_the_plugins_is_told(shop: Shop, cipipe: Cli) -> None:
+    config = (shop.repo.root / "cipipe.toml").read_text()
+    config = config.replace('source = "dags"\n', 'source = "dags"\nplugins = "plugins"\n')
+    config = config.replace('["dags/**"]', '["dags/**", "plugins/**"]')
+    shop.commit({"plugins/a.py": "", "plugins/tests/test_a.py": "", "plugins/.hidden": "", "cipipe.toml": config})
+    shop.apply(**OUTPUTS)
+
+    assert cipipe("dags", "deploy") == 0, cipipe.err
+    assert "2 files left out" in cipipe.err
+    assert "plugins/.hidden, plugins/tests/test_a.py" in cipipe.err
