@@ -76,6 +76,12 @@ def address(env: Mapping[str, str]) -> Address:
         return Address(url, path=rest or DEFAULT_SOCKET)
     if scheme not in {"", "tcp", "http"}:
         return Address(url)
+    if rest.startswith("/"):
+        raise StageError(
+            "docker-host",
+            f"DOCKER_HOST is {url!r}, which is a path and not an address",
+            hint=f"Write it as unix://{rest}.",
+        )
     tls = _tls(env)
     try:
         split = urllib.parse.urlsplit(f"//{rest}")

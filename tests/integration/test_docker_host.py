@@ -232,7 +232,9 @@ def somebody_else() -> Iterator[None]:
         os.seteuid(0)
 
 
-@pytest.mark.parametrize("host", ["tcp://127.0.0.1:port", "tcp://127.0.0.1:99999", "tcp://[::1"])
+@pytest.mark.parametrize(
+    "host", ["tcp://127.0.0.1:port", "tcp://127.0.0.1:99999", "tcp://[::1", "/var/run/docker.sock"]
+)
 def test_an_address_that_is_none(host: str) -> None:
     assert refused({"DOCKER_HOST": host}).id == "docker-host"
 
