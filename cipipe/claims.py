@@ -55,7 +55,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Claims:
-    """What one stage claims. `siblings` are the other stages of its environment, `warn` is told what could not be asked."""
+    """What one stage claims. `siblings` are the other stages of its environment, `warn` gets what could not be checked."""
 
     bucket: Bucket
     owner: Owner
@@ -144,7 +144,7 @@ class Claims:
         return here and claim.stage not in self.siblings
 
     def _asking(self, ask: Callable[[], object], place: Claimed, *, strictly: bool) -> None:
-        """Roles that an earlier version of `bootstrap` made may not read claims: that is told, and stops no deployment."""
+        """Roles that an earlier version of `bootstrap` made may not read claims: a warning, no failure."""
         try:
             ask()
         except AwsError as error:

@@ -41,7 +41,7 @@ def detect(env: Mapping[str, str]) -> Provider:
 def secret_variables(env: Mapping[str, str]) -> frozenset[str]:
     """The variables that are set and hold a token or key, by their names or because there is one in their value.
 
-    Only the configuration knows what a job calls its ID token, which is told by its form instead.
+    Only the configuration names the variable of the ID token, so its form identifies it here.
     """
     named = detect(env).secret_variables(env) | _KEYS
     named |= {provider.IDENTITY.token_variable for provider in PROVIDERS.values() if provider.IDENTITY}

@@ -25,11 +25,11 @@ from cipipe import machine
     ],
 )
 def test_faults_of_the_machine(number: int, id: str) -> None:
-    found = machine.fault(OSError(number, os.strerror(number), b"/work/caf\xe9"))
+    found = machine.fault(OSError(number, os.strerror(number), b"/srv/caf\xe9"))
     assert found is not None
     assert (found.id, found.exit_status) == (id, 4)
     assert os.strerror(number) in found.message
-    assert found.where == os.fsdecode(b"/work/caf\xe9")
+    assert found.where == os.fsdecode(b"/srv/caf\xe9")
 
 
 def test_no_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
