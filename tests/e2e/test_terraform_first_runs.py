@@ -37,11 +37,11 @@ def store() -> Iterator[Store]:
 
 
 @pytest.fixture
-def env(moto_server: str, store: Store) -> Iterator[dict[str, str]]:
+def env(endpoint: str, store: Store) -> Iterator[dict[str, str]]:
     """The environment of a shell that has keys for the account, and buckets for two ledgers."""
     require("terraform", "a deployment")
     keys = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
-    s3 = boto3.Session("AKIAEXAMPLE", "example", region_name=REGION).resource("s3", endpoint_url=moto_server)
+    s3 = boto3.Session("AKIAEXAMPLE", "example", region_name=REGION).resource("s3", endpoint_url=endpoint)
     buckets = [
         s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         for name in (BUCKET, OTHER_BUCKET)
@@ -51,8 +51,8 @@ def env(moto_server: str, store: Store) -> Iterator[dict[str, str]]:
         **store.login(store.url),
         "PATH": os.environ["PATH"],
         "HOME": os.environ.get("HOME", "/"),
-        "AWS_ENDPOINT_URL": moto_server,
-        "AWS_ENDPOINT_URL_STS": moto_server,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ENDPOINT_URL_STS": endpoint,
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "NO_COLOR": "1",
     }
