@@ -44,6 +44,7 @@ def plan(
     options = planning.Options(
         name, project.context.mode, base, worktree, frozenset(stages), frozenset(forced), show_uncovered
     )
+    planning.check_names(project, options)
     with sandboxed(shared, project, name) as door:
         ledger = None if offline or base is not None else _ledger(shared, project, options, door)
         found = planning.plan(project, options, ledger)

@@ -13,7 +13,7 @@ from cipipe.cli.sandboxed import sandboxed
 from cipipe.errors import CipipeError, UsageError
 from cipipe.model import Plan
 from cipipe.pipeline import destroying, running
-from cipipe.pipeline.planning import Options
+from cipipe.pipeline.planning import Options, check_names
 from cipipe.pipeline.refusals import refuse_destroy
 from cipipe.report import json, text
 
@@ -64,6 +64,7 @@ def run(
         forced=frozenset(forced),
         only_due=only_due,
     )
+    check_names(project, planning)
     confirm_at_shell(shared, project, name, yes=yes)
     options = running.RunOptions(
         planning,

@@ -65,8 +65,8 @@ def plan(
 
     `meanwhile` is called when the ledger has answered: what else AWS is going to be asked for can begin.
     """
+    check_names(project, options)
     project = project.at(options.environment)
-    _check_names(project.config, options)
     sweep_lock_files(project)
     shot = snapshot(project, worktree=options.worktree)
     warnings = _warnings(project, shot, options)
@@ -171,7 +171,9 @@ def consumed_outputs(project: Project, shot: Snapshot, prepared: Prepared, held:
     return settings | KINDS[prepared.stage.kind].consumes(prepared.stage, files(), project.repository, recorded)
 
 
-def _check_names(settings: Config, options: Options) -> None:
+def check_names(project: Project, options: Options) -> None:
+    """Refuse names of stages that the environment does not have. Raises UsageError `stage-unknown`."""
+    settings = project.at(options.environment).config
     for name in sorted(options.selected | options.forced):
         if settings.whole is not None and name in settings.whole.stages and name not in settings.stages:
             raise UsageError(

@@ -207,6 +207,9 @@ def test_output_into_a_folder_that_is_not_there(cipipe: Cli) -> None:
     [
         ("plan --offline imgae", "stage-unknown"),
         ("plan --offline --force imgae", "stage-unknown"),
+        ("plan imgae", "stage-unknown"),
+        ("run imgae", "stage-unknown"),
+        ("run --sandbox --force imgae", "stage-unknown"),
         ("plan --offline --env def", "environment-unknown"),
         ("plan --offline --base nothing", "base-unknown"),
         ("plan --config absent.toml", "config-missing"),
