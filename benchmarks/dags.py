@@ -1,6 +1,7 @@
 """What deploying DAGs costs, next to `aws s3 sync` and to libcst. See README.md here.
 
-The commands are run in turn against one local endpoint, which counts requests; what is shown is the median of the rounds.
+The commands are run in turn against one local endpoint, which counts requests; what is shown is the
+median of the rounds.
 """
 
 import argparse
@@ -50,7 +51,11 @@ source = "dags"
 bucket = "{bucket}"
 """
 ENV = {
-    **{key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "AWS_", "CI_", "GITHUB_"))},
+    **{
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("GIT_", "AWS_", "CI_", "GITHUB_"))
+    },
     "PYTHONDONTWRITEBYTECODE": "",  # an installed package has its bytecode
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_SYSTEM": os.devnull,
@@ -59,11 +64,16 @@ ENV = {
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_DEFAULT_REGION": REGION,
     "AWS_EC2_METADATA_DISABLED": "true",
-    **{f"GIT_{who}_{what}": "x@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    **{
+        f"GIT_{who}_{what}": "x@example.org"
+        for who in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    },
 }
 
-# moto's S3 and STS, with a page of its own that tells how many requests of each kind there were since it was asked last.
-# Not by moto's dispatcher, which lists its own folder at each request to find the service: that is a third of a request.
+# moto's S3 and STS, with a page of its own that tells how many requests of each kind there were
+# since it was asked last. Not by moto's dispatcher, which lists its own folder at each request to
+# find the service: that is a third of a request.
 SERVER = """
 import json, sys, threading
 from collections import Counter
@@ -92,7 +102,8 @@ for name in sys.argv[2:]:
     s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
 """
 
-# One value in a file of 2,000 lines, patched by each in a process of its own; the import is not counted.
+# One value in a file of 2,000 lines, patched by each in a process of its own; the import is not
+# counted.
 PATCHING = {
     "cipipe": """
 from cipipe.model import Output
@@ -153,7 +164,9 @@ class Place:
         self.commit()
 
     def git(self, *arguments: str) -> None:
-        subprocess.run(["git", *arguments], cwd=self.root, env=ENV, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["git", *arguments], cwd=self.root, env=ENV, check=True, stdout=subprocess.DEVNULL
+        )
 
     def commit(self) -> None:
         self.git("add", "--all")
@@ -164,20 +177,31 @@ class Place:
         subprocess.run([sys.executable, "-c", MAKE_BUCKET, REGION, *buckets], env=env, check=True)
 
     def deploy(self, bucket: str, root: Path | None = None) -> Taken:
-        """With a ledger of its own in each bucket: what is in another bucket is not this deployment's to move."""
+        """With a ledger of its own in each bucket: what is in another bucket is not this
+        deployment's to move.
+        """
         config = self.root.with_name(f"{bucket}.toml")
         config.write_text(CONFIG.format(bucket=bucket, account=ACCOUNT, region=REGION))
-        return self.timed([*self.cipipe, "dags", "deploy", "--quiet", "--config", str(config)], root)
+        return self.timed(
+            [*self.cipipe, "dags", "deploy", "--quiet", "--config", str(config)], root
+        )
 
     def sync(self, bucket: str, root: Path | None = None) -> Taken:
-        return self.timed([self.aws, "s3", "sync", "--delete", "--quiet", "dags", f"s3://{bucket}/dags"], root)
+        return self.timed(
+            [self.aws, "s3", "sync", "--delete", "--quiet", "dags", f"s3://{bucket}/dags"], root
+        )
 
     def timed(self, argv: Sequence[str], root: Path | None) -> Taken:
         counted(self.url)
         env = {**ENV, "AWS_ENDPOINT_URL": self.url}
         start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(argv, cwd=root or self.root, env=env, capture_output=True, check=False)
-        taken, after = (time.perf_counter() - start) * 1000, resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            argv, cwd=root or self.root, env=env, capture_output=True, check=False
+        )
+        taken, after = (
+            (time.perf_counter() - start) * 1000,
+            resource.getrusage(resource.RUSAGE_CHILDREN),
+        )
         own = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
         if done.returncode:
             sys.exit(f"{shlex.join(argv)} failed:\n{done.stderr.decode(errors='replace')}")
@@ -193,15 +217,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     beside = Path(sys.executable).with_name("cipipe")
     parser.add_argument("--cipipe", default=str(beside), help="a path or command line")
-    parser.add_argument("--tools", type=Path, metavar="DIR", help="a venv with awscli and libcst; else one is made")
+    parser.add_argument(
+        "--tools", type=Path, metavar="DIR", help="a venv with awscli and libcst; else one is made"
+    )
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=7)
     given = parser.parse_args()
     cipipe = shlex.split(given.cipipe)
-    with tempfile.TemporaryDirectory(prefix="cipipe-benchmark-") as scratch, endpoint(Path(scratch)) as url:
+    with (
+        tempfile.TemporaryDirectory(prefix="cipipe-benchmark-") as scratch,
+        endpoint(Path(scratch)) as url,
+    ):
         tools = given.tools.absolute() if given.tools else made_tools(Path(scratch) / "tools")
-        print(versions(cipipe, tools), f"{given.files:,} files, medians of {given.runs} runs", sep="\n")
-        place = Place(Path(scratch) / "repository", url, cipipe, str(tools / "bin/aws"), given.files)
+        print(
+            versions(cipipe, tools),
+            f"{given.files:,} files, medians of {given.runs} runs",
+            sep="\n",
+        )
+        place = Place(
+            Path(scratch) / "repository", url, cipipe, str(tools / "bin/aws"), given.files
+        )
         found = deployments(place, given.runs)
         patching = patched(Path(scratch), tools, given.runs)
     show(found, patching)
@@ -234,12 +269,16 @@ def deployments(place: Place, runs: int) -> dict[str, tuple[Taken, Taken]]:
             file.write(f"# {number}\n")
         place.commit()
         note("one file changed", (place.deploy(ours), place.sync(theirs)))
-    return {name: (median([a for a, _ in pairs]), median([b for _, b in pairs])) for name, pairs in found.items()}
+    return {
+        name: (median([a for a, _ in pairs]), median([b for _, b in pairs]))
+        for name, pairs in found.items()
+    }
 
 
 def median(some: list[Taken]) -> Taken:
     time_, own = (
-        statistics.median(values) for values in zip(*((taken.time, taken.own) for taken in some), strict=True)
+        statistics.median(values)
+        for values in zip(*((taken.time, taken.own) for taken in some), strict=True)
     )
     return Taken(time_, own, some[-1].requests)
 
@@ -260,7 +299,10 @@ def patched(scratch: Path, tools: Path, runs: int) -> dict[str, float]:
         for name, script in PATCHING.items():
             argv = [pythons.get(name, sys.executable), "-c", script + TIMING, str(file), "5"]
             done = subprocess.run(
-                argv, env=ENV | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}, capture_output=True, check=True
+                argv,
+                env=ENV | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+                capture_output=True,
+                check=True,
             )
             times[name].append(float(done.stdout))
     return {name: statistics.median(some) for name, some in times.items()}
@@ -274,7 +316,9 @@ def endpoint(scratch: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     with (scratch / "moto.log").open("wb") as log:
-        server = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], env=ENV, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            [sys.executable, "-c", SERVER, str(port)], env=ENV, stdout=log, stderr=log
+        )
     try:
         for _ in range(300):
             with contextlib.suppress(OSError):
@@ -296,7 +340,11 @@ def made_tools(folder: Path) -> Path:
 def versions(cipipe: Sequence[str], tools: Path) -> str:
     def first(*argv: str) -> str:
         done = subprocess.run(
-            argv, capture_output=True, text=True, check=True, env=ENV | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+            argv,
+            capture_output=True,
+            text=True,
+            check=True,
+            env=ENV | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")},
         )
         return done.stdout.strip().splitlines()[-1]
 
@@ -310,8 +358,12 @@ def show(found: Mapping[str, tuple[Taken, Taken]], patching: Mapping[str, float]
 
     print(f"\n{'':20}{'ms':>9}{'÷ sync':>9}{'own ms':>9}   requests")
     for name, (ours, theirs) in found.items():
-        print(f"{name:<20}{ours.time:>9.0f}{ours.time / theirs.time:>9.2f}{ours.own:>9.0f}   {requests(ours)}")
-        print(f"{'  aws s3 sync':<20}{theirs.time:>9.0f}{1:>9.2f}{theirs.own:>9.0f}   {requests(theirs)}")
+        print(
+            f"{name:<20}{ours.time:>9.0f}{ours.time / theirs.time:>9.2f}{ours.own:>9.0f}   {requests(ours)}"
+        )
+        print(
+            f"{'  aws s3 sync':<20}{theirs.time:>9.0f}{1:>9.2f}{theirs.own:>9.0f}   {requests(theirs)}"
+        )
     print(f"\none value in a file of 2,000 lines\n{'':20}{'ms':>9}")
     for name, taken in patching.items():
         print(f"{name:<20}{taken:>9.1f}")
@@ -321,7 +373,9 @@ def goals(found: Mapping[str, tuple[Taken, Taken]], patching: Mapping[str, float
     print("\ngoals")
 
     def goal(text: str, value: float, limit: float) -> None:
-        print(f"  {'met' if value <= limit else 'missed':<7} {text}: {value:.2f}, at most {limit:.2f}")
+        print(
+            f"  {'met' if value <= limit else 'missed':<7} {text}: {value:.2f}, at most {limit:.2f}"
+        )
 
     def ratio(name: str) -> float:
         ours, theirs = found[name]
@@ -330,7 +384,8 @@ def goals(found: Mapping[str, tuple[Taken, Taken]], patching: Mapping[str, float
     goal("nothing changed ÷ sync", ratio("nothing changed"), 0.5)
     goal("nothing changed: requests", sum(found["nothing changed"][0].requests.values()), 5)
     goal("fresh clone: objects written", found["fresh clone"][0].requests.get("PUT", 0), 0)
-    # Beside the object: the probe for conditional writes (2), the record as `deploying` and as `deployed`.
+    # Beside the object: the probe for conditional writes (2), the record as `deploying` and as
+    # `deployed`.
     goal(
         "one file changed: objects written besides probe and record",
         found["one file changed"][0].requests["PUT"] - 4,

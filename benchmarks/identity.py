@@ -1,7 +1,8 @@
-"""What one exchange of a token costs as a whole process, next to `aws sts assume-role-with-web-identity`. See README.md.
+"""What one exchange of a token costs as a whole process, next to `aws sts
+assume-role-with-web-identity`. See README.md.
 
-Both ask the same endpoint, the sandbox's, which verifies the token and evaluates the role's trust policy as AWS does.
-Every command is run once per round, in turn; what is shown is the median.
+Both ask the same endpoint, the sandbox's, which verifies the token and evaluates the role's trust
+policy as AWS does. Every command is run once per round, in turn; what is shown is the median.
 """
 
 import argparse
@@ -52,19 +53,30 @@ class Command(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--cipipe", default=str(Path(sys.executable).with_name("cipipe")), help="a path or command line"
+        "--cipipe",
+        default=str(Path(sys.executable).with_name("cipipe")),
+        help="a path or command line",
     )
-    parser.add_argument("--aws", help="the AWS CLI; without it, version 1 is installed from PyPI for the occasion")
+    parser.add_argument(
+        "--aws", help="the AWS CLI; without it, version 1 is installed from PyPI for the occasion"
+    )
     parser.add_argument("--runs", type=int, default=20)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="cipipe-benchmark-") as scratch, served(Path(scratch)) as sandbox:
+    with (
+        tempfile.TemporaryDirectory(prefix="cipipe-benchmark-") as scratch,
+        served(Path(scratch)) as sandbox,
+    ):
         aws = shlex.split(given.aws) if given.aws else [str(installed(Path(scratch) / "aws"))]
         repository = made(Path(scratch) / "repository")
         commands = {
             "python -c pass": Command([sys.executable, "-c", "pass"], environment(sandbox)),
-            "cipipe --version": Command([*shlex.split(given.cipipe), "--version"], environment(sandbox)),
+            "cipipe --version": Command(
+                [*shlex.split(given.cipipe), "--version"], environment(sandbox)
+            ),
             "cipipe oidc credential-process": Command(
-                [*shlex.split(given.cipipe), "oidc", "credential-process"], job(sandbox), "SecretAccessKey"
+                [*shlex.split(given.cipipe), "oidc", "credential-process"],
+                job(sandbox),
+                "SecretAccessKey",
             ),
             "aws --version": Command([*aws, "--version"], environment(sandbox)),
             "aws sts assume-role-with-web-identity": Command(
@@ -72,7 +84,12 @@ def main() -> None:
             ),
         }
         print(
-            ", ".join([f"Python {platform.python_version()}", *(version(c) for n, c in commands.items() if "--v" in n)])
+            ", ".join(
+                [
+                    f"Python {platform.python_version()}",
+                    *(version(c) for n, c in commands.items() if "--v" in n),
+                ]
+            )
         )
         print(f"medians of {given.runs} runs, least and most beside them\n")
         found = measured(commands, repository, given.runs)
@@ -89,7 +106,11 @@ def served(scratch: Path) -> Iterator[Sandbox]:
     given = {"account_id": ACCOUNT, "env": dict(os.environ), "docker_data": None, "docker": False}
     with attached(scratch / "sandbox", say=lambda _: None, **given) as sandbox:  # type: ignore[arg-type]
         admin = Aws(sandbox.endpoint(REGION), sandbox.admin)
-        url = {"Url": "https://gitlab.com", "ClientIDList": ["https://gitlab.com"], "ThumbprintList": []}
+        url = {
+            "Url": "https://gitlab.com",
+            "ClientIDList": ["https://gitlab.com"],
+            "ThumbprintList": [],
+        }
         admin.call("iam", "create_open_id_connect_provider", **url)
         statement = {
             "Effect": "Allow",
@@ -105,7 +126,9 @@ def served(scratch: Path) -> Iterator[Sandbox]:
 def installed(folder: Path) -> Path:
     """The AWS CLI, version 1, in a virtual environment of its own."""
     venv.create(folder, with_pip=True)
-    subprocess.run([folder / "bin/python", "-m", "pip", "install", "--quiet", "awscli<2"], check=True)
+    subprocess.run(
+        [folder / "bin/python", "-m", "pip", "install", "--quiet", "awscli<2"], check=True
+    )
     return folder / "bin/aws"
 
 
@@ -113,7 +136,11 @@ def made(folder: Path) -> Path:
     folder.mkdir()
     (folder / "cipipe.toml").write_text(CONFIG)
     identity = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@example.org"]
-    for arguments in (["init", "-q", "-b", "main"], ["add", "."], [*identity, "commit", "-q", "-m", "one"]):
+    for arguments in (
+        ["init", "-q", "-b", "main"],
+        ["add", "."],
+        [*identity, "commit", "-q", "-m", "one"],
+    ):
         subprocess.run(["git", *arguments], cwd=folder, check=True)
     return folder
 
@@ -129,7 +156,9 @@ def environment(sandbox: Sandbox) -> dict[str, str]:
 
 
 def token(sandbox: Sandbox) -> str:
-    return sandbox.mint(project="group/project", ref="main", ref_type="branch", audience="https://gitlab.com")
+    return sandbox.mint(
+        project="group/project", ref="main", ref_type="branch", audience="https://gitlab.com"
+    )
 
 
 def job(sandbox: Sandbox) -> dict[str, str]:
@@ -139,7 +168,14 @@ def job(sandbox: Sandbox) -> dict[str, str]:
 
 def exchange(sandbox: Sandbox) -> list[str]:
     return [
-        *("sts", "assume-role-with-web-identity", "--role-arn", ROLE, "--role-session-name", "benchmark"),
+        *(
+            "sts",
+            "assume-role-with-web-identity",
+            "--role-arn",
+            ROLE,
+            "--role-session-name",
+            "benchmark",
+        ),
         *("--web-identity-token", token(sandbox), "--duration-seconds", "3600", "--output", "json"),
     ]
 
@@ -155,7 +191,14 @@ def measured(commands: Mapping[str, Command], folder: Path, runs: int) -> dict[s
     for number in range(runs + 1):
         for name, command in commands.items():
             began = time.perf_counter()
-            done = subprocess.run(command.argv, env=command.env, cwd=folder, capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                command.argv,
+                env=command.env,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
             took = (time.perf_counter() - began) * 1000
             assert command.expected in done.stdout, f"{name} did not do what is measured"
             if number:

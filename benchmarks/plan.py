@@ -1,7 +1,9 @@
-"""What `cipipe plan` costs, next to the git commands that anything of the kind has to run. See README.md here.
+"""What `cipipe plan` costs, next to the git commands that anything of the kind has to run. See
+README.md here.
 
-Every command is run once per round, one after the other, so that whatever else the machine does hits all of them alike;
-what is shown is the median over the rounds, and the most memory that a command or a child of it had.
+Every command is run once per round, one after the other, so that whatever else the machine does
+hits all of them alike; what is shown is the median over the rounds, and the most memory that a
+command or a child of it had.
 """
 
 import argparse
@@ -50,7 +52,11 @@ place = {"LocationConstraint": sys.argv[2]}
 boto3.client("s3", region_name=sys.argv[2]).create_bucket(Bucket=sys.argv[1], CreateBucketConfiguration=place)
 """
 ENV = {
-    **{key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "AWS_", "CI_", "GITHUB_"))},
+    **{
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("GIT_", "AWS_", "CI_", "GITHUB_"))
+    },
     "PYTHONDONTWRITEBYTECODE": "",  # an installed package has its bytecode
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_SYSTEM": os.devnull,
@@ -74,14 +80,22 @@ class Command(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--cipipe", default=str(Path(sys.executable).with_name("cipipe")), help="a path or command line"
+        "--cipipe",
+        default=str(Path(sys.executable).with_name("cipipe")),
+        help="a path or command line",
     )
     parser.add_argument("--sizes", default="500,50000,200000", help="files in each repository")
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--quick", action="store_true", help="500 and 50,000 files, 5 runs")
-    parser.add_argument("--paths-filter", type=Path, metavar="FILE", help="dist/index.js of dorny/paths-filter")
+    parser.add_argument(
+        "--paths-filter", type=Path, metavar="FILE", help="dist/index.js of dorny/paths-filter"
+    )
     parser.add_argument("--no-ledger", action="store_true", help="leave out what needs moto")
-    parser.add_argument("--work", type=Path, help="keep the repositories in this folder, and use those that are there")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="keep the repositories in this folder, and use those that are there",
+    )
     given = parser.parse_args()
     sizes = [500, 50_000] if given.quick else [int(size) for size in given.sizes.split(",")]
     runs = 5 if given.quick else given.runs
@@ -105,13 +119,19 @@ def main() -> None:
 
 
 def made(work: Path, files: int) -> Path:
-    """A repository of that many files and 201 commits, each but the first changing one file. Made once per folder."""
+    """A repository of that many files and 201 commits, each but the first changing one file. Made
+    once per folder.
+    """
     root = work / f"{files}-files"
     if not root.exists():
         root.mkdir(parents=True)
         git(root, "init", "--quiet", "--initial-branch=main")
         feeder = subprocess.Popen(
-            ["git", "fast-import", "--quiet", "--done"], cwd=root, env=ENV, stdin=subprocess.PIPE, bufsize=1 << 20
+            ["git", "fast-import", "--quiet", "--done"],
+            cwd=root,
+            env=ENV,
+            stdin=subprocess.PIPE,
+            bufsize=1 << 20,
         )
         assert feeder.stdin is not None
         for line in history(files):
@@ -125,7 +145,9 @@ def made(work: Path, files: int) -> Path:
 
 
 def path_of(number: int) -> str:
-    """Four folders at the top, below them 100 files to a folder, every twentieth file a page of documentation."""
+    """Four folders at the top, below them 100 files to a folder, every twentieth file a page of
+    documentation.
+    """
     top, rest = FOLDERS[number % 4], number // 4
     suffix = "md" if rest % 20 == 0 else "sql"
     return f"{top}/area_{rest // 2000:03}/group_{rest // 100:05}/model_{rest:06}.{suffix}"
@@ -145,7 +167,9 @@ def history(files: int) -> Iterator[bytes]:
         return b"M 100644 inline %b\ndata %d\n%b\n" % (path.encode(), len(text), text.encode())
 
     for number in range(COMMITS):
-        yield b"commit refs/heads/main\ncommitter x <x@example.org> %d +0000\ndata 1\nx\n" % (1_700_000_000 + number)
+        yield b"commit refs/heads/main\ncommitter x <x@example.org> %d +0000\ndata 1\nx\n" % (
+            1_700_000_000 + number
+        )
         if number == 0:
             yield blob("cipipe.toml", configuration())
             yield blob(PER_FILE, configuration(', "!{}/**/*.md"'))
@@ -153,7 +177,9 @@ def history(files: int) -> Iterator[bytes]:
             for file in range(files):
                 yield blob(path_of(file), f"select {file}")
         else:
-            place = number // 10 * (files // 20) + number % 10 * 4  # ten commits on one group of files, then another
+            place = (
+                number // 10 * (files // 20) + number % 10 * 4
+            )  # ten commits on one group of files, then another
             yield blob(path_of(place % files), f"select -{number}")
     yield b"done\n"
 
@@ -167,8 +193,12 @@ def local(cipipe: Sequence[str], root: Path, paths_filter: Path | None) -> dict[
         "cipipe --version": Command([*cipipe, "--version"], root),
         "git rev-parse HEAD": Command(["git", "rev-parse", "HEAD"], root),
         "git ls-tree -r -z HEAD": Command(["git", "ls-tree", "-r", "-z", "HEAD"], root),
-        "git diff HEAD~1": Command(["git", "diff", "--no-renames", "--name-only", "-z", "HEAD~1", "HEAD"], root),
-        "git diff HEAD~199": Command(["git", "diff", "--no-renames", "--name-only", "-z", "HEAD~199", "HEAD"], root),
+        "git diff HEAD~1": Command(
+            ["git", "diff", "--no-renames", "--name-only", "-z", "HEAD~1", "HEAD"], root
+        ),
+        "git diff HEAD~199": Command(
+            ["git", "diff", "--no-renames", "--name-only", "-z", "HEAD~199", "HEAD"], root
+        ),
         "plan, folders, 1 back": Command([*plan, "HEAD~1"], root),
         "plan, folders, 199 back": Command([*plan, "HEAD~199"], root),
         "plan, files, 1 back": Command([*plan, "HEAD~1", *per_file], root),
@@ -181,7 +211,9 @@ def local(cipipe: Sequence[str], root: Path, paths_filter: Path | None) -> dict[
 
 
 def filtered(script: Path, root: Path, base: str) -> Command:
-    """dorny/paths-filter as the runner starts it for a push; the commit is here, so that it has nothing to fetch."""
+    """dorny/paths-filter as the runner starts it for a push; the commit is here, so that it has
+    nothing to fetch.
+    """
     event = root / ".git" / "event.json"
     event.write_text('{"repository": {"default_branch": "main"}}')
     env = {
@@ -199,15 +231,26 @@ def filtered(script: Path, root: Path, base: str) -> Command:
     return Command(["node", str(script.absolute())], root, env)
 
 
-def against_ledger(cipipe: Sequence[str], root: Path, scratch: Path, url: str) -> dict[str, Command]:
+def against_ledger(
+    cipipe: Sequence[str], root: Path, scratch: Path, url: str
+) -> dict[str, Command]:
     """The same plan in a full clone and in one of depth 1, against what a run of `HEAD~1` recorded."""
-    env = {**ENV, "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    env = {
+        **ENV,
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
     subprocess.run([sys.executable, "-c", MAKE_BUCKET, BUCKET, REGION], env=env, check=True)
     full, shallow = scratch / "full", scratch / "shallow"
     git(scratch, "clone", "--quiet", root.as_uri(), str(full))
     git(full, "switch", "--quiet", "--force-create", "main", "HEAD~1")
     subprocess.run(
-        [*cipipe, "run", "--quiet", "--config", RECORDED], cwd=full, env=env, check=True, stdout=subprocess.DEVNULL
+        [*cipipe, "run", "--quiet", "--config", RECORDED],
+        cwd=full,
+        env=env,
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
     git(full, "switch", "--quiet", "--force-create", "main", "origin/main")
     git(scratch, "clone", "--quiet", "--depth=1", root.as_uri(), str(shallow))
@@ -226,7 +269,10 @@ def endpoint(scratch: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     with (scratch / "moto.log").open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], env=ENV, stdout=log, stderr=log
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            env=ENV,
+            stdout=log,
+            stderr=log,
         )
     try:
         for _ in range(300):
@@ -242,7 +288,9 @@ def endpoint(scratch: Path) -> Iterator[str]:
 
 
 def measured(commands: Mapping[str, Command], runs: int) -> dict[str, Cost]:
-    """Each command once per round; a round before the first fills the page cache and writes the bytecode."""
+    """Each command once per round; a round before the first fills the page cache and writes the
+    bytecode.
+    """
     costs: dict[str, list[Cost]] = {name: [] for name in commands}
     for number in range(runs + 1):
         for name, command in commands.items():
@@ -250,7 +298,9 @@ def measured(commands: Mapping[str, Command], runs: int) -> dict[str, Cost]:
             if number > 0:
                 costs[name].append(cost)
     return {
-        name: Cost(sorted(cost.time for cost in some)[len(some) // 2], max(cost.memory for cost in some))
+        name: Cost(
+            sorted(cost.time for cost in some)[len(some) // 2], max(cost.memory for cost in some)
+        )
         for name, some in costs.items()
     }
 
@@ -266,14 +316,18 @@ def once(command: Command) -> Cost:
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode != 0:
             errors.seek(0)
-            sys.exit(f"{shlex.join(command.argv)} failed:\n{errors.read().decode(errors='replace')}")
+            sys.exit(
+                f"{shlex.join(command.argv)} failed:\n{errors.read().decode(errors='replace')}"
+            )
     unit = 1 if sys.platform == "darwin" else 1024
     return Cost(taken * 1000, usage.ru_maxrss * unit / 2**20)
 
 
 def show(title: str, costs: Mapping[str, Cost]) -> None:
     listing, version = costs.get("git ls-tree -r -z HEAD"), costs.get("cipipe --version")
-    print(f"\n{title}\n{'':26}{'ms':>9}{'MiB':>8}{'× ls-tree':>12}{'(t − --version) × ls-tree':>28}")
+    print(
+        f"\n{title}\n{'':26}{'ms':>9}{'MiB':>8}{'× ls-tree':>12}{'(t − --version) × ls-tree':>28}"
+    )
     for name, cost in costs.items():
         ratios = ""
         if listing and version:
@@ -292,7 +346,9 @@ def goals(found: Mapping[int, Mapping[str, Cost]], ledger: Mapping[str, Cost]) -
 
     middle = found.get(50_000)
     if middle:
-        own: Callable[[str], float] = lambda name: middle[name].time - middle["cipipe --version"].time  # noqa: E731
+        own: Callable[[str], float] = lambda name: (
+            middle[name].time - middle["cipipe --version"].time
+        )
         listing = middle["git ls-tree -r -z HEAD"].time
         goal("files: (plan − --version) ÷ ls-tree", own("plan, files, 1 back") / listing, 3)
         limit = 3 * middle["git rev-parse HEAD"].time + 5
@@ -300,10 +356,19 @@ def goals(found: Mapping[int, Mapping[str, Cost]], ledger: Mapping[str, Cost]) -
         for kind in ("folders", "files"):
             near, far = middle[f"plan, {kind}, 1 back"].time, middle[f"plan, {kind}, 199 back"].time
             goal(f"{kind}: 199 commits ÷ 1 commit", far / near, 1.1)
-        goal("peak memory", max(c.memory for n, c in middle.items() if n.startswith("plan")), 40, " MiB")
+        goal(
+            "peak memory",
+            max(c.memory for n, c in middle.items() if n.startswith("plan")),
+            40,
+            " MiB",
+        )
     if 500 in found and 200_000 in found:
         name = "plan, folders, 1 back"
-        goal("folders: 200,000 files ÷ 500 files", found[200_000][name].time / found[500][name].time, 1.2)
+        goal(
+            "folders: 200,000 files ÷ 500 files",
+            found[200_000][name].time / found[500][name].time,
+            1.2,
+        )
     if ledger:
         value = ledger["plan, ledger, depth 1"].time / ledger["plan, ledger, full clone"].time
         goal("ledger: depth 1 ÷ full clone", value, 1.1)
@@ -319,7 +384,9 @@ def versions(cipipe: Sequence[str]) -> str:
 
 
 def git(cwd: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=cwd, env=ENV, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        ["git", *arguments], cwd=cwd, env=ENV, check=True, stdout=subprocess.PIPE, text=True
+    )
     return done.stdout.strip()
 
 

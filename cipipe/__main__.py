@@ -1,7 +1,7 @@
 """`cipipe`, and `python -m cipipe`: the process around the command line.
 
-A short command is over before it helps to look for garbage, or to take everything apart at the end: both together took
-a seventh of its time.
+A short command is over before it helps to look for garbage, or to take everything apart at the end:
+both together took a seventh of its time.
 """
 
 import contextlib
@@ -25,13 +25,17 @@ def entry() -> NoReturn:
     shield.hide(os.environ, ci.secret_variables(os.environ))
     status = main(env=environment)
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # whoever reads has gone; `main` has said what it had to
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # whoever reads has gone; `main` has said what it had to
             stream.flush()
     os._exit(status)
 
 
 def _open_streams() -> None:
-    """Open what the caller has closed, lest a file or connection that is opened later takes its number and gets the output."""
+    """Open what the caller has closed, lest a file or connection that is opened later takes its
+    number and gets the output.
+    """
     for number in range(3):
         try:
             os.fstat(number)

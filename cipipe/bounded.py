@@ -1,4 +1,5 @@
-"""JSON that comes from outside, read within limits: what is larger or nested deeper is refused, and never hangs.
+"""JSON that comes from outside, read within limits: what is larger or nested deeper is refused, and
+never hangs.
 
 Everything here raises ValueError, with a message that says what is wrong with the text.
 """
@@ -12,7 +13,9 @@ import msgspec
 KIB = 1024
 LARGEST = 16 * 1024 * KIB
 DEEPEST = 100
-"""Levels of lists and objects in each other. Python's own limit depends on who calls, and on what is done afterwards."""
+"""Levels of lists and objects in each other. Python's own limit depends on who calls, and on what
+is done afterwards.
+"""
 
 _NESTS = (dict, list, tuple, set)
 
@@ -48,7 +51,9 @@ def loads(text: bytes | str, **how: Any) -> Any:
 
 
 def decode(body: bytes | str, type: Any = Any) -> Any:
-    """Parse JSON into what has that type. Raises msgspec.DecodeError, for what is nested too deeply as well."""
+    """Parse JSON into what has that type. Raises msgspec.DecodeError, for what is nested too deeply
+    as well.
+    """
     try:
         return msgspec.json.decode(body, type=type)
     except RecursionError as error:
@@ -57,7 +62,11 @@ def decode(body: bytes | str, type: Any = Any) -> Any:
 
 
 def _brackets(text: bytes | str) -> int:
-    return text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
+    return (
+        text.count(b"[") + text.count(b"{")
+        if isinstance(text, bytes)
+        else text.count("[") + text.count("{")
+    )
 
 
 def deeper(value: Any, levels: int = DEEPEST) -> bool:

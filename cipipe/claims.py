@@ -1,7 +1,9 @@
-"""Claims: whose a Terraform state or an image repository is, written beside the ledger by the first who uses it.
+"""Claims: whose a Terraform state or an image repository is, written beside the ledger by the first
+who uses it.
 
-The configuration cannot tell that an output of two environments is one repository, nor what other projects use. A claim is
-created conditionally, so of two that come at once one loses. It is a safeguard against mistakes, not against attackers.
+The configuration cannot tell that an output of two environments is one repository, nor what other
+projects use. A claim is created conditionally, so of two that come at once one loses. It is a
+safeguard against mistakes, not against attackers.
 """
 
 import hashlib
@@ -25,9 +27,11 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9/:._-]{0,900}")
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A place that has one owner. `type` and `name` make the key of the claim; `shown` is for people.
+    """A place that has one owner. `type` and `name` make the key of the claim; `shown` is for
+    people.
 
-    `by_stage`: it belongs to one stage, and not to the whole environment. `kept`: this environment is never destroyed.
+    `by_stage`: it belongs to one stage, and not to the whole environment. `kept`: this environment
+    is never destroyed.
     """
 
     type: str
@@ -38,7 +42,9 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A claim as it is stored. `kept`: its owner may not be destroyed, so others like that may use the place as well."""
+    """A claim as it is stored. `kept`: its owner may not be destroyed, so others like that may use
+    the place as well.
+    """
 
     schema: int
     project: str
@@ -55,7 +61,9 @@ class Claim(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Claims:
-    """What one stage claims. `siblings` are the other stages of its environment, `warn` gets what could not be checked."""
+    """What one stage claims. `siblings` are the other stages of its environment, `warn` gets what
+    could not be checked.
+    """
 
     bucket: Bucket
     owner: Owner
@@ -64,7 +72,9 @@ class Claims:
     warn: Callable[[str], None] = lambda _: None
 
     def check(self, *, strictly: bool = False) -> None:
-        """Raise RefusedError (`place-not-ours`) where a place is another's. `strictly`: not knowing is an error, too."""
+        """Raise RefusedError (`place-not-ours`) where a place is another's. `strictly`: not knowing
+        is an error, too.
+        """
         for place in self.places:
             self._asking(partial(self._held, place), place, strictly=strictly)
 
@@ -102,7 +112,9 @@ class Claims:
             if_none_match=etag is None,
         )
         if written is None:
-            self._held(place)  # which refuses, if it was somebody else and not our own write made again
+            self._held(
+                place
+            )  # which refuses, if it was somebody else and not our own write made again
 
     def _release(self, place: Claimed) -> None:
         held, _ = self._held(place)
@@ -110,7 +122,9 @@ class Claims:
             self.bucket.delete(key_of(place))
 
     def _held(self, place: Claimed) -> tuple[Claim | None, str | None]:
-        """The claim on a place that this stage may use, and its ETag. Raises RefusedError where it may not."""
+        """The claim on a place that this stage may use, and its ETag. Raises RefusedError where it
+        may not.
+        """
         stored = self.bucket.get(key_of(place))
         if stored is None:
             return None, None
@@ -144,15 +158,15 @@ class Claims:
         return here and claim.stage not in self.siblings
 
     def _asking(self, ask: Callable[[], object], place: Claimed, *, strictly: bool) -> None:
-        """Roles that an earlier version of `bootstrap` made may not read claims: a warning, no failure."""
+        """Roles that an earlier version of `bootstrap` made may not read claims: a warning, no
+        failure.
+        """
         try:
             ask()
         except AwsError as error:
             if error.status != 403:
                 raise
-            told = (
-                f"this role may not ask whose {place.shown} is (s3://{self.bucket.name}/{key_of(place)}: {error.code})"
-            )
+            told = f"this role may not ask whose {place.shown} is (s3://{self.bucket.name}/{key_of(place)}: {error.code})"
             if not strictly:
                 self.warn(f"warning: {told}")
                 return
@@ -165,8 +179,12 @@ class Claims:
 
 
 def key_of(place: Claimed) -> str:
-    """Where the claim on a place lies in the ledger's bucket. Names of other forms may hold what is secret, or be long."""
-    name = re.sub(r"^aws[a-z-]*:", "", place.name)  # the partition, which the ledger's bucket is in as well
+    """Where the claim on a place lies in the ledger's bucket. Names of other forms may hold what is
+    secret, or be long.
+    """
+    name = re.sub(
+        r"^aws[a-z-]*:", "", place.name
+    )  # the partition, which the ledger's bucket is in as well
     if not _PLAIN.fullmatch(name) or ".." in name:
         name = hashlib.sha256(place.name.encode()).hexdigest()
     return f"{PREFIX}{place.type}/{name}.json"

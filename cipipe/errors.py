@@ -1,4 +1,5 @@
-"""The error tree: each class is one exit status, each error has an id with a section in docs/errors.md.
+"""The error tree: each class is one exit status, each error has an id with a section in
+docs/errors.md.
 
 Raise deep, render once: nothing below `cli/` prints or exits.
 """
@@ -9,13 +10,16 @@ import msgspec
 class CipipeError(Exception):
     """An error that explains itself: what (`message`), where, and what to do next (`hint`).
 
-    `id` is a slug such as `oidc-audience-mismatch`; a test holds every id in the source to a section of that name
-    in docs/errors.md. `where` is a place a person can go to: `dags/x.py:12`, `stages.iac.needs`, a stage's name.
+    `id` is a slug such as `oidc-audience-mismatch`; a test holds every id in the source to a
+    section of that name in docs/errors.md. `where` is a place a person can go to: `dags/x.py:12`,
+    `stages.iac.needs`, a stage's name.
     """
 
     exit_status = 1
 
-    def __init__(self, id: str, message: str, *, hint: str | None = None, where: str | None = None) -> None:
+    def __init__(
+        self, id: str, message: str, *, hint: str | None = None, where: str | None = None
+    ) -> None:
         super().__init__(message)
         self.id = id
         self.message = message
@@ -71,6 +75,10 @@ class Problem(msgspec.Struct, frozen=True):
 class ProblemsError(UsageError):
     """Everything that is wrong with one input, found before any work started."""
 
-    def __init__(self, id: str, message: str, problems: tuple[Problem, ...], *, hint: str | None = None) -> None:
-        super().__init__(id, message, hint=hint, where=problems[0].where if len(problems) == 1 else None)
+    def __init__(
+        self, id: str, message: str, problems: tuple[Problem, ...], *, hint: str | None = None
+    ) -> None:
+        super().__init__(
+            id, message, hint=hint, where=problems[0].where if len(problems) == 1 else None
+        )
         self.problems = problems

@@ -1,7 +1,8 @@
 """Fingerprints: sha256 over a stage's kind, settings and files, read from a git tree.
 
-The same content has the same fingerprint in every environment: settings count before `{environment}` and its like are
-filled in, and `{ output = … }` counts by its name only (DESIGN §5).
+The same content has the same fingerprint in every environment: settings count before
+`{environment}` and its like are filled in, and `{ output = … }` counts by its name only (DESIGN
+§5).
 """
 
 import hashlib
@@ -35,14 +36,21 @@ def digest(kind: str, settings: Any, content: Iterable[bytes]) -> str:
 def effective(fingerprint: str, values: Mapping[str, Any]) -> str:
     """The effective digest: the fingerprint and the outputs that the stage consumed."""
     encoded = msgspec.json.encode(dict(values), order="deterministic")
-    return hashlib.sha256(b"".join(map(_framed, (VERSION, fingerprint.encode(), encoded)))).hexdigest()
+    return hashlib.sha256(
+        b"".join(map(_framed, (VERSION, fingerprint.encode(), encoded)))
+    ).hexdigest()
 
 
 def consumed(outputs: Mapping[str, Output], names: Iterable[str]) -> dict[str, Any]:
-    """The values that count into an effective digest. Of a sensitive output only its presence does: the ledger does not
-    hold its value, and a digest that can be guessed at is no place for a secret.
+    """The values that count into an effective digest. Of a sensitive output only its presence does:
+    the ledger does not hold its value, and a digest that can be guessed at is no place for a
+    secret.
     """
-    return {name: None if outputs[name].sensitive else outputs[name].value for name in sorted(names) if name in outputs}
+    return {
+        name: None if outputs[name].sensitive else outputs[name].value
+        for name in sorted(names)
+        if name in outputs
+    }
 
 
 _LINKS = frozenset({LINK, SUBMODULE})
@@ -52,11 +60,13 @@ _Listed = tuple[bytes, bytes, bytes]
 
 
 class Contents:
-    """What of a repository's trees counts into fingerprints: each entry as length-framed mode, id and path.
+    """What of a repository's trees counts into fingerprints: each entry as length-framed mode, id
+    and path.
 
-    An entry is a tree for a folder that counts whole, else a file; they come in the order of their paths. Only the trees
-    on the way to what the patterns name are read: a folder that counts whole costs nothing more than the tree that it
-    stands in. What was made of a folder is kept: a second commit costs the folders that differ.
+    An entry is a tree for a folder that counts whole, else a file; they come in the order of their
+    paths. Only the trees on the way to what the patterns name are read: a folder that counts whole
+    costs nothing more than the tree that it stands in. What was made of a folder is kept: a second
+    commit costs the folders that differ.
     """
 
     def __init__(self, repository: Repository) -> None:
@@ -67,12 +77,16 @@ class Contents:
         """The content of each stage. Raises UsageError where the clone lacks a tree."""
         selections = {name: _Selection(p) for name, p in patterns.items()}
         self._read(tree.encode(), list(selections.values()))
-        return {name: self._below(b"", tree.encode(), selection) for name, selection in selections.items()}
+        return {
+            name: self._below(b"", tree.encode(), selection)
+            for name, selection in selections.items()
+        }
 
     def _read(self, tree: bytes, selections: list["_Selection"]) -> None:
         """Read all that `_below` will ask for, a level of folders at a time.
 
-        Folders that hold files alone are framed while git reads the next one: nearly all of the work is there.
+        Folders that hold files alone are framed while git reads the next one: nearly all of the
+        work is there.
         """
         level = [(b"", tree, selections)]
         while level:
@@ -86,10 +100,16 @@ class Contents:
                 for name, inner in tree.folders()
                 for folder, some in at
                 for path in [folder + name + b"/"]
-                if (needed := [s for s in some if s.reads(path) and s.key(path, inner) not in self._made])
+                if (
+                    needed := [
+                        s for s in some if s.reads(path) and s.key(path, inner) not in self._made
+                    ]
+                )
             ]
 
-    def _came(self, places: Mapping[bytes, list[tuple[bytes, list["_Selection"]]]], oid: bytes, tree: Tree) -> None:
+    def _came(
+        self, places: Mapping[bytes, list[tuple[bytes, list["_Selection"]]]], oid: bytes, tree: Tree
+    ) -> None:
         if tree.plain:
             for folder, selections in places[oid]:
                 for selection in selections:
@@ -109,15 +129,22 @@ class Contents:
             yield _frames(folder, selection.files(folder, entries))
             return
         chosen = selection.chooser(folder)
-        # git puts a folder where its name with a slash belongs; one that counts whole goes where its name does.
-        entries.sort(key=lambda e: e[1] + b"/" if e[0] == TREE and not selection.whole(folder + e[1]) else e[1])
+        # git puts a folder where its name with a slash belongs; one that counts whole goes where
+        # its name does.
+        entries.sort(
+            key=lambda e: (
+                e[1] + b"/" if e[0] == TREE and not selection.whole(folder + e[1]) else e[1]
+            )
+        )
         for entry in entries:
             mode, name, oid = entry
             path = folder + name
             if mode == TREE and not selection.whole(path):
                 if selection.reads(path + b"/"):
                     yield from self._below(path + b"/", oid.hex().encode(), selection)
-            elif mode == TREE or (selection.patterns.matches_link(path) if mode in _LINKS else chosen(name)):
+            elif mode == TREE or (
+                selection.patterns.matches_link(path) if mode in _LINKS else chosen(name)
+            ):
                 yield _frames(folder, [entry])
 
 
@@ -131,15 +158,23 @@ def files(repository: Repository, tree: str, patterns: Patterns) -> tuple[Entry,
 def links(
     repository: Repository, tree: str, patterns: Patterns, among: Iterable[bytes] | None = None
 ) -> tuple[Entry, ...]:
-    """The symlinks that the patterns match. With `among`, those of these paths: only the folders they lie in are read."""
+    """The symlinks that the patterns match. With `among`, those of these paths: only the folders
+    they lie in are read.
+    """
     wanted = None if among is None else set(among)
-    scope = _Scope(set(), {*patterns.folders, *patterns.prefixes}) if wanted is None else _Scope(wanted, set())
+    scope = (
+        _Scope(set(), {*patterns.folders, *patterns.prefixes})
+        if wanted is None
+        else _Scope(wanted, set())
+    )
     found = [
         Entry(b"120000", oid.hex().encode(), folder + name)
         for folder, below in _walk(repository, tree, scope)
         if not below.plain
         for mode, name, oid in below.listing()
-        if mode == LINK and (wanted is None or folder + name in wanted) and patterns.matches_link(folder + name)
+        if mode == LINK
+        and (wanted is None or folder + name in wanted)
+        and patterns.matches_link(folder + name)
     ]
     return tuple(sorted(found, key=lambda entry: entry.path))
 
@@ -153,8 +188,12 @@ def below(repository: Repository, tree: str, folder: bytes) -> list[Entry]:
 def changed(
     repository: Repository, old: str, new: str, patterns: Mapping[str, Patterns]
 ) -> dict[str, tuple[bytes, ...]]:
-    """The paths of each stage that differ between two trees; a rename is two of them. Equal trees are not looked into."""
-    scope = _Scope(set(), {prefix for p in patterns.values() for prefix in (*p.folders, *p.prefixes)})
+    """The paths of each stage that differ between two trees; a rename is two of them. Equal trees
+    are not looked into.
+    """
+    scope = _Scope(
+        set(), {prefix for p in patterns.values() for prefix in (*p.folders, *p.prefixes)}
+    )
     found: list[tuple[bytes, bytes]] = []
     pairs: list[tuple[bytes, bytes | None, bytes | None]] = [(b"", old.encode(), new.encode())]
     while pairs:
@@ -163,9 +202,14 @@ def changed(
         below = []
         for folder, *both in pairs:
             before, after = (set(read[oid].listing()) if oid else set() for oid in both)
-            gone, came = ({name: (mode, oid) for mode, name, oid in some} for some in (before - after, after - before))
+            gone, came = (
+                {name: (mode, oid) for mode, name, oid in some}
+                for some in (before - after, after - before)
+            )
             for name in gone.keys() | came.keys():
-                differing = [entry for entry in (gone.get(name), came.get(name)) if entry is not None]
+                differing = [
+                    entry for entry in (gone.get(name), came.get(name)) if entry is not None
+                ]
                 found += [(mode, folder + name) for mode, _ in differing if mode != TREE][:1]
                 inner = [
                     e[1].hex().encode() if e is not None and e[0] == TREE else None
@@ -175,12 +219,15 @@ def changed(
                     below.append((folder + name + b"/", inner[0], inner[1]))
         pairs = below
     return {
-        name: tuple(sorted(path for mode, path in found if _matches(p, mode, path))) for name, p in patterns.items()
+        name: tuple(sorted(path for mode, path in found if _matches(p, mode, path)))
+        for name, p in patterns.items()
     }
 
 
 def matches(patterns: Patterns, entry: Entry) -> bool:
-    """Whether a file counts. A submodule or a symlink in the place of a folder stands for what is below it."""
+    """Whether a file counts. A submodule or a symlink in the place of a folder stands for what is
+    below it.
+    """
     return _matches(patterns, entry.mode, entry.path)
 
 
@@ -189,7 +236,9 @@ def _matches(patterns: Patterns, mode: bytes, path: bytes) -> bool:
 
 
 class _Scope:
-    """Which trees have to be read: `whole` folders are only found, everything below a prefix is read."""
+    """Which trees have to be read: `whole` folders are only found, everything below a prefix is
+    read.
+    """
 
     def __init__(self, whole: set[bytes], prefixes: set[bytes]) -> None:
         self.whole = whole
@@ -205,7 +254,10 @@ class _Scope:
     def reaches(self, path: bytes) -> bool:
         """Whether a tree has to be read."""
         return (
-            b"" in self._prefixes or path in self._prefixes or path in self._on_the_way or path.startswith(self._starts)
+            b"" in self._prefixes
+            or path in self._prefixes
+            or path in self._on_the_way
+            or path.startswith(self._starts)
         )
 
 
@@ -240,7 +292,9 @@ class _Selection:
 
 
 def _walk(repository: Repository, tree: str, scope: _Scope) -> Iterator[tuple[bytes, Tree]]:
-    """The folders that the scope reaches, each with its path (ending with a slash); a level at a time."""
+    """The folders that the scope reaches, each with its path (ending with a slash); a level at a
+    time.
+    """
     level = [(b"", tree.encode())]
     while level:
         found = repository.trees([oid for _, oid in level])
@@ -269,7 +323,9 @@ def _frames(folder: bytes, entries: list[_Listed]) -> bytes:
     oid_length = _length(2 * len(entries[0][2]))
     heads = _Made(lambda mode: _framed(mode.rjust(6, b"0")) + oid_length)
     above = _Made(lambda size: _length(len(folder) + size) + folder)
-    return b"".join([heads[mode] + hexlify(oid) + above[len(name)] + name for mode, name, oid in entries])
+    return b"".join(
+        [heads[mode] + hexlify(oid) + above[len(name)] + name for mode, name, oid in entries]
+    )
 
 
 class _Made(dict[Any, bytes]):

@@ -8,7 +8,13 @@ def ordered(graph: Mapping[str, tuple[str, ...]]) -> list[str]:
     """The names, each after all that it needs; as given where nothing speaks against it."""
     done: list[str] = []
     while len(done) < len(graph):
-        done.append(next(n for n, needs in graph.items() if n not in done and all(need in done for need in needs)))
+        done.append(
+            next(
+                n
+                for n, needs in graph.items()
+                if n not in done and all(need in done for need in needs)
+            )
+        )
     return done
 
 

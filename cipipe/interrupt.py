@@ -1,7 +1,8 @@
 """Ctrl-C for work that is spread over threads: Python tells the main thread alone.
 
-`attend` does the work in a thread while the main thread waits for signals. Whatever blocks for long either registers
-what ends it (`stopping`), or asks (`check`, `sleep`); both raise KeyboardInterrupt there, as it would be in one thread.
+`attend` does the work in a thread while the main thread waits for signals. Whatever blocks for long
+either registers what ends it (`stopping`), or asks (`check`, `sleep`); both raise KeyboardInterrupt
+there, as it would be in one thread.
 """
 
 import contextlib
@@ -17,7 +18,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupt:
-    """Whether the work is to end. `trigger` may be called again: whoever is impatient presses Ctrl-C twice."""
+    """Whether the work is to end. `trigger` may be called again: whoever is impatient presses
+    Ctrl-C twice.
+    """
 
     def __init__(self) -> None:
         self._happened = threading.Event()
@@ -47,7 +50,9 @@ class Interrupt:
 
     @contextlib.contextmanager
     def stopping(self, stop: Callable[[], None]) -> Iterator[None]:
-        """While this lasts, each interrupt calls `stop`, from another thread. What that breaks is KeyboardInterrupt here."""
+        """While this lasts, each interrupt calls `stop`, from another thread. What that breaks is
+        KeyboardInterrupt here.
+        """
         with self._lock:
             self._stops.append(stop)
         try:
@@ -63,14 +68,18 @@ class Interrupt:
 
 
 def attend(interrupt: Interrupt, work: Callable[[], T]) -> T:
-    """Do `work` in a thread, and have signals trigger `interrupt` meanwhile; they raise nothing here until it has ended.
+    """Do `work` in a thread, and have signals trigger `interrupt` meanwhile; they raise nothing
+    here until it has ended.
 
-    Called elsewhere than in the main thread, which alone may set handlers, it leaves signals to whoever has them.
+    Called elsewhere than in the main thread, which alone may set handlers, it leaves signals to
+    whoever has them.
     """
     from concurrent.futures import ThreadPoolExecutor  # a plan does without them
     from queue import SimpleQueue
 
-    told: SimpleQueue[bool] = SimpleQueue()  # whose `put` may be called in a signal handler, in the middle of anything
+    told: SimpleQueue[bool] = (
+        SimpleQueue()
+    )  # whose `put` may be called in a signal handler, in the middle of anything
 
     def handler(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         told.put(False)
@@ -88,7 +97,9 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    wanted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
+    wanted = [
+        number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
+    ]  # as under nohup
     before = {number: signal.signal(number, handler) for number in wanted}
     try:
         yield

@@ -1,7 +1,7 @@
 """The ledger: what is deployed, one record per environment and stage, in S3 (DESIGN §6).
 
-Every write is conditional, so two pipelines cannot both think that they won. A record that cannot be read is an
-error; it never means "not due".
+Every write is conditional, so two pipelines cannot both think that they won. A record that cannot
+be read is an error; it never means "not due".
 """
 
 import threading
@@ -49,7 +49,9 @@ class Ledger:
             return dict(zip(names, pool.map(self._read, names), strict=True))
 
     def write(self, record: Record, previous: Held | None) -> Held:
-        """Write the record over `previous` (or where there is none). Raises ConflictError if another one is there."""
+        """Write the record over `previous` (or where there is none). Raises ConflictError if
+        another one is there.
+        """
         with self._probing:
             self._probe()
         body = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
@@ -72,7 +74,8 @@ class Ledger:
             raise self._conflict(held.record.stage, now)
 
     def history(self, stage: str) -> Iterator[Record]:
-        """The records of a stage, newest first, as far back as the bucket keeps versions; one GET each.
+        """The records of a stage, newest first, as far back as the bucket keeps versions; one GET
+        each.
 
         What cannot be read any more is left out: a version that is gone, a schema of another time.
         """
@@ -89,7 +92,9 @@ class Ledger:
                 yield record
 
     def read_outputs(self, stage: str) -> dict[str, Output] | None:
-        """The Terraform outputs that a stage left, without the values of sensitive ones; None if it never did."""
+        """The Terraform outputs that a stage left, without the values of sensitive ones; None if it
+        never did.
+        """
         stored = self.bucket.get(self._outputs_key(stage))
         if stored is None:
             return None
@@ -100,16 +105,22 @@ class Ledger:
         return found
 
     def write_outputs(self, stage: str, outputs: dict[str, Output]) -> None:
-        """Keep the outputs; the value of a sensitive one is left out, so that only its name and type are known."""
+        """Keep the outputs; the value of a sensitive one is left out, so that only its name and
+        type are known.
+        """
         kept = {
             name: Output(type=o.type, value=msgspec.UNSET, sensitive=True) if o.sensitive else o
             for name, o in sorted(outputs.items())
         }
         body = msgspec.json.format(msgspec.json.encode(kept), indent=2) + b"\n"
-        self.bucket.put(self._outputs_key(stage), body, content_type="application/json", **self._owner(stage))
+        self.bucket.put(
+            self._outputs_key(stage), body, content_type="application/json", **self._owner(stage)
+        )
 
     def read_newest(self, provider: str) -> tuple[Newest | None, str | None]:
-        """The newest of a provider's pipelines that left everything as its commit says, and the object's ETag."""
+        """The newest of a provider's pipelines that left everything as its commit says, and the
+        object's ETag.
+        """
         key = self._newest_key(provider)
         try:
             stored = self.bucket.get(key)
@@ -126,7 +137,9 @@ class Ledger:
         return found, stored.etag
 
     def write_newest(self, newest: Newest, *, over_newer: bool = False) -> None:
-        """Record a pipeline as the newest one; one that is newer stays, unless `over_newer`. Raises ConflictError."""
+        """Record a pipeline as the newest one; one that is newer stays, unless `over_newer`. Raises
+        ConflictError.
+        """
         body = msgspec.json.format(msgspec.json.encode(newest), indent=2) + b"\n"
         for _ in range(_ATTEMPTS):
             found, etag = self.read_newest(newest.provider)
@@ -136,7 +149,9 @@ class Ledger:
                 return
             key = self._newest_key(newest.provider)
             condition: dict[str, Any] = {"if_match": etag, "if_none_match": etag is None}
-            if self.bucket.put(key, body, content_type="application/json", **condition, **self._owner("pipelines")):
+            if self.bucket.put(
+                key, body, content_type="application/json", **condition, **self._owner("pipelines")
+            ):
                 return
         raise ConflictError(
             "ledger-conflict",
@@ -177,7 +192,9 @@ class Ledger:
         return Held(record, stored.etag)
 
     def _foreign(self, record: Record) -> bool:
-        """Whether a record says that it is another environment's. Those of earlier versions do not say."""
+        """Whether a record says that it is another environment's. Those of earlier versions do not
+        say.
+        """
         whose, ours = (record.project, record.environment), (self.project, self.environment)
         return None not in whose and None not in ours and whose != ours
 
@@ -188,13 +205,19 @@ class Ledger:
         return {"owner": Owner(self.project, self.environment, stage).text}
 
     def _probe(self) -> None:
-        """Check, once per process, that the store honours conditions; without them two pipelines could both win."""
+        """Check, once per process, that the store honours conditions; without them two pipelines
+        could both win.
+        """
         if self._probed:
             return
         key = f"{self.prefix}.probe"  # stays, so that a probe writes no further version
-        made = self.bucket.put(key, b"cipipe asks here whether conditions are honoured\n", if_none_match=True)
+        made = self.bucket.put(
+            key, b"cipipe asks here whether conditions are honoured\n", if_none_match=True
+        )
         again = self.bucket.put(key, b"overwritten\n", if_none_match=True) if made else None
-        other = self.bucket.put(key, b"overwritten\n", if_match='"00000000000000000000000000000000"')
+        other = self.bucket.put(
+            key, b"overwritten\n", if_match='"00000000000000000000000000000000"'
+        )
         if again is not None or other is not None:
             raise StageError(
                 "ledger-store-unconditional",
@@ -204,7 +227,8 @@ class Ledger:
         self._probed = True
 
     def _lost(self, wanted: Record) -> Held:
-        """Somebody else's record is there, or our own: a write whose answer was lost on the way is sent again.
+        """Somebody else's record is there, or our own: a write whose answer was lost on the way is
+        sent again.
 
         Raises ConflictError, with who holds the stage since when.
         """

@@ -1,4 +1,5 @@
-"""Faults of the machine that any file or process may meet: a full disk, a read-only folder, too many open files.
+"""Faults of the machine that any file or process may meet: a full disk, a read-only folder, too
+many open files.
 
 They are not bugs: nobody gains from a traceback.
 """

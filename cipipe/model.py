@@ -1,4 +1,6 @@
-"""The nouns: environment, context, plan, record. Frozen data, no behaviour beyond what can be derived from it."""
+"""The nouns: environment, context, plan, record. Frozen data, no behaviour beyond what can be
+derived from it.
+"""
 
 import enum
 from typing import Any
@@ -8,7 +10,9 @@ import msgspec
 SCHEMA = 1
 
 FINGERPRINT_TAG_LENGTH = 20
-"""Hex digits of a fingerprint that `{ fingerprint = … }` and image tags use: 80 bits, short enough to read."""
+"""Hex digits of a fingerprint that `{ fingerprint = … }` and image tags use: 80 bits, short enough
+to read.
+"""
 
 
 class Mode(enum.StrEnum):
@@ -76,10 +80,12 @@ class DeployFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One AWS account and region to deploy to. `after` names the environment that content has to pass first.
+    """One AWS account and region to deploy to. `after` names the environment that content has to
+    pass first.
 
-    `via_role_arn` is a role, of whatever account, that the token is exchanged for, and from which `role_arn` is then
-    assumed; `verify_via_role_arn` the same for `verify_role_arn`. `values` are what `{values.NAME}` stands for.
+    `via_role_arn` is a role, of whatever account, that the token is exchanged for, and from which
+    `role_arn` is then assumed; `verify_via_role_arn` the same for `verify_role_arn`. `values` are
+    what `{values.NAME}` stands for.
     """
 
     account_id: str
@@ -115,14 +121,18 @@ ANY_PARTITION = rf"(aws|{'|'.join(PARTITIONS)})"
 
 def partition_of(region: str) -> str:
     """The AWS partition that a region is in, such as `aws` or `aws-cn`."""
-    return next((name for name, beginning in PARTITIONS.items() if region.startswith(beginning)), "aws")
+    return next(
+        (name for name, beginning in PARTITIONS.items() if region.startswith(beginning)), "aws"
+    )
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What the provider says of this job. `sequence` is the provider's own order of pipelines, None where it has none.
+    """What the provider says of this job. `sequence` is the provider's own order of pipelines, None
+    where it has none.
 
-    `provider` is `gitlab`, `github` or `local`; `event` is `push`, `merge-request`, `schedule` or `manual`;
-    `ref` is a short name (`main`, `v1.2`), `ref_type` says whether it is a `branch` or a `tag`.
+    `provider` is `gitlab`, `github` or `local`; `event` is `push`, `merge-request`, `schedule` or
+    `manual`; `ref` is a short name (`main`, `v1.2`), `ref_type` says whether it is a `branch` or a
+    `tag`.
     """
 
     provider: str
@@ -198,10 +208,11 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=False):
 
 
 class Newest(msgspec.Struct, frozen=True):
-    """The newest of a provider's pipelines that found, or left, a whole environment as its commit says.
+    """The newest of a provider's pipelines that found, or left, a whole environment as its commit
+    says.
 
-    A stage's record says this only of stages that were due. An older pipeline that comes late must not deploy over a newer
-    one for which nothing was due either.
+    A stage's record says this only of stages that were due. An older pipeline that comes late must
+    not deploy over a newer one for which nothing was due either.
     """
 
     schema: int
@@ -258,7 +269,9 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class StageStatus(msgspec.Struct, frozen=True):
-    """One stage in one environment. `drift` says whether this commit holds other content than what is deployed."""
+    """One stage in one environment. `drift` says whether this commit holds other content than what
+    is deployed.
+    """
 
     name: str
     kind: str
@@ -272,7 +285,9 @@ class StageStatus(msgspec.Struct, frozen=True):
 
 
 class EnvironmentStatus(msgspec.Struct, frozen=True):
-    """What is deployed in one environment; `unreadable` says why it is not known, where this job may not look."""
+    """What is deployed in one environment; `unreadable` says why it is not known, where this job
+    may not look.
+    """
 
     name: str
     account_id: str
@@ -291,7 +306,9 @@ class Verdict(enum.StrEnum):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One check. `fix` is what to do about a warning or a failure, `id` a failure's section in docs/errors.md."""
+    """One check. `fix` is what to do about a warning or a failure, `id` a failure's section in
+    docs/errors.md.
+    """
 
     name: str
     result: Verdict

@@ -1,4 +1,6 @@
-"""Terraform's outputs as settings and titles take them: text, of values that are no secret; and the texts in any value."""
+"""Terraform's outputs as settings and titles take them: text, of values that are no secret; and the
+texts in any value.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -11,12 +13,19 @@ from cipipe.parse import nearest
 
 
 def text(name: str, known: Mapping[str, Output], *, stage: str) -> str:
-    """The value of an output as Terraform writes it. Raises StageError where there is none that a setting can take."""
+    """The value of an output as Terraform writes it. Raises StageError where there is none that a
+    setting can take.
+    """
     where = f"stages.{stage}"
     if name not in known:
-        hint = nearest(name, known, otherwise="Known outputs: " + (", ".join(sorted(known)) or "none yet"))
+        hint = nearest(
+            name, known, otherwise="Known outputs: " + (", ".join(sorted(known)) or "none yet")
+        )
         raise StageError(
-            "output-unknown", f"no stage that {stage} needs has an output {name!r}", hint=hint, where=where
+            "output-unknown",
+            f"no stage that {stage} needs has an output {name!r}",
+            hint=hint,
+            where=where,
         )
     found = known[name]
     if found.sensitive:
@@ -27,11 +36,15 @@ def text(name: str, known: Mapping[str, Output], *, stage: str) -> str:
 
 
 def filled(title: str, known: Mapping[str, Output], given: Mapping[str, str] | None = None) -> str:
-    """A step's title, with the outputs in it that are known by now; `given` are the settings that come from outputs.
+    """A step's title, with the outputs in it that are known by now; `given` are the settings that
+    come from outputs.
 
-    A setting that turned out empty, such as that of an environment which is not there, is shown as `(none)`.
+    A setting that turned out empty, such as that of an environment which is not there, is shown as
+    `(none)`.
     """
-    values = {n: o.value for n, o in known.items() if isinstance(o.value, str) and not o.sensitive} | dict(given or {})
+    values = {
+        n: o.value for n, o in known.items() if isinstance(o.value, str) and not o.sensitive
+    } | dict(given or {})
     for name, value in values.items():
         title = title.replace(f"{{{name}}}", value or "(none)")
     return title

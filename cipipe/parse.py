@@ -29,7 +29,8 @@ _DOTTED = re.compile(r"\.[^\n=.]*+" * _PARTS)
 def within_limits(text: str) -> str:
     """The text of a TOML file that can be parsed in reasonable time. Raises ValueError.
 
-    Parsers are quadratic in the parts of a dotted key, and what comes out of them is nested as deep.
+    Parsers are quadratic in the parts of a dotted key, and what comes out of them is nested as
+    deep.
     """
     if len(text) > _LARGEST:
         message = f"it is larger than {_LARGEST // 1024} KiB"
@@ -43,7 +44,9 @@ def within_limits(text: str) -> str:
 
 
 def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> Iterator[Problem]:
-    """Every way in which `value` is not a `kind`. `also` are keys that somebody else reads, for suggestions."""
+    """Every way in which `value` is not a `kind`. `also` are keys that somebody else reads, for
+    suggestions.
+    """
     with contextlib.suppress(msgspec.ValidationError):
         msgspec.convert(value, kind)
         return
@@ -65,7 +68,11 @@ def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> It
             hint = None
             if typing.get_origin(kind) is typing.Literal and isinstance(value, str):
                 message = f"{value!r} is not allowed here"
-                hint = nearest(value, typing.get_args(kind), otherwise="One of " + ", ".join(typing.get_args(kind)))
+                hint = nearest(
+                    value,
+                    typing.get_args(kind),
+                    otherwise="One of " + ", ".join(typing.get_args(kind)),
+                )
             yield Problem("config-wrong-type", message, path + (found[1] if found else ""), hint)
 
 
@@ -99,7 +106,9 @@ class Located:
                 self._lines.setdefault((*table, *_split(key[1])), number)
 
     def place(self, problem: Problem) -> Problem:
-        """The problem with `FILE:LINE: ` before its key path: the line of the nearest key that is there."""
+        """The problem with `FILE:LINE: ` before its key path: the line of the nearest key that is
+        there.
+        """
         parts = _split(re.sub(r"\[\d+\]", "", problem.where))
         while parts and parts not in self._lines:
             parts = parts[:-1]
@@ -107,7 +116,9 @@ class Located:
         return replace(problem, where=f"{self._name}{line}: {problem.where}".rstrip(": "))
 
 
-def _table(value: Any, struct: type[msgspec.Struct], path: str, also: list[str]) -> Iterator[Problem]:
+def _table(
+    value: Any, struct: type[msgspec.Struct], path: str, also: list[str]
+) -> Iterator[Problem]:
     if not isinstance(value, dict):
         yield Problem("config-wrong-type", f"expected a table, got {_name(value)}", path)
         return
@@ -116,7 +127,11 @@ def _table(value: Any, struct: type[msgspec.Struct], path: str, also: list[str])
         if key not in fields:
             known = [*fields, *also]
             suggest = len(value) <= _MANY
-            hint = nearest(key, known, otherwise="Known here: " + ", ".join(sorted(known))) if suggest else None
+            hint = (
+                nearest(key, known, otherwise="Known here: " + ", ".join(sorted(known)))
+                if suggest
+                else None
+            )
             yield Problem("config-unknown-key", f"unknown key {key!r}", _join(path, key), hint)
     for key, field in fields.items():
         if key in value:
@@ -126,11 +141,20 @@ def _table(value: Any, struct: type[msgspec.Struct], path: str, also: list[str])
 
 
 def _struct(kind: Any, value: Any) -> type[msgspec.Struct] | None:
-    """The struct that a value has to be: the type itself, or the only struct of a union, where the value is a table."""
+    """The struct that a value has to be: the type itself, or the only struct of a union, where the
+    value is a table.
+    """
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
     if isinstance(kind, types.UnionType) and isinstance(value, dict):
-        return next((k for k in typing.get_args(kind) if isinstance(k, type) and issubclass(k, msgspec.Struct)), None)
+        return next(
+            (
+                k
+                for k in typing.get_args(kind)
+                if isinstance(k, type) and issubclass(k, msgspec.Struct)
+            ),
+            None,
+        )
     return None
 
 

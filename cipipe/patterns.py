@@ -1,7 +1,8 @@
-"""Patterns over repository paths: `*` and `?` stay inside a segment, `**` crosses segments, `!` takes away.
+"""Patterns over repository paths: `*` and `?` stay inside a segment, `**` crosses segments, `!`
+takes away.
 
-Everything is bytes, because git's paths are; a name may hold line breaks and invalid UTF-8. No library gives exactly
-these semantics over bytes (docs/decisions/0002-path-patterns.md).
+Everything is bytes, because git's paths are; a name may hold line breaks and invalid UTF-8. No
+library gives exactly these semantics over bytes (docs/decisions/0002-path-patterns.md).
 """
 
 import re
@@ -23,20 +24,28 @@ class Patterns:
         self._names: dict[tuple[tuple[bytes, ...], tuple[bytes, ...]], re.Pattern[bytes]] = {}
 
     def matches(self, path: bytes) -> bool:
-        return self._plain_regex.fullmatch(path) is not None and self._taken_regex.fullmatch(path) is None
+        return (
+            self._plain_regex.fullmatch(path) is not None
+            and self._taken_regex.fullmatch(path) is None
+        )
 
     def matches_link(self, path: bytes) -> bool:
-        """Whether a submodule or symlink counts: a pattern names it, or what is below it, and no `!` pattern does."""
+        """Whether a submodule or symlink counts: a pattern names it, or what is below it, and no
+        `!` pattern does.
+        """
         below = path + b"/-"
         plain = any(self._plain_regex.fullmatch(p) for p in (path, below))
         return plain and not any(self._taken_regex.fullmatch(p) for p in (path, below))
 
     def names(self, path: bytes) -> bool:
-        """Whether a plain pattern matches, whatever `!` patterns take away: what they do was left out on purpose."""
+        """Whether a plain pattern matches, whatever `!` patterns take away: what they do was left
+        out on purpose.
+        """
         return self._plain_regex.fullmatch(path) is not None
 
     def names_in(self, folder: bytes) -> re.Pattern[bytes] | None:
-        """What the names of the files in one folder (`b""`, or ending with a slash) match that the patterns match.
+        """What the names of the files in one folder (`b""`, or ending with a slash) match that the
+        patterns match.
 
         For many files this costs a fraction of `matches`. None where nothing in the folder matches.
         """
@@ -44,31 +53,44 @@ class Patterns:
         if not plain:
             return None
         if (plain, taken) not in self._names:
-            wanted, left_out = (b"|".join(_name(segment) for segment in some) for some in (plain, taken))
+            wanted, left_out = (
+                b"|".join(_name(segment) for segment in some) for some in (plain, taken)
+            )
             refused = b"(?!(?:" + left_out + b")\\Z)" if taken else b""
             self._names[plain, taken] = re.compile(refused + b"(?:" + wanted + b")", re.DOTALL)
         return self._names[plain, taken]
 
     def endings_in(self, folder: bytes) -> tuple[bytes, ...] | None:
-        """The endings of the names in one folder that do not match, where that is all that can be said of those that do.
+        """The endings of the names in one folder that do not match, where that is all that can be
+        said of those that do.
 
-        As of `dbt/models/` for `dbt/**` and `!dbt/**/*.md`. To look at the ending takes half the time of `names_in`.
+        As of `dbt/models/` for `dbt/**` and `!dbt/**/*.md`. To look at the ending takes half the
+        time of `names_in`.
         """
         plain, taken = self._segments(folder)
-        if not _ANYTHING.isdisjoint(plain) and all(t.startswith(b"*") and not _WILD.search(t[1:]) for t in taken):
+        if not _ANYTHING.isdisjoint(plain) and all(
+            t.startswith(b"*") and not _WILD.search(t[1:]) for t in taken
+        ):
             return tuple(segment[1:] for segment in taken)
         return None
 
     def _segments(self, folder: bytes) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-        """What the plain and the `!` patterns say of the names right in a folder: their last segments."""
+        """What the plain and the `!` patterns say of the names right in a folder: their last
+        segments.
+        """
         plain, taken = (
-            tuple(dict.fromkeys(s for above, s in split if above.fullmatch(folder))) for split in self._split
+            tuple(dict.fromkeys(s for above, s in split if above.fullmatch(folder)))
+            for split in self._split
         )
         return plain, taken
 
     @cached_property
-    def _split(self) -> tuple[list[tuple[re.Pattern[bytes], bytes]], list[tuple[re.Pattern[bytes], bytes]]]:
-        """Of the plain and of the `!` patterns: what matches a folder, and the segment for the names right in it."""
+    def _split(
+        self,
+    ) -> tuple[list[tuple[re.Pattern[bytes], bytes]], list[tuple[re.Pattern[bytes], bytes]]]:
+        """Of the plain and of the `!` patterns: what matches a folder, and the segment for the
+        names right in it.
+        """
         return [_halves(p) for p in self._plain], [_halves(p) for p in self._taken]
 
     @cached_property
@@ -76,16 +98,24 @@ class Patterns:
         """The folders that count whole, so that the id of one tree stands for all that is below."""
         whole = {p[:-3] for p in self._plain if p.endswith(b"/**") and not _WILD.search(p[:-3])}
         whole = {folder for folder in whole if not any(_may_meet(t, folder) for t in self._taken)}
-        return tuple(sorted(f for f in whole if not any(f.startswith(other + b"/") for other in whole)))
+        return tuple(
+            sorted(f for f in whole if not any(f.startswith(other + b"/") for other in whole))
+        )
 
     @cached_property
     def prefixes(self) -> tuple[bytes, ...]:
         """Folders or files below which all other matches lie; `b""` is the whole tree."""
-        rest = [p for p in self._plain if not any(p.startswith(folder + b"/") for folder in self.folders)]
+        rest = [
+            p
+            for p in self._plain
+            if not any(p.startswith(folder + b"/") for folder in self.folders)
+        ]
         found = {_literal_prefix(p) for p in rest}
         if b"" in found:
             return (b"",)
-        return tuple(sorted(f for f in found if not any(f.startswith(other + b"/") for other in found)))
+        return tuple(
+            sorted(f for f in found if not any(f.startswith(other + b"/") for other in found))
+        )
 
     @cached_property
     def _plain_regex(self) -> re.Pattern[bytes]:
@@ -138,9 +168,10 @@ def _name(segment: bytes) -> bytes:
     return b"[^/]+" if segment == b"**" else _segment(segment)
 
 
-# A matcher that goes back to try other lengths for each star takes time exponential in their number. What stands between
-# two stars has a fixed length, so where it is found first is as good as anywhere: atomic groups, `(?>…)`, keep that choice.
-# Only the last star, whose end is fixed by what follows, is ever gone back to.
+# A matcher that goes back to try other lengths for each star takes time exponential in their
+# number. What stands between two stars has a fixed length, so where it is found first is as good as
+# anywhere: atomic groups, `(?>…)`, keep that choice. Only the last star, whose end is fixed by what
+# follows, is ever gone back to.
 
 
 def _above(segments: list[bytes]) -> bytes:
@@ -161,7 +192,9 @@ def _segment(segment: bytes) -> bytes:
     if not rest:
         return head
     *between, tail = rest
-    return head + b"".join(b"(?>[^/]*?" + piece + b")" for piece in between if piece) + b"[^/]*" + tail
+    return (
+        head + b"".join(b"(?>[^/]*?" + piece + b")" for piece in between if piece) + b"[^/]*" + tail
+    )
 
 
 def _split_at(segments: list[bytes], separator: bytes) -> list[list[bytes]]:
@@ -187,4 +220,9 @@ def _literal_prefix(pattern: bytes) -> bytes:
 def _may_meet(taken: bytes, folder: bytes) -> bool:
     """Whether a `!` pattern can match anything below the folder; rather yes than no."""
     prefix = _literal_prefix(taken)
-    return not prefix or prefix == folder or prefix.startswith(folder + b"/") or folder.startswith(prefix + b"/")
+    return (
+        not prefix
+        or prefix == folder
+        or prefix.startswith(folder + b"/")
+        or folder.startswith(prefix + b"/")
+    )

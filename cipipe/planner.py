@@ -1,4 +1,6 @@
-"""Configuration + fingerprints + records → Plan. Pure: data in, data out; nothing here asks git or AWS."""
+"""Configuration + fingerprints + records → Plan. Pure: data in, data out; nothing here asks git or
+AWS.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -27,7 +29,8 @@ _LEFT_OUT = "stage {} needs {}, which is due and was not selected: it works with
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A stage with all that is known from the commit alone: variables and fingerprints filled in, outputs not yet.
+    """A stage with all that is known from the commit alone: variables and fingerprints filled in,
+    outputs not yet.
 
     `content` is what `fingerprint.Contents` gives of its files.
     """
@@ -48,9 +51,10 @@ class Prepared(msgspec.Struct, frozen=True):
 class Known(msgspec.Struct, frozen=True):
     """What is known of one stage's deployment.
 
-    With the ledger as baseline: its `record`. With a revision: the `fingerprint` of that commit. `changed` are the
-    stage's paths that differ, None where that cannot be told here. `inputs_changed`: what is deployed consumed other
-    outputs than are there now; None where that is not known.
+    With the ledger as baseline: its `record`. With a revision: the `fingerprint` of that commit.
+    `changed` are the stage's paths that differ, None where that cannot be told here.
+    `inputs_changed`: what is deployed consumed other outputs than are there now; None where that is
+    not known.
     """
 
     record: Record | None = None
@@ -77,8 +81,8 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """A plan, and the very steps that it shows. `left_out` are stages with a needed one that is due and not selected,
-    `kept` those that stay as they are.
+    """A plan, and the very steps that it shows. `left_out` are stages with a needed one that is due
+    and not selected, `kept` those that stay as they are.
     """
 
     plan: Plan
@@ -93,7 +97,8 @@ def prepare(
     env: Mapping[str, str],
     known: Mapping[str, Prepared] | None = None,
 ) -> dict[str, Prepared]:
-    """The fingerprint of every stage, of what `fingerprint.Contents` gives. What is as in `known` is not hashed again.
+    """The fingerprint of every stage, of what `fingerprint.Contents` gives. What is as in `known`
+    is not hashed again.
 
     Raises UsageError where a variable that a setting names is not set.
     """
@@ -155,7 +160,9 @@ def plan(question: Question) -> Planned:
     return Planned(result, steps, left_out, kept)
 
 
-def _decide(question: Question, prepared: Prepared, before: Mapping[str, StagePlan]) -> tuple[Status, Reason, str]:
+def _decide(
+    question: Question, prepared: Prepared, before: Mapping[str, StagePlan]
+) -> tuple[Status, Reason, str]:
     stage = prepared.stage
     if stage.name in question.forced:
         return Status.DUE, Reason.FORCED, "asked for with --force"
@@ -165,13 +172,19 @@ def _decide(question: Question, prepared: Prepared, before: Mapping[str, StagePl
         return Status.UNCHANGED, Reason.UNCHANGED, "runs when nothing else is due"
     known = question.known.get(stage.name, Known())
     found = (
-        _by_revision(question, prepared, known) if question.baseline.kind != "ledger" else _by_record(prepared, known)
+        _by_revision(question, prepared, known)
+        if question.baseline.kind != "ledger"
+        else _by_record(prepared, known)
     )
     if found is not None:
         return found
     waiting = [n for n in stage.needs if n in before and before[n].status is not Status.UNCHANGED]
     if waiting:
-        return Status.CONDITIONAL, Reason.UPSTREAM, f"due if the outputs of {' or '.join(waiting)} change"
+        return (
+            Status.CONDITIONAL,
+            Reason.UPSTREAM,
+            f"due if the outputs of {' or '.join(waiting)} change",
+        )
     if known.inputs_changed:
         return Status.DUE, Reason.UPSTREAM, "the outputs that it consumed have changed since"
     return Status.UNCHANGED, Reason.UNCHANGED, _same(known.record)
@@ -196,7 +209,9 @@ def _by_record(prepared: Prepared, known: Known) -> tuple[Status, Reason, str] |
     return None
 
 
-def _by_revision(question: Question, prepared: Prepared, known: Known) -> tuple[Status, Reason, str] | None:
+def _by_revision(
+    question: Question, prepared: Prepared, known: Known
+) -> tuple[Status, Reason, str] | None:
     if question.baseline.kind == "none":
         if not prepared.has_files:
             return Status.UNCHANGED, Reason.UNCHANGED, "has no files"
@@ -204,7 +219,11 @@ def _by_revision(question: Question, prepared: Prepared, known: Known) -> tuple[
     if known.fingerprint == prepared.fingerprint:
         return None
     if known.fingerprint is None:
-        return Status.DUE, Reason.CHANGED, f"the stage is not in {_short(question.baseline.revision)}"
+        return (
+            Status.DUE,
+            Reason.CHANGED,
+            f"the stage is not in {_short(question.baseline.revision)}",
+        )
     return Status.DUE, Reason.CHANGED, _changed(known.changed, question.baseline.revision)
 
 
@@ -216,7 +235,9 @@ def _default(
     steps: dict[str, tuple[Step, ...]],
 ) -> StagePlan:
     others = [
-        s for n, s in decided.items() if question.prepared[n].stage.when == "due" and s.status is not Status.UNCHANGED
+        s
+        for n, s in decided.items()
+        if question.prepared[n].stage.when == "due" and s.status is not Status.UNCHANGED
     ]
     if others or shown.status is Status.DUE:
         return shown
@@ -236,8 +257,12 @@ def _shown(question: Question, name: str) -> bool:
     return not question.selected or name in question.selected | question.forced
 
 
-def _left_out(question: Question, decided: Mapping[str, StagePlan], shown: list[str]) -> Iterator[tuple[str, str]]:
-    """What a selection leaves out, though it is needed and due. A stage that always runs is always due: that says nothing."""
+def _left_out(
+    question: Question, decided: Mapping[str, StagePlan], shown: list[str]
+) -> Iterator[tuple[str, str]]:
+    """What a selection leaves out, though it is needed and due. A stage that always runs is always
+    due: that says nothing.
+    """
     for name in shown:
         for need in decided[name].needs:
             if (
@@ -251,14 +276,18 @@ def _left_out(question: Question, decided: Mapping[str, StagePlan], shown: list[
 
 def _steps(question: Question, prepared: Prepared) -> tuple[Step, ...]:
     stage = prepared.stage
-    steps = titles.steps_of(question.config, question.environment, stage, question.mode, tag=prepared.tag)
+    steps = titles.steps_of(
+        question.config, question.environment, stage, question.mode, tag=prepared.tag
+    )
     if question.mode is Mode.VERIFY and any(step.effect is not Effect.READ for step in steps):
         message = f"kind {stage.kind} plans to write in verify mode"
         raise AssertionError(message)
     return steps
 
 
-def _filler(name: str, done: Mapping[str, Prepared], env: Mapping[str, str]) -> "Callable[[Reference | str], object]":
+def _filler(
+    name: str, done: Mapping[str, Prepared], env: Mapping[str, str]
+) -> "Callable[[Reference | str], object]":
     def fill(value: Reference | str) -> object:
         if isinstance(value, str) or value.output is not None:
             return value

@@ -1,4 +1,5 @@
-"""What one run writes into the ledger: `deploying` before the first effect, how it ended after the last (DESIGN §6).
+"""What one run writes into the ledger: `deploying` before the first effect, how it ended after the
+last (DESIGN §6).
 
 A stage's record is looked after by the thread that runs the stage.
 """
@@ -14,7 +15,9 @@ from cipipe.model import SCHEMA, Context, Output, Plan, Record, StagePlan, State
 class Records:
     """The records of a plan's stages: as `held` has them at first, then as this run writes them."""
 
-    def __init__(self, ledger: Ledger, plan: Plan, context: Context, held: Mapping[str, Held | None]) -> None:
+    def __init__(
+        self, ledger: Ledger, plan: Plan, context: Context, held: Mapping[str, Held | None]
+    ) -> None:
         self._ledger = ledger
         self._plan = plan
         self._context = context
@@ -26,8 +29,12 @@ class Records:
         held = self._held.get(stage)
         return held.record if held else None
 
-    def stands(self, stage: StagePlan, effective: str | None, data: Mapping[str, Any] | None = None) -> bool:
-        """Whether the stage's record says already what it would say once the stage is deployed, `data` included if given."""
+    def stands(
+        self, stage: StagePlan, effective: str | None, data: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Whether the stage's record says already what it would say once the stage is deployed,
+        `data` included if given.
+        """
         last = self.last(stage.name)
         wanted = (State.DEPLOYED, stage.fingerprint, effective)
         return (
@@ -36,8 +43,12 @@ class Records:
             and (data is None or last.data == dict(data))
         )
 
-    def write(self, stage: StagePlan, state: State, effective: str | None, data: Mapping[str, Any]) -> None:
-        """Write the stage's record over the last one. Raises ConflictError where that is not there any more."""
+    def write(
+        self, stage: StagePlan, state: State, effective: str | None, data: Mapping[str, Any]
+    ) -> None:
+        """Write the stage's record over the last one. Raises ConflictError where that is not there
+        any more.
+        """
         last = self.last(stage.name)
         begun = state is State.DEPLOYING or last is None
         now = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -62,9 +73,11 @@ class Records:
         self._begun.add(stage.name)
 
     def write_failed(self, stage: StagePlan, data: Mapping[str, Any]) -> None:
-        """Say `failed` where we said `deploying`, with what is true by now: `data` as the steps left it.
+        """Say `failed` where we said `deploying`, with what is true by now: `data` as the steps
+        left it.
 
-        A `deploying` that this run found, and did not write, may be another run's that is still at it.
+        A `deploying` that this run found, and did not write, may be another run's that is still at
+        it.
         """
         last = self.last(stage.name)
         if last is not None and stage.name in self._begun and last.state is State.DEPLOYING:
@@ -75,7 +88,9 @@ class Records:
         self._ledger.write_outputs(stage, outputs)
 
     def check(self, stage: str) -> None:
-        """Raise ConflictError where a later run has taken the stage over: its effects must not be overwritten."""
+        """Raise ConflictError where a later run has taken the stage over: its effects must not be
+        overwritten.
+        """
         held = self._held.get(stage)
         if held is not None and stage in self._begun:
             self._ledger.check(held)

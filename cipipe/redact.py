@@ -1,7 +1,8 @@
 """Registered secrets, masked in everything that leaves the process, whole lines at a time.
 
-A secret is registered the moment it exists; its base64, URL-encoded, JSON and shell forms, and each line of a multi-line secret,
-are masked with it. Inside longer base64 up to four bits at each end of a secret stay: they share a character with others.
+A secret is registered the moment it exists; its base64, URL-encoded, JSON and shell forms, and each
+line of a multi-line secret, are masked with it. Inside longer base64 up to four bits at each end of
+a secret stay: they share a character with others.
 """
 
 import base64
@@ -50,7 +51,9 @@ _EVERYDAY = frozenset(
         "username",
     ]
 )
-"""Long words that stand in logs and answers for other reasons; whoever has one of them as a password has none."""
+"""Long words that stand in logs and answers for other reasons; whoever has one of them as a
+password has none.
+"""
 
 _OF_HTML = re.compile("[<>&\u2028\u2029]")
 
@@ -58,15 +61,18 @@ _OF_HTML = re.compile("[<>&\u2028\u2029]")
 class Redactor:
     """Masks registered secrets in text.
 
-    `text` is for whole values; `lines` is for chunks of a child's output, which it hands on line by line so that a
-    secret that lies across two chunks is still seen. Safe to use from several threads.
+    `text` is for whole values; `lines` is for chunks of a child's output, which it hands on line by
+    line so that a secret that lies across two chunks is still seen. Safe to use from several
+    threads.
     """
 
     def __init__(self, registered: Callable[[str], None] | None = None) -> None:
         self._registered = registered
         self._lock = threading.Lock()
         self._known: frozenset[str] = frozenset()
-        self._forms: tuple[str, ...] = ()  # replaced, never changed: `text` reads it while another thread registers
+        self._forms: tuple[
+            str, ...
+        ] = ()  # replaced, never changed: `text` reads it while another thread registers
 
     def register(self, secret: str) -> None:
         """Mask `secret` from now on. Empty and very short values are ignored."""
@@ -103,8 +109,8 @@ class Redactor:
 def secrets_in(value: Any) -> Iterator[str]:
     """The leaves of a sensitive value that are worth masking: texts, and numbers as text.
 
-    Never keys, booleans and null; nor what `telling` calls too short. Of a text of several lines each one counts, of one
-    that is itself a JSON object or list its leaves as well.
+    Never keys, booleans and null; nor what `telling` calls too short. Of a text of several lines
+    each one counts, of one that is itself a JSON object or list its leaves as well.
     """
     if isinstance(value, dict):
         value = list(value.values())
@@ -121,10 +127,11 @@ def secrets_in(value: Any) -> Iterator[str]:
 
 
 def telling(text: str) -> bool:
-    """Whether a text gives something away: 8 characters, or 6 unless they are letters or digits alone.
+    """Whether a text gives something away: 8 characters, or 6 unless they are letters or digits
+    alone.
 
-    Shorter ones (`false`, `error`, a port) stand in every log for other reasons: to mask them hides those, and no secret.
-    So do some words that are longer.
+    Shorter ones (`false`, `error`, a port) stand in every log for other reasons: to mask them hides
+    those, and no secret. So do some words that are longer.
     """
     text = text.strip()
     if text.lower() in _EVERYDAY:
@@ -140,7 +147,8 @@ def _forms(secret: str) -> Iterator[str]:
         yield from _as_json(part)
         yield part.replace("'", "'\"'\"'")  # as shlex quotes it for a shell, and as people do
         yield part.replace("'", "'\\''")
-        # Within a longer encoded text the secret starts at any of three offsets; what its bits alone make is the same.
+        # Within a longer encoded text the secret starts at any of three offsets; what its bits
+        # alone make is the same.
         raw = part.encode()
         for offset in range(3):
             encoded = base64.b64encode(bytes(offset) + raw).decode()
@@ -152,13 +160,18 @@ def _forms(secret: str) -> Iterator[str]:
 def _quoted(text: str) -> Iterator[str]:
     """The text, and what URLs and forms make of it."""
     yield text
-    for quoted in (*(urllib.parse.quote(text, safe=safe) for safe in ("", "/")), urllib.parse.quote_plus(text)):
+    for quoted in (
+        *(urllib.parse.quote(text, safe=safe) for safe in ("", "/")),
+        urllib.parse.quote_plus(text),
+    ):
         yield quoted
         yield re.sub(r"%..", lambda code: code[0].lower(), quoted)
 
 
 def _as_json(text: str) -> Iterator[str]:
-    """Python writes JSON in ASCII, others in UTF-8, and Go, so Terraform, escapes what HTML would take for its own."""
+    """Python writes JSON in ASCII, others in UTF-8, and Go, so Terraform, escapes what HTML would
+    take for its own.
+    """
     for ascii_only in (True, False):
         written = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
         yield written

@@ -1,7 +1,7 @@
 """Plan + tools → Report: the stages that are due, each after those that it needs.
 
-Stages run side by side where neither needs the other, each in a thread. What belongs to several of them (reports,
-outputs, the first error) is changed by the thread that schedules, and by no other.
+Stages run side by side where neither needs the other, each in a thread. What belongs to several of
+them (reports, outputs, the first error) is changed by the thread that schedules, and by no other.
 """
 
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -15,20 +15,26 @@ from cipipe.stagework import Ended, StageWork
 
 @dataclass
 class Runner(StageWork):
-    """One run of one plan; `jobs` stages at most at the same time. `error` is the first one that a stage failed with."""
+    """One run of one plan; `jobs` stages at most at the same time. `error` is the first one that a
+    stage failed with.
+    """
 
     jobs: int = 1
     error: CipipeError | None = None
     _interrupted: list[str] = field(default_factory=list)
 
     def deploy(self) -> Report:
-        """Run every due stage after those that it needs; one that fails keeps back only what needs it."""
+        """Run every due stage after those that it needs; one that fails keeps back only what needs
+        it.
+        """
         attend(self.interrupt, self._schedule)
         self._tell_interrupted()
         return self.report()
 
     def destroy(self) -> Report:
-        """Look at everything first, then take the stages down in the order of the plan (which is the reverse one)."""
+        """Look at everything first, then take the stages down in the order of the plan (which is
+        the reverse one).
+        """
         attend(self.interrupt, self._destroy)
         self._tell_interrupted()
         return self.report()
@@ -36,7 +42,10 @@ class Runner(StageWork):
     def report(self) -> Report:
         plan = self.planned.plan
         absent = [s for s in plan.stages if s.name not in self.reports]
-        left = tuple(StageReport(s.name, s.kind, Result.NOT_RUN, s.reason, "not reached", 0.0) for s in absent)
+        left = tuple(
+            StageReport(s.name, s.kind, Result.NOT_RUN, s.reason, "not reached", 0.0)
+            for s in absent
+        )
         done = tuple(self.reports[s.name] for s in plan.stages if s.name in self.reports)
         return Report(plan.project, plan.environment, plan.mode, plan.commit, done + left)
 
@@ -59,7 +68,9 @@ class Runner(StageWork):
                     self._take(future.result())
 
     def _ready(self, waiting: list[StagePlan]) -> list[StagePlan]:
-        """The stages that can start now. Those that turn out to have nothing to do end here, which may free others."""
+        """The stages that can start now. Those that turn out to have nothing to do end here, which
+        may free others.
+        """
         ready: list[StagePlan] = []
         again = not self.interrupt.happened
         while again:
@@ -94,9 +105,13 @@ class Runner(StageWork):
         return None
 
     def _warn_of_skipped(self, stage: StagePlan) -> None:
-        skipped = [n for n in stage.needs if n in self.reports and self.reports[n].result is Result.SKIPPED]
+        skipped = [
+            n for n in stage.needs if n in self.reports and self.reports[n].result is Result.SKIPPED
+        ]
         if skipped:
-            self.progress.warning(f"stage {stage.name} runs although {' and '.join(skipped)} was skipped (sandbox)")
+            self.progress.warning(
+                f"stage {stage.name} runs although {' and '.join(skipped)} was skipped (sandbox)"
+            )
 
     def _take(self, ended: Ended) -> None:
         self.reports[ended.report.name] = ended.report
@@ -108,10 +123,16 @@ class Runner(StageWork):
             self.interrupt.trigger()
 
     def _tell_interrupted(self) -> None:
-        """An interrupt is the error of a run that it kept from reaching the end, whatever failed besides."""
-        if self._interrupted or (self.interrupt.happened and len(self.reports) < len(self.planned.plan.stages)):
+        """An interrupt is the error of a run that it kept from reaching the end, whatever failed
+        besides.
+        """
+        if self._interrupted or (
+            self.interrupt.happened and len(self.reports) < len(self.planned.plan.stages)
+        ):
             where = " and ".join(self._interrupted)
-            during = f" during stage{'s' if len(self._interrupted) > 1 else ''} {where}" if where else ""
+            during = (
+                f" during stage{'s' if len(self._interrupted) > 1 else ''} {where}" if where else ""
+            )
             self.error = InterruptedRun(
                 "interrupted",
                 f"interrupted{during}; what was running has stopped",

@@ -1,8 +1,8 @@
 """Keeps the secrets of this process's environment from the processes that it starts.
 
-They run as the same user, who may read a process's environment and memory through /proc. So the secrets leave the
-environment that Linux shows of this process, and only a process with CAP_SYS_PTRACE may look into its memory.
-docs/threat-model.md says what is left.
+They run as the same user, who may read a process's environment and memory through /proc. So the
+secrets leave the environment that Linux shows of this process, and only a process with
+CAP_SYS_PTRACE may look into its memory. docs/threat-model.md says what is left.
 """
 
 import contextlib
@@ -11,13 +11,17 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
-_ENV_START, _ENV_END = 47, 48  # proc_pid_stat(5) counts them as 50 and 51, of which two stand before the `)`
+_ENV_START, _ENV_END = (
+    47,
+    48,
+)  # proc_pid_stat(5) counts them as 50 and 51, of which two stand before the `)`
 
 
 def hide(environ: MutableMapping[str, str], names: frozenset[str]) -> None:
     """Take variables out of `environ`, which is `os.environ`, and out of what others see of it.
 
-    Elsewhere than on Linux children inherit nothing either, but may find ways to look at their parent.
+    Elsewhere than on Linux children inherit nothing either, but may find ways to look at their
+    parent.
     """
     if not names:
         return
@@ -40,7 +44,9 @@ def undumpable() -> None:
 
 
 def _erase(names: frozenset[str]) -> None:
-    """Overwrite variables where the kernel put them when this program started: /proc/PID/environ shows that memory."""
+    """Overwrite variables where the kernel put them when this program started: /proc/PID/environ
+    shows that memory.
+    """
     import ctypes
 
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,6 @@
-"""One stage's life: its doors, its steps in order, the ledger told before the first effect and after the last."""
+"""One stage's life: its doors, its steps in order, the ledger told before the first effect and
+after the last.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +23,9 @@ from cipipe.terminal import plain
 
 
 def failing(error: CipipeError) -> CipipeError:
-    """An error of a stage's step: what a usage error complains of is in the stage's files, and not on the command line."""
+    """An error of a stage's step: what a usage error complains of is in the stage's files, and not
+    on the command line.
+    """
     if isinstance(error, UsageError):
         error.exit_status = StageError.exit_status
     return error
@@ -63,12 +67,16 @@ class Workplace(Protocol):
         ...
 
     def prepare(self, prepared: Prepared, stage: Stage, **given: Any) -> StageRun:
-        """The stage's doors; `stage` has every setting resolved, `given` are fields of StageRun that the runner knows."""
+        """The stage's doors; `stage` has every setting resolved, `given` are fields of StageRun
+        that the runner knows.
+        """
         ...
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """How a stage ended: what is told of it, the error that it failed with, the outputs that it made."""
+    """How a stage ended: what is told of it, the error that it failed with, the outputs that it
+    made.
+    """
 
     report: StageReport
     error: CipipeError | None = None
@@ -78,10 +86,12 @@ class Ended(msgspec.Struct, frozen=True):
 
 @dataclass
 class StageWork:
-    """What the stages of one plan do. `outputs` are those of stages that ran earlier, `reports` how stages have ended.
+    """What the stages of one plan do. `outputs` are those of stages that ran earlier, `reports` how
+    stages have ended.
 
-    `restored` has the effective digest of a stage that a rollback puts back: it is what was deployed then. Each stage may
-    have a thread; `outputs` and `reports` are changed by the thread that schedules, and by no other.
+    `restored` has the effective digest of a stage that a rollback puts back: it is what was
+    deployed then. Each stage may have a thread; `outputs` and `reports` are changed by the thread
+    that schedules, and by no other.
     """
 
     planned: Planned
@@ -94,7 +104,9 @@ class StageWork:
     restored: Mapping[str, str | None] = field(default_factory=dict)
     interrupt: Interrupt = field(default_factory=Interrupt)
     reports: dict[str, StageReport] = field(default_factory=dict)
-    runs: dict[str, StageRun] = field(default_factory=dict)  # each stage's own, set and read by its thread
+    runs: dict[str, StageRun] = field(
+        default_factory=dict
+    )  # each stage's own, set and read by its thread
 
     def guarded(self, stage: StagePlan, work: Callable[..., Ended], **how: Any) -> Ended:
         """Do the work; an error becomes a FAILED report and a `failed` record."""
@@ -117,7 +129,11 @@ class StageWork:
         except KeyboardInterrupt:
             self._record_failure(stage)
             detail, interrupted = "interrupted", True
-        return Ended(self.end(stage, result, detail, time.monotonic() - started), error, interrupted=interrupted)
+        return Ended(
+            self.end(stage, result, detail, time.monotonic() - started),
+            error,
+            interrupted=interrupted,
+        )
 
     def deploy_stage(self, stage: StagePlan, *, alone: bool) -> Ended:
         started = time.monotonic()
@@ -137,7 +153,11 @@ class StageWork:
         if run.claims is not None:
             run.claims.check()
         for step in self.planned.steps[stage.name]:
-            if run.settled and step.effect is not Effect.READ and self.records.stands(stage, actual, run.data):
+            if (
+                run.settled
+                and step.effect is not Effect.READ
+                and self.records.stands(stage, actual, run.data)
+            ):
                 detail = "all of it is there already"
                 return Ended(self.end(stage, Result.UNCHANGED, detail, time.monotonic() - started))
             if not begun and step.effect is not Effect.READ:
@@ -151,7 +171,9 @@ class StageWork:
         report = self.end(stage, Result.DONE, stage.detail, time.monotonic() - started, run.made)
         return Ended(report, outputs=run.made_outputs)
 
-    def _begin(self, stage: StagePlan, run: StageRun, actual: str | None, *, recorded: bool) -> None:
+    def _begin(
+        self, stage: StagePlan, run: StageRun, actual: str | None, *, recorded: bool
+    ) -> None:
         """Say, before the first effect, that the stage is being deployed, and whose its places are."""
         if run.claims is not None:
             run.claims.take()
@@ -168,11 +190,15 @@ class StageWork:
         self.records.write(stage, State.DESTROYED, None, {})
         if run.claims is not None:
             run.claims.release()
-        return Ended(self.end(stage, Result.DONE, "destroyed", time.monotonic() - started, run.made))
+        return Ended(
+            self.end(stage, Result.DONE, "destroyed", time.monotonic() - started, run.made)
+        )
 
     def looks(self, stage: StagePlan) -> Sequence[Step]:
         """The stage's steps before the first one that is not READ."""
-        return tuple(takewhile(lambda step: step.effect is Effect.READ, self.planned.steps[stage.name]))
+        return tuple(
+            takewhile(lambda step: step.effect is Effect.READ, self.planned.steps[stage.name])
+        )
 
     def step(self, run: StageRun, step: Step) -> None:
         self.interrupt.check()
@@ -182,14 +208,18 @@ class StageWork:
         step.run(run)
 
     def prepare(self, stage: StagePlan) -> StageRun:
-        """A stage's doors, with its settings resolved. Raises StageError where an output is not to be had."""
+        """A stage's doors, with its settings resolved. Raises StageError where an output is not to
+        be had.
+        """
         prepared = self.prepared[stage.name]
         known: dict[str, Output] = {}
         for need in self.workplace.upstream(stage.name):
             known |= self.outputs.get(need, {})
         for secret in outputs.secrets(known.values()):
             self.redactor.register_value(secret)
-        settings = replaced(prepared.stage.settings, lambda value: self._resolved(value, stage, known))
+        settings = replaced(
+            prepared.stage.settings, lambda value: self._resolved(value, stage, known)
+        )
         self.runs[stage.name] = run = self.workplace.prepare(
             prepared,
             msgspec.structs.replace(prepared.stage, settings=settings),
@@ -207,10 +237,18 @@ class StageWork:
         self.records.check(stage)
 
     def _beside(self, stage: Stage) -> dict[str, Mapping[str, Any]]:
-        others = [p.stage.name for p in self.prepared.values() if p.stage.kind == stage.kind and p.stage != stage]
-        return {name: record.data for name in others if (record := self.records.last(name)) is not None}
+        others = [
+            p.stage.name
+            for p in self.prepared.values()
+            if p.stage.kind == stage.kind and p.stage != stage
+        ]
+        return {
+            name: record.data for name in others if (record := self.records.last(name)) is not None
+        }
 
-    def _resolved(self, value: Reference | str, stage: StagePlan, known: Mapping[str, Output]) -> Any:
+    def _resolved(
+        self, value: Reference | str, stage: StagePlan, known: Mapping[str, Output]
+    ) -> Any:
         if isinstance(value, str):
             return self.workplace.expand(value)
         name = value.output or ""
@@ -222,7 +260,9 @@ class StageWork:
         try:
             return outputs.text(name, known, stage=stage.name)
         except StageError:
-            needed = [self.reports[n] for n in self.workplace.upstream(stage.name) if n in self.reports]
+            needed = [
+                self.reports[n] for n in self.workplace.upstream(stage.name) if n in self.reports
+            ]
             if any(report.result is Result.SKIPPED for report in needed):
                 raise _Skip(f"its input {name} comes from a stage that was skipped") from None
             raise
@@ -233,10 +273,16 @@ class StageWork:
             if stage.name in self.runs:
                 self.records.write_failed(stage, self.runs[stage.name].data)
         except CipipeError as error:
-            self.progress.warning(f"the ledger could not be told that {stage.name} failed: {error.message}")
+            self.progress.warning(
+                f"the ledger could not be told that {stage.name} failed: {error.message}"
+            )
 
-    def end(self, stage: StagePlan, result: Result, detail: str, seconds: float = 0.0, made: str = "") -> StageReport:
-        report = StageReport(stage.name, stage.kind, result, stage.reason, detail, round(seconds, 1), made)
+    def end(
+        self, stage: StagePlan, result: Result, detail: str, seconds: float = 0.0, made: str = ""
+    ) -> StageReport:
+        report = StageReport(
+            stage.name, stage.kind, result, stage.reason, detail, round(seconds, 1), made
+        )
         self.progress.stage_ends(report)
         return report
 

@@ -1,4 +1,5 @@
-"""Text of others, made safe to print: a terminal and a CI service's log act on control characters and escape sequences.
+"""Text of others, made safe to print: a terminal and a CI service's log act on control characters
+and escape sequences.
 
 Sequences: ECMA-48, and "XTerm Control Sequences" for what ends an operating system command.
 """
@@ -23,14 +24,19 @@ def plain(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Text on one line: control characters, line ends and invisible characters are shown as escapes, not obeyed."""
+    """Text on one line: control characters, line ends and invisible characters are shown as
+    escapes, not obeyed.
+    """
     if text.isprintable():
         return text
-    return "".join(char if _harmless(char) else char.encode("unicode_escape").decode() for char in text)
+    return "".join(
+        char if _harmless(char) else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def line(text: str, *, colour: bool) -> str:
-    """A line of output as it may be printed: tabs stay, and colours where there are any; nothing else acts.
+    """A line of output as it may be printed: tabs stay, and colours where there are any; nothing
+    else acts.
 
     A colour that is left on ends with the line.
     """
@@ -46,7 +52,9 @@ def line(text: str, *, colour: bool) -> str:
 
 
 def lines(text: str) -> list[str]:
-    """A message of several lines as lines without escape sequences; other control characters are shown."""
+    """A message of several lines as lines without escape sequences; other control characters are
+    shown.
+    """
     return [line(part, colour=False) for part in text.splitlines()]
 
 

@@ -1,6 +1,7 @@
 """What a step is called where it is shown: in a plan, and while it runs.
 
-A title shows what is known by then. What is not stays a placeholder with the name of the output: `{dags_bucket}`.
+A title shows what is known by then. What is not stays a placeholder with the name of the output:
+`{dags_bucket}`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,14 +16,20 @@ from cipipe.stages import KINDS
 from cipipe.stages.base import Stage, Step, references, strings
 
 
-def steps_of(config: Config, environment: str, stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:
-    """The steps of a stage in an environment, whose `{environment}`, `{account_id}` and the like are filled in."""
+def steps_of(
+    config: Config, environment: str, stage: Stage, mode: Mode, *, tag: str
+) -> tuple[Step, ...]:
+    """The steps of a stage in an environment, whose `{environment}`, `{account_id}` and the like
+    are filled in.
+    """
     return KINDS[stage.kind].steps(in_environment(config, environment, stage), mode, tag=tag)
 
 
 def in_environment(config: Config, environment: str, stage: Stage) -> Stage:
     """The stage as it runs in an environment, but for outputs."""
-    return filled(stage, config.project.name, environment, config.environment(environment), everything=True)
+    return filled(
+        stage, config.project.name, environment, config.environment(environment), everything=True
+    )
 
 
 def planned(steps: Iterable[Step], settings: Any, known: Mapping[str, Output]) -> tuple[str, ...]:
@@ -42,7 +49,9 @@ def planned(steps: Iterable[Step], settings: Any, known: Mapping[str, Output]) -
 
 
 def running(step: Step, before: Any, settings: Any, known: Mapping[str, Output]) -> str:
-    """A title while the stage runs: `settings` are those of `before` with every reference resolved that can be."""
+    """A title while the stage runs: `settings` are those of `before` with every reference resolved
+    that can be.
+    """
     found = dict(strings(settings))
     given = {r.output: found[key] for key, r in references(before) if r.output and key in found}
     return outputs.filled(step.title, known, given)

@@ -1,7 +1,8 @@
 """
 ### Movies of one genre, from raw files to an export
 
-Loads nothing and moves no data until the end: Athena reads the raw CSV files where they lie in the data lake.
+Loads nothing and moves no data until the end: Athena reads the raw CSV files where they lie in the
+data lake.
 
 1. `check_database` looks for the database, and branches: `create_database`, or straight on.
 2. `create_movies` and `create_ratings` lay tables over `raw/movies/` and `raw/ratings/`.
@@ -10,14 +11,15 @@ Loads nothing and moves no data until the end: Athena reads the raw CSV files wh
 5. `export_csv` has Athena write the view there as CSV.
 6. `move_export` puts the file in its place, `exports/GENRE.csv`, in one go: readers see the old export or the new one.
 
-**What it shows.** A branch, SQL in files beside the DAG, and Airflow Variables with defaults, which are read when a task
-runs and never when this file is parsed.
+**What it shows.** A branch, SQL in files beside the DAG, and Airflow Variables with defaults, which
+are read when a task runs and never when this file is parsed.
 
-**How it is configured.** Deploying replaces each marked value by the Terraform output that its marker names. Airflow
-Variables, none of which has to exist: `athena_elt_database` and `athena_elt_genre`.
+**How it is configured.** Deploying replaces each marked value by the Terraform output that its
+marker names. Airflow Variables, none of which has to exist: `athena_elt_database` and
+`athena_elt_genre`.
 
-**What it needs.** MovieLens' `movies.csv` and `ratings.csv` in those two folders, and the rights on Athena, Glue and the
-lake that Terraform gives to its own MWAA.
+**What it needs.** MovieLens' `movies.csv` and `ratings.csv` in those two folders, and the rights on
+Athena, Glue and the lake that Terraform gives to its own MWAA.
 """
 
 from datetime import timedelta
@@ -37,8 +39,15 @@ EXPORT = "{{ var.value.get('athena_elt_genre', default_genre) | lower | replace(
 
 
 def query(task_id: str, sql: str, **arguments: object) -> AthenaOperator:
-    """Run SQL, or the SQL in a file. Its result goes where the workgroup says, unless `output_location` says otherwise."""
-    defaults = {"database": DATABASE, "workgroup": WORKGROUP, "region_name": AWS_REGION, "sleep_time": 5}
+    """Run SQL, or the SQL in a file. Its result goes where the workgroup says, unless
+    `output_location` says otherwise.
+    """
+    defaults = {
+        "database": DATABASE,
+        "workgroup": WORKGROUP,
+        "region_name": AWS_REGION,
+        "sleep_time": 5,
+    }
     return AthenaOperator(task_id=task_id, query=sql, **{**defaults, **arguments})
 
 
@@ -51,7 +60,9 @@ def check_database(database: str) -> str | list[str]:
     try:
         athena.get_database(CatalogName="AwsDataCatalog", DatabaseName=database)
     except athena.exceptions.MetadataException as error:
-        if "EntityNotFoundException" not in str(error):  # the same exception says that access is denied
+        if "EntityNotFoundException" not in str(
+            error
+        ):  # the same exception says that access is denied
             raise
         return "create_database"
     return ["create_movies", "create_ratings"]
@@ -71,13 +82,17 @@ def clear_export(export: str) -> int:
 
 @task
 def move_export(export: str, query_id: str) -> str:
-    """Where the export is now. Athena names a result after its query, and puts a description beside it."""
+    """Where the export is now. Athena names a result after its query, and puts a description beside
+    it.
+    """
     from airflow.providers.amazon.aws.hooks.s3 import NO_ACL, S3Hook
 
     s3 = S3Hook(region_name=AWS_REGION)
     staged, target = f"staging/{export}/{query_id}.csv", f"exports/{export}.csv"
     # The hook would ask for the ACL "private", and a bucket that has no ACLs refuses that.
-    s3.copy_object(staged, target, source_bucket_name=LAKE, dest_bucket_name=LAKE, acl_policy=NO_ACL)
+    s3.copy_object(
+        staged, target, source_bucket_name=LAKE, dest_bucket_name=LAKE, acl_policy=NO_ACL
+    )
     s3.delete_objects(LAKE, [staged, f"{staged}.metadata"])
     return f"s3://{LAKE}/{target}"
 
@@ -96,17 +111,29 @@ with DAG(
         "retry_delay": timedelta(minutes=5),
         "execution_timeout": timedelta(minutes=30),
     },
-    user_defined_macros={"lake": LAKE, "default_database": DEFAULT_DATABASE, "default_genre": "Comedy"},
+    user_defined_macros={
+        "lake": LAKE,
+        "default_database": DEFAULT_DATABASE,
+        "default_genre": "Comedy",
+    },
     tags=["athena", "elt"],
 ):
     check = check_database(DATABASE)
-    create = query("create_database", f"CREATE DATABASE IF NOT EXISTS `{DATABASE}`", database="default")
+    create = query(
+        "create_database", f"CREATE DATABASE IF NOT EXISTS `{DATABASE}`", database="default"
+    )
     # A branch that is not taken is skipped, and what follows it is not.
-    movies = query("create_movies", "sql/athena_elt_movies.sql", trigger_rule="none_failed_min_one_success")
-    ratings = query("create_ratings", "sql/athena_elt_ratings.sql", trigger_rule="none_failed_min_one_success")
+    movies = query(
+        "create_movies", "sql/athena_elt_movies.sql", trigger_rule="none_failed_min_one_success"
+    )
+    ratings = query(
+        "create_ratings", "sql/athena_elt_ratings.sql", trigger_rule="none_failed_min_one_success"
+    )
     select = query("select_genre", "sql/athena_elt_genre.sql")
     clear = clear_export(EXPORT)
-    export = query("export_csv", "sql/athena_elt_export.sql", output_location=f"s3://{LAKE}/staging/{EXPORT}/")
+    export = query(
+        "export_csv", "sql/athena_elt_export.sql", output_location=f"s3://{LAKE}/staging/{EXPORT}/"
+    )
 
     check >> create >> [movies, ratings]
     check >> [movies, ratings] >> select >> clear >> export >> move_export(EXPORT, export.output)

@@ -1,20 +1,23 @@
 """
 ### dbt on Redshift, as a service role
 
-Builds the whole dbt project in Redshift, in its container on ECS Fargate, and tells a Slack channel how it went.
+Builds the whole dbt project in Redshift, in its container on ECS Fargate, and tells a Slack channel
+how it went.
 
-**What it shows.** `build` assumes the dbt service role and starts, watches and stops the task with that role's rights
-alone. It waits, shows dbt's output, reads the exit code and the reason why the task stopped, and fails unless the exit code
-is 0: a missing one, of a container that never ran or was torn down, is a failure. Callbacks send success, and failure
-after the last try, to Slack.
+**What it shows.** `build` assumes the dbt service role and starts, watches and stops the task with
+that role's rights alone. It waits, shows dbt's output, reads the exit code and the reason why the
+task stopped, and fails unless the exit code is 0: a missing one, of a container that never ran or
+was torn down, is a failure. Callbacks send success, and failure after the last try, to Slack.
 
-**How it is configured.** Deploying replaces each marked value by the Terraform output that its marker names; the values
-below serve on a laptop. `task_environment` in Terraform sets the `REDSHIFT_…` variables of `dbt/profiles.yml`, the password
-comes from the secret, and `task_egress_ports` has to include Redshift's 5439. The image needs the adapter: the build argument
+**How it is configured.** Deploying replaces each marked value by the Terraform output that its
+marker names; the values below serve on a laptop. `task_environment` in Terraform sets the
+`REDSHIFT_…` variables of `dbt/profiles.yml`, the password comes from the secret, and
+`task_egress_ports` has to include Redshift's 5439. The image needs the adapter: the build argument
 `DBT_ADAPTERS` is to name dbt-redshift.
 
-**What it needs.** Airflow's role must be the one that may assume the service role; Terraform sees to it for its own MWAA,
-`airflow_role_arn` names another. For Slack, an Airflow connection `slack_webhook` (see `dbt_deployment/slack.py`).
+**What it needs.** Airflow's role must be the one that may assume the service role; Terraform sees
+to it for its own MWAA, `airflow_role_arn` names another. For Slack, an Airflow connection
+`slack_webhook` (see `dbt_deployment/slack.py`).
 """
 
 from datetime import timedelta

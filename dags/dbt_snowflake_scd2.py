@@ -9,15 +9,18 @@ Runs dbt in its container on ECS Fargate, once a day:
 
 A snapshot runs only on data that passed its tests, and never beside another one.
 
-**What it shows.** The provider's own operator on a pinned task definition: `TASK_DEFINITION` is one revision, which names
-one image, so a run uses what was deployed with this file and nothing newer. A task that stops without an exit code fails.
+**What it shows.** The provider's own operator on a pinned task definition: `TASK_DEFINITION` is one
+revision, which names one image, so a run uses what was deployed with this file and nothing newer. A
+task that stops without an exit code fails.
 
-**How it is configured.** Deploying replaces each marked value by the Terraform output that its marker names; the values
-below serve on a laptop. Which warehouse dbt talks to is the task definition's business: `task_environment` in Terraform
-sets `DBT_TARGET` and the `SNOWFLAKE_…` variables of `dbt/profiles.yml`, and the password comes from the secret. The image
-needs the adapter: the build argument `DBT_ADAPTERS`.
+**How it is configured.** Deploying replaces each marked value by the Terraform output that its
+marker names; the values below serve on a laptop. Which warehouse dbt talks to is the task
+definition's business: `task_environment` in Terraform sets `DBT_TARGET` and the `SNOWFLAKE_…`
+variables of `dbt/profiles.yml`, and the password comes from the secret. The image needs the
+adapter: the build argument `DBT_ADAPTERS`.
 
-**What it needs.** The seeds, loaded once (`dbt seed`). On DuckDB, the default target, a volume that outlives a task.
+**What it needs.** The seeds, loaded once (`dbt seed`). On DuckDB, the default target, a volume that
+outlives a task.
 """
 
 from datetime import timedelta

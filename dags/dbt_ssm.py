@@ -1,18 +1,21 @@
 """
 ### dbt, configured by SSM parameters
 
-Builds the whole dbt project in its container on ECS Fargate. Where to run it is read from SSM when a run starts, never when
-Airflow parses this file: that happens every few seconds, and must touch nothing.
+Builds the whole dbt project in its container on ECS Fargate. Where to run it is read from SSM when
+a run starts, never when Airflow parses this file: that happens every few seconds, and must touch
+nothing.
 
-**What it shows.** The same configuration as in `dbt_snowflake_scd2`, without being deployed again when it changes: the task
-`read_parameters` hands it to the operator. The price: Terraform changes the parameters before the new image is pushed, so
-a run in those minutes cannot pull its image. It fails, and its retries outlast the gap. DAGs that pin the task definition
-have no such gap, since they are uploaded last.
+**What it shows.** The same configuration as in `dbt_snowflake_scd2`, without being deployed again
+when it changes: the task `read_parameters` hands it to the operator. The price: Terraform changes
+the parameters before the new image is pushed, so a run in those minutes cannot pull its image. It
+fails, and its retries outlast the gap. DAGs that pin the task definition have no such gap, since
+they are uploaded last.
 
-**How it is configured.** Deploying replaces the two marked values: where the parameters lie, and in which region.
+**How it is configured.** Deploying replaces the two marked values: where the parameters lie, and in
+which region.
 
-**What it needs.** The parameters that `terraform/parameters.tf` makes, and the right to read them and to run dbt tasks,
-which Terraform gives to its own MWAA.
+**What it needs.** The parameters that `terraform/parameters.tf` makes, and the right to read them
+and to run dbt tasks, which Terraform gives to its own MWAA.
 """
 
 from datetime import timedelta
@@ -27,7 +30,13 @@ from dbt_deployment.fargate import container_overrides, network_configuration
 AWS_REGION = "eu-central-1"  # cipipe: aws_region
 PREFIX = "/dbt-local/"  # cipipe: parameter_prefix
 
-NAMES = ["container_name", "ecs_cluster_name", "private_subnet_ids", "task_definition_arn", "task_security_group_ids"]
+NAMES = [
+    "container_name",
+    "ecs_cluster_name",
+    "private_subnet_ids",
+    "task_definition_arn",
+    "task_security_group_ids",
+]
 
 
 @task(retries=2)
@@ -38,7 +47,9 @@ def read_parameters() -> dict[str, str | list[str]]:
     ssm = AwsBaseHook(client_type="ssm", region_name=AWS_REGION).get_conn()
     answer = ssm.get_parameters(Names=[PREFIX + name for name in NAMES])
     if answer["InvalidParameters"]:
-        raise LookupError(f"SSM has no parameters {', '.join(answer['InvalidParameters'])}; terraform apply makes them")
+        raise LookupError(
+            f"SSM has no parameters {', '.join(answer['InvalidParameters'])}; terraform apply makes them"
+        )
     return {
         found["Name"].removeprefix(PREFIX): found["Value"].split(",")
         if found["Type"] == "StringList"

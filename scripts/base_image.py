@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Find or make the base image of the dbt container, and write the outcome to `.cipipe/env`.
 
-Where the default of `dbt/Dockerfile` can be pulled, `.cipipe/env` stays empty. Elsewhere Debian is bootstrapped from the mirror
-that this machine's apt uses, and imported as `cipipe-base:bookworm`. `scripts/setup` runs this with `.venv/bin/python`, for the
-Docker SDK. What cannot be done here is said on standard error and is no failure: the pipeline then skips the image stage.
+Where the default of `dbt/Dockerfile` can be pulled, `.cipipe/env` stays empty. Elsewhere Debian is
+bootstrapped from the mirror that this machine's apt uses, and imported as `cipipe-base:bookworm`.
+`scripts/setup` runs this with `.venv/bin/python`, for the Docker SDK. What cannot be done here is
+said on standard error and is no failure: the pipeline then skips the image stage.
 """
 
 import fcntl
@@ -86,7 +87,9 @@ def ours() -> str:
 
 
 def default_base_image() -> str:
-    found = re.search(r"^ARG BASE_IMAGE=(\S+)$", (ROOT / "dbt/Dockerfile").read_text(), re.MULTILINE)
+    found = re.search(
+        r"^ARG BASE_IMAGE=(\S+)$", (ROOT / "dbt/Dockerfile").read_text(), re.MULTILINE
+    )
     if found is None:
         raise Unavailable("dbt/Dockerfile has no line ARG BASE_IMAGE=…")
     return found[1]
@@ -104,7 +107,9 @@ def recipe_digest() -> str:
 
 
 def reachable_daemon() -> docker.DockerClient | None:
-    """The daemon of DOCKER_HOST or of the default socket; a tcp one may be a service of the job that starts late."""
+    """The daemon of DOCKER_HOST or of the default socket; a tcp one may be a service of the job
+    that starts late.
+    """
     patience = 30 if os.environ.get("DOCKER_HOST", "").startswith("tcp://") else 0
     deadline = time.monotonic() + patience
     while True:
@@ -119,10 +124,14 @@ def reachable_daemon() -> docker.DockerClient | None:
 
 @contextmanager
 def private_daemon() -> Iterator[docker.DockerClient]:
-    """A dockerd of our own for the moment; the images stay behind in its data root, for the sandbox."""
+    """A dockerd of our own for the moment; the images stay behind in its data root, for the
+    sandbox.
+    """
     dockerd = shutil.which("dockerd", path=search_path())
     if dockerd is None:
-        raise Unavailable("no Docker daemon answers and dockerd is not installed: https://docs.docker.com/get-docker/")
+        raise Unavailable(
+            "no Docker daemon answers and dockerd is not installed: https://docs.docker.com/get-docker/"
+        )
     if os.geteuid() != 0:
         raise Unavailable("no Docker daemon answers; start one, or run as root")
     DATA_ROOT.mkdir(exist_ok=True)
@@ -131,16 +140,31 @@ def private_daemon() -> Iterator[docker.DockerClient]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Unavailable("a sandbox is running on .cipipe/docker; stop it with `cipipe sandbox down`") from None
+            raise Unavailable(
+                "a sandbox is running on .cipipe/docker; stop it with `cipipe sandbox down`"
+            ) from None
         # A unix socket's path has 107 bytes at most: the checkout may lie too deep for one.
         runtime = Path(tempfile.mkdtemp(prefix="cipipe-", dir="/tmp"))
         stack.callback(shutil.rmtree, runtime, ignore_errors=True)
         log = stack.enter_context((STATE / "dockerd-setup.log").open("wb"))
         socket = f"unix://{runtime}/docker.sock"
-        command = [dockerd, f"--data-root={DATA_ROOT}", f"--exec-root={runtime}/exec", f"--pidfile={runtime}/pid"]
-        (runtime / "daemon.json").write_text("{}")  # /etc/docker/daemon.json may hold what clashes with these options
-        command += [f"--config-file={runtime}/daemon.json", f"--host={socket}", "--iptables=false", "--ip6tables=false"]
-        # Nothing runs in it, so it needs no network; but told "none", dockerd would delete another daemon's docker0.
+        command = [
+            dockerd,
+            f"--data-root={DATA_ROOT}",
+            f"--exec-root={runtime}/exec",
+            f"--pidfile={runtime}/pid",
+        ]
+        (runtime / "daemon.json").write_text(
+            "{}"
+        )  # /etc/docker/daemon.json may hold what clashes with these options
+        command += [
+            f"--config-file={runtime}/daemon.json",
+            f"--host={socket}",
+            "--iptables=false",
+            "--ip6tables=false",
+        ]
+        # Nothing runs in it, so it needs no network; but told "none", dockerd would delete another
+        # daemon's docker0.
         if not Path("/sys/class/net/docker0").exists():
             command += ["--bridge=none"]
         process = subprocess.Popen(
@@ -215,10 +239,14 @@ def import_image(client: docker.DockerClient, recipe: str) -> None:
 
 
 def bootstrap(target: Path) -> None:
-    """Make the root file system of a small Debian with Python and this machine's certificates, as a tar file."""
+    """Make the root file system of a small Debian with Python and this machine's certificates, as a
+    tar file.
+    """
     debootstrap = shutil.which("debootstrap", path=search_path())
     if debootstrap is None or os.geteuid() != 0:
-        raise Unavailable("pull it, name another in BASE_IMAGE, or run as root on Debian with debootstrap installed")
+        raise Unavailable(
+            "pull it, name another in BASE_IMAGE, or run as root on Debian with debootstrap installed"
+        )
     mirror = debian_mirror()
     say(f"making {ours()} with debootstrap from {mirror or 'its default mirror'}")
     work = Path(tempfile.mkdtemp(prefix="base-image-", dir=STATE))
@@ -247,7 +275,10 @@ def bootstrap(target: Path) -> None:
             raise Unavailable(f"debootstrap failed; see {log.relative_to(ROOT)}")
         furnish(rootfs)
         part = target.with_suffix(".part")
-        subprocess.run(["tar", "--numeric-owner", "--one-file-system", "-C", rootfs, "-cf", part, "."], check=True)
+        subprocess.run(
+            ["tar", "--numeric-owner", "--one-file-system", "-C", rootfs, "-cf", part, "."],
+            check=True,
+        )
         part.replace(target)
     finally:
         subprocess.run(["rm", "-rf", "--one-file-system", work], check=False)
@@ -268,20 +299,35 @@ def furnish(rootfs: Path) -> None:
 def own_mounts() -> list[str]:
     """debootstrap mounts /proc; in a mount namespace that ends with it, whatever ends it."""
     unshare = ["unshare", "--mount"]
-    if shutil.which("unshare") and subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode == 0:
+    if (
+        shutil.which("unshare")
+        and subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode == 0
+    ):
         return unshare
     return []
 
 
 def debian_mirror() -> str | None:
-    """The mirror that apt uses here, where this is Debian and it names one; every one of them has the suite."""
+    """The mirror that apt uses here, where this is Debian and it names one; every one of them has
+    the suite.
+    """
     if "ID=debian" not in Path("/etc/os-release").read_text().splitlines():
         return None
-    command = ["apt-get", "indextargets", "--format", "$(COMPONENT) $(RELEASE) $(REPO_URI)", "Created-By: Packages"]
+    command = [
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(COMPONENT) $(RELEASE) $(REPO_URI)",
+        "Created-By: Packages",
+    ]
     listed = subprocess.run(command, check=False, capture_output=True, text=True).stdout
     for line in listed.splitlines():
         component, release, uri = line.split(maxsplit=2)
-        if component == "main" and release.isalpha() and urlsplit(uri).path.rstrip("/").endswith("debian"):
+        if (
+            component == "main"
+            and release.isalpha()
+            and urlsplit(uri).path.rstrip("/").endswith("debian")
+        ):
             return uri.rstrip("/")
     return None
 
@@ -290,7 +336,10 @@ def apt_proxy() -> dict[str, str]:
     command = ["apt-config", "shell", "proxy", "Acquire::http::Proxy"]
     if shutil.which(command[0]) is None:
         return {}
-    found = re.match(r"proxy='(http.+)'", subprocess.run(command, check=False, capture_output=True, text=True).stdout)
+    found = re.match(
+        r"proxy='(http.+)'",
+        subprocess.run(command, check=False, capture_output=True, text=True).stdout,
+    )
     return {"http_proxy": found[1]} if found else {}
 
 
@@ -299,7 +348,9 @@ def ca_bundle() -> Path:
 
 
 def pip_configuration() -> str:
-    """Where pip finds packages on this machine, as far as that serves inside an image: web addresses without a password."""
+    """Where pip finds packages on this machine, as far as that serves inside an image: web
+    addresses without a password.
+    """
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     settings: dict[str, list[str]] = {}
@@ -308,10 +359,16 @@ def pip_configuration() -> str:
         name = key.rpartition(".")[2]
         if name in {"index-url", "extra-index-url"}:
             urls = value.strip("'").replace("\\n", " ").split()
-            settings[name] = [u for u in urls if urlsplit(u).scheme in {"http", "https"} and not urlsplit(u).username]
+            settings[name] = [
+                u
+                for u in urls
+                if urlsplit(u).scheme in {"http", "https"} and not urlsplit(u).username
+            ]
         elif name == "trusted-host":
             settings[name] = value.strip("'").replace("\\n", " ").split()
-    return "[global]\n" + "".join(f"{name} = {' '.join(values)}\n" for name, values in settings.items() if values)
+    return "[global]\n" + "".join(
+        f"{name} = {' '.join(values)}\n" for name, values in settings.items() if values
+    )
 
 
 # Small things

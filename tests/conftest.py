@@ -1,6 +1,7 @@
 """For all tests: an interrupt is one, even in the background of a shell; nothing printed is secret.
 
-With pytest-xdist each file stays on one worker, and all of tests/e2e/pipeline on one: they share a clone.
+With pytest-xdist each file stays on one worker, and all of tests/e2e/pipeline on one: they share a
+clone.
 """
 
 import signal

@@ -1,11 +1,21 @@
-"""Where the process runs: GitLab, GitHub or a shell. A new provider is one module here, and one word in `PROVIDERS`."""
+"""Where the process runs: GitLab, GitHub or a shell. A new provider is one module here, and one
+word in `PROVIDERS`.
+"""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from cipipe.ci import github, gitlab, local
-from cipipe.ci.base import NoToken, Provider, RequestToken, Subject, TokenFacts, TokenSource, VariableToken
+from cipipe.ci.base import (
+    NoToken,
+    Provider,
+    RequestToken,
+    Subject,
+    TokenFacts,
+    TokenSource,
+    VariableToken,
+)
 
 __all__ = [
     "PROVIDERS",
@@ -39,15 +49,26 @@ def detect(env: Mapping[str, str]) -> Provider:
 
 
 def secret_variables(env: Mapping[str, str]) -> frozenset[str]:
-    """The variables that are set and hold a token or key, by their names or because there is one in their value.
+    """The variables that are set and hold a token or key, by their names or because there is one in
+    their value.
 
     Only the configuration names the variable of the ID token, so its form identifies it here.
     """
     named = detect(env).secret_variables(env) | _KEYS
-    named |= {provider.IDENTITY.token_variable for provider in PROVIDERS.values() if provider.IDENTITY}
-    named |= {name for name, value in env.items() if value.startswith("ey") and _TOKEN.fullmatch(value.strip())}
+    named |= {
+        provider.IDENTITY.token_variable for provider in PROVIDERS.values() if provider.IDENTITY
+    }
+    named |= {
+        name
+        for name, value in env.items()
+        if value.startswith("ey") and _TOKEN.fullmatch(value.strip())
+    }
     values = [env[name] for name in named if len(env.get(name, "")) >= _LONG]
-    return frozenset(name for name, value in env.items() if name in named or any(secret in value for secret in values))
+    return frozenset(
+        name
+        for name, value in env.items()
+        if name in named or any(secret in value for secret in values)
+    )
 
 
 def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
@@ -57,7 +78,9 @@ def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def subject(text: str) -> Subject:
-    """A `sub` claim taken apart by the provider whose form it has; a `custom` one where it has none that is known."""
+    """A `sub` claim taken apart by the provider whose form it has; a `custom` one where it has none
+    that is known.
+    """
     known = (provider.subject(text) for provider in PROVIDERS.values())
     return next((found for found in known if found is not None), Subject("custom", text))
 

@@ -1,4 +1,5 @@
-"""What a provider is: a module that reads a job's environment and speaks its log's language. Data in, data out.
+"""What a provider is: a module that reads a job's environment and speaks its log's language. Data
+in, data out.
 
 No provider makes a request: `token` says where the ID token comes from, and `oidc` fetches it.
 """
@@ -24,7 +25,9 @@ class FileToken(msgspec.Struct, frozen=True):
 
 
 class RequestToken(msgspec.Struct, frozen=True):
-    """The ID token comes as `{"value": …}` in answer to a GET of `url` with `bearer` in the Authorization header."""
+    """The ID token comes as `{"value": …}` in answer to a GET of `url` with `bearer` in the
+    Authorization header.
+    """
 
     url: str
     bearer: str
@@ -51,11 +54,13 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class TokenFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the claims of an ID token say about the job it was issued to; None where they do not say.
+    """What the claims of an ID token say about the job it was issued to; None where they do not
+    say.
 
-    `ref` is a short name. `merge_request` also covers pull requests and merge queues. `protected` is whether
-    the provider protects the ref. `variable` is one with the value that it has to have in the job, where the claims
-    leave open what started the run, and only what comes with that variable says so.
+    `ref` is a short name. `merge_request` also covers pull requests and merge queues. `protected`
+    is whether the provider protects the ref. `variable` is one with the value that it has to have
+    in the job, where the claims leave open what started the run, and only what comes with that
+    variable says so.
     """
 
     provider: str
@@ -68,10 +73,12 @@ class TokenFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """A `sub` claim, or a pattern for one, taken apart. `name` is the branch, tag or environment, decoded.
+    """A `sub` claim, or a pattern for one, taken apart. `name` is the branch, tag or environment,
+    decoded.
 
-    `plain` is the subject as it is without the ids in it; `ids` are owner and project, where the subject has them.
-    A `project` subject names the project and nothing else; a `custom` one was made by a template.
+    `plain` is the subject as it is without the ids in it; `ids` are owner and project, where the
+    subject has them. A `project` subject names the project and nothing else; a `custom` one was
+    made by a template.
     """
 
     kind: Literal["branch", "tag", "environment", "merge-request", "project", "custom"]
@@ -82,7 +89,8 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 class Pins(msgspec.Struct, frozen=True):
-    """The claims that stay the same when a project or its owner is renamed, and the variables where a job finds them.
+    """The claims that stay the same when a project or its owner is renamed, and the variables where
+    a job finds them.
 
     `protected` is the claim that says whether the ref is protected, where IAM can see one.
     """
@@ -95,7 +103,9 @@ class Pins(msgspec.Struct, frozen=True):
 
 
 class Merge(msgspec.Struct, frozen=True):
-    """A commit that the provider made of a merge or pull request and its target. Each is None where it does not say."""
+    """A commit that the provider made of a merge or pull request and its target. Each is None where
+    it does not say.
+    """
 
     commit: str | None
     target: str | None = None
@@ -132,13 +142,16 @@ class Provider(Protocol):
         ...
 
     def state_login(self, env: Mapping[str, str], address: str) -> Mapping[str, str]:
-        """The variables for Terraform's `http` backend with which a job gets at a state that the provider keeps.
+        """The variables for Terraform's `http` backend with which a job gets at a state that the
+        provider keeps.
 
         Empty where the address is not one of the provider's.
         """
         ...
 
-    def deploy_subjects(self, project: str, *, branches: Iterable[str], tags: Iterable[str]) -> list[str]:
+    def deploy_subjects(
+        self, project: str, *, branches: Iterable[str], tags: Iterable[str]
+    ) -> list[str]:
         """The `sub` claims of tokens of these branches and tags; `*` in one is a wildcard."""
         ...
 
@@ -147,7 +160,9 @@ class Provider(Protocol):
         ...
 
     def environment_subject(self, project: str, environment: str) -> str | None:
-        """The `sub` claim of jobs that deploy to this environment of the project; None where it does not say so."""
+        """The `sub` claim of jobs that deploy to this environment of the project; None where it
+        does not say so.
+        """
         ...
 
     def component_subjects(
@@ -159,11 +174,15 @@ class Provider(Protocol):
         branches: Iterable[str],
         tags: Iterable[str],
     ) -> tuple[list[str], list[str]] | None:
-        """Subjects to deploy and to verify where the project's consist of these claims; None where that cannot be."""
+        """Subjects to deploy and to verify where the project's consist of these claims; None where
+        that cannot be.
+        """
         ...
 
     def pinned_subject(self, subject: str, ids: tuple[str, str]) -> str | None:
-        """A `sub` claim in its form with the ids of owner and project; None where there is no such form."""
+        """A `sub` claim in its form with the ids of owner and project; None where there is no such
+        form.
+        """
         ...
 
     def subject(self, text: str) -> Subject | None:
@@ -171,7 +190,9 @@ class Provider(Protocol):
         ...
 
     def unmerged(self, claims: Mapping[str, Any]) -> bool:
-        """Whether these claims are those of a merge or pull request's job, whatever the subject says."""
+        """Whether these claims are those of a merge or pull request's job, whatever the subject
+        says.
+        """
         ...
 
     def token_facts(self, claims: Mapping[str, Any]) -> TokenFacts | None:
@@ -179,7 +200,9 @@ class Provider(Protocol):
         ...
 
     def fold_start(self, name: str, title: str) -> str:
-        """The line that opens a section of the log that can be folded; empty where there is no such thing."""
+        """The line that opens a section of the log that can be folded; empty where there is no such
+        thing.
+        """
         ...
 
     def fold_end(self, name: str) -> str:
@@ -191,7 +214,9 @@ class Provider(Protocol):
         ...
 
     def mask(self, secret: str) -> str:
-        """The lines that make the provider mask a secret from here on; empty where it has no such thing."""
+        """The lines that make the provider mask a secret from here on; empty where it has no such
+        thing.
+        """
         ...
 
     def inert(self, line: str) -> str:
@@ -204,7 +229,9 @@ class Provider(Protocol):
 
 
 def commit(text: str | None) -> str | None:
-    """A commit's id out of a variable or event: none where it is absent, empty or all zeros (there is no such commit)."""
+    """A commit's id out of a variable or event: none where it is absent, empty or all zeros (there
+    is no such commit).
+    """
     return text if text and text.strip("0") else None
 
 
@@ -214,7 +241,9 @@ def number(text: str | None) -> int | None:
 
 
 def one_line(text: str) -> str:
-    """A title without line ends and control characters, which would break out of its line of the log."""
+    """A title without line ends and control characters, which would break out of its line of the
+    log.
+    """
     return "".join(character if character.isprintable() else " " for character in text).strip()
 
 

@@ -1,4 +1,5 @@
-"""GitHub Actions. Source: docs.github.com, "Variables reference", "Workflow commands", "OpenID Connect reference".
+"""GitHub Actions. Source: docs.github.com, "Variables reference", "Workflow commands", "OpenID
+Connect reference".
 
 What the variables do not say stands in the event's payload, the file that GITHUB_EVENT_PATH names.
 """
@@ -29,11 +30,17 @@ from cipipe.model import Context
 from cipipe.redact import SHORTEST
 
 NAME = "github"
-IDENTITY = Identity("https://token.actions.githubusercontent.com", audience="sts.amazonaws.com", token_variable="")
-PINS = Pins("repository_owner_id", "repository_id", "GITHUB_REPOSITORY_OWNER_ID", "GITHUB_REPOSITORY_ID")
+IDENTITY = Identity(
+    "https://token.actions.githubusercontent.com", audience="sts.amazonaws.com", token_variable=""
+)
+PINS = Pins(
+    "repository_owner_id", "repository_id", "GITHUB_REPOSITORY_OWNER_ID", "GITHUB_REPOSITORY_ID"
+)
 
 DEPLOY_CLAIMS: Mapping[str, tuple[str, ...]] = {}
-"""AWS sees no claim that a pull request's job could not have; its subject tells it apart, unless it names an environment."""
+"""AWS sees no claim that a pull request's job could not have; its subject tells it apart, unless it
+names an environment.
+"""
 
 _EVENTS = {
     "push": "push",
@@ -47,7 +54,9 @@ _EVENTS = {
 _REQUEST_REFS = ("refs/pull/", "refs/heads/gh-readonly-queue/")
 
 _LARGEST_PAYLOAD = 32 * 1024 * bounded.KIB
-"""GitHub's own limit is 25 MB: https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap"""
+"""GitHub's own limit is 25 MB:
+https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap
+"""
 
 _MERGED = {"pull_request", "pull_request_review", "pull_request_review_comment"}
 _MERGE_REF = re.compile(r"(refs/pull/)?[0-9]+/merge")
@@ -62,10 +71,21 @@ _SUBJECT = re.compile(
 )
 """`more` are claims that a template for subjects adds: GitHub writes a colon in a value as %3A."""
 
-_PROJECT = re.compile(rf"repo:(?P<owner>[^/:@]+){_ID.format('owner_id')}/(?P<name>[^/:@]+){_ID.format('id')}")
+_PROJECT = re.compile(
+    rf"repo:(?P<owner>[^/:@]+){_ID.format('owner_id')}/(?P<name>[^/:@]+){_ID.format('id')}"
+)
 _ANYWHERE = re.compile(r"#(?=[^\x00-\x7f]*+#[^\x00-\x7f]*+\[)")
 _AT_START = re.compile(r"^((?:\s|\x1b\[[0-9;:]*m|[^\x00-\x7f])*+):(?=[^\x00-\x7f]*+:)")
-_COMPONENTS = ("repo:", "repository", "ref:", "job_workflow_ref:", "environment:", "context:", "actor:", "enterprise")
+_COMPONENTS = (
+    "repo:",
+    "repository",
+    "ref:",
+    "job_workflow_ref:",
+    "environment:",
+    "context:",
+    "actor:",
+    "enterprise",
+)
 
 
 def present(env: Mapping[str, str]) -> bool:
@@ -101,7 +121,10 @@ def context(env: Mapping[str, str]) -> Context:
         else None,
         actor=env.get("GITHUB_ACTOR") or None,
         project=project,
-        fork=(name.startswith("pull_request") and _text(_map(_map(request, "head"), "repo"), "full_name") != project)
+        fork=(
+            name.startswith("pull_request")
+            and _text(_map(_map(request, "head"), "repo"), "full_name") != project
+        )
         or (name == "workflow_run" and _of_fork(trigger, project)),
     )
 
@@ -125,11 +148,15 @@ def token(env: Mapping[str, str], *, audience: str, token_variable: str) -> Toke
         )
     parts = urllib.parse.urlsplit(url)
     query = [*urllib.parse.parse_qsl(parts.query, keep_blank_values=True), ("audience", audience)]
-    return RequestToken(urllib.parse.urlunsplit(parts._replace(query=urllib.parse.urlencode(query))), bearer)
+    return RequestToken(
+        urllib.parse.urlunsplit(parts._replace(query=urllib.parse.urlencode(query))), bearer
+    )
 
 
 def secret_variables(env: Mapping[str, str]) -> frozenset[str]:  # noqa: ARG001
-    return frozenset({"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_RUNTIME_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"})
+    return frozenset(
+        {"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_RUNTIME_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"}
+    )
 
 
 def state_login(env: Mapping[str, str], address: str) -> dict[str, str]:  # noqa: ARG001
@@ -143,7 +170,9 @@ def deploy_subjects(project: str, *, branches: Iterable[str], tags: Iterable[str
 
 
 def verify_subjects(project: str) -> list[str]:
-    return [f"repo:{project}:{what}" for what in ("pull_request", "ref:refs/heads/*", "ref:refs/tags/*")]
+    return [
+        f"repo:{project}:{what}" for what in ("pull_request", "ref:refs/heads/*", "ref:refs/tags/*")
+    ]
 
 
 def environment_subject(project: str, environment: str) -> str | None:
@@ -163,13 +192,19 @@ def component_subjects(
 
 
 def pinned_subject(subject: str, ids: tuple[str, str]) -> str | None:
-    """The immutable form, which is the default of repositories made, renamed or moved since July 15, 2026."""
+    """The immutable form, which is the default of repositories made, renamed or moved since July
+    15, 2026.
+    """
     match = re.match(r"repo:([^/:]+)/([^/:]+):", subject)
-    return f"repo:{match[1]}@{ids[0]}/{match[2]}@{ids[1]}:{subject[match.end() :]}" if match else None
+    return (
+        f"repo:{match[1]}@{ids[0]}/{match[2]}@{ids[1]}:{subject[match.end() :]}" if match else None
+    )
 
 
 def subject(text: str) -> Subject | None:
-    """Both default forms; an organisation or repository may make its subjects of other claims, in any order."""
+    """Both default forms; an organisation or repository may make its subjects of other claims, in
+    any order.
+    """
     match = _SUBJECT.fullmatch(text)
     if match is None:
         return _project_subject(text)
@@ -182,7 +217,9 @@ def subject(text: str) -> Subject | None:
         return Subject("merge-request", plain, project, "", ids)
     if match["environment"]:
         return Subject("environment", plain, project, match["environment"].replace("%3A", ":"), ids)
-    return Subject("tag" if match["place"] == "tags" else "branch", plain, project, match["ref"], ids)
+    return Subject(
+        "tag" if match["place"] == "tags" else "branch", plain, project, match["ref"], ids
+    )
 
 
 def _project_subject(text: str) -> Subject | None:
@@ -195,7 +232,9 @@ def _project_subject(text: str) -> Subject | None:
 
 
 def unmerged(claims: Mapping[str, Any]) -> bool:
-    """The event may be one that runs on the base branch (`pull_request_target`), so every claim that tells counts."""
+    """The event may be one that runs on the base branch (`pull_request_target`), so every claim
+    that tells counts.
+    """
     subject_text, ref = str(claims.get("sub")), str(claims.get("ref"))
     context = subject_text.split(":", 2)[2:] if subject_text.startswith("repo:") else []
     return (
@@ -215,10 +254,14 @@ def token_facts(claims: Mapping[str, Any]) -> TokenFacts | None:
         provider=NAME,
         project=claim_text(claims.get("repository")),
         ref=match[2] if match else ref or None,
-        ref_type={"heads": "branch", "tags": "tag"}[match[1]] if match else claim_text(claims.get("ref_type")),
+        ref_type={"heads": "branch", "tags": "tag"}[match[1]]
+        if match
+        else claim_text(claims.get("ref_type")),
         merge_request=unmerged(claims),
         protected=None if protected is None else str(protected).lower() == "true",
-        variable=("GITHUB_EVENT_NAME", "workflow_run") if claims.get("event_name") == "workflow_run" else None,
+        variable=("GITHUB_EVENT_NAME", "workflow_run")
+        if claims.get("event_name") == "workflow_run"
+        else None,
     )
 
 
@@ -235,15 +278,19 @@ def warning(text: str) -> str:
 
 
 def mask(secret: str) -> str:
-    """One command a line of the secret: GitHub masks within lines. A brace on its own would mask every brace."""
+    """One command a line of the secret: GitHub masks within lines. A brace on its own would mask
+    every brace.
+    """
     lines = [line for line in secret.splitlines() if len(line.strip()) >= SHORTEST]
     return "\n".join(f"::add-mask::{_data(line)}" for line in lines)
 
 
 def inert(line: str) -> str:
-    """The runner obeys `##[COMMAND]` anywhere in a line, and `::COMMAND::` behind blanks (ActionCommand.cs).
+    """The runner obeys `##[COMMAND]` anywhere in a line, and `::COMMAND::` behind blanks
+    (ActionCommand.cs).
 
-    Its comparisons are those of a culture, which skip some characters: marks and the like between the signs count too.
+    Its comparisons are those of a culture, which skip some characters: marks and the like between
+    the signs count too.
     """
     return _AT_START.sub(r"\1\\x3a", _ANYWHERE.sub(r"\\x23", line))
 
@@ -255,7 +302,11 @@ def colour(env: Mapping[str, str]) -> bool:
 def _after_request(run: dict[str, Any], project: str | None) -> bool:
     """Whether the run that started this one was a pull request's or a fork's, or may have been one."""
     event = run.get("event")
-    return event in {None, "workflow_run"} or _EVENTS.get(str(event)) == "merge-request" or _of_fork(run, project)
+    return (
+        event in {None, "workflow_run"}
+        or _EVENTS.get(str(event)) == "merge-request"
+        or _of_fork(run, project)
+    )
 
 
 def _of_fork(run: dict[str, Any], project: str | None) -> bool:

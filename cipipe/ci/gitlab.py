@@ -1,7 +1,9 @@
-"""GitLab CI/CD. Source: docs.gitlab.com, "Predefined CI/CD variables reference", "Custom collapsible sections".
+"""GitLab CI/CD. Source: docs.gitlab.com, "Predefined CI/CD variables reference", "Custom
+collapsible sections".
 
-The jobs that a plan turns into run in a child pipeline. Its number and source are its own, so the trigger job hands on
-those of its parent as CIPIPE_PIPELINE_IID and CIPIPE_PIPELINE_SOURCE: a re-run of an old plan keeps its old place.
+The jobs that a plan turns into run in a child pipeline. Its number and source are its own, so the
+trigger job hands on those of its parent as CIPIPE_PIPELINE_IID and CIPIPE_PIPELINE_SOURCE: a re-run
+of an old plan keeps its old place.
 """
 
 import re
@@ -26,16 +28,35 @@ from cipipe.ci.base import (
 from cipipe.model import Context
 
 NAME = "gitlab"
-IDENTITY = Identity("https://gitlab.com", audience="https://gitlab.com", token_variable="AWS_ID_TOKEN")  # noqa: S106
-PINS = Pins("namespace_id", "project_id", "CI_PROJECT_NAMESPACE_ID", "CI_PROJECT_ID", protected="ref_protected")
+IDENTITY = Identity(
+    "https://gitlab.com", audience="https://gitlab.com", token_variable="AWS_ID_TOKEN"
+)
+PINS = Pins(
+    "namespace_id",
+    "project_id",
+    "CI_PROJECT_NAMESPACE_ID",
+    "CI_PROJECT_ID",
+    protected="ref_protected",
+)
 
 DEPLOY_CLAIMS: Mapping[str, tuple[str, ...]] = {
     "ref_protected": ("true",),
-    "pipeline_source": ("api", "chat", "parent_pipeline", "pipeline", "push", "schedule", "trigger", "web"),
+    "pipeline_source": (
+        "api",
+        "chat",
+        "parent_pipeline",
+        "pipeline",
+        "push",
+        "schedule",
+        "trigger",
+        "web",
+    ),
 }
-"""A merge request's `ref` is its source branch, which in a fork may have any name; its ref is never protected.
+"""A merge request's `ref` is its source branch, which in a fork may have any name; its ref is never
+protected.
 
-A child pipeline says `parent_pipeline` whatever started its parent, so `pipeline_source` alone is not enough.
+A child pipeline says `parent_pipeline` whatever started its parent, so `pipeline_source` alone is
+not enough.
 """
 
 _EVENTS = {
@@ -64,7 +85,9 @@ def context(env: Mapping[str, str]) -> Context:
     if source == "parent_pipeline":
         source = env.get("CIPIPE_PIPELINE_SOURCE", source)
         sequence = env.get("CIPIPE_PIPELINE_IID", sequence)
-    merge_request = number(env.get("CI_MERGE_REQUEST_IID")) or number(env.get("CI_EXTERNAL_PULL_REQUEST_IID"))
+    merge_request = number(env.get("CI_MERGE_REQUEST_IID")) or number(
+        env.get("CI_EXTERNAL_PULL_REQUEST_IID")
+    )
     return Context(
         provider=NAME,
         event="merge-request" if _of_request(env) else _EVENTS.get(source, "manual"),
@@ -89,7 +112,9 @@ def merge(env: Mapping[str, str]) -> Merge | None:
     """A detached merge request's pipeline runs on the branch's own commit."""
     if env.get("CI_MERGE_REQUEST_EVENT_TYPE") not in _MERGED:
         return None
-    return Merge(commit(env.get("CI_COMMIT_SHA")), commit(env.get("CI_MERGE_REQUEST_TARGET_BRANCH_SHA")))
+    return Merge(
+        commit(env.get("CI_COMMIT_SHA")), commit(env.get("CI_MERGE_REQUEST_TARGET_BRANCH_SHA"))
+    )
 
 
 def token(env: Mapping[str, str], *, audience: str, token_variable: str) -> TokenSource:
@@ -103,7 +128,14 @@ def token(env: Mapping[str, str], *, audience: str, token_variable: str) -> Toke
 
 def secret_variables(env: Mapping[str, str]) -> frozenset[str]:  # noqa: ARG001
     return frozenset(
-        {"CI_JOB_TOKEN", "CI_JOB_JWT", "CI_JOB_JWT_V1", "CI_JOB_JWT_V2", "CI_REGISTRY_PASSWORD", "CI_DEPLOY_PASSWORD"}
+        {
+            "CI_JOB_TOKEN",
+            "CI_JOB_JWT",
+            "CI_JOB_JWT_V1",
+            "CI_JOB_JWT_V2",
+            "CI_REGISTRY_PASSWORD",
+            "CI_DEPLOY_PASSWORD",
+        }
     )
 
 
@@ -132,17 +164,26 @@ def environment_subject(project: str, environment: str) -> str | None:  # noqa: 
 
 
 def component_subjects(
-    project: str, components: Sequence[str], project_id: str | None, *, branches: Iterable[str], tags: Iterable[str]
+    project: str,
+    components: Sequence[str],
+    project_id: str | None,
+    *,
+    branches: Iterable[str],
+    tags: Iterable[str],
 ) -> tuple[list[str], list[str]] | None:
-    """Subjects as `ci_id_token_sub_claim_components` makes them: name and value of each, left out where it has none.
+    """Subjects as `ci_id_token_sub_claim_components` makes them: name and value of each, left out
+    where it has none.
 
-    The project comes first. A job without an environment has no `environment_protected`, so the subjects to verify
-    leave open what follows the ref. https://docs.gitlab.com/api/projects/
+    The project comes first. A job without an environment has no `environment_protected`, so the
+    subjects to verify leave open what follows the ref. https://docs.gitlab.com/api/projects/
     """
     named = {"project_path": project, "project_id": project_id, "environment_protected": "true"}
     if components[0] not in {"project_path", "project_id"} or not named[components[0]]:
         return None
-    if not {"ref_type", "ref"} <= set(components) or not set(components[1:]) <= {*_REF, "environment_protected"}:
+    if not {"ref_type", "ref"} <= set(components) or not set(components[1:]) <= {
+        *_REF,
+        "environment_protected",
+    }:
         return None
 
     def subject(kind: str, ref: str) -> str:
@@ -158,7 +199,8 @@ def pinned_subject(subject: str, ids: tuple[str, str]) -> str | None:  # noqa: A
 
 
 def subject(text: str) -> Subject | None:
-    """The default form; a project may make its subjects of other claims (docs.gitlab.com, "Token payload").
+    """The default form; a project may make its subjects of other claims (docs.gitlab.com, "Token
+    payload").
 
     Git allows no colon in a ref: a name between two of them is that of another component.
     """
@@ -209,7 +251,9 @@ def mask(secret: str) -> str:  # noqa: ARG001 - GitLab masks by setting only; ou
 
 
 def inert(line: str) -> str:
-    """GitLab obeys sections alone, which need a carriage return and an escape sequence; neither is ever in a line."""
+    """GitLab obeys sections alone, which need a carriage return and an escape sequence; neither is
+    ever in a line.
+    """
     return line
 
 
@@ -220,12 +264,18 @@ def colour(env: Mapping[str, str]) -> bool:
 def _of_request(env: Mapping[str, str]) -> bool:
     """Whether any variable says that this is a merge request's pipeline, or a child of one."""
     source = _EVENTS.get(env.get("CI_PIPELINE_SOURCE", ""))
-    return source == "merge-request" or any(name.startswith(_REQUEST_VARIABLES) and env[name] for name in env)
+    return source == "merge-request" or any(
+        name.startswith(_REQUEST_VARIABLES) and env[name] for name in env
+    )
 
 
 def _fork(env: Mapping[str, str]) -> bool:
-    source = env.get("CI_MERGE_REQUEST_SOURCE_PROJECT_PATH") or env.get("CI_EXTERNAL_PULL_REQUEST_SOURCE_REPOSITORY")
-    target = env.get("CI_MERGE_REQUEST_PROJECT_PATH") or env.get("CI_EXTERNAL_PULL_REQUEST_TARGET_REPOSITORY")
+    source = env.get("CI_MERGE_REQUEST_SOURCE_PROJECT_PATH") or env.get(
+        "CI_EXTERNAL_PULL_REQUEST_SOURCE_REPOSITORY"
+    )
+    target = env.get("CI_MERGE_REQUEST_PROJECT_PATH") or env.get(
+        "CI_EXTERNAL_PULL_REQUEST_TARGET_REPOSITORY"
+    )
     return bool(source or target) and source != target
 
 

@@ -28,7 +28,9 @@ def token(env: Mapping[str, str], *, audience: str, token_variable: str) -> Toke
     """A token that somebody put into the variable by hand, to try out what a job would do."""
     if env.get(token_variable):
         return VariableToken(token_variable)
-    return NoToken("A shell has no ID token: pass one with --token-file or --token-env, or run this in a pipeline job.")
+    return NoToken(
+        "A shell has no ID token: pass one with --token-file or --token-env, or run this in a pipeline job."
+    )
 
 
 def secret_variables(env: Mapping[str, str]) -> frozenset[str]:  # noqa: ARG001

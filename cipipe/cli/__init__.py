@@ -1,6 +1,7 @@
 """The command line: the only place that reads os.environ, prints, and exits.
 
-Commands are imported when they are called, so that `cipipe plan --offline` loads neither boto3 nor docker.
+Commands are imported when they are called, so that `cipipe plan --offline` loads neither boto3 nor
+docker.
 """
 
 import os
@@ -43,7 +44,9 @@ def group() -> None:
 
 
 def main(argv: list[str] | None = None, env: Mapping[str, str] | None = None) -> int:
-    """Run a command line and give its exit status. `env` is the environment, where it is not this process's own."""
+    """Run a command line and give its exit status. `env` is the environment, where it is not this
+    process's own.
+    """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _terminate)
@@ -55,7 +58,9 @@ def main(argv: list[str] | None = None, env: Mapping[str, str] | None = None) ->
 
 def _run(arguments: list[str], console: Console) -> int:
     try:
-        answer: Any = group.main(args=arguments, prog_name="cipipe", standalone_mode=False, obj=console)
+        answer: Any = group.main(
+            args=arguments, prog_name="cipipe", standalone_mode=False, obj=console
+        )
     except CipipeError as error:
         console.error(error)
         return error.exit_status
@@ -87,7 +92,9 @@ def _run(arguments: list[str], console: Console) -> int:
 
 
 def _nothing_said(error: click.UsageError) -> bool:
-    """Whether a group was called by its name alone, which asks what there is. Before 8.2, click shows that by itself."""
+    """Whether a group was called by its name alone, which asks what there is. Before 8.2, click
+    shows that by itself.
+    """
     return isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ()))
 
 
@@ -96,7 +103,9 @@ def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 
 def _wants_json(arguments: list[str]) -> bool:
-    if "credential-process" in arguments:  # whose standard output is read by AWS's tools: credentials, or nothing
+    if (
+        "credential-process" in arguments
+    ):  # whose standard output is read by AWS's tools: credentials, or nothing
         return False
     pairs = pairwise([*arguments, ""])
     return any(a == "--format=json" or (a, b) == ("--format", "json") for a, b in pairs)

@@ -11,7 +11,9 @@ from cipipe.report import json
 @click.command
 @common()
 def bootstrap(shared: Common) -> None:
-    """Create what an account needs before its first pipeline: bucket, OIDC providers, roles. Safe to repeat."""
+    """Create what an account needs before its first pipeline: bucket, OIDC providers, roles. Safe
+    to repeat.
+    """
     project = shared.project()
     name = project.environment_name(shared.environment)
     with sandboxed(shared, project, name, bootstrap=False) as door:
@@ -26,4 +28,8 @@ def bootstrap(shared: Common) -> None:
     if shared.format == "json":
         shared.answer(json.document(environment=name, outputs=outputs))
     else:
-        shared.answer("".join(f"{key} = {value}\n" for key, value in sorted(outputs.items()) if value is not None))
+        shared.answer(
+            "".join(
+                f"{key} = {value}\n" for key, value in sorted(outputs.items()) if value is not None
+            )
+        )

@@ -9,7 +9,9 @@ from cipipe.report import json
 @click.command
 @common(sandbox=False)
 def check(shared: Common) -> None:
-    """Check the configuration, and that the files it names are there; every problem is reported in one go."""
+    """Check the configuration, and that the files it names are there; every problem is reported in
+    one go.
+    """
     from cipipe.pipeline.state_blocks import refuse_lost_states
 
     project = shared.project(look=True)

@@ -1,4 +1,6 @@
-"""A person at a shell who deploys where a pipeline could not, or to a protected environment, says so twice."""
+"""A person at a shell who deploys where a pipeline could not, or to a protected environment, says
+so twice.
+"""
 
 import sys
 from collections.abc import Callable
@@ -20,8 +22,8 @@ def yes_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def confirm(shared: Common, project: Project, name: str, *, yes: bool, named: bool = False) -> None:
     """Ask for the environment's name where that is needed, or refuse where nobody can be asked.
 
-    `named` says that the name was given already (`destroy --confirm`): a protected environment needs no more.
-    Raises RefusedError `shell-not-confirmed`.
+    `named` says that the name was given already (`destroy --confirm`): a protected environment
+    needs no more. Raises RefusedError `shell-not-confirmed`.
     """
     reason = _reason(project, name, named=named)
     if yes or reason is None:
@@ -42,7 +44,11 @@ def _reason(project: Project, name: str, *, named: bool) -> str | None:
         return f"{name} is protected, and this is a shell"
     restricted = environment.deploy_from.branches or environment.deploy_from.tags
     if restricted and not project.may_deploy(name):
-        ref = f"{context.ref_type} {context.ref}" if context.ref else "this commit, which is on no branch,"
+        ref = (
+            f"{context.ref_type} {context.ref}"
+            if context.ref
+            else "this commit, which is on no branch,"
+        )
         return f"deploy_from of {name} does not name {ref}"
     return None
 

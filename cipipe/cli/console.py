@@ -1,7 +1,7 @@
 """What people see: progress and errors on standard error, answers on standard output.
 
-Colour only on a terminal (or where the provider's log shows it), never with NO_COLOR or --no-color. Everything goes
-through `leaving.Filter` before it leaves.
+Colour only on a terminal (or where the provider's log shows it), never with NO_COLOR or --no-color.
+Everything goes through `leaving.Filter` before it leaves.
 """
 
 import os
@@ -29,7 +29,9 @@ _MARK = {
 
 
 class Console:
-    """One per process. `machine` says that standard output carries JSON. Meets `stagework.Progress`."""
+    """One per process. `machine` says that standard output carries JSON. Meets
+    `stagework.Progress`.
+    """
 
     def __init__(self, env: Mapping[str, str], *, machine: bool = False) -> None:
         self.env = dict(env)
@@ -43,14 +45,18 @@ class Console:
         self._folded: set[str] = set()
 
     def answer(self, text: str, file: Path | None = None, *, json: bool = False) -> None:
-        """The command's answer: to standard output, or into a file. `json` says that it is one JSON document."""
+        """The command's answer: to standard output, or into a file. `json` says that it is one JSON
+        document.
+        """
         colour = file is None and self._coloured("stdout")
         masked = self.filter.json(text) if json else self.filter.text(text, colour=colour)
         if file is not None:
             try:
                 file.write_text(masked, encoding="utf-8")
             except OSError as error:
-                raise UsageError("usage", f"{file} cannot be written: {error.strerror}", where="--output") from error
+                raise UsageError(
+                    "usage", f"{file} cannot be written: {error.strerror}", where="--output"
+                ) from error
             return
         try:
             sys.stdout.write(masked)
@@ -58,10 +64,13 @@ class Console:
         except OSError as error:
             # Nothing more goes there, not even what Python still holds when it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            # Where whoever read the answer has gone, what was done, and the exit status, are the same.
+            # Where whoever read the answer has gone, what was done, and the exit status, are the
+            # same.
             if not isinstance(error, BrokenPipeError):
                 raise UsageError(
-                    "usage", f"the answer cannot be written: {error.strerror}", where="standard output"
+                    "usage",
+                    f"the answer cannot be written: {error.strerror}",
+                    where="standard output",
                 ) from error
 
     def style(self, word: str, colour: str, *, stream: str = "stdout") -> str:
@@ -99,7 +108,9 @@ class Console:
 
     def step(self, stage: str, title: str) -> None:
         if self.verbosity >= 0:
-            self._write(f"{self.styled_stderr(stage, 'dim')} │ {self.styled_stderr(visible(title), 'cyan')}")
+            self._write(
+                f"{self.styled_stderr(stage, 'dim')} │ {self.styled_stderr(visible(title), 'cyan')}"
+            )
 
     def line(self, stage: str, text: str) -> None:
         if self.verbosity >= 0:
@@ -120,7 +131,9 @@ class Console:
         )
 
     def error(self, error: CipipeError) -> None:
-        """Show an error: as JSON on standard output where JSON was asked for, and always on standard error."""
+        """Show an error: as JSON on standard output where JSON was asked for, and always on
+        standard error.
+        """
         if self.machine:
             from cipipe.report import json
 
@@ -136,7 +149,9 @@ class Console:
         if error.hint:
             self._write(f"  hint:  {block(error.hint, '         ')}")
         self._write(
-            self.styled_stderr(f"  [{error.id}] docs/errors.md#{error.id}, exit status {error.exit_status}", "dim")
+            self.styled_stderr(
+                f"  [{error.id}] docs/errors.md#{error.id}, exit status {error.exit_status}", "dim"
+            )
         )
 
     def bug(self) -> None:
@@ -145,10 +160,14 @@ class Console:
             from cipipe.report import json
 
             message = f"this is a bug in cipipe: {type(sys.exception()).__name__}"
-            self.answer(json.document(error={"id": "bug", "message": message, "hint": None, "where": None}), json=True)
+            self.answer(
+                json.document(error={"id": "bug", "message": message, "hint": None, "where": None}),
+                json=True,
+            )
         self._write(traceback.format_exc().rstrip())
         self._write(
-            self.styled_stderr("error: ", "red") + "this is a bug in cipipe; please report it with the lines above"
+            self.styled_stderr("error: ", "red")
+            + "this is a bug in cipipe; please report it with the lines above"
         )
 
     def _mask(self, secret: str) -> None:
@@ -168,6 +187,8 @@ class Console:
 
 
 def _problem(problem: Problem) -> str:
-    """A problem's message and id; where the message is a long one, such as a traceback, the id comes first."""
+    """A problem's message and id; where the message is a long one, such as a traceback, the id
+    comes first.
+    """
     first, *more = lines(problem.message) or [""]
     return "\n      ".join([f"{first} ({problem.id})", *more])

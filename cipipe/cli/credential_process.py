@@ -1,4 +1,5 @@
-"""`cipipe oidc credential-process`: credentials for AWS's tools, on standard output and nowhere else.
+"""`cipipe oidc credential-process`: credentials for AWS's tools, on standard output and nowhere
+else.
 
 https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html
 """
@@ -16,10 +17,18 @@ from cipipe.redact import Redactor
 
 @click.command("credential-process")
 @common(formats=("aws",), sandbox=False)
-@click.option("--socket", type=click.Path(path_type=Path), metavar="FILE", help="Ask the run that serves there.")
+@click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Ask the run that serves there.",
+)
 def credential_process(shared: Common, socket: Path | None) -> None:
-    """Print credentials of the environment's role as AWS's tools want them of a `credential_process`."""
-    # What calls this keeps its standard error, and shows it where it likes: a command to mask a secret would be a leak.
+    """Print credentials of the environment's role as AWS's tools want them of a
+    `credential_process`.
+    """
+    # What calls this keeps its standard error, and shows it where it likes: a command to mask a
+    # secret would be a leak.
     shared.console.redactor = Redactor()
     if shared.output is not None:
         raise UsageError("usage", "credentials are not written into files", where="--output")

@@ -1,4 +1,6 @@
-"""`cipipe dags diff`, `deploy`, `rollback`, `status`: the `dags` stage on its own, against its bucket."""
+"""`cipipe dags diff`, `deploy`, `rollback`, `status`: the `dags` stage on its own, against its
+bucket.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -24,12 +26,16 @@ _MARK = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "
 
 
 def _stage(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--stage", metavar="STAGE", help="Which dags stage, where there are several.")(command)
+    return click.option(
+        "--stage", metavar="STAGE", help="Which dags stage, where there are several."
+    )(command)
 
 
 @contextlib.contextmanager
 def _call(shared: Common, stage: str | None, *, yes: bool | None = None) -> Iterator[use_case.Call]:
-    """What the use cases are called with. `yes` is None for what changes nothing, and needs no confirmation."""
+    """What the use cases are called with. `yes` is None for what changes nothing, and needs no
+    confirmation.
+    """
     project = shared.project()
     name = project.environment_name(shared.environment)
     project = project.at(name)
@@ -43,9 +49,15 @@ def _call(shared: Common, stage: str | None, *, yes: bool | None = None) -> Iter
 @click.command
 @common()
 @_stage
-@click.option("--worktree", is_flag=True, help="Compare the files as they lie on disk, not those of the commit.")
+@click.option(
+    "--worktree",
+    is_flag=True,
+    help="Compare the files as they lie on disk, not those of the commit.",
+)
 def diff(shared: Common, stage: str | None, worktree: bool) -> None:
-    """Show what a deployment would change in the bucket, with the outputs that the ledger has. Writes nothing."""
+    """Show what a deployment would change in the bucket, with the outputs that the ledger has.
+    Writes nothing.
+    """
     with _call(shared, stage) as call:
         _answer(shared, use_case.diff(call, worktree=worktree), whole=True)
 
@@ -57,8 +69,17 @@ def diff(shared: Common, stage: str | None, worktree: bool) -> None:
 @click.option("--allow-empty", is_flag=True, help="Deploying no DAG at all is meant.")
 @click.option("--allow-rollback", is_flag=True, help="Put older content over a newer pipeline's.")
 @yes_option
-def deploy(shared: Common, stage: str | None, dry_run: bool, allow_empty: bool, allow_rollback: bool, yes: bool) -> int:
-    """Run the `dags` stage on its own, due or not: patch, check, upload what differs, delete what is gone."""
+def deploy(
+    shared: Common,
+    stage: str | None,
+    dry_run: bool,
+    allow_empty: bool,
+    allow_rollback: bool,
+    yes: bool,
+) -> int:
+    """Run the `dags` stage on its own, due or not: patch, check, upload what differs, delete what
+    is gone.
+    """
 
     def planned(plan: Plan) -> None:
         shared.console.say(text.plan(plan, shared.console.styled_stderr))
@@ -68,20 +89,26 @@ def deploy(shared: Common, stage: str | None, dry_run: bool, allow_empty: bool, 
             found = use_case.dry_run(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
             _answer(shared, found, whole=False)
             return 0
-        outcome = use_case.deploy(call, allow_empty=allow_empty, allow_rollback=allow_rollback, planned=planned)
+        outcome = use_case.deploy(
+            call, allow_empty=allow_empty, allow_rollback=allow_rollback, planned=planned
+        )
     return finish(shared, outcome)
 
 
 @click.command
 @common()
 @_stage
-@click.option("--to", metavar="COMMIT", help="The commit to go back to. Default: what was deployed before.")
+@click.option(
+    "--to", metavar="COMMIT", help="The commit to go back to. Default: what was deployed before."
+)
 @yes_option
 def rollback(shared: Common, stage: str | None, to: str | None, yes: bool) -> int:
     """Restore the object versions of an earlier manifest. What HEAD holds is due again afterwards."""
     if to is not None and not to.strip():
         raise UsageError(
-            "usage", "--to names no commit", hint="Is a variable empty? Without --to it is the one before."
+            "usage",
+            "--to names no commit",
+            hint="Is a variable empty? Without --to it is the one before.",
         )
     with _call(shared, stage, yes=yes) as call:
         outcome = use_case.rollback(call, to)
@@ -92,7 +119,9 @@ def rollback(shared: Common, stage: str | None, to: str | None, yes: bool) -> in
 @common()
 @_stage
 def status(shared: Common, stage: str | None) -> None:
-    """Tell what of the stage is in the bucket: commit, files, and what others changed, removed or put there."""
+    """Tell what of the stage is in the bucket: commit, files, and what others changed, removed or
+    put there.
+    """
     with _call(shared, stage) as call:
         found = use_case.status(call)
     if shared.format == "json":
@@ -101,7 +130,9 @@ def status(shared: Common, stage: str | None) -> None:
     lines = [f"{shared.style(found.stage, 'bold')}  {found.state}"]
     if found.bucket is not None:
         lines[0] += f", commit {(found.commit or '–')[:7]}, {text.age(found.finished_at)} ago"
-        lines += [f"  {visible(file.key)}  {shared.style(file.state, 'yellow')}" for file in found.drifted]
+        lines += [
+            f"  {visible(file.key)}  {shared.style(file.state, 'yellow')}" for file in found.drifted
+        ]
         lines.append(
             f"  {len(found.files)} files in s3://{found.bucket}/{found.prefix}, {len(found.drifted)} not as deployed, "
             f"{found.foreign} objects of others"
@@ -115,7 +146,9 @@ def _answer(shared: Common, found: "Difference", *, whole: bool) -> None:
     summary = found.summary()
     if shared.format == "json":
         parts = msgspec.to_builtins(found)
-        changes = [{k: v for k, v in change.items() if whole or k != "diff"} for change in parts["changes"]]
+        changes = [
+            {k: v for k, v in change.items() if whole or k != "diff"} for change in parts["changes"]
+        ]
         given = {key: parts[key] for key in ("bucket", "prefix", "replacements")}
         shared.answer(json.document(**given, summary=summary, changes=changes))
         return

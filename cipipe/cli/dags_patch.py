@@ -13,19 +13,38 @@ from cipipe.terminal import visible
 
 @click.command
 @common(sandbox=False)
-@click.option("--source", type=click.Path(path_type=Path), metavar="DIR", required=True, help="The DAG files.")
 @click.option(
-    "--outputs", type=click.Path(path_type=Path), metavar="FILE", required=True, help="From `terraform output -json`."
+    "--source", type=click.Path(path_type=Path), metavar="DIR", required=True, help="The DAG files."
 )
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", required=True, help="Where to write them.")
+@click.option(
+    "--outputs",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    required=True,
+    help="From `terraform output -json`.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    required=True,
+    help="Where to write them.",
+)
 def patch(shared: Common, source: Path, outputs: Path, out: Path) -> None:
-    """Put Terraform's outputs into the marked literals of DAG files. Needs neither cipipe.toml nor AWS."""
+    """Put Terraform's outputs into the marked literals of DAG files. Needs neither cipipe.toml nor
+    AWS.
+    """
     made = local.patch_folder(source, outputs, out)
     for warning in made.warnings:
         shared.console.warning(f"{visible(warning.where)}: {warning.message}")
     if shared.format == "json":
-        shared.answer(json.document(files=made.files, replacements=msgspec.to_builtins(made.replacements)))
+        shared.answer(
+            json.document(files=made.files, replacements=msgspec.to_builtins(made.replacements))
+        )
         return
-    lines = [f"{visible(r.file)}:{r.line}: {r.name} = {r.new}  (output {r.output})\n" for r in made.replacements]
+    lines = [
+        f"{visible(r.file)}:{r.line}: {r.name} = {r.new}  (output {r.output})\n"
+        for r in made.replacements
+    ]
     written = f"{made.files} files written to {visible(str(out))}, {len(made.replacements)} literals replaced\n"
     shared.answer("".join(lines) + written)

@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 
 @click.command
 @common()
-@click.option("--offline", is_flag=True, help="Ask nobody: neither the provider, nor AWS, nor a remote Docker.")
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="Ask nobody: neither the provider, nor AWS, nor a remote Docker.",
+)
 def doctor(shared: Common, offline: bool) -> int:
-    """Check this machine and this job: git, terraform, docker, configuration, token, region, role, trust policy."""
+    """Check this machine and this job: git, terraform, docker, configuration, token, region, role,
+    trust policy.
+    """
     from cipipe.pipeline.doctor import examine
 
     project, name, problem = _project(shared)
@@ -38,7 +44,9 @@ def doctor(shared: Common, offline: bool) -> int:
             )
         )
     checks, errors = [check for check, _ in found], [error for _, error in found if error]
-    shared.answer(json.checks(checks, name) if shared.format == "json" else text.checks(checks, shared.style))
+    shared.answer(
+        json.checks(checks, name) if shared.format == "json" else text.checks(checks, shared.style)
+    )
     return errors[0].exit_status if errors else 0
 
 

@@ -18,7 +18,9 @@ def iac() -> None:
 @iac.command
 @common()
 @click.option("--stage", metavar="STAGE", help="Which terraform stage, where there are several.")
-@click.option("--bootstrap", is_flag=True, help="The lock of the bootstrap's state, not of a stage's.")
+@click.option(
+    "--bootstrap", is_flag=True, help="The lock of the bootstrap's state, not of a stage's."
+)
 @click.argument("lock_id")
 def unlock(shared: Common, stage: str | None, bootstrap: bool, lock_id: str) -> None:
     """Release the state lock LOCK_ID that a killed run left. Make sure first that nobody holds it."""
@@ -30,4 +32,6 @@ def unlock(shared: Common, stage: str | None, bootstrap: bool, lock_id: str) -> 
             use_bootstrap.unlock(project, name, lock_id, redactor=redactor, line=line, door=door)
         else:
             use_case.unlock(project, name, stage, lock_id, redactor=redactor, line=line, door=door)
-    shared.answer(json.document(released=lock_id) if shared.format == "json" else f"released {lock_id}\n")
+    shared.answer(
+        json.document(released=lock_id) if shared.format == "json" else f"released {lock_id}\n"
+    )

@@ -1,4 +1,6 @@
-"""Groups of commands, which import each one when it is called, and what they say to a name that is misspelt."""
+"""Groups of commands, which import each one when it is called, and what they say to a name that is
+misspelt.
+"""
 
 import importlib
 from collections.abc import Iterable, Mapping
@@ -17,15 +19,25 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
+        if (
+            not ctx.resilient_parsing
+            and not name.startswith("-")
+            and self.get_command(ctx, name) is None
+        ):
             ctx.fail(f"No such command {name!r}.{self._suggestion(ctx, name)}")
         return super().resolve_command(ctx, args)
 
     def _suggestion(self, ctx: click.Context, name: str) -> str:
-        """A command of that very name in a group below, such as `deploy` in `dags`; else one that is spelt nearly so."""
+        """A command of that very name in a group below, such as `deploy` in `dags`; else one that
+        is spelt nearly so.
+        """
         listed = self.list_commands(ctx)
         groups = {group: self.get_command(ctx, group) for group in listed}
-        below = [g for g, c in groups.items() if isinstance(c, click.Group) and name in c.list_commands(ctx)]
+        below = [
+            g
+            for g, c in groups.items()
+            if isinstance(c, click.Group) and name in c.list_commands(ctx)
+        ]
         meant = f"{below[0]} {name}" if below else near(name, listed)
         return f" Did you mean {meant!r}?" if meant else ""
 
@@ -40,19 +52,25 @@ class Choice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
             meant = near(str(value), [str(choice) for choice in self.choices])
             if meant is None:
                 raise
-            raise click.BadParameter(f"{error.message} Did you mean {meant!r}?", ctx, param) from None
+            raise click.BadParameter(
+                f"{error.message} Did you mean {meant!r}?", ctx, param
+            ) from None
 
 
 def near(name: str, known: Iterable[str]) -> str | None:
     """What is spelt most like the name, if anything nearly is."""
     import difflib
 
-    found = difflib.get_close_matches(name.lower(), list(known), n=1) if len(name) <= _LONGEST else []
+    found = (
+        difflib.get_close_matches(name.lower(), list(known), n=1) if len(name) <= _LONGEST else []
+    )
     return found[0] if found else None
 
 
 class Lazy(Group):
-    """A group whose commands are in modules that are imported one at a time; `where` says `MODULE:NAME` of each."""
+    """A group whose commands are in modules that are imported one at a time; `where` says
+    `MODULE:NAME` of each.
+    """
 
     def __init__(self, *args: Any, where: Mapping[str, str], **settings: Any) -> None:
         super().__init__(*args, **settings)

@@ -1,6 +1,8 @@
-"""What text goes through on its way out: secrets masked, escape sequences gone, nothing in it that a CI service obeys.
+"""What text goes through on its way out: secrets masked, escape sequences gone, nothing in it that
+a CI service obeys.
 
-The lines that a provider itself makes (to fold, to warn, to mask) are the only ones that leave as they are.
+The lines that a provider itself makes (to fold, to warn, to mask) are the only ones that leave as
+they are.
 """
 
 import contextlib
@@ -22,7 +24,9 @@ _COMMAND = re.compile(r"#(?=[^\x00-\x7f]*+#[^\x00-\x7f]*+\[)")
 
 
 class Filter:
-    """Makes text safe to print in a job of `provider`. `redactor` is asked for each time: it can be replaced."""
+    """Makes text safe to print in a job of `provider`. `redactor` is asked for each time: it can be
+    replaced.
+    """
 
     def __init__(self, provider: Provider, redactor: Callable[[], Redactor]) -> None:
         self._provider = provider
@@ -38,7 +42,8 @@ class Filter:
         return self._redactor().text("\n".join(terminal.lines(self._redactor().text(text))))
 
     def json(self, document: str) -> str:
-        """A JSON document. It says the same to whoever decodes it, but for what is masked in its strings.
+        """A JSON document. It says the same to whoever decodes it, but for what is masked in its
+        strings.
 
         Keys that are the document's own words stay, and numbers, `true` and `null` are no text.
         """
@@ -47,7 +52,9 @@ class Filter:
     def _line(self, text: str, *, colour: bool) -> str:
         shown = terminal.line(text.removesuffix("\r"), colour=colour)
         if shown != text:
-            shown = self._redactor().text(shown)  # what stood around an escape sequence is in one piece now
+            shown = self._redactor().text(
+                shown
+            )  # what stood around an escape sequence is in one piece now
         return self._provider.inert(shown)
 
     def _string(self, found: re.Match[str]) -> str:
@@ -60,15 +67,18 @@ class Filter:
         if not (colon and _OWN_KEY.fullmatch(value)):
             value = self._redactor().text(value)
         written = json.dumps(value, ensure_ascii=False)
-        # Escaped wherever the provider, a terminal or a reader of lines would see more in it than text.
+        # Escaped wherever the provider, a terminal or a reader of lines would see more in it than
+        # text.
         shown = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in written)
         return _COMMAND.sub(r"\\u0023", shown) + colon
 
 
 class Log(io.TextIOBase):
-    """Standard error, line by line. Whatever is written to it leaves filtered, and a write never fails.
+    """Standard error, line by line. Whatever is written to it leaves filtered, and a write never
+    fails.
 
-    A log that nobody reads any more, or a full disk, is no reason to stop half-way through a deployment.
+    A log that nobody reads any more, or a full disk, is no reason to stop half-way through a
+    deployment.
     """
 
     def __init__(self, filtered: Callable[[str], str]) -> None:
@@ -79,7 +89,9 @@ class Log(io.TextIOBase):
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Stand in for `sys.stderr`: what Python, threads and libraries print there comes through here as well."""
+        """Stand in for `sys.stderr`: what Python, threads and libraries print there comes through
+        here as well.
+        """
         self._real = sys.stderr
         try:
             with contextlib.redirect_stderr(self):

@@ -1,4 +1,6 @@
-"""`cipipe oidc explain`. Exit status 0 where the policy allows the token or it cannot be told, 3 where it denies it."""
+"""`cipipe oidc explain`. Exit status 0 where the policy allows the token or it cannot be told, 3
+where it denies it.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +22,9 @@ from cipipe.report import identity, json
 @click.command
 @common(sandbox=False)
 @click.option("--policy", metavar="FILE", help="The role's trust policy; `-` for standard input.")
-@click.option("--role", metavar="NAME", help="Read the policy of this role (name or ARN) from IAM instead.")
+@click.option(
+    "--role", metavar="NAME", help="Read the policy of this role (name or ARN) from IAM instead."
+)
 @click.option("--claims", metavar="FILE", help="A token's claims, as JSON.")
 @click.option("--token-file", metavar="FILE", help="A token.")
 @click.option("--token-env", metavar="NAME", help="The environment variable that holds a token.")
@@ -29,8 +33,14 @@ from cipipe.report import identity, json
     metavar="TIME",
     help="Judge the token as of that moment: ISO 8601, or seconds since 1970. Default: now.",
 )
-@click.option("--provider-arn", metavar="ARN", help="The OIDC provider in IAM. Default: the one in the policy.")
-@click.option("--role-arn", metavar="ARN", help="The role; its account is where STS looks for the provider.")
+@click.option(
+    "--provider-arn",
+    metavar="ARN",
+    help="The OIDC provider in IAM. Default: the one in the policy.",
+)
+@click.option(
+    "--role-arn", metavar="ARN", help="The role; its account is where STS looks for the provider."
+)
 def explain(
     shared: Common,
     policy: str | None,
@@ -42,14 +52,17 @@ def explain(
     provider_arn: str | None,
     role_arn: str | None,
 ) -> int:
-    """Tell whether a trust policy lets a token in, and if not, which condition fails and how to fix it.
+    """Tell whether a trust policy lets a token in, and if not, which condition fails and how to fix
+    it.
 
     Needs neither cipipe.toml nor AWS, except with --role.
     """
     _exactly_one({"--policy": policy, "--role": role})
     _exactly_one({"--claims": claims, "--token-file": token_file, "--token-env": token_env})
     if [policy, claims, token_file].count("-") > 1:
-        raise UsageError("usage", "standard input can be read only once", hint="Put one of the two into a file.")
+        raise UsageError(
+            "usage", "standard input can be read only once", hint="Put one of the two into a file."
+        )
     moment = _moment(at) if at is not None else datetime.now(UTC)
     document = inputs.policy_of(policy) if policy is not None else None
     try:
@@ -66,7 +79,11 @@ def explain(
 
 
 def _token(
-    console: Console, claims: str | None, token_file: str | None, token_env: str | None, now: datetime
+    console: Console,
+    claims: str | None,
+    token_file: str | None,
+    token_env: str | None,
+    now: datetime,
 ) -> tuple[Claims, tuple[Finding, ...]]:
     if claims is not None:
         found = inputs.claims_of(claims)
@@ -92,7 +109,9 @@ def _moment(text: str) -> datetime:
         ) from None
 
 
-def _live(console: Console, role: str, claims: Claims) -> tuple[dict[str, Any], str, tuple[Finding, ...]]:
+def _live(
+    console: Console, role: str, claims: Claims
+) -> tuple[dict[str, Any], str, tuple[Finding, ...]]:
     from cipipe.pipeline import roles
     from cipipe.tools.aws import Aws, Endpoint
 
@@ -109,7 +128,9 @@ def _answer(shared: Common, found: Explanation) -> int:
     else:
         shared.answer(identity.explanation(found, shared.style))
     if found.verdict == "unknown":
-        shared.console.warning("whether AWS lets this token in cannot be told from the policy and the token alone")
+        shared.console.warning(
+            "whether AWS lets this token in cannot be told from the policy and the token alone"
+        )
     return IdentityError.exit_status if found.verdict == "denied" else 0
 
 
@@ -117,4 +138,8 @@ def _exactly_one(options: dict[str, str | None]) -> None:
     given = [name for name, value in options.items() if value is not None]
     if len(given) != 1:
         names = ", ".join(options)
-        raise UsageError("usage", f"exactly one of {names} is needed", hint="`cipipe oidc explain --help` tells more.")
+        raise UsageError(
+            "usage",
+            f"exactly one of {names} is needed",
+            hint="`cipipe oidc explain --help` tells more.",
+        )

@@ -1,4 +1,6 @@
-"""What the commands of `cipipe oidc` are given: a policy, a token, claims. A token is a secret from its first moment."""
+"""What the commands of `cipipe oidc` are given: a policy, a token, claims. A token is a secret from
+its first moment.
+"""
 
 import json
 import sys
@@ -20,7 +22,12 @@ def text_of(file: str, option: str) -> str:
     """The text of a file, `-` for standard input. Raises UsageError `usage`."""
     name = named(file)
     if file == "-" and (sys.stdin is None or sys.stdin.closed):
-        raise UsageError("usage", f"{name} cannot be read: it is closed", hint="Name a file instead.", where=option)
+        raise UsageError(
+            "usage",
+            f"{name} cannot be read: it is closed",
+            hint="Name a file instead.",
+            where=option,
+        )
     try:
         if file == "-":
             data = bounded.read_from(sys.stdin.buffer, largest=_LARGEST)
@@ -28,7 +35,9 @@ def text_of(file: str, option: str) -> str:
             data = bounded.read(Path(file), largest=_LARGEST)
         return data.decode("utf-8-sig")
     except OSError as error:
-        raise UsageError("usage", f"{name} cannot be read: {error.strerror}", where=option) from error
+        raise UsageError(
+            "usage", f"{name} cannot be read: {error.strerror}", where=option
+        ) from error
     except UnicodeDecodeError as error:
         raise UsageError("usage", f"{name} is not UTF-8", where=option) from error
     except ValueError as error:
@@ -61,7 +70,11 @@ def claims_of(file: str) -> Claims:
         raise _no_claims(file, f"they are not JSON: {error}") from None
     except ValueError as error:
         raise _no_claims(file, str(error)) from None
-    if isinstance(found, dict) and found.get("schema") == 1 and isinstance(found.get("claims"), dict):
+    if (
+        isinstance(found, dict)
+        and found.get("schema") == 1
+        and isinstance(found.get("claims"), dict)
+    ):
         found = found["claims"]  # as `cipipe oidc token --format json` prints them
     if not isinstance(found, dict):
         raise _no_claims(file, "they are not a JSON object")

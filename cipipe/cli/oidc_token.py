@@ -1,4 +1,6 @@
-"""`cipipe oidc token`. Shows what a token says; the token itself is masked wherever it would appear."""
+"""`cipipe oidc token`. Shows what a token says; the token itself is masked wherever it would
+appear.
+"""
 
 from datetime import UTC, datetime
 
@@ -18,10 +20,18 @@ from cipipe.report import identity, json
 
 @click.command
 @common(sandbox=False)
-@click.option("--token-file", metavar="FILE", help="This token instead of the job's; `-` for standard input.")
-@click.option("--token-env", metavar="NAME", help="The token in this environment variable instead of the job's.")
+@click.option(
+    "--token-file", metavar="FILE", help="This token instead of the job's; `-` for standard input."
+)
+@click.option(
+    "--token-env",
+    metavar="NAME",
+    help="The token in this environment variable instead of the job's.",
+)
 def token(shared: Common, token_file: str | None, token_env: str | None) -> None:
-    """Show the claims of the job's ID token, and which of them AWS sees as condition keys. Never the token."""
+    """Show the claims of the job's ID token, and which of them AWS sees as condition keys. Never
+    the token.
+    """
     if token_file is not None and token_env is not None:
         raise UsageError("usage", "--token-file and --token-env exclude each other")
     text = inputs.given_token(shared.console, token_file, token_env) or _of_job(shared)
@@ -40,7 +50,9 @@ def token(shared: Common, token_file: str | None, token_env: str | None) -> None
 
 
 def _of_job(shared: Common) -> str:
-    """The job's own token, asked for as the configuration says, or as the provider does where there is none."""
+    """The job's own token, asked for as the configuration says, or as the provider does where there
+    is none.
+    """
     console = shared.console
     source = _source(shared)
     if isinstance(source, NoToken):
@@ -55,7 +67,11 @@ def _source(shared: Common) -> ci.TokenSource:
     try:
         project = shared.project()
     except UsageError as error:
-        if shared.config is not None or error.id not in {"config-missing", "git-no-repository", "git-no-commit"}:
+        if shared.config is not None or error.id not in {
+            "config-missing",
+            "git-no-repository",
+            "git-no-commit",
+        }:
             raise
         provider, env = shared.console.provider, shared.console.env
         usual = provider.IDENTITY or Identity("", audience="", token_variable="")

@@ -1,4 +1,6 @@
-"""`cipipe oidc trust-policy`. What the command line leaves out comes from cipipe.toml and from the job, where they are there."""
+"""`cipipe oidc trust-policy`. What the command line leaves out comes from cipipe.toml and from the
+job, where they are there.
+"""
 
 import json as jsons
 import re
@@ -49,10 +51,27 @@ class Wanted(msgspec.Struct, frozen=True):
 
 @click.command("trust-policy")
 @common(sandbox=False)
-@click.option("--provider", type=Choice(_PROVIDERS), help="Whose tokens. Default: the one of [oidc], or the job's.")
-@click.option("--project", metavar="PATH", help="The project. Default: the one of [oidc], or the job's.")
-@click.option("--ref", "refs", metavar="REF", multiple=True, help="A branch, or refs/tags/NAME. May be repeated.")
-@click.option("--environment", "job_environment", metavar="NAME", help="Jobs of this environment, whatever their ref.")
+@click.option(
+    "--provider",
+    type=Choice(_PROVIDERS),
+    help="Whose tokens. Default: the one of [oidc], or the job's.",
+)
+@click.option(
+    "--project", metavar="PATH", help="The project. Default: the one of [oidc], or the job's."
+)
+@click.option(
+    "--ref",
+    "refs",
+    metavar="REF",
+    multiple=True,
+    help="A branch, or refs/tags/NAME. May be repeated.",
+)
+@click.option(
+    "--environment",
+    "job_environment",
+    metavar="NAME",
+    help="Jobs of this environment, whatever their ref.",
+)
 @click.option(
     "--environment-ref",
     "environment_refs",
@@ -60,7 +79,11 @@ class Wanted(msgspec.Struct, frozen=True):
     multiple=True,
     help="With --environment: of its jobs only those of this branch or tag. May be repeated.",
 )
-@click.option("--pin-ids", is_flag=True, help="Trust the project's and its owner's ids as well, which outlive names.")
+@click.option(
+    "--pin-ids",
+    is_flag=True,
+    help="Trust the project's and its owner's ids as well, which outlive names.",
+)
 @click.option("--project-id", metavar="ID", help="With --pin-ids. Default: the job's.")
 @click.option("--owner-id", metavar="ID", help="With --pin-ids. Default: the job's.")
 @click.option(
@@ -68,8 +91,14 @@ class Wanted(msgspec.Struct, frozen=True):
     default=None,
     help="Protected refs only, and no merge requests. Default: where AWS can tell; --no-protected is for a role that reads.",
 )
-@click.option("--provider-arn", metavar="ARN", help="The OIDC provider in IAM. Default: of the environment's account.")
-@click.option("--audience", metavar="AUD", help="Default: the one of [oidc], or the provider's usual one.")
+@click.option(
+    "--provider-arn",
+    metavar="ARN",
+    help="The OIDC provider in IAM. Default: of the environment's account.",
+)
+@click.option(
+    "--audience", metavar="AUD", help="Default: the one of [oidc], or the provider's usual one."
+)
 def trust_policy(shared: Common, **given: object) -> None:
     """Write the least trust policy for tokens of one project, of some refs or of one environment."""
     wanted = msgspec.convert(given, Wanted)
@@ -85,7 +114,11 @@ def trust_policy(shared: Common, **given: object) -> None:
     trusted = trust(whose, branches=refs.branches, tags=refs.tags)
     subjects = trusted.deploy_subjects
     if wanted.job_environment is not None:
-        subjects = with_ids(ci.PROVIDERS[name], [_environment_subject(name, path, wanted.job_environment)], trusted.ids)
+        subjects = with_ids(
+            ci.PROVIDERS[name],
+            [_environment_subject(name, path, wanted.job_environment)],
+            trusted.ids,
+        )
     _check_subjects(name, path, subjects)
     claims = {
         **trusted.claims,
@@ -94,31 +127,49 @@ def trust_policy(shared: Common, **given: object) -> None:
     }
     if wanted.environment_refs:
         _refuse_hidden({"ref"} - visible(issuer), issuer, "--environment-ref")
-        claims["ref"] = [ref if ref.startswith("refs/") else f"refs/heads/{ref}" for ref in wanted.environment_refs]
+        claims["ref"] = [
+            ref if ref.startswith("refs/") else f"refs/heads/{ref}"
+            for ref in wanted.environment_refs
+        ]
     audience = wanted.audience or identity.audience
-    made = least.policy(provider_arn=arn, issuer=issuer, audience=audience, subjects=subjects, claims=claims)
+    made = least.policy(
+        provider_arn=arn, issuer=issuer, audience=audience, subjects=subjects, claims=claims
+    )
     shown = {key: values[0] for key, values in claims.items()}
     token = Claims({}, {**shown, "iss": f"https://{issuer}", "sub": subjects[0], "aud": audience})
     for text in (*trusted.doubts, *_doubts(made, token, subjects)):
         shared.console.warning(text)
-    text = json.document(policy=made) if shared.format == "json" else jsons.dumps(made, indent=2) + "\n"
+    text = (
+        json.document(policy=made)
+        if shared.format == "json"
+        else jsons.dumps(made, indent=2) + "\n"
+    )
     shared.answer(text, json=True)
 
 
 def _check(wanted: Wanted) -> None:
-    """Refuse values of which no policy could be made that lets a token in. Raises UsageError `usage`."""
+    """Refuse values of which no policy could be made that lets a token in. Raises UsageError
+    `usage`.
+    """
     for option, refs in (("--ref", wanted.refs), ("--environment-ref", wanted.environment_refs)):
         for ref in refs:
             if not _REF.fullmatch(ref):
                 raise _refused(option, f"{ref!r} is neither a branch nor refs/tags/NAME")
     if wanted.environment_refs and wanted.job_environment is None:
-        raise _refused("--environment-ref", "it counts with --environment only", "Use --ref instead.")
-    for option, value in (("--environment", wanted.job_environment), ("--audience", wanted.audience)):
+        raise _refused(
+            "--environment-ref", "it counts with --environment only", "Use --ref instead."
+        )
+    for option, value in (
+        ("--environment", wanted.job_environment),
+        ("--audience", wanted.audience),
+    ):
         if value is not None and not value.strip():
             raise _refused(option, "it is empty")
     for option, value in (("--project-id", wanted.project_id), ("--owner-id", wanted.owner_id)):
         if value is not None and not wanted.pin_ids:
-            raise _refused(option, "it counts with --pin-ids only", "Add --pin-ids, or leave it out.")
+            raise _refused(
+                option, "it counts with --pin-ids only", "Add --pin-ids, or leave it out."
+            )
 
 
 def _check_issuer(name: str, issuer: str) -> None:
@@ -127,7 +178,9 @@ def _check_issuer(name: str, issuer: str) -> None:
         identity = ci.PROVIDERS[other].IDENTITY
         usual = issuer_key(identity.issuer).lower() if identity else ""
         if other != name and f"{issuer.lower()}/".startswith(f"{usual}/"):
-            raise _refused("--provider-arn", f"{issuer} issues the tokens of {other}, not those of {name}")
+            raise _refused(
+                "--provider-arn", f"{issuer} issues the tokens of {other}, not those of {name}"
+            )
 
 
 def _doubts(made: Mapping[str, Any], token: Claims, subjects: list[str]) -> list[str]:
@@ -137,10 +190,15 @@ def _doubts(made: Mapping[str, Any], token: Claims, subjects: list[str]) -> list
     findings = [finding for statement in statements for finding in lint(statement, request)]
     found = [
         # Where nothing but the subject can tell, what to do about it is not plain.
-        f"{one.id}: {one.message}" + (f". Fix: {one.fix}" if one.id == "oidc-merge-request-indistinct" else "")
+        f"{one.id}: {one.message}"
+        + (f". Fix: {one.fix}" if one.id == "oidc-merge-request-indistinct" else "")
         for one in findings
     ]
-    every = [one for one in subjects if ci.subject(one).kind != "custom" and not ci.subject(one).name.strip("*?")]
+    every = [
+        one
+        for one in subjects
+        if ci.subject(one).kind != "custom" and not ci.subject(one).name.strip("*?")
+    ]
     return found or [f"{one} admits every {ci.subject(one).kind} of the project" for one in every]
 
 
@@ -175,15 +233,21 @@ def _identity(project: Project | None, name: str) -> Identity:
     return issuer_of(project, name)
 
 
-def _arn(shared: Common, project: Project | None, identity: Identity, wanted: Wanted) -> tuple[str, str]:
+def _arn(
+    shared: Common, project: Project | None, identity: Identity, wanted: Wanted
+) -> tuple[str, str]:
     """The provider's ARN and its issuer, without scheme."""
     if wanted.provider_arn is not None:
         match = PROVIDER_ARN.fullmatch(wanted.provider_arn)
         if match is None:
-            raise UsageError("usage", f"{wanted.provider_arn!r} is no provider's ARN", where="--provider-arn")
+            raise UsageError(
+                "usage", f"{wanted.provider_arn!r} is no provider's ARN", where="--provider-arn"
+            )
         return wanted.provider_arn, match[3]
     if project is None:
-        raise _missing("--provider-arn", "it looks like arn:aws:iam::111111111111:oidc-provider/ISSUER")
+        raise _missing(
+            "--provider-arn", "it looks like arn:aws:iam::111111111111:oidc-provider/ISSUER"
+        )
     environment = project.config.environment(project.environment_name(shared.environment))
     partition = environment.role_arn.split(":")[1]
     arn = provider_arn(identity.issuer, account_id=environment.account_id, partition=partition)
@@ -192,7 +256,11 @@ def _arn(shared: Common, project: Project | None, identity: Identity, wanted: Wa
 
 def _known_project(shared: Common, project: Project | None, name: str) -> str:
     settings = project.config.oidc.get(name) if project else None
-    own = shared.console.provider.context(shared.console.env).project if name == shared.console.provider.NAME else None
+    own = (
+        shared.console.provider.context(shared.console.env).project
+        if name == shared.console.provider.NAME
+        else None
+    )
     found = (settings.project if settings else None) or own
     if not found:
         raise _missing(
@@ -203,14 +271,20 @@ def _known_project(shared: Common, project: Project | None, name: str) -> str:
     return found
 
 
-def _whose(shared: Common, project: Project | None, name: str, issuer: str, path: str, wanted: Wanted) -> Whose:
-    """The project whose tokens are meant, with the ids that are known: of the options, the configuration or the job."""
+def _whose(
+    shared: Common, project: Project | None, name: str, issuer: str, path: str, wanted: Wanted
+) -> Whose:
+    """The project whose tokens are meant, with the ids that are known: of the options, the
+    configuration or the job.
+    """
     settings = project.config.oidc.get(name) if project else None
     settings = settings or OidcSettings()
     pins = ci.PROVIDERS[name].PINS
     ids = ids_of(settings, f"oidc.{name}") if settings.project in {None, path} else None
     if wanted.pin_ids:
-        _refuse_hidden({pins.owner, pins.project} - visible(issuer) if pins else set(), issuer, "--pin-ids")
+        _refuse_hidden(
+            {pins.owner, pins.project} - visible(issuer) if pins else set(), issuer, "--pin-ids"
+        )
         ids = _pinned_ids(shared, name, settings, wanted)
     elif ids is None and pins is not None and _is_own(shared, name, path):
         env = shared.console.env
@@ -219,7 +293,9 @@ def _whose(shared: Common, project: Project | None, name: str, issuer: str, path
     return Whose(name, issuer, path, settings, ids)
 
 
-def _pinned_ids(shared: Common, name: str, settings: OidcSettings, wanted: Wanted) -> tuple[str, str]:
+def _pinned_ids(
+    shared: Common, name: str, settings: OidcSettings, wanted: Wanted
+) -> tuple[str, str]:
     pins, env = ci.PROVIDERS[name].PINS or Pins("", "", "", ""), shared.console.env
     own = env if name == shared.console.provider.NAME else {}
     project_id = wanted.project_id or settings.project_id or own.get(pins.project_variable)
@@ -239,7 +315,9 @@ def _is_own(shared: Common, name: str, path: str) -> bool:
     return own is not None and own.lower() == path.lower()
 
 
-def _refs(shared: Common, project: Project | None, name: str, path: str, wanted: Wanted) -> DeployFrom:
+def _refs(
+    shared: Common, project: Project | None, name: str, path: str, wanted: Wanted
+) -> DeployFrom:
     """The branches and tags that are meant. Raises UsageError."""
     if wanted.job_environment is not None:
         if _environment_subject(name, path, wanted.job_environment) and wanted.refs:
@@ -250,7 +328,9 @@ def _refs(shared: Common, project: Project | None, name: str, path: str, wanted:
                 where="--environment",
             )
     elif not wanted.refs and project is not None:
-        allowed = project.config.environment(project.environment_name(shared.environment)).deploy_from
+        allowed = project.config.environment(
+            project.environment_name(shared.environment)
+        ).deploy_from
         if allowed.branches or allowed.tags:
             return allowed
     if not wanted.refs and wanted.job_environment is None:
@@ -259,7 +339,9 @@ def _refs(shared: Common, project: Project | None, name: str, path: str, wanted:
 
 
 def _workflow_claims(whose: Whose, refs: DeployFrom, wanted: Wanted) -> dict[str, list[str]]:
-    """The workflow files that are meant, at the refs that are. Any branch or tag is none of a pull request's refs."""
+    """The workflow files that are meant, at the refs that are. Any branch or tag is none of a pull
+    request's refs.
+    """
     if wanted.job_environment is None:
         return workflow_claims(whose, branches=refs.branches, tags=refs.tags)
     if not wanted.environment_refs:
@@ -291,10 +373,14 @@ def _check_subjects(name: str, path: str, subjects: Sequence[str]) -> None:
     parsed = [ci.PROVIDERS[name].subject(subject) for subject in subjects]
     wrong = any(subject is None or subject.project not in {path, ""} for subject in parsed)
     if not _PATH.fullmatch(path) or wrong:
-        raise UsageError("usage", f"{path!r} is not the path of a project of {name}", where="--project")
+        raise UsageError(
+            "usage", f"{path!r} is not the path of a project of {name}", where="--project"
+        )
 
 
-def _claims(shared: Common, name: str, issuer: str, wanted: Wanted, settings: OidcSettings) -> dict[str, list[str]]:
+def _claims(
+    shared: Common, name: str, issuer: str, wanted: Wanted, settings: OidcSettings
+) -> dict[str, list[str]]:
     """The claims that have to be so. Raises UsageError where AWS would not see them."""
     pins = ci.PROVIDERS[name].PINS or Pins("", "", "", "")
     found: dict[str, list[str]] = {}
@@ -302,7 +388,9 @@ def _claims(shared: Common, name: str, issuer: str, wanted: Wanted, settings: Oi
         owner_id, project_id = _pinned_ids(shared, name, settings, wanted)
         found = {pins.project: [project_id], pins.owner: [owner_id]}
     if wanted.protected:
-        _refuse_hidden({pins.protected or "the ref's protection"} - visible(issuer), issuer, "--protected")
+        _refuse_hidden(
+            {pins.protected or "the ref's protection"} - visible(issuer), issuer, "--protected"
+        )
     if wanted.protected or (wanted.protected is None and settings.protected_refs):
         found |= deploy_claims(name, issuer)
     return found
@@ -319,8 +407,12 @@ def _refuse_hidden(hidden: set[str], issuer: str, option: str) -> None:
 
 
 def _missing(option: str, what: str, hint: str | None = None) -> UsageError:
-    return UsageError("usage", f"{option} is needed: {what}", hint=hint or f"Pass {option}.", where=option)
+    return UsageError(
+        "usage", f"{option} is needed: {what}", hint=hint or f"Pass {option}.", where=option
+    )
 
 
-def _refused(option: str, what: str, hint: str = "`cipipe oidc trust-policy --help` tells more.") -> UsageError:
+def _refused(
+    option: str, what: str, hint: str = "`cipipe oidc trust-policy --help` tells more."
+) -> UsageError:
     return UsageError("usage", f"{option} cannot be used: {what}", hint=hint, where=option)

@@ -39,21 +39,46 @@ class Common(msgspec.Struct, frozen=True):
         return text.plain if self.output else self.console.style
 
 
-def common(*, formats: tuple[str, ...] = ("text", "json"), sandbox: bool = True) -> Callable[[Any], Any]:
+def common(
+    *, formats: tuple[str, ...] = ("text", "json"), sandbox: bool = True
+) -> Callable[[Any], Any]:
     """Add the common options to a command; it is called with a Common in their place."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        @click.option("--env", "environment", metavar="NAME", help="The environment. Default: the one of this ref.")
-        @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Instead of cipipe.toml.")
-        @click.option("--format", "format_", type=Choice(formats), default=formats[0], show_default=True)
-        @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the answer into FILE.")
-        @click.option("--no-color", is_flag=True, help="No colour, on a terminal either (also: NO_COLOR).")
+        @click.option(
+            "--env",
+            "environment",
+            metavar="NAME",
+            help="The environment. Default: the one of this ref.",
+        )
+        @click.option(
+            "--config",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Instead of cipipe.toml.",
+        )
+        @click.option(
+            "--format", "format_", type=Choice(formats), default=formats[0], show_default=True
+        )
+        @click.option(
+            "--output",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Write the answer into FILE.",
+        )
+        @click.option(
+            "--no-color", is_flag=True, help="No colour, on a terminal either (also: NO_COLOR)."
+        )
         @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
         @click.option("-v", "--verbose", count=True, help="More on standard error.")
         @click.pass_obj
         @functools.wraps(command)
         def wrapped(console: Console, /, **given: Any) -> Any:
-            no_color, quiet, verbose = given.pop("no_color"), given.pop("quiet"), given.pop("verbose")
+            no_color, quiet, verbose = (
+                given.pop("no_color"),
+                given.pop("quiet"),
+                given.pop("verbose"),
+            )
             console.no_color = console.no_color or no_color
             console.verbosity = -1 if quiet else verbose
             shared = Common(
@@ -67,7 +92,9 @@ def common(*, formats: tuple[str, ...] = ("text", "json"), sandbox: bool = True)
             return command(shared, **given)
 
         if sandbox:
-            wrapped = click.option("--sandbox", is_flag=True, help="Against AWS services on this machine.")(wrapped)
+            wrapped = click.option(
+                "--sandbox", is_flag=True, help="Against AWS services on this machine."
+            )(wrapped)
         return wrapped
 
     return decorate

@@ -1,4 +1,6 @@
-"""`cipipe plan`. What talks to AWS is imported when it is needed, and the rest after git was started: both take time."""
+"""`cipipe plan`. What talks to AWS is imported when it is needed, and the rest after git was
+started: both take time.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,13 @@ FORMATS = ("text", "json", "markdown", "gitlab", "github")
 @click.option("--offline", is_flag=True, help="Never talk to AWS: compare with a commit.")
 @click.option("--base", metavar="REV", help="Compare with that commit instead of the ledger.")
 @click.option("--worktree", is_flag=True, help="Plan the files as they lie on disk.")
-@click.option("--force", "forced", metavar="STAGE", multiple=True, help="Count this stage as due. May be repeated.")
+@click.option(
+    "--force",
+    "forced",
+    metavar="STAGE",
+    multiple=True,
+    help="Count this stage as due. May be repeated.",
+)
 @click.option("--show-uncovered", is_flag=True, help="Warn of files that no stage covers.")
 @click.argument("stages", nargs=-1)
 def plan(
@@ -42,7 +50,13 @@ def plan(
 
     name = project.environment_name(shared.environment)
     options = planning.Options(
-        name, project.context.mode, base, worktree, frozenset(stages), frozenset(forced), show_uncovered
+        name,
+        project.context.mode,
+        base,
+        worktree,
+        frozenset(stages),
+        frozenset(forced),
+        show_uncovered,
     )
     planning.check_names(project, options)
     with sandboxed(shared, project, name) as door:
@@ -59,10 +73,14 @@ def plan(
     shared.answer(rendered(made, shared, project))
 
 
-def _ledger(shared: Common, project: "Project", options: "Options", door: "Door | None") -> "Ledger | None":
-    """The ledger; None where nobody gave this process an identity, which is a warning: a plan needs no credentials.
+def _ledger(
+    shared: Common, project: "Project", options: "Options", door: "Door | None"
+) -> "Ledger | None":
+    """The ledger; None where nobody gave this process an identity, which is a warning: a plan needs
+    no credentials.
 
-    A job whose token is refused is an error all the same: what it was to be compared with is not known.
+    A job whose token is refused is an error all the same: what it was to be compared with is not
+    known.
     """
     from cipipe.pipeline.access import can_connect, connect, lacks_token
     from cipipe.pipeline.place import ledger_of
@@ -76,7 +94,9 @@ def _ledger(shared: Common, project: "Project", options: "Options", door: "Door 
         shared.console.warning(f"this job has no ID token: {instead}. {hint}")
         return None
     try:
-        access = connect(project, name, options.mode, redactor=shared.console.redactor, door=door, read_only=True)
+        access = connect(
+            project, name, options.mode, redactor=shared.console.redactor, door=door, read_only=True
+        )
     except IdentityError as error:
         if project.context.provider != "local" or door is not None:
             raise

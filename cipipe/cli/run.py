@@ -20,19 +20,50 @@ from cipipe.report import json, text
 
 @click.command
 @common()
-@click.option("--force", "forced", metavar="STAGE", multiple=True, help="Run this stage, due or not. May be repeated.")
 @click.option(
-    "--plan", "plan_file", type=click.Path(path_type=Path), metavar="FILE", help="Run only if this plan holds."
+    "--force",
+    "forced",
+    metavar="STAGE",
+    multiple=True,
+    help="Run this stage, due or not. May be repeated.",
 )
-@click.option("--worktree", is_flag=True, help="Deploy the files as they lie on disk (sandbox only).")
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Run only if this plan holds.",
+)
+@click.option(
+    "--worktree", is_flag=True, help="Deploy the files as they lie on disk (sandbox only)."
+)
 @click.option("--allow-rollback", is_flag=True, help="Put older content over a newer pipeline's.")
-@click.option("--allow-replace", is_flag=True, help="Let Terraform delete or replace resources that hold data.")
 @click.option(
-    "-j", "--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Stages at the same time, at most."
+    "--allow-replace",
+    is_flag=True,
+    help="Let Terraform delete or replace resources that hold data.",
 )
-@click.option("--if-newest", is_flag=True, help="Do nothing, and end well, where a newer pipeline has deployed.")
-@click.option("--if-ready", is_flag=True, help="Do nothing, and end well, where a needed stage is due and not named.")
-@click.option("--only-due", is_flag=True, help="Leave out stages that always run, and the default one.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Stages at the same time, at most.",
+)
+@click.option(
+    "--if-newest",
+    is_flag=True,
+    help="Do nothing, and end well, where a newer pipeline has deployed.",
+)
+@click.option(
+    "--if-ready",
+    is_flag=True,
+    help="Do nothing, and end well, where a needed stage is due and not named.",
+)
+@click.option(
+    "--only-due", is_flag=True, help="Leave out stages that always run, and the default one."
+)
 @yes_option
 @click.argument("stages", nargs=-1)
 def run(
@@ -51,9 +82,13 @@ def run(
 ) -> int:
     """Run what is due, in order; with STAGES, only those (and still only if due, unless --force)."""
     if worktree and not shared.sandbox:
-        raise UsageError("run-worktree", "--worktree is for the sandbox only", hint="Commit the files, then run.")
+        raise UsageError(
+            "run-worktree", "--worktree is for the sandbox only", hint="Commit the files, then run."
+        )
     if only_due and stages:
-        raise UsageError("usage", "--only-due and names of stages exclude each other", hint="Pass one of them.")
+        raise UsageError(
+            "usage", "--only-due and names of stages exclude each other", hint="Pass one of them."
+        )
     project = shared.project()
     name = project.environment_name(shared.environment)
     planning = Options(
@@ -81,7 +116,12 @@ def run(
 
     with sandboxed(shared, project, name) as door:
         outcome = running.run(
-            project, options, redactor=shared.console.redactor, progress=shared.console, door=door, planned=planned
+            project,
+            options,
+            redactor=shared.console.redactor,
+            progress=shared.console,
+            door=door,
+            planned=planned,
         )
     return finish(shared, outcome)
 
@@ -95,7 +135,11 @@ def destroy(shared: Common, confirm: str | None, allow_destroy: bool, yes: bool)
     """Take an environment down, in reverse order. The ledger keeps that it was destroyed."""
     project = shared.project()
     if shared.environment is None:
-        raise UsageError("destroy-no-environment", "destroy wants the environment's name", hint="Pass --env NAME.")
+        raise UsageError(
+            "destroy-no-environment",
+            "destroy wants the environment's name",
+            hint="Pass --env NAME.",
+        )
     name = project.environment_name(shared.environment)
     refuse_destroy(project, name, confirm, allow_destroy=allow_destroy)
     confirm_at_shell(shared, project, name, yes=yes, named=True)
@@ -113,14 +157,18 @@ def destroy(shared: Common, confirm: str | None, allow_destroy: bool, yes: bool)
 
 
 def finish(shared: Common, outcome: running.Outcome) -> int:
-    """Report how a run ended. An answer that cannot be written changes nothing in what was done, nor in the status."""
+    """Report how a run ended. An answer that cannot be written changes nothing in what was done,
+    nor in the status.
+    """
     error = outcome.error
     answer = (
         json.report(outcome.report, error)
         if shared.format == "json"
         else "\n" + text.report(outcome.report, shared.style)
     )
-    shared.console.machine = False  # the document is given here; the error goes to standard error only
+    shared.console.machine = (
+        False  # the document is given here; the error goes to standard error only
+    )
     try:
         shared.answer(answer)
     except UsageError as lost:

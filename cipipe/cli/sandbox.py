@@ -45,7 +45,9 @@ def env(shared: Common) -> None:
     name = project.environment_name(shared.environment)
     running = client.find(folder_of(project))
     if running is None:
-        raise UsageError("sandbox-not-running", "no sandbox is running", hint="Start it: cipipe sandbox up")
+        raise UsageError(
+            "sandbox-not-running", "no sandbox is running", hint="Start it: cipipe sandbox up"
+        )
     _show(shared, project, name, running)
 
 
@@ -71,4 +73,8 @@ def _show(shared: Common, project: Project, name: str, running: client.Sandbox) 
     if shared.format == "json":
         shared.answer(json.document(environment=variables))
     else:
-        shared.answer("".join(f"export {key}={shlex.quote(value)}\n" for key, value in sorted(variables.items())))
+        shared.answer(
+            "".join(
+                f"export {key}={shlex.quote(value)}\n" for key, value in sorted(variables.items())
+            )
+        )

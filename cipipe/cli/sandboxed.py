@@ -1,4 +1,6 @@
-"""`--sandbox`: bring the sandbox up around a command (or use the one that is kept), and bootstrap its account."""
+"""`--sandbox`: bring the sandbox up around a command (or use the one that is kept), and bootstrap
+its account.
+"""
 
 import contextlib
 import hashlib
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def sandboxed(shared: Common, project: Project, name: str, *, bootstrap: bool = True) -> Iterator["Door | None"]:
+def sandboxed(
+    shared: Common, project: Project, name: str, *, bootstrap: bool = True
+) -> Iterator["Door | None"]:
     """The door to the sandbox, for environment `name`; None where --sandbox was not asked for.
 
     A sandbox that this call starts ends with it, whatever happens.
@@ -31,7 +35,9 @@ def sandboxed(shared: Common, project: Project, name: str, *, bootstrap: bool = 
 
     folder = folder_of(project)
     for tool, how in {**needs.missing(project.env), **without_docker(project)}.items():
-        shared.console.warning(f"{tool} is not to be had on this machine; stages that need it are skipped ({how})")
+        shared.console.warning(
+            f"{tool} is not to be had on this machine; stages that need it are skipped ({how})"
+        )
     with contextlib.ExitStack() as stack:
         kept = client.find(folder)
         if kept is None:
@@ -54,11 +60,15 @@ def sandboxed(shared: Common, project: Project, name: str, *, bootstrap: bool = 
 
 def folder_of(project: Project) -> Path:
     """Where the sandbox keeps its state."""
-    return Path(project.env.get("CIPIPE_SANDBOX_DIR") or own_folder(project.repository.root) / "sandbox").absolute()
+    return Path(
+        project.env.get("CIPIPE_SANDBOX_DIR") or own_folder(project.repository.root) / "sandbox"
+    ).absolute()
 
 
 def without_docker(project: Project) -> dict[str, str]:
-    """Docker as a missing tool, where somebody wants a sandbox without it: it starts sooner, and skips the image."""
+    """Docker as a missing tool, where somebody wants a sandbox without it: it starts sooner, and
+    skips the image.
+    """
     if project.env.get("CIPIPE_SANDBOX_DOCKER") != "off":
         return {}
     return {"docker": "CIPIPE_SANDBOX_DOCKER is off"}
@@ -73,12 +83,18 @@ def door_of(project: Project, name: str, sandbox: "Sandbox") -> "Door":
     from cipipe.pipeline.access import Door, issuer_of
 
     own = project.context.provider
-    flavour = own if own in project.config.oidc else next(iter(project.config.oidc), next(iter(ci.PROVIDERS)))
+    flavour = (
+        own
+        if own in project.config.oidc
+        else next(iter(project.config.oidc), next(iter(ci.PROVIDERS)))
+    )
     settings, audience = project.config.oidc.get(flavour), issuer_of(project, flavour).audience
 
     def mint(environment: Environment) -> tuple[str, str]:
         allowed = environment.deploy_from
-        ref_type, patterns = ("branch", allowed.branches) if allowed.branches else ("tag", allowed.tags)
+        ref_type, patterns = (
+            ("branch", allowed.branches) if allowed.branches else ("tag", allowed.tags)
+        )
         token = sandbox.mint(
             flavour=flavour,
             project=(settings.project if settings else None) or project.config.project.name,
@@ -92,8 +108,12 @@ def door_of(project: Project, name: str, sandbox: "Sandbox") -> "Door":
     return Door(sandbox.endpoint, admin, sandbox.child_env(), mint, sandbox.state.missing)
 
 
-def bootstrap_once(shared: Common, project: Project, name: str, sandbox: "Sandbox", door: "Door") -> None:
-    """Bootstrap the account of an environment, unless this sandbox has seen this very bootstrap already."""
+def bootstrap_once(
+    shared: Common, project: Project, name: str, sandbox: "Sandbox", door: "Door"
+) -> None:
+    """Bootstrap the account of an environment, unless this sandbox has seen this very bootstrap
+    already.
+    """
     from cipipe.pipeline import bootstrap as use_case
     from cipipe.pipeline.bootstrap_root import chosen
     from cipipe.sandbox import state
@@ -106,14 +126,20 @@ def bootstrap_once(shared: Common, project: Project, name: str, sandbox: "Sandbo
     if marker.is_file() and marker.read_text() == digest:
         return
     shared.console.say(f"bootstrapping the account of {name}: bucket, OIDC providers, roles")
-    outputs = use_case.bootstrap(project, name, redactor=shared.console.redactor, line=shared.console.detail, door=door)
+    outputs = use_case.bootstrap(
+        project, name, redactor=shared.console.redactor, line=shared.console.detail, door=door
+    )
     with state.create(marker) as stamp:
         stamp.write(digest.encode())
-    shared.console.say(f"bootstrapped: this project's tokens may assume {outputs['deploy_role_arn']}")
+    shared.console.say(
+        f"bootstrapped: this project's tokens may assume {outputs['deploy_role_arn']}"
+    )
 
 
 def bootstrap_digest(config: "Config", root: Path, *, started_at: str) -> str:
-    """What a bootstrap is made from. A view of one environment has the digest of its whole configuration."""
+    """What a bootstrap is made from. A view of one environment has the digest of its whole
+    configuration.
+    """
     total = hashlib.sha256(f"{started_at} {config.whole or config}".encode())
     for file in sorted(root.glob("*.tf")):
         total.update(file.read_bytes())

@@ -11,7 +11,9 @@ from cipipe.report import json, text
 @click.command
 @common()
 def status(shared: Common) -> None:
-    """Tell what is deployed where: commit, age, pipeline, state, and whether this commit holds something else."""
+    """Tell what is deployed where: commit, age, pipeline, state, and whether this commit holds
+    something else.
+    """
     project = shared.project()
     name = shared.environment or shared.console.env.get("CIPIPE_ENV")
     chosen = project.environment_name(name)
@@ -21,4 +23,8 @@ def status(shared: Common) -> None:
         found = use_case.status(project, names, redactor=shared.console.redactor, door=door)
     head = project.repository.commit("HEAD")
     commit = head.oid if head else ""
-    shared.answer(json.status(found, commit) if shared.format == "json" else text.status(found, commit, shared.style))
+    shared.answer(
+        json.status(found, commit)
+        if shared.format == "json"
+        else text.status(found, commit, shared.style)
+    )

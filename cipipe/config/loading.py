@@ -33,7 +33,9 @@ from cipipe.stages import KINDS, clashes
 from cipipe.stages.base import Stage, strings
 
 _MOST = 200
-"""Stages, environments, and problems that are shown. Each stage is held against all others, in each environment."""
+"""Stages, environments, and problems that are shown. Each stage is held against all others, in each
+environment.
+"""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,14 +48,21 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Look = Callable[[Stage], Iterable[Problem]]
-"""What else is wrong with a stage whose placeholders are filled in; `where` is the key below its table."""
+"""What else is wrong with a stage whose placeholders are filled in; `where` is the key below its
+table.
+"""
 
 
 def load(text: bytes, *, name: str = FILE_NAME, also: Look = lambda _: ()) -> Config:
-    """Parse and check a configuration. Raises ProblemsError with every problem, each with its line and key path."""
+    """Parse and check a configuration. Raises ProblemsError with every problem, each with its line
+    and key path.
+    """
     try:
         table = tomllib.loads(within_limits(text.decode()))
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, an endless number, a nest without end
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # not TOML, not UTF-8, an endless number, a nest without end
         line = re.search(r"at line (\d+)", str(error))
         raise UsageError(
             "config-not-toml",
@@ -103,9 +112,11 @@ def _in_each_environment(
     also: Look,
     partial: Mapping[str, Stage],
 ) -> Iterator[Problem]:
-    """What is wrong once placeholders are filled in. Settings that are wrong as they are (`known`) are left out.
+    """What is wrong once placeholders are filled in. Settings that are wrong as they are (`known`)
+    are left out.
 
-    Of stages with settings left out for that (`partial`), only what each of the others says by itself.
+    Of stages with settings left out for that (`partial`), only what each of the others says by
+    itself.
     """
     environments = {
         name: environment
@@ -148,21 +159,29 @@ def _of_stages(stages: Mapping[str, Stage], also: Look) -> Iterator[Problem]:
     """What the kinds find wrong with settings whose placeholders are filled in."""
     for stage in stages.values():
         texts = strings(stage.settings)
-        unknown = {re.sub(r"\.(\d+)", r"[\1]", key) for key, text in texts if PLACEHOLDER.search(text)}
+        unknown = {
+            re.sub(r"\.(\d+)", r"[\1]", key) for key, text in texts if PLACEHOLDER.search(text)
+        }
         for found in [*KINDS[stage.kind].problems(stage), *also(stage)]:
             if found.where not in unknown or stage.kind == "command":
-                yield Problem(found.id, found.message, f"stages.{stage.name}.{found.where}", found.hint)
+                yield Problem(
+                    found.id, found.message, f"stages.{stage.name}.{found.where}", found.hint
+                )
 
 
 def _is_set(declared: Mapping[str, Any], where: str) -> bool:
-    """Whether the file has that setting: what a setting that was left out would be by default is not told."""
+    """Whether the file has that setting: what a setting that was left out would be by default is
+    not told.
+    """
     stage, key = where.split(".")[1:3]
     return re.split(r"\W", key)[0] in tables(declared, stage)
 
 
 def _without_wrong_keys(name: str, entry: Any, problems: Iterable[Problem]) -> Stage | None:
     """The stage without the keys that are wrong in themselves; None where it is none without them."""
-    wrong = {re.split(r"[.\[]", problem.where.removeprefix(f"stages.{name}."))[0] for problem in problems}
+    wrong = {
+        re.split(r"[.\[]", problem.where.removeprefix(f"stages.{name}."))[0] for problem in problems
+    }
     if not isinstance(entry, dict) or "kind" in wrong:
         return None
     stage, _ = _stage(name, {key: value for key, value in entry.items() if key not in wrong})
@@ -175,16 +194,27 @@ def _stage(name: str, entry: Any) -> tuple[Stage | None, list[Problem]]:
         return None, [Problem("config-wrong-type", "expected a table", path)]
     problems = []
     if not NAME.fullmatch(name):
-        problems.append(Problem("config-bad-name", "a stage's name is letters, digits, `-` and `_`", path))
+        problems.append(
+            Problem("config-bad-name", "a stage's name is letters, digits, `-` and `_`", path)
+        )
     if "kind" not in entry:
         problems.append(
-            Problem("config-missing-key", "'kind' is missing", f"{path}.kind", f"One of {', '.join(KINDS)}.")
+            Problem(
+                "config-missing-key",
+                "'kind' is missing",
+                f"{path}.kind",
+                f"One of {', '.join(KINDS)}.",
+            )
         )
         return None, problems
     kind = KINDS.get(entry["kind"]) if isinstance(entry["kind"], str) else None
     if kind is None:
         hint = nearest(str(entry["kind"]), KINDS, otherwise=f"One of {', '.join(KINDS)}.")
-        problems.append(Problem("config-unknown-kind", f"there is no kind {entry['kind']!r}", f"{path}.kind", hint))
+        problems.append(
+            Problem(
+                "config-unknown-kind", f"there is no kind {entry['kind']!r}", f"{path}.kind", hint
+            )
+        )
         return None, problems
     shared = set(StageTable.__struct_fields__)
     common = {key: value for key, value in entry.items() if key in shared}
@@ -223,4 +253,6 @@ def _patterns(patterns: Iterable[str], path: str) -> Iterator[Problem]:
     for number, pattern in enumerate(patterns):
         wrong = complaint(pattern)
         if wrong:
-            yield Problem("config-bad-pattern", f"the pattern {pattern!r} {wrong}", f"{path}.paths[{number}]")
+            yield Problem(
+                "config-bad-pattern", f"the pattern {pattern!r} {wrong}", f"{path}.paths[{number}]"
+            )

@@ -1,4 +1,6 @@
-"""What is wrong with names: dangling ones, circles, references and placeholders that can never be filled in."""
+"""What is wrong with names: dangling ones, circles, references and placeholders that can never be
+filled in.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -45,30 +47,46 @@ def converted(value: Any, kind: type[T]) -> T | None:
         return None
 
 
-def across(table: Mapping[str, Any], stages: Mapping[str, Stage], partial: Mapping[str, Stage]) -> Iterator[Problem]:
+def across(
+    table: Mapping[str, Any], stages: Mapping[str, Stage], partial: Mapping[str, Stage]
+) -> Iterator[Problem]:
     """What is wrong between the parts of the file, whatever the environment.
 
-    A part that is wrong in itself was reported already; its name still counts, and what is right in it is checked:
-    `partial` are the stages whose wrong settings were left out.
+    A part that is wrong in itself was reported already; its name still counts, and what is right in
+    it is checked: `partial` are the stages whose wrong settings were left out.
     """
     environments = tables(table, "environments")
     project = converted(table.get("project"), Project)
     if project is not None and not NAME.fullmatch(project.name):
-        yield Problem("config-bad-name", "a project's name is letters, digits, `-` and `_`", "project.name")
+        yield Problem(
+            "config-bad-name", "a project's name is letters, digits, `-` and `_`", "project.name"
+        )
     if project is not None:
-        yield from _dangling(project.default_environment, environments, "project.default_environment")
+        yield from _dangling(
+            project.default_environment, environments, "project.default_environment"
+        )
     for name in tables(table, "oidc"):
         yield from _dangling(name, ci.PROVIDERS, f"oidc.{name}", "provider")
     yield from _environments(environments)
-    values = {key for entry in environments.values() if isinstance(entry, dict) for key in tables(entry, "values")}
+    values = {
+        key
+        for entry in environments.values()
+        if isinstance(entry, dict)
+        for key in tables(entry, "values")
+    }
     ledger = converted(table.get("ledger"), LedgerSettings) or LedgerSettings()
     for key in ("bucket", "prefix"):
         yield from _placeholders(getattr(ledger, key), f"ledger.{key}", None)
     yield from _unexpanded(table)
     declared = tables(table, "stages")
     for name in declared:
-        for key, known, what in (("needs", declared, "stage"), ("environments", environments, "environment")):
-            for number, other in enumerate(converted(tables(declared, name).get(key), tuple[str, ...]) or ()):
+        for key, known, what in (
+            ("needs", declared, "stage"),
+            ("environments", environments, "environment"),
+        ):
+            for number, other in enumerate(
+                converted(tables(declared, name).get(key), tuple[str, ...]) or ()
+            ):
                 yield from _dangling(other, known, f"stages.{name}.{key}[{number}]", what)
     for stage in stages.values():
         yield from _settings(stage, stages, declared, values)
@@ -89,15 +107,22 @@ def _environments(environments: Mapping[str, Any]) -> Iterator[Problem]:
         earlier = entry.get("after") if isinstance(entry, dict) else None
         if isinstance(earlier, str) and earlier:
             yield from _dangling(earlier, environments, f"environments.{name}.after")
-        after[name] = (environment.after,) if environment and environment.after in environments else ()
+        after[name] = (
+            (environment.after,) if environment and environment.after in environments else ()
+        )
     yield from _cycle(after, "after")
 
 
 def circles(table: Mapping[str, Any], stages: Mapping[str, Stage]) -> Iterator[Problem]:
     """Stages that need each other, or are named by each other's fingerprints."""
     declared = tables(table, "stages")
-    needs = {name: converted(tables(declared, name).get("needs"), tuple[str, ...]) or () for name in declared}
-    yield from _cycle({name: tuple(n for n in wanted if n in declared) for name, wanted in needs.items()}, "needs")
+    needs = {
+        name: converted(tables(declared, name).get("needs"), tuple[str, ...]) or ()
+        for name in declared
+    }
+    yield from _cycle(
+        {name: tuple(n for n in wanted if n in declared) for name, wanted in needs.items()}, "needs"
+    )
     tags = {
         name: tuple(r.fingerprint for _, r in references(s.settings) if r.fingerprint in stages)
         for name, s in stages.items()
@@ -108,7 +133,9 @@ def circles(table: Mapping[str, Any], stages: Mapping[str, Stage]) -> Iterator[P
 def in_environment(
     name: str, values: Iterable[str], stages: Mapping[str, Stage], declared: Iterable[str]
 ) -> Iterator[Problem]:
-    """Names that exist, and mean nothing in this environment: values it lacks, stages that it does not have."""
+    """Names that exist, and mean nothing in this environment: values it lacks, stages that it does
+    not have.
+    """
     here = stages_of(stages, name)
     for stage in here.values():
         path = f"stages.{stage.name}"
@@ -129,7 +156,11 @@ def in_environment(
                     f"Limit {stage.name} to environments that have it, or let {reference.fingerprint} run in {name}.",
                 )
             unlimited = _may_know_outputs(stages[stage.name], stages, declared)
-            if reference.output is not None and unlimited and not _may_know_outputs(stage, here, declared):
+            if (
+                reference.output is not None
+                and unlimited
+                and not _may_know_outputs(stage, here, declared)
+            ):
                 yield Problem(
                     "config-bad-reference",
                     f"output {reference.output!r} can never be known in environment {name}, "
@@ -140,7 +171,12 @@ def in_environment(
 
 
 def _settings(
-    stage: Stage, stages: Mapping[str, Stage], declared: Mapping[str, Any], values: Iterable[str], *, whole: bool = True
+    stage: Stage,
+    stages: Mapping[str, Stage],
+    declared: Mapping[str, Any],
+    values: Iterable[str],
+    *,
+    whole: bool = True,
 ) -> Iterator[Problem]:
     for key, reference in references(stage.settings):
         if reference.output is not None and not whole:
@@ -165,7 +201,9 @@ def _environment(name: str, environment: Environment) -> Iterator[Problem]:
     if not re.fullmatch(r"\d{12}", environment.account_id):
         yield Problem("config-bad-account", "an AWS account id is 12 digits", f"{path}.account_id")
     if not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-\d", environment.region):
-        yield Problem("config-bad-region", f"{environment.region!r} is not an AWS region", f"{path}.region")
+        yield Problem(
+            "config-bad-region", f"{environment.region!r} is not an AWS region", f"{path}.region"
+        )
     yield from sessions.problems(environment, path)
     for key, value in environment.values.items():
         if not NAME.fullmatch(key):
@@ -175,14 +213,22 @@ def _environment(name: str, environment: Environment) -> Iterator[Problem]:
 
 
 def _reference(
-    reference: Reference, stage: Stage, stages: Mapping[str, Stage], declared: Iterable[str], where: str
+    reference: Reference,
+    stage: Stage,
+    stages: Mapping[str, Stage],
+    declared: Iterable[str],
+    where: str,
 ) -> Iterator[Problem]:
     named = [key for key in ("output", "fingerprint", "env") if getattr(reference, key) is not None]
     if len(named) != 1:
         message = "a reference names exactly one of `output`, `fingerprint` and `env`"
         yield Problem("config-bad-reference", message, where)
     elif reference.default is not None and named not in (["env"], ["output"]):
-        yield Problem("config-bad-reference", "only an `env` or `output` reference may have a `default`", where)
+        yield Problem(
+            "config-bad-reference",
+            "only an `env` or `output` reference may have a `default`",
+            where,
+        )
     elif reference.fingerprint is not None:
         yield from _dangling(reference.fingerprint, declared, f"{where}.fingerprint", "stage")
     elif reference.output is not None and not _may_know_outputs(stage, stages, declared):
@@ -198,10 +244,14 @@ def _may_know_outputs(stage: Stage, stages: Mapping[str, Stage], declared: Itera
     """Whether a stage needs a terraform stage, or one that is wrong in itself and could be one."""
     behind = [stages[name] for name in upstream(stage.name, stages)]
     broken = set(declared) - set(stages)
-    return any(s.kind == "terraform" for s in behind) or any(broken.intersection(s.needs) for s in [stage, *behind])
+    return any(s.kind == "terraform" for s in behind) or any(
+        broken.intersection(s.needs) for s in [stage, *behind]
+    )
 
 
-def _dangling(name: str, known: Iterable[str], where: str, what: str = "environment") -> Iterator[Problem]:
+def _dangling(
+    name: str, known: Iterable[str], where: str, what: str = "environment"
+) -> Iterator[Problem]:
     names = list(known)
     if name not in names:
         hint = nearest(name, names, otherwise="There is: " + ", ".join(names))
@@ -211,29 +261,43 @@ def _dangling(name: str, known: Iterable[str], where: str, what: str = "environm
 def _placeholders(
     text: str, where: str, values: Iterable[str] | None, *, only_values: bool = False
 ) -> Iterator[Problem]:
-    """Placeholders that nothing is known by. `values`: the names of all environments' values, if they may be used."""
+    """Placeholders that nothing is known by. `values`: the names of all environments' values, if
+    they may be used.
+    """
     for found in PLACEHOLDER.findall(text):
         known = [*PLACEHOLDERS, *(f"{VALUES}{value}" for value in sorted(values or ()))]
         if found not in known and (found.startswith(VALUES) or not only_values):
             meant = [f"{VALUES}{found}"] if f"{VALUES}{found}" in known else []
             hint = nearest(found, meant or known, otherwise="There is: " + ", ".join(known))
             hint = f"Perhaps you meant {meant[0]!r}." if meant else hint
-            yield Problem("config-dangling-name", f"there is no placeholder {{{found}}}", where, hint)
+            yield Problem(
+                "config-dangling-name", f"there is no placeholder {{{found}}}", where, hint
+            )
 
 
 def _unexpanded(table: Mapping[str, Any]) -> Iterator[Problem]:
     """Placeholders in texts that are taken as they are."""
-    plain = {key: item for key, item in table.items() if key not in {"ledger", "stages", "environments"}}
+    plain = {
+        key: item for key, item in table.items() if key not in {"ledger", "stages", "environments"}
+    }
     places = [(key, item) for key, item in plain.items() if key != "oidc" or isinstance(item, dict)]
     for name, entry in tables(table, "environments").items():
-        own = {key: item for key, item in tables(table["environments"], name).items() if key != "values"}
+        own = {
+            key: item
+            for key, item in tables(table["environments"], name).items()
+            if key != "values"
+        }
         places.append((f"environments.{name}", own if isinstance(entry, dict) else entry))
     for name in tables(table, "stages"):
-        head = {key: item for key, item in tables(table["stages"], name).items() if key in _UNEXPANDED}
+        head = {
+            key: item for key, item in tables(table["stages"], name).items() if key in _UNEXPANDED
+        }
         places.append((f"stages.{name}", head))
     for path, item in places:
         for key, text in _raw_texts(item, path):
-            used = [p for p in PLACEHOLDER.findall(text) if p in PLACEHOLDERS or p.startswith(VALUES)]
+            used = [
+                p for p in PLACEHOLDER.findall(text) if p in PLACEHOLDERS or p.startswith(VALUES)
+            ]
             if used:
                 yield Problem(
                     "config-placeholder-unexpanded",

@@ -1,4 +1,5 @@
-"""Environments that share a place: each would overwrite what is the other's, and its destroy would delete it.
+"""Environments that share a place: each would overwrite what is the other's, and its destroy would
+delete it.
 
 Only what the file tells: a bucket that is an output is compared when a run knows it.
 """
@@ -23,7 +24,9 @@ _MESSAGES = {
 
 
 class Used(msgspec.Struct, frozen=True):
-    """A place as one environment uses it. `stage` is empty for the ledger; `path` is the key path of the setting."""
+    """A place as one environment uses it. `stage` is empty for the ledger; `path` is the key path
+    of the setting.
+    """
 
     environment: str
     stage: str
@@ -33,9 +36,14 @@ class Used(msgspec.Struct, frozen=True):
 
 
 def shared(
-    project: str, ledger: LedgerSettings, environments: Mapping[str, Environment], stages: Mapping[str, Stage]
+    project: str,
+    ledger: LedgerSettings,
+    environments: Mapping[str, Environment],
+    stages: Mapping[str, Stage],
 ) -> Iterator[Problem]:
-    """A problem for each setting by which two environments, or two states of one, get to the same place."""
+    """A problem for each setting by which two environments, or two states of one, get to the same
+    place.
+    """
     used: dict[tuple[PlaceType, str], list[Used]] = {}
     for name, environment in environments.items():
         for one in _used(project, ledger, name, environment, stages):
@@ -51,7 +59,11 @@ def shared(
 
 
 def _used(
-    project: str, ledger: LedgerSettings, name: str, environment: Environment, stages: Mapping[str, Stage]
+    project: str,
+    ledger: LedgerSettings,
+    name: str,
+    environment: Environment,
+    stages: Mapping[str, Stage],
 ) -> Iterator[Used]:
     known = {
         "project": project,
@@ -59,7 +71,10 @@ def _used(
         "account_id": environment.account_id,
         "region": environment.region,
     }
-    bucket, prefix = expanded(ledger.bucket, known), expanded(ledger.prefix, known).rstrip("/") + "/"
+    bucket, prefix = (
+        expanded(ledger.bucket, known),
+        expanded(ledger.prefix, known).rstrip("/") + "/",
+    )
     hint = 'Name the environment in it, such as prefix = "ledger/{project}/{environment}/".'
     records = Place(
         type=PlaceType.RECORDS,
@@ -90,12 +105,19 @@ def _clash(group: list[Used]) -> bool:
 
 def _nested(used: Mapping[tuple[PlaceType, str], list[Used]]) -> Iterator[list[Used]]:
     """Folders of two environments of which one is inside the other."""
-    folders = sorted((name, group) for (type_, name), group in used.items() if type_ is PlaceType.FOLDER)
+    folders = sorted(
+        (name, group) for (type_, name), group in used.items() if type_ is PlaceType.FOLDER
+    )
     open_: list[tuple[str, list[Used]]] = []
     for name, group in folders:
         open_ = [(outer, users) for outer, users in open_ if name.startswith(outer)]
         for _, users in open_:
-            both = [(one, other) for one in users for other in group if one.environment != other.environment]
+            both = [
+                (one, other)
+                for one in users
+                for other in group
+                if one.environment != other.environment
+            ]
             if both:
                 yield list(both[0])
         open_.append((name, group))

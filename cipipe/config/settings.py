@@ -32,12 +32,14 @@ class LedgerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OidcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How tokens of one provider look. `project` is the project's path there, which `bootstrap` puts into the roles.
+    """How tokens of one provider look. `project` is the project's path there, which `bootstrap`
+    puts into the roles.
 
-    `project_id` and `owner_id` are its numbers there. `immutable_subjects` trusts subjects with ids in them whatever
-    the ids are. `subject_components` are those of the project's subjects, where it does not have the usual ones.
-    `workflows` are the files whose jobs alone may deploy, where the provider's tokens name them.
-    `protected_refs` says that only protected branches and tags deploy, where the provider's tokens tell.
+    `project_id` and `owner_id` are its numbers there. `immutable_subjects` trusts subjects with ids
+    in them whatever the ids are. `subject_components` are those of the project's subjects, where it
+    does not have the usual ones. `workflows` are the files whose jobs alone may deploy, where the
+    provider's tokens name them. `protected_refs` says that only protected branches and tags deploy,
+    where the provider's tokens tell.
     """
 
     audience: str | None = None
@@ -54,7 +56,9 @@ class OidcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Bootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `cipipe bootstrap` applies, once per account: cipipe's own Terraform root, or the one that `root` names."""
+    """What `cipipe bootstrap` applies, once per account: cipipe's own Terraform root, or the one
+    that `root` names.
+    """
 
     root: str | None = None
 
@@ -72,7 +76,8 @@ class StageTable(msgspec.Struct, frozen=True):
 class Config(msgspec.Struct, frozen=True):
     """A checked configuration. `stages` are in the order in which they run.
 
-    `at` gives the view of one environment, named `viewed`; `whole` is then the configuration that it is a view of.
+    `at` gives the view of one environment, named `viewed`; `whole` is then the configuration that
+    it is a view of.
     """
 
     project: Project
@@ -89,13 +94,18 @@ class Config(msgspec.Struct, frozen=True):
             raise UsageError(
                 "environment-unknown",
                 f"there is no environment {name!r}",
-                hint=nearest(name, self.environments, otherwise="The environments are " + ", ".join(self.environments)),
+                hint=nearest(
+                    name,
+                    self.environments,
+                    otherwise="The environments are " + ", ".join(self.environments),
+                ),
                 where="environments",
             )
         return self.environments[name]
 
     def at(self, name: str) -> "Config":
-        """The configuration as it holds in one environment: its stages only, its values and its paths filled in.
+        """The configuration as it holds in one environment: its stages only, its values and its
+        paths filled in.
 
         A stage that needs one which this environment does not have needs what that one needs.
         """
@@ -105,18 +115,25 @@ class Config(msgspec.Struct, frozen=True):
         environment = whole.environment(name)
         stages = stages_of(whole.stages, name)
         resolved = {
-            n: filled(stage, whole.project.name, name, environment, everything=False) for n, stage in stages.items()
+            n: filled(stage, whole.project.name, name, environment, everything=False)
+            for n, stage in stages.items()
         }
         return msgspec.structs.replace(whole, stages=resolved, viewed=name, whole=whole)
 
     def expanded(self, text: str, environment: str) -> str:
-        """The text with `{project}`, `{environment}`, `{account_id}`, `{region}` and `{values.NAME}` filled in."""
+        """The text with `{project}`, `{environment}`, `{account_id}`, `{region}` and
+        `{values.NAME}` filled in.
+        """
         return expanded(text, _known(self.project.name, environment, self.environment(environment)))
 
 
 def stages_of(stages: Mapping[str, Stage], environment: str) -> dict[str, Stage]:
     """The stages that an environment has. `needs` skips those that it does not have."""
-    here = {name: stage for name, stage in stages.items() if environment in (stage.environments or (environment,))}
+    here = {
+        name: stage
+        for name, stage in stages.items()
+        if environment in (stage.environments or (environment,))
+    }
 
     def needed(stage: Stage) -> tuple[str, ...]:
         found: list[str] = []
@@ -127,11 +144,16 @@ def stages_of(stages: Mapping[str, Stage], environment: str) -> dict[str, Stage]
                 found += needed(stages[need])
         return tuple(dict.fromkeys(found))
 
-    return {name: msgspec.structs.replace(stage, needs=needed(stage)) for name, stage in here.items()}
+    return {
+        name: msgspec.structs.replace(stage, needs=needed(stage)) for name, stage in here.items()
+    }
 
 
-def filled(stage: Stage, project: str, name: str, environment: Environment, *, everything: bool) -> Stage:
-    """The stage with an environment's values and paths filled in, which then count into its fingerprint.
+def filled(
+    stage: Stage, project: str, name: str, environment: Environment, *, everything: bool
+) -> Stage:
+    """The stage with an environment's values and paths filled in, which then count into its
+    fingerprint.
 
     `everything`: all other placeholders as well, as they are when the stage runs.
     """
@@ -144,15 +166,20 @@ def filled(stage: Stage, project: str, name: str, environment: Environment, *, e
         default = None if value.default is None else expanded(value.default, by)
         return msgspec.structs.replace(value, default=default)
 
-    settings = replaced(stage.settings, lambda value: change(known if everything else values, value))
+    settings = replaced(
+        stage.settings, lambda value: change(known if everything else values, value)
+    )
     paths = {
-        key: replaced(getattr(settings, key), lambda value: change(known, value)) for key in KINDS[stage.kind].PATHS
+        key: replaced(getattr(settings, key), lambda value: change(known, value))
+        for key in KINDS[stage.kind].PATHS
     }
     return msgspec.structs.replace(stage, settings=msgspec.structs.replace(settings, **paths))
 
 
 def expanded(text: str, known: Mapping[str, str]) -> str:
-    """The text with the placeholders filled in that are known; a value may have placeholders of its own."""
+    """The text with the placeholders filled in that are known; a value may have placeholders of its
+    own.
+    """
     if "{" not in text:
         return text
     for _ in range(2):

@@ -1,7 +1,8 @@
-"""Credentials for this run's children, over a unix socket: AWS's tools ask again before a session ends.
+"""Credentials for this run's children, over a unix socket: AWS's tools ask again before a session
+ends.
 
-The token stays in this process. Whoever connects gets a JSON document and the end: credentials in the form that AWS's
-`credential_process` takes, or why there are none.
+The token stays in this process. Whoever connects gets a JSON document and the end: credentials in
+the form that AWS's `credential_process` takes, or why there are none.
 """
 
 import contextlib
@@ -40,9 +41,13 @@ def document(credentials: Credentials) -> str:
 
 @contextlib.contextmanager
 def serving(path: Path, source: Source, warn: Callable[[str], None]) -> Iterator[None]:
-    """Give `source`'s credentials to whoever may open the socket at `path`; `warn` is told when there are none."""
+    """Give `source`'s credentials to whoever may open the socket at `path`; `warn` is told when
+    there are none.
+    """
     server = _Server(path, source, warn)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    )
     with server:
         path.chmod(0o600)
         thread.start()
@@ -78,7 +83,9 @@ def ask(path: Path) -> str:
 
 
 def _connect(client: socket.socket, path: Path) -> None:
-    """Connect, and wait for a place in the queue: a unix socket refuses at once where a TCP one would wait."""
+    """Connect, and wait for a place in the queue: a unix socket refuses at once where a TCP one
+    would wait.
+    """
     until = time.monotonic() + _PATIENCE
     while True:
         try:

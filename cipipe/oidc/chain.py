@@ -15,7 +15,8 @@ from cipipe.tools.sts import assume_role
 def chain(
     first: Credentials, via: str, session: SessionRequest, *, endpoint: Endpoint, redactor: Redactor
 ) -> Credentials:
-    """Assume `session`'s role with the credentials that `via`, a role, gave. Throttling and 5xx are repeated.
+    """Assume `session`'s role with the credentials that `via`, a role, gave. Throttling and 5xx are
+    repeated.
 
     Raises IdentityError.
     """

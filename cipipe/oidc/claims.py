@@ -51,7 +51,13 @@ class Claims(msgspec.Struct, frozen=True):
     def audiences(self) -> tuple[str, ...]:
         """The `aud` claim, which is one string or a list of them."""
         found = self.payload.get("aud", ())
-        return (found,) if isinstance(found, str) else tuple(map(str, found)) if isinstance(found, list) else ()
+        return (
+            (found,)
+            if isinstance(found, str)
+            else tuple(map(str, found))
+            if isinstance(found, list)
+            else ()
+        )
 
     @property
     def signed(self) -> bool:
@@ -72,7 +78,8 @@ def decode(token: str) -> Claims:
 
 
 def check(claims: Claims, *, audience: str, now: datetime) -> None:
-    """Refuse a token that AWS would certainly refuse. `audience` is what this provider's tokens are asked for with.
+    """Refuse a token that AWS would certainly refuse. `audience` is what this provider's tokens are
+    asked for with.
 
     Raises IdentityError `oidc-token-unsigned`, `oidc-token-expired`, `oidc-token-not-yet-valid`,
     `oidc-audience-mismatch`, `oidc-token-malformed` (a claim that is missing or not of its type).
@@ -91,7 +98,8 @@ def check(claims: Claims, *, audience: str, now: datetime) -> None:
 
 
 def check_form(claims: Claims, *, needed: Container[str] = REQUIRED_CLAIMS) -> None:
-    """Refuse a token that lacks one of the `needed` claims, or has one of REQUIRED_CLAIMS that is not of its type.
+    """Refuse a token that lacks one of the `needed` claims, or has one of REQUIRED_CLAIMS that is
+    not of its type.
 
     Raises IdentityError `oidc-token-malformed`.
     """
@@ -106,7 +114,9 @@ def check_form(claims: Claims, *, needed: Container[str] = REQUIRED_CLAIMS) -> N
         elif name in {"exp", "iat"}:
             _time(claims, name)
     if claims.issuer and not claims.issuer.startswith("https://"):
-        raise _malformed("its `iss` claim does not begin with https://, as every provider in IAM does")
+        raise _malformed(
+            "its `iss` claim does not begin with https://, as every provider in IAM does"
+        )
 
 
 def check_signed(claims: Claims) -> None:
@@ -125,7 +135,8 @@ def check_signed(claims: Claims) -> None:
 
 
 def check_times(claims: Claims, *, now: datetime, needed: bool = True) -> None:
-    """Refuse a token that has expired or does not hold yet; one without `exp` unless it is not `needed`.
+    """Refuse a token that has expired or does not hold yet; one without `exp` unless it is not
+    `needed`.
 
     Raises IdentityError `oidc-token-expired`, `oidc-token-not-yet-valid`, `oidc-token-malformed`.
     """
@@ -149,7 +160,9 @@ def check_times(claims: Claims, *, now: datetime, needed: bool = True) -> None:
 
 def _part(text: str, name: str) -> dict[str, Any]:
     try:
-        found = bounded.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+        found = bounded.loads(
+            base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        )
         json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (binascii.Error, ValueError):
         raise _malformed(f"its {name} is not base64url-encoded JSON") from None
@@ -173,7 +186,9 @@ def _time(claims: Claims, name: str) -> float | None:
 
 
 def _malformed(detail: str) -> IdentityError:
-    return IdentityError("oidc-token-malformed", f"the token is not a JWT that AWS takes: {detail}", hint=_HINT_TEXT)
+    return IdentityError(
+        "oidc-token-malformed", f"the token is not a JWT that AWS takes: {detail}", hint=_HINT_TEXT
+    )
 
 
 def _iso(seconds: float) -> str:

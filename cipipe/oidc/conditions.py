@@ -1,4 +1,5 @@
-"""The condition operators of IAM policies: one operator, one key, the values of the policy and of the request.
+"""The condition operators of IAM policies: one operator, one key, the values of the policy and of
+the request.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html
@@ -19,11 +20,15 @@ _MOST = 100_000
 _ABSENT = {"true": True, "false": False}
 
 Test = Callable[[str, str], bool | None]
-"""Does the request's value (first) match one value of the policy (second)? None where one of them is not of the type."""
+"""Does the request's value (first) match one value of the policy (second)? None where one of them
+is not of the type.
+"""
 
 
 class Operator(NamedTuple):
-    """An operator without its prefix and suffix. Negated ones hold when no value of the policy matches."""
+    """An operator without its prefix and suffix. Negated ones hold when no value of the policy
+    matches.
+    """
 
     test: Test
     negated: bool = False
@@ -83,7 +88,9 @@ def negated(operator: str) -> bool:
 
 
 def tolerant(operator: str) -> bool:
-    """Whether the operator holds where the key is absent, so that it restricts only requests that have it."""
+    """Whether the operator holds where the key is absent, so that it restricts only requests that
+    have it.
+    """
     return holds(operator, ("",), None) is True
 
 
@@ -93,9 +100,11 @@ def base(operator: str) -> str:
 
 
 def like(value: str, pattern: str) -> bool:
-    """Match with IAM's wildcards: `*` any characters, `?` exactly one; `${*}`, `${?}` and `${$}` stand for themselves.
+    """Match with IAM's wildcards: `*` any characters, `?` exactly one; `${*}`, `${?}` and `${$}`
+    stand for themselves.
 
-    All ways to match are followed at once, a bit each, so that no pattern takes longer than another of its length.
+    All ways to match are followed at once, a bit each, so that no pattern takes longer than another
+    of its length.
     """
     glob = _glob(pattern)
     at = 1
@@ -107,7 +116,9 @@ def like(value: str, pattern: str) -> bool:
 
 
 class _Glob(NamedTuple):
-    """A pattern without its stars: which places take a character, which take any, and before which a star stands."""
+    """A pattern without its stars: which places take a character, which take any, and before which
+    a star stands.
+    """
 
     takes: Mapping[str, int]
     any: int
@@ -130,11 +141,18 @@ def _glob(pattern: str) -> _Glob:
             literal = part[2] if len(part) > 1 else part
             takes[literal] = takes.get(literal, 0) | place
         length += 1
-    return _Glob({character: places | anything for character, places in takes.items()}, anything, stars, length)
+    return _Glob(
+        {character: places | anything for character, places in takes.items()},
+        anything,
+        stars,
+        length,
+    )
 
 
 def literal(operator: str, value: str) -> str:
-    """What a policy's value begins with that stands for itself: all of it, unless it has wildcards or variables."""
+    """What a policy's value begins with that stands for itself: all of it, unless it has wildcards
+    or variables.
+    """
     if base(operator).lower() not in {"stringlike", "stringnotlike", "arnlike", "arnequals"}:
         return value.partition("${")[0] if re.search(r"\$\{(?![*?$]\})", value) else value
     match = re.search(r"(?<!\{)[*?]|\$\{(?![*?$]\})", value)
@@ -197,7 +215,9 @@ def _table() -> Mapping[str, Operator]:
         "arnlike": ("arnnotlike", _arn_like, True),
         "bool": (
             None,
-            lambda value, wanted: value.lower() == _plain(wanted).lower() and value.lower() in {"true", "false"},
+            lambda value, wanted: (
+                value.lower() == _plain(wanted).lower() and value.lower() in {"true", "false"}
+            ),
             True,
         ),
         "binaryequals": (None, lambda value, wanted: value == wanted, False),  # both in base64

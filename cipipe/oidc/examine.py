@@ -1,7 +1,7 @@
 """A token and a role's trust policy side by side: the verdict, and why. Nothing here asks AWS.
 
-What STS refuses before it looks at the policy (a token that has expired, an account without the issuer's provider)
-counts as a denial, and is reported first.
+What STS refuses before it looks at the policy (a token that has expired, an account without the
+issuer's provider) counts as a denial, and is reported first.
 """
 
 import re
@@ -32,15 +32,20 @@ class Explanation(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...]
 
 
-def examine(policy: Mapping[str, Any], request: Request, problems: Iterable[Finding] = ()) -> Explanation:
-    """Evaluate a policy for a request, and say why. `problems` are what STS would refuse before, or warn of.
+def examine(
+    policy: Mapping[str, Any], request: Request, problems: Iterable[Finding] = ()
+) -> Explanation:
+    """Evaluate a policy for a request, and say why. `problems` are what STS would refuse before, or
+    warn of.
 
     Raises UsageError `oidc-policy-malformed`.
     """
     before = tuple(problems)
     evaluation = evaluate(policy, request)
     refused = any(finding.severity == "error" for finding in before)
-    return Explanation("denied" if refused else evaluation.verdict, (*before, *explain(evaluation, request)))
+    return Explanation(
+        "denied" if refused else evaluation.verdict, (*before, *explain(evaluation, request))
+    )
 
 
 def request_of(
@@ -48,10 +53,13 @@ def request_of(
 ) -> tuple[Request, tuple[Finding, ...]]:
     """The request that a token makes, and whether its account knows the issuer.
 
-    The account is that of the provider or of the role; without both it is the account of a provider in the policy, as it
-    would be in a policy that fits. Raises UsageError `usage`.
+    The account is that of the provider or of the role; without both it is the account of a provider
+    in the policy, as it would be in a policy that fits. Raises UsageError `usage`.
     """
-    trusted, assumed = _matched(PROVIDER_ARN, provider, "--provider-arn"), _matched(ROLE_ARN, role, "--role-arn")
+    trusted, assumed = (
+        _matched(PROVIDER_ARN, provider, "--provider-arn"),
+        _matched(ROLE_ARN, role, "--role-arn"),
+    )
     if not claims.issuer and trusted is not None:
         claims = Claims(claims.header, {**claims.payload, "iss": f"https://{trusted[3]}"})
     if not claims.issuer:
@@ -143,8 +151,12 @@ def _matched(pattern: re.Pattern[str], text: str | None, option: str) -> re.Matc
 
 
 def _named(policy: Mapping[str, Any], issuer: str) -> re.Match[str] | None:
-    """The provider of this issuer that the policy trusts, whatever its account; else any, whose account it will be."""
-    names = (name for entry in load(policy).entries for name in entry.principals.get("Federated", ()))
+    """The provider of this issuer that the policy trusts, whatever its account; else any, whose
+    account it will be.
+    """
+    names = (
+        name for entry in load(policy).entries for name in entry.principals.get("Federated", ())
+    )
     found = [match for name in names if (match := PROVIDER_ARN.fullmatch(name))]
     fitting = (match for match in found if match[3].lower() == issuer.lower())
     return next(fitting, found[0] if found else None)

@@ -1,4 +1,5 @@
-"""From a token to credentials: everything is checked that can be before AWS is asked, and every refusal explains itself.
+"""From a token to credentials: everything is checked that can be before AWS is asked, and every
+refusal explains itself.
 
 The token and the keys it gets are registered with the redactor the moment they are seen here.
 """
@@ -17,10 +18,18 @@ from cipipe.tools.sts import Assumed, assume_role_with_web_identity
 
 ATTEMPTS = 5
 _FIRST_WAIT = 0.5
-_TRANSIENT = {"Throttling", "ThrottlingException", "RequestLimitExceeded", "IDPCommunicationError", "RequestTimeout"}
+_TRANSIENT = {
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "IDPCommunicationError",
+    "RequestTimeout",
+}
 
 ReadPolicy = Callable[[], Mapping[str, Any] | None]
-"""Gives the role's trust policy, or None where it may not be read. An error in it is not an error of the exchange."""
+"""Gives the role's trust policy, or None where it may not be read. An error in it is not an error
+of the exchange.
+"""
 
 
 def exchange(
@@ -37,9 +46,9 @@ def exchange(
 ) -> Credentials:
     """Exchange an ID token for temporary credentials of a role (sts:AssumeRoleWithWebIdentity).
 
-    Throttling, 5xx, no answer, IDPCommunicationError and "Couldn't retrieve verification key" are tried again, five
-    times in all; a denial is not. `precheck=False` leaves every check of the token to AWS.
-    Raises IdentityError; docs/errors.md has a section for each id.
+    Throttling, 5xx, no answer, IDPCommunicationError and "Couldn't retrieve verification key" are
+    tried again, five times in all; a denial is not. `precheck=False` leaves every check of the
+    token to AWS. Raises IdentityError; docs/errors.md has a section for each id.
     """
     if not token:
         raise IdentityError(
@@ -77,13 +86,17 @@ def exchange(
                     hint="Check the region, and that this runner reaches it.",
                 ) from None
             policy = _policy(read_policy) if error.code == "AccessDenied" else None
-            raise refusals.explained(error, decoded, session.role_arn, session.name, policy) from None
+            raise refusals.explained(
+                error, decoded, session.role_arn, session.name, policy
+            ) from None
         return taken(given, session, redactor)
     raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
 
 def taken(given: Assumed, session: SessionRequest, redactor: Redactor) -> Credentials:
-    """The credentials of an answer, registered. Raises IdentityError where they are of another account than asked for."""
+    """The credentials of an answer, registered. Raises IdentityError where they are of another
+    account than asked for.
+    """
     redactor.register(given.credentials.secret_access_key)
     redactor.register(given.credentials.session_token or "")
     account = given.arn.split(":")[4] if given.arn.count(":") >= 5 else ""
@@ -101,7 +114,12 @@ def _transient(error: CipipeError) -> bool:
     if not isinstance(error, AwsError):
         return True
     fetching_keys = error.code == "InvalidIdentityToken" and refusals.KEYS_NOT_FETCHED in error.text
-    return error.code in _TRANSIENT or fetching_keys or error.status == 429 or (error.status or 0) >= 500
+    return (
+        error.code in _TRANSIENT
+        or fetching_keys
+        or error.status == 429
+        or (error.status or 0) >= 500
+    )
 
 
 def _decoded(token: str) -> jwt.Claims | None:

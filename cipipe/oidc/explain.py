@@ -17,7 +17,9 @@ __all__ = ["Finding", "explain", "first_difference", "render"]
 
 
 def explain(evaluation: Evaluation, request: Request) -> tuple[Finding, ...]:
-    """The findings on an evaluation. Where a request is denied, those on the statement that is nearest come first."""
+    """The findings on an evaluation. Where a request is denied, those on the statement that is
+    nearest come first.
+    """
     allows = [statement for statement in evaluation.statements if statement.effect == "Allow"]
     findings: list[Finding] = []
     if evaluation.verdict == "denied":
@@ -30,9 +32,15 @@ def explain(evaluation: Evaluation, request: Request) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-def _reasons(evaluation: Evaluation, allows: Sequence[Statement], request: Request) -> Iterator[Finding]:
+def _reasons(
+    evaluation: Evaluation, allows: Sequence[Statement], request: Request
+) -> Iterator[Finding]:
     denies = [s for s in evaluation.statements if s.effect == "Deny" and s.applies]
-    further = {s.index: s for s in evaluation.further_denies if s.index not in {deny.index for deny in denies}}
+    further = {
+        s.index: s
+        for s in evaluation.further_denies
+        if s.index not in {deny.index for deny in denies}
+    }
     yield from (_explicit_deny(deny, request) for deny in (*denies, *further.values()))
     if denies:
         return
@@ -61,7 +69,9 @@ def _denied(statement: Statement, request: Request) -> Iterator[Finding]:
             f'"Action": "{request.action}"',
         )
     # A merge request's token fails both: its subject says more than that its ref is not protected.
-    for condition in sorted(statement.failing, key=lambda failing: unmerged.tells(failing, request)):
+    for condition in sorted(
+        statement.failing, key=lambda failing: unmerged.tells(failing, request)
+    ):
         name, message, fix = _cause(condition, request)
         yield Finding(
             name,
@@ -79,19 +89,30 @@ def _denied(statement: Statement, request: Request) -> Iterator[Finding]:
 def _cause(condition: Condition, request: Request) -> tuple[str, str, str]:
     operator, key, expected = condition.operator, condition.key, condition.expected
     claim = key.lower().removeprefix(f"{request.issuer.lower()}:")
-    mismatch = {"aud": "oidc-audience-mismatch", "sub": "oidc-subject-mismatch"}.get(claim, "oidc-claim-mismatch")
+    mismatch = {"aud": "oidc-audience-mismatch", "sub": "oidc-subject-mismatch"}.get(
+        claim, "oidc-claim-mismatch"
+    )
     if condition.actual is None:
         return _absent(condition, request)
     actual = condition.actual[0]
     if refused := unmerged.refused(condition, request):
         return refused
     if conditions.base(operator).lower() == "null":
-        return mismatch, f"the condition wants {key} to be absent, and the token has it", line("Null", key, ("false",))
+        return (
+            mismatch,
+            f"the condition wants {key} to be absent, and the token has it",
+            line("Null", key, ("false",)),
+        )
     if conditions.negated(operator):
-        rest = [value for value in expected if conditions.holds(operator, [value], condition.actual)]
+        rest = [
+            value for value in expected if conditions.holds(operator, [value], condition.actual)
+        ]
         fix = line(operator, key, rest) if rest else f"no condition {operator} on {key}"
         return mismatch, f"the value of {key} is one that the condition excludes", fix
-    pattern = next((value for value in expected if set("*?") & set(value) and conditions.like(actual, value)), "")
+    pattern = next(
+        (value for value in expected if set("*?") & set(value) and conditions.like(actual, value)),
+        "",
+    )
     if pattern and "equals" in operator.lower():
         like = re.sub("Equals(IgnoreCase)?", "Like", operator, flags=re.IGNORECASE)
         message = f"{operator} takes `*` and `?` literally; the pattern would match with {like}"
@@ -102,12 +123,18 @@ def _cause(condition: Condition, request: Request) -> tuple[str, str, str]:
     if claim == "aud":
         return mismatch, "the token was asked for with another audience than the role expects", fix
     if any(conditions.like(actual.casefold(), value.casefold()) for value in expected):
-        return mismatch, "the values differ in upper and lower case only, which a condition tells apart", fix
+        return (
+            mismatch,
+            "the values differ in upper and lower case only, which a condition tells apart",
+            fix,
+        )
     return mismatch, f"the token's {claim} is not the one that the role trusts", fix
 
 
 def _absent(condition: Condition, request: Request) -> tuple[str, str, str]:
-    """Why the request lacks a key: it is another's, it is misspelt, IAM does not offer it, or the token has none."""
+    """Why the request lacks a key: it is another's, it is misspelt, IAM does not offer it, or the
+    token has none.
+    """
     key, operator = condition.key, condition.operator
     prefix, _, claim = key.rpartition(":")
     offered, subject = visible(request.issuer), f"{request.issuer}:sub"
@@ -117,9 +144,17 @@ def _absent(condition: Condition, request: Request) -> tuple[str, str, str]:
         return "oidc-claim-absent", message, instead
     if claim in offered:
         same = issuer_key(prefix).lower() == request.issuer.lower()
-        what = "keys have no scheme and no final slash" if same else f"it is a key of {prefix or 'no provider'}"
+        what = (
+            "keys have no scheme and no final slash"
+            if same
+            else f"it is a key of {prefix or 'no provider'}"
+        )
         fix = line(operator, f"{request.issuer}:{claim}", condition.expected)
-        return "oidc-claim-not-visible", f"AWS sees no {key} for tokens of {request.issuer}: {what}", fix
+        return (
+            "oidc-claim-not-visible",
+            f"AWS sees no {key} for tokens of {request.issuer}: {what}",
+            fix,
+        )
     if claim in {unmerged.PROTECTED, unmerged.SOURCE} and prefix.lower() == request.issuer.lower():
         instead = unmerged.subject_with_protection(request, str(request.claims.get("sub")))
     near = difflib.get_close_matches(claim, offered, n=1, cutoff=0.75)
@@ -132,19 +167,25 @@ def _absent(condition: Condition, request: Request) -> tuple[str, str, str]:
 
 
 def _amended(condition: Condition) -> tuple[str, ...]:
-    """The values of a condition that lets the request in: in place of the only one, else of the one that it nearly is."""
+    """The values of a condition that lets the request in: in place of the only one, else of the one
+    that it nearly is.
+    """
     expected, found = condition.expected, condition.actual or ()
     every = condition.operator.lower().startswith("forallvalues:")
     actual = tuple(value.replace("${", "${$}{") for value in (found if every else found[:1]))
     if len(expected) <= 1 or _equal(condition.operator) != condition.operator:
         return actual
     near = nearest(expected, actual[0])
-    kept = tuple(value for value in expected if value != near or near.casefold() != actual[0].casefold())
+    kept = tuple(
+        value for value in expected if value != near or near.casefold() != actual[0].casefold()
+    )
     return (*kept, *(value for value in actual if value not in kept))
 
 
 def _equal(operator: str) -> str:
-    """An operator that compares sizes or times as the one of its family that asks for exactly this value."""
+    """An operator that compares sizes or times as the one of its family that asks for exactly this
+    value.
+    """
     return re.sub("(Less|Greater)Than(Equals)?", "Equals", operator, flags=re.IGNORECASE)
 
 
@@ -152,7 +193,9 @@ def _explicit_deny(statement: Statement, request: Request) -> Finding:
     first = statement.conditions[0] if statement.conditions else None
     about = {condition.key.lower(): condition for condition in statement.conditions}
     protected = about.get(f"{request.issuer}:{unmerged.PROTECTED}".lower())
-    unprotected = protected is not None and [value.lower() for value in protected.actual or ()] == ["false"]
+    unprotected = protected is not None and [value.lower() for value in protected.actual or ()] == [
+        "false"
+    ]
     return Finding(
         "oidc-explicit-deny",
         "error",
@@ -162,12 +205,18 @@ def _explicit_deny(statement: Statement, request: Request) -> Finding:
         first.expected if first else (),
         first.actual if first else None,
         "a Deny statement covers this request; no Allow can outweigh it",
-        unmerged.protect(request) if unprotected else "narrow the conditions of that statement, or take it out",
+        unmerged.protect(request)
+        if unprotected
+        else "narrow the conditions of that statement, or take it out",
     )
 
 
 def _missing_action(statement: Statement, action: str) -> Finding:
-    actions = (*statement.actions, action) if statement.action else ("sts:AssumeRoleWithWebIdentity", action)
+    actions = (
+        (*statement.actions, action)
+        if statement.action
+        else ("sts:AssumeRoleWithWebIdentity", action)
+    )
     shown = ", ".join(f'"{name}"' for name in actions)
     return Finding(
         "oidc-tagsession-missing",

@@ -1,6 +1,8 @@
-"""A finding on a trust policy, and how it looks: expected above actual, with a pointer to what differs first.
+"""A finding on a trust policy, and how it looks: expected above actual, with a pointer to what
+differs first.
 
-A finding of severity `error` is a reason for a denial, `warning` a policy that lets in too much or cannot be decided.
+A finding of severity `error` is a reason for a denial, `warning` a policy that lets in too much or
+cannot be decided.
 """
 
 import json
@@ -14,7 +16,9 @@ Style = Callable[[str, str], str]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing about a policy and a request. `statement` is its index, None where it is about the whole policy."""
+    """One thing about a policy and a request. `statement` is its index, None where it is about the
+    whole policy.
+    """
 
     id: str
     severity: Literal["error", "warning"]
@@ -34,7 +38,9 @@ def line(operator: str, key: str, values: Sequence[str]) -> str:
 
 
 def first_difference(expected: str, actual: str) -> int:
-    """The index of the first character in which two strings differ: their common length, if one continues the other."""
+    """The index of the first character in which two strings differ: their common length, if one
+    continues the other.
+    """
     shorter = min(len(expected), len(actual))
     return next((i for i in range(shorter) if expected[i] != actual[i]), shorter)
 
@@ -62,9 +68,18 @@ def _lines(finding: Finding, style: Style) -> Iterator[str]:
     if finding.actual is not None:
         for value in finding.actual:
             yield f"  actual     {value}"
-        if finding.severity == "error" and finding.operator and finding.expected and len(finding.actual) == 1:
+        if (
+            finding.severity == "error"
+            and finding.operator
+            and finding.expected
+            and len(finding.actual) == 1
+        ):
             at = first_difference(last, actual)
-            yield "  " + " " * (11 + at) + style(f"^ the first difference, at character {at + 1}", colour)
+            yield (
+                "  "
+                + " " * (11 + at)
+                + style(f"^ the first difference, at character {at + 1}", colour)
+            )
     elif finding.operator and finding.severity == "error":
         yield "  actual     (absent)"
     yield f"  fix        {style(finding.fix, 'bold')}"

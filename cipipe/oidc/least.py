@@ -1,4 +1,5 @@
-"""The least trust policy: one provider, one audience, the subjects of one project, and claims where IAM sees them.
+"""The least trust policy: one provider, one audience, the subjects of one project, and claims where
+IAM sees them.
 
 `cipipe/bootstrap/identity.tf` writes the same statement from the same subjects and claims.
 """
@@ -20,9 +21,14 @@ def policy(
 ) -> dict[str, Any]:
     """A policy that lets in tokens of these subjects and this audience, with exactly these claims.
 
-    `issuer` has no scheme. `*` and `?` in a subject or claim are wildcards; a condition without any compares literally.
+    `issuer` has no scheme. `*` and `?` in a subject or claim are wildcards; a condition without any
+    compares literally.
     """
-    found = {"aud": [audience], **{name: _values(values) for name, values in sorted(claims.items())}, "sub": subjects}
+    found = {
+        "aud": [audience],
+        **{name: _values(values) for name, values in sorted(claims.items())},
+        "sub": subjects,
+    }
     exact: dict[str, Any] = {}
     like: dict[str, Any] = {}
     for name, values in found.items():

@@ -28,10 +28,14 @@ _ENDS = {
     "environment": (f"environment:{_PROBE}",),
     "pull request": ("pull_request",),
 }
-"""How subjects end, behind the project. A pattern that matches an end of no real job matches every one of its kind."""
+"""How subjects end, behind the project. A pattern that matches an end of no real job matches every
+one of its kind.
+"""
 
 
-def lint(statement: Statement, request: Request, every: Sequence[Statement] = ()) -> Iterator[Finding]:
+def lint(
+    statement: Statement, request: Request, every: Sequence[Statement] = ()
+) -> Iterator[Finding]:
     """The warnings on one statement, `every` other statement of the policy considered."""
     if statement.effect != "Allow" or not statement.principal:
         return
@@ -39,7 +43,11 @@ def lint(statement: Statement, request: Request, every: Sequence[Statement] = ()
     if not subjects and (who := reach(statement, request.issuer)):
         yield _missing_subject(statement, request, who)
     pinned = _pinned(statement, request)
-    wide = [finding for condition in subjects for finding in _wide(statement, condition, request, pinned=pinned)]
+    wide = [
+        finding
+        for condition in subjects
+        for finding in _wide(statement, condition, request, pinned=pinned)
+    ]
     wide += [finding for condition in subjects for finding in _bare(statement, condition)]
     yield from wide
     if not wide:
@@ -66,19 +74,26 @@ def _pinned(statement: Statement, request: Request) -> bool:
 
 
 def _exactly(statement: Statement, key: str) -> list[Condition]:
-    """The conditions that want a key to be there, and to have one of some values without wildcards or variables."""
+    """The conditions that want a key to be there, and to have one of some values without wildcards
+    or variables.
+    """
     return [
         condition
         for condition in _restricting(statement, key)
         if not conditions.tolerant(condition.operator)
         and (base := conditions.base(condition.operator).lower()) in _EXACT
         and not any(_VARIABLE.search(value) for value in condition.expected)
-        and not (base == "stringlike" and any(_first_wild(value) is not None for value in condition.expected))
+        and not (
+            base == "stringlike"
+            and any(_first_wild(value) is not None for value in condition.expected)
+        )
     ]
 
 
 def _first_wild(value: str) -> int | None:
-    return next((match.start() for match in _WILD.finditer(value) if not match[0].startswith("$")), None)
+    return next(
+        (match.start() for match in _WILD.finditer(value) if not match[0].startswith("$")), None
+    )
 
 
 def _project_claims() -> frozenset[str]:
@@ -100,7 +115,9 @@ def _missing_subject(statement: Statement, request: Request, who: str) -> Findin
     )
 
 
-def _wide(statement: Statement, condition: Condition, request: Request, *, pinned: bool) -> Iterator[Finding]:
+def _wide(
+    statement: Statement, condition: Condition, request: Request, *, pinned: bool
+) -> Iterator[Finding]:
     if "like" not in condition.operator.lower():
         return
     for value in condition.expected:
@@ -134,7 +151,9 @@ def _wide(statement: Statement, condition: Condition, request: Request, *, pinne
 
 
 def _bare(statement: Statement, condition: Condition) -> Iterator[Finding]:
-    """The warning on a subject that was customised to name the project only, where that is the token's."""
+    """The warning on a subject that was customised to name the project only, where that is the
+    token's.
+    """
     for value in condition.expected:
         if ci.subject(value).kind == "project" and value in (condition.actual or ()):
             yield Finding(
@@ -151,21 +170,29 @@ def _bare(statement: Statement, condition: Condition) -> Iterator[Finding]:
 
 
 def _too_much(end: str, *, protected: bool) -> str:
-    """What a pattern for the end of a subject admits that is too much; empty where that is one kind of ref."""
+    """What a pattern for the end of a subject admits that is too much; empty where that is one kind
+    of ref.
+    """
     kinds = [kind for kind, ends in _ENDS.items() if any(conditions.like(one, end) for one in ends)]
     if end.startswith(("ref_type:*", "ref_type:?")) or len(kinds) == len(_ENDS):
         return "every branch, tag, environment and merge or pull request"
     if len(kinds) > 1 or kinds == ["environment"]:
         return f"every {' and '.join(kinds)}"
     if not protected and conditions.like(_ENDS["branch"][1], end):
-        return "every branch, which is that of a merge request's job as well: code that is not merged,"
+        return (
+            "every branch, which is that of a merge request's job as well: code that is not merged,"
+        )
     return ""
 
 
 def _mutable(statement: Statement, condition: Condition, request: Request) -> Iterator[Finding]:
-    """Names can be given up and taken by somebody else; ids cannot. Where IAM sees no id there is nothing to do."""
+    """Names can be given up and taken by somebody else; ids cannot. Where IAM sees no id there is
+    nothing to do.
+    """
     keys = [
-        key for claim in sorted(_project_claims()) if (key := f"{request.issuer}:{claim}").lower() in request.context
+        key
+        for claim in sorted(_project_claims())
+        if (key := f"{request.issuer}:{claim}").lower() in request.context
     ]
     if not keys or all(_has_ids(value) for value in condition.expected):
         return
@@ -188,7 +215,9 @@ def _has_ids(value: str) -> bool:
 
 
 def _absent(statement: Statement, condition: Condition, request: Request) -> Iterator[Finding]:
-    """Conditions that hold where the key is absent, so that they keep out nobody who leaves it away."""
+    """Conditions that hold where the key is absent, so that they keep out nobody who leaves it
+    away.
+    """
     prefix, _, claim = condition.key.rpartition(":")
     if not conditions.tolerant(condition.operator) or _guarded(statement, condition.key):
         return
@@ -196,17 +225,29 @@ def _absent(statement: Statement, condition: Condition, request: Request) -> Ite
         return
     if not prefix or request.undecided(condition.key):
         return
-    qualifier, base = condition.operator.rpartition(":")[0].lower(), conditions.base(condition.operator)
+    qualifier, base = (
+        condition.operator.rpartition(":")[0].lower(),
+        conditions.base(condition.operator),
+    )
     seen = claim.lower() in visible(request.issuer) and prefix.lower() == request.issuer.lower()
     never = "" if seen else f", and AWS never sees {condition.key}"
     if qualifier == "forallvalues":
-        name, message = "oidc-forallvalues-allows-absent", f"ForAllValues holds where the key is absent{never}"
+        name, message = (
+            "oidc-forallvalues-allows-absent",
+            f"ForAllValues holds where the key is absent{never}",
+        )
         fix = line(base, condition.key, condition.expected)
     elif conditions.negated(condition.operator):
-        name, message = "oidc-negated-allows-absent", f"{condition.operator} holds where the key is absent{never}"
+        name, message = (
+            "oidc-negated-allows-absent",
+            f"{condition.operator} holds where the key is absent{never}",
+        )
         fix = line("Null", condition.key, ("false",)) + " beside it"
     elif not seen:
-        name, message = "oidc-claim-not-visible", f"{condition.operator} always holds: AWS never sees {condition.key}"
+        name, message = (
+            "oidc-claim-not-visible",
+            f"{condition.operator} always holds: AWS never sees {condition.key}",
+        )
         fix = line("StringEquals", f"{request.issuer}:sub", _subject(request))
     else:
         return
@@ -228,7 +269,10 @@ def _guarded(statement: Statement, key: str) -> bool:
     return any(
         other.key.lower() == key.lower()
         and (
-            (other.operator.lower() == "null" and [value.lower() for value in other.expected] == ["false"])
+            (
+                other.operator.lower() == "null"
+                and [value.lower() for value in other.expected] == ["false"]
+            )
             or (other.operator.lower() != "null" and not conditions.tolerant(other.operator))
         )
         for other in statement.conditions

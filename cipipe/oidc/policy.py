@@ -1,4 +1,5 @@
-"""A policy document as it is written: from JSON to statements, refused with its place where AWS would not take it.
+"""A policy document as it is written: from JSON to statements, refused with its place where AWS
+would not take it.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html
 """
@@ -35,7 +36,9 @@ class Clause(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One statement. `principals` by their kind, `{"*": ()}` for everybody; `beyond` names elements that it has besides."""
+    """One statement. `principals` by their kind, `{"*": ()}` for everybody; `beyond` names elements
+    that it has besides.
+    """
 
     sid: str | None
     effect: str
@@ -53,7 +56,8 @@ class Document(msgspec.Struct, frozen=True):
 
 
 def parse(text: str) -> dict[str, Any]:
-    """A policy document from its JSON; what `aws iam get-role` or `cipipe oidc trust-policy` put around it is taken off.
+    """A policy document from its JSON; what `aws iam get-role` or `cipipe oidc trust-policy` put
+    around it is taken off.
 
     Raises UsageError `oidc-policy-malformed`.
     """
@@ -61,13 +65,17 @@ def parse(text: str) -> dict[str, Any]:
         found = bounded.loads(text, object_pairs_hook=_unique)
         compact = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
     except json.JSONDecodeError as error:
-        raise malformed(f"it is not JSON: {error.msg}", f"line {error.lineno}, column {error.colno}") from None
+        raise malformed(
+            f"it is not JSON: {error.msg}", f"line {error.lineno}, column {error.colno}"
+        ) from None
     except UnicodeEncodeError:
         raise malformed("it has half of a surrogate pair in it, which is no text", None) from None
     except ValueError as error:
         raise malformed(str(error), None) from None
     if len(compact) > _LONGEST:
-        raise malformed(f"without its whitespace it is larger than {_LONGEST // bounded.KIB} KiB", None)
+        raise malformed(
+            f"without its whitespace it is larger than {_LONGEST // bounded.KIB} KiB", None
+        )
     if isinstance(found, dict) and isinstance(found.get("Role"), dict):
         found = found["Role"].get("AssumeRolePolicyDocument")
     elif isinstance(found, dict) and "schema" in found and "policy" in found:
@@ -78,16 +86,22 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def load(policy: Mapping[str, Any]) -> Document:
-    """The statements of a policy document. Raises UsageError `oidc-policy-malformed`, with the place."""
+    """The statements of a policy document. Raises UsageError `oidc-policy-malformed`, with the
+    place.
+    """
     _known(policy, _DOCUMENT, "")
     version = policy.get("Version", VERSIONS[0])
     if version not in VERSIONS:
-        raise malformed(f"{_shown(version)} is none of the versions {', '.join(VERSIONS)}", "Version")
+        raise malformed(
+            f"{_shown(version)} is none of the versions {', '.join(VERSIONS)}", "Version"
+        )
     found = policy.get("Statement")
     entries = found if isinstance(found, list) else [found]
     if not all(isinstance(entry, Mapping) for entry in entries):
         raise malformed("it is neither an object nor a list of objects", "Statement")
-    return Document(version, tuple(_entry(entry, f"Statement[{index}]") for index, entry in enumerate(entries)))
+    return Document(
+        version, tuple(_entry(entry, f"Statement[{index}]") for index, entry in enumerate(entries))
+    )
 
 
 def malformed(detail: str, place: str | None) -> UsageError:
@@ -110,14 +124,20 @@ def _entry(entry: Mapping[str, Any], place: str) -> Entry:
     for one, other in (("Principal", "NotPrincipal"), ("Action", "NotAction")):
         if (one in entry) == (other in entry):
             both = "both" if one in entry else "neither"
-            raise malformed(f"it has {both} `{one}` {'and' if one in entry else 'nor'} `{other}`", place)
+            raise malformed(
+                f"it has {both} `{one}` {'and' if one in entry else 'nor'} `{other}`", place
+            )
     return Entry(
         sid,
         effect,
         _principals(entry.get("Principal", entry.get("NotPrincipal")), f"{place}.Principal"),
         _strings(entry.get("Action", entry.get("NotAction")), f"{place}.Action"),
         tuple(_clauses(entry.get("Condition", {}), f"{place}.Condition")),
-        tuple(name for name in ("NotPrincipal", "NotAction", "Resource", "NotResource") if name in entry),
+        tuple(
+            name
+            for name in ("NotPrincipal", "NotAction", "Resource", "NotResource")
+            if name in entry
+        ),
     )
 
 
@@ -141,7 +161,9 @@ def _clauses(block: Any, place: str) -> Iterator[Clause]:
 
 
 def _strings(found: Any, place: str) -> tuple[str, ...]:
-    """JSON values as IAM reads them: one or a list of them; numbers and booleans count as their text."""
+    """JSON values as IAM reads them: one or a list of them; numbers and booleans count as their
+    text.
+    """
     entries = found if isinstance(found, list) else [found]
     if not entries:
         raise malformed("the list is empty", place)

@@ -1,4 +1,6 @@
-"""Who a statement lets in that has no condition on the subject: what its other conditions leave open."""
+"""Who a statement lets in that has no condition on the subject: what its other conditions leave
+open.
+"""
 
 import re
 from collections.abc import Iterable
@@ -8,7 +10,14 @@ from cipipe.oidc.conditions import literal
 from cipipe.oidc.trust_policy import Condition, Statement
 
 _PROJECT = ("repository_id", "project_id", "repository", "project_path")
-_OWNER = ("repository_owner_id", "namespace_id", "repository_owner", "namespace_path", "enterprise_id", "enterprise")
+_OWNER = (
+    "repository_owner_id",
+    "namespace_id",
+    "repository_owner",
+    "namespace_path",
+    "enterprise_id",
+    "enterprise",
+)
 _WORKFLOW = ("job_workflow_ref", "workflow_ref")
 _REQUEST_REF = re.compile(r"refs/(pull|merge-requests)/")
 _PULL_REQUEST = "refs/pull/1/merge"
@@ -16,23 +25,30 @@ _ALWAYS = {
     *("actor", "actor_id", "ref", "repository", "repository_id", "repository_owner_id", "workflow"),
     *("namespace_id", "pipeline_source", "project_id", "ref_protected"),
 }
-"""Claims that every token of GitHub or GitLab has: a condition with `IfExists` restricts these as one without does."""
+"""Claims that every token of GitHub or GitLab has: a condition with `IfExists` restricts these as
+one without does.
+"""
 _OPERATORS = {"stringequals", "stringequalsignorecase", "stringlike", "numericequals", "bool"}
 
 
 def reach(statement: Statement, issuer: str) -> str:
-    """Who may assume the role, as the subject of a sentence; empty where that is one ref of one project."""
+    """Who may assume the role, as the subject of a sentence; empty where that is one ref of one
+    project.
+    """
     limits = {
         name.rpartition(":")[2]: condition
         for condition in statement.conditions
-        if (name := condition.key.lower()).rpartition(":")[0] == issuer.lower() and _limits(condition)
+        if (name := condition.key.lower()).rpartition(":")[0] == issuer.lower()
+        and _limits(condition)
     }
     limits.pop("aud", None)
 
     if any(name in limits and _exact(limits[name]) for name in _PROJECT):
         return _of_project(limits)
     if any(name in limits for name in (*_PROJECT, *_OWNER)):
-        return f"all projects that have this {_list(n for n in (*_PROJECT, *_OWNER) if n in limits)}"
+        return (
+            f"all projects that have this {_list(n for n in (*_PROJECT, *_OWNER) if n in limits)}"
+        )
     if any(name in limits for name in _WORKFLOW):
         return "whichever repository calls this workflow"
     if limits:
@@ -50,7 +66,9 @@ def _of_project(limits: dict[str, Condition]) -> str:
 
 
 def _of_requests(ref: Condition, value: str) -> bool:
-    """Whether a value of a condition on the ref is that of pull requests, or a pattern that matches theirs."""
+    """Whether a value of a condition on the ref is that of pull requests, or a pattern that matches
+    theirs.
+    """
     like = conditions.base(ref.operator).lower() == "stringlike"
     return _REQUEST_REF.match(value) is not None or (like and conditions.like(_PULL_REQUEST, value))
 

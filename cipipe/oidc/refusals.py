@@ -22,10 +22,19 @@ _ALLOWED = (
 
 
 class ExchangeError(IdentityError):
-    """STS refused a token. `code` is AWS's own; `findings` say why, where the trust policy could be read."""
+    """STS refused a token. `code` is AWS's own; `findings` say why, where the trust policy could be
+    read.
+    """
 
     def __init__(
-        self, name: str, message: str, *, code: str, hint: str | None, where: str, findings: tuple[Finding, ...] = ()
+        self,
+        name: str,
+        message: str,
+        *,
+        code: str,
+        hint: str | None,
+        where: str,
+        findings: tuple[Finding, ...] = (),
     ) -> None:
         super().__init__(name, message, hint=hint, where=where)
         self.code = code
@@ -33,9 +42,15 @@ class ExchangeError(IdentityError):
 
 
 def explained(
-    error: AwsError, claims: Claims | None, role_arn: str, session_name: str, policy: Mapping[str, Any] | None
+    error: AwsError,
+    claims: Claims | None,
+    role_arn: str,
+    session_name: str,
+    policy: Mapping[str, Any] | None,
 ) -> ExchangeError:
-    """The error that says what STS's refusal means. `policy` is the role's trust policy, if it is known."""
+    """The error that says what STS's refusal means. `policy` is the role's trust policy, if it is
+    known.
+    """
     issuer = claims.issuer if claims else "the token's issuer"
     said = f"AWS says {error.code}: {error.text}"
     name, what, hint = _meaning(error, claims, issuer, role_arn)
@@ -47,10 +62,14 @@ def explained(
         if verdict == "allowed":
             explanation = f"{_ALLOWED}\n\n{explanation}".rstrip()
     message = f"{what}\n{said}" + (f"\n\n{explanation}" if explanation else "")
-    return ExchangeError(name, message, code=error.code, hint=hint, where=role_arn, findings=findings)
+    return ExchangeError(
+        name, message, code=error.code, hint=hint, where=role_arn, findings=findings
+    )
 
 
-def _meaning(error: AwsError, claims: Claims | None, issuer: str, role_arn: str) -> tuple[str, str, str]:
+def _meaning(
+    error: AwsError, claims: Claims | None, issuer: str, role_arn: str
+) -> tuple[str, str, str]:
     text = error.text
     if error.code == "AccessDenied":
         subject = f" for the subject {claims.subject}" if claims else ""
@@ -68,11 +87,23 @@ def _meaning(error: AwsError, claims: Claims | None, issuer: str, role_arn: str)
     if error.code == "InvalidIdentityToken":
         return _invalid(text, claims, issuer, role_arn)
     if error.code == "IDPCommunicationError":
-        return "oidc-keys-unreachable", f"AWS does not reach {issuer}", "Is its discovery document public?"
+        return (
+            "oidc-keys-unreachable",
+            f"AWS does not reach {issuer}",
+            "Is its discovery document public?",
+        )
     if error.code == "IDPRejectedClaim":
-        return "oidc-token-rejected", f"{issuer} rejected the token", "It may have been revoked; run the job again."
+        return (
+            "oidc-token-rejected",
+            f"{issuer} rejected the token",
+            "It may have been revoked; run the job again.",
+        )
     if error.code == "RegionDisabledException":
-        return "oidc-region-disabled", "STS is not active in this region", "Activate it in the account's IAM settings."
+        return (
+            "oidc-region-disabled",
+            "STS is not active in this region",
+            "Activate it in the account's IAM settings.",
+        )
     if "DurationSeconds" in text or "durationSeconds" in text:
         return (
             "oidc-duration",
@@ -80,8 +111,16 @@ def _meaning(error: AwsError, claims: Claims | None, issuer: str, role_arn: str)
             "Ask for less, or raise the role's maximum.",
         )
     if error.code == "ValidationError":
-        return "oidc-request-invalid", "AWS does not take the request as it is", "See what AWS says of it."
-    return "oidc-exchange-failed", "AWS did not exchange the token", "If it lasts, see the AWS health dashboard."
+        return (
+            "oidc-request-invalid",
+            "AWS does not take the request as it is",
+            "See what AWS says of it.",
+        )
+    return (
+        "oidc-exchange-failed",
+        "AWS did not exchange the token",
+        "If it lasts, see the AWS health dashboard.",
+    )
 
 
 def _invalid(text: str, claims: Claims | None, issuer: str, role_arn: str) -> tuple[str, str, str]:
@@ -119,7 +158,11 @@ def _invalid(text: str, claims: Claims | None, issuer: str, role_arn: str) -> tu
             f"Is it passed whole, without quotes or line breaks, and signed with one of {', '.join(ALGORITHMS)}?",
         )
     if "not yet valid" in text:
-        return "oidc-token-not-yet-valid", "the token does not hold yet", "Whose clock is wrong: set it by NTP."
+        return (
+            "oidc-token-not-yet-valid",
+            "the token does not hold yet",
+            "Whose clock is wrong: set it by NTP.",
+        )
     return (
         "oidc-signature",
         f"the token's signature is not one of {issuer}",
@@ -133,7 +176,9 @@ def _evaluated(
     match = ROLE_ARN.fullmatch(role_arn)
     if match is None:
         return "unknown", ()
-    request = request_for(claims, account_id=match[2], partition=match[1], session_name=session_name)
+    request = request_for(
+        claims, account_id=match[2], partition=match[1], session_name=session_name
+    )
     try:
         evaluation = evaluate(policy, request)
     except CipipeError:

@@ -11,7 +11,9 @@ from cipipe.errors import CipipeError
 from cipipe.tools.aws import Credentials
 
 AHEAD = timedelta(minutes=15)
-"""Time that is left of a session when the next one is begun; of a short one, half of it. AWS's tools ask as early."""
+"""Time that is left of a session when the next one is begun; of a short one, half of it. AWS's
+tools ask as early.
+"""
 
 AGAIN = timedelta(minutes=1)
 """Time until the next attempt after a failed one, while the old session holds."""
@@ -29,8 +31,8 @@ class Renewed:
     def current(self) -> Credentials:
         """Credentials that hold for a while yet.
 
-        Where renewing fails, the old ones are given for as long as they hold, and to whoever asks while it goes on.
-        Raises what `begin` raises after that.
+        Where renewing fails, the old ones are given for as long as they hold, and to whoever asks
+        while it goes on. Raises what `begin` raises after that.
         """
         held = self._held
         if held is not None and _holds(held, self._now()):

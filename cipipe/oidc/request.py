@@ -1,4 +1,5 @@
-"""A web-identity request as IAM sees it: the provider that vouches for the token, and the condition keys.
+"""A web-identity request as IAM sees it: the provider that vouches for the token, and the condition
+keys.
 
 IAM offers only some claims as condition keys; which ones is in condition_keys.json.
 """
@@ -17,26 +18,38 @@ from cipipe.oidc.claims import Claims
 
 ACTION = "sts:AssumeRoleWithWebIdentity"
 
-ROLE_ARN = re.compile(rf"arn:{ANY_PARTITION}:iam::(\d{{12}}):role/((?:[\x21-\x7e]+/)?[\w+=,.@-]{{1,64}})")
-"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html; groups: partition, account, path and name."""
+ROLE_ARN = re.compile(
+    rf"arn:{ANY_PARTITION}:iam::(\d{{12}}):role/((?:[\x21-\x7e]+/)?[\w+=,.@-]{{1,64}})"
+)
+"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html; groups: partition,
+account, path and name.
+"""
 
 
 TAGS = "https://aws.amazon.com/tags"
 SOURCE_IDENTITY = "https://aws.amazon.com/source_identity"
-"""Claims that make the request set session tags or a source identity, which the role has to allow as well.
+"""Claims that make the request set session tags or a source identity, which the role has to allow
+as well.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_adding-assume-role-idp
 """
 
 _FILLED_IN = ("aws:", "sts:")
-_KNOWN = ("aws:requesttag/", "aws:tagkeys", "sts:transitivetagkeys", "sts:sourceidentity", "sts:externalid")
+_KNOWN = (
+    "aws:requesttag/",
+    "aws:tagkeys",
+    "sts:transitivetagkeys",
+    "sts:sourceidentity",
+    "sts:externalid",
+)
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One call of AssumeRoleWithWebIdentity. `issuer` has no scheme; keys of `context` are lower case.
+    """One call of AssumeRoleWithWebIdentity. `issuer` has no scheme; keys of `context` are lower
+    case.
 
-    `further` are the actions that the call needs beside its own. `claims` is all that the token says, for explanations:
-    IAM sees `context` only.
+    `further` are the actions that the call needs beside its own. `claims` is all that the token
+    says, for explanations: IAM sees `context` only.
     """
 
     provider: str
@@ -47,13 +60,21 @@ class Request(msgspec.Struct, frozen=True):
     claims: Mapping[str, Any] = {}
 
     def undecided(self, key: str) -> bool:
-        """Whether AWS fills this key in on its own (`aws:SourceIp`), so that its value is not known here."""
+        """Whether AWS fills this key in on its own (`aws:SourceIp`), so that its value is not known
+        here.
+        """
         lower = key.lower()
-        return lower not in self.context and lower.startswith(_FILLED_IN) and not lower.startswith(_KNOWN)
+        return (
+            lower not in self.context
+            and lower.startswith(_FILLED_IN)
+            and not lower.startswith(_KNOWN)
+        )
 
 
 def issuer_key(issuer: str) -> str:
-    """An issuer's URL as provider ARNs and condition keys have it: host and path, no scheme, no final slash."""
+    """An issuer's URL as provider ARNs and condition keys have it: host and path, no scheme, no
+    final slash.
+    """
     return issuer.removeprefix("https://").removeprefix("http://").rstrip("/")
 
 
@@ -65,12 +86,20 @@ def provider_arn(issuer: str, *, account_id: str, partition: str = "aws") -> str
 def visible(issuer: str) -> frozenset[str]:
     """The claims of an issuer that IAM offers as condition keys."""
     table, name = _table(), issuer_key(issuer).lower()
-    lists = (claims for pattern, claims in table["issuers"].items() if _one_segment(pattern).fullmatch(name))
+    lists = (
+        claims
+        for pattern, claims in table["issuers"].items()
+        if _one_segment(pattern).fullmatch(name)
+    )
     return frozenset(table["every"]).union(*(table["claims"][claims] for claims in lists))
 
 
-def request_for(claims: Claims, *, account_id: str, partition: str = "aws", session_name: str | None = None) -> Request:
-    """The request that a token makes in an account. With an `azp` claim, that is what IAM calls `aud`."""
+def request_for(
+    claims: Claims, *, account_id: str, partition: str = "aws", session_name: str | None = None
+) -> Request:
+    """The request that a token makes in an account. With an `azp` claim, that is what IAM calls
+    `aud`.
+    """
     issuer, payload = issuer_key(claims.issuer), claims.payload
     context: dict[str, tuple[str, ...]] = {}
     for name in visible(issuer):
@@ -97,7 +126,9 @@ def _tags(payload: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     found = parts.get("principal_tags")
     tags = dict(found) if isinstance(found, Mapping) else {}
     flat = f"{TAGS}/principal_tags/"
-    tags |= {name.removeprefix(flat): value for name, value in payload.items() if name.startswith(flat)}
+    tags |= {
+        name.removeprefix(flat): value for name, value in payload.items() if name.startswith(flat)
+    }
     transitive = parts.get("transitive_tag_keys", payload.get(f"{TAGS}/transitive_tag_keys"))
     return {
         **{f"aws:RequestTag/{name}".lower(): _texts(value) for name, value in tags.items()},

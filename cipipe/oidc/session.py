@@ -1,4 +1,5 @@
-"""What is asked of STS: a role, a session's name, its length, its policies. All of it is checked before AWS is asked.
+"""What is asked of STS: a role, a session's name, its length, its policies. All of it is checked
+before AWS is asked.
 
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 """
@@ -17,7 +18,9 @@ SHORTEST, LONGEST = 900, 43200
 """Seconds that a session may last, whatever the role allows."""
 
 LONGEST_CHAINED = 3600
-"""Seconds that a session may last whose role was assumed from another role's, whatever the role allows."""
+"""Seconds that a session may last whose role was assumed from another role's, whatever the role
+allows.
+"""
 
 MOST_POLICY_CHARACTERS, MOST_POLICY_ARNS = 2048, 10
 
@@ -27,7 +30,9 @@ _POLICY_ARN = rf"arn:{ANY_PARTITION}:iam::(aws|\d{{12}}):policy/[\w+=,.@/-]{{1,1
 
 
 class SessionRequest(msgspec.Struct, frozen=True):
-    """A session to be had: of `role_arn`, in `account_id`. `policy` (JSON) and `policy_arns` narrow what it may do."""
+    """A session to be had: of `role_arn`, in `account_id`. `policy` (JSON) and `policy_arns` narrow
+    what it may do.
+    """
 
     role_arn: str
     account_id: str
@@ -38,16 +43,21 @@ class SessionRequest(msgspec.Struct, frozen=True):
 
 
 def policy_text(policy: Mapping[str, Any]) -> str:
-    """A session policy as it is sent, without the white space that would count; empty where there is none."""
+    """A session policy as it is sent, without the white space that would count; empty where there
+    is none.
+    """
     return json.dumps(policy, separators=(",", ":"), default=str) if policy else ""
 
 
 def session_name(*parts: str) -> str:
-    """A session name made of these parts: joined with `-`, other characters replaced, cut to 64, at least two.
+    """A session name made of these parts: joined with `-`, other characters replaced, cut to 64, at
+    least two.
 
     The last part is kept whole as far as it fits: it is what tells one session from the next.
     """
-    *head, last = [re.sub(r"[^\w+=,.@-]+", "-", part, flags=re.ASCII).strip("-") for part in parts if part] or [""]
+    *head, last = [
+        re.sub(r"[^\w+=,.@-]+", "-", part, flags=re.ASCII).strip("-") for part in parts if part
+    ] or [""]
     last = last[:64]
     front = "-".join(part for part in head if part)[: max(0, 63 - len(last))].strip("-")
     name = "-".join(part for part in (front, last) if part)
@@ -66,7 +76,11 @@ def check(session: SessionRequest, *, region: str, chained: bool = False) -> Non
         )
     longest = LONGEST_CHAINED if chained else LONGEST
     if not SHORTEST <= session.duration <= longest:
-        why = "a role that is assumed from another one's session allows" if chained else "the role allows"
+        why = (
+            "a role that is assumed from another one's session allows"
+            if chained
+            else "the role allows"
+        )
         raise IdentityError(
             "oidc-duration",
             f"a session of {session.duration} s is not possible: {SHORTEST} to {longest} s are, and no more than {why}",
@@ -77,12 +91,16 @@ def check(session: SessionRequest, *, region: str, chained: bool = False) -> Non
 
 
 def _check_role(session: SessionRequest, region: str) -> None:
-    from cipipe.oidc.request import ROLE_ARN  # a plan needs the limits above, and nothing of what this one imports
+    from cipipe.oidc.request import (
+        ROLE_ARN,
+    )  # a plan needs the limits above, and nothing of what this one imports
 
     if not re.fullmatch(_REGION, region):
         raise IdentityError(
             "oidc-region",
-            f"{region!r} is not an AWS region" if region else "no region is set, and STS is asked in a region",
+            f"{region!r} is not an AWS region"
+            if region
+            else "no region is set, and STS is asked in a region",
             hint="Set `region` of the environment in cipipe.toml, such as eu-central-1.",
             where=session.role_arn,
         )

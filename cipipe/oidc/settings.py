@@ -1,4 +1,5 @@
-"""What is wrong with the roles and sessions of an environment in cipipe.toml: all that can be told without AWS.
+"""What is wrong with the roles and sessions of an environment in cipipe.toml: all that can be told
+without AWS.
 
 `oidc/session.py` looks again, at what was made of it, before AWS is asked.
 """
@@ -27,10 +28,14 @@ def problems(environment: Environment, path: str) -> Iterator[Problem]:
     chained = environment.via_role_arn or environment.verify_via_role_arn
     longest = LONGEST_CHAINED if chained else LONGEST
     if not SHORTEST <= environment.session_seconds <= longest:
-        message = f"a session lasts {SHORTEST} to {longest} seconds" + (" where roles are chained" if chained else "")
+        message = f"a session lasts {SHORTEST} to {longest} seconds" + (
+            " where roles are chained" if chained else ""
+        )
         yield Problem("config-bad-session", message, f"{path}.session_seconds")
     if len(policy_text(environment.session_policy)) > MOST_POLICY_CHARACTERS:
-        message = f"a session policy has {MOST_POLICY_CHARACTERS} characters at most, without white space"
+        message = (
+            f"a session policy has {MOST_POLICY_CHARACTERS} characters at most, without white space"
+        )
         yield Problem("config-bad-session", message, f"{path}.session_policy")
     if len(environment.session_policy_arns) > MOST_POLICY_ARNS:
         message = f"a session takes {MOST_POLICY_ARNS} managed policies at most"
@@ -41,14 +46,19 @@ def problems(environment: Environment, path: str) -> Iterator[Problem]:
 
 
 def _role(environment: Environment, key: str, where: str) -> Iterator[Problem]:
-    """The role that deploys is in the environment's account; one that it is assumed from may be in another."""
+    """The role that deploys is in the environment's account; one that it is assumed from may be in
+    another.
+    """
     arn = getattr(environment, key)
     if not arn:
         return
     found, partition = _ROLE_ARN.fullmatch(arn), partition_of(environment.region)
     if not found:
         yield Problem(
-            "config-bad-role", f"{arn!r} is not a role's ARN", where, f"arn:{partition}:iam::ACCOUNT:role/NAME"
+            "config-bad-role",
+            f"{arn!r} is not a role's ARN",
+            where,
+            f"arn:{partition}:iam::ACCOUNT:role/NAME",
         )
     elif "via" not in key and found[2] != environment.account_id:
         message = f"the role is in account {found[2]}, the environment in {environment.account_id}"

@@ -11,8 +11,11 @@ from cipipe.tools import http
 ATTEMPTS = 3
 
 
-def fetch(source: TokenSource, env: Mapping[str, str], sleep: Callable[[float], None] = time.sleep) -> str | None:
-    """The token, or None where there is none to be had. Mints anew for a request. Raises IdentityError.
+def fetch(
+    source: TokenSource, env: Mapping[str, str], sleep: Callable[[float], None] = time.sleep
+) -> str | None:
+    """The token, or None where there is none to be had. Mints anew for a request. Raises
+    IdentityError.
 
     A request that is not answered, or with a server's error, is made again, three times in all.
     """
@@ -40,7 +43,11 @@ def _read(path: str) -> str:
 def _request(source: RequestToken, sleep: Callable[[float], None]) -> str:
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return str(http.get_json(source.url, headers={"Authorization": f"bearer {source.bearer}"})["value"])
+            return str(
+                http.get_json(source.url, headers={"Authorization": f"bearer {source.bearer}"})[
+                    "value"
+                ]
+            )
         except (http.HttpError, KeyError, TypeError) as error:
             if attempt < ATTEMPTS and _may_pass(error):
                 sleep(attempt)
@@ -54,4 +61,6 @@ def _request(source: RequestToken, sleep: Callable[[float], None]) -> str:
 
 
 def _may_pass(error: Exception) -> bool:
-    return isinstance(error, http.HttpError) and (error.status is None or error.status == 429 or error.status >= 500)
+    return isinstance(error, http.HttpError) and (
+        error.status is None or error.status == 429 or error.status >= 500
+    )

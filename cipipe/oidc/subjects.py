@@ -1,4 +1,5 @@
-"""Why a token's subject is not the one that a policy expects: which part of it differs, and what made it differ.
+"""Why a token's subject is not the one that a policy expects: which part of it differs, and what
+made it differ.
 
 Subjects are taken apart by the provider whose form they have (`ci`).
 """
@@ -11,12 +12,15 @@ from cipipe.ci import Subject
 from cipipe.oidc.conditions import like
 from cipipe.oidc.findings import nearest
 
-_WHAT = {"branch": "branch", "tag": "tag", "environment": "environment", "merge-request": "merge or pull request"}
+_WHAT = {
+    "branch": "branch",
+    "tag": "tag",
+    "environment": "environment",
+    "merge-request": "merge or pull request",
+}
 
 
-_UNMERGED = (
-    "the job belongs to a merge or pull request, whose code is not merged: a role that deploys should not trust it"
-)
+_UNMERGED = "the job belongs to a merge or pull request, whose code is not merged: a role that deploys should not trust it"
 
 
 class Cause(NamedTuple):
@@ -32,19 +36,20 @@ def cause(expected: Sequence[str], actual: str, claims: Mapping[str, Any]) -> Ca
     wanted, found = ci.subject(wanted_text), ci.subject(actual)
     if any(like(actual.casefold(), value.casefold()) for value in expected):
         return Cause(
-            "oidc-subject-case", "the subjects differ in upper and lower case only, which a condition tells apart"
+            "oidc-subject-case",
+            "the subjects differ in upper and lower case only, which a condition tells apart",
         )
     if _differ_in_ids(expected, found):
         forms = ("has the ids of owner and repository in it", "has names only")
         token, policy = forms if found.ids else reversed(forms)
-        return Cause("oidc-subject-immutable", f"the token's subject {token}, the one in the policy {policy}")
+        return Cause(
+            "oidc-subject-immutable", f"the token's subject {token}, the one in the policy {policy}"
+        )
     unmerged = found.kind == "merge-request" or ci.unmerged(claims)
     if unmerged and wanted.project and like(_project(found, claims), wanted.project):
         return Cause("oidc-subject-pull-request", _UNMERGED)
     if wanted.kind == "project" and like(_project(found, claims), wanted.project):
-        message = (
-            "the subject in the policy names the project only; a token's goes on with its ref, request or environment"
-        )
+        message = "the subject in the policy names the project only; a token's goes on with its ref, request or environment"
         return Cause("oidc-subject-mismatch", message)
     if found.kind == "project" and _other_project(wanted, found):
         return _mismatch(wanted, found)
@@ -54,9 +59,14 @@ def cause(expected: Sequence[str], actual: str, claims: Mapping[str, Any]) -> Ca
     if "custom" in {wanted.kind, found.kind}:
         pattern = wanted.kind == "custom" and set("*?") & set(wanted_text)
         if wanted.kind == found.kind or pattern:
-            return Cause("oidc-subject-mismatch", "the token's subject is not one that the role trusts")
+            return Cause(
+                "oidc-subject-mismatch", "the token's subject is not one that the role trusts"
+            )
         whose = "token's subject" if found.kind == "custom" else "subject in the policy"
-        return Cause("oidc-subject-custom", f"the {whose} does not have the provider's usual form: it was customised")
+        return Cause(
+            "oidc-subject-custom",
+            f"the {whose} does not have the provider's usual form: it was customised",
+        )
     if _other_project(wanted, found):
         return _mismatch(wanted, found)
     return _same_project(wanted, found)
@@ -88,20 +98,24 @@ def _same_project(wanted: Subject, found: Subject) -> Cause:
     kinds = {wanted.kind, found.kind}
     if wanted.kind == "merge-request":
         return Cause(
-            "oidc-subject-pull-request", "the role trusts merge or pull requests only, and this job belongs to none"
+            "oidc-subject-pull-request",
+            "the role trusts merge or pull requests only, and this job belongs to none",
         )
     if "environment" in kinds:
         return Cause("oidc-subject-environment", _environment(wanted, found))
     if kinds == {"branch", "tag"}:
         return Cause(
-            "oidc-subject-tag", f"the token is of the {found.kind} {found.name}, the role trusts a {wanted.kind}"
+            "oidc-subject-tag",
+            f"the token is of the {found.kind} {found.name}, the role trusts a {wanted.kind}",
         )
     if wanted.ids and found.ids and not all(map(like, found.ids, wanted.ids)):
         ids = [" and ".join(subject.ids or ()) for subject in (found, wanted)]
         message = f"the token has the ids {ids[0]}, the role trusts {ids[1]}: another owner or project of the same name"
         return Cause("oidc-subject-mismatch", message)
     if wanted.name == found.name:
-        message = f"the subject in the policy does not spell the {_WHAT[found.kind]} as the provider does"
+        message = (
+            f"the subject in the policy does not spell the {_WHAT[found.kind]} as the provider does"
+        )
         return Cause("oidc-subject-mismatch", message)
     message = f"the token is of the {_WHAT[found.kind]} {found.name}, which is not one that the role trusts"
     return Cause("oidc-subject-mismatch", message)

@@ -1,8 +1,8 @@
 """A role's trust policy, evaluated against a web-identity request as IAM does.
 
-https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
-What this evaluator does not know (an operator, `NotPrincipal`, a key that AWS fills in itself) makes the verdict
-`unknown` where it could matter; it never guesses.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html What this
+evaluator does not know (an operator, `NotPrincipal`, a key that AWS fills in itself) makes the
+verdict `unknown` where it could matter; it never guesses.
 """
 
 import itertools
@@ -24,7 +24,9 @@ _VARIABLE = re.compile(r"\$\{([^${}*?]+)\}")
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """One operator on one key. `actual` is None where the key is absent from the request; `holds` None if unknown."""
+    """One operator on one key. `actual` is None where the key is absent from the request; `holds`
+    None if unknown.
+    """
 
     operator: str
     key: str
@@ -34,10 +36,11 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """How one statement meets the request: its parts and, from them, whether it `applies` (None if unknown).
+    """How one statement meets the request: its parts and, from them, whether it `applies` (None if
+    unknown).
 
-    `principals` are the statement's federated principals. `conditions` are all of its conditions, `failing` those that
-    do not hold. `unknown` says what could not be decided.
+    `principals` are the statement's federated principals. `conditions` are all of its conditions,
+    `failing` those that do not hold. `unknown` says what could not be decided.
     """
 
     index: int
@@ -67,8 +70,8 @@ class Statement(msgspec.Struct, frozen=True):
 class Evaluation(msgspec.Struct, frozen=True):
     """The verdict on a request, and how each statement came to it.
 
-    `missing` are actions that the token needs beside the exchange (`sts:TagSession`), and that nothing allows;
-    `further_denies` the Deny statements that apply to such an action.
+    `missing` are actions that the token needs beside the exchange (`sts:TagSession`), and that
+    nothing allows; `further_denies` the Deny statements that apply to such an action.
     """
 
     verdict: Verdict
@@ -86,11 +89,20 @@ def evaluate(document: Mapping[str, Any], request: Request) -> Evaluation:
     statements = _statements(loaded, request, request.action)
     further = {action: _statements(loaded, request, action) for action in request.further}
     verdicts = {action: _verdict(found) for action, found in further.items()}
-    denies = {action: tuple(s for s in found if s.effect == "Deny" and s.applies) for action, found in further.items()}
+    denies = {
+        action: tuple(s for s in found if s.effect == "Deny" and s.applies)
+        for action, found in further.items()
+    }
     every = {_verdict(statements), *verdicts.values()}
-    verdict: Verdict = "denied" if "denied" in every else "unknown" if "unknown" in every else "allowed"
-    missing = tuple(action for action, found in verdicts.items() if found == "denied" and not denies[action])
-    return Evaluation(verdict, statements, missing, tuple(itertools.chain.from_iterable(denies.values())))
+    verdict: Verdict = (
+        "denied" if "denied" in every else "unknown" if "unknown" in every else "allowed"
+    )
+    missing = tuple(
+        action for action, found in verdicts.items() if found == "denied" and not denies[action]
+    )
+    return Evaluation(
+        verdict, statements, missing, tuple(itertools.chain.from_iterable(denies.values()))
+    )
 
 
 def _verdict(statements: tuple[Statement, ...]) -> Verdict:
@@ -103,11 +115,14 @@ def _verdict(statements: tuple[Statement, ...]) -> Verdict:
 
 def _statements(document: policy.Document, request: Request, action: str) -> tuple[Statement, ...]:
     return tuple(
-        _statement(index, entry, request, action, document.version) for index, entry in enumerate(document.entries)
+        _statement(index, entry, request, action, document.version)
+        for index, entry in enumerate(document.entries)
     )
 
 
-def _statement(index: int, entry: policy.Entry, request: Request, action: str, version: str) -> Statement:
+def _statement(
+    index: int, entry: policy.Entry, request: Request, action: str, version: str
+) -> Statement:
     matches = any(conditions.like(action.lower(), pattern.lower()) for pattern in entry.actions)
     return Statement(
         index,
@@ -139,8 +154,13 @@ def _condition(clause: policy.Clause, request: Request, version: str) -> Conditi
     unresolved: list[str] = []
 
     def expand(value: str) -> str:
-        # Before 2012 a variable and an escape are plain text; the wildcards in it still are wildcards.
-        return value.replace("${", "${$}{") if version == policy.VERSIONS[0] else _expanded(value, request, unresolved)
+        # Before 2012 a variable and an escape are plain text; the wildcards in it still are
+        # wildcards.
+        return (
+            value.replace("${", "${$}{")
+            if version == policy.VERSIONS[0]
+            else _expanded(value, request, unresolved)
+        )
 
     holds = conditions.holds(operator, expected, actual, expand=expand)
     if unresolved or request.undecided(key):
@@ -149,7 +169,8 @@ def _condition(clause: policy.Clause, request: Request, version: str) -> Conditi
 
 
 def _expanded(value: str, request: Request, unresolved: list[str]) -> str:
-    """Replace policy variables: `${key}` and `${key, 'default'}`, whose values stand for themselves, wildcards included.
+    """Replace policy variables: `${key}` and `${key, 'default'}`, whose values stand for
+    themselves, wildcards included.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html
     """

@@ -1,7 +1,8 @@
-"""Merge requests and trust policies: whether a policy tells their tokens from those of a branch, and how it would.
+"""Merge requests and trust policies: whether a policy tells their tokens from those of a branch,
+and how it would.
 
-A merge request from a fork may have a source branch called `main`; GitLab then gives its job the subject of the
-project's own `main`. Which claims differ stands with the provider (`DEPLOY_CLAIMS`).
+A merge request from a fork may have a source branch called `main`; GitLab then gives its job the
+subject of the project's own `main`. Which claims differ stands with the provider (`DEPLOY_CLAIMS`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,11 @@ def let_in(evaluation: Evaluation, request: Request) -> Iterator[Finding]:
     """The finding on a merge request's token that a policy lets in."""
     if evaluation.verdict != "allowed" or not ci.unmerged(request.claims):
         return
-    applying = [statement for statement in evaluation.statements if statement.effect == "Allow" and statement.applies]
+    applying = [
+        statement
+        for statement in evaluation.statements
+        if statement.effect == "Allow" and statement.applies
+    ]
     yield Finding(
         "oidc-merge-request-allowed",
         "warning",
@@ -37,9 +42,14 @@ def let_in(evaluation: Evaluation, request: Request) -> Iterator[Finding]:
 
 
 def indistinct(
-    statement: Statement, subjects: Sequence[Condition], request: Request, every: Sequence[Statement] = ()
+    statement: Statement,
+    subjects: Sequence[Condition],
+    request: Request,
+    every: Sequence[Statement] = (),
 ) -> Iterator[Finding]:
-    """The finding on a statement that takes the token of a fork's merge request for that of a branch."""
+    """The finding on a statement that takes the token of a fork's merge request for that of a
+    branch.
+    """
     if guarded(statement, request.issuer) or any(_denies(other, request.issuer) for other in every):
         return
     for condition in subjects:
@@ -50,7 +60,9 @@ def indistinct(
 
 
 def guarded(statement: Statement, issuer: str) -> bool:
-    """Whether the statement takes protected refs only, or sources that neither a merge request nor its child has."""
+    """Whether the statement takes protected refs only, or sources that neither a merge request nor
+    its child has.
+    """
     return any(_guards(condition, issuer) for condition in statement.conditions)
 
 
@@ -60,16 +72,21 @@ def tells(condition: Condition, request: Request) -> bool:
 
 
 def refused(condition: Condition, request: Request) -> tuple[str, str, str] | None:
-    """Id, message and fix where a condition fails because the ref is not protected, or the token a merge request's.
+    """Id, message and fix where a condition fails because the ref is not protected, or the token a
+    merge request's.
 
     The fix is never to trust such tokens.
     """
     claim = _claim(condition, request.issuer)
-    unprotected = claim == PROTECTED and [value.lower() for value in condition.actual or ()] == ["false"]
-    if claim in {PROTECTED, SOURCE} and ci.unmerged(request.claims) and condition.actual is not None:
-        message = (
-            "the job belongs to a merge request, whose code is not merged: a role that deploys should not trust it"
-        )
+    unprotected = claim == PROTECTED and [value.lower() for value in condition.actual or ()] == [
+        "false"
+    ]
+    if (
+        claim in {PROTECTED, SOURCE}
+        and ci.unmerged(request.claims)
+        and condition.actual is not None
+    ):
+        message = "the job belongs to a merge request, whose code is not merged: a role that deploys should not trust it"
         return "oidc-claim-mismatch", message, _ONLY_READS
     if claim == SOURCE and tuple(condition.actual or ()) == (_CHILD,):
         message = "a child pipeline says parent_pipeline whatever started its parent, a merge request included"
@@ -94,13 +111,20 @@ def protect(request: Request) -> str:
 
 def subject_with_protection(request: Request, subject: str) -> str:
     """How to have the subject tell, where AWS sees no other claim of a GitLab server."""
-    shown = line("StringEquals", f"{request.issuer}:sub", (f"{subject}:environment_protected:true",))
+    shown = line(
+        "StringEquals", f"{request.issuer}:sub", (f"{subject}:environment_protected:true",)
+    )
     return f"{shown}, once environment_protected is among the project's {COMPONENTS}"
 
 
-def _indistinct(statement: Statement, condition: Condition, value: str, request: Request) -> Finding:
+def _indistinct(
+    statement: Statement, condition: Condition, value: str, request: Request
+) -> Finding:
     if PROTECTED in visible(request.issuer):
-        what, fix = "", line("StringEquals", f"{request.issuer}:{PROTECTED}", ("true",)) + " beside it"
+        what, fix = (
+            "",
+            line("StringEquals", f"{request.issuer}:{PROTECTED}", ("true",)) + " beside it",
+        )
     else:
         what = f", and AWS sees no claim of {request.issuer} that would"
         fix = subject_with_protection(request, value)
@@ -119,7 +143,9 @@ def _indistinct(statement: Statement, condition: Condition, value: str, request:
 
 
 def _of_branch(value: str) -> bool:
-    """Whether a subject, or a pattern for one, is that of a branch of a provider whose merge requests have it too."""
+    """Whether a subject, or a pattern for one, is that of a branch of a provider whose merge
+    requests have it too.
+    """
     for provider in ci.PROVIDERS.values():
         found = provider.subject(value)
         if found is not None:
@@ -131,7 +157,9 @@ def _guards(condition: Condition, issuer: str) -> bool:
     claim, operator = _claim(condition, issuer), condition.operator
     if claim not in {PROTECTED, SOURCE}:
         return False
-    present = conditions.negated(operator) and claim in visible(issuer)  # gitlab.com's tokens always have both
+    present = conditions.negated(operator) and claim in visible(
+        issuer
+    )  # gitlab.com's tokens always have both
     if conditions.tolerant(operator) and not present:
         return False
     refused_values: tuple[str, ...] = ("false",)
@@ -139,7 +167,9 @@ def _guards(condition: Condition, issuer: str) -> bool:
         refused_values = ("merge_request_event", "external_pull_request_event", _CHILD)
     if conditions.base(operator).lower() == "null":
         return False
-    return all(conditions.holds(operator, condition.expected, [value]) is False for value in refused_values)
+    return all(
+        conditions.holds(operator, condition.expected, [value]) is False for value in refused_values
+    )
 
 
 def _denies(statement: Statement, issuer: str) -> bool:

@@ -45,9 +45,11 @@ __all__ = [
 
 
 class Door(msgspec.Struct, frozen=True):
-    """Where AWS is, when it is not AWS itself: the sandbox. `mint` gives an ID token and its audience.
+    """Where AWS is, when it is not AWS itself: the sandbox. `mint` gives an ID token and its
+    audience.
 
-    `admin` may read a role's trust policy and bootstrap the account. `missing` names tools that the machine lacks.
+    `admin` may read a role's trust policy and bootstrap the account. `missing` names tools that the
+    machine lacks.
     """
 
     endpoint: Callable[[str], Endpoint]
@@ -58,9 +60,11 @@ class Door(msgspec.Struct, frozen=True):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """Who this job is at AWS, in one environment. `child_env` is the whole environment for child processes.
+    """Who this job is at AWS, in one environment. `child_env` is the whole environment for child
+    processes.
 
-    `renewed` gives the credentials of a job's token, which this process renews; None where they are a person's own.
+    `renewed` gives the credentials of a job's token, which this process renews; None where they are
+    a person's own.
     """
 
     aws: Aws
@@ -69,12 +73,19 @@ class Access(msgspec.Struct, frozen=True):
 
 
 def connect(
-    project: Project, name: str, mode: Mode, *, redactor: Redactor, door: Door | None = None, read_only: bool = False
+    project: Project,
+    name: str,
+    mode: Mode,
+    *,
+    redactor: Redactor,
+    door: Door | None = None,
+    read_only: bool = False,
 ) -> Access:
-    """Exchange the job's token for the environment's role; on a laptop without one, use its own credentials.
+    """Exchange the job's token for the environment's role; on a laptop without one, use its own
+    credentials.
 
-    `read_only` asks for the verify role, where the environment has one; in verify mode no other will do. Children that
-    run long are started inside `profile.served`. Raises IdentityError.
+    `read_only` asks for the verify role, where the environment has one; in verify mode no other
+    will do. Children that run long are started inside `profile.served`. Raises IdentityError.
     """
     shield.undumpable()  # what the children of a run may do is theirs; what this process holds is not
     environment = project.config.environment(name)
@@ -97,17 +108,26 @@ def connect(
             redactor.register(credentials.session_token or "")
         aws = Aws(endpoint, credentials, account=environment.account_id)
         check_account(aws, name, environment)
-    return Access(aws, child_environment(project, environment, endpoint, credentials, door), renewed)
+    return Access(
+        aws, child_environment(project, environment, endpoint, credentials, door), renewed
+    )
 
 
 def sessions(
-    project: Project, name: str, mode: Mode, *, redactor: Redactor, door: Door | None = None, read_only: bool = False
+    project: Project,
+    name: str,
+    mode: Mode,
+    *,
+    redactor: Redactor,
+    door: Door | None = None,
+    read_only: bool = False,
 ) -> Renewed | None:
-    """The sessions that the job's tokens are exchanged for, one after the other; None where there is no token.
+    """The sessions that the job's tokens are exchanged for, one after the other; None where there
+    is no token.
 
-    Asks nobody yet. The job of a merge request reads as the verify role and does nothing else, and a token that was
-    issued to one never gets the deploy role. Raises IdentityError where there has to be a token or a role, and is
-    none, and RefusedError `merge-request-read-only`.
+    Asks nobody yet. The job of a merge request reads as the verify role and does nothing else, and
+    a token that was issued to one never gets the deploy role. Raises IdentityError where there has
+    to be a token or a role, and is none, and RefusedError `merge-request-read-only`.
     """
     request = project.context.mode is Mode.VERIFY and mode is not Mode.VERIFY
     if request and not read_only:
@@ -139,7 +159,9 @@ def sessions(
         endpoint=endpoint,
         redactor=redactor,
         read_policy=lambda arn: _read_policy(endpoint, door, arn),
-        inspect=(lambda token: refuse_token(project, name, token, read_only=read_only)) if deploys and own else None,
+        inspect=(lambda token: refuse_token(project, name, token, read_only=read_only))
+        if deploys and own
+        else None,
     )
     return Renewed(begin, _now)
 
@@ -160,7 +182,8 @@ def merge_request_read_only(name: str) -> RefusedError:
 
 
 class _Begin(msgspec.Struct, frozen=True, kw_only=True):
-    """One session: a token that is fetched anew, exchanged, and, where there is a `via`, the role behind that one.
+    """One session: a token that is fetched anew, exchanged, and, where there is a `via`, the role
+    behind that one.
 
     `inspect` looks at the token that AWS accepted, before anybody gets the credentials.
     """
@@ -181,7 +204,9 @@ class _Begin(msgspec.Struct, frozen=True, kw_only=True):
         session = self.session
         if self.via:
             account = self.via.split(":")[4]
-            session = SessionRequest(self.via, account, session.name, min(session.duration, LONGEST_CHAINED))
+            session = SessionRequest(
+                self.via, account, session.name, min(session.duration, LONGEST_CHAINED)
+            )
         given = exchange(
             token,
             session,
@@ -204,10 +229,16 @@ def _now() -> datetime:
 
 
 def can_connect(project: Project, door: Door | None) -> bool:
-    """Whether there is anything to connect with; a laptop without AWS credentials and a fork's job plan offline."""
+    """Whether there is anything to connect with; a laptop without AWS credentials and a fork's job
+    plan offline.
+    """
     if project.context.fork:
         return False
-    if door is not None or project.context.provider != "local" or "AWS_ACCESS_KEY_ID" in project.env:
+    if (
+        door is not None
+        or project.context.provider != "local"
+        or "AWS_ACCESS_KEY_ID" in project.env
+    ):
         return True
     if not isinstance(token_source(project), NoToken):
         return True
@@ -217,10 +248,11 @@ def can_connect(project: Project, door: Door | None) -> bool:
 
 
 def lacks_token(project: Project, mode: Mode) -> str | None:
-    """How to give a provider's job the ID token that it needs and does not have; None for any other process.
+    """How to give a provider's job the ID token that it needs and does not have; None for any other
+    process.
 
-    Credentials that another step of the job got do instead, except in a merge or pull request: that is looked at with the
-    verify role only.
+    Credentials that another step of the job got do instead, except in a merge or pull request: that
+    is looked at with the verify role only.
     """
     source = token_source(project)
     if project.context.provider == "local" or not isinstance(source, NoToken):
@@ -235,12 +267,16 @@ def child_environment(
     credentials: Credentials | None,
     door: Door | None,
 ) -> dict[str, str]:
-    """The environment of child processes: this one's, without static AWS keys and tokens, with the credentials got."""
+    """The environment of child processes: this one's, without static AWS keys and tokens, with the
+    credentials got.
+    """
     hidden = {*(STRIPPED if credentials else ()), *secret_variables(project)}
     kept = {key: value for key, value in project.env.items() if key not in hidden}
     if door is not None:
         kept = {
-            key: value for key, value in kept.items() if not key.startswith(("AWS_ENDPOINT_URL", "AWS_CONFIG_FILE"))
+            key: value
+            for key, value in kept.items()
+            if not key.startswith(("AWS_ENDPOINT_URL", "AWS_CONFIG_FILE"))
         }
     scripts = str(Path(sys.executable).parent)
     kept |= {
@@ -251,17 +287,28 @@ def child_environment(
         **(door.child_env if door else {}),
     }
     if endpoint.url:
-        kept |= {"AWS_ENDPOINT_URL": endpoint.url, "AWS_ENDPOINT_URL_STS": endpoint.sts_url or endpoint.url}
+        kept |= {
+            "AWS_ENDPOINT_URL": endpoint.url,
+            "AWS_ENDPOINT_URL_STS": endpoint.sts_url or endpoint.url,
+        }
     return kept
 
 
 def endpoint_of(project: Project, environment: Environment, door: Door | None) -> Endpoint:
     """Where AWS is for this environment."""
-    return door.endpoint(environment.region) if door else Endpoint.found_in(project.env, environment.region)
+    return (
+        door.endpoint(environment.region)
+        if door
+        else Endpoint.found_in(project.env, environment.region)
+    )
 
 
-def role_of(name: str, environment: Environment, mode: Mode, *, read_only: bool = False) -> tuple[str, str | None]:
-    """The role of a job in this mode, and the one that it is assumed from, if there is one. Raises IdentityError."""
+def role_of(
+    name: str, environment: Environment, mode: Mode, *, read_only: bool = False
+) -> tuple[str, str | None]:
+    """The role of a job in this mode, and the one that it is assumed from, if there is one. Raises
+    IdentityError.
+    """
     if mode is Mode.VERIFY and environment.verify_role_arn is None:
         raise IdentityError(
             "oidc-role-missing",

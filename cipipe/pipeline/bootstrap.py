@@ -1,7 +1,8 @@
 """`cipipe bootstrap`: what an account needs before its first pipeline.
 
-The bucket is made by API, because the state of everything else lives in it; Terraform then adopts it (an `import` block)
-and makes the OIDC providers and the roles, in the root that `bootstrap_root` chooses.
+The bucket is made by API, because the state of everything else lives in it; Terraform then adopts
+it (an `import` block) and makes the OIDC providers and the roles, in the root that `bootstrap_root`
+chooses.
 """
 
 import contextlib
@@ -46,20 +47,28 @@ def bootstrap(
     warning: Callable[[str], None] = lambda _: None,
     door: Door | None = None,
 ) -> dict[str, Any]:
-    """Create, or bring up to date, the account's bucket, OIDC providers and roles. Gives Terraform's outputs.
+    """Create, or bring up to date, the account's bucket, OIDC providers and roles. Gives
+    Terraform's outputs.
 
-    Works with the credentials of the person who runs it (an administrator, once), not with a job's token.
+    Works with the credentials of the person who runs it (an administrator, once), not with a job's
+    token.
     """
     trusted = _trusted(project, name)
     with (
-        _terraform(project, name, redactor=redactor, line=line, door=door) as (aws, terraform, bucket),
+        _terraform(project, name, redactor=redactor, line=line, door=door) as (
+            aws,
+            terraform,
+            bucket,
+        ),
         tempfile.TemporaryDirectory(prefix="cipipe-plan-") as folder,
     ):
         terraform.create_state()
         ours = terraform.identity_providers()
         there = _identity_providers(aws)
         variables = Path(folder) / "bootstrap.tfvars.json"
-        variables.write_bytes(msgspec.json.encode(_variables(project, name, bucket, trusted, there - ours)))
+        variables.write_bytes(
+            msgspec.json.encode(_variables(project, name, bucket, trusted, there - ours))
+        )
         file = Path(folder) / "terraform.tfplan"
         if terraform.plan(file, var_files=[str(variables)]):
             refuse_other_outputs(project, terraform.planned_outputs(file))
@@ -86,11 +95,18 @@ def unlock(
 
 @contextlib.contextmanager
 def _terraform(
-    project: Project, name: str, *, redactor: Redactor, line: Callable[[str], None], door: Door | None
+    project: Project,
+    name: str,
+    *,
+    redactor: Redactor,
+    line: Callable[[str], None],
+    door: Door | None,
 ) -> Iterator[tuple[Aws, Terraform, str]]:
-    """The account, Terraform in the bootstrap's root, initialised, and the bucket, which is made first.
+    """The account, Terraform in the bootstrap's root, initialised, and the bucket, which is made
+    first.
 
-    Raises RefusedError in a merge request's job, which may have the credentials of another step. The sandbox is its own.
+    Raises RefusedError in a merge request's job, which may have the credentials of another step.
+    The sandbox is its own.
     """
     if project.context.mode is Mode.VERIFY and door is None:
         raise merge_request_read_only(name)
@@ -113,7 +129,9 @@ def _terraform(
                 env=child_environment(project, environment, endpoint, credentials, door),
                 redactor=redactor,
                 line=line,
-                unlock=unlock_command(project.command_options(sandbox=door is not None), name, "--bootstrap"),
+                unlock=unlock_command(
+                    project.command_options(sandbox=door is not None), name, "--bootstrap"
+                ),
             ),
             backend("s3", {"bucket": bucket, "key": key}, environment, sandbox=door is not None),
         )
@@ -130,7 +148,11 @@ def _shown(project: Project, root: Path) -> str:
 def ensure_bucket(aws: Aws, name: str) -> None:
     """Create the bucket unless it is ours already: versioned, encrypted, closed to the public."""
     region, owner = aws.endpoint.region, {"ExpectedBucketOwner": aws.account} if aws.account else {}
-    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    place = (
+        {}
+        if region == "us-east-1"
+        else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    )
     try:
         aws.call("s3", "head_bucket", Bucket=name, **owner)
     except AwsError as error:
@@ -149,11 +171,19 @@ def ensure_bucket(aws: Aws, name: str) -> None:
             "RestrictPublicBuckets": True,
         },
     )
-    aws.call("s3", "put_bucket_versioning", Bucket=name, VersioningConfiguration={"Status": "Enabled"}, **owner)
+    aws.call(
+        "s3",
+        "put_bucket_versioning",
+        Bucket=name,
+        VersioningConfiguration={"Status": "Enabled"},
+        **owner,
+    )
 
 
 def _identity_providers(aws: Aws) -> frozenset[str]:
-    """The hosts of the OIDC providers that the account has: there can be only one of each, whoever made it."""
+    """The hosts of the OIDC providers that the account has: there can be only one of each, whoever
+    made it.
+    """
     listed = aws.call("iam", "list_open_id_connect_providers")["OpenIDConnectProviderList"]
     return frozenset(entry["Arn"].partition("oidc-provider/")[2] for entry in listed)
 
@@ -171,7 +201,13 @@ def _trusted(project: Project, name: str) -> dict[str, Trust]:
             )
         allowed = project.config.environment(name).deploy_from
         ids = ids_of(settings, f"oidc.{provider}")
-        whose = Whose(provider, issuer_key(issuer_of(project, provider).issuer), settings.project, settings, ids)
+        whose = Whose(
+            provider,
+            issuer_key(issuer_of(project, provider).issuer),
+            settings.project,
+            settings,
+            ids,
+        )
         found[provider] = trust(whose, branches=allowed.branches, tags=allowed.tags)
     if found and not any(one.deploy_subjects for one in found.values()):
         raise UsageError(
@@ -184,9 +220,14 @@ def _trusted(project: Project, name: str) -> dict[str, Trust]:
 
 
 def _warn_of_policy(
-    project: Project, name: str, aws: Aws, trusted: Mapping[str, Trust], warning: Callable[[str], None]
+    project: Project,
+    name: str,
+    aws: Aws,
+    trusted: Mapping[str, Trust],
+    warning: Callable[[str], None],
 ) -> None:
-    """Warn where the deploy role, as it is in IAM now, takes a merge request's token for a branch's.
+    """Warn where the deploy role, as it is in IAM now, takes a merge request's token for a
+    branch's.
 
     The Terraform root belongs to the project, which may have changed it.
     """
@@ -198,7 +239,9 @@ def _warn_of_policy(
             payload = {"iss": issuer.issuer, "sub": subject, "aud": issuer.audience}
             match = ROLE_ARN.fullmatch(environment.role_arn)
             partition = match[1] if match else "aws"
-            request = request_for(Claims({}, payload), account_id=environment.account_id, partition=partition)
+            request = request_for(
+                Claims({}, payload), account_id=environment.account_id, partition=partition
+            )
             for finding in explain(evaluate(policy, request), request):
                 if finding.id == "oidc-merge-request-indistinct":
                     warning(f"{finding.id}: {finding.message}. Fix: {finding.fix}")
@@ -228,6 +271,8 @@ def _variables(
         "bucket": bucket,
         "ledger_prefix": project.config.expanded(project.config.ledger.prefix, name),
         "deploy_role_name": environment.role_arn.rpartition("/")[2],
-        "verify_role_name": environment.verify_role_arn.rpartition("/")[2] if environment.verify_role_arn else None,
+        "verify_role_name": environment.verify_role_arn.rpartition("/")[2]
+        if environment.verify_role_arn
+        else None,
         "identity_providers": providers,
     }

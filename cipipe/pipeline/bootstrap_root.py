@@ -1,4 +1,5 @@
-"""Which Terraform root `cipipe bootstrap` applies: the one that is part of cipipe, or the one that `[bootstrap] root` names.
+"""Which Terraform root `cipipe bootstrap` applies: the one that is part of cipipe, or the one that
+`[bootstrap] root` names.
 
 No other folder of a repository is ever applied: a `terraform/bootstrap` may be anything.
 """
@@ -49,7 +50,8 @@ def prepared(root: Path) -> Iterator[Path]:
         copy = Path(scratch) / "bootstrap"
         copy.mkdir()
         for file in (*root.glob("*.tf"), root / _LOCK):
-            # The lock file has the checksum for pipelines' platform only, and Terraform refuses it on any other.
+            # The lock file has the checksum for pipelines' platform only, and Terraform refuses it
+            # on any other.
             if file.name != _LOCK or (sys.platform, platform.machine()) == ("linux", "x86_64"):
                 shutil.copyfile(file, copy / file.name)
         yield copy
@@ -68,7 +70,9 @@ def refuse_other_outputs(project: Project, outputs: frozenset[str]) -> None:
 
 
 def _look_at_former(folder: Path, line: Callable[[str], None]) -> None:
-    """Say that a root is not used which an earlier version took by default; refuse where that undoes a team's changes."""
+    """Say that a root is not used which an earlier version took by default; refuse where that
+    undoes a team's changes.
+    """
     files = {file.name: file.read_bytes() for file in folder.glob("*.tf")}
     if not files or all(_same(SHIPPED / name, content) for name, content in files.items()):
         return

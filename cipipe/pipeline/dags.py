@@ -47,7 +47,9 @@ def stage_of(project: Project, wanted: str | None) -> str:
     if len(chosen) != 1:
         raise UsageError(
             "stage-unknown",
-            "which dags stage is meant is not clear" if wanted is None else f"there is no dags stage {wanted!r}",
+            "which dags stage is meant is not clear"
+            if wanted is None
+            else f"there is no dags stage {wanted!r}",
             hint=f"--stage is one of: {', '.join(found) or 'none: the configuration has no stage of that kind'}",
             where="--stage",
         )
@@ -64,8 +66,12 @@ def diff(call: Call, *, worktree: bool = False) -> "Difference":
             return difference(runner.prepare(stage))
 
 
-def deploy(call: Call, *, allow_empty: bool, allow_rollback: bool, planned: Callable[[Plan], None]) -> running.Outcome:
-    """The stage on its own, due or not: `cipipe run STAGE --force STAGE`, with the safeguards of every run."""
+def deploy(
+    call: Call, *, allow_empty: bool, allow_rollback: bool, planned: Callable[[Plan], None]
+) -> running.Outcome:
+    """The stage on its own, due or not: `cipipe run STAGE --force STAGE`, with the safeguards of
+    every run.
+    """
     options = _alone(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
     return running.run(
         call.project,
@@ -107,12 +113,16 @@ def status(call: Call) -> "Inventory":
 
 
 def rollback(call: Call, to: str | None) -> running.Outcome:
-    """Restore the object versions of an earlier manifest; the record says afterwards what it said then."""
+    """Restore the object versions of an earlier manifest; the record says afterwards what it said
+    then.
+    """
     from cipipe.stages.dags import rollback as going_back
 
     if call.project.context.mode is not Mode.DEPLOY:
         raise RefusedError(
-            "dags-rollback-verify", "a merge or pull request deploys nothing, and rolls nothing back", where="rollback"
+            "dags-rollback-verify",
+            "a merge or pull request deploys nothing, and rolls nothing back",
+            where="rollback",
         )
     refuse_ref(call.project, call.environment, Mode.DEPLOY)
     with _opened(call) as (runner, ledger):
@@ -120,7 +130,10 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
         held = ledger.read([n for n, p in runner.prepared.items() if p.stage.kind == kind.NAME])
         target = going_back.choose(ledger.history(call.stage), to)
         steps = going_back.steps(
-            in_environment(call.project.config, call.environment, runner.prepared[call.stage].stage), target
+            in_environment(
+                call.project.config, call.environment, runner.prepared[call.stage].stage
+            ),
+            target,
         )
         back = msgspec.structs.replace(
             stage,
@@ -130,7 +143,9 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
             fingerprint=target.fingerprint,
             steps=tuple(step.title for step in steps),
         )
-        whole = msgspec.structs.replace(runner.planned.plan, commit=target.commit or "", stages=(back,))
+        whole = msgspec.structs.replace(
+            runner.planned.plan, commit=target.commit or "", stages=(back,)
+        )
         runner.planned = Planned(whole, {call.stage: steps})
         runner.records = Records(ledger, whole, call.project.context, held)
         runner.restored = {call.stage: target.effective}
@@ -157,26 +172,42 @@ def _look_ahead(call: Call, access: Access) -> None:
     settings = call.project.config.stages[call.stage].settings
     if isinstance(settings.bucket, str):
         name = call.project.config.expanded(settings.bucket, call.environment)
-        access.aws.bucket(name).look_ahead(call.project.config.expanded(settings.prefix, call.environment))
+        access.aws.bucket(name).look_ahead(
+            call.project.config.expanded(settings.prefix, call.environment)
+        )
 
 
 @contextlib.contextmanager
 def _opened(
-    call: Call, *, worktree: bool = False, read_only: bool = False, refusing: running.RunOptions | None = None
+    call: Call,
+    *,
+    worktree: bool = False,
+    read_only: bool = False,
+    refusing: running.RunOptions | None = None,
 ) -> Iterator[tuple[Runner, Ledger]]:
     """A runner whose plan is this one stage, with the outputs that the ledger has; nothing is run.
 
     `refusing`: refuse what a run with these options refuses.
     """
     project, name = call.project.at(call.environment), call.environment
-    access = connect(project, name, Mode.DEPLOY, redactor=call.redactor, door=call.door, read_only=read_only)
+    access = connect(
+        project, name, Mode.DEPLOY, redactor=call.redactor, door=call.door, read_only=read_only
+    )
     ledger = ledger_of(project, name, access)
     options = Options(name, Mode.DEPLOY, worktree=worktree, selected=frozenset({call.stage}))
     planning: Planning = plan(
-        project, refusing.planning if refusing else options, ledger, lambda: _look_ahead(call, access)
+        project,
+        refusing.planning if refusing else options,
+        ledger,
+        lambda: _look_ahead(call, access),
     )
     if refusing is not None:
         running.refuse(project, refusing, planning, ledger, redactor=call.redactor, door=call.door)
-    with running.scratch_folder(project) as scratch, served(access, call.progress.warning) as access:
-        place = Place(project, planning, access, call.redactor, scratch, sandbox=call.door is not None)
+    with (
+        running.scratch_folder(project) as scratch,
+        served(access, call.progress.warning) as access,
+    ):
+        place = Place(
+            project, planning, access, call.redactor, scratch, sandbox=call.door is not None
+        )
         yield running.runner_of(planning, place, ledger, call.progress), ledger

@@ -38,10 +38,16 @@ def destroy(
     for stage_name in reversed(recorded):
         prepared, found = shot.prepared[stage_name], held[stage_name]
         there = found is not None and found.record.state is not State.DESTROYED
-        steps[stage_name] = steps_of(project.config, name, prepared.stage, Mode.DESTROY, tag=prepared.tag)
+        steps[stage_name] = steps_of(
+            project.config, name, prepared.stage, Mode.DESTROY, tag=prepared.tag
+        )
         if not there:
             steps[stage_name] = ()
-        stages.append(_to_destroy(prepared, there=there, steps=tuple(step.title for step in steps[stage_name])))
+        stages.append(
+            _to_destroy(
+                prepared, there=there, steps=tuple(step.title for step in steps[stage_name])
+            )
+        )
     outputs = {
         n: ledger.read_outputs(n) or {}
         for n in recorded

@@ -1,4 +1,6 @@
-"""What a job has to identify itself with: how its provider's tokens look, where its own comes from, what must stay secret."""
+"""What a job has to identify itself with: how its provider's tokens look, where its own comes from,
+what must stay secret.
+"""
 
 import re
 from collections.abc import Callable
@@ -48,18 +50,27 @@ def issuer_of(project: Project, provider: str | None = None) -> Identity:
 
 
 def token_source(project: Project) -> ci.TokenSource:
-    """Where this job's ID token comes from: a file that the configuration names, else what the provider says."""
-    issuer, settings = issuer_of(project), project.config.oidc.get(project.context.provider, OidcSettings())
+    """Where this job's ID token comes from: a file that the configuration names, else what the
+    provider says.
+    """
+    issuer, settings = (
+        issuer_of(project),
+        project.config.oidc.get(project.context.provider, OidcSettings()),
+    )
     if settings.token_file:
         return FileToken(str(project.repository.root / settings.token_file))
-    return project.provider.token(project.env, audience=issuer.audience, token_variable=issuer.token_variable)
+    return project.provider.token(
+        project.env, audience=issuer.audience, token_variable=issuer.token_variable
+    )
 
 
 def minting(project: Project, otherwise: Mint | None = None) -> Mint | None:
-    """A function that gets this job's ID token, anew each time it is called; None where there is none to be had.
+    """A function that gets this job's ID token, anew each time it is called; None where there is
+    none to be had.
 
-    Without one, `otherwise` (the sandbox's) stands in. A person at a shell has no token, and may use credentials of their
-    own; a job of a provider has to have one, unless another step of it got credentials already. Raises IdentityError.
+    Without one, `otherwise` (the sandbox's) stands in. A person at a shell has no token, and may
+    use credentials of their own; a job of a provider has to have one, unless another step of it got
+    credentials already. Raises IdentityError.
     """
     source, audience = token_source(project), issuer_of(project).audience
     if not isinstance(source, NoToken):
@@ -83,12 +94,17 @@ def no_token(project: Project, source: NoToken) -> IdentityError:
             "token; what needs one runs when a member of the project has taken the branch over.",
         )
     return IdentityError(
-        "oidc-no-token", "this job has no ID token", hint=source.hint, where=f"oidc.{project.context.provider}"
+        "oidc-no-token",
+        "this job has no ID token",
+        hint=source.hint,
+        where=f"oidc.{project.context.provider}",
     )
 
 
 def secret_variables(project: Project) -> frozenset[str]:
-    """The variables that hold a token of this job, by their names or because a token is in their value."""
+    """The variables that hold a token of this job, by their names or because a token is in their
+    value.
+    """
     named = project.provider.secret_variables(project.env) | {issuer_of(project).token_variable}
     values = [project.env[name] for name in named if len(project.env.get(name, "")) >= _SECRET]
     holding = {
@@ -103,10 +119,17 @@ def ambient(project: Project) -> Credentials | None:
     """The credentials of this process's own environment; None leaves it to boto3 to find a profile."""
     env = project.env
     if "AWS_ACCESS_KEY_ID" in env and "AWS_SECRET_ACCESS_KEY" in env:
-        return Credentials(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN"))
+        return Credentials(
+            env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN")
+        )
     return None
 
 
 def has_own(project: Project) -> bool:
-    """Whether somebody gave this process credentials: another step of the job, or a run that it is a child of."""
-    return "AWS_ACCESS_KEY_ID" in project.env or {"AWS_PROFILE", "AWS_CONFIG_FILE"} <= project.env.keys()
+    """Whether somebody gave this process credentials: another step of the job, or a run that it is
+    a child of.
+    """
+    return (
+        "AWS_ACCESS_KEY_ID" in project.env
+        or {"AWS_PROFILE", "AWS_CONFIG_FILE"} <= project.env.keys()
+    )

@@ -1,6 +1,8 @@
-"""Whether the job's ID token may deploy: the claims that its provider signed, beside the variables that a job can set.
+"""Whether the job's ID token may deploy: the claims that its provider signed, beside the variables
+that a job can set.
 
-A merge request from a fork whose branch is called `main` can have the variables, and even the subject, of a push to `main`.
+A merge request from a fork whose branch is called `main` can have the variables, and even the
+subject, of a push to `main`.
 """
 
 from collections.abc import Mapping
@@ -17,9 +19,9 @@ from cipipe.pipeline.project import Project
 def refuse_token(project: Project, name: str, token: str, *, read_only: bool = False) -> None:
     """Refuse to take an environment's deploy role with this token.
 
-    `read_only` allows refs that are not protected. Does nothing for a token that cannot be decoded: the exchange
-    explains what is wrong with it.
-    Raises RefusedError `token-merge-request`, `token-other-project`, `token-other-ref`, `token-unprotected-ref`.
+    `read_only` allows refs that are not protected. Does nothing for a token that cannot be decoded:
+    the exchange explains what is wrong with it. Raises RefusedError `token-merge-request`,
+    `token-other-project`, `token-other-ref`, `token-unprotected-ref`.
     """
     try:
         claims = jwt.decode(token).payload
@@ -28,7 +30,9 @@ def refuse_token(project: Project, name: str, token: str, *, read_only: bool = F
     refuse_claims(project, name, claims, read_only=read_only)
 
 
-def refuse_claims(project: Project, name: str, claims: Mapping[str, Any], *, read_only: bool = False) -> None:
+def refuse_claims(
+    project: Project, name: str, claims: Mapping[str, Any], *, read_only: bool = False
+) -> None:
     """The same for the claims of a token."""
     if ci.unmerged(claims):
         raise RefusedError(
@@ -69,7 +73,9 @@ def _refuse_project(project: Project, facts: TokenFacts, settings: OidcSettings)
 
 
 def _refuse_event(project: Project, name: str, facts: TokenFacts) -> None:
-    """GitHub: a run of `workflow_run` may follow a pull request's, which the event's payload says and no claim does."""
+    """GitHub: a run of `workflow_run` may follow a pull request's, which the event's payload says
+    and no claim does.
+    """
     if facts.variable is None:
         return
     variable, value = facts.variable
@@ -98,8 +104,12 @@ def _refuse_ref(project: Project, name: str, facts: TokenFacts) -> None:
     )
 
 
-def _refuse_unprotected(project: Project, name: str, facts: TokenFacts, settings: OidcSettings) -> None:
-    """GitLab: a child of a merge request's pipeline differs from a child of main's in the ref's protection only."""
+def _refuse_unprotected(
+    project: Project, name: str, facts: TokenFacts, settings: OidcSettings
+) -> None:
+    """GitLab: a child of a merge request's pipeline differs from a child of main's in the ref's
+    protection only.
+    """
     provider = ci.PROVIDERS[facts.provider]
     needed = "ref_protected" in provider.DEPLOY_CLAIMS and settings.protected_refs
     if facts.protected is not False or not (needed or project.context.protected):

@@ -1,6 +1,8 @@
-"""Files and folders that settings name and that are not there: for `check` all of them, for a run those of its stages.
+"""Files and folders that settings name and that are not there: for `check` all of them, for a run
+those of its stages.
 
-A plan asks git once. Only where something is missing are the files listed, to suggest what was meant.
+A plan asks git once. Only where something is missing are the files listed, to suggest what was
+meant.
 """
 
 import difflib
@@ -23,7 +25,9 @@ _COMPARED = 5000
 
 
 def checker(repository: Repository) -> Callable[[Stage], Iterator[Problem]]:
-    """What tells of a stage, with its settings filled in, which of its paths are neither in the commit nor on disk."""
+    """What tells of a stage, with its settings filled in, which of its paths are neither in the
+    commit nor on disk.
+    """
     head = repository.commit("HEAD")
     tree = head.oid if head is not None else None
     look = _Look(repository, tree, disk=True)
@@ -37,8 +41,13 @@ def checker(repository: Repository) -> Callable[[Stage], Iterator[Problem]]:
 
 
 def refuse_missing(project: Project, planning: Planning, *, allow_empty: bool = False) -> None:
-    """Raise ProblemsError where a stage that is to run needs what the commit does not have. Nothing was started."""
-    plan, look = planning.planned.plan, _Look(project.repository, planning.snapshot.tree, disk=False)
+    """Raise ProblemsError where a stage that is to run needs what the commit does not have. Nothing
+    was started.
+    """
+    plan, look = (
+        planning.planned.plan,
+        _Look(project.repository, planning.snapshot.tree, disk=False),
+    )
     wanted: dict[str, list[Needed]] = {}
     for planned in plan.stages:
         stage = planning.snapshot.prepared[planned.name].stage
@@ -47,13 +56,17 @@ def refuse_missing(project: Project, planning: Planning, *, allow_empty: bool = 
         ):
             continue
         settings = replaced(
-            stage.settings, lambda v: project.config.expanded(v, plan.environment) if isinstance(v, str) else v
+            stage.settings,
+            lambda v: project.config.expanded(v, plan.environment) if isinstance(v, str) else v,
         )
         needs = KINDS[stage.kind].needed(msgspec.structs.replace(stage, settings=settings))
-        # A folder that became empty is for the stage's own safeguard, which knows what was deployed.
+        # A folder that became empty is for the stage's own safeguard, which knows what was
+        # deployed.
         empty = allow_empty or planning.held.get(planned.name) is not None
         wanted[planned.name] = [need for need in needs if not (need.may_vanish and empty)]
-    missing = {id(need) for need in look.missing([need for needs in wanted.values() for need in needs])}
+    missing = {
+        id(need) for need in look.missing([need for needs in wanted.values() for need in needs])
+    }
     problems = [
         msgspec.structs.replace(problem, where=f"stages.{name}.{problem.where}")
         for name, needs in wanted.items()
@@ -86,7 +99,9 @@ class _Look:
             objects = self._repository.objects([f"{self._tree}:{need.path}" for need in asked])
             found = [one.type if one is not None else None for one in objects]
         kinds = dict(zip(map(id, asked), found, strict=True))
-        absent = [need for need in wanted if kinds.get(id(need)) != ("tree" if need.folder else "blob")]
+        absent = [
+            need for need in wanted if kinds.get(id(need)) != ("tree" if need.folder else "blob")
+        ]
         return [need for need in absent if not self._elsewhere(need)]
 
     def problem(self, need: Needed) -> Problem:
@@ -94,7 +109,9 @@ class _Look:
         folders, files = self._names()
         known, others = (folders, files) if need.folder else (files, folders)
         if need.path in others:
-            message = f"{need.path!r} is a {'file' if need.folder else 'folder'}, and has to be a {what}"
+            message = (
+                f"{need.path!r} is a {'file' if need.folder else 'folder'}, and has to be a {what}"
+            )
             return Problem("config-path-missing", message, need.key)
         hint = _suggestion(need.path, known)
         if hint is None and (self._repository.root / need.path).exists():
@@ -102,7 +119,9 @@ class _Look:
         return Problem("config-path-missing", f"there is no {what} {need.path!r}", need.key, hint)
 
     def _elsewhere(self, need: Needed) -> bool:
-        """Whether what the tree lacks is there all the same: on disk, behind a link, or in a submodule."""
+        """Whether what the tree lacks is there all the same: on disk, behind a link, or in a
+        submodule.
+        """
         path = self._repository.root / need.path
         on_disk = path.is_dir() and any(path.iterdir()) if need.folder else path.is_file()
         if on_disk and need.on_disk:
@@ -112,7 +131,9 @@ class _Look:
         return self._beyond(need.path)
 
     def _beyond(self, path: str) -> bool:
-        """Whether a folder on the way is a link or a submodule, into which the tree cannot tell the way."""
+        """Whether a folder on the way is a link or a submodule, into which the tree cannot tell the
+        way.
+        """
         if self._tree is None:
             return False
         parts = path.split("/")
@@ -143,11 +164,16 @@ class _Look:
 
 
 def _suggestion(path: str, known: Iterable[str]) -> str | None:
-    """The nearest name there is: beside the wanted one, of the same name elsewhere, or by its spelling."""
+    """The nearest name there is: beside the wanted one, of the same name elsewhere, or by its
+    spelling.
+    """
     names = sorted(known)
     folder, _, name = path.rpartition("/")
     beside = [one.rpartition("/")[2] for one in names if one.rpartition("/")[0] == folder and one]
     near = [one for one in names if one.rpartition("/")[2] == name][:1]
-    near = near or [posixpath.join(folder, one) for one in difflib.get_close_matches(name, beside[:_COMPARED], n=1)]
+    near = near or [
+        posixpath.join(folder, one)
+        for one in difflib.get_close_matches(name, beside[:_COMPARED], n=1)
+    ]
     near = near or difflib.get_close_matches(path, names[:_COMPARED], n=1)
     return f"Perhaps you meant {near[0]!r}." if near else None

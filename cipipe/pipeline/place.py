@@ -1,4 +1,6 @@
-"""Where a run works: one environment of one project, with credentials, and the doors that stages get."""
+"""Where a run works: one environment of one project, with credentials, and the doors that stages
+get.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,9 @@ from cipipe.stages.base import PlaceType, Stage, StageRun
 
 @dataclass(frozen=True)
 class Place:
-    """Meets `stagework.Workplace`. `scratch` is a private folder; `missing` are tools that are not to be had here."""
+    """Meets `stagework.Workplace`. `scratch` is a private folder; `missing` are tools that are not
+    to be had here.
+    """
 
     project: Project
     planning: Planning
@@ -64,7 +68,9 @@ class Place:
             commit=shot.commit,
             commit_time=shot.time,
             tree=shot.tree,
-            entries=fingerprint.files(self.project.repository, shot.tree, shot.patterns[prepared.stage.name]),
+            entries=fingerprint.files(
+                self.project.repository, shot.tree, shot.patterns[prepared.stage.name]
+            ),
             fingerprint=prepared.fingerprint,
             aws=self.access.aws,
             child_env={**self.access.child_env, "CIPIPE_ENV": self.environment},

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What the command line says of planning. `only_due` leaves out stages that always run, and the default one."""
+    """What the command line says of planning. `only_due` leaves out stages that always run, and the
+    default one.
+    """
 
     environment: str
     mode: Mode
@@ -39,7 +41,9 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The commit that is planned: its tree (or the work tree's), time (seconds since 1970), and stages."""
+    """The commit that is planned: its tree (or the work tree's), time (seconds since 1970), and
+    stages.
+    """
 
     commit: str
     tree: str
@@ -59,11 +63,15 @@ class Planning(msgspec.Struct, frozen=True):
 
 
 def plan(
-    project: Project, options: Options, ledger: "Ledger | None", meanwhile: Callable[[], None] = lambda: None
+    project: Project,
+    options: Options,
+    ledger: "Ledger | None",
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Planning:
     """Plan against the ledger, or, without one, against a revision. Raises UsageError, StageError.
 
-    `meanwhile` is called when the ledger has answered: what else AWS is going to be asked for can begin.
+    `meanwhile` is called when the ledger has answered: what else AWS is going to be asked for can
+    begin.
     """
     check_names(project, options)
     project = project.at(options.environment)
@@ -75,7 +83,10 @@ def plan(
         outputs = _outputs(project.config, ledger, held)
         meanwhile()
         changes = _Changes(project, shot)
-        known = {name: _known(project, shot, name, held.get(name), outputs, changes) for name in shot.prepared}
+        known = {
+            name: _known(project, shot, name, held.get(name), outputs, changes)
+            for name in shot.prepared
+        }
         baseline = Baseline("ledger")
     else:
         held, outputs = {}, {}
@@ -98,14 +109,21 @@ def plan(
     )
     planned = planner.plan(question)
     found = undeclared.warnings(
-        project, planned.plan, shot.tree, shot.prepared, shot.patterns, everywhere=options.show_uncovered
+        project,
+        planned.plan,
+        shot.tree,
+        shot.prepared,
+        shot.patterns,
+        everywhere=options.show_uncovered,
     )
     whole = msgspec.structs.replace(planned.plan, warnings=(*planned.plan.warnings, *found))
     return Planning(msgspec.structs.replace(planned, plan=whole), shot, held, outputs)
 
 
 def sweep_lock_files(project: Project) -> None:
-    """Remove from the work tree the dependency lock files that killed runs left in roots without one of their own."""
+    """Remove from the work tree the dependency lock files that killed runs left in roots without
+    one of their own.
+    """
     folder = project.repository.root / own_folder.NAME / "terraform"
     if folder.is_dir():
         from cipipe.tools import terraform_lock_file
@@ -114,7 +132,9 @@ def sweep_lock_files(project: Project) -> None:
 
 
 def shown(project: Project, planning: Planning) -> Plan:
-    """The plan as it is printed: titles of steps have the outputs that are known, those of stages that stay as they are."""
+    """The plan as it is printed: titles of steps have the outputs that are known, those of stages
+    that stay as they are.
+    """
     planned = planning.planned
     everything = project.at(planned.plan.environment).config.stages
     stages = []
@@ -151,31 +171,52 @@ def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:
 
 
 def fingerprints_in(project: Project, shot: Snapshot, environment: str) -> dict[str, str]:
-    """The fingerprints that the stages of this commit have in another environment, which may have other values."""
+    """The fingerprints that the stages of this commit have in another environment, which may have
+    other values.
+    """
     settings = project.config.at(environment)
     patterns = {name: Patterns(stage.paths) for name, stage in settings.stages.items()}
-    there = planner.prepare(settings, shot.contents.of(shot.tree, patterns), project.env, shot.prepared)
+    there = planner.prepare(
+        settings, shot.contents.of(shot.tree, patterns), project.env, shot.prepared
+    )
     return {name: prepared.fingerprint for name, prepared in there.items()}
 
 
-def consumed_outputs(project: Project, shot: Snapshot, prepared: Prepared, held: "Held | None") -> frozenset[str]:
-    """The Terraform outputs that a stage takes: those in its settings, and those that its files ask for."""
+def consumed_outputs(
+    project: Project, shot: Snapshot, prepared: Prepared, held: "Held | None"
+) -> frozenset[str]:
+    """The Terraform outputs that a stage takes: those in its settings, and those that its files ask
+    for.
+    """
     record = held.record if held is not None else None
-    same = record is not None and (record.state, record.fingerprint) == (State.DEPLOYED, prepared.fingerprint)
+    same = record is not None and (record.state, record.fingerprint) == (
+        State.DEPLOYED,
+        prepared.fingerprint,
+    )
     recorded = record.data if record is not None and same else {}
 
     def files() -> Iterator[Entry]:  # most kinds do not look at their files
-        yield from fingerprint.files(project.repository, shot.tree, shot.patterns[prepared.stage.name])
+        yield from fingerprint.files(
+            project.repository, shot.tree, shot.patterns[prepared.stage.name]
+        )
 
-    settings = frozenset(r.output for _, r in references(prepared.stage.settings) if r.output is not None)
-    return settings | KINDS[prepared.stage.kind].consumes(prepared.stage, files(), project.repository, recorded)
+    settings = frozenset(
+        r.output for _, r in references(prepared.stage.settings) if r.output is not None
+    )
+    return settings | KINDS[prepared.stage.kind].consumes(
+        prepared.stage, files(), project.repository, recorded
+    )
 
 
 def check_names(project: Project, options: Options) -> None:
     """Refuse names of stages that the environment does not have. Raises UsageError `stage-unknown`."""
     settings = project.at(options.environment).config
     for name in sorted(options.selected | options.forced):
-        if settings.whole is not None and name in settings.whole.stages and name not in settings.stages:
+        if (
+            settings.whole is not None
+            and name in settings.whole.stages
+            and name not in settings.stages
+        ):
             raise UsageError(
                 "stage-unknown",
                 f"environment {options.environment} does not have the stage {name}",
@@ -183,8 +224,12 @@ def check_names(project: Project, options: Options) -> None:
                 where=f"stages.{name}.environments",
             )
         if name not in settings.stages:
-            hint = nearest(name, settings.stages, otherwise="There is: " + ", ".join(settings.stages))
-            raise UsageError("stage-unknown", f"there is no stage {name!r}", hint=hint, where="stages")
+            hint = nearest(
+                name, settings.stages, otherwise="There is: " + ", ".join(settings.stages)
+            )
+            raise UsageError(
+                "stage-unknown", f"there is no stage {name!r}", hint=hint, where="stages"
+            )
 
 
 def _warnings(project: Project, shot: Snapshot, options: Options) -> tuple[str, ...]:
@@ -202,10 +247,13 @@ def refuse_dirty(project: Project, planning: Planning) -> None:
     dirty = [
         path
         for path in project.repository.dirty()
-        if path == project.config_path.encode() or any(p.matches_link(path) or p.matches(path + b"-") for p in patterns)
+        if path == project.config_path.encode()
+        or any(p.matches_link(path) or p.matches(path + b"-") for p in patterns)
     ]
     if dirty:
-        shown = "\n".join(f"  {visible(path.decode(errors='backslashreplace'))}" for path in dirty[:10])
+        shown = "\n".join(
+            f"  {visible(path.decode(errors='backslashreplace'))}" for path in dirty[:10]
+        )
         more = f"\n  … and {len(dirty) - 10} more" if len(dirty) > 10 else ""
         raise RefusedError(
             "dirty-work-tree",
@@ -218,11 +266,17 @@ def _recorded(settings: Config) -> list[str]:
     return [name for name, stage in settings.stages.items() if stage.when == "due"]
 
 
-def _outputs(settings: Config, ledger: "Ledger", held: "Mapping[str, Held | None]") -> dict[str, dict[str, Output]]:
+def _outputs(
+    settings: Config, ledger: "Ledger", held: "Mapping[str, Held | None]"
+) -> dict[str, dict[str, Output]]:
     found = {}
     for name, stage in settings.stages.items():
         record = held.get(name)
-        if stage.kind == "terraform" and record is not None and record.record.state is not State.DESTROYED:
+        if (
+            stage.kind == "terraform"
+            and record is not None
+            and record.record.state is not State.DESTROYED
+        ):
             found[name] = ledger.read_outputs(name) or {}
     return found
 
@@ -263,14 +317,20 @@ class _Changes:
         if commit not in self._found:
             old = self._repository.commit(commit)
             self._found[commit] = (
-                fingerprint.changed(self._repository, _tree(old), self._shot.tree, self._shot.patterns) if old else None
+                fingerprint.changed(
+                    self._repository, _tree(old), self._shot.tree, self._shot.patterns
+                )
+                if old
+                else None
             )
         changed = self._found[commit]
         return None if changed is None else changed[stage]
 
 
 def _baseline(project: Project, wanted: str | None, head: str) -> tuple[Object | None, Baseline]:
-    """The commit to compare with: the one asked for, else the merge base, else what the event says was there before."""
+    """The commit to compare with: the one asked for, else the merge base, else what the event says
+    was there before.
+    """
     if wanted is not None:
         found = project.repository.commit(wanted)
         if found is None:
@@ -293,30 +353,40 @@ def _baseline(project: Project, wanted: str | None, head: str) -> tuple[Object |
         # In a job, being the default branch's newest commit says nothing of what is deployed.
         if base and (base != head or context.provider == "local"):
             return project.repository.commit(base), Baseline("revision", base)
-    if context.event == "merge-request":  # what was there before the last push to a branch is no target of it
+    if (
+        context.event == "merge-request"
+    ):  # what was there before the last push to a branch is no target of it
         return None, Baseline("none")
     before = project.repository.commit(context.before) if context.before else None
     return (before, Baseline("revision", before.oid)) if before else (None, Baseline("none"))
 
 
 def _merged_into(project: Project, head: str) -> Object | None:
-    """The target's commit that the provider merged a request into for this job, if it did and the clone has it.
+    """The target's commit that the provider merged a request into for this job, if it did and the
+    clone has it.
 
-    What only the target has changed is no change of the request. The request's own base is of no use then: HEAD holds what
-    the target has changed since.
+    What only the target has changed is no change of the request. The request's own base is of no
+    use then: HEAD holds what the target has changed since.
     """
     merge = project.provider.merge(project.env)
-    if merge is None or merge.commit not in {None, head}:  # the job may have checked out something else
+    if merge is None or merge.commit not in {
+        None,
+        head,
+    }:  # the job may have checked out something else
         return None
     made = project.repository.commit(head)
     parents = _parents(made) if made is not None else []
     # Fast-forward and squash merges make no commit with two parents.
     candidates = [merge.target, parents[0] if len(parents) > 1 else None]
-    return next((found for name in candidates if name and (found := project.repository.commit(name))), None)
+    return next(
+        (found for name in candidates if name and (found := project.repository.commit(name))), None
+    )
 
 
 def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known] | None:
-    """What each stage was in an earlier commit, by that commit's own configuration; None if it has no usable one."""
+    """What each stage was in an earlier commit, by that commit's own configuration; None if it has
+    no usable one.
+    """
     try:
         text = project.repository.objects([f"{base.oid}:{project.config_path}"])[0]
         if text is None:
@@ -325,14 +395,23 @@ def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known]
         settings = project.config if same else config.load(text.body, name=project.config_path)
         settings = settings.at(project.config.viewed) if project.config.viewed else settings
         patterns = {name: Patterns(stage.paths) for name, stage in settings.stages.items()}
-        then = planner.prepare(settings, shot.contents.of(_tree(base), patterns), project.env, shot.prepared)
+        then = planner.prepare(
+            settings, shot.contents.of(_tree(base), patterns), project.env, shot.prepared
+        )
     except CipipeError:
         return None
     was = {name: prepared.fingerprint for name, prepared in then.items()}
     differ = any(was.get(name) != prepared.fingerprint for name, prepared in shot.prepared.items())
-    changed = fingerprint.changed(project.repository, _tree(base), shot.tree, shot.patterns) if differ else {}
+    changed = (
+        fingerprint.changed(project.repository, _tree(base), shot.tree, shot.patterns)
+        if differ
+        else {}
+    )
     return {
-        name: Known(fingerprint=was.get(name), changed=changed.get(name) if was.get(name) != now.fingerprint else None)
+        name: Known(
+            fingerprint=was.get(name),
+            changed=changed.get(name) if was.get(name) != now.fingerprint else None,
+        )
         for name, now in shot.prepared.items()
     }
 

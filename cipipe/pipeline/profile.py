@@ -1,7 +1,8 @@
-"""The AWS profile that child processes work with: they ask this run for credentials, as often as they need to.
+"""The AWS profile that child processes work with: they ask this run for credentials, as often as
+they need to.
 
-It lies in a private folder, which holds no secret: a configuration file, the program that it names, and the socket that
-this one connects to. docs/decisions/0006 says why it is done so.
+It lies in a private folder, which holds no secret: a configuration file, the program that it names,
+and the socket that this one connects to. docs/decisions/0006 says why it is done so.
 """
 
 import contextlib
@@ -33,9 +34,11 @@ _SAFE = re.compile(r"[A-Za-z0-9/._-]{1,70}")
 
 @contextlib.contextmanager
 def served(access: "Access", warn: Callable[[str], None]) -> Iterator["Access"]:
-    """The same access, whose children get their credentials from this process for as long as the block lasts.
+    """The same access, whose children get their credentials from this process for as long as the
+    block lasts.
 
-    Credentials of a person's own, which this process cannot renew, are left to the children as they are.
+    Credentials of a person's own, which this process cannot renew, are left to the children as they
+    are.
     """
     if access.renewed is None:
         yield access
@@ -45,7 +48,8 @@ def served(access: "Access", warn: Callable[[str], None]) -> Iterator["Access"]:
     with _folder() as folder, agent.serving(folder / "socket", access.renewed.current, warn):
         (folder / "no-keys").touch(mode=0o600)
         _write(folder / "credentials", _program(folder / "socket"))
-        # AWS's tools split this line each in their own way, or hand it to a shell: nothing in it wants quoting.
+        # AWS's tools split this line each in their own way, or hand it to a shell: nothing in it
+        # wants quoting.
         region = access.aws.endpoint.region
         _write(
             folder / "config",
@@ -73,7 +77,8 @@ def _program(socket: Path) -> str:
 def _folder() -> Iterator[Path]:
     """A private folder with a short and plain path: a socket's may have some hundred characters.
 
-    It is locked for as long as this process lives, so that a later run can tell and remove those of killed ones.
+    It is locked for as long as this process lives, so that a later run can tell and remove those of
+    killed ones.
     """
     top = Path(tempfile.gettempdir())
     top = top if _SAFE.fullmatch(str(top)) else Path("/tmp")  # noqa: S108 - mkdtemp makes the folder in it

@@ -1,4 +1,6 @@
-"""The project that a command works on: configuration, repository, provider, and the environment that was meant."""
+"""The project that a command works on: configuration, repository, provider, and the environment
+that was meant.
+"""
 
 import os
 from collections.abc import Mapping
@@ -41,17 +43,28 @@ class Project(msgspec.Struct, frozen=True):
     def state_login(self, address: str) -> dict[str, str]:
         """The variables that let this job in to the store of Terraform states at that address.
 
-        Children get no token of the job otherwise; one that somebody put into TF_HTTP_PASSWORD is meant for the store.
+        Children get no token of the job otherwise; one that somebody put into TF_HTTP_PASSWORD is
+        meant for the store.
         """
-        own = {name: self.env[name] for name in ("TF_HTTP_USERNAME", "TF_HTTP_PASSWORD") if self.env.get(name)}
-        return own if "TF_HTTP_PASSWORD" in own else {**self.provider.state_login(self.env, address), **own}
+        own = {
+            name: self.env[name]
+            for name in ("TF_HTTP_USERNAME", "TF_HTTP_PASSWORD")
+            if self.env.get(name)
+        }
+        return (
+            own
+            if "TF_HTTP_PASSWORD" in own
+            else {**self.provider.state_login(self.env, address), **own}
+        )
 
     def at(self, name: str) -> "Project":
         """The project as it is in one environment: with its stages only, and its values filled in."""
         return msgspec.structs.replace(self, config=self.config.at(name))
 
     def environment_name(self, wanted: str | None) -> str:
-        """The environment that was asked for, else the one whose `deploy_from` matches the ref, else the default."""
+        """The environment that was asked for, else the one whose `deploy_from` matches the ref,
+        else the default.
+        """
         if wanted is not None:
             self.config.environment(wanted)
             return wanted
@@ -65,17 +78,25 @@ class Project(msgspec.Struct, frozen=True):
         """
         allowed = self.config.environment(name).deploy_from
         if self.context.ref is None and self.context.provider == "local" and allowed.tags:
-            return any(_like(tag, pattern) for tag in self.repository.tags for pattern in allowed.tags)
+            return any(
+                _like(tag, pattern) for tag in self.repository.tags for pattern in allowed.tags
+            )
         patterns = allowed.tags if self.context.ref_type == "tag" else allowed.branches
-        return self.context.ref is not None and any(_like(self.context.ref, pattern) for pattern in patterns)
+        return self.context.ref is not None and any(
+            _like(self.context.ref, pattern) for pattern in patterns
+        )
 
 
 def _like(ref: str, pattern: str) -> bool:
-    """Whether a ref matches: `*` and `?` are wildcards, and nothing else is, as in the trust policies made from it."""
+    """Whether a ref matches: `*` and `?` are wildcards, and nothing else is, as in the trust
+    policies made from it.
+    """
     return fnmatchcase(ref, pattern.replace("[", "[[]"))
 
 
-def load(start: Path, env: Mapping[str, str], config_file: Path | None = None, *, look: bool = False) -> Project:
+def load(
+    start: Path, env: Mapping[str, str], config_file: Path | None = None, *, look: bool = False
+) -> Project:
     """Find the repository around `start` and read its configuration, from disk. Raises UsageError.
 
     `look`: what it names in the repository has to be there.
@@ -84,7 +105,11 @@ def load(start: Path, env: Mapping[str, str], config_file: Path | None = None, *
     repository.start()
     from cipipe import config  # while git gets ready
 
-    path = Path(os.path.normpath(start.absolute() / config_file)) if config_file else repository.root / config.FILE_NAME
+    path = (
+        Path(os.path.normpath(start.absolute() / config_file))
+        if config_file
+        else repository.root / config.FILE_NAME
+    )
     try:
         text = path.read_bytes()
     except FileNotFoundError as error:
@@ -95,14 +120,22 @@ def load(start: Path, env: Mapping[str, str], config_file: Path | None = None, *
             where=str(path),
         ) from error
     except OSError as error:
-        raise UsageError("config-unreadable", f"it cannot be read: {error.strerror}", where=str(path)) from error
-    name = path.relative_to(repository.root).as_posix() if path.is_relative_to(repository.root) else path.name
+        raise UsageError(
+            "config-unreadable", f"it cannot be read: {error.strerror}", where=str(path)
+        ) from error
+    name = (
+        path.relative_to(repository.root).as_posix()
+        if path.is_relative_to(repository.root)
+        else path.name
+    )
     provider = ci.detect(env)
     context = provider.context(env)
     if context.ref is None and context.provider == "local":
         context = msgspec.structs.replace(context, ref=repository.branch(), ref_type="branch")
     return Project(
-        config.load(text, name=name, also=_missing(repository)) if look else config.load(text, name=name),
+        config.load(text, name=name, also=_missing(repository))
+        if look
+        else config.load(text, name=name),
         text,
         name,
         repository,

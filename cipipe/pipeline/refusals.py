@@ -1,4 +1,6 @@
-"""What a run or a destroy is refused for, before anything is begun: each a safeguard, with exit status 5."""
+"""What a run or a destroy is refused for, before anything is begun: each a safeguard, with exit
+status 5.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +20,11 @@ from cipipe.tools.terraform_backend import refuse_workspace_variable
 def refuse_ref(project: Project, name: str, mode: Mode) -> None:
     if mode is Mode.VERIFY or project.context.provider == "local" or project.may_deploy(name):
         return
-    ref = f"{project.context.ref_type} {project.context.ref}" if project.context.ref else "a job without branch or tag"
+    ref = (
+        f"{project.context.ref_type} {project.context.ref}"
+        if project.context.ref
+        else "a job without branch or tag"
+    )
     raise RefusedError(
         "ref-not-allowed",
         f"{ref} may not deploy to {name}",
@@ -58,7 +64,8 @@ def refuse_older(
     allowed: bool,
     newest: Callable[[str], Newest | None] = lambda _: None,
 ) -> None:
-    """Refuse to put an older pipeline's content over a newer one's, or on top of what a newer one made.
+    """Refuse to put an older pipeline's content over a newer one's, or on top of what a newer one
+    made.
 
     `newest` gives the newest pipeline of a provider; it is asked only where something is due.
     """
@@ -66,14 +73,23 @@ def refuse_older(
     due = [stage for stage in planning.planned.plan.stages if _deploys(planning, stage)]
     if allowed or context.mode is Mode.VERIFY or context.sequence is None or not due:
         return
-    names = {name for stage in due for name in (stage.name, *config.upstream(stage.name, project.config.stages))}
+    names = {
+        name
+        for stage in due
+        for name in (stage.name, *config.upstream(stage.name, project.config.stages))
+    }
     for name in sorted(names):
         held = planning.held.get(name)
         if held is not None and held.record.provider == context.provider:
             _refuse_newer(f"stage {name} was deployed", held.record, context.sequence, name)
     found = newest(context.provider)
     if found is not None:
-        _refuse_newer("the environment was deployed", found, context.sequence, planning.planned.plan.environment)
+        _refuse_newer(
+            "the environment was deployed",
+            found,
+            context.sequence,
+            planning.planned.plan.environment,
+        )
 
 
 def _deploys(planning: Planning, stage: StagePlan) -> bool:
@@ -93,7 +109,9 @@ def _refuse_newer(what: str, found: Record | Newest, sequence: int, where: str) 
 
 
 def refuse_unready(planning: Planning) -> None:
-    """Refuse a stage whose needed stage is due and not part of this run: DAGs would name an image that is not there."""
+    """Refuse a stage whose needed stage is due and not part of this run: DAGs would name an image
+    that is not there.
+    """
     if planning.planned.left_out:
         stage, need = planning.planned.left_out[0]
         raise RefusedError(
@@ -104,20 +122,33 @@ def refuse_unready(planning: Planning) -> None:
         )
 
 
-def refuse_unproven(project: Project, planning: Planning, name: str, *, redactor: Redactor, door: Door | None) -> None:
-    """Where the environment comes after another one, refuse content that the other one does not run."""
+def refuse_unproven(
+    project: Project, planning: Planning, name: str, *, redactor: Redactor, door: Door | None
+) -> None:
+    """Where the environment comes after another one, refuse content that the other one does not
+    run.
+    """
     first = project.config.environment(name).after
-    due = [s for s in planning.planned.plan.stages if s.status is not Status.UNCHANGED and s.name in planning.held]
+    due = [
+        s
+        for s in planning.planned.plan.stages
+        if s.status is not Status.UNCHANGED and s.name in planning.held
+    ]
     if first is None or not due:
         return
     wanted = fingerprints_in(project, planning.snapshot, first)
-    due = [stage for stage in due if stage.name in wanted]  # what the first one does not have proves nothing
+    due = [
+        stage for stage in due if stage.name in wanted
+    ]  # what the first one does not have proves nothing
     access = connect(project, first, Mode.DEPLOY, redactor=redactor, door=door, read_only=True)
     there = ledger_of(project, first, access).read([stage.name for stage in due])
     for stage in due:
         held = there[stage.name]
         record = held.record if held is not None else None
-        if record is None or (record.state, record.fingerprint) != (State.DEPLOYED, wanted[stage.name]):
+        if record is None or (record.state, record.fingerprint) != (
+            State.DEPLOYED,
+            wanted[stage.name],
+        ):
             raise RefusedError(
                 "not-in-earlier-environment",
                 f"{first} does not run this content of stage {stage.name}, so {name} may not have it yet",
@@ -126,7 +157,9 @@ def refuse_unproven(project: Project, planning: Planning, name: str, *, redactor
             )
 
 
-def refuse_destroy(project: Project, name: str, confirm: str | None, *, allow_destroy: bool) -> None:
+def refuse_destroy(
+    project: Project, name: str, confirm: str | None, *, allow_destroy: bool
+) -> None:
     environment = project.config.environment(name)
     if project.context.mode is Mode.VERIFY:
         raise merge_request_read_only(name)
@@ -140,7 +173,9 @@ def refuse_destroy(project: Project, name: str, confirm: str | None, *, allow_de
     if confirm != name:
         raise RefusedError(
             "destroy-not-confirmed",
-            f"destroying {name} was not confirmed" if confirm is None else f"--confirm says {confirm!r}, not {name!r}",
+            f"destroying {name} was not confirmed"
+            if confirm is None
+            else f"--confirm says {confirm!r}, not {name!r}",
             hint=f"Repeat the environment's name: cipipe destroy --env {name} --confirm {name}",
             where="--confirm",
         )

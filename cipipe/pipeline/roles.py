@@ -25,10 +25,13 @@ class Role(msgspec.Struct, frozen=True):
 def read(aws: Aws, name_or_arn: str) -> Role:
     """The role of that name or ARN, in the account of these credentials.
 
-    Raises IdentityError `oidc-role-unreadable`, StageError `aws-unreachable`, and UsageError for what names no role.
+    Raises IdentityError `oidc-role-unreadable`, StageError `aws-unreachable`, and UsageError for
+    what names no role.
     """
     name = name_or_arn.rpartition("/")[2]
-    if not _NAME.fullmatch(name) or (name_or_arn.startswith("arn:") and not ROLE_ARN.fullmatch(name_or_arn)):
+    if not _NAME.fullmatch(name) or (
+        name_or_arn.startswith("arn:") and not ROLE_ARN.fullmatch(name_or_arn)
+    ):
         raise UsageError(
             "usage",
             f"{name_or_arn!r} is neither the name nor the ARN of a role",
@@ -55,7 +58,8 @@ def read(aws: Aws, name_or_arn: str) -> Role:
 
 
 def provider_problems(aws: Aws, role: Role, claims: Claims) -> tuple[Finding, ...]:
-    """What STS would refuse because of the account's OIDC provider: that there is none, or not for this audience.
+    """What STS would refuse because of the account's OIDC provider: that there is none, or not for
+    this audience.
 
     An account whose providers may not be read gives none.
     """
@@ -64,7 +68,11 @@ def provider_problems(aws: Aws, role: Role, claims: Claims) -> tuple[Finding, ..
         return ()
     arn = provider_arn(claims.issuer, account_id=match[2], partition=match[1])
     try:
-        known = tuple(aws.call("iam", "get_open_id_connect_provider", OpenIDConnectProviderArn=arn)["ClientIDList"])
+        known = tuple(
+            aws.call("iam", "get_open_id_connect_provider", OpenIDConnectProviderArn=arn)[
+                "ClientIDList"
+            ]
+        )
     except AwsError as error:
         return () if error.code != "NoSuchEntity" else (_missing(arn, claims),)
     if set(known) & set(claims.audiences):
@@ -72,7 +80,19 @@ def provider_problems(aws: Aws, role: Role, claims: Claims) -> tuple[Finding, ..
     message = "the OIDC provider in IAM does not list the token's audience"
     fix = f"add {', '.join(claims.audiences)} to the client ids of {arn}"
     key = f"{arn.partition('oidc-provider/')[2]}:aud"
-    return (Finding("oidc-audience-mismatch", "error", None, None, key, known, claims.audiences, message, fix),)
+    return (
+        Finding(
+            "oidc-audience-mismatch",
+            "error",
+            None,
+            None,
+            key,
+            known,
+            claims.audiences,
+            message,
+            fix,
+        ),
+    )
 
 
 def _missing(arn: str, claims: Claims) -> Finding:

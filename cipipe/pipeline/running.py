@@ -36,10 +36,12 @@ from cipipe.tools.own_folder import own_folder
 
 
 class RunOptions(msgspec.Struct, frozen=True):
-    """What the command line says of a run, besides planning. `expected` is the plan that was looked at before.
+    """What the command line says of a run, besides planning. `expected` is the plan that was looked
+    at before.
 
-    `jobs` is how many stages run at the same time at most. `if_newest`: where a newer pipeline has deployed, end well and
-    do nothing, instead of refusing; `if_ready`: the same where a needed stage is due and not selected.
+    `jobs` is how many stages run at the same time at most. `if_newest`: where a newer pipeline has
+    deployed, end well and do nothing, instead of refusing; `if_ready`: the same where a needed
+    stage is due and not selected.
     """
 
     planning: Options
@@ -54,8 +56,12 @@ class RunOptions(msgspec.Struct, frozen=True):
     @property
     def forgiven(self) -> dict[str, str]:
         """The refusals that end the run well, by error id, each with what becomes of its stages."""
-        newest = {"older-pipeline": "there is nothing left to do for this one"} if self.if_newest else {}
-        ready = {"needed-stage-due": "left to the last job of this pipeline"} if self.if_ready else {}
+        newest = (
+            {"older-pipeline": "there is nothing left to do for this one"} if self.if_newest else {}
+        )
+        ready = (
+            {"needed-stage-due": "left to the last job of this pipeline"} if self.if_ready else {}
+        )
         return newest | ready
 
     @property
@@ -81,7 +87,8 @@ def run(
     door: Door | None = None,
     meanwhile: Callable[[Access], None] = lambda _: None,
 ) -> Outcome:
-    """Run what is due. `planned` is told the plan before anything starts. Raises CipipeError where nothing was begun.
+    """Run what is due. `planned` is told the plan before anything starts. Raises CipipeError where
+    nothing was begun.
 
     `meanwhile` is called while the plan is being made.
     """
@@ -125,20 +132,29 @@ def _skipped(plan: Plan, error: RefusedError, why: str, progress: Progress) -> O
     """A run that leaves all of its stages alone, and is no failure."""
     progress.warning(f"{error.message}: {why}")
     skipped = tuple(
-        StageReport(stage.name, stage.kind, Result.SKIPPED, stage.reason, error.message, 0.0) for stage in plan.stages
+        StageReport(stage.name, stage.kind, Result.SKIPPED, stage.reason, error.message, 0.0)
+        for stage in plan.stages
     )
     return Outcome(Report(plan.project, plan.environment, plan.mode, plan.commit, skipped))
 
 
-def _keep_newest(project: Project, planning: Planning, report: Report, ledger: Ledger, *, over_newer: bool) -> None:
-    """Have the ledger say that this pipeline has seen to the whole environment, though nothing may have been due.
+def _keep_newest(
+    project: Project, planning: Planning, report: Report, ledger: Ledger, *, over_newer: bool
+) -> None:
+    """Have the ledger say that this pipeline has seen to the whole environment, though nothing may
+    have been due.
 
-    An older pipeline that is still on its way could otherwise deploy over it: no stage's record tells of this one.
+    An older pipeline that is still on its way could otherwise deploy over it: no stage's record
+    tells of this one.
     """
     context = project.context
     stages = planning.snapshot.prepared
     ended = {stage.result for stage in report.stages if stages[stage.name].stage.when == "due"}
-    if context.mode is Mode.VERIFY or context.sequence is None or not ended <= {Result.DONE, Result.UNCHANGED}:
+    if (
+        context.mode is Mode.VERIFY
+        or context.sequence is None
+        or not ended <= {Result.DONE, Result.UNCHANGED}
+    ):
         return
     newest = Newest(SCHEMA, context.provider, context.sequence, report.commit, context.pipeline_url)
     ledger.write_newest(newest, over_newer=over_newer)
@@ -161,15 +177,22 @@ def refuse(
         refuse_dirty(project, planning)
     refuse_other_workspace(project, planning)
     refuse_older(
-        project, planning, allowed=options.allow_rollback, newest=lambda provider: ledger.read_newest(provider)[0]
+        project,
+        planning,
+        allowed=options.allow_rollback,
+        newest=lambda provider: ledger.read_newest(provider)[0],
     )
     if options.planning.mode is Mode.DEPLOY and door is None:
         refuse_unready(planning)
     if options.planning.mode is Mode.DEPLOY:
-        refuse_unproven(project, planning, options.planning.environment, redactor=redactor, door=door)
+        refuse_unproven(
+            project, planning, options.planning.environment, redactor=redactor, door=door
+        )
 
 
-def runner_of(planning: Planning, place: Place, ledger: Ledger, progress: Progress, *, jobs: int = 1) -> Runner:
+def runner_of(
+    planning: Planning, place: Place, ledger: Ledger, progress: Progress, *, jobs: int = 1
+) -> Runner:
     planned = planning.planned
     return Runner(
         planned=planned,
@@ -185,7 +208,9 @@ def runner_of(planning: Planning, place: Place, ledger: Ledger, progress: Progre
 
 @contextlib.contextmanager
 def scratch_folder(project: Project) -> Iterator[Path]:
-    """A private folder for this run. A killed run could not remove its own, with the plan in it: that is done here."""
+    """A private folder for this run. A killed run could not remove its own, with the plan in it:
+    that is done here.
+    """
     top = own_folder(project.repository.root) / "run"
     top.mkdir(parents=True, exist_ok=True)
     for left in top.iterdir():
@@ -206,7 +231,9 @@ def _alive(pid: str) -> bool:
 
 
 def missing_tools(project: Project, planning: Planning, door: Door | None) -> dict[str, str]:
-    """The tools that due stages need and this machine lacks. Outside the sandbox that is an error, before anything runs."""
+    """The tools that due stages need and this machine lacks. Outside the sandbox that is an error,
+    before anything runs.
+    """
     due = [s for s in planning.planned.plan.stages if s.status is not Status.UNCHANGED]
     stages = [planning.snapshot.prepared[s.name].stage for s in due]
     needed = {tool for stage in stages for tool in KINDS[stage.kind].tools(stage)}
@@ -220,4 +247,6 @@ def missing_tools(project: Project, planning: Planning, door: Door | None) -> di
 def lacking(missing: Mapping[str, str]) -> StageError:
     names = " and ".join(missing)
     hint = "; ".join(f"{tool}: {how}" for tool, how in missing.items())
-    return StageError("tool-missing", f"{names} is not installed on this machine; nothing was started", hint=hint)
+    return StageError(
+        "tool-missing", f"{names} is not installed on this machine; nothing was started", hint=hint
+    )

@@ -1,4 +1,5 @@
-"""Whether the Terraform roots of a project have a block for the backend that their stage names; nothing is started.
+"""Whether the Terraform roots of a project have a block for the backend that their stage names;
+nothing is started.
 
 A run asks Terraform the same once it is initialised, and takes its word.
 """
@@ -13,8 +14,14 @@ from cipipe.tools.terraform_blocks import declared
 
 
 def refuse_lost_states(project: Project) -> None:
-    """Raise ProblemsError with every root that would lose its state, or keep it elsewhere than the settings say."""
-    found = [problem for name in project.config.environments for problem in _problems(project.at(name), name)]
+    """Raise ProblemsError with every root that would lose its state, or keep it elsewhere than the
+    settings say.
+    """
+    found = [
+        problem
+        for name in project.config.environments
+        for problem in _problems(project.at(name), name)
+    ]
     problems = tuple(dict.fromkeys(found))
     if problems:
         raise ProblemsError(

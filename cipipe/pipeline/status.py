@@ -18,7 +18,8 @@ def status(
 ) -> tuple[EnvironmentStatus, ...]:
     """Read the ledgers of environments, each with its read-only role where it has one.
 
-    One that this job may not look into says so and does not hide the others; raises CipipeError if none can be read.
+    One that this job may not look into says so and does not hide the others; raises CipipeError if
+    none can be read.
     """
     found: list[EnvironmentStatus] = []
     refused: list[CipipeError] = []
@@ -30,7 +31,9 @@ def status(
                 raise
             environment = project.config.environment(name)
             why = error.message.splitlines()[0]
-            found.append(EnvironmentStatus(name, environment.account_id, environment.region, unreadable=why))
+            found.append(
+                EnvironmentStatus(name, environment.account_id, environment.region, unreadable=why)
+            )
             refused.append(error)
     if len(refused) == len(names):
         raise refused[0]

@@ -34,7 +34,10 @@ def unlock(
     chosen = _stage(project, stage)
     environment = project.config.environment(name)
     connected = connect(project, name, Mode.DEPLOY, redactor=redactor, door=door)
-    settings = replaced(chosen.stage.settings, lambda v: project.config.expanded(v, name) if isinstance(v, str) else v)
+    settings = replaced(
+        chosen.stage.settings,
+        lambda v: project.config.expanded(v, name) if isinstance(v, str) else v,
+    )
     with served(connected, line) as access:
         options = project.command_options(sandbox=door is not None)
         root = Root(

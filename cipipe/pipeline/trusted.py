@@ -1,7 +1,8 @@
-"""Whose tokens the roles of a project trust: the subjects and claims that `bootstrap` and `trust-policy` write.
+"""Whose tokens the roles of a project trust: the subjects and claims that `bootstrap` and
+`trust-policy` write.
 
-GitHub has two forms of subjects, with the ids of owner and repository and without. A GitLab project may have subjects of
-other components than the usual ones.
+GitHub has two forms of subjects, with the ids of owner and repository and without. A GitLab project
+may have subjects of other components than the usual ones.
 """
 
 import re
@@ -21,9 +22,11 @@ _WORKFLOW = re.compile(r"\.github/workflows/[\w.-]+\.ya?ml")
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
-    """What one provider's tokens have to say. `claims` count for both roles, `deploy_claims` for the deploy role.
+    """What one provider's tokens have to say. `claims` count for both roles, `deploy_claims` for
+    the deploy role.
 
-    `ids` are those of owner and project in the second form of the subjects, where there is one. `doubts` say what that lets in, or keeps out, against what may be meant.
+    `ids` are those of owner and project in the second form of the subjects, where there is one.
+    `doubts` say what that lets in, or keeps out, against what may be meant.
     """
 
     deploy_subjects: list[str]
@@ -35,7 +38,9 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Whose(msgspec.Struct, frozen=True):
-    """A project at a provider, with what is set for it. `ids` are those of owner and project, where they are known."""
+    """A project at a provider, with what is set for it. `ids` are those of owner and project, where
+    they are known.
+    """
 
     provider: str
     issuer: str
@@ -45,7 +50,9 @@ class Whose(msgspec.Struct, frozen=True):
 
 
 def ids_of(settings: OidcSettings, where: str) -> tuple[str, str] | None:
-    """The ids that the configuration gives, of owner and project. Raises UsageError `config-bad-oidc`."""
+    """The ids that the configuration gives, of owner and project. Raises UsageError
+    `config-bad-oidc`.
+    """
     given = {"owner_id": settings.owner_id, "project_id": settings.project_id}
     for key, value in given.items():
         if value is not None and not _ID.fullmatch(value):
@@ -56,12 +63,16 @@ def ids_of(settings: OidcSettings, where: str) -> tuple[str, str] | None:
 
 
 def trust(whose: Whose, *, branches: Sequence[str], tags: Sequence[str]) -> Trust:
-    """Who may deploy from these branches and tags, and who may verify. Raises UsageError `config-bad-oidc`."""
+    """Who may deploy from these branches and tags, and who may verify. Raises UsageError
+    `config-bad-oidc`.
+    """
     rules, settings = ci.PROVIDERS[whose.provider], whose.settings
     where = f"oidc.{whose.provider}"
     components = settings.subject_components
     if components:
-        known = rules.component_subjects(whose.project, components, settings.project_id, branches=branches, tags=tags)
+        known = rules.component_subjects(
+            whose.project, components, settings.project_id, branches=branches, tags=tags
+        )
         if known is None:
             raise _bad(
                 f"no subjects can be made of {', '.join(components)}",
@@ -96,13 +107,21 @@ def with_ids(rules: Provider, subjects: list[str], ids: tuple[str, str] | None) 
 def deploy_claims(provider: str, issuer: str) -> dict[str, list[str]]:
     """The claims that keep merge requests out, as far as AWS sees them of the issuer."""
     offered = visible(issuer)
-    return {claim: list(values) for claim, values in ci.PROVIDERS[provider].DEPLOY_CLAIMS.items() if claim in offered}
+    return {
+        claim: list(values)
+        for claim, values in ci.PROVIDERS[provider].DEPLOY_CLAIMS.items()
+        if claim in offered
+    }
 
 
-def workflow_claims(whose: Whose, *, branches: Sequence[str], tags: Sequence[str]) -> dict[str, list[str]]:
-    """The claim that names the workflow file of a job, and its ref. Raises UsageError `config-bad-oidc`.
+def workflow_claims(
+    whose: Whose, *, branches: Sequence[str], tags: Sequence[str]
+) -> dict[str, list[str]]:
+    """The claim that names the workflow file of a job, and its ref. Raises UsageError
+    `config-bad-oidc`.
 
-    A job of `pull_request_target` has the subject of the base branch; its workflow is another one than that which deploys.
+    A job of `pull_request_target` has the subject of the base branch; its workflow is another one
+    than that which deploys.
     """
     files = whose.settings.workflows
     if not files:
@@ -112,15 +131,23 @@ def workflow_claims(whose: Whose, *, branches: Sequence[str], tags: Sequence[str
         raise _bad(f"AWS does not see job_workflow_ref of {whose.issuer}", where, "Leave it out.")
     wrong = [file for file in files if not _WORKFLOW.fullmatch(file)]
     if wrong:
-        raise _bad(f"{wrong[0]!r} is not a workflow file", where, "It looks like .github/workflows/deploy.yml.")
+        raise _bad(
+            f"{wrong[0]!r} is not a workflow file",
+            where,
+            "It looks like .github/workflows/deploy.yml.",
+        )
     refs = [*(f"refs/heads/{name}" for name in branches), *(f"refs/tags/{name}" for name in tags)]
     if not refs:
         return {}
     return {"job_workflow_ref": [f"{whose.project}/{file}@{ref}" for file in files for ref in refs]}
 
 
-def _forms(rules: Provider, whose: Whose) -> tuple[tuple[str, str] | None, dict[str, list[str]], list[str]]:
-    """The ids to trust beside the names, the claims that make that safe, and a doubt where there are none."""
+def _forms(
+    rules: Provider, whose: Whose
+) -> tuple[tuple[str, str] | None, dict[str, list[str]], list[str]]:
+    """The ids to trust beside the names, the claims that make that safe, and a doubt where there
+    are none.
+    """
     has_forms = rules.pinned_subject(f"repo:{whose.project}:x", ANY_IDS) is not None
     if not has_forms or whose.ids is not None:
         return whose.ids, {}, []
@@ -136,5 +163,7 @@ def _forms(rules: Provider, whose: Whose) -> tuple[tuple[str, str] | None, dict[
     return None, {}, [doubt]
 
 
-def _bad(what: str, where: str, hint: str = "`cipipe check` shows the whole configuration's problems.") -> UsageError:
+def _bad(
+    what: str, where: str, hint: str = "`cipipe check` shows the whole configuration's problems."
+) -> UsageError:
     return UsageError("config-bad-oidc", f"{where}: {what}", hint=hint, where=where)

@@ -1,7 +1,9 @@
-"""What a stage is made from although its `paths` leave it out: a change there would make nothing due (DESIGN §5).
+"""What a stage is made from although its `paths` leave it out: a change there would make nothing
+due (DESIGN §5).
 
-Only for stages that are due, and read sparingly: settings, Terraform files and Dockerfiles cost a look-up each. Links
-are looked for among what changed, and everywhere only where a stage was never deployed or the caller asks for it.
+Only for stages that are due, and read sparingly: settings, Terraform files and Dockerfiles cost a
+look-up each. Links are looked for among what changed, and everywhere only where a stage was never
+deployed or the caller asks for it.
 """
 
 import contextlib
@@ -35,14 +37,20 @@ def warnings(
     *,
     everywhere: bool,
 ) -> tuple[str, ...]:
-    """A line for each input that a due stage does not declare; `everywhere` adds files that no stage covers."""
+    """A line for each input that a due stage does not declare; `everywhere` adds files that no
+    stage covers.
+    """
     found: list[str] = []
     for stage in plan.stages:
         if stage.status is Status.DUE:
             look = _Look(project.repository, tree, patterns[stage.name])
             # A clone without all trees can be planned, and is no reason to fail for a warning.
             with contextlib.suppress(UsageError):
-                told = list(dict.fromkeys(_of_stage(project, plan, stage, prepared, look, everywhere=everywhere)))
+                told = list(
+                    dict.fromkeys(
+                        _of_stage(project, plan, stage, prepared, look, everywhere=everywhere)
+                    )
+                )
                 more = [f"… and {len(told) - _SHOWN} more like these"] if len(told) > _SHOWN else []
                 found += [f"stage {stage.name}: {text}" for text in [*told[:_SHOWN], *more]]
     return (*found, *(_uncovered(project, tree, patterns) if everywhere else ()))
@@ -59,14 +67,17 @@ def _of_stage(
 ) -> Iterator[str]:
     stage = prepared[planned.name].stage
     settings = replaced(
-        stage.settings, lambda v: project.config.expanded(v, plan.environment) if isinstance(v, str) else v
+        stage.settings,
+        lambda v: project.config.expanded(v, plan.environment) if isinstance(v, str) else v,
     )
     known = msgspec.structs.replace(stage, settings=settings)
     for wanted in KINDS[stage.kind].inputs(known, look.repository, look.tree):
         yield from look.complaint(wanted)
     # A folder that counts whole was not read, and is not read for its links alone.
     all_read = everywhere or planned.reason in _ALL_NEW or not look.patterns.folders
-    links = fingerprint.links(look.repository, look.tree, look.patterns, None if all_read else planned.paths)
+    links = fingerprint.links(
+        look.repository, look.tree, look.patterns, None if all_read else planned.paths
+    )
     for path, body in sorted(look.repository.blobs(links).items()):
         yield from look.complaint(_linked(path, body))
 
@@ -86,7 +97,9 @@ class _Look:
         self.patterns = patterns
 
     def complaint(self, wanted: Input) -> Iterator[str]:
-        """What is wrong with an input, if anything; one that is not in the commit is not looked into."""
+        """What is wrong with an input, if anything; one that is not in the commit is not looked
+        into.
+        """
         if wanted.path.startswith("/") or wanted.path.split("/")[0] == "..":
             yield f"{_shown(wanted.told)} takes {_shown(wanted.path)}, which is not in the repository"
             return
@@ -120,11 +133,17 @@ class _Look:
         files = [e for e in files if not endings or e.path.endswith(endings)]
         if wanted.exclude:
             files = _without(files, wanted.exclude, len(path) + 1 if path else 0)
-        left_out = [e.path for e in files if not covers(e.path) and not fingerprint.matches(self.patterns, e)]
+        left_out = [
+            e.path
+            for e in files
+            if not covers(e.path) and not fingerprint.matches(self.patterns, e)
+        ]
         return [] if wanted.some and len(left_out) < len(files) else left_out
 
     def _wild(self, wanted: Input) -> list[Entry]:
-        """The files that a pattern matches, segment by segment, so that only folders that it reaches are read."""
+        """The files that a pattern matches, segment by segment, so that only folders that it
+        reaches are read.
+        """
         from cipipe.tools import dockerignore
 
         segments = wanted.wild.split("/")
@@ -132,18 +151,28 @@ class _Look:
         for number, segment in enumerate(segments):
             if "**" in segment:
                 rest = "/".join(segments[number:])
-                return [entry for folder in folders for entry in self._anywhere(folder, rest, flat=wanted.flat)]
-            entries = [entry for folder in folders for entry in self.repository.listing(self.tree, folder)]
+                return [
+                    entry
+                    for folder in folders
+                    for entry in self._anywhere(folder, rest, flat=wanted.flat)
+                ]
+            entries = [
+                entry for folder in folders for entry in self.repository.listing(self.tree, folder)
+            ]
             matched = dockerignore.matching(segment, (_name(entry) for entry in entries))
             entries = [entry for entry in entries if _name(entry) in matched]
-            folders = [entry.path.decode(errors="surrogateescape") for entry in entries if entry.is_tree]
+            folders = [
+                entry.path.decode(errors="surrogateescape") for entry in entries if entry.is_tree
+            ]
         files = [entry for entry in entries if not entry.is_tree]
         if wanted.flat:
             return files
         return files + [e for entry in entries if entry.is_tree for e in self._below(entry)]
 
     def _anywhere(self, folder: str, pattern: str, *, flat: bool) -> list[Entry]:
-        """The files below a folder that match a pattern with `**`; or that lie, if not `flat`, in a folder that does."""
+        """The files below a folder that match a pattern with `**`; or that lie, if not `flat`, in a
+        folder that does.
+        """
         from cipipe.tools import dockerignore
 
         found = self.repository.at(self.tree, folder)
@@ -158,11 +187,15 @@ class _Look:
         return fingerprint.below(self.repository, folder.oid.decode(), folder.path)
 
     def _covers(self, folder: bytes, *, some: bool) -> bool:
-        """Whether the patterns name a folder as a whole, or anything in it: told without reading it."""
+        """Whether the patterns name a folder as a whole, or anything in it: told without reading
+        it.
+        """
         below = folder + b"/" if folder else b""
         if self.patterns.names(below + b"\0") and self.patterns.names(below + b"\0\0/\0\0/\0\0"):
             return True
-        return some and any(p.startswith(below) for p in (*self.patterns.folders, *self.patterns.prefixes) if p)
+        return some and any(
+            p.startswith(below) for p in (*self.patterns.folders, *self.patterns.prefixes) if p
+        )
 
 
 def _name(entry: Entry) -> str:
@@ -170,7 +203,9 @@ def _name(entry: Entry) -> str:
 
 
 def _without(files: list[Entry], exclude: tuple[str, ...], start: int) -> list[Entry]:
-    """The files whose path below the source, or name, no pattern matches; a pattern that cannot be read matches none."""
+    """The files whose path below the source, or name, no pattern matches; a pattern that cannot be
+    read matches none.
+    """
     from cipipe.tools import dockerignore
 
     with contextlib.suppress(UsageError):
@@ -184,7 +219,11 @@ def _without(files: list[Entry], exclude: tuple[str, ...], start: int) -> list[E
 def _uncovered(project: Project, tree: str, patterns: Mapping[str, Patterns]) -> Iterator[str]:
     own = project.config_path.encode()
     files = fingerprint.below(project.repository, tree, b"")
-    left = [e.path for e in files if e.path != own and not any(fingerprint.matches(p, e) for p in patterns.values())]
+    left = [
+        e.path
+        for e in files
+        if e.path != own and not any(fingerprint.matches(p, e) for p in patterns.values())
+    ]
     if left:
         names = ", ".join(visible(path.decode(errors="backslashreplace")) for path in left[:_SHOWN])
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""

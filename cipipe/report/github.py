@@ -1,7 +1,7 @@
 """A plan as lines for `$GITHUB_OUTPUT`: what a workflow's `if:` and matrix look at.
 
-`stages` (a JSON list of names), `any` (whether a stage other than the default one is due), `due_STAGE` for every stage,
-`environment` and `mode`.
+`stages` (a JSON list of names), `any` (whether a stage other than the default one is due),
+`due_STAGE` for every stage, `environment` and `mode`.
 """
 
 import hashlib
@@ -12,7 +12,9 @@ from cipipe.model import Plan, Reason, Status
 
 
 def render(plan: Plan) -> str:
-    """The lines. Values stand between delimiters that occur in none of them, so that no value can pose as an output."""
+    """The lines. Values stand between delimiters that occur in none of them, so that no value can
+    pose as an output.
+    """
     due = [stage for stage in plan.stages if stage.status is not Status.UNCHANGED]
     values = {
         "environment": plan.environment,

@@ -1,12 +1,14 @@
-"""A plan as a GitLab child pipeline: one job for each stage that is due, and a last one that plans again.
+"""A plan as a GitLab child pipeline: one job for each stage that is due, and a last one that plans
+again.
 
-The plan was made before the pipeline had the environment to itself. Another pipeline may have deployed since, so the last
-job plans again and runs what is due by then; it also runs the default stage when nothing was due. The lock is the
-`resource_group` of the job that triggers this pipeline: jobs here must not ask for it, or they would wait for their own
-parent forever.
+The plan was made before the pipeline had the environment to itself. Another pipeline may have
+deployed since, so the last job plans again and runs what is due by then; it also runs the default
+stage when nothing was due. The lock is the `resource_group` of the job that triggers this pipeline:
+jobs here must not ask for it, or they would wait for their own parent forever.
 
-The document is JSON, which is YAML as well, and leaves no doubt about quoting. What a job of a kind needs (image,
-services, installation) stands in the repository's own `.gitlab/cipipe.yml`, as a hidden job `.cipipe-KIND` each.
+The document is JSON, which is YAML as well, and leaves no doubt about quoting. What a job of a kind
+needs (image, services, installation) stands in the repository's own `.gitlab/cipipe.yml`, as a
+hidden job `.cipipe-KIND` each.
 """
 
 import json
@@ -33,7 +35,9 @@ def render(
     audience: str = "https://gitlab.com",
     templates: str = TEMPLATES,
 ) -> str:
-    """The child pipeline's text. `image` replaces the templates' container image; `audience` is the ID token's."""
+    """The child pipeline's text. `image` replaces the templates' container image; `audience` is the
+    ID token's.
+    """
     due = {stage.name: stage for stage in plan.stages if stage.status is not Status.UNCHANGED}
     deploying = plan.mode is not Mode.VERIFY
     nothing_due = all(stage.reason is Reason.NOTHING_DUE for stage in due.values())
@@ -61,7 +65,8 @@ def render(
             "script": [_run(plan, stage)],
         }
     if deploying:
-        # `access`: the job gets the environment's variables, and GitLab lists no deployment where nothing was due.
+        # `access`: the job gets the environment's variables, and GitLab lists no deployment where
+        # nothing was due.
         document[FINISH] = {
             "extends": f".cipipe-{FINISH}",
             "stage": FINISH,
@@ -91,22 +96,32 @@ def _run(plan: Plan, stage: StagePlan) -> str:
 
 
 def _finish(plan: Plan, *, nothing_due: bool) -> str:
-    """The last job's command. The default stage, and those that always run, have had their own jobs if anything was due."""
+    """The last job's command. The default stage, and those that always run, have had their own jobs
+    if anything was due.
+    """
     only_due = [] if nothing_due else ["--only-due"]
     return shlex.join(["cipipe", "run", "--env", plan.environment, "--if-newest", *only_due])
 
 
 def _job(plan: Plan, stage: str) -> str:
-    """A job's name: the mode before it keeps stages such as `image` and `default` apart from GitLab's keywords."""
+    """A job's name: the mode before it keeps stages such as `image` and `default` apart from
+    GitLab's keywords.
+    """
     return f"{plan.mode.value}:{stage}"
 
 
-def _due_needs(stage: StagePlan, everything: dict[str, StagePlan], jobs: dict[str, StagePlan]) -> list[str]:
-    """The jobs to wait for: needed stages that are due, and those that stand behind needed ones that are not."""
+def _due_needs(
+    stage: StagePlan, everything: dict[str, StagePlan], jobs: dict[str, StagePlan]
+) -> list[str]:
+    """The jobs to wait for: needed stages that are due, and those that stand behind needed ones
+    that are not.
+    """
     return list(dict.fromkeys(_walk(stage, everything, jobs)))
 
 
-def _walk(stage: StagePlan, everything: dict[str, StagePlan], jobs: dict[str, StagePlan]) -> Iterator[str]:
+def _walk(
+    stage: StagePlan, everything: dict[str, StagePlan], jobs: dict[str, StagePlan]
+) -> Iterator[str]:
     for name in stage.needs:
         if name in jobs:
             yield name

@@ -20,7 +20,9 @@ _FORMS = {False: "by names", True: "with the ids of owner and repository"}
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """What `cipipe oidc token` shows; never the token. `keys` are what AWS sees, `hidden` the claims that it does not."""
+    """What `cipipe oidc token` shows; never the token. `keys` are what AWS sees, `hidden` the
+    claims that it does not.
+    """
 
     issuer: str
     subject: str
@@ -42,9 +44,15 @@ def explanation(found: Explanation, style: Style = plain) -> str:
 
 
 def token(shown: Shown, subject: Subject, style: Style = plain) -> str:
-    """The claims as two lists: what AWS sees, under the names of its condition keys, and what it does not."""
+    """The claims as two lists: what AWS sees, under the names of its condition keys, and what it
+    does not.
+    """
     width = max((len(key) for key in (*shown.keys, *shown.hidden)), default=0)
-    kind = shown.kind if subject.kind == "custom" else f"{shown.kind}, {_FORMS[subject.ids is not None]}"
+    kind = (
+        shown.kind
+        if subject.kind == "custom"
+        else f"{shown.kind}, {_FORMS[subject.ids is not None]}"
+    )
     lines = [
         f"issuer    {visible(shown.issuer)}",
         f"subject   {style(visible(shown.subject), 'bold')}  ({kind})",
@@ -52,7 +60,10 @@ def token(shown: Shown, subject: Subject, style: Style = plain) -> str:
         f"expires   {_expiry(shown, style)}",
         "",
         style("what AWS sees, as condition keys", "bold"),
-        *(f"  {visible(key):<{width}}  {visible(', '.join(values))}" for key, values in shown.keys.items()),
+        *(
+            f"  {visible(key):<{width}}  {visible(', '.join(values))}"
+            for key, values in shown.keys.items()
+        ),
         "",
         style("what AWS does not see", "bold"),
         *(f"  {visible(name):<{width}}  {_value(shown.claims[name])}" for name in shown.hidden),

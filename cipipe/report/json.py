@@ -13,7 +13,10 @@ from cipipe.model import SCHEMA, Check, EnvironmentStatus, Plan, Report, StagePl
 
 def document(**parts: Any) -> str:
     """One JSON document, indented, with a line break at its end."""
-    return msgspec.json.format(msgspec.json.encode({"schema": SCHEMA, **parts}), indent=2).decode() + "\n"
+    return (
+        msgspec.json.format(msgspec.json.encode({"schema": SCHEMA, **parts}), indent=2).decode()
+        + "\n"
+    )
 
 
 def plan(plan: Plan) -> str:
@@ -45,10 +48,16 @@ def error(error: CipipeError) -> str:
 
 def error_parts(error: CipipeError) -> dict[str, Any]:
     message = terminal.plain(error.message)
-    parts: dict[str, Any] = {"id": error.id, "message": message, "hint": error.hint, "where": error.where}
+    parts: dict[str, Any] = {
+        "id": error.id,
+        "message": message,
+        "hint": error.hint,
+        "where": error.where,
+    }
     if isinstance(error, ProblemsError):
         parts["problems"] = [
-            {"id": p.id, "message": terminal.plain(p.message), "hint": p.hint, "where": p.where} for p in error.problems
+            {"id": p.id, "message": terminal.plain(p.message), "hint": p.hint, "where": p.where}
+            for p in error.problems
         ]
     return parts
 

@@ -1,7 +1,9 @@
-"""A plan as Markdown, for a comment on a merge or pull request: a table, then what lies behind it, folded.
+"""A plan as Markdown, for a comment on a merge or pull request: a table, then what lies behind it,
+folded.
 
-Names may come from anybody. They stand in code spans and fenced blocks only, where neither Markdown nor HTML, mentions
-nor quick actions are read; the fence is always longer than what a name could end it with.
+Names may come from anybody. They stand in code spans and fenced blocks only, where neither Markdown
+nor HTML, mentions nor quick actions are read; the fence is always longer than what a name could end
+it with.
 """
 
 import re
@@ -12,7 +14,9 @@ from cipipe.report.text import baseline, block, counted, mode
 from cipipe.terminal import visible
 
 LIMIT = 60_000
-"""Characters. GitHub takes 65,536 in a comment, GitLab 1,000,000 in a note; what surrounds a plan needs some too."""
+"""Characters. GitHub takes 65,536 in a comment, GitLab 1,000,000 in a note; what surrounds a plan
+needs some too.
+"""
 
 _PATHS = (200, 50, 10, 0)
 """How many paths of a stage are listed: fewer, until the whole fits."""
@@ -24,7 +28,14 @@ _PLAIN = re.compile(r"[A-Za-z0-9 ,.()-]*")
 def render(plan: Plan, limit: int = LIMIT) -> str:
     """The plan in at most `limit` characters; where something was left out, it says so."""
     for paths in _PATHS:
-        text = _text(plan, [_details(stage, paths) for stage in plan.stages if stage.status is not Status.UNCHANGED])
+        text = _text(
+            plan,
+            [
+                _details(stage, paths)
+                for stage in plan.stages
+                if stage.status is not Status.UNCHANGED
+            ],
+        )
         if len(text) <= limit:
             return text
     text = _text(plan, [_CUT])
@@ -38,12 +49,24 @@ def render(plan: Plan, limit: int = LIMIT) -> str:
 def _text(plan: Plan, below: Iterable[str], *, warnings: bool = True) -> str:
     facts = f"Commit {_code(plan.commit[:7])}, mode {mode(plan)}, compared with {baseline(plan)}. **{counted(plan)}**"
     head = f"### {_code(plan.project)} → {_code(plan.environment)}\n\n{facts}"
-    warned = [line.expandtabs() for warning in plan.warnings for line in block(warning, "    ").split("\n")]
-    told = [f"**{_number(plan.warnings, 'warning')}**\n\n{_block(warned)}"] if plan.warnings and warnings else []
+    warned = [
+        line.expandtabs()
+        for warning in plan.warnings
+        for line in block(warning, "    ").split("\n")
+    ]
+    told = (
+        [f"**{_number(plan.warnings, 'warning')}**\n\n{_block(warned)}"]
+        if plan.warnings and warnings
+        else []
+    )
     rows = ["| stage | status | reason | why |", "|---|---|---|---|"]
     for stage in plan.stages:
-        status = stage.status.value if stage.status is Status.UNCHANGED else f"**{stage.status.value}**"
-        rows.append(f"| {_code(stage.name)} | {status} | {stage.reason.value} | {_cell(stage.detail)} |")
+        status = (
+            stage.status.value if stage.status is Status.UNCHANGED else f"**{stage.status.value}**"
+        )
+        rows.append(
+            f"| {_code(stage.name)} | {status} | {stage.reason.value} | {_cell(stage.detail)} |"
+        )
     return "\n\n".join([head, *told, "\n".join(rows), *below]) + "\n"
 
 
@@ -55,7 +78,9 @@ def _details(stage: StagePlan, limit: int) -> str:
         parts.append(_block([*shown, *([f"… and {left} more"] if left else [])]))
     if stage.steps:
         parts.append(_block(stage.steps))
-    summary = ", ".join([*([_number(stage.paths, "path")] if stage.paths else []), _number(stage.steps, "step")])
+    summary = ", ".join(
+        [*([_number(stage.paths, "path")] if stage.paths else []), _number(stage.steps, "step")]
+    )
     name = re.sub(r"[^A-Za-z0-9]", lambda found: f"&#{ord(found[0])};", visible(stage.name))
     return "\n\n".join([f"<details><summary>{name}: {summary}</summary>", *parts, "</details>"])
 

@@ -1,11 +1,23 @@
-"""Plan, Report and Status for people. `style` colours a word; without a terminal it gives the word back."""
+"""Plan, Report and Status for people. `style` colours a word; without a terminal it gives the word
+back.
+"""
 
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from cipipe import terminal
-from cipipe.model import Check, EnvironmentStatus, Mode, Plan, Report, Result, StagePlan, Status, Verdict
+from cipipe.model import (
+    Check,
+    EnvironmentStatus,
+    Mode,
+    Plan,
+    Report,
+    Result,
+    StagePlan,
+    Status,
+    Verdict,
+)
 from cipipe.terminal import visible
 
 Style = Callable[[str, str], str]
@@ -34,7 +46,9 @@ def plain(word: str, colour: str) -> str:  # noqa: ARG001 - the Style that does 
 
 
 def plan(plan: Plan, style: Style = plain) -> str:
-    """What is due and why, the files that changed, and the steps of each stage that is not unchanged."""
+    """What is due and why, the files that changed, and the steps of each stage that is not
+    unchanged.
+    """
     facts = f"commit {plan.commit[:7]}, mode {mode(plan)}, compared with {baseline(plan)}"
     lines = [
         f"{style(plan.project, 'bold')} → {style(plan.environment, 'bold')}  {facts}",
@@ -62,7 +76,9 @@ def baseline(plan: Plan) -> str:
 def counted(plan: Plan) -> str:
     due = sum(stage.status is Status.DUE for stage in plan.stages)
     conditional = sum(stage.status is Status.CONDITIONAL for stage in plan.stages)
-    return f"{due} due, {conditional} conditional, {len(plan.stages) - due - conditional} unchanged."
+    return (
+        f"{due} due, {conditional} conditional, {len(plan.stages) - due - conditional} unchanged."
+    )
 
 
 def report(report: Report, style: Style = plain) -> str:
@@ -70,13 +86,17 @@ def report(report: Report, style: Style = plain) -> str:
     rows = [("stage", "result", "why", "seconds", "made")]
     rows += [(s.name, s.result.value, s.detail, f"{s.seconds:.1f}", s.made) for s in report.stages]
     colours = ["", *(_RESULT[s.result] for s in report.stages)]
-    return table(rows, [("", colour, "", "", "") for colour in colours], style, right={3}, give_way=2)
+    return table(
+        rows, [("", colour, "", "", "") for colour in colours], style, right={3}, give_way=2
+    )
 
 
 def status(environments: Sequence[EnvironmentStatus], commit: str, style: Style = plain) -> str:
     lines = []
     for environment in environments:
-        lines.append(f"{style(environment.name, 'bold')}  account {environment.account_id}, {environment.region}")
+        lines.append(
+            f"{style(environment.name, 'bold')}  account {environment.account_id}, {environment.region}"
+        )
         if environment.unreadable is not None:
             lines.append(f"  cannot be read: {block(environment.unreadable, '    ')}\n")
             continue
@@ -145,7 +165,9 @@ def table(
         cells = []
         for column, (cell, colour) in enumerate(zip(row, row_colours, strict=True)):
             short = cell if len(cell) <= widths[column] else cell[: widths[column] - 1] + "…"
-            padded = f"{short:>{widths[column]}}" if column in right else f"{short:<{widths[column]}}"
+            padded = (
+                f"{short:>{widths[column]}}" if column in right else f"{short:<{widths[column]}}"
+            )
             cells.append(style(padded, colour) if colour else padded)
         lines.append((indent + "  ".join(cells)).rstrip())
     return "\n".join(lines) + "\n"
@@ -154,7 +176,10 @@ def table(
 def _below(stage: StagePlan, style: Style) -> list[str]:
     if stage.status is Status.UNCHANGED:
         return []
-    paths = [style(visible(path.decode(errors="backslashreplace")), "dim") for path in stage.paths[:PATHS_SHOWN]]
+    paths = [
+        style(visible(path.decode(errors="backslashreplace")), "dim")
+        for path in stage.paths[:PATHS_SHOWN]
+    ]
     if len(stage.paths) > PATHS_SHOWN:
         paths.append(style(f"… and {len(stage.paths) - PATHS_SHOWN} more", "dim"))
     return [*paths, *(f"- {visible(step)}" for step in stage.steps)]

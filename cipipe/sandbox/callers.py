@@ -1,4 +1,6 @@
-"""Who calls AWS in the sandbox: the sessions that its STS began, by access key, and how a role's trust policy sees them."""
+"""Who calls AWS in the sandbox: the sessions that its STS began, by access key, and how a role's
+trust policy sees them.
+"""
 
 import hashlib
 import threading
@@ -13,7 +15,9 @@ from cipipe.oidc.request import Request
 
 @dataclass(frozen=True)
 class Session:
-    """A session of a role. `arn` is the assumed role's, with the session's name; `secret` and `token` are its keys."""
+    """A session of a role. `arn` is the assumed role's, with the session's name; `secret` and
+    `token` are its keys.
+    """
 
     arn: str
     role_arn: str
@@ -27,7 +31,9 @@ class Session:
 
 
 class Sessions:
-    """The sessions that were begun. `longest` cuts them shorter than asked for, so that a test need not wait."""
+    """The sessions that were begun. `longest` cuts them shorter than asked for, so that a test need
+    not wait.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,18 +63,27 @@ class Sessions:
 def assume_role_request(
     policy: Mapping[str, Any], *, account: str, session: Session | None, session_name: str
 ) -> tuple[dict[str, Any], Request]:
-    """A trust policy and a request for the evaluator, which knows one kind of principal: a name that is in the list.
+    """A trust policy and a request for the evaluator, which knows one kind of principal: a name
+    that is in the list.
 
-    Here that name is the caller's; AWS principals that stand for the caller (its role, its session, its account) are put
-    as that name. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html
+    Here that name is the caller's; AWS principals that stand for the caller (its role, its session,
+    its account) are put as that name.
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html
     """
     caller = session.arn if session else f"arn:aws:iam::{account}:root"
-    meant = {"*", account, caller, *(f"arn:{name}:iam::{account}:root" for name in ("aws", *PARTITIONS))}
+    meant = {
+        "*",
+        account,
+        caller,
+        *(f"arn:{name}:iam::{account}:root" for name in ("aws", *PARTITIONS)),
+    }
     if session:
         meant.add(session.role_arn)
     statements = policy.get("Statement")
     entries = statements if isinstance(statements, list) else [statements]
-    seen = [_as_seen(entry, meant, caller) if isinstance(entry, Mapping) else entry for entry in entries]
+    seen = [
+        _as_seen(entry, meant, caller) if isinstance(entry, Mapping) else entry for entry in entries
+    ]
     context = {
         "aws:principalarn": (session.role_arn if session else caller,),
         "aws:principalaccount": (account,),

@@ -37,11 +37,15 @@ class Sandbox:
         return self.admin_of(self.state.account.id)
 
     def admin_of(self, account_id: str) -> Credentials:
-        """An administrator of any account: one sandbox holds all of them, told apart by access key and role."""
+        """An administrator of any account: one sandbox holds all of them, told apart by access key
+        and role.
+        """
         return Credentials(state.admin_key(account_id), self.state.account.secret_access_key)
 
     def child_env(self) -> dict[str, str]:
-        """What tools need in their environment to meet the sandbox instead of AWS; credentials are not part of it."""
+        """What tools need in their environment to meet the sandbox instead of AWS; credentials are
+        not part of it.
+        """
         env = {
             "AWS_ENDPOINT_URL": self.state.aws_url,
             "AWS_ENDPOINT_URL_STS": self.state.aws_url,
@@ -51,29 +55,60 @@ class Sandbox:
         return env | ({"DOCKER_HOST": self.state.docker_host} if self.state.docker_host else {})
 
     def mint(
-        self, *, project: str, ref: str, ref_type: str, audience: str, flavour: str = "gitlab", **more: Any
+        self,
+        *,
+        project: str,
+        ref: str,
+        ref_type: str,
+        audience: str,
+        flavour: str = "gitlab",
+        **more: Any,
     ) -> str:
-        """An ID token as the provider would issue it; `more` are the other fields of `tokens.TokenRequest`."""
-        asked = {"project": project, "ref": ref, "ref_type": ref_type, "audience": audience, "flavour": flavour, **more}
+        """An ID token as the provider would issue it; `more` are the other fields of
+        `tokens.TokenRequest`.
+        """
+        asked = {
+            "project": project,
+            "ref": ref,
+            "ref_type": ref_type,
+            "audience": audience,
+            "flavour": flavour,
+            **more,
+        }
         return str(http.post_json(f"{self.state.issuer_url}/_cipipe/token", asked)["value"])
 
     def github_job(self, *, project: str, ref: str, ref_type: str, **more: Any) -> tuple[str, str]:
         """What a GitHub job with these claims finds in ACTIONS_ID_TOKEN_REQUEST_URL and …_TOKEN."""
-        asked = {"project": project, "ref": ref, "ref_type": ref_type, "audience": "", "flavour": "github", **more}
+        asked = {
+            "project": project,
+            "ref": ref,
+            "ref_type": ref_type,
+            "audience": "",
+            "flavour": "github",
+            **more,
+        }
         answer = http.post_json(f"{self.state.issuer_url}/_cipipe/github-job", asked)
         return str(answer["request_url"]), str(answer["request_token"])
 
     def exchanges(self) -> list[dict[str, Any]]:
-        """The token exchanges that the front accepted, oldest first: issuer, sub, aud, jti, role, kid, verified, time."""
-        found: list[dict[str, Any]] = http.get_json(f"{self.state.aws_url}/_cipipe/exchanges")["exchanges"]
+        """The token exchanges that the front accepted, oldest first: issuer, sub, aud, jti, role,
+        kid, verified, time.
+        """
+        found: list[dict[str, Any]] = http.get_json(f"{self.state.aws_url}/_cipipe/exchanges")[
+            "exchanges"
+        ]
         return found
 
     def secret_hashes(self) -> list[str]:
-        """SHA-256 of every secret key that STS gave out here, by which a test can look for them in a log."""
+        """SHA-256 of every secret key that STS gave out here, by which a test can look for them in
+        a log.
+        """
         return list(http.get_json(f"{self.state.aws_url}/_cipipe/secret-hashes")["sha256"])
 
     def limit_sessions(self, seconds: int | None) -> None:
-        """From now on no session lasts longer than this, whatever is asked for; None lifts the limit."""
+        """From now on no session lasts longer than this, whatever is asked for; None lifts the
+        limit.
+        """
         http.post_json(f"{self.state.aws_url}/_cipipe/longest-session", {"seconds": seconds})
 
 
@@ -101,12 +136,15 @@ def up(
     region: str = "eu-central-1",
     docker: bool = True,
 ) -> Sandbox:
-    """Bring a sandbox up in a folder, or take the one that runs there; one that is attached ends with this process.
+    """Bring a sandbox up in a folder, or take the one that runs there; one that is attached ends
+    with this process.
 
-    `docker_data` keeps a private daemon's images; `docker=False` leaves Docker out. `say` is told what happens.
-    Raises StageError `sandbox-not-started`.
+    `docker_data` keeps a private daemon's images; `docker=False` leaves Docker out. `say` is told
+    what happens. Raises StageError `sandbox-not-started`.
     """
-    options = state.Options(directory.resolve(), account_id, region, not detached, docker, docker_data)
+    options = state.Options(
+        directory.resolve(), account_id, region, not detached, docker, docker_data
+    )
     sandbox, service = _up(options, env, say)
     if service:
         service.release()
@@ -124,8 +162,12 @@ def attached(
     region: str = "eu-central-1",
     docker: bool = True,
 ) -> Iterator[Sandbox]:
-    """A sandbox for the length of a `with`: the one that runs in the folder, else one that is taken down at the end."""
-    sandbox, service = _up(state.Options(directory.resolve(), account_id, region, True, docker, docker_data), env, say)
+    """A sandbox for the length of a `with`: the one that runs in the folder, else one that is taken
+    down at the end.
+    """
+    sandbox, service = _up(
+        state.Options(directory.resolve(), account_id, region, True, docker, docker_data), env, say
+    )
     try:
         yield sandbox
     finally:
@@ -157,7 +199,9 @@ def _up(
 ) -> tuple[Sandbox, process.Service | None]:
     if importlib.util.find_spec("moto") is None:
         raise UsageError(
-            "sandbox-not-installed", "the sandbox is not installed", hint="pip install 'cipipe[sandbox]' brings it."
+            "sandbox-not-installed",
+            "the sandbox is not installed",
+            hint="pip install 'cipipe[sandbox]' brings it.",
         )
     directory = options.directory
     state.close(directory)
@@ -171,13 +215,17 @@ def _up(
         argv = [sys.executable, "-P", "-m", "cipipe.sandbox", state.encode(options)]
         log = directory / "supervisor.log"
         state.create(log).close()
-        service = process.start(argv, env=ci.without_secrets(env), log=log, attached=options.attached)
+        service = process.start(
+            argv, env=ci.without_secrets(env), log=log, attached=options.attached
+        )
         try:
             sandbox = _ready(directory, service)
         except BaseException:
             service.stop(timeout=_STOP)
             raise
-    say(f"sandbox: AWS at {sandbox.state.aws_url}, images at {sandbox.state.registry or 'no registry'}")
+    say(
+        f"sandbox: AWS at {sandbox.state.aws_url}, images at {sandbox.state.registry or 'no registry'}"
+    )
     return sandbox, service
 
 
@@ -202,7 +250,9 @@ def _ready(directory: Path, service: process.Service) -> Sandbox:
 
 def _is(found: state.SandboxState) -> bool:
     try:
-        return bool(http.get_json(f"{found.aws_url}/_cipipe/health", timeout=3)["sandbox"] == found.identity)
+        return bool(
+            http.get_json(f"{found.aws_url}/_cipipe/health", timeout=3)["sandbox"] == found.identity
+        )
     except (http.HttpError, KeyError, TypeError):
         return False
 

@@ -1,7 +1,8 @@
 """Docker for the sandbox: the daemon that is there, or a private one.
 
-A private daemon keeps its images in a data-root that one daemon at a time may use; who comes second gets a data-root of
-its own. The lock is inherited by the daemon, so that it holds for as long as anything of it lives.
+A private daemon keeps its images in a data-root that one daemon at a time may use; who comes second
+gets a data-root of its own. The lock is inherited by the daemon, so that it holds for as long as
+anything of it lives.
 """
 
 import fcntl
@@ -33,19 +34,32 @@ class Dockerd:
         self._lock = lock
 
     @classmethod
-    def start(cls, folder: Path, data: Path | None, env: Mapping[str, str], program: str) -> "Dockerd":
-        """Start one that keeps its images in `data`, or below `folder` if that is taken; call `wait` before using it."""
+    def start(
+        cls, folder: Path, data: Path | None, env: Mapping[str, str], program: str
+    ) -> "Dockerd":
+        """Start one that keeps its images in `data`, or below `folder` if that is taken; call
+        `wait` before using it.
+        """
         root, lock = _data_root(folder, data)
         # A socket's path has at most 107 bytes, so it cannot lie in just any folder.
         run = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir="/tmp"))
         argv = [
             program,
-            *("--data-root", str(root), "--exec-root", str(run / "exec"), "--pidfile", str(run / "docker.pid")),
+            *(
+                "--data-root",
+                str(root),
+                "--exec-root",
+                str(run / "exec"),
+                "--pidfile",
+                str(run / "docker.pid"),
+            ),
             *("--host", f"unix://{run / 'docker.sock'}", "--config-file", str(run / "daemon.json")),
         ]
         (run / "daemon.json").write_text("{}")
         search = {**env, "PATH": f"{env.get('PATH', os.defpath)}{os.pathsep}{_SYSTEM_PATH}"}
-        service = process.start(argv, env=search, log=folder / "dockerd.log", guarded=True, keep=(lock,))
+        service = process.start(
+            argv, env=search, log=folder / "dockerd.log", guarded=True, keep=(lock,)
+        )
         return cls(run, service, lock)
 
     def wait(self, timeout: float = 40.0) -> None:
@@ -90,16 +104,24 @@ def program(env: Mapping[str, str]) -> str | None:
 
 
 def remove_run(host: str | None) -> None:
-    """Remove what a private daemon that was killed left in /tmp; leaves any other DOCKER_HOST alone."""
+    """Remove what a private daemon that was killed left in /tmp; leaves any other DOCKER_HOST
+    alone.
+    """
     run = Path((host or "").removeprefix("unix://")).parent
     if run.name.startswith(RUN_PREFIX):
         _remove(run)
 
 
 def _remove(run: Path) -> None:
-    """Remove a daemon's run folder; containers without a network leave a mount of their namespace in it."""
+    """Remove a daemon's run folder; containers without a network leave a mount of their namespace
+    in it.
+    """
     for mount in (run / "exec" / "netns").glob("*"):
-        process.run(["umount", "--lazy", "--", str(mount)], env={"PATH": _SYSTEM_PATH + ":/usr/bin:/bin"}, check=False)
+        process.run(
+            ["umount", "--lazy", "--", str(mount)],
+            env={"PATH": _SYSTEM_PATH + ":/usr/bin:/bin"},
+            check=False,
+        )
     shutil.rmtree(run, ignore_errors=True)
 
 

@@ -1,7 +1,8 @@
 """ECR: repositories are moto's, images are the registry's.
 
-Repository URIs in moto's answers are rewritten to the registry's address, so that Terraform's `repository_url`, a task
-definition and `docker push` all name the registry that is really there. ARNs and account ids stay as they are.
+Repository URIs in moto's answers are rewritten to the registry's address, so that Terraform's
+`repository_url`, a task definition and `docker push` all name the registry that is really there.
+ARNs and account ids stay as they are.
 https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_Operations.html
 """
 
@@ -42,7 +43,9 @@ class Ecr:
             "BatchDeleteImage": self._delete,
         }
 
-    def answer(self, operation: str, body: bytes, *, account_id: str, region: str, forward: Forward) -> Response:
+    def answer(
+        self, operation: str, body: bytes, *, account_id: str, region: str, forward: Forward
+    ) -> Response:
         """The answer to one operation. `forward` is called unless the registry answers it alone."""
         try:
             arguments = json.loads(body or b"{}")
@@ -77,8 +80,13 @@ class Ecr:
         wanted = arguments.get("filter", {}).get("tagStatus", "ANY")
         tags = self._registry.tags(name)
         tagged = [{"imageDigest": digest, "imageTag": tag} for tag, digest in tags.items()]
-        untagged = [{"imageDigest": d} for d in self._registry.digests(name) if d not in tags.values()]
-        return {"imageIds": (tagged if wanted != "UNTAGGED" else []) + (untagged if wanted != "TAGGED" else [])}
+        untagged = [
+            {"imageDigest": d} for d in self._registry.digests(name) if d not in tags.values()
+        ]
+        return {
+            "imageIds": (tagged if wanted != "UNTAGGED" else [])
+            + (untagged if wanted != "TAGGED" else [])
+        }
 
     def _describe(self, arguments: dict[str, Any], name: str, account: str) -> dict[str, Any]:
         tags = self._registry.tags(name)
@@ -88,9 +96,7 @@ class Ecr:
             for entry in asked:
                 digest, failure = self._find(name, entry)
                 if digest is None:
-                    shown = (
-                        f"imageDigest:'{entry.get('imageDigest', 'null')}', imageTag:'{entry.get('imageTag', 'null')}'"
-                    )
+                    shown = f"imageDigest:'{entry.get('imageDigest', 'null')}', imageTag:'{entry.get('imageTag', 'null')}'"
                     text = (
                         f"The image with imageId {{{shown}}} does not exist within the repository with name '{name}' in "
                         f"the registry with id '{account}'"
@@ -99,13 +105,21 @@ class Ecr:
                 digests.append(digest)
         wanted = arguments.get("filter", {}).get("tagStatus", "ANY")
         details = [self._details(name, digest, tags, account) for digest in dict.fromkeys(digests)]
-        keep = {"TAGGED": lambda d: "imageTags" in d, "UNTAGGED": lambda d: "imageTags" not in d}.get(wanted)
+        keep = {
+            "TAGGED": lambda d: "imageTags" in d,
+            "UNTAGGED": lambda d: "imageTags" not in d,
+        }.get(wanted)
         return {"imageDetails": [detail for detail in details if keep is None or keep(detail)]}
 
-    def _details(self, name: str, digest: str, tags: Mapping[str, str], account: str) -> dict[str, Any]:
+    def _details(
+        self, name: str, digest: str, tags: Mapping[str, str], account: str
+    ) -> dict[str, Any]:
         body, media_type = self._registry.manifest(name, digest)
         manifest = json.loads(body)
-        parts = [*manifest.get("layers", []), *([manifest["config"]] if "config" in manifest else [])]
+        parts = [
+            *manifest.get("layers", []),
+            *([manifest["config"]] if "config" in manifest else []),
+        ]
         named = [tag for tag, named in tags.items() if named == digest]
         return {
             "registryId": account,
@@ -149,7 +163,9 @@ class Ecr:
                 named = [entry["imageTag"]]
             else:
                 self._registry.delete(name, digest)
-            deleted += [{"imageDigest": digest, "imageTag": tag} for tag in named] or [{"imageDigest": digest}]
+            deleted += [{"imageDigest": digest, "imageTag": tag} for tag in named] or [
+                {"imageDigest": digest}
+            ]
         return {"imageIds": deleted, "failures": failures}
 
     def _find(self, name: str, entry: Mapping[str, str]) -> tuple[str | None, str]:
@@ -177,7 +193,11 @@ class Ecr:
 
 
 def _failure(entry: Mapping[str, str], code: str) -> dict[str, Any]:
-    return {"imageId": dict(entry), "failureCode": code, "failureReason": "Requested image not found"}
+    return {
+        "imageId": dict(entry),
+        "failureCode": code,
+        "failureReason": "Requested image not found",
+    }
 
 
 def _answer(document: dict[str, Any], status: int = 200) -> Response:

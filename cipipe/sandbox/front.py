@@ -1,7 +1,8 @@
 """The AWS endpoint: one address for everything, in front of moto.
 
-A request is answered if it is signed with keys that this sandbox has given out. The token exchange, AssumeRole and ECR's
-images are answered here; all else goes to moto as it came, with the account added that its access key belongs to.
+A request is answered if it is signed with keys that this sandbox has given out. The token exchange,
+AssumeRole and ECR's images are answered here; all else goes to moto as it came, with the account
+added that its access key belongs to.
 """
 
 import io
@@ -24,9 +25,13 @@ _FORM = "application/x-www-form-urlencoded"
 
 
 class Front:
-    """A WSGI application. `identity` is what `GET /_cipipe/health` answers with, so that a client knows whom it met."""
+    """A WSGI application. `identity` is what `GET /_cipipe/health` answers with, so that a client
+    knows whom it met.
+    """
 
-    def __init__(self, backend: Backend, sts: Sts, ecr: Ecr | None, *, identity: str, region: str) -> None:
+    def __init__(
+        self, backend: Backend, sts: Sts, ecr: Ecr | None, *, identity: str, region: str
+    ) -> None:
         self._backend, self._sts, self._ecr = backend, sts, ecr
         self._identity = identity
         self._region = region
@@ -41,12 +46,16 @@ class Front:
     def _answer(self, request: Request, received: Received) -> Response | None:
         """The answer to a request; None where moto has to give it."""
         if request.path.startswith("/_cipipe/"):
-            return self._own(request) if peers.permitted(request.environ) else peers.refusal(request)
+            return (
+                self._own(request) if peers.permitted(request.environ) else peers.refusal(request)
+            )
         form = _form(request)
         action = form.get("Action", "")
         proof, problem = _proof(received)
         region = proof.region if proof else self._region
-        if action == "AssumeRoleWithWebIdentity":  # AWS does not look at a signature here, good or bad
+        if (
+            action == "AssumeRoleWithWebIdentity"
+        ):  # AWS does not look at a signature here, good or bad
             return self._sts.web_identity(form, region)
         if action in {"AssumeRoleWithSAML", "AssumeRoot"}:
             text = f"Could not find operation {action} for version 2011-06-15"
@@ -75,7 +84,11 @@ class Front:
             verify(received, proof, secret, body=lambda: _body(request), now=datetime.now(UTC))
         except BadSignature as error:
             return refused(_bad(error), proof.service, request)
-        return refused(refusals.EXPIRED, proof.service, request) if session and session.expired else None
+        return (
+            refused(refusals.EXPIRED, proof.service, request)
+            if session and session.expired
+            else None
+        )
 
     def _own(self, request: Request) -> Response:
         match request.method, request.path:
@@ -100,7 +113,9 @@ class Front:
             _rewind(request, body)
             return Response.from_app(self._backend.app, request.environ, buffered=True)
 
-        return self._ecr.answer(target.removeprefix(TARGET), body, account_id=account, region=region, forward=forward)
+        return self._ecr.answer(
+            target.removeprefix(TARGET), body, account_id=account, region=region, forward=forward
+        )
 
 
 def _received(request: Request) -> Received:
@@ -132,7 +147,10 @@ def _unproven(request: Request, action: str, problem: BadSignature | None) -> Re
     if problem is not None:
         return refused(_bad(problem), "" if action or target else "s3", request)
     if action:
-        return refusal(action, StsError(refusals.UNSIGNED.query, refusals.UNSIGNED.text, refusals.UNSIGNED.status))
+        return refusal(
+            action,
+            StsError(refusals.UNSIGNED.query, refusals.UNSIGNED.text, refusals.UNSIGNED.status),
+        )
     return refused(refusals.UNSIGNED, "" if target else "s3", request)
 
 
@@ -141,7 +159,9 @@ def _bad(error: BadSignature) -> refusals.Refusal:
 
 
 def _name_checksum(environ: WSGIEnvironment) -> None:
-    """S3 keeps a checksum that comes with an object; moto keeps it only where its algorithm is named besides."""
+    """S3 keeps a checksum that comes with an object; moto keeps it only where its algorithm is
+    named besides.
+    """
     for algorithm in ("SHA256", "SHA1", "CRC32", "CRC32C", "CRC64NVME"):
         if f"HTTP_X_AMZ_CHECKSUM_{algorithm}" in environ:
             environ.setdefault("HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM", algorithm)

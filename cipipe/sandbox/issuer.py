@@ -1,7 +1,9 @@
-"""The OIDC issuer: stands in for gitlab.com and token.actions.githubusercontent.com, with keys made when it starts.
+"""The OIDC issuer: stands in for gitlab.com and token.actions.githubusercontent.com, with keys made
+when it starts.
 
-Whose discovery document it serves depends on the Host header, so that tokens and trust policies in the sandbox are those
-of production, letter by letter. Whoever has to reach an issuer's URL goes through `connect_to`.
+Whose discovery document it serves depends on the Host header, so that tokens and trust policies in
+the sandbox are those of production, letter by letter. Whoever has to reach an issuer's URL goes
+through `connect_to`.
 """
 
 import base64
@@ -44,7 +46,9 @@ class Issuer:
         return answer(environ, start_response)
 
     def mint(self, request: TokenRequest) -> str:
-        """A token with the claims of `tokens.payload`, signed as the request says. Raises ValueError."""
+        """A token with the claims of `tokens.payload`, signed as the request says. Raises
+        ValueError.
+        """
         claims = payload(request)
         if request.alg == "none":
             return jwt.encode(claims, "", algorithm="none")
@@ -83,15 +87,26 @@ class Issuer:
 
     def _jwk(self) -> dict[str, str]:
         modulus, exponent = _base64(_bytes(self._numbers.n)), _base64(_bytes(self._numbers.e))
-        return {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": self.kid, "n": modulus, "e": exponent}
+        return {
+            "kty": "RSA",
+            "use": "sig",
+            "alg": "RS256",
+            "kid": self.kid,
+            "n": modulus,
+            "e": exponent,
+        }
 
 
 def connect_to(url: str, issuer_url: str, *, timeout: float = 5.0) -> Any:
-    """GET a JSON document of an issuer that this one stands in for, as `curl --connect-to` would. Raises HttpError."""
+    """GET a JSON document of an issuer that this one stands in for, as `curl --connect-to` would.
+    Raises HttpError.
+    """
     for issuer in ISSUERS.values():
         if url.startswith(f"{issuer}/"):
             host = issuer.removeprefix("https://")
-            return http.get_json(issuer_url + url.removeprefix(issuer), headers={"Host": host}, timeout=timeout)
+            return http.get_json(
+                issuer_url + url.removeprefix(issuer), headers={"Host": host}, timeout=timeout
+            )
     raise http.HttpError("GET", url, "the sandbox reaches no issuer but its own")
 
 

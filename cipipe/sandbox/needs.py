@@ -19,7 +19,9 @@ def missing(env: Mapping[str, str]) -> dict[str, str]:
     if not dockerd.answers(env) and not dockerd.program(env):
         found["docker"] = _docker(env)
     if registry_program(env) is None:
-        found["registry"] = "no image registry is installed. Debian and Ubuntu: apt install docker-registry"
+        found["registry"] = (
+            "no image registry is installed. Debian and Ubuntu: apt install docker-registry"
+        )
     return found
 
 

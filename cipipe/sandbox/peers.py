@@ -1,7 +1,8 @@
 """Who is at the other end of a loopback connection: Linux tells the user of every socket.
 
-Other users of the machine may not mint tokens, read images or ask the sandbox about itself. Where the system does not
-tell (macOS), everybody may. https://docs.kernel.org/networking/proc_net_tcp.html
+Other users of the machine may not mint tokens, read images or ask the sandbox about itself. Where
+the system does not tell (macOS), everybody may.
+https://docs.kernel.org/networking/proc_net_tcp.html
 """
 
 import os
@@ -9,11 +10,20 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from cipipe.sandbox.web import Request, Response, StartResponse, WSGIApplication, WSGIEnvironment, json_answer
+from cipipe.sandbox.web import (
+    Request,
+    Response,
+    StartResponse,
+    WSGIApplication,
+    WSGIEnvironment,
+    json_answer,
+)
 
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 _LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
-"""127.0.0.1 as the two tables write it, on a little-endian machine; a dual-stack socket has the second form."""
+"""127.0.0.1 as the two tables write it, on a little-endian machine; a dual-stack socket has the
+second form.
+"""
 
 
 class OwnerOnly:
@@ -35,7 +45,8 @@ def permitted(environ: WSGIEnvironment) -> bool:
 
 
 def user_of(port: int, server_port: int) -> int | None:
-    """The user whose socket on 127.0.0.1 at `port` is connected to `server_port`; None where there is none (any more).
+    """The user whose socket on 127.0.0.1 at `port` is connected to `server_port`; None where there
+    is none (any more).
 
     A socket that its process has closed belongs to nobody: its entry names user 0, but no inode.
     """

@@ -1,6 +1,7 @@
 """How each of AWS's protocols refuses a request before the service looks at it.
 
-https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and …/IAM/latest/APIReference/CommonErrors.html
+https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and
+…/IAM/latest/APIReference/CommonErrors.html
 """
 
 from typing import NamedTuple
@@ -10,7 +11,9 @@ from cipipe.sandbox.web import Request, Response, json_answer
 
 
 class Refusal(NamedTuple):
-    """A reason with its code in each protocol, in the order S3, EC2, query, JSON; `status` is the query protocol's."""
+    """A reason with its code in each protocol, in the order S3, EC2, query, JSON; `status` is the
+    query protocol's.
+    """
 
     s3: str
     ec2: str
@@ -68,11 +71,15 @@ NOT_SERVED = Refusal(
 
 
 def refused(refusal: Refusal, service: str, request: Request) -> Response:
-    """The answer of a service, by its name in the signature's scope, in the protocol of the request."""
+    """The answer of a service, by its name in the signature's scope, in the protocol of the
+    request.
+    """
     text = escape(refusal.text)
     if service == "s3":
         text = escape(refusal.s3_text or refusal.text)
-        return _xml(f"<Error><Code>{refusal.s3}</Code><Message>{text}</Message></Error>", refusal.s3_status)
+        return _xml(
+            f"<Error><Code>{refusal.s3}</Code><Message>{text}</Message></Error>", refusal.s3_status
+        )
     if service == "ec2":
         text = escape(refusal.ec2_text or refusal.text)
         error = f"<Code>{refusal.ec2}</Code><Message>{text}</Message>"
@@ -82,8 +89,12 @@ def refused(refusal: Refusal, service: str, request: Request) -> Response:
     if request.mimetype == "application/x-www-form-urlencoded":
         error = f"<Type>Sender</Type><Code>{refusal.query}</Code><Message>{text}</Message>"
         return _xml(f"<ErrorResponse><Error>{error}</Error></ErrorResponse>", refusal.status)
-    return json_answer({"message": refusal.text}, refusal.status, [("x-amzn-ErrorType", refusal.json)])
+    return json_answer(
+        {"message": refusal.text}, refusal.status, [("x-amzn-ErrorType", refusal.json)]
+    )
 
 
 def _xml(body: str, status: int) -> Response:
-    return Response(f'<?xml version="1.0" encoding="UTF-8"?>{body}', status, content_type="text/xml")
+    return Response(
+        f'<?xml version="1.0" encoding="UTF-8"?>{body}', status, content_type="text/xml"
+    )

@@ -1,7 +1,8 @@
-"""The image registry: Distribution's own server on a socket in the sandbox's folder, its storage beside it.
+"""The image registry: Distribution's own server on a socket in the sandbox's folder, its storage
+beside it.
 
-What its HTTP API cannot do (untag, list untagged manifests) is done in that storage; its layout is documented:
-https://github.com/distribution/distribution/blob/release/2.8/registry/storage/paths.go
+What its HTTP API cannot do (untag, list untagged manifests) is done in that storage; its layout is
+documented: https://github.com/distribution/distribution/blob/release/2.8/registry/storage/paths.go
 """
 
 import http.client
@@ -30,7 +31,9 @@ _TIMEOUT = 600.0
 
 
 class Registry:
-    """A running registry. `host`, set by whoever serves it, is what stands before the first slash of an image name."""
+    """A running registry. `host`, set by whoever serves it, is what stands before the first slash
+    of an image name.
+    """
 
     def __init__(self, storage: Path, service: process.Service) -> None:
         self.host = ""
@@ -39,7 +42,9 @@ class Registry:
 
     @classmethod
     def start(cls, folder: Path, env: Mapping[str, str], program: str) -> "Registry":
-        """Start one with empty storage below `folder`, where this process works; call `wait` before using it."""
+        """Start one with empty storage below `folder`, where this process works; call `wait` before
+        using it.
+        """
         storage = folder / "registry"
         shutil.rmtree(storage, ignore_errors=True)
         storage.mkdir(parents=True)
@@ -59,18 +64,31 @@ class Registry:
                     return
             except HttpError:
                 time.sleep(0.03)
-        raise StageError("sandbox-not-started", f"the image registry did not start:\n{self._service.tail()}")
+        raise StageError(
+            "sandbox-not-started", f"the image registry did not start:\n{self._service.tail()}"
+        )
 
     def stop(self) -> None:
         self._service.stop()
 
     def send(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes | Iterable[bytes] | None
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | Iterable[bytes] | None,
     ) -> "http.client.HTTPResponse":
-        """Pass a request on; a body without a `content-length` is sent in chunks. Raises OSError, HTTPException."""
+        """Pass a request on; a body without a `content-length` is sent in chunks. Raises OSError,
+        HTTPException.
+        """
         chunked = "content-length" not in headers and not isinstance(body, bytes | None)
-        # With `close` the socket is the answer's alone: it is closed when that has been read, or is closed.
-        sent = {**headers, "connection": "close", **({"transfer-encoding": "chunked"} if chunked else {})}
+        # With `close` the socket is the answer's alone: it is closed when that has been read, or is
+        # closed.
+        sent = {
+            **headers,
+            "connection": "close",
+            **({"transfer-encoding": "chunked"} if chunked else {}),
+        }
         connection = _Connection()
         try:
             connection.request(method, target, body, sent, encode_chunked=chunked)
@@ -90,7 +108,9 @@ class Registry:
         return {link.parent.parent.name: link.read_text().strip() for link in sorted(found)}
 
     def pushed_at(self, repository: str, digest: str) -> float:
-        return (self._manifests(repository) / "revisions/sha256" / digest[7:] / "link").stat().st_mtime
+        return (
+            (self._manifests(repository) / "revisions/sha256" / digest[7:] / "link").stat().st_mtime
+        )
 
     def manifest(self, repository: str, digest: str) -> tuple[bytes, str]:
         """A manifest and its media type. Raises HttpError."""
@@ -114,7 +134,9 @@ class Registry:
         """Take a tag away; the manifest stays."""
         shutil.rmtree(self._manifests(repository) / "tags" / tag, ignore_errors=True)
 
-    def _ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> "http.client.HTTPResponse":
+    def _ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None
+    ) -> "http.client.HTTPResponse":
         try:
             return self.send(method, path, headers or {}, None)
         except (OSError, http.client.HTTPException) as error:
@@ -125,7 +147,9 @@ class Registry:
 
 
 class _Connection(http.client.HTTPConnection):
-    """To the registry's socket, by a relative path: a socket's path has at most 107 bytes, a folder's may have more."""
+    """To the registry's socket, by a relative path: a socket's path has at most 107 bytes, a
+    folder's may have more.
+    """
 
     def __init__(self) -> None:
         super().__init__("registry", timeout=_TIMEOUT)

@@ -1,6 +1,8 @@
-"""The registry's port: what ECR does and Distribution's registry does not, before a request is passed on to that.
+"""The registry's port: what ECR does and Distribution's registry does not, before a request is
+passed on to that.
 
-A tag of an immutable repository is not moved: https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-tag-mutability.html
+A tag of an immutable repository is not moved:
+https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-tag-mutability.html
 """
 
 import hashlib
@@ -30,7 +32,11 @@ class RegistryFront:
         request = Request(environ)
         try:
             found = _MANIFEST.fullmatch(request.path) if request.method == "PUT" else None
-            answer = self._tag(request, found[1], found[2]) if found else self._pass_on(request, _body(request))
+            answer = (
+                self._tag(request, found[1], found[2])
+                if found
+                else self._pass_on(request, _body(request))
+            )
         except (OSError, http.client.HTTPException) as error:
             text = f"the registry does not answer: {type(error).__name__}"
             answer = json_answer({"errors": [{"code": "UNAVAILABLE", "message": text}]}, 503)
@@ -51,7 +57,11 @@ class RegistryFront:
             return self._pass_on(request, manifest)
 
     def _pass_on(self, request: Request, body: bytes | Iterable[bytes] | None) -> Response:
-        headers = {name.lower(): value for name, value in request.headers.items() if name.lower() not in _HOP}
+        headers = {
+            name.lower(): value
+            for name, value in request.headers.items()
+            if name.lower() not in _HOP
+        }
         if isinstance(body, bytes):
             headers["content-length"] = str(len(body))
         answer = self._registry.send(request.method, str(request.environ["RAW_URI"]), headers, body)

@@ -1,7 +1,8 @@
 """Which of moto's services the sandbox serves.
 
-moto's Batch and Lambda start containers through the Docker of whoever runs the sandbox, with any folder of the machine
-mounted, and its own `/moto-api` resets and scripts everything. So a service is served because it stands here.
+moto's Batch and Lambda start containers through the Docker of whoever runs the sandbox, with any
+folder of the machine mounted, and its own `/moto-api` resets and scripts everything. So a service
+is served because it stands here.
 """
 
 from collections.abc import Callable
@@ -42,10 +43,12 @@ SERVED = frozenset(
 
 
 def only_served(create: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """moto's `create_backend_app`, for the services that are served; a refusing application for all others.
+    """moto's `create_backend_app`, for the services that are served; a refusing application for all
+    others.
 
-    moto asks for an application by the name of the backend that it has chosen from host, path, scope, target and body,
-    so whatever a request says there, it is refused by the very choice that would have served it.
+    moto asks for an application by the name of the backend that it has chosen from host, path,
+    scope, target and body, so whatever a request says there, it is refused by the very choice that
+    would have served it.
     """
 
     def create_served(service: Any) -> Any:
@@ -57,4 +60,6 @@ def only_served(create: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _refusing(service: str) -> WSGIApplication:
     text = f"The sandbox does not serve {service}; it serves {', '.join(sorted(SERVED))}"
     reason = NOT_SERVED._replace(text=text)
-    return lambda environ, start_response: refused(reason, service, Request(environ))(environ, start_response)
+    return lambda environ, start_response: refused(reason, service, Request(environ))(
+        environ, start_response
+    )

@@ -1,4 +1,6 @@
-"""The folder of a sandbox and the state file in it: what its clients need to know. Its owner's only, whatever the umask."""
+"""The folder of a sandbox and the state file in it: what its clients need to know. Its owner's
+only, whatever the umask.
+"""
 
 import contextlib
 import os
@@ -15,7 +17,9 @@ _ADMIN_KEY = "AKIASBOX"
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How a sandbox is started. `docker` False leaves Docker out; `docker_data` is a private daemon's data-root."""
+    """How a sandbox is started. `docker` False leaves Docker out; `docker_data` is a private
+    daemon's data-root.
+    """
 
     directory: Path
     account_id: str
@@ -35,7 +39,9 @@ def decode(text: str) -> Options:
 
 
 class Account(msgspec.Struct, frozen=True):
-    """The administrator's keys. The secret is made when a sandbox starts, and is the same in every account."""
+    """The administrator's keys. The secret is made when a sandbox starts, and is the same in every
+    account.
+    """
 
     id: str
     access_key_id: str
@@ -43,7 +49,9 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class SandboxState(msgspec.Struct, frozen=True):
-    """Written when everything answers. `registry` is host:port; `docker_host` is None unless the daemon is private."""
+    """Written when everything answers. `registry` is host:port; `docker_host` is None unless the
+    daemon is private.
+    """
 
     pid: int
     identity: str
@@ -65,7 +73,9 @@ def admin_key(account_id: str) -> str:
 def admin_account(access_key_id: str) -> str | None:
     """The account that an administrator's access key id names; None for any other key."""
     account = access_key_id.removeprefix(_ADMIN_KEY)
-    return account if account != access_key_id and len(account) == 12 and account.isdecimal() else None
+    return (
+        account if account != access_key_id and len(account) == 12 and account.isdecimal() else None
+    )
 
 
 def close(directory: Path) -> None:
@@ -77,7 +87,9 @@ def close(directory: Path) -> None:
 
 
 def refuse_foreign(directory: Path) -> None:
-    """Refuse a folder that another user owns: its state file could name any place as AWS. Raises UsageError."""
+    """Refuse a folder that another user owns: its state file could name any place as AWS. Raises
+    UsageError.
+    """
     with contextlib.suppress(FileNotFoundError):
         if directory.stat().st_uid != os.geteuid():
             raise UsageError(

@@ -1,7 +1,9 @@
-"""AssumeRoleWithWebIdentity and AssumeRole as AWS does them: tokens are verified, and trust policies are evaluated.
+"""AssumeRoleWithWebIdentity and AssumeRole as AWS does them: tokens are verified, and trust
+policies are evaluated.
 
-Codes and texts are AWS's, from its API reference and from answers of the service that people have published. What the
-caller's own policies allow is not looked at: in the sandbox the trust policy alone decides.
+Codes and texts are AWS's, from its API reference and from answers of the service that people have
+published. What the caller's own policies allow is not looked at: in the sandbox the trust policy
+alone decides.
 """
 
 import threading
@@ -39,7 +41,9 @@ _A_REGION = {
 """One of each partition: an unsigned request does not say which region it was sent to."""
 
 _NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
-_NOT_A_JWT = "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"
+_NOT_A_JWT = (
+    "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"
+)
 _NO_KEY = (
     "Couldn't retrieve verification key from your identity provider,  please reference AssumeRoleWithWebIdentity "
     "documentation for requirements"
@@ -66,7 +70,9 @@ class Sts:
         """The whole HTTP answer to AssumeRoleWithWebIdentity with these parameters."""
         return _answer("AssumeRoleWithWebIdentity", lambda: self._exchange(form, region))
 
-    def assume_role(self, form: Mapping[str, str], region: str, access_key_id: str, account: str) -> Response:
+    def assume_role(
+        self, form: Mapping[str, str], region: str, access_key_id: str, account: str
+    ) -> Response:
         """The whole HTTP answer to AssumeRole, signed with that key of that account."""
         return _answer("AssumeRole", lambda: self._chain(form, region, access_key_id, account))
 
@@ -74,7 +80,10 @@ class Sts:
         token, wanted = required(form, "WebIdentityToken"), asked(form)
         claims, kid, audience = self._verified(token, wanted)
         request = request_for(
-            claims, account_id=wanted.account, partition=wanted.partition, session_name=wanted.session_name
+            claims,
+            account_id=wanted.account,
+            partition=wanted.partition,
+            session_name=wanted.session_name,
         )
         if not self._trusts(wanted, lambda policy: (policy, request)):
             raise StsError("AccessDenied", _DENIED, 403)
@@ -97,14 +106,18 @@ class Sts:
             "Audience": audience,
             "Provider": request.provider,
         }
-        return "".join(f"<{name}>{escape(text)}</{name}>" for name, text in seen.items()) + _given(session)
+        return "".join(f"<{name}>{escape(text)}</{name}>" for name, text in seen.items()) + _given(
+            session
+        )
 
     def _chain(self, form: Mapping[str, str], region: str, access_key_id: str, account: str) -> str:
         caller = self.sessions.of(access_key_id)
         wanted = asked(form, chained=caller is not None)
 
         def seen(policy: Mapping[str, Any]) -> tuple[Mapping[str, Any], Request]:
-            return assume_role_request(policy, account=account, session=caller, session_name=wanted.session_name)
+            return assume_role_request(
+                policy, account=account, session=caller, session_name=wanted.session_name
+            )
 
         if not self._trusts(wanted, seen):
             name = caller.arn if caller else f"arn:aws:iam::{account}:root"
@@ -112,17 +125,25 @@ class Sts:
             raise StsError("AccessDenied", text, 403)
         return _given(self._begin(wanted, region))
 
-    def _trusts(self, wanted: Asked, seen: Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Request]]) -> bool:
-        """Whether the role is there and its trust policy lets the request in; AWS does not say which it is."""
+    def _trusts(
+        self, wanted: Asked, seen: Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Request]]
+    ) -> bool:
+        """Whether the role is there and its trust policy lets the request in; AWS does not say
+        which it is.
+        """
         role = self._backend.role(wanted.role_arn, wanted.account, wanted.partition)
         try:
-            if role is None or evaluate(*seen(self._backend.trust_policy(role))).verdict != "allowed":
+            if (
+                role is None
+                or evaluate(*seen(self._backend.trust_policy(role))).verdict != "allowed"
+            ):
                 return False
         except (CipipeError, ValueError):
             return False
         if wanted.duration > int(getattr(role, "max_session_duration", None) or 3600):
             raise StsError(
-                "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
+                "ValidationError",
+                "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
             )
         return True
 
@@ -132,7 +153,9 @@ class Sts:
             role_arn=wanted.role_arn,
             account_id=wanted.account,
             partition=wanted.partition,
-            region=region if partition_of(region) == wanted.partition else _A_REGION[wanted.partition],
+            region=region
+            if partition_of(region) == wanted.partition
+            else _A_REGION[wanted.partition],
             session_name=wanted.session_name,
             duration=duration,
         )
@@ -140,23 +163,32 @@ class Sts:
         self.sessions.add_secret(begun.secret_access_key)
         self.sessions.add(
             begun.access_key_id,
-            Session(begun.arn, wanted.role_arn, expires, begun.secret_access_key, begun.session_token),
+            Session(
+                begun.arn, wanted.role_arn, expires, begun.secret_access_key, begun.session_token
+            ),
         )
         return begun
 
     def _verified(self, token: str, wanted: Asked) -> tuple[tokens.Claims, str, str]:
-        """The claims of a good token, the id of the key that signed it, and which of its audiences is accepted."""
+        """The claims of a good token, the id of the key that signed it, and which of its audiences
+        is accepted.
+        """
         try:
             claims = tokens.decode(token)
             tokens.check_signed(claims)
-            tokens.check_form(claims, needed=set(tokens.REQUIRED_CLAIMS) - {"aud"})  # which has a text of its own below
+            tokens.check_form(
+                claims, needed=set(tokens.REQUIRED_CLAIMS) - {"aud"}
+            )  # which has a text of its own below
         except CipipeError:
             raise StsError("InvalidIdentityToken", _NOT_A_JWT) from None
-        provider = provider_arn(claims.issuer, account_id=wanted.account, partition=wanted.partition)
+        provider = provider_arn(
+            claims.issuer, account_id=wanted.account, partition=wanted.partition
+        )
         client_ids = self._backend.client_ids(provider, wanted.account, wanted.partition)
         if client_ids is None:
             raise StsError(
-                "InvalidIdentityToken", f"No OpenIDConnect provider found in your account for {claims.issuer}"
+                "InvalidIdentityToken",
+                f"No OpenIDConnect provider found in your account for {claims.issuer}",
             )
         kid = self._verify_signature(token, claims)
         _verify_times(claims)
@@ -176,7 +208,9 @@ class Sts:
         except (CipipeError, KeyError, TypeError, jwt.PyJWTError):
             raise StsError("InvalidIdentityToken", _NO_KEY) from None
         try:
-            jwt.api_jws.decode(token, key, algorithms=[claims.header["alg"]])  # one of tokens.ALGORITHMS
+            jwt.api_jws.decode(
+                token, key, algorithms=[claims.header["alg"]]
+            )  # one of tokens.ALGORITHMS
         except jwt.PyJWTError:
             raise StsError("InvalidIdentityToken", "Token signature invalid") from None
         return kid
@@ -184,7 +218,10 @@ class Sts:
 
 def _verify_times(claims: tokens.Claims) -> None:
     now = int(datetime.now(UTC).timestamp())
-    times: dict[str, Any] = {"nbf": 0, **{name: claims.payload.get(name) for name in ("exp", "iat")}}
+    times: dict[str, Any] = {
+        "nbf": 0,
+        **{name: claims.payload.get(name) for name in ("exp", "iat")},
+    }
     if claims.payload.get("nbf") is not None:
         times["nbf"] = claims.payload["nbf"]
     if not all(isinstance(time, int) for time in times.values()):

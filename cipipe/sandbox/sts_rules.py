@@ -9,7 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cipipe.oidc.request import ROLE_ARN
-from cipipe.oidc.session import LONGEST, LONGEST_CHAINED, MOST_POLICY_ARNS, MOST_POLICY_CHARACTERS, SHORTEST
+from cipipe.oidc.session import (
+    LONGEST,
+    LONGEST_CHAINED,
+    MOST_POLICY_ARNS,
+    MOST_POLICY_CHARACTERS,
+    SHORTEST,
+)
 
 _MEMBER = re.compile(r"PolicyArns\.member\.(\d+)\.arn")
 
@@ -60,30 +66,48 @@ def required(form: Mapping[str, str], name: str) -> str:
 
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[\w+=,.@-]*", name, re.ASCII):
-        raise _constraint(name, "roleSessionName", r"Member must satisfy regular expression pattern: [\w+=,.@-]*")
+        raise _constraint(
+            name, "roleSessionName", r"Member must satisfy regular expression pattern: [\w+=,.@-]*"
+        )
     if len(name) < 2:
-        raise _constraint(name, "roleSessionName", "Member must have length greater than or equal to 2")
+        raise _constraint(
+            name, "roleSessionName", "Member must have length greater than or equal to 2"
+        )
     if len(name) > 64:
-        raise _constraint(name, "roleSessionName", "Member must have length less than or equal to 64")
+        raise _constraint(
+            name, "roleSessionName", "Member must have length less than or equal to 64"
+        )
 
 
 def _duration(text: str) -> int:
     duration = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else -1
     if duration < SHORTEST:
-        raise _constraint(text, "durationSeconds", f"Member must have value greater than or equal to {SHORTEST}")
+        raise _constraint(
+            text, "durationSeconds", f"Member must have value greater than or equal to {SHORTEST}"
+        )
     if duration > LONGEST:
-        raise _constraint(text, "durationSeconds", f"Member must have value less than or equal to {LONGEST}")
+        raise _constraint(
+            text, "durationSeconds", f"Member must have value less than or equal to {LONGEST}"
+        )
     return duration
 
 
 def _check_policies(form: Mapping[str, str]) -> None:
-    """How AWS packs policies is not known; that both kinds together are limited is, and what it says then."""
+    """How AWS packs policies is not known; that both kinds together are limited is, and what it
+    says then.
+    """
     policy, arns = form.get("Policy", ""), [form[name] for name in form if _MEMBER.fullmatch(name)]
     if len(policy) > MOST_POLICY_CHARACTERS:
-        raise _constraint(policy, "policy", f"Member must have length less than or equal to {MOST_POLICY_CHARACTERS}")
+        raise _constraint(
+            policy,
+            "policy",
+            f"Member must have length less than or equal to {MOST_POLICY_CHARACTERS}",
+        )
     if len(arns) > MOST_POLICY_ARNS:
         raise _constraint(
-            f"[{', '.join(arns)}]", "policyArns", f"Member must have length less than or equal to {MOST_POLICY_ARNS}"
+            f"[{', '.join(arns)}]",
+            "policyArns",
+            f"Member must have length less than or equal to {MOST_POLICY_ARNS}",
         )
     if policy:
         _check_document(policy)
@@ -100,12 +124,16 @@ def _check_document(policy: str) -> None:
         raise StsError("MalformedPolicyDocument", "This policy contains invalid Json") from None
     statements = document.get("Statement") if isinstance(document, dict) else None
     entries = statements if isinstance(statements, list) else [statements]
-    good = [isinstance(entry, dict) and entry.get("Effect") in {"Allow", "Deny"} for entry in entries]
+    good = [
+        isinstance(entry, dict) and entry.get("Effect") in {"Allow", "Deny"} for entry in entries
+    ]
     if not good or not all(good):
         raise StsError("MalformedPolicyDocument", "Syntax errors in policy.")
 
 
 def _constraint(value: str, at: str, rule: str) -> StsError:
     shown = value if value == "null" else f"'{value}'"
-    text = f"1 validation error detected: Value {shown} at '{at}' failed to satisfy constraint: {rule}"
+    text = (
+        f"1 validation error detected: Value {shown} at '{at}' failed to satisfy constraint: {rule}"
+    )
     return StsError("ValidationError", text)

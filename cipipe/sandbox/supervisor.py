@@ -1,7 +1,9 @@
-"""The one process of a sandbox: it runs moto, the front and the issuer itself and keeps the registry and dockerd.
+"""The one process of a sandbox: it runs moto, the front and the issuer itself and keeps the
+registry and dockerd.
 
-It ends at SIGTERM or SIGINT, and, started attached, when its standard input ends: that happens too when the process that
-started it is killed. What it started ends with it; on Linux also when it is killed itself.
+It ends at SIGTERM or SIGINT, and, started attached, when its standard input ends: that happens too
+when the process that started it is killed. What it started ends with it; on Linux also when it is
+killed itself.
 """
 
 import contextlib
@@ -42,7 +44,9 @@ def serve(options: state.Options, env: Mapping[str, str]) -> None:
         done.wait()
 
 
-def _start(options: state.Options, env: Mapping[str, str], stack: contextlib.ExitStack) -> state.SandboxState:
+def _start(
+    options: state.Options, env: Mapping[str, str], stack: contextlib.ExitStack
+) -> state.SandboxState:
     missing = needs.missing(env)
     if not options.docker:
         missing["docker"] = "this sandbox was started without it"
@@ -62,7 +66,9 @@ def _start(options: state.Options, env: Mapping[str, str], stack: contextlib.Exi
     images = Server(OwnerOnly(RegistryFront(backend, registry))) if registry else None
     if registry and images:
         registry.host = images.host
-    front = Server(Front(backend, sts, ecr, identity=identity, region=options.region), backend.handler)
+    front = Server(
+        Front(backend, sts, ecr, identity=identity, region=options.region), backend.handler
+    )
     for server in (issuer, front, images):
         if server:
             server.start()

@@ -1,4 +1,5 @@
-"""The claims of ID tokens as GitLab.com and GitHub issue them; numbers and names are made up from the project's path.
+"""The claims of ID tokens as GitLab.com and GitHub issue them; numbers and names are made up from
+the project's path.
 
 https://docs.gitlab.com/ci/secrets/id_token_authentication/#token-payload
 https://docs.github.com/actions/reference/security/oidc#oidc-token-claims
@@ -21,11 +22,12 @@ ISSUERS: Mapping[str, str] = {"gitlab": GITLAB, "github": GITHUB}
 
 
 class TokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to mint. `event` is `push`, `merge-request`, `schedule`, `manual` or the provider's own word for another one;
-    `claims` replace or (None) remove some.
+    """What to mint. `event` is `push`, `merge-request`, `schedule`, `manual` or the provider's own
+    word for another one; `claims` replace or (None) remove some.
 
-    `alg="none"` leaves the token unsigned; `key="other"` signs it with a key that the issuer does not publish, under
-    the key id of the one that it does. `ttl` in seconds; a negative one makes a token that has expired.
+    `alg="none"` leaves the token unsigned; `key="other"` signs it with a key that the issuer does
+    not publish, under the key id of the one that it does. `ttl` in seconds; a negative one makes a
+    token that has expired.
     """
 
     project: str
@@ -52,7 +54,12 @@ def payload(request: TokenRequest) -> dict[str, Any]:
     now = int(time.time())
     issued = now if request.ttl > 0 else now + request.ttl - 60
     times = {"iat": issued, "nbf": issued - 5, "exp": now + request.ttl}
-    standard = {"jti": str(uuid.uuid4()), "iss": ISSUERS[request.flavour], "aud": request.audience, **times}
+    standard = {
+        "jti": str(uuid.uuid4()),
+        "iss": ISSUERS[request.flavour],
+        "aud": request.audience,
+        **times,
+    }
     claims = {**standard, **_CLAIMS[request.flavour](request), **request.claims}
     return {name: value for name, value in claims.items() if value is not None}
 
@@ -97,7 +104,9 @@ def _github(request: TokenRequest) -> dict[str, Any]:
     owner = request.project.partition("/")[0]
     events = {"merge-request": "pull_request", "manual": "workflow_dispatch"}
     merge = request.event in {"merge-request", "pull_request"}
-    of_request = merge or request.event == "pull_request_target"  # which runs on the base branch, with its subject
+    of_request = (
+        merge or request.event == "pull_request_target"
+    )  # which runs on the base branch, with its subject
     ref = f"refs/{'tags' if request.ref_type == 'tag' else 'heads'}/{request.ref}"
     ref = f"refs/pull/{request.merge_request}/merge" if merge else ref
     subject = f"ref:{ref}"
@@ -140,4 +149,7 @@ def _number(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
-_CLAIMS: Mapping[str, Callable[[TokenRequest], dict[str, Any]]] = {"gitlab": _gitlab, "github": _github}
+_CLAIMS: Mapping[str, Callable[[TokenRequest], dict[str, Any]]] = {
+    "gitlab": _gitlab,
+    "github": _github,
+}

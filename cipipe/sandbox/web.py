@@ -1,4 +1,6 @@
-"""Small WSGI pieces that the sandbox's services share: answers, and a server on a free port of loopback."""
+"""Small WSGI pieces that the sandbox's services share: answers, and a server on a free port of
+loopback.
+"""
 
 import json
 import threading
@@ -9,14 +11,26 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Request, Response
 
-__all__ = ["Request", "Response", "Server", "StartResponse", "WSGIApplication", "WSGIEnvironment", "json_answer"]
+__all__ = [
+    "Request",
+    "Response",
+    "Server",
+    "StartResponse",
+    "WSGIApplication",
+    "WSGIEnvironment",
+    "json_answer",
+]
 
 
 class Server:
-    """A threaded HTTP server on 127.0.0.1 at a port that the system picks; serves until the process ends."""
+    """A threaded HTTP server on 127.0.0.1 at a port that the system picks; serves until the process
+    ends.
+    """
 
     def __init__(self, app: WSGIApplication, handler: type[Any] | None = None) -> None:
-        self._server: BaseWSGIServer = make_server("127.0.0.1", 0, app, threaded=True, request_handler=handler)
+        self._server: BaseWSGIServer = make_server(
+            "127.0.0.1", 0, app, threaded=True, request_handler=handler
+        )
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
@@ -31,5 +45,7 @@ class Server:
         self._thread.start()
 
 
-def json_answer(document: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Response:
+def json_answer(
+    document: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()
+) -> Response:
     return Response(json.dumps(document), status, list(headers), content_type="application/json")

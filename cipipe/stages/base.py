@@ -1,7 +1,7 @@
 """What a kind of stage is: a module that parses its settings and says its steps.
 
-`steps` is pure: a plan shows the titles of the very objects that a run executes. Effects happen in `Step.run`, through
-the doors that `StageRun` carries.
+`steps` is pure: a plan shows the titles of the very objects that a run executes. Effects happen in
+`Step.run`, through the doors that `StageRun` carries.
 """
 
 import enum
@@ -26,7 +26,9 @@ When = Literal["due", "nothing-due", "always"]
 
 
 class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A setting whose value comes from elsewhere: a Terraform output, a stage's fingerprint, a variable."""
+    """A setting whose value comes from elsewhere: a Terraform output, a stage's fingerprint, a
+    variable.
+    """
 
     output: str | None = None
     fingerprint: str | None = None
@@ -46,10 +48,14 @@ def literal(setting: Setting) -> str:
     return setting
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """Base of each kind's settings: what stands in the stage's table besides `kind`, `paths`, `needs` and `when`.
+class Settings(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
+    """Base of each kind's settings: what stands in the stage's table besides `kind`, `paths`,
+    `needs` and `when`.
 
-    Defaults stay out of the fingerprint, so that a setting that a later version adds makes nothing due.
+    Defaults stay out of the fingerprint, so that a setting that a later version adds makes nothing
+    due.
     """
 
 
@@ -79,8 +85,9 @@ class PlaceType(enum.StrEnum):
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Something outside that a stage of one environment has to itself.
 
-    `name` is the same wherever it is the same place (a `FOLDER` is inside another whose name its own begins with),
-    `shown` is for people. `key` is the setting that says so, below the stage's table, and `hint` how to change it.
+    `name` is the same wherever it is the same place (a `FOLDER` is inside another whose name its
+    own begins with), `shown` is for people. `key` is the setting that says so, below the stage's
+    table, and `hint` how to change it.
     """
 
     type: PlaceType
@@ -99,7 +106,11 @@ def outside(path: str, key: str) -> Iterator[Problem]:
 
 def shown(setting: Setting) -> str:
     """A setting as a plan shows it: what is not known yet by its name, as `{ecr_repository_url}`."""
-    return f"{{{setting.output or setting.fingerprint or setting.env}}}" if isinstance(setting, Reference) else setting
+    return (
+        f"{{{setting.output or setting.fingerprint or setting.env}}}"
+        if isinstance(setting, Reference)
+        else setting
+    )
 
 
 def references(value: Any, path: str = "") -> Iterator[tuple[str, Reference]]:
@@ -123,7 +134,9 @@ def replaced(value: Any, change: Callable[[Reference | str], Any]) -> Any:
     if isinstance(value, (Reference, str)):
         return change(value)
     if isinstance(value, msgspec.Struct):
-        return msgspec.structs.replace(value, **{key: replaced(item, change) for key, item in _parts(value)})
+        return msgspec.structs.replace(
+            value, **{key: replaced(item, change) for key, item in _parts(value)}
+        )
     if isinstance(value, dict):
         return {key: replaced(item, change) for key, item in value.items()}
     if isinstance(value, tuple):
@@ -143,19 +156,23 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 class StageRun(msgspec.Struct):
     """Everything that a step may use while it runs, and where it leaves what it made.
 
-    `stage.settings` has every reference resolved. `tree` names the git tree that the fingerprint was made from; file
-    contents are read from there, not from disk, wherever the tool allows it. `entries` are the stage's files in that
-    tree. `outputs` are the Terraform outputs of the stages that this one needs. `data` becomes `data` in the stage's
-    record; it starts as what the previous record held, and is written with the `deploying` record before the first step
-    that is not READ. `made` is one line for the summary. `made_outputs` is set by a kind that produces outputs.
-    `standing`: the record says that all of this, outputs included, is deployed. `settled` says, after the steps that read, that nothing is left to write. `allow_empty` lets a stage deploy nothing.
-    `still_ours` raises ConflictError where a later run has taken the stage over: ask before each write that AWS takes
-    unconditionally. `interrupt` is told of Ctrl-C: stages may run in threads, where nothing raises it; `still_ours` asks it
-    too. `scratch` is a private folder that goes when the run ends. `owned` is what all stages of the environment own in S3,
-    as `s3://BUCKET/KEY`: a destroy deletes that, and refuses where there is more. `beside` gives what the records of the
-    other stages of this kind hold at that moment, by stage. `command_options` are those of this run that a command has to
-    repeat to work on the same environment. `state_login` gives the variables that let this job in to a store of
-    Terraform states, by its address. `claims` says whose the stage's places are, where that is asked; `siblings` are the
+    `stage.settings` has every reference resolved. `tree` names the git tree that the fingerprint
+    was made from; file contents are read from there, not from disk, wherever the tool allows it.
+    `entries` are the stage's files in that tree. `outputs` are the Terraform outputs of the stages
+    that this one needs. `data` becomes `data` in the stage's record; it starts as what the previous
+    record held, and is written with the `deploying` record before the first step that is not READ.
+    `made` is one line for the summary. `made_outputs` is set by a kind that produces outputs.
+    `standing`: the record says that all of this, outputs included, is deployed. `settled` says,
+    after the steps that read, that nothing is left to write. `allow_empty` lets a stage deploy
+    nothing. `still_ours` raises ConflictError where a later run has taken the stage over: ask
+    before each write that AWS takes unconditionally. `interrupt` is told of Ctrl-C: stages may run
+    in threads, where nothing raises it; `still_ours` asks it too. `scratch` is a private folder
+    that goes when the run ends. `owned` is what all stages of the environment own in S3, as
+    `s3://BUCKET/KEY`: a destroy deletes that, and refuses where there is more. `beside` gives what
+    the records of the other stages of this kind hold at that moment, by stage. `command_options`
+    are those of this run that a command has to repeat to work on the same environment.
+    `state_login` gives the variables that let this job in to a store of Terraform states, by its
+    address. `claims` says whose the stage's places are, where that is asked; `siblings` are the
     names of all other stages of the environment.
     """
 
@@ -196,7 +213,9 @@ class StageRun(msgspec.Struct):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One thing that a stage does. `title` is what a plan shows; `effect` is what it does to the world outside."""
+    """One thing that a stage does. `title` is what a plan shows; `effect` is what it does to the
+    world outside.
+    """
 
     title: str
     effect: Effect
@@ -204,16 +223,19 @@ class Step(msgspec.Struct, frozen=True):
 
 
 MOST_READ = 256 * 1024
-"""Bytes of a file that is read for its inputs. Nobody writes longer ones by hand, and a plan does not wait for them."""
+"""Bytes of a file that is read for its inputs. Nobody writes longer ones by hand, and a plan does
+not wait for them.
+"""
 
 
 class Input(msgspec.Struct, frozen=True):
     """A file or folder of the repository that a stage is made from; `told` says what takes it.
 
-    `path` is seen from the top of the repository, and may lead out of it. Of a folder all files count; with `endings`
-    only those that end so; `flat` leaves out folders below it. `some`: it is enough if `paths` name something of it.
-    `wild` is a pattern for what lies below the folder, with the meaning of a Dockerfile's `COPY`: a folder that it
-    matches counts with all that is in it (with `flat`, not at all). `exclude` are patterns as in `.dockerignore`.
+    `path` is seen from the top of the repository, and may lead out of it. Of a folder all files
+    count; with `endings` only those that end so; `flat` leaves out folders below it. `some`: it is
+    enough if `paths` name something of it. `wild` is a pattern for what lies below the folder, with
+    the meaning of a Dockerfile's `COPY`: a folder that it matches counts with all that is in it
+    (with `flat`, not at all). `exclude` are patterns as in `.dockerignore`.
     """
 
     path: str
@@ -226,9 +248,11 @@ class Input(msgspec.Struct, frozen=True):
 
 
 class Needed(msgspec.Struct, frozen=True, kw_only=True):
-    """A file or folder that a stage cannot do without, seen from the top of the repository; `key` is the setting.
+    """A file or folder that a stage cannot do without, seen from the top of the repository; `key`
+    is the setting.
 
-    `on_disk`: it is taken from disk, and not from the commit. `may_vanish`: a stage that was deployed can do without it.
+    `on_disk`: it is taken from disk, and not from the commit. `may_vanish`: a stage that was
+    deployed can do without it.
     """
 
     key: str
@@ -264,7 +288,9 @@ def has_no_place(stage: Stage, environment: Environment) -> Iterable[Place]:  # 
 
 
 def repository_path(*parts: str) -> str:
-    """A path seen from the top of the repository, which is `""`; one that leads out of it begins with `..`."""
+    """A path seen from the top of the repository, which is `""`; one that leads out of it begins
+    with `..`.
+    """
     path = posixpath.normpath(posixpath.join(*parts).lstrip("/"))
     return "" if path == "." else path
 
@@ -275,10 +301,14 @@ class Kind(Protocol):
     NAME: str
     Settings: type[Settings]
     PATHS: tuple[str, ...]
-    """The settings that name a file or folder of the repository, which count into the fingerprint as filled in."""
+    """The settings that name a file or folder of the repository, which count into the fingerprint
+    as filled in.
+    """
 
     def problems(self, stage: Stage) -> Iterable[Problem]:
-        """What is wrong with the settings beyond their types; `where` is the key below the stage's table."""
+        """What is wrong with the settings beyond their types; `where` is the key below the stage's
+        table.
+        """
         ...
 
     def tools(self, stage: Stage) -> tuple[str, ...]:
@@ -286,7 +316,11 @@ class Kind(Protocol):
         ...
 
     def consumes(
-        self, stage: Stage, entries: Iterable[Entry], repository: Repository, recorded: Mapping[str, Any]
+        self,
+        stage: Stage,
+        entries: Iterable[Entry],
+        repository: Repository,
+        recorded: Mapping[str, Any],
     ) -> frozenset[str]:
         """The Terraform outputs that the stage's files ask for, besides those in its settings.
 
@@ -299,7 +333,9 @@ class Kind(Protocol):
         ...
 
     def places(self, stage: Stage, environment: Environment) -> Iterable[Place]:
-        """What the stage has to itself, as far as its settings are known; all their placeholders are filled in."""
+        """What the stage has to itself, as far as its settings are known; all their placeholders
+        are filled in.
+        """
         ...
 
     def needed(self, stage: Stage) -> Iterable[Needed]:
@@ -307,9 +343,13 @@ class Kind(Protocol):
         ...
 
     def inputs(self, stage: Stage, repository: Repository, tree: str) -> Iterable[Input]:
-        """What the settings and files name as made from; a plan warns where `paths` leave it out. Reads `tree` only."""
+        """What the settings and files name as made from; a plan warns where `paths` leave it out.
+        Reads `tree` only.
+        """
         ...
 
     def steps(self, stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:
-        """What a run in that mode does, in order. Pure. `tag` is the first 20 hex digits of the fingerprint."""
+        """What a run in that mode does, in order. Pure. `tag` is the first 20 hex digits of the
+        fingerprint.
+        """
         ...

@@ -49,12 +49,17 @@ def inputs(stage: Stage, repository: Repository, tree: str) -> Iterable[Input]: 
 
 
 def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
-    """A command may do anything, so that it counts as a write; merge requests and destroy leave it out."""
+    """A command may do anything, so that it counts as a write; merge requests and destroy leave it
+    out.
+    """
     if mode is not Mode.DEPLOY:
         return ()
     import shlex
 
-    return tuple(Step(shlex.join(argv), Effect.WRITE, _runner(index)) for index, argv in enumerate(stage.settings.run))
+    return tuple(
+        Step(shlex.join(argv), Effect.WRITE, _runner(index))
+        for index, argv in enumerate(stage.settings.run)
+    )
 
 
 def _runner(index: int) -> Callable[[StageRun], None]:

@@ -70,7 +70,9 @@ def needs_buildkit(body: bytes) -> tuple[int, str] | None:
         flags = _BUILDKIT_FLAGS.get(name, frozenset()) & _flags(rest.strip())[0].keys()
         if flags:
             return line, f"{name} --{min(flags)}"
-        if name in _BUILDKIT_FLAGS and any(_HEREDOC.fullmatch(word) for word in _words(instruction, escape)):
+        if name in _BUILDKIT_FLAGS and any(
+            _HEREDOC.fullmatch(word) for word in _words(instruction, escape)
+        ):
             return line, f"{name} with a here-document"
     return None
 
@@ -196,10 +198,14 @@ class _Scope:
 
     @property
     def known(self) -> dict[str, str]:
-        return {name: value for name, value in {**self.args, **self.env}.items() if value is not None}
+        return {
+            name: value for name, value in {**self.args, **self.env}.items() if value is not None
+        }
 
 
-def _declare(text: str, given: Mapping[str, str | None], everywhere: _Scope, here: _Scope | None) -> None:
+def _declare(
+    text: str, given: Mapping[str, str | None], everywhere: _Scope, here: _Scope | None
+) -> None:
     """`ARG`: before the first `FROM` for all stages that declare it again, else for this one."""
     for word in text.split():
         found = _ARG.fullmatch(word)
@@ -207,7 +213,11 @@ def _declare(text: str, given: Mapping[str, str | None], everywhere: _Scope, her
             continue
         name, default = found[1], found[2]
         scope = everywhere if here is None else here
-        value = _expanded(default, scope.known, "\\") if default is not None else everywhere.args.get(name)
+        value = (
+            _expanded(default, scope.known, "\\")
+            if default is not None
+            else everywhere.args.get(name)
+        )
         if name in given:
             value = given[name]
         scope.args.pop(name, None)

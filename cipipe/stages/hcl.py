@@ -29,9 +29,15 @@ class Taken(NamedTuple):
     pattern: str | None = None
 
 
-_READING = {"file", "templatefile", "filebase64", "filemd5", "filesha1", "filesha256", "filesha512"} | {
-    f"filebase64{digest}" for digest in ("sha256", "sha512")
-}
+_READING = {
+    "file",
+    "templatefile",
+    "filebase64",
+    "filemd5",
+    "filesha1",
+    "filesha256",
+    "filesha512",
+} | {f"filebase64{digest}" for digest in ("sha256", "sha512")}
 _BASES = {"path.module": "module", "path.root": "root", "path.cwd": "root"}
 _LOCAL = re.compile(r"\.\.?(/|\Z)")
 _UP = re.compile(r"(\.\.?)/+")
@@ -122,7 +128,12 @@ def _named(string: _String) -> Taken | None:
 def _fileset(folder: "_Token", pattern: _String) -> Taken | None:
     base, path = (_BASES.get(folder), ".") if isinstance(folder, str) else _path(folder)
     below, wanted = _path(pattern)
-    if path is None or wanted is None or below is not None or (isinstance(folder, str) and base is None):
+    if (
+        path is None
+        or wanted is None
+        or below is not None
+        or (isinstance(folder, str) and base is None)
+    ):
         return None
     while (up := _UP.match(wanted)) is not None:  # a pattern may leave the folder, too
         path, wanted = f"{path}/{up[1]}", wanted[up.end() :]
@@ -138,7 +149,9 @@ def alternatives(pattern: str) -> list[str]:
         if braces is None:
             found.append(text)
         else:
-            waiting += [text[: braces.start()] + one + text[braces.end() :] for one in braces[1].split(",")]
+            waiting += [
+                text[: braces.start()] + one + text[braces.end() :] for one in braces[1].split(",")
+            ]
         if len(found) + len(waiting) > _MOST_ALTERNATIVES:
             return []
     return sorted(set(found))

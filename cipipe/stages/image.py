@@ -72,14 +72,24 @@ def problems(stage: Stage) -> Iterable[Problem]:
         if not re.fullmatch(_TAG, tag):
             yield Problem("config-bad-tag", f"{tag!r} is not a valid image tag", f"tags[{number}]")
         elif re.fullmatch(_OWN_TAG, tag):
-            yield Problem("config-bad-tag", f"{tag!r} looks like a content tag, which cipipe makes", f"tags[{number}]")
+            yield Problem(
+                "config-bad-tag",
+                f"{tag!r} looks like a content tag, which cipipe makes",
+                f"tags[{number}]",
+            )
 
 
 def places(stage: Stage, environment: Environment) -> Iterator[Place]:  # noqa: ARG001 - its name has the account
     repository = stage.settings.repository
     if isinstance(repository, str):
         hint = "Give each environment its own, such as …/{project}-{environment}."
-        yield Place(type=PlaceType.REPOSITORY, name=repository, shown=repository, key="repository", hint=hint)
+        yield Place(
+            type=PlaceType.REPOSITORY,
+            name=repository,
+            shown=repository,
+            key="repository",
+            hint=hint,
+        )
 
 
 def needed(stage: Stage) -> Iterator[Needed]:
@@ -105,12 +115,18 @@ def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:
     yield Input(context, "context", some=True)
     yield Input(dockerfile, "dockerfile")
     yield from (Input(path, "context") for path in ignore)
-    here = {entry.path.decode(errors="surrogateescape"): entry for entry in repository.listing(tree, context)}
+    here = {
+        entry.path.decode(errors="surrogateescape"): entry
+        for entry in repository.listing(tree, context)
+    }
     if posixpath.dirname(dockerfile) != context:
         listed = repository.listing(tree, posixpath.dirname(dockerfile))
         here |= {entry.path.decode(errors="surrogateescape"): entry for entry in listed}
     file = here.get(dockerfile)
-    given = {name: value if isinstance(value, str) else None for name, value in settings.build_args.items()}
+    given = {
+        name: value if isinstance(value, str) else None
+        for name, value in settings.build_args.items()
+    }
     for body in repository.blobs([file] if file is not None and file.is_blob else []).values():
         from cipipe.stages.dockerfile import split_wildcards, taken
 
@@ -139,7 +155,10 @@ def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:
         build,
         *([smoke] if settings.smoke else []),
         Step(f"docker push {name}:{tag}", Effect.WRITE, job.push),
-        *(Step(f"tag it {name}:{extra}", Effect.WRITE, partial(job.retag, extra)) for extra in settings.tags),
+        *(
+            Step(f"tag it {name}:{extra}", Effect.WRITE, partial(job.retag, extra))
+            for extra in settings.tags
+        ),
     )
 
 
@@ -169,7 +188,9 @@ class _Job:
             build_args={name: literal(value) for name, value in settings.build_args.items()},
             labels={
                 "org.opencontainers.image.revision": run.commit,
-                "org.opencontainers.image.created": datetime.fromtimestamp(run.commit_time, UTC).isoformat(),
+                "org.opencontainers.image.created": datetime.fromtimestamp(
+                    run.commit_time, UTC
+                ).isoformat(),
                 "org.opencontainers.image.title": run.project,
                 "io.cipipe.fingerprint": run.fingerprint,
             },

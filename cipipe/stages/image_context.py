@@ -33,7 +33,9 @@ class Context:
 
     def write(self, folder: Path) -> None:
         """For BuildKit, whose client reads a folder."""
-        context.unpacked(self.files, self.rules, folder, dockerfile=self.dockerfile, created=self.created)
+        context.unpacked(
+            self.files, self.rules, folder, dockerfile=self.dockerfile, created=self.created
+        )
 
 
 def build_context(run: StageRun) -> Context:
@@ -43,7 +45,8 @@ def build_context(run: StageRun) -> Context:
     below = f"{folder}/" if folder not in {"", "."} else ""
     patterns = Patterns(run.stage.paths)
     gathered = _Gathered(
-        below=below.encode(), taken_away=lambda path: patterns.names(path) and not patterns.matches(path)
+        below=below.encode(),
+        taken_away=lambda path: patterns.names(path) and not patterns.matches(path),
     )
     gathered.add(run.repository, run.entries)
     if gathered.unfetched or not (gathered.files or gathered.missing):
@@ -63,11 +66,15 @@ def build_context(run: StageRun) -> Context:
         problem
         for path, problem in sorted(gathered.missing.items())
         # What an exception takes back from a submodule cannot be told without its files.
-        if not path or path not in unneeded or (path in gathered.submodules and rules.have_exceptions)
+        if not path
+        or path not in unneeded
+        or (path in gathered.submodules and rules.have_exceptions)
     ]
     if problems:
         raise ProblemsError(
-            "image-context-incomplete", "files of the build context are not in this clone", tuple(problems)
+            "image-context-incomplete",
+            "files of the build context are not in this clone",
+            tuple(problems),
         )
     return Context(gathered.files, rules, settings.dockerfile, run.commit_time)
 
@@ -130,16 +137,24 @@ class _Gathered:
             )
         else:
             files = fingerprint.below(inner, tree.oid, b"")
-            self.add(inner, [e for e in files if not self.taken_away(whole + b"/" + e.path)], whole + b"/")
+            self.add(
+                inner,
+                [e for e in files if not self.taken_away(whole + b"/" + e.path)],
+                whole + b"/",
+            )
 
     def _lacks(self, submodule: bytes, error_id: str, message: str, hint: str) -> None:
         name = self._name(submodule)
-        self.missing[name] = Problem(error_id, message, submodule.decode(errors="backslashreplace"), hint)
+        self.missing[name] = Problem(
+            error_id, message, submodule.decode(errors="backslashreplace"), hint
+        )
         self.submodules.add(name)
 
     def _reaches(self, path: bytes, mode: bytes) -> bool:
         """Whether a file lies in the context; or a submodule, or the context in it."""
-        return path.startswith(self.below) or (mode == SUBMODULE and self.below.startswith(path + b"/"))
+        return path.startswith(self.below) or (
+            mode == SUBMODULE and self.below.startswith(path + b"/")
+        )
 
     def _name(self, path: bytes) -> str:
         return path[len(self.below) :].decode(errors="surrogateescape")

@@ -22,7 +22,9 @@ class Links:
         if folder not in self._folders:
             entries = self.repository.listing(self._tree, folder)
             names = (entry.path.decode(errors="surrogateescape") for entry in entries)
-            self._folders[folder] = {posixpath.basename(name): e for name, e in zip(names, entries, strict=True)}
+            self._folders[folder] = {
+                posixpath.basename(name): e for name, e in zip(names, entries, strict=True)
+            }
         return self._folders[folder]
 
     def followed(self, path: str) -> str:
@@ -40,7 +42,11 @@ class Links:
             if entry is None or entry.mode != LINK or followed == _MOST:
                 continue
             followed += 1
-            target = self.repository.blobs([entry], keep=True).get(entry.path, b"").decode(errors="surrogateescape")
+            target = (
+                self.repository.blobs([entry], keep=True)
+                .get(entry.path, b"")
+                .decode(errors="surrogateescape")
+            )
             if target.startswith("/"):
                 return posixpath.join(target, *waiting[::-1])
             waiting += target.split("/")[::-1]

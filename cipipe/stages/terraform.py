@@ -1,4 +1,6 @@
-"""The `terraform` kind: init → plan to a file → check → apply exactly that file → outputs into the ledger."""
+"""The `terraform` kind: init → plan to a file → check → apply exactly that file → outputs into the
+ledger.
+"""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -45,13 +47,31 @@ _LOADED = (".tf", ".tf.json", ".tfvars", ".tfvars.json")
 _MODULE = (".tf", ".tf.json")
 _ROOT = (*_MODULE, "terraform.tfvars", ".auto.tfvars", ".terraform.lock.hcl")
 
-_NAMING = {"address", "key", "path", "prefix", "schema_name", "conn_str", "workspaces", "secret_suffix"}
+_NAMING = {
+    "address",
+    "key",
+    "path",
+    "prefix",
+    "schema_name",
+    "conn_str",
+    "workspaces",
+    "secret_suffix",
+}
 """Settings by which backends tell one state from another, unless the environment has them."""
 
 _NAMED_IN_FILES = {"azurerm", "cloud", "cos", "gcs", "oss", "remote"}
-"""Types that take the name of the state from the root's files where the settings do not have it, or use a fixed one."""
+"""Types that take the name of the state from the root's files where the settings do not have it, or
+use a fixed one.
+"""
 
-_STORING = {"bucket", "container_name", "hostname", "namespace", "organization", "storage_account_name"}
+_STORING = {
+    "bucket",
+    "container_name",
+    "hostname",
+    "namespace",
+    "organization",
+    "storage_account_name",
+}
 """Settings that tell where a backend keeps its states. All others are about how it is reached."""
 
 PROTECTED_TYPES = (
@@ -108,7 +128,9 @@ def problems(stage: Stage) -> Iterable[Problem]:
 def places(stage: Stage, environment: Environment) -> Iterator[Place]:
     settings: Settings = stage.settings
     kind, bucket, key = (settings.backend.get(name) for name in ("type", "bucket", "key"))
-    workspace = f" (workspace {settings.workspace})" if settings.workspace not in {None, "default"} else ""
+    workspace = (
+        f" (workspace {settings.workspace})" if settings.workspace not in {None, "default"} else ""
+    )
     if kind in {None, "s3"} and bucket and key:
         yield Place(
             type=PlaceType.STATE,
@@ -151,7 +173,9 @@ def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
 
 
 def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:
-    """The root, its variable files, the local modules that it uses, through and through, and paths that these read."""
+    """The root, its variable files, the local modules that it uses, through and through, and paths
+    that these read.
+    """
     settings: Settings = stage.settings
     root = repository_path(settings.root)
     yield Input(root, "root", endings=_ROOT, flat=True)
@@ -167,7 +191,9 @@ def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:
 
             for found in hcl.taken_from_json(body) if name.endswith(".json") else hcl.taken(body):
                 told = f"{repository_path(folder, name)}:{found.line}"
-                path = links.followed(repository_path(root if found.base == "root" else folder, found.path))
+                path = links.followed(
+                    repository_path(root if found.base == "root" else folder, found.path)
+                )
                 if found.pattern is not None:
                     for wild in hcl.alternatives(found.pattern):
                         yield Input(path, told, wild=wild, flat=True)
@@ -196,14 +222,25 @@ def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: A
     root = job.settings.root
     init = Step(f"terraform init in {root}/", Effect.READ, job.init)
     if mode is Mode.VERIFY:
-        return (init, Step(f"terraform plan in {root}/ (no lock, nothing is applied)", Effect.READ, job.plan))
+        return (
+            init,
+            Step(f"terraform plan in {root}/ (no lock, nothing is applied)", Effect.READ, job.plan),
+        )
     if mode is Mode.DESTROY:
         return (
             init,
             Step(f"terraform plan -destroy in {root}/", Effect.READ, job.plan),
             Step("look for what would block it", Effect.READ, job.look_for_blocks),
-            Step("deregister the task definitions that terraform would leave", Effect.DESTROY, job.deregister),
-            Step("terraform apply that plan: destroy everything in the state", Effect.DESTROY, job.apply),
+            Step(
+                "deregister the task definitions that terraform would leave",
+                Effect.DESTROY,
+                job.deregister,
+            ),
+            Step(
+                "terraform apply that plan: destroy everything in the state",
+                Effect.DESTROY,
+                job.apply,
+            ),
         )
     return (
         init,
@@ -215,7 +252,9 @@ def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: A
 
 
 class _Job:
-    """What one run of the stage carries from step to step: the folder with the saved plan, and what it changes."""
+    """What one run of the stage carries from step to step: the folder with the saved plan, and what
+    it changes.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -237,11 +276,14 @@ class _Job:
             run.made = f"workspace {settings.workspace} does not exist yet"
             run.line(f"{run.made}: there is nothing to compare with, so nothing was planned")
             return
-        # The plan holds values of the state: it lies in a private folder, which goes when the run ends.
+        # The plan holds values of the state: it lies in a private folder, which goes when the run
+        # ends.
         self._plan = run.scratch / "terraform.tfplan"
         # In a file, because a command line is there for every user of the machine to read.
         variables = run.scratch / "stage.tfvars.json"
-        variables.write_bytes(msgspec.json.encode({n: literal(v) for n, v in settings.variables.items()}))
+        variables.write_bytes(
+            msgspec.json.encode({n: literal(v) for n, v in settings.variables.items()})
+        )
         changed = terraform.plan(
             self._plan,
             var_files=(*settings.var_files, str(variables)),
@@ -260,12 +302,16 @@ class _Job:
         self._terraform(run).apply(self._plan)
 
     def look_for_blocks(self, run: StageRun) -> None:
-        """Terraform cannot delete a bucket that holds anything: say so now, before anything else is gone."""
+        """Terraform cannot delete a bucket that holds anything: say so now, before anything else is
+        gone.
+        """
         for change in self._changes:
             if change.type != "aws_s3_bucket" or change.before.get("force_destroy"):
                 continue
             bucket = str(change.before["bucket"])
-            foreign = sorted({f"s3://{bucket}/{key}" for key in run.aws.bucket(bucket).all_keys()} - run.owned)
+            foreign = sorted(
+                {f"s3://{bucket}/{key}" for key in run.aws.bucket(bucket).all_keys()} - run.owned
+            )
             if foreign:
                 more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
                 raise RefusedError(
@@ -276,7 +322,8 @@ class _Job:
                 )
 
     def deregister(self, run: StageRun) -> None:
-        """`skip_destroy` keeps every revision of a task definition runnable; with the environment they go all the same.
+        """`skip_destroy` keeps every revision of a task definition runnable; with the environment
+        they go all the same.
 
         Before the state is destroyed, because the state alone knows their families.
         """
@@ -286,7 +333,9 @@ class _Job:
             if change.type == "aws_ecs_task_definition" and change.before.get("skip_destroy")
         }
         for family in sorted(families):
-            pages = run.aws.pages("ecs", "list_task_definitions", familyPrefix=family, status="ACTIVE")
+            pages = run.aws.pages(
+                "ecs", "list_task_definitions", familyPrefix=family, status="ACTIVE"
+            )
             for arn in [arn for page in pages for arn in page["taskDefinitionArns"]]:
                 if arn.rpartition("/")[2].rpartition(":")[0] == family:
                     run.aws.call("ecs", "deregister_task_definition", taskDefinition=arn)
@@ -294,7 +343,9 @@ class _Job:
 
     def keep_outputs(self, run: StageRun) -> None:
         run.made_outputs = {
-            name: Output(type=o.get("type"), value=o.get("value"), sensitive=bool(o.get("sensitive")))
+            name: Output(
+                type=o.get("type"), value=o.get("value"), sensitive=bool(o.get("sensitive"))
+            )
             for name, o in self._terraform(run).outputs().items()
         }
         run.data = {"outputs": sorted(run.made_outputs)}
@@ -313,10 +364,17 @@ class _Job:
             )
 
     def _refuse_loss(self, settings: Settings) -> None:
-        # One that an interrupted run left half-made is replaced: it holds nothing yet, and running again finishes.
-        lost = [c for c in self._changes if c.destroys and not c.tainted and c.type in settings.protected_types]
+        # One that an interrupted run left half-made is replaced: it holds nothing yet, and running
+        # again finishes.
+        lost = [
+            c
+            for c in self._changes
+            if c.destroys and not c.tainted and c.type in settings.protected_types
+        ]
         if lost:
-            names = "\n".join(f"  {change.address}: {' and '.join(change.actions)}" for change in lost)
+            names = "\n".join(
+                f"  {change.address}: {' and '.join(change.actions)}" for change in lost
+            )
             raise RefusedError(
                 "terraform-protected-resource",
                 f"the plan deletes or replaces resources that hold data:\n{names}",
@@ -339,7 +397,9 @@ class _Job:
             env={**run.child_env, **variables},
             redactor=run.redactor,
             line=run.line,
-            unlock=unlock_command(run.command_options, run.environment_name, "--stage", run.stage.name),
+            unlock=unlock_command(
+                run.command_options, run.environment_name, "--stage", run.stage.name
+            ),
             interrupt=run.interrupt,
             login=run.state_login,
         )
@@ -354,7 +414,9 @@ def backend_of(settings: Settings, environment: Environment, *, sandbox: bool) -
 
 
 def summary(changes: "Iterable[Change]", *, done: bool = True) -> str:
-    """`3 added, 1 changed, 0 destroyed`, or `3 to add, …`; as Terraform counts, a replacement is one of each."""
+    """`3 added, 1 changed, 0 destroyed`, or `3 to add, …`; as Terraform counts, a replacement is
+    one of each.
+    """
     found = [change.actions for change in changes]
     counts = [sum(word in actions for actions in found) for word in ("create", "update", "delete")]
     if not any(counts):

@@ -1,4 +1,6 @@
-"""The one place where a client of Terraform is made: for a stage's run, for `iac unlock`, for `bootstrap`."""
+"""The one place where a client of Terraform is made: for a stage's run, for `iac unlock`, for
+`bootstrap`.
+"""
 
 import shlex
 from collections.abc import Callable, Mapping
@@ -28,8 +30,9 @@ def no_login(address: str) -> Mapping[str, str]:  # noqa: ARG001 - it is a Login
 class Root(msgspec.Struct, frozen=True, kw_only=True):
     """A Terraform root, and what a client in it works with.
 
-    `shown` is the root as messages name it, `data_dir` Terraform's own folder, `env` the whole environment of its
-    processes, `unlock` the command that releases a lock on the state, without the lock's ID.
+    `shown` is the root as messages name it, `data_dir` Terraform's own folder, `env` the whole
+    environment of its processes, `unlock` the command that releases a lock on the state, without
+    the lock's ID.
     """
 
     folder: Path
@@ -44,7 +47,9 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def client(root: Root, kept: Backend) -> "Terraform":
-    """Terraform in that root, with its state in that backend. Raises UsageError where TF_WORKSPACE contradicts it."""
+    """Terraform in that root, with its state in that backend. Raises UsageError where TF_WORKSPACE
+    contradicts it.
+    """
     from cipipe.tools.terraform import Terraform
 
     refuse_workspace_variable(root.env, kept.workspace)
@@ -67,12 +72,21 @@ def client(root: Root, kept: Backend) -> "Terraform":
 
 
 def backend(
-    kind: str, settings: Mapping[str, Value], environment: Environment, *, workspace: str | None = None, sandbox: bool
+    kind: str,
+    settings: Mapping[str, Value],
+    environment: Environment,
+    *,
+    workspace: str | None = None,
+    sandbox: bool,
 ) -> Backend:
-    """A backend of that type. S3's region is the environment's; the sandbox's endpoint knows buckets by path only."""
+    """A backend of that type. S3's region is the environment's; the sandbox's endpoint knows
+    buckets by path only.
+    """
     given = dict(settings)
     if kind == "s3":
-        given = {"region": environment.region, **given} | ({"use_path_style": True} if sandbox else {})
+        given = {"region": environment.region, **given} | (
+            {"use_path_style": True} if sandbox else {}
+        )
     return Backend(kind, given, workspace)
 
 
@@ -82,5 +96,7 @@ def data_dir(top: Path, environment: str, state: str) -> Path:
 
 
 def unlock_command(options: tuple[str, ...], environment: str, *which: str) -> str:
-    """The command that releases a lock, to be pasted where the run was started. `options` are those of the run."""
+    """The command that releases a lock, to be pasted where the run was started. `options` are those
+    of the run.
+    """
     return shlex.join(["cipipe", "iac", "unlock", "--env", environment, *which, *options])

@@ -1,8 +1,9 @@
 """The one door to AWS: sessions with given credentials.
 
-Objects in S3 and sessions of STS, which every command needs, are asked for by requests of our own (`signed`, by s3.py and
-sts.py beside this): making a client of boto3 takes longer than the rest of a short command. All else is called by boto3's
-names, and boto3 is imported for it. Errors of AWS come out as `AwsError`, with AWS's own code.
+Objects in S3 and sessions of STS, which every command needs, are asked for by requests of our own
+(`signed`, by s3.py and sts.py beside this): making a client of boto3 takes longer than the rest of
+a short command. All else is called by boto3's names, and boto3 is imported for it. Errors of AWS
+come out as `AwsError`, with AWS's own code.
 """
 
 import contextlib
@@ -24,14 +25,19 @@ __all__ = ["Aws", "AwsError", "AwsUnreachable", "Credentials", "Endpoint", "Sour
 
 
 class Aws:
-    """A session: one endpoint, and credentials: one set, or a source that is asked again before they expire.
+    """A session: one endpoint, and credentials: one set, or a source that is asked again before
+    they expire.
 
-    `credentials=None` uses what boto3 finds (a laptop's profile). With an `account`, a bucket that belongs to anybody
-    else is refused: bucket names are global, and ours can be guessed.
+    `credentials=None` uses what boto3 finds (a laptop's profile). With an `account`, a bucket that
+    belongs to anybody else is refused: bucket names are global, and ours can be guessed.
     """
 
     def __init__(
-        self, endpoint: Endpoint, credentials: Credentials | Source | None, *, account: str | None = None
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials | Source | None,
+        *,
+        account: str | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.credentials = credentials
@@ -40,7 +46,9 @@ class Aws:
         self._session: Any = None
         self._clients: dict[str, Any] = {}
         self.signed = Signed(endpoint, self.keys)
-        self.begun: dict[tuple[str, str], Future[list[Version]]] = {}  # listings, by bucket and prefix
+        self.begun: dict[
+            tuple[str, str], Future[list[Version]]
+        ] = {}  # listings, by bucket and prefix
 
     def client(self, service: str) -> Any:
         """A boto3 client; made once per service, because making one is slow."""
@@ -115,7 +123,9 @@ class Aws:
 
 
 def _renewed(source: Source) -> Any:
-    """A botocore session whose credentials are asked of `source` again, ahead of their end, by botocore's own rules."""
+    """A botocore session whose credentials are asked of `source` again, ahead of their end, by
+    botocore's own rules.
+    """
     import botocore.credentials
     import botocore.session
 
@@ -133,10 +143,14 @@ def _renewed(source: Source) -> Any:
         METHOD = "cipipe"
 
         def load(self) -> Any:
-            return botocore.credentials.DeferredRefreshableCredentials(refresh_using=asked, method=self.METHOD)
+            return botocore.credentials.DeferredRefreshableCredentials(
+                refresh_using=asked, method=self.METHOD
+            )
 
     core = botocore.session.Session()
-    core.register_component("credential_provider", botocore.credentials.CredentialResolver([Provider()]))
+    core.register_component(
+        "credential_provider", botocore.credentials.CredentialResolver([Provider()])
+    )
     return core
 
 

@@ -55,12 +55,17 @@ def command(env: Mapping[str, str]) -> tuple[str, ...] | None:
         program = shutil.which("docker", path=folder) if folder else None
         if program is None:
             continue
-        asked = process.run([program, "version", "--format", "{{.Client.Version}}"], env=env, check=False)
+        asked = process.run(
+            [program, "version", "--format", "{{.Client.Version}}"], env=env, check=False
+        )
         found = re.match(rb"\d+", asked.stdout)
         major = int(found[0]) if found else 0
         if _BUILT_IN <= major < _PLUGIN:
             return (program, "build")
-        if major >= _PLUGIN and process.run([program, "buildx", "version"], env=env, check=False).returncode == 0:
+        if (
+            major >= _PLUGIN
+            and process.run([program, "buildx", "version"], env=env, check=False).returncode == 0
+        ):
             return (program, "buildx", "build", "--load")
     return None
 
@@ -89,7 +94,11 @@ def build(
         *([f"--platform={wanted.platform}"] if wanted.platform else []),
         *([f"--network={wanted.network}"] if wanted.network else []),
     ]
-    own = {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1", "SOURCE_DATE_EPOCH": str(wanted.created)}
+    own = {
+        "DOCKER_BUILDKIT": "1",
+        "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+        "SOURCE_DATE_EPOCH": str(wanted.created),
+    }
     try:
         process.stream(
             [*argv, *arguments, str(folder)],
@@ -107,11 +116,17 @@ def _no_proxy(env: Mapping[str, str]) -> dict[str, str]:
     host = docker_host.address(env).host
     if not host:
         return {}
-    return {name: f"{env[name]},{host}" if env.get(name) else host for name in ("NO_PROXY", "no_proxy")}
+    return {
+        name: f"{env[name]},{host}" if env.get(name) else host for name in ("NO_PROXY", "no_proxy")
+    }
 
 
 def _failed(tag: str, printed: str) -> StageError:
-    lines = [text for text in printed.splitlines() if text.strip() and not re.match(r"#\d+ sha256:|-+\Z", text)]
+    lines = [
+        text
+        for text in printed.splitlines()
+        if text.strip() and not re.match(r"#\d+ sha256:|-+\Z", text)
+    ]
     last = lines[-1] if lines else "it printed nothing"
     hint = "The lines above are the builder's own."
     if _NOT_PULLED.search(printed):
@@ -126,5 +141,7 @@ def _failed(tag: str, printed: str) -> StageError:
         )
     tail = "\n".join(lines[-_SHOWN:-1])
     return StageError(
-        "docker-build-failed", f"docker build of {tag} failed: {last}" + (f"\n{tail}" if tail else ""), hint=hint
+        "docker-build-failed",
+        f"docker build of {tag} failed: {last}" + (f"\n{tail}" if tail else ""),
+        hint=hint,
     )

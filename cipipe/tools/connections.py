@@ -1,7 +1,7 @@
 """HTTP connections to AWS that stay open from one request to the next, on the standard library.
 
-What importing a client library takes would be most of a short command's time. Loopback is never reached through a
-proxy; redirects are not followed.
+What importing a client library takes would be most of a short command's time. Loopback is never
+reached through a proxy; redirects are not followed.
 """
 
 import contextlib
@@ -24,7 +24,9 @@ CONNECT, READ = 10.0, 60.0
 """Seconds to connect, and seconds to wait for each piece of an answer."""
 
 IDLE = 10.0
-"""Seconds after which an idle connection is not used again: servers and what is between cut them, some without a word."""
+"""Seconds after which an idle connection is not used again: servers and what is between cut them,
+some without a word.
+"""
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -49,7 +51,9 @@ class Unanswered(Exception):
 
 
 class Connections:
-    """The connections to one server, `http://HOST[:PORT]` or `https://…`. Safe to use from several threads."""
+    """The connections to one server, `http://HOST[:PORT]` or `https://…`. Safe to use from several
+    threads.
+    """
 
     def __init__(self, origin: str, ca_bundle: str | None = None) -> None:
         self._idle: list[tuple[float, http.client.HTTPConnection]] = []
@@ -73,9 +77,16 @@ class Connections:
             connection.close()
 
     def send(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"", *, most: int | None = None
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        *,
+        most: int | None = None,
     ) -> Answer:
-        """One request; `target` is its path and query. `most` is how many bytes of an answer are read.
+        """One request; `target` is its path and query. `most` is how many bytes of an answer are
+        read.
 
         Raises Unanswered.
         """
@@ -94,10 +105,14 @@ class Connections:
         except OSError as error:
             raise Unanswered(f"{self._netloc}: {error.strerror or error}") from None
         except ValueError:  # a line end in a header, which is not quoted here: it may be a secret
-            raise Unanswered(f"{self._netloc}: a key or token holds what no request can", again=False) from None
+            raise Unanswered(
+                f"{self._netloc}: a key or token holds what no request can", again=False
+            ) from None
 
     def _kept(self) -> http.client.HTTPConnection | None:
-        """A connection that is open still, as far as can be told: one that has been idle for long may be cut anywhere."""
+        """A connection that is open still, as far as can be told: one that has been idle for long
+        may be cut anywhere.
+        """
         while True:
             with self._lock:
                 if not self._idle:
@@ -134,7 +149,9 @@ class Connections:
                     raise error from None
             else:
                 answer = connection.getresponse()
-            found = Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read(most))
+            found = Answer(
+                answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read(most)
+            )
             whole = answer.isclosed() and not answer.will_close
         finally:
             if not whole:
@@ -166,7 +183,9 @@ class Connections:
 
 
 def _proxy(scheme: str, host: str, netloc: str) -> urllib.parse.SplitResult | None:
-    """The proxy that the environment names for this host (`HTTPS_PROXY`, `NO_PROXY`, …). Raises UsageError."""
+    """The proxy that the environment names for this host (`HTTPS_PROXY`, `NO_PROXY`, …). Raises
+    UsageError.
+    """
     if host in LOOPBACK:
         return None
     import urllib.request
@@ -201,7 +220,8 @@ def _authorization(proxy: urllib.parse.SplitResult) -> dict[str, str]:
 
 @functools.cache
 def trust(ca_bundle: str | None) -> ssl.SSLContext:
-    """The certificates to trust: the given ones, else the system's, else those that came with requests.
+    """The certificates to trust: the given ones, else the system's, else those that came with
+    requests.
 
     Raises UsageError where the given ones cannot be read.
     """

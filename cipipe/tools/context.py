@@ -29,8 +29,12 @@ Files = Mapping[str, File]
 
 def context(files: Iterable[tuple[Entry, bytes]], *, dockerfile: str, created: int) -> bytes:
     """The tar of a context whose entries have paths from its top."""
-    found = {entry.path.decode(errors="surrogateescape"): File(entry.mode, body) for entry, body in files}
-    return packed(sent(found, ignore_rules(found, dockerfile), dockerfile=dockerfile), created=created)
+    found = {
+        entry.path.decode(errors="surrogateescape"): File(entry.mode, body) for entry, body in files
+    }
+    return packed(
+        sent(found, ignore_rules(found, dockerfile), dockerfile=dockerfile), created=created
+    )
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -69,7 +73,10 @@ def sent(files: Files, rules: Rules, *, dockerfile: str) -> Files:
 
 def unpacked(files: Files, rules: Rules, folder: Path, *, dockerfile: str, created: int) -> None:
     """Write what is sent into an empty folder, for a client that reads the ignore files by itself."""
-    left_out = dockerignore.ignored(rules.patterns, files) - {posixpath.normpath(dockerfile), rules.name}
+    left_out = dockerignore.ignored(rules.patterns, files) - {
+        posixpath.normpath(dockerfile),
+        rules.name,
+    }
     folders = {folder}
     # Links come last: a damaged tree may have a link and a folder of one name, and nothing is
     # written through a link.
@@ -77,7 +84,10 @@ def unpacked(files: Files, rules: Rules, folder: Path, *, dockerfile: str, creat
         if path in left_out:
             continue
         if posixpath.normpath(f"/{path}") != f"/{path}":
-            raise StageError("image-context-missing", f"the build context has a file with the impossible path {path!r}")
+            raise StageError(
+                "image-context-missing",
+                f"the build context has a file with the impossible path {path!r}",
+            )
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         folders.update(parent for parent in target.parents if parent.is_relative_to(folder))
@@ -101,7 +111,10 @@ def packed(files: Files, *, created: int) -> bytes:
             member.mtime = created
             member.mode = 0o755 if file.mode == b"100755" else 0o644
             if file.mode == LINK:
-                member.type, member.linkname = tarfile.SYMTYPE, file.body.decode(errors="surrogateescape")
+                member.type, member.linkname = (
+                    tarfile.SYMTYPE,
+                    file.body.decode(errors="surrogateescape"),
+                )
                 target.addfile(member)
             else:
                 member.size = len(file.body)
@@ -120,7 +133,9 @@ def _followed(files: Files, name: str) -> bytes:
             break
         if file.mode != LINK:
             return file.body
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), file.body.decode(errors="surrogateescape")))
+        path = posixpath.normpath(
+            posixpath.join(posixpath.dirname(path), file.body.decode(errors="surrogateescape"))
+        )
     raise UsageError(
         "image-bad-dockerignore",
         f"{name} is a link to {path}, which is not a file of the build context",
@@ -137,10 +152,17 @@ def _instructed(files: Files, dockerfile: str, left_out: set[str]) -> Files:
     not already.
     """
     own = files[dockerignore.NAME].body if dockerignore.NAME in files else b""
-    wanted = {name for name in (dockerfile, dockerignore.NAME) if name in left_out or name not in files}
+    wanted = {
+        name for name in (dockerfile, dockerignore.NAME) if name in left_out or name not in files
+    }
     told = dockerignore.ignored(dockerignore.patterns(own), [dockerfile, dockerignore.NAME])
     if wanted == told:
         return files
     marks = {name: "" if name in wanted else "!" for name in wanted ^ told}
-    lines = "".join(f"\n{mark}{dockerignore.line_for(name)}" for name, mark in sorted(marks.items()))
-    return {**files, dockerignore.NAME: File(b"100644", own + lines.encode(errors="surrogateescape"))}
+    lines = "".join(
+        f"\n{mark}{dockerignore.line_for(name)}" for name, mark in sorted(marks.items())
+    )
+    return {
+        **files,
+        dockerignore.NAME: File(b"100644", own + lines.encode(errors="surrogateescape")),
+    }

@@ -1,6 +1,7 @@
 """A child that is asked again and again: what is written to its input, and read from its output.
 
-Not by `subprocess`, which takes longer to import than git takes to start: a plan asks git, and starts nothing else.
+Not by `subprocess`, which takes longer to import than git takes to start: a plan asks git, and
+starts nothing else.
 """
 
 import contextlib
@@ -20,7 +21,9 @@ _PIPE = 65536
 
 
 class Conversation:
-    """A child with a pipe at each of its three streams. It ends when its input is closed: by `close`, or with the object."""
+    """A child with a pipe at each of its three streams. It ends when its input is closed: by
+    `close`, or with the object.
+    """
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
         """Raises ToolMissing."""
@@ -30,15 +33,21 @@ class Conversation:
             from cipipe.tools.process import ToolMissing
 
             raise ToolMissing(argv[0])
-        (their_input, our_input), (our_output, their_output), (our_errors, their_errors) = (os.pipe() for _ in range(3))
+        (their_input, our_input), (our_output, their_output), (our_errors, their_errors) = (
+            os.pipe() for _ in range(3)
+        )
         theirs = (their_input, their_output, their_errors)
         try:
             pid = os.posix_spawn(
                 program,
                 self.argv,
                 env,
-                file_actions=[(os.POSIX_SPAWN_DUP2, pipe, stream) for stream, pipe in enumerate(theirs)],
-                setsigdef=[signal.SIGPIPE],  # which Python ignores, and a child would go on ignoring
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, pipe, stream) for stream, pipe in enumerate(theirs)
+                ],
+                setsigdef=[
+                    signal.SIGPIPE
+                ],  # which Python ignores, and a child would go on ignoring
             )
         finally:
             for pipe in theirs:

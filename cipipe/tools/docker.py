@@ -55,7 +55,9 @@ class Docker:
                 self._connect(found)
             except docker_host.NotYet as reason:
                 if elapsed + 1 >= min(seconds, reason.patience):
-                    error = reason.error or docker_host.unreachable(found, f" after {seconds} s: {reason}")
+                    error = reason.error or docker_host.unreachable(
+                        found, f" after {seconds} s: {reason}"
+                    )
                     raise error from reason
                 if elapsed - reported >= _REPORTED_EACH:
                     reported = elapsed
@@ -126,7 +128,9 @@ class Docker:
                     self.line(text)
                 status = container.wait()["StatusCode"]
             finally:
-                with contextlib.suppress(Exception):  # what matters has been said; the daemon may be gone
+                with contextlib.suppress(
+                    Exception
+                ):  # what matters has been said; the daemon may be gone
                     container.remove(force=True)
         if status != 0:
             raise StageError(
@@ -140,10 +144,14 @@ class Docker:
         what = f"docker push of {repository}:{tag}"
         with self._cut_short(), _translated(what, "docker-push-failed"):
             login = {"username": username, "password": password}
-            answers = self._client.api.push(repository, tag=tag, stream=True, decode=True, auth_config=login)
+            answers = self._client.api.push(
+                repository, tag=tag, stream=True, decode=True, auth_config=login
+            )
             digest = self._hear(answers, what, "docker-push-failed")
         if digest is None:
-            raise StageError("docker-push-failed", f"the registry told no digest for {repository}:{tag}")
+            raise StageError(
+                "docker-push-failed", f"the registry told no digest for {repository}:{tag}"
+            )
         return digest
 
     @cached_property
@@ -169,8 +177,12 @@ class Docker:
             )
             version = version or DEFAULT_DOCKER_API_VERSION
             if found.tls and not found.tls.verify:
-                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the settings say so
-            made = docker.DockerClient(base_url=found.url, version=version, tls=tls or False, timeout=600)
+                urllib3.disable_warnings(
+                    urllib3.exceptions.InsecureRequestWarning
+                )  # the settings say so
+            made = docker.DockerClient(
+                base_url=found.url, version=version, tls=tls or False, timeout=600
+            )
         else:
             made = docker.from_env(environment=dict(self.env), timeout=600)
         # Else REQUESTS_CA_BUNDLE replaces the daemon's CA, and a proxy is asked for the daemon.
@@ -208,13 +220,17 @@ class Docker:
         for answer in answers:
             self.interrupt.check()
             if "error" in answer:
-                raise StageError(error_id, f"{what} failed: {self.redactor.text(str(answer['error'])).strip()}")
+                raise StageError(
+                    error_id, f"{what} failed: {self.redactor.text(str(answer['error'])).strip()}"
+                )
             digest = (answer.get("aux") or {}).get("Digest", digest)
             for text in str(answer.get("stream", "")).splitlines():
                 if text.strip():
                     self.line(self.redactor.text(text))
             status, layer = str(answer.get("status", "")), answer.get("id")
-            if status and (layer, status) not in said:  # a layer's progress bar repeats its status many times
+            if (
+                status and (layer, status) not in said
+            ):  # a layer's progress bar repeats its status many times
                 said.add((layer, status))
                 self.line(self.redactor.text(f"{layer}: {status}" if layer else status))
         return digest
@@ -231,6 +247,11 @@ def _translated(what: str, error_id: str) -> Iterator[None]:
         yield
     except docker.errors.APIError as error:
         raise StageError(error_id, f"{what} failed: {error.explanation or error}") from error
-    except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+    except (
+        docker.errors.DockerException,
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,
+        OSError,
+    ) as error:
         hint = "The Docker daemon stopped answering. Its own log says why."
         raise StageError(error_id, f"{what} failed: {error}", hint=hint) from error

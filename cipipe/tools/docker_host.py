@@ -34,7 +34,9 @@ class NotYet(Exception):
     `error`, if that is known.
     """
 
-    def __init__(self, reason: str, *, error: StageError | None = None, patience: float = math.inf) -> None:
+    def __init__(
+        self, reason: str, *, error: StageError | None = None, patience: float = math.inf
+    ) -> None:
         super().__init__(reason)
         self.error = error
         self.patience = patience
@@ -99,7 +101,9 @@ def _tls(env: Mapping[str, str]) -> Tls | None:
     verify, folder = bool(env.get("DOCKER_TLS_VERIFY")), env.get("DOCKER_CERT_PATH")
     if not verify and not folder:
         return None
-    return Tls(Path(folder) if folder else Path(env.get("HOME", "~")).expanduser() / ".docker", verify)
+    return Tls(
+        Path(folder) if folder else Path(env.get("HOME", "~")).expanduser() / ".docker", verify
+    )
 
 
 def check_files(tls: Tls, env: Mapping[str, str]) -> None:
@@ -112,7 +116,11 @@ def check_files(tls: Tls, env: Mapping[str, str]) -> None:
         return
     what = " and ".join(names) if len(names) < 3 else "ca.pem, cert.pem and key.pem"
     named = bool(env.get("DOCKER_CERT_PATH"))
-    where = str(tls.folder) if named else f"{tls.folder}, where Docker looks if DOCKER_CERT_PATH is not set"
+    where = (
+        str(tls.folder)
+        if named
+        else f"{tls.folder}, where Docker looks if DOCKER_CERT_PATH is not set"
+    )
     error = StageError(
         "docker-tls-settings",
         f"Docker is to be used with TLS, and {what} {'is' if len(names) == 1 else 'are'} not in {where}",
@@ -179,7 +187,11 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
         elif isinstance(error, PermissionError):
             what = "a file cannot be read by this user"
         else:
-            what = f"{name} is no certificate, or key.pem no key" if name == "cert.pem" else f"{name} is no certificate"
+            what = (
+                f"{name} is no certificate, or key.pem no key"
+                if name == "cert.pem"
+                else f"{name} is no certificate"
+            )
         raise StageError(
             "docker-tls-settings",
             f"the certificates for Docker in {tls.folder} cannot be used: {what}",
@@ -242,7 +254,9 @@ def unreachable(found: Address, reason: str) -> StageError:
             "docker:dind listens on port 2375 only if DOCKER_TLS_CERTDIR is empty; otherwise set "
             "DOCKER_HOST=tcp://docker:2376, DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH=/certs/client."
         )
-    return StageError("docker-unreachable", f"no Docker daemon answers at {found.url}{reason}", hint=hint)
+    return StageError(
+        "docker-unreachable", f"no Docker daemon answers at {found.url}{reason}", hint=hint
+    )
 
 
 def _tls_failed(found: Address, error: ssl.SSLError) -> StageError | NotYet:
@@ -283,7 +297,11 @@ def _alert_of_handshake(found: Address, tls: Tls) -> str | None:
         with _connected(found) as plain, context.wrap_socket(plain, server_hostname=found.host):
             return None
     except ssl.SSLError as error:
-        return error.reason if _is_alert(error) and "PROTOCOL_VERSION" not in (error.reason or "") else None
+        return (
+            error.reason
+            if _is_alert(error) and "PROTOCOL_VERSION" not in (error.reason or "")
+            else None
+        )
     except OSError:
         return None
 
@@ -314,7 +332,10 @@ def _with_tls_only(found: Address) -> StageError:
 
 def _answers_plainly(found: Address) -> bool:
     """Whether HTTP is spoken there, without TLS."""
-    with contextlib.suppress(OSError, http.client.HTTPException, NotYet, StageError), _connected(found) as plain:
+    with (
+        contextlib.suppress(OSError, http.client.HTTPException, NotYet, StageError),
+        _connected(found) as plain,
+    ):
         plain.sendall(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")
         answer = http.client.HTTPResponse(plain)
         answer.begin()

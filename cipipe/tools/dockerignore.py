@@ -72,7 +72,9 @@ def ignored(found: list[Pattern], paths: Iterable[str]) -> set[str]:
     """
     left_out: set[str] = set()
     top = _Folder(
-        0, [False] * len(found), [pattern.positions.first if pattern.positions else None for pattern in found]
+        0,
+        [False] * len(found),
+        [pattern.positions.first if pattern.positions else None for pattern in found],
     )
     folders: dict[str, _Folder] = {}
     for path in paths if found else ():
@@ -118,7 +120,9 @@ def _look(found: list[Pattern], path: str, above: _Folder) -> tuple[bool, _Folde
 def _matches(pattern: Pattern, path: str, reached: Reached | None) -> bool:
     if pattern.compared is not None:
         return pattern.compared(path)
-    return pattern.positions is not None and reached is not None and pattern.positions.at_end(reached)
+    return (
+        pattern.positions is not None and reached is not None and pattern.positions.at_end(reached)
+    )
 
 
 def matching(pattern: str, names: Iterable[str], *, below: bool = False) -> set[str]:
@@ -132,7 +136,10 @@ def matching(pattern: str, names: Iterable[str], *, below: bool = False) -> set[
     if below:
         return ignored([found], names)
     first = found.positions.first if found.positions else None
-    ends = {name: found.positions.after(first, name) if found.positions and first else None for name in names}
+    ends = {
+        name: found.positions.after(first, name) if found.positions and first else None
+        for name in names
+    }
     return {name for name, end in ends.items() if _matches(found, name, end)}
 
 

@@ -26,14 +26,17 @@ _DUALSTACK = {
 
 
 class AwsError(StageError):
-    """AWS refused a call. `code` is AWS's own (`AccessDenied`, `NoSuchKey`, …), `status` the HTTP status.
+    """AWS refused a call. `code` is AWS's own (`AccessDenied`, `NoSuchKey`, …), `status` the HTTP
+    status.
 
     `region` is where S3 says that the bucket is.
     """
 
     region: str | None = None
 
-    def __init__(self, operation: str, code: str, text: str, status: int | None, *, where: str | None = None) -> None:
+    def __init__(
+        self, operation: str, code: str, text: str, status: int | None, *, where: str | None = None
+    ) -> None:
         super().__init__(
             "aws-refused",
             f"AWS refused {operation}: {code}: {text}",
@@ -48,7 +51,11 @@ class AwsError(StageError):
 
 class AwsUnreachable(StageError):
     def __init__(self, detail: str) -> None:
-        super().__init__("aws-unreachable", f"AWS does not answer: {detail}", hint="Check region, network and proxy.")
+        super().__init__(
+            "aws-unreachable",
+            f"AWS does not answer: {detail}",
+            hint="Check region, network and proxy.",
+        )
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,10 @@ class Credentials:
 
     def environment(self) -> dict[str, str]:
         """These keys as AWS's tools read them from their environment."""
-        env = {"AWS_ACCESS_KEY_ID": self.access_key_id, "AWS_SECRET_ACCESS_KEY": self.secret_access_key}
+        env = {
+            "AWS_ACCESS_KEY_ID": self.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+        }
         if self.session_token:
             env["AWS_SESSION_TOKEN"] = self.session_token
         return env
@@ -74,7 +84,8 @@ Source = Callable[[], Credentials]
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where AWS is: a region, and a URL where it is not AWS's own (the sandbox), for one service or for all others.
+    """Where AWS is: a region, and a URL where it is not AWS's own (the sandbox), for one service or
+    for all others.
 
     `ca_bundle` is a file with the certificates to trust. Raises UsageError where a URL is none.
     """
@@ -129,7 +140,10 @@ class Endpoint:
             return own.rstrip("/")
         region = region or self.region
         partition = partition_of(region)
-        name, suffix = f"{service}-fips" if self.fips else service, _SUFFIX.get(partition, "amazonaws.com")
+        name, suffix = (
+            f"{service}-fips" if self.fips else service,
+            _SUFFIX.get(partition, "amazonaws.com"),
+        )
         if self.dualstack and partition in _DUALSTACK:
             if service == "s3" and partition != "aws-eusc":
                 return f"https://{name}.dualstack.{region}.{suffix}"
@@ -143,7 +157,9 @@ def _is_url(text: str) -> bool:
     try:
         parts = urllib.parse.urlsplit(text)
         plain = "@" not in parts.netloc and not parts.query and not parts.fragment
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and plain
+        return (
+            parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and plain
+        )
     except ValueError:  # of a port that is no number
         return False
 

@@ -1,4 +1,5 @@
-"""The one door to git: plumbing only, bytes throughout, `-z`, and no `GIT_*` variable of the caller's.
+"""The one door to git: plumbing only, bytes throughout, `-z`, and no `GIT_*` variable of the
+caller's.
 
 No command here fetches. A path is a repository path as bytes, because git's are.
 """
@@ -20,16 +21,31 @@ from cipipe.tools.objects import LINK, SUBMODULE, TREE, Entry, Object, Tree
 if TYPE_CHECKING:
     from cipipe.tools.process import Completed
 
-__all__ = ["LINK", "SUBMODULE", "TREE", "Entry", "Object", "Repository", "Tree", "oid", "scrubbed", "version"]
+__all__ = [
+    "LINK",
+    "SUBMODULE",
+    "TREE",
+    "Entry",
+    "Object",
+    "Repository",
+    "Tree",
+    "oid",
+    "scrubbed",
+    "version",
+]
 
 _REQUEST = 32768
-"""Bytes per request: few enough that git's input never fills while git waits for its output to be read."""
+"""Bytes per request: few enough that git's input never fills while git waits for its output to be
+read.
+"""
 
 _NOT_FETCHED = "from promisor remote"
 _FOREIGN = "detected dubious ownership"
 _OID = r"[0-9a-f]{40}([0-9a-f]{24})?"
 _BRANCH = re.compile(rb"ref: refs/heads/([^.\n].*)\n")
-"""HEAD, where it is a file that names a branch. Kept elsewhere (reftable), the file names the branch `.invalid`."""
+"""HEAD, where it is a file that names a branch. Kept elsewhere (reftable), the file names the
+branch `.invalid`.
+"""
 
 _KEPT = {"GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"}
 
@@ -38,7 +54,9 @@ _Take = Callable[[Object | None], None]
 
 
 class Repository:
-    """A git repository, or a bare one. `root` is the top of the work tree (the git directory, if bare)."""
+    """A git repository, or a bare one. `root` is the top of the work tree (the git directory, if
+    bare).
+    """
 
     def __init__(self, root: Path, env: Mapping[str, str]) -> None:
         self.root = root
@@ -50,7 +68,9 @@ class Repository:
 
     @classmethod
     def discover(cls, start: Path, env: Mapping[str, str]) -> "Repository":
-        """The repository that `start` lies in: the nearest folder upwards with a `.git`, else git is asked."""
+        """The repository that `start` lies in: the nearest folder upwards with a `.git`, else git
+        is asked.
+        """
         for folder in (start, *start.parents):
             if (folder / ".git").exists():
                 return cls(folder, env)
@@ -82,19 +102,25 @@ class Repository:
     def objects(self, names: Sequence[str]) -> list[Object | None]:
         """Resolve names such as `HEAD^{commit}` or `HEAD:dbt`; None where there is none.
 
-        One `git cat-file --batch` answers all such questions of a repository, however many there are. What a partial
-        clone left out counts as not there.
+        One `git cat-file --batch` answers all such questions of a repository, however many there
+        are. What a partial clone left out counts as not there.
         """
         if any("\n" in name for name in names):
-            raise UsageError("git-bad-revision", "a revision or path with a line break cannot be looked up")
+            raise UsageError(
+                "git-bad-revision", "a revision or path with a line break cannot be looked up"
+            )
         found: list[Object | None] = []
         self._take(names, found.append)
         return found
 
-    def trees(self, names: Sequence[bytes], came: Callable[[bytes, "Tree"], None] | None = None) -> list["Tree"]:
-        """The trees of these ids, in hex; each is read once, for it never changes. Raises UsageError.
+    def trees(
+        self, names: Sequence[bytes], came: Callable[[bytes, "Tree"], None] | None = None
+    ) -> list["Tree"]:
+        """The trees of these ids, in hex; each is read once, for it never changes. Raises
+        UsageError.
 
-        `came` is told of each one that has to be read, while git reads the next; it may not ask for anything itself.
+        `came` is told of each one that has to be read, while git reads the next; it may not ask for
+        anything itself.
         """
         missing = [name for name in dict.fromkeys(names) if name not in self._trees]
         awaited = iter(missing)
@@ -135,7 +161,14 @@ class Repository:
 
     def dirty(self) -> list[bytes]:
         """The paths that differ from HEAD on disk: changed, deleted, or new and not ignored."""
-        argv = ["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=none"]
+        argv = [
+            "status",
+            "--porcelain=v1",
+            "-z",
+            "--no-renames",
+            "--untracked-files=all",
+            "--ignore-submodules=none",
+        ]
         return [line[3:] for line in self._git(argv).stdout.split(b"\0") if line]
 
     def tracks(self, path: Path) -> bool:
@@ -172,40 +205,54 @@ class Repository:
     def tags(self) -> tuple[str, ...]:
         """The tags of the commit that is checked out."""
         done = self._git(["tag", "--points-at", "HEAD"], check=False)
-        return tuple(done.stdout.decode(errors="replace").splitlines()) if done.returncode == 0 else ()
+        return (
+            tuple(done.stdout.decode(errors="replace").splitlines()) if done.returncode == 0 else ()
+        )
 
     def branch(self) -> str | None:
         """The branch that is checked out; None if HEAD is detached."""
-        # In most clones a file says so (gitrepository-layout(5)), and git does not have to be started for it.
+        # In most clones a file says so (gitrepository-layout(5)), and git does not have to be
+        # started for it.
         with contextlib.suppress(OSError):
             head = (self.root / ".git" / "HEAD").read_bytes()
             named = _BRANCH.fullmatch(head)
             if named:
                 return named[1].decode(errors="replace")
         done = self._git(["symbolic-ref", "--quiet", "--short", "HEAD"], check=False)
-        return done.stdout.decode(errors="replace").strip() or None if done.returncode == 0 else None
+        return (
+            done.stdout.decode(errors="replace").strip() or None if done.returncode == 0 else None
+        )
 
     def worktree_tree(self, index: Path) -> str:
-        """A tree of the files as they lie on disk, ignored ones left out; `index` is a path for a temporary index."""
+        """A tree of the files as they lie on disk, ignored ones left out; `index` is a path for a
+        temporary index.
+        """
         env = {"GIT_INDEX_FILE": str(index)}
         self._git(["read-tree", "HEAD"], extra=env)
         self._git(["add", "--all", "--", "."], extra=env)
         return self._git(["write-tree"], extra=env).stdout.decode().strip()
 
     def at(self, tree: str, path: str) -> Object | None:
-        """What lies at a normalized path in a tree; None where nothing does, or it cannot be asked for (`..`, a line break)."""
+        """What lies at a normalized path in a tree; None where nothing does, or it cannot be asked
+        for (`..`, a line break).
+        """
         if "\n" in path or path.startswith("/") or path.split("/", maxsplit=1)[0] == "..":
             return None
         return self.objects([f"{tree}:{path}"])[0]
 
     def listing(self, tree: str, folder: str) -> list[Entry]:
-        """The entries of a folder in a tree, one level deep, with their whole paths; none where there is no folder."""
+        """The entries of a folder in a tree, one level deep, with their whole paths; none where
+        there is no folder.
+        """
         found = self.at(tree, folder)
         if found is None or found.type != "tree":
             return []
         below = f"{folder}/".encode(errors="surrogateescape") if folder else b""
         entries = self.trees([found.oid.encode()])[0].listing()
-        return [Entry(mode.rjust(6, b"0"), oid.hex().encode(), below + name) for mode, name, oid in entries]
+        return [
+            Entry(mode.rjust(6, b"0"), oid.hex().encode(), below + name)
+            for mode, name, oid in entries
+        ]
 
     def _take(self, names: Sequence[str], take: _Take) -> None:
         """Give the answers to `take`, one by one, in the order of the names."""
@@ -222,7 +269,8 @@ class Repository:
             except StageError as error:
                 if _FOREIGN in error.message:
                     raise _foreign(self.root) from error
-                # Where git may not fetch, some versions call an object missing, and others (2.39 is one) die of it.
+                # Where git may not fetch, some versions call an object missing, and others (2.39 is
+                # one) die of it.
                 if _NOT_FETCHED not in error.message:
                     raise
                 take(None)
@@ -238,12 +286,25 @@ class Repository:
                     take(self._answer(talk))
 
     def _ask_what_is_here(self, names: Sequence[str], take: _Take) -> None:
-        """Go on after git died of an object that is not here: object ids are sorted out first, other names one by one."""
+        """Go on after git died of an object that is not here: object ids are sorted out first,
+        other names one by one.
+        """
         from cipipe.tools.process import ProcessFailed
 
         ids = [name for name in names if _is_oid(name)]
-        argv = ["rev-list", "--objects", "--no-object-names", "--no-walk", "--ignore-missing", "--missing=allow-any"]
-        listed = self._git([*argv, "--stdin"], stdin="".join(f"{name}\n" for name in ids).encode()) if ids else None
+        argv = [
+            "rev-list",
+            "--objects",
+            "--no-object-names",
+            "--no-walk",
+            "--ignore-missing",
+            "--missing=allow-any",
+        ]
+        listed = (
+            self._git([*argv, "--stdin"], stdin="".join(f"{name}\n" for name in ids).encode())
+            if ids
+            else None
+        )
         here = set(listed.stdout.decode().split()) if listed else set()
         for name in names:
             known: list[Object | None] = []
@@ -254,12 +315,16 @@ class Repository:
 
     def _talk(self) -> Conversation:
         if self._objects is None:
-            self._objects = Conversation(["git", "-C", str(self.root), "cat-file", "--batch"], env=self._env)
+            self._objects = Conversation(
+                ["git", "-C", str(self.root), "cat-file", "--batch"], env=self._env
+            )
         return self._objects
 
     @contextlib.contextmanager
     def _restarting(self) -> Iterator[None]:
-        """After a failure git is started anew: what it still had to say would be taken for the next answer."""
+        """After a failure git is started anew: what it still had to say would be taken for the next
+        answer.
+        """
         try:
             yield
         except BaseException:
@@ -285,8 +350,13 @@ class Repository:
     ) -> "Completed":
         from cipipe.tools import process
 
-        argv = ["git", *(a.decode(errors="surrogateescape") if isinstance(a, bytes) else a for a in arguments)]
-        return process.run(argv, env={**self._env, **(extra or {})}, cwd=self.root, stdin=stdin, check=check)
+        argv = [
+            "git",
+            *(a.decode(errors="surrogateescape") if isinstance(a, bytes) else a for a in arguments),
+        ]
+        return process.run(
+            argv, env={**self._env, **(extra or {})}, cwd=self.root, stdin=stdin, check=check
+        )
 
 
 def _foreign(folder: Path) -> UsageError:
@@ -325,7 +395,9 @@ def version(env: Mapping[str, str]) -> str:
 
 
 def oid(name: str) -> str:
-    """The name, which has to be an object id in hex: nothing that git could read as an option or an expression."""
+    """The name, which has to be an object id in hex: nothing that git could read as an option or an
+    expression.
+    """
     if not _is_oid(name):
         message = f"{name!r} is not an object id"
         raise ValueError(message)

@@ -1,7 +1,7 @@
 """The one door to HTTP services that are not AWS: small requests, always with a timeout.
 
-`requests` is imported with the first request. Loopback is never reached through a proxy. An answer that is not 2xx is
-an error only in `get_json` and `post_json`; `request` hands every answer on.
+`requests` is imported with the first request. Loopback is never reached through a proxy. An answer
+that is not 2xx is an error only in `get_json` and `post_json`; `request` hands every answer on.
 """
 
 import json
@@ -20,7 +20,9 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class HttpError(StageError):
-    """A service did not answer (`status` is None) or answered with an error. Never quotes what was sent to it."""
+    """A service did not answer (`status` is None) or answered with an error. Never quotes what was
+    sent to it.
+    """
 
     def __init__(self, method: str, url: str, detail: str, status: int | None = None) -> None:
         place = urllib.parse.urlsplit(url)._replace(query="", fragment="").geturl()
@@ -58,7 +60,8 @@ def request(
     auth: tuple[str, str] | None = None,
     timeout: float = TIMEOUT,
 ) -> Response:
-    """One request, redirects followed for GET and HEAD only; `auth` is a user name and password (Basic).
+    """One request, redirects followed for GET and HEAD only; `auth` is a user name and password
+    (Basic).
 
     Raises HttpError where there is no answer.
     """
@@ -79,7 +82,9 @@ def request(
             )
         except requests.RequestException as error:
             raise HttpError(method, url, type(error).__name__) from error
-    return Response(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, answer.content)
+    return Response(
+        answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, answer.content
+    )
 
 
 def get_json(
@@ -90,14 +95,20 @@ def get_json(
     timeout: float = TIMEOUT,
 ) -> Any:
     """GET a JSON document. Raises HttpError for anything but a 2xx answer with JSON in it."""
-    return _document("GET", url, request("GET", url, headers=headers, params=params, timeout=timeout))
+    return _document(
+        "GET", url, request("GET", url, headers=headers, params=params, timeout=timeout)
+    )
 
 
-def post_json(url: str, payload: Any, *, headers: Mapping[str, str] | None = None, timeout: float = TIMEOUT) -> Any:
+def post_json(
+    url: str, payload: Any, *, headers: Mapping[str, str] | None = None, timeout: float = TIMEOUT
+) -> Any:
     """POST a JSON document and give the JSON answer. Raises HttpError as `get_json` does."""
     sent = {"Content-Type": "application/json", **(headers or {})}
     return _document(
-        "POST", url, request("POST", url, headers=sent, body=json.dumps(payload).encode(), timeout=timeout)
+        "POST",
+        url,
+        request("POST", url, headers=sent, body=json.dumps(payload).encode(), timeout=timeout),
     )
 
 

@@ -1,7 +1,8 @@
 """Files that Git LFS keeps outside the repository: git holds a pointer in their place.
 
-Spec: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md. Nothing is downloaded here: the content is taken from
-where `git lfs pull` left it, and only if it has the size and the SHA-256 that the pointer names.
+Spec: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md. Nothing is downloaded here: the
+content is taken from where `git lfs pull` left it, and only if it has the size and the SHA-256 that
+the pointer names.
 """
 
 import hashlib
@@ -64,8 +65,12 @@ def pointer(body: bytes) -> Pointer | None:
     return Pointer(oid[1].decode(), int(size), before[1].decode() if before else None)
 
 
-def contents(repository: Repository, files: Mapping[bytes, bytes]) -> tuple[dict[bytes, bytes], list[Problem]]:
-    """Files by repository path, each pointer replaced by its content; and a problem for each content that is not here."""
+def contents(
+    repository: Repository, files: Mapping[bytes, bytes]
+) -> tuple[dict[bytes, bytes], list[Problem]]:
+    """Files by repository path, each pointer replaced by its content; and a problem for each
+    content that is not here.
+    """
     found = dict(files)
     missing: list[Problem] = []
     for path, kept in pointers(files):
@@ -85,11 +90,20 @@ def pointers(files: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, Pointer]]:
 
 
 def content(repository: Repository, path: bytes, kept: Pointer) -> bytes | None:
-    """What a pointer stands for, from LFS's own store in the clone or the work tree; None where neither has it."""
+    """What a pointer stands for, from LFS's own store in the clone or the work tree; None where
+    neither has it.
+    """
     checked_out = repository.root / os.fsdecode(path)
     if kept.original is not None:
         return _read(checked_out, kept.original, None)
-    store = repository.common_folder / "lfs" / "objects" / kept.sha256[:2] / kept.sha256[2:4] / kept.sha256
+    store = (
+        repository.common_folder
+        / "lfs"
+        / "objects"
+        / kept.sha256[:2]
+        / kept.sha256[2:4]
+        / kept.sha256
+    )
     stored = _read(store, kept.sha256, kept.size)
     return _read(checked_out, kept.sha256, kept.size) if stored is None else stored
 

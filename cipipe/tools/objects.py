@@ -13,7 +13,9 @@ TREE, LINK, SUBMODULE = b"40000", b"120000", b"160000"
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One entry of a git tree: `mode` as six octal digits, `oid` in hex, `path` from the top of the repository."""
+    """One entry of a git tree: `mode` as six octal digits, `oid` in hex, `path` from the top of the
+    repository.
+    """
 
     mode: bytes
     oid: bytes
@@ -43,12 +45,16 @@ class Tree(msgspec.Struct, frozen=True):
     oid_size: int
 
     def listing(self) -> list[tuple[bytes, bytes, bytes]]:
-        """Mode, name and id of each entry as git stores them: a folder's mode is `40000`, ids are raw bytes."""
+        """Mode, name and id of each entry as git stores them: a folder's mode is `40000`, ids are
+        raw bytes.
+        """
         return _entry(self.oid_size).findall(self.body)
 
     @property
     def plain(self) -> bool:
-        """Whether it surely holds files alone, as most folders do. The modes of all else end in `0000`."""
+        """Whether it surely holds files alone, as most folders do. The modes of all else end in
+        `0000`.
+        """
         return b"0000 " not in self.body
 
     def folders(self) -> list[tuple[bytes, bytes]]:
@@ -60,5 +66,7 @@ class Tree(msgspec.Struct, frozen=True):
 
 @functools.cache
 def _entry(oid_size: int) -> re.Pattern[bytes]:
-    """One entry of a tree object: `MODE SP NAME NUL ID`, the id in raw bytes ("Git Internals - Git Objects")."""
+    """One entry of a tree object: `MODE SP NAME NUL ID`, the id in raw bytes ("Git Internals - Git
+    Objects").
+    """
     return re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % oid_size, re.DOTALL)

@@ -1,4 +1,5 @@
-"""`.cipipe/` at the top of a repository: what cipipe keeps there between commands, and git never sees.
+"""`.cipipe/` at the top of a repository: what cipipe keeps there between commands, and git never
+sees.
 
 Whoever writes below it takes the folder from here.
 """
@@ -15,7 +16,9 @@ _IGNORED = "# Written by cipipe: nothing in this folder belongs into a commit.\n
 
 
 def own_folder(top: Path) -> Path:
-    """The folder, made where it is missing, with a `.gitignore` that ignores all of it. Raises StageError."""
+    """The folder, made where it is missing, with a `.gitignore` that ignores all of it. Raises
+    StageError.
+    """
     folder = top / NAME
     try:
         folder.mkdir(mode=0o755, exist_ok=True)

@@ -88,7 +88,11 @@ def _parts(expression: str) -> Iterator[_Part]:
             at += 1
 
 
-_DIGITS, _WORD, _BLANKS = frozenset(string.digits), frozenset(string.ascii_letters + string.digits + "_"), "\t\n\f\r "
+_DIGITS, _WORD, _BLANKS = (
+    frozenset(string.digits),
+    frozenset(string.ascii_letters + string.digits + "_"),
+    "\t\n\f\r ",
+)
 _CLASSES: dict[str, frozenset[str]] = {"d": _DIGITS, "w": _WORD, "s": frozenset(_BLANKS)}
 _CONTROLS = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _ASCII = frozenset(map(chr, range(128)))
@@ -152,7 +156,11 @@ def _bracket(expression: str, at: int) -> tuple[_Test, int]:
             continue
         low, at = _end_of_range(expression, at)
         high = low
-        if expression[at : at + 1] == "-" and expression[at + 1 : at + 2] != "]" and isinstance(low, str):
+        if (
+            expression[at : at + 1] == "-"
+            and expression[at + 1 : at + 2] != "]"
+            and isinstance(low, str)
+        ):
             high, at = _end_of_range(expression, at + 1)
         if not isinstance(low, str):
             tests.append(low)
@@ -224,7 +232,9 @@ class Positions:
         """The parts that take this character."""
         if char not in self._taken:
             found = self._literals.get(char, 0)
-            self._taken[char] = found | sum(bits for test, bits in self._tests.items() if test(char))
+            self._taken[char] = found | sum(
+                bits for test, bits in self._tests.items() if test(char)
+            )
         return self._taken[char]
 
 

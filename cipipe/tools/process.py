@@ -1,6 +1,8 @@
-"""The one place that starts processes (but git's `conversation`). Argument lists, an explicit environment, no shell.
+"""The one place that starts processes (but git's `conversation`). Argument lists, an explicit
+environment, no shell.
 
-A child is sent SIGTERM when this process is interrupted, and is waited for: Terraform then releases its lock.
+A child is sent SIGTERM when this process is interrupted, and is waited for: Terraform then releases
+its lock.
 """
 
 import contextlib
@@ -50,11 +52,14 @@ class Completed(msgspec.Struct, frozen=True):
 class ProcessFailed(StageError):
     """A child ended with a status that its caller did not expect.
 
-    The message quotes standard error, but for lines of JSON. Standard output only where the caller says so, in `quoted`: what a tool prints for
-    a program to read may hold secrets that nobody has registered yet.
+    The message quotes standard error, but for lines of JSON. Standard output only where the caller
+    says so, in `quoted`: what a tool prints for a program to read may hold secrets that nobody has
+    registered yet.
     """
 
-    def __init__(self, completed: Completed, redactor: Redactor | None = None, *, quoted: bytes | None = None) -> None:
+    def __init__(
+        self, completed: Completed, redactor: Redactor | None = None, *, quoted: bytes | None = None
+    ) -> None:
         redact = redactor.text if redactor else str
         self.completed = completed
         said = (completed.stderr if quoted is None else quoted).decode(errors="replace")
@@ -65,7 +70,8 @@ class ProcessFailed(StageError):
             whose += "; SIGKILL is often the kernel's, for lack of memory"
         super().__init__(
             "tool-failed",
-            f"{Path(completed.argv[0]).name} {ending(completed.returncode)}" + (f":\n{tail}" if tail else ""),
+            f"{Path(completed.argv[0]).name} {ending(completed.returncode)}"
+            + (f":\n{tail}" if tail else ""),
             hint=f"{whose}. The command was: " + redact(" ".join(completed.argv)),
         )
 
@@ -83,7 +89,9 @@ def ending(returncode: int) -> str:
 class ToolMissing(StageError):
     def __init__(self, name: str) -> None:
         super().__init__(
-            "tool-missing", f"{name} is not installed on this machine", hint=f"Install {name}, or put it into PATH."
+            "tool-missing",
+            f"{name} is not installed on this machine",
+            hint=f"Install {name}, or put it into PATH.",
         )
         self.tool = name
 
@@ -97,7 +105,9 @@ def run(
     check: bool = True,
     redactor: Redactor | None = None,
 ) -> Completed:
-    """Run a short command to its end and give its output, which no error quotes. Raises ProcessFailed, ToolMissing."""
+    """Run a short command to its end and give its output, which no error quotes. Raises
+    ProcessFailed, ToolMissing.
+    """
     try:
         done = subprocess.run(
             list(argv),
@@ -116,7 +126,9 @@ def run(
 
 
 def document(done: Completed, shape: Any = Any) -> Any:
-    """The JSON that a command printed, as a `shape`. Nothing of it is quoted: secrets stand in it as they are."""
+    """The JSON that a command printed, as a `shape`. Nothing of it is quoted: secrets stand in it
+    as they are.
+    """
     try:
         return bounded.decode(done.stdout, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -129,7 +141,9 @@ def document(done: Completed, shape: Any = Any) -> Any:
 
 
 def without_json(text: str) -> str:
-    """A message without the lines that are JSON: a command that fails may print its answer where its errors go."""
+    """A message without the lines that are JSON: a command that fails may print its answer where
+    its errors go.
+    """
     return "\n".join(line for line in text.splitlines() if not _JSON.match(plain(line)))
 
 
@@ -143,10 +157,12 @@ def stream(
     accept: Iterable[int] = (0,),
     interrupt: Interrupt | None = None,
 ) -> Completed:
-    """Run a long command, giving each line of its output (both streams, masked) to `line` as it comes.
+    """Run a long command, giving each line of its output (both streams, masked) to `line` as it
+    comes.
 
-    An interrupt sends the child SIGTERM and waits for it; then KeyboardInterrupt is raised. It comes from `interrupt`,
-    or, in the main thread, as KeyboardInterrupt. What the child leaves running when it ends is ended soon after.
+    An interrupt sends the child SIGTERM and waits for it; then KeyboardInterrupt is raised. It
+    comes from `interrupt`, or, in the main thread, as KeyboardInterrupt. What the child leaves
+    running when it ends is ended soon after.
     """
     redactor = redactor or Redactor()
     try:
@@ -202,7 +218,9 @@ class Service:
         return self._child.poll()
 
     def stop(self, timeout: float = 10.0) -> int:
-        """Ask it to end (SIGTERM), wait, end it with its whole process group (SIGKILL) if need be; its exit status."""
+        """Ask it to end (SIGTERM), wait, end it with its whole process group (SIGKILL) if need be;
+        its exit status.
+        """
         if self._child.stdin is not None:
             self._child.stdin.close()
         if self._child.poll() is None:
@@ -214,7 +232,9 @@ class Service:
         return self._child.wait()
 
     def release(self) -> None:
-        """Leave it running: from now on it is not this process's business (attached, it still ends with this one)."""
+        """Leave it running: from now on it is not this process's business (attached, it still ends
+        with this one).
+        """
         self._child.returncode = 0  # otherwise Popen warns that it was never waited for
         _released.append(self._child.stdin)
 
@@ -225,7 +245,9 @@ class Service:
 
 
 _released: list[IO[bytes] | None] = []
-"""The pipes of attached services that were released: they have to stay open until this process ends."""
+"""The pipes of attached services that were released: they have to stay open until this process
+ends.
+"""
 
 
 def start(
@@ -238,15 +260,21 @@ def start(
     guarded: bool = False,
     keep: Sequence[int] = (),
 ) -> Service:
-    """Start a service in its own session, its output (both streams) appended to `log`. Raises ToolMissing.
+    """Start a service in its own session, its output (both streams) appended to `log`. Raises
+    ToolMissing.
 
-    `attached` gives it a pipe as standard input that closes when this process ends, however it ends; the service has to
-    watch it. `guarded` has Linux end it (SIGTERM) when this process ends; call from the main thread, to whose life that
-    is tied. `keep` are file descriptors that it inherits: a lock it holds for as long as it or a child of it lives.
+    `attached` gives it a pipe as standard input that closes when this process ends, however it
+    ends; the service has to watch it. `guarded` has Linux end it (SIGTERM) when this process ends;
+    call from the main thread, to whose life that is tied. `keep` are file descriptors that it
+    inherits: a lock it holds for as long as it or a child of it lives.
     """
     if not shutil.which(argv[0], path=env.get("PATH", os.defpath)):
         raise _not_started(argv, cwd)
-    guard = [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid())] if guarded and sys.platform == "linux" else []
+    guard = (
+        [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid())]
+        if guarded and sys.platform == "linux"
+        else []
+    )
     with log.open("ab") as output:
         child = subprocess.Popen(
             [*guard, *argv],
@@ -261,8 +289,8 @@ def start(
     return Service(argv, child, log)
 
 
-# prctl(PR_SET_PDEATHSIG, SIGTERM) survives exec. Set after a fork from a threaded process it could deadlock, so a small
-# program sets it in the new process and becomes the service.
+# prctl(PR_SET_PDEATHSIG, SIGTERM) survives exec. Set after a fork from a threaded process it could
+# deadlock, so a small program sets it in the new process and becomes the service.
 _GUARD = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)
@@ -275,8 +303,8 @@ os.execvp(sys.argv[2], sys.argv[2:])
 class _Stop:
     """Tells a child to stop.
 
-    Terraform takes a second signal as "at once, whatever is lost": one is passed on only after a grace period, because
-    CI runners send a second one of their own after seconds.
+    Terraform takes a second signal as "at once, whatever is lost": one is passed on only after a
+    grace period, because CI runners send a second one of their own after seconds.
     """
 
     def __init__(self, child: "subprocess.Popen[str]") -> None:
@@ -311,18 +339,24 @@ def _signal_group(child: "subprocess.Popen[str]", number: int) -> None:
 
 
 def _drain(child: "subprocess.Popen[str]", pump: threading.Thread, patience: float) -> None:
-    """Take the rest of the output. Where somebody keeps it open, whoever is left of the child's group is ended."""
+    """Take the rest of the output. Where somebody keeps it open, whoever is left of the child's
+    group is ended.
+    """
     for number in (signal.SIGTERM, signal.SIGKILL):
         pump.join(patience)
         if not pump.is_alive():
             return
         _signal_group(child, number)
         patience = 5.0
-    pump.join(1.0)  # a process that has left the group cannot be reached: its output is nobody's any more
+    pump.join(
+        1.0
+    )  # a process that has left the group cannot be reached: its output is nobody's any more
 
 
 class _Pump(threading.Thread):
-    """Gives each line of a child's output to `line`. Where that fails, the child is still read, lest it wait for ever."""
+    """Gives each line of a child's output to `line`. Where that fails, the child is still read,
+    lest it wait for ever.
+    """
 
     def __init__(self, output: IO[str], redactor: Redactor, line: Callable[[str], None]) -> None:
         super().__init__(daemon=True)
@@ -344,7 +378,9 @@ class _Pump(threading.Thread):
 
 def _not_started(argv: Sequence[str], cwd: Path | None, error: OSError | None = None) -> StageError:
     if cwd is not None and not cwd.is_dir():
-        return StageError("folder-missing", f"there is no folder {os.fspath(cwd)}", where=os.fspath(cwd))
+        return StageError(
+            "folder-missing", f"there is no folder {os.fspath(cwd)}", where=os.fspath(cwd)
+        )
     if error is None or isinstance(error, FileNotFoundError):
         return ToolMissing(argv[0])
     if error.errno != errno.EACCES and (refusal := machine.fault(error)):

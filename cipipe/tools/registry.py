@@ -1,6 +1,8 @@
-"""The one door to an image registry: Amazon ECR's login, and the Docker Registry HTTP API behind it.
+"""The one door to an image registry: Amazon ECR's login, and the Docker Registry HTTP API behind
+it.
 
-Sources: docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html; distribution.github.io/distribution/spec/api.
+Sources: docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html;
+distribution.github.io/distribution/spec/api.
 """
 
 import base64
@@ -40,7 +42,9 @@ class Registry:
         return answer.headers["docker-content-digest"] if answer.status == 200 else None
 
     def retag(self, digest: str, tag: str) -> None:
-        """Let a tag name an image that is there. Raises StageError where the repository's tags are immutable."""
+        """Let a tag name an image that is there. Raises StageError where the repository's tags are
+        immutable.
+        """
         if self.digest(tag) == digest:
             return
         manifest = self._ask("GET", f"manifests/{digest}")
@@ -57,18 +61,30 @@ class Registry:
                 return []
             found += answer.json().get("tags") or []
             link = answer.headers.get("link", "")
-            path = "tags/list?" + link.partition("?")[2].partition(">")[0] if 'rel="next"' in link else ""
+            path = (
+                "tags/list?" + link.partition("?")[2].partition(">")[0]
+                if 'rel="next"' in link
+                else ""
+            )
         return sorted(found)
 
     def delete(self, tags: list[str]) -> None:
         """Delete images by tag, in the batches that ECR takes."""
         for start in range(0, len(tags), 100):
             batch = [{"imageTag": tag} for tag in tags[start : start + 100]]
-            answer = self.aws.call("ecr", "batch_delete_image", repositoryName=self.name, imageIds=batch)
-            failures = [f for f in answer.get("failures", ()) if f.get("failureCode") != "ImageNotFound"]
+            answer = self.aws.call(
+                "ecr", "batch_delete_image", repositoryName=self.name, imageIds=batch
+            )
+            failures = [
+                f for f in answer.get("failures", ()) if f.get("failureCode") != "ImageNotFound"
+            ]
             if failures:
                 reasons = "; ".join(f"{f['imageId']}: {f['failureReason']}" for f in failures)
-                raise StageError("registry-delete-failed", f"images could not be deleted: {reasons}", where=self.name)
+                raise StageError(
+                    "registry-delete-failed",
+                    f"images could not be deleted: {reasons}",
+                    where=self.name,
+                )
 
     def _ask(
         self,
@@ -81,7 +97,11 @@ class Registry:
     ) -> http.Response:
         url = f"{self.url}/v2/{self.name}/{path}"
         basic = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
-        sent = {"Accept": ", ".join(_MANIFESTS), "Authorization": f"Basic {basic}", **(headers or {})}
+        sent = {
+            "Accept": ", ".join(_MANIFESTS),
+            "Authorization": f"Basic {basic}",
+            **(headers or {}),
+        }
         answer = http.request(method, url, headers=sent, body=body)
         if answer.status not in accept:
             raise StageError(
@@ -98,7 +118,9 @@ def login(aws: Aws, repository: str, redactor: Redactor) -> Registry:
     host, _, name = repository.partition("/")
     if not name:
         raise StageError(
-            "registry-bad-repository", f"{repository!r} is not of the form REGISTRY/NAME", where="repository"
+            "registry-bad-repository",
+            f"{repository!r} is not of the form REGISTRY/NAME",
+            where="repository",
         )
     try:
         data = aws.call("ecr", "get_authorization_token")["authorizationData"][0]

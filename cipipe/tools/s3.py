@@ -27,7 +27,9 @@ _OWNER = "x-amz-meta-cipipe-owner"
 
 
 class StoredObject(msgspec.Struct, frozen=True):
-    """An S3 object as read: its bytes, its ETag (for If-Match) and its version, where the bucket keeps versions."""
+    """An S3 object as read: its bytes, its ETag (for If-Match) and its version, where the bucket
+    keeps versions.
+    """
 
     body: bytes
     etag: str
@@ -35,7 +37,8 @@ class StoredObject(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """An object without its bytes: the hex SHA-256 that S3 checked when it was written (None: written without one).
+    """An object without its bytes: the hex SHA-256 that S3 checked when it was written (None:
+    written without one).
 
     `owner` is whose it says that it is, as `put` was told; None where it was not.
     """
@@ -53,7 +56,9 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """One version of a key, or the marker that it was deleted; `latest`: it is what the key holds now."""
+    """One version of a key, or the marker that it was deleted; `latest`: it is what the key holds
+    now.
+    """
 
     key: str
     id: str
@@ -62,7 +67,9 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class Bucket:
-    """One S3 bucket. Keys are plain strings, bodies bytes; SHA-256 goes with every write and S3 checks it."""
+    """One S3 bucket. Keys are plain strings, bodies bytes; SHA-256 goes with every write and S3
+    checks it.
+    """
 
     def __init__(self, aws: Aws, name: str) -> None:
         self._aws = aws
@@ -76,7 +83,9 @@ class Bucket:
         Raises AwsError for anything else, AccessDenied included.
         """
         try:
-            answer = self._send("GetObject", "GET", key, query={"versionId": version} if version else {})
+            answer = self._send(
+                "GetObject", "GET", key, query={"versionId": version} if version else {}
+            )
         except AwsError as error:
             if error.code in {"NoSuchKey", "NoSuchVersion"}:
                 return None
@@ -87,7 +96,9 @@ class Bucket:
         """What S3 keeps beside the object (as it was in that version), or None where there is none."""
         query = {"versionId": version} if version else {}
         try:
-            answer = self._send("HeadObject", "HEAD", key, query=query, headers={"x-amz-checksum-mode": "ENABLED"})
+            answer = self._send(
+                "HeadObject", "HEAD", key, query=query, headers={"x-amz-checksum-mode": "ENABLED"}
+            )
         except AwsError as error:
             if error.status == 404:
                 return None
@@ -103,7 +114,9 @@ class Bucket:
         return self._versions(prefix) if begun is None else iter(begun.result())
 
     def look_ahead(self, prefix: str) -> None:
-        """Begin to list what `versions` is going to be asked for: the next call gets what is found now."""
+        """Begin to list what `versions` is going to be asked for: the next call gets what is found
+        now.
+        """
         begun: Future[list[Version]] = Future()
 
         def look() -> None:
@@ -130,7 +143,10 @@ class Bucket:
             kinds = {f"{space}Version": False, f"{space}DeleteMarker": True}
             for element in page:  # of which there may be very many
                 if (deleted := kinds.get(element.tag)) is not None:
-                    name, now = decoded(element.findtext(key, "")), element.findtext(latest) == "true"
+                    name, now = (
+                        decoded(element.findtext(key, "")),
+                        element.findtext(latest) == "true",
+                    )
                     yield Version(name, element.findtext(number, ""), now, deleted)
 
     def put(
@@ -171,7 +187,9 @@ class Bucket:
         return Written(_etag(answer), answer.headers.get("x-amz-version-id"))
 
     def delete(self, key: str, version: str | None = None) -> None:
-        """Delete the object (on a versioned bucket: put a delete marker), or one version. No object is fine."""
+        """Delete the object (on a versioned bucket: put a delete marker), or one version. No object
+        is fine.
+        """
         self._send("DeleteObject", "DELETE", key, query={"versionId": version} if version else {})
 
     def keys(self, prefix: str) -> list[str]:
@@ -182,7 +200,11 @@ class Bucket:
             {"list-type": "2", "prefix": prefix},
             lambda page: {"continuation-token": page.findtext("{*}NextContinuationToken", "")},
         )
-        return [_decoding(page)(e.findtext("{*}Key", "")) for page in pages for e in page.iterfind("{*}Contents")]
+        return [
+            _decoding(page)(e.findtext("{*}Key", ""))
+            for page in pages
+            for e in page.iterfind("{*}Contents")
+        ]
 
     def all_keys(self) -> set[str]:
         """Every key that has any version or delete marker; none where there is no such bucket."""
@@ -196,25 +218,37 @@ class Bucket:
     def purge(self, key: str, keep: Callable[[Version], bool] = lambda _: False) -> int:
         """Delete every version and delete marker of exactly this key; gives how many there were.
 
-        Versions that `keep` is true of stay, and so do the delete markers then, which may hide them.
+        Versions that `keep` is true of stay, and so do the delete markers then, which may hide
+        them.
         """
         found = [version for version in self.versions(key) if version.key == key]
         kept = {version.id for version in found if not version.deleted and keep(version)}
-        gone = [version.id for version in found if version.id not in kept and not (kept and version.deleted)]
+        gone = [
+            version.id
+            for version in found
+            if version.id not in kept and not (kept and version.deleted)
+        ]
         for version in gone:
             self.delete(key, version)
         return len(gone)
 
     def _pages(
-        self, operation: str, root: str, asked: Mapping[str, str], following: Callable[[ET.Element], dict[str, str]]
+        self,
+        operation: str,
+        root: str,
+        asked: Mapping[str, str],
+        following: Callable[[ET.Element], dict[str, str]],
     ) -> Iterator[ET.Element]:
-        """Every page of a listing, whose documents have this root; `following` is what to ask for after a page.
+        """Every page of a listing, whose documents have this root; `following` is what to ask for
+        after a page.
 
         Raises AwsUnreachable where it would go on where it has been.
         """
         more: dict[str, str] = {}
         while True:
-            page = _page(self._send(operation, "GET", query={**asked, "encoding-type": "url", **more}), root)
+            page = _page(
+                self._send(operation, "GET", query={**asked, "encoding-type": "url", **more}), root
+            )
             yield page
             if page.findtext("{*}IsTruncated") != "true":
                 return
@@ -254,7 +288,8 @@ class Bucket:
         raise AssertionError  # pragma: no cover - the second request returns or raises
 
     def _url(self, region: str | None = None) -> str:
-        """By the bucket's own host name, as AWS has it; certificates do not cover one with dots, nor other servers' at all.
+        """By the bucket's own host name, as AWS has it; certificates do not cover one with dots,
+        nor other servers' at all.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
         """
@@ -272,7 +307,9 @@ def _page(answer: Answer, name: str) -> ET.Element:
 
 
 def _decoding(page: ET.Element) -> Callable[[str], str]:
-    """What makes a key of one in a listing: S3 encodes them as a form does, and servers that do not say so do not."""
+    """What makes a key of one in a listing: S3 encodes them as a form does, and servers that do not
+    say so do not.
+    """
     return unquote_plus if page.findtext("{*}EncodingType") == "url" else str
 
 

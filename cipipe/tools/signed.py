@@ -60,10 +60,11 @@ class Signed:
         body: bytes = b"",
         region: str | None = None,
     ) -> Answer:
-        """One signed request; `operation` is `SERVICE:Name`. `path`, not encoded yet, comes after `url`'s own.
+        """One signed request; `operation` is `SERVICE:Name`. `path`, not encoded yet, comes after
+        `url`'s own.
 
-        What may pass (no answer, throttling, an error of the server) is tried again, `ATTEMPTS` times in all, and so is a
-        write whose answer was lost. Raises AwsError, AwsUnreachable.
+        What may pass (no answer, throttling, an error of the server) is tried again, `ATTEMPTS`
+        times in all, and so is a write whose answer was lost. Raises AwsError, AwsUnreachable.
         """
         place = urllib.parse.urlsplit(url)
         target = place.path + path_of(path) + (f"?{query_of(query)}" if query else "")
@@ -104,20 +105,28 @@ class Signed:
 def _refusal(operation: str, answer: Answer) -> AwsError:
     """The error in an answer; one without a body (of a HEAD request) has the status for its code."""
     found = texts(answer.body)
-    odd = None if found else _CODE.search(answer.body)  # one that quotes a key with a control character is no XML
+    odd = (
+        None if found else _CODE.search(answer.body)
+    )  # one that quotes a key with a control character is no XML
     code = odd[1].decode() if odd else found.get("Code") or str(answer.status)
-    error = AwsError(operation, code, found.get("Message", f"HTTP status {answer.status}"), answer.status)
+    error = AwsError(
+        operation, code, found.get("Message", f"HTTP status {answer.status}"), answer.status
+    )
     error.region = answer.headers.get("x-amz-bucket-region") or found.get("Region")
     return error
 
 
 def texts(body: bytes) -> dict[str, str]:
-    """The text of each element of an XML document by its name; of equal names, the last. Empty where it is none."""
+    """The text of each element of an XML document by its name; of equal names, the last. Empty
+    where it is none.
+    """
     root = document(body)
     return (
         {}
         if root is None
-        else {element.tag.rpartition("}")[2]: (element.text or "").strip() for element in root.iter()}
+        else {
+            element.tag.rpartition("}")[2]: (element.text or "").strip() for element in root.iter()
+        }
     )
 
 
@@ -125,5 +134,9 @@ def document(body: bytes) -> ET.Element | None:
     """An XML document's root; None where it is none."""
     try:
         return ET.fromstring(body)  # noqa: S314 - AWS's own answer over TLS
-    except (ET.ParseError, LookupError, ValueError):  # the latter two: an encoding that nobody knows, or of two bytes
+    except (
+        ET.ParseError,
+        LookupError,
+        ValueError,
+    ):  # the latter two: an encoding that nobody knows, or of two bytes
         return None

@@ -24,7 +24,10 @@ def path_of(text: str) -> str:
 
 def query_of(parameters: Mapping[str, str]) -> str:
     """A query string as it is signed and sent: encoded, in order."""
-    encoded = ((quote(name, safe=_UNRESERVED), quote(value, safe=_UNRESERVED)) for name, value in parameters.items())
+    encoded = (
+        (quote(name, safe=_UNRESERVED), quote(value, safe=_UNRESERVED))
+        for name, value in parameters.items()
+    )
     return "&".join(f"{name}={value}" for name, value in sorted(encoded))
 
 
@@ -39,9 +42,11 @@ def signed(
     credentials: "Credentials",
     now: datetime,
 ) -> dict[str, str]:
-    """The headers of a request with those that prove who sends it. `headers` are in lower case and include `host`.
+    """The headers of a request with those that prove who sends it. `headers` are in lower case and
+    include `host`.
 
-    `target` is a path and query made by `path_of` and `query_of`; `now` is in UTC, and AWS takes it within 15 minutes.
+    `target` is a path and query made by `path_of` and `query_of`; `now` is in UTC, and AWS takes it
+    within 15 minutes.
     """
     moment = f"{now:%Y%m%dT%H%M%SZ}"
     digest = hashlib.sha256(body).hexdigest()
@@ -57,7 +62,10 @@ def signed(
     key = signing_key(credentials.secret_access_key, moment[:8], region, service)
     signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
     who = f"Credential={credentials.access_key_id}/{scope}"
-    return {**sent, "authorization": f"AWS4-HMAC-SHA256 {who}, SignedHeaders={names}, Signature={signature}"}
+    return {
+        **sent,
+        "authorization": f"AWS4-HMAC-SHA256 {who}, SignedHeaders={names}, Signature={signature}",
+    }
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,4 +1,5 @@
-"""STS, AWS's token exchange: AssumeRoleWithWebIdentity, which nobody signs, AssumeRole for chains, GetCallerIdentity.
+"""STS, AWS's token exchange: AssumeRoleWithWebIdentity, which nobody signs, AssumeRole for chains,
+GetCallerIdentity.
 
 Requests of our own, as s3.py's are: tools ask for credentials often.
 """
@@ -19,7 +20,9 @@ _LARGEST = 1 << 20
 
 
 class Assumed(msgspec.Struct, frozen=True):
-    """What STS gave: `arn` is the assumed role's, with account and session name; the rest is whom it saw in the token."""
+    """What STS gave: `arn` is the assumed role's, with account and session name; the rest is whom
+    it saw in the token.
+    """
 
     credentials: Credentials
     arn: str
@@ -40,7 +43,8 @@ def assume_role_with_web_identity(
 ) -> Assumed:
     """Exchange a token for credentials: one call, no retries.
 
-    Raises AwsError with STS's code (`AccessDenied`, `InvalidIdentityToken`, `ExpiredTokenException`, …), AwsUnreachable.
+    Raises AwsError with STS's code (`AccessDenied`, `InvalidIdentityToken`,
+    `ExpiredTokenException`, …), AwsUnreachable.
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
     """
     form = {
@@ -53,7 +57,9 @@ def assume_role_with_web_identity(
     connections = Connections(f"{url.scheme}://{url.netloc}", endpoint.ca_bundle)
     try:
         headers = {**_FORM, "user-agent": "cipipe"}
-        answer = connections.send("POST", f"{url.path}/", headers, urlencode(form).encode(), most=_LARGEST)
+        answer = connections.send(
+            "POST", f"{url.path}/", headers, urlencode(form).encode(), most=_LARGEST
+        )
     except Unanswered as error:
         raise AwsUnreachable(str(error)) from None
     finally:
@@ -66,13 +72,21 @@ def assume_role_with_web_identity(
 
 
 def assume_role(
-    aws: Aws, *, role_arn: str, session_name: str, duration: int, policy: str = "", policy_arns: Sequence[str] = ()
+    aws: Aws,
+    *,
+    role_arn: str,
+    session_name: str,
+    duration: int,
+    policy: str = "",
+    policy_arns: Sequence[str] = (),
 ) -> Assumed:
     """Assume a role with the credentials of another. Raises AwsError, AwsUnreachable.
 
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
     """
-    return _assumed(_asked(aws, "AssumeRole", _session(role_arn, session_name, duration, policy, policy_arns)))
+    return _assumed(
+        _asked(aws, "AssumeRole", _session(role_arn, session_name, duration, policy, policy_arns))
+    )
 
 
 def caller(aws: Aws) -> str:
@@ -88,10 +102,14 @@ def caller(aws: Aws) -> str:
 
 def _asked(aws: Aws, action: str, form: Mapping[str, str]) -> Answer:
     body = urlencode({"Action": action, "Version": _VERSION, **form}).encode()
-    return aws.signed.send(f"sts:{action}", "POST", aws.endpoint.url_of("sts"), headers=_FORM, body=body)
+    return aws.signed.send(
+        f"sts:{action}", "POST", aws.endpoint.url_of("sts"), headers=_FORM, body=body
+    )
 
 
-def _session(role: str, name: str, duration: int, policy: str, policy_arns: Sequence[str]) -> dict[str, str]:
+def _session(
+    role: str, name: str, duration: int, policy: str, policy_arns: Sequence[str]
+) -> dict[str, str]:
     return {
         "RoleArn": role,
         "RoleSessionName": name,

@@ -1,6 +1,8 @@
-"""The one client of Terraform: argument lists, its machine-readable log (`-json`), its plan and its outputs.
+"""The one client of Terraform: argument lists, its machine-readable log (`-json`), its plan and its
+outputs.
 
-Sources: developer.hashicorp.com/terraform/internals/machine-readable-ui and …/internals/json-format.
+Sources: developer.hashicorp.com/terraform/internals/machine-readable-ui and
+…/internals/json-format.
 """
 
 import re
@@ -34,18 +36,20 @@ _FOREIGN_ARGUMENT = {"Extraneous JSON object property", "Invalid command-line op
 _LOCK_FILE_SINCE = (1, 10)  # S3's own
 _LOCKED_PROVIDER = "locked provider"
 _PROBE = "terraform_data.cipipe_asks_for_the_lock"
-# What would make Terraform do something else than the plan says: another workspace is another state.
+# What would make Terraform do something else than the plan says: another workspace is another
+# state.
 _FOREIGN = ("TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR", "TF_LOG", "TF_REATTACH_PROVIDERS")
 _QUIET = {"version", "outputs", "refresh_start", "refresh_complete", "resource_drift"}
 
 
 @dataclass(frozen=True)
 class Terraform:
-    """Terraform in one root folder. `env` is the children's whole environment, credentials included.
+    """Terraform in one root folder. `env` is the children's whole environment, credentials
+    included.
 
-    `data_dir` keeps providers, modules and the backend's settings out of the work tree, one per environment.
-    `unlock_command` is what a person has to run, with the lock's ID behind it, when a lock was left.
-    `shown` is the root as messages name it.
+    `data_dir` keeps providers, modules and the backend's settings out of the work tree, one per
+    environment. `unlock_command` is what a person has to run, with the lock's ID behind it, when a
+    lock was left. `shown` is the root as messages name it.
     """
 
     root: Path
@@ -59,20 +63,26 @@ class Terraform:
     shown: str = ""
 
     def init(self) -> None:
-        """Set the backend and the providers up; the lock file, where there is one, is never changed.
+        """Set the backend and the providers up; the lock file, where there is one, is never
+        changed.
 
-        Raises RefusedError where the root's state would not be kept by the backend that the settings name.
+        Raises RefusedError where the root's state would not be kept by the backend that the
+        settings name.
         """
         for secret in self.backend.secrets():
             self.redactor.register(secret)
         remove_torn(self.data_dir)
-        (self.data_dir / "environment").unlink(missing_ok=True)  # the workspace that an earlier command selected
+        (self.data_dir / "environment").unlink(
+            missing_ok=True
+        )  # the workspace that an earlier command selected
         settings = dict(self.backend.written())
         lock_file = self.backend.locks_by_default and self._can_lock_by_file()
         self._init(settings | ({"use_lockfile": True} if lock_file else {}))
         found = in_force(self.data_dir) or {}
         if lock_file and (found.get("config") or {}).get("dynamodb_table"):
-            self._init(settings | {"use_lockfile": False})  # the root locks in a table, and so does everybody else
+            self._init(
+                settings | {"use_lockfile": False}
+            )  # the root locks in a table, and so does everybody else
 
     def _init(self, settings: Mapping[str, Any]) -> None:
         missing: list[str] = []
@@ -84,12 +94,15 @@ class Terraform:
         arguments = ["init", "-input=false", "-reconfigure"]
         arguments += ["-lockfile=readonly"] if self._lock_file.path.is_file() else []
         if not settings:
-            forget_in_force(self.data_dir)  # with settings, Terraform warns that there is no block for them
+            forget_in_force(
+                self.data_dir
+            )  # with settings, Terraform warns that there is no block for them
         with settings_file(settings) as options:
             try:
                 self._run([*arguments, *options], warned=warned)
             except StageError as error:
-                # The constraints may have moved on since an earlier run in this clone chose the providers.
+                # The constraints may have moved on since an earlier run in this clone chose the
+                # providers.
                 if _LOCKED_PROVIDER not in error.message or not self._lock_file.forget():
                     raise
                 self._run([*arguments, *options], warned=warned)
@@ -100,10 +113,13 @@ class Terraform:
     def create_state(self) -> None:
         """Create the state, and the workspace, where there is none yet: with no resources in it.
 
-        A plan made against no state has no lineage by which Terraform could tell that another run created one since.
+        A plan made against no state has no lineage by which Terraform could tell that another run
+        created one since.
         """
         if self.backend.keeps_workspaces and not self.has_workspace():
-            made = self._call(["workspace", "new", "-no-color", str(self.backend.workspace)], workspace=None)
+            made = self._call(
+                ["workspace", "new", "-no-color", str(self.backend.workspace)], workspace=None
+            )
             if made.returncode != 0 and b"already exists" not in made.stderr:
                 raise self._failed("workspace new", made)
         if not self.backend.seeds or self._lineage():
@@ -118,7 +134,9 @@ class Terraform:
         }
         pushed = self._call(["state", "push", "-no-color", "-"], stdin=msgspec.json.encode(empty))
         # Somebody else was faster, and the plan will be made against that state.
-        if pushed.returncode != 0 and b"over unrelated state" not in b" ".join(pushed.stderr.split()):
+        if pushed.returncode != 0 and b"over unrelated state" not in b" ".join(
+            pushed.stderr.split()
+        ):
             raise self._failed("state push", pushed)
 
     def has_workspace(self) -> bool:
@@ -128,7 +146,10 @@ class Terraform:
         listed = self._call(["workspace", "list", "-no-color"], workspace=None)
         if listed.returncode != 0:
             raise self._failed("workspace list", listed)
-        return self.backend.workspace in listed.stdout.decode(errors="replace").replace("*", " ").split()
+        return (
+            self.backend.workspace
+            in listed.stdout.decode(errors="replace").replace("*", " ").split()
+        )
 
     def plan(
         self,
@@ -139,7 +160,13 @@ class Terraform:
         lock: bool = True,
     ) -> bool:
         """Save a plan to `file`; says whether it changes anything."""
-        arguments = ["plan", "-input=false", "-detailed-exitcode", f"-out={file}", f"-lock={str(lock).lower()}"]
+        arguments = [
+            "plan",
+            "-input=false",
+            "-detailed-exitcode",
+            f"-out={file}",
+            f"-lock={str(lock).lower()}",
+        ]
         arguments += ["-destroy"] if destroy else []
         arguments += [f"-var-file={name}" for name in var_files]
         return self._run(arguments, accept=(0, 2)).returncode == 2
@@ -158,8 +185,12 @@ class Terraform:
         self._run(["apply", "-input=false", str(file)])
 
     def outputs(self) -> dict[str, dict[str, Any]]:
-        """What `terraform output -json` prints: name → `{type, value, sensitive}`. Secrets are registered."""
-        found: dict[str, dict[str, Any]] = self._json(["output", "-json"], dict[str, dict[str, Any]])
+        """What `terraform output -json` prints: name → `{type, value, sensitive}`. Secrets are
+        registered.
+        """
+        found: dict[str, dict[str, Any]] = self._json(
+            ["output", "-json"], dict[str, dict[str, Any]]
+        )
         for output in found.values():
             if output.get("sensitive"):
                 self.redactor.register_value(output.get("value"))
@@ -177,8 +208,9 @@ class Terraform:
     def unlock(self, lock_id: str) -> None:
         """Release a lock that a killed run left. Only ever asked for by a person.
 
-        Raises StageError where there is no such lock. Some stores release whatever they hold, so the lock is asked for
-        first, by a command that changes nothing: its refusal names the one that is held.
+        Raises StageError where there is no such lock. Some stores release whatever they hold, so
+        the lock is asked for first, by a command that changes nothing: its refusal names the one
+        that is held.
         """
         asked = self._asked()
         probe = self._call(["untaint", "-no-color", "-allow-missing", _PROBE])
@@ -190,7 +222,9 @@ class Terraform:
         held = terraform_locks.held(text, asked)
         if held is not None and held.id != lock_id:
             raise terraform_locks.unknown(lock_id, held, asked)
-        if held is None and f'lock ID: "{lock_id}"' not in " ".join(text.split()):  # as HCP Terraform names its locks
+        if held is None and f'lock ID: "{lock_id}"' not in " ".join(
+            text.split()
+        ):  # as HCP Terraform names its locks
             raise terraform_locks.error(self.redactor.text(text), asked)
         released = self._call(["force-unlock", "-no-color", "-force", "--", lock_id])
         if released.returncode != 0:
@@ -222,7 +256,9 @@ class Terraform:
     def _call(
         self, arguments: Sequence[str], *, stdin: bytes | None = None, workspace: str | None = ""
     ) -> process.Completed:
-        """Run a short command that has no machine-readable log; its status is for the caller to look at."""
+        """Run a short command that has no machine-readable log; its status is for the caller to
+        look at.
+        """
         with self._lock_file.lent():
             return process.run(
                 ["terraform", *arguments],
@@ -236,7 +272,10 @@ class Terraform:
     def _json(self, arguments: Sequence[str], shape: Any) -> Any:
         with self._lock_file.lent():
             done = process.run(
-                ["terraform", *arguments], env=self._environment(), cwd=self.root, redactor=self.redactor
+                ["terraform", *arguments],
+                env=self._environment(),
+                cwd=self.root,
+                redactor=self.redactor,
             )
         return process.document(done, shape)
 
@@ -247,7 +286,8 @@ class Terraform:
         accept: Sequence[int] = (0,),
         warned: Callable[[str], None] = lambda _: None,
     ) -> process.Completed:
-        """Run a command with its machine-readable log, and make its diagnostics the error, where it fails.
+        """Run a command with its machine-readable log, and make its diagnostics the error, where it
+        fails.
 
         `warned` is given the summary of each warning.
         """
@@ -289,7 +329,9 @@ class Terraform:
             raise self._explained(verb, diagnostics) from error
 
     def _environment(self, workspace: str | None = "") -> dict[str, str]:
-        """The environment of a command; the backend's own workspace, unless another one (or None) is asked for."""
+        """The environment of a command; the backend's own workspace, unless another one (or None)
+        is asked for.
+        """
         workspace = self.backend.workspace if workspace == "" else workspace
         kept = {key: value for key, value in self.env.items() if not key.startswith(_FOREIGN)}
         return {
@@ -319,14 +361,22 @@ class Terraform:
         return terraform_errors.of_text(verb, text, completed.returncode, self._asked())
 
     def _not_kept(self, actual: str | None) -> RefusedError:
-        return not_kept(actual, wanted=self.backend.type, root=self._where, declared=self._declared())
+        return not_kept(
+            actual, wanted=self.backend.type, root=self._where, declared=self._declared()
+        )
 
     def _declared(self) -> terraform_blocks.Declared | None:
-        files = [file for file in self.root.glob("*.tf*") if file.name.endswith((".tf", ".tf.json"))]
-        return terraform_blocks.declared({file.name: file.read_bytes() for file in files if file.is_file()})
+        files = [
+            file for file in self.root.glob("*.tf*") if file.name.endswith((".tf", ".tf.json"))
+        ]
+        return terraform_blocks.declared(
+            {file.name: file.read_bytes() for file in files if file.is_file()}
+        )
 
     def _explained(self, verb: str, diagnostics: Sequence[Mapping[str, Any]]) -> CipipeError:
-        if verb == "init" and any(found.get("summary") in _FOREIGN_ARGUMENT for found in diagnostics):
+        if verb == "init" and any(
+            found.get("summary") in _FOREIGN_ARGUMENT for found in diagnostics
+        ):
             declared = self._declared()
             if declared is not None and declared.type != self.backend.type:
                 return self._not_kept(declared.type)
@@ -342,7 +392,9 @@ class _Version(msgspec.Struct):
 
 
 def version(env: Mapping[str, str]) -> str:
-    """The version of Terraform, such as `1.11.4`. Raises ToolMissing, ProcessFailed. Nobody is asked for a newer one."""
+    """The version of Terraform, such as `1.11.4`. Raises ToolMissing, ProcessFailed. Nobody is
+    asked for a newer one.
+    """
     done = process.run(["terraform", "version", "-json"], env={**env, "CHECKPOINT_DISABLE": "1"})
     return str(process.document(done, _Version).terraform_version)
 

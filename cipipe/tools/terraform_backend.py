@@ -1,7 +1,9 @@
-"""Where a Terraform root keeps its state: the backend's type and settings, and how Terraform gets them.
+"""Where a Terraform root keeps its state: the backend's type and settings, and how Terraform gets
+them.
 
-Settings reach Terraform in a private file, secrets in its environment: an argument list is there for every user of the
-machine to read. Sources: developer.hashicorp.com/terraform/language/backend and its pages on each backend.
+Settings reach Terraform in a private file, secrets in its environment: an argument list is there
+for every user of the machine to read. Sources: developer.hashicorp.com/terraform/language/backend
+and its pages on each backend.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +27,8 @@ NOT_KEPT = frozenset({"local", "inmem"})
 
 _HCP = frozenset({"cloud", "remote"})
 
-# Terraform writes what it gets as a setting into its data folder and into saved plans; what it reads here, it does not.
+# Terraform writes what it gets as a setting into its data folder and into saved plans; what it
+# reads here, it does not.
 _SECRET: dict[str, dict[str, str]] = {
     "azurerm": {
         "access_key": "ARM_ACCESS_KEY",
@@ -48,12 +51,18 @@ _SECRET: dict[str, dict[str, str]] = {
     "pg": {"conn_str": "PG_CONN_STR"},
     "s3": {"sse_customer_key": "AWS_SSE_CUSTOMER_KEY"},
 }
-_CLOUD = {"organization": "TF_CLOUD_ORGANIZATION", "hostname": "TF_CLOUD_HOSTNAME", "project": "TF_CLOUD_PROJECT"}
+_CLOUD = {
+    "organization": "TF_CLOUD_ORGANIZATION",
+    "hostname": "TF_CLOUD_HOSTNAME",
+    "project": "TF_CLOUD_PROJECT",
+}
 _PUBLIC = frozenset({"TF_HTTP_USERNAME"})
 
 
 class Backend(msgspec.Struct, frozen=True):
-    """A backend. `workspace` is the one of Terraform's workspaces that is used, `default` if left out."""
+    """A backend. `workspace` is the one of Terraform's workspaces that is used, `default` if left
+    out.
+    """
 
     type: str = "s3"
     settings: dict[str, Value] = {}
@@ -71,7 +80,9 @@ class Backend(msgspec.Struct, frozen=True):
 
     @property
     def tells_own_lock(self) -> bool:
-        """Whether a refused lock comes with the info of the one that was asked for, not of the one that is held."""
+        """Whether a refused lock comes with the info of the one that was asked for, not of the one
+        that is held.
+        """
         return self.type in {"pg", "http"}
 
     @property
@@ -101,7 +112,9 @@ class Backend(msgspec.Struct, frozen=True):
 
 @contextmanager
 def settings_file(settings: Mapping[str, Value]) -> Iterator[list[str]]:
-    """The arguments of `init` that name a private file with these settings; none where there are none."""
+    """The arguments of `init` that name a private file with these settings; none where there are
+    none.
+    """
     if not settings:
         yield []
         return
@@ -114,12 +127,15 @@ def settings_file(settings: Mapping[str, Value]) -> Iterator[list[str]]:
 
 
 def forget_in_force(data_dir: Path) -> None:
-    """Forget which backend an earlier `init` set up: one without settings leaves that as it is, if the block is gone."""
+    """Forget which backend an earlier `init` set up: one without settings leaves that as it is, if
+    the block is gone.
+    """
     (data_dir / "terraform.tfstate").unlink(missing_ok=True)
 
 
 def remove_torn(data_dir: Path) -> None:
-    """Remove what a killed `init`, or one whose disk was full, wrote half: Terraform fails to read it for ever after.
+    """Remove what a killed `init`, or one whose disk was full, wrote half: Terraform fails to read
+    it for ever after.
 
     A new `init` writes both files again.
     """
@@ -156,8 +172,12 @@ def refuse_workspace_variable(env: Mapping[str, str], workspace: str | None) -> 
         )
 
 
-def not_kept(actual: str | None, *, wanted: str, root: str, declared: "Declared | None") -> RefusedError:
-    """The error of a root whose state is not kept where the settings say; `actual` is None without a block."""
+def not_kept(
+    actual: str | None, *, wanted: str, root: str, declared: "Declared | None"
+) -> RefusedError:
+    """The error of a root whose state is not kept where the settings say; `actual` is None without
+    a block.
+    """
     block = "  cloud {}" if wanted == "cloud" else f'  backend "{wanted}" {{}}'
     place = f"{root}/{declared.file}:{declared.line}" if declared else f"{root}/backend.tf"
     if actual is not None and actual not in NOT_KEPT:

@@ -1,6 +1,7 @@
 """Which backend the files of a Terraform root declare: text in, names and lines out.
 
-For messages, and for looking before Terraform runs. Terraform itself says after `init` which backend is in force.
+For messages, and for looking before Terraform runs. Terraform itself says after `init` which
+backend is in force.
 """
 
 import json
@@ -10,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-# Comments and heredocs are taken whole, so that nothing in them counts; a string ends at its line's end at the latest.
+# Comments and heredocs are taken whole, so that nothing in them counts; a string ends at its line's
+# end at the latest.
 _HCL = re.compile(
     r"""(?:\#|//)[^\n]*|/\*.*?\*/|<<-?[ \t]*(?P<end>[\w-]+)\n(?:.*?\n)??[ \t]*(?P=end)\b|(?P<string>"(?:\\.|[^"\\\n])*"?)"""
     r"""|(?P<word>[{}=]|[\w-]+)""",
@@ -19,7 +21,9 @@ _HCL = re.compile(
 
 
 class Declared(msgspec.Struct, frozen=True):
-    """A `backend` or `cloud` block: its type (`cloud` for the latter), the file's name and the line."""
+    """A `backend` or `cloud` block: its type (`cloud` for the latter), the file's name and the
+    line.
+    """
 
     type: str
     file: str
@@ -27,7 +31,9 @@ class Declared(msgspec.Struct, frozen=True):
 
 
 def declared(files: Mapping[str, bytes]) -> Declared | None:
-    """The block that counts, of a root's files by name; None where there is none. Files that override come last."""
+    """The block that counts, of a root's files by name; None where there is none. Files that
+    override come last.
+    """
     found = None
     for name in sorted(files, key=lambda name: (_overrides(name), name)):
         if name.startswith("."):

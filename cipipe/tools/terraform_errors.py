@@ -1,4 +1,6 @@
-"""What Terraform prints when it fails → an error: its diagnostics as JSON, or the text of commands that have no JSON."""
+"""What Terraform prints when it fails → an error: its diagnostics as JSON, or the text of commands
+that have no JSON.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +13,9 @@ _STALE = {"Saved plan is stale", "Saved plan does not match the given state"}
 _TAIL = 20
 
 
-def of_diagnostics(verb: str, diagnostics: Sequence[Mapping[str, Any]], asked: Asked) -> CipipeError:
+def of_diagnostics(
+    verb: str, diagnostics: Sequence[Mapping[str, Any]], asked: Asked
+) -> CipipeError:
     """The error of a command with a machine-readable log; `diagnostics` are the errors in it."""
     for found in diagnostics:
         summary = str(found.get("summary", ""))
@@ -28,7 +32,8 @@ def of_diagnostics(verb: str, diagnostics: Sequence[Mapping[str, Any]], asked: A
 
 
 def of_text(verb: str, text: str, status: int, asked: Asked) -> CipipeError:
-    """The error of a command without such a log: `text` is what it wrote to standard error, secrets removed.
+    """The error of a command without such a log: `text` is what it wrote to standard error, secrets
+    removed.
 
     What a command prints as its answer may hold secrets, and is never quoted.
     """
@@ -51,4 +56,8 @@ def _shown(diagnostic: Mapping[str, Any]) -> str:
     place = diagnostic.get("range") or {}
     where = f"{place['filename']}:{place['start']['line']}: " if place else ""
     address = f" ({diagnostic['address']})" if diagnostic.get("address") else ""
-    return f"{where}{diagnostic.get('summary', '')}{address}: {diagnostic.get('detail', '')}".rstrip(": \n")
+    return (
+        f"{where}{diagnostic.get('summary', '')}{address}: {diagnostic.get('detail', '')}".rstrip(
+            ": \n"
+        )
+    )

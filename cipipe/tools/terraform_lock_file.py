@@ -1,6 +1,8 @@
-"""The dependency lock file of a root that has none: Terraform wants one from `init` to `apply`, the work tree does not.
+"""The dependency lock file of a root that has none: Terraform wants one from `init` to `apply`, the
+work tree does not.
 
-It is kept beside the providers, and lies in the root only while a command runs. docs/decisions/0005 says why.
+It is kept beside the providers, and lies in the root only while a command runs. docs/decisions/0005
+says why.
 """
 
 import contextlib
@@ -26,7 +28,9 @@ class LockFile:
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:
-        """Around `init`, which writes the file where there is none, and adds to the one of an earlier run in this clone."""
+        """Around `init`, which writes the file where there is none, and adds to the one of an
+        earlier run in this clone.
+        """
         with self._lent():
             yield
         if self.path.is_file():  # the repository's own, or that of another run in this work tree
@@ -65,13 +69,16 @@ class LockFile:
 
 
 def sweep(folder: Path, tracked: Callable[[Path], bool]) -> None:
-    """Remove the lock files that killed runs left in the work tree; `folder` has the data folders of all stages.
+    """Remove the lock files that killed runs left in the work tree; `folder` has the data folders
+    of all stages.
 
     One that has been committed meanwhile stays.
     """
     for marker in folder.glob(f"*/*/{_MARKER}"):
         with contextlib.suppress(OSError), marker.open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the run that made it lives
+            fcntl.flock(
+                file, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # fails while the run that made it lives
             path = Path(file.read().partition("\n")[0])
             if path.name == NAME and path.is_file() and not tracked(path):
                 path.unlink()

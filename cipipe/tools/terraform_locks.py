@@ -1,7 +1,8 @@
 """What Terraform says of a state lock that it did not get → an error that tells the causes apart.
 
-Only lock info that Terraform read from the store says who holds a lock. The texts are those of Terraform 1.9 to 1.15:
-internal/command/clistate/state.go, internal/states/statemgr/locker.go and internal/backend/remote-state/*/client.go.
+Only lock info that Terraform read from the store says who holds a lock. The texts are those of
+Terraform 1.9 to 1.15: internal/command/clistate/state.go, internal/states/statemgr/locker.go and
+internal/backend/remote-state/*/client.go.
 """
 
 import re
@@ -20,8 +21,8 @@ _FIELD = re.compile(r"^[ \t]+(ID|Path|Operation|Who|Version|Created):(.*)$", re.
 _HELD_ID = re.compile(r"already locked:\s+ID=(\S+)")
 _CREATED = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)? ?(?:([+-]\d\d):?(\d\d)|Z)")
 
-# The first one that stands in the text counts: what follows it is what Terraform did about it, such as asking who holds
-# the lock, and that may fail for another reason.
+# The first one that stands in the text counts: what follows it is what Terraform did about it, such
+# as asking who holds the lock, and that may fail for another reason.
 _CAUSES = {
     "taken": r"PreconditionFailed|StatusCode: 412|Error 412|ConditionalCheckFailed|[Aa]lready locked|LeaseAlreadyPresent"
     r"|ConditionalRequestConflict|status 409|StatusCode: 409",
@@ -48,8 +49,8 @@ class LockInfo(msgspec.Struct, frozen=True):
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What an error needs besides Terraform's text.
 
-    `unlock` is the command that releases a lock, without its ID. `own_info`: this backend's errors carry the info of the
-    lock that was asked for, not of the one that is held.
+    `unlock` is the command that releases a lock, without its ID. `own_info`: this backend's errors
+    carry the info of the lock that was asked for, not of the one that is held.
     """
 
     unlock: str
@@ -77,7 +78,8 @@ def info(text: str) -> LockInfo | None:
 def held(text: str, asked: Asked) -> LockInfo | None:
     """The lock that the store holds, as far as a text of Terraform's says; None where it does not.
 
-    Of an HTTP store Terraform passes on the ID alone, up to version 1.14, and beside it the info of its own attempt.
+    Of an HTTP store Terraform passes on the ID alone, up to version 1.14, and beside it the info of
+    its own attempt.
     """
     found, named = info(text), _HELD_ID.search(text)
     if named is not None:
@@ -173,7 +175,11 @@ def _locked(lock: LockInfo, asked: Asked) -> ConflictError:
 
 
 def _described(lock: LockInfo, now: datetime) -> str:
-    since = f" since {lock.created:%Y-%m-%d %H:%M:%S} UTC, {age(lock.created, now)}" if lock.created else ""
+    since = (
+        f" since {lock.created:%Y-%m-%d %H:%M:%S} UTC, {age(lock.created, now)}"
+        if lock.created
+        else ""
+    )
     details = [lock.operation, f"lock ID {lock.id}", lock.path]
     return f"{lock.who or 'somebody'}{since} ({', '.join(detail for detail in details if detail)})"
 
@@ -184,7 +190,9 @@ def _command(lock: LockInfo, asked: Asked) -> str:
 
 
 def _reason(text: str) -> str:
-    """Terraform's own message, on one line: the text without the lock info and the advice behind it."""
+    """Terraform's own message, on one line: the text without the lock info and the advice behind
+    it.
+    """
     text = text.partition(REFUSED)[2] or text
     message = text.partition(_ADVICE)[0].partition("Lock Info:")[0]
     return " ".join(message.split()).removeprefix("Error message:").strip()

@@ -1,7 +1,7 @@
 """What `terraform show -json` prints of a plan or a state, as far as cipipe looks at it.
 
-developer.hashicorp.com/terraform/internals/json-format. What has another shape is refused before anybody looks into it,
-so that no error can quote it: secrets stand in it as they are.
+developer.hashicorp.com/terraform/internals/json-format. What has another shape is refused before
+anybody looks into it, so that no error can quote it: secrets stand in it as they are.
 """
 
 from typing import Any
@@ -10,9 +10,11 @@ import msgspec
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One resource in a plan: its address, its type, the actions (`create`, `update`, `delete`, …), and what it was.
+    """One resource in a plan: its address, its type, the actions (`create`, `update`, `delete`, …),
+    and what it was.
 
-    `tainted` ones are replaced because they were never wholly created, or because somebody said `terraform taint`.
+    `tainted` ones are replaced because they were never wholly created, or because somebody said
+    `terraform taint`.
     """
 
     address: str

@@ -1,7 +1,9 @@
-"""Run one container on ECS Fargate and say how it ended, with nothing but a boto3 client; the scheduler is not needed.
+"""Run one container on ECS Fargate and say how it ended, with nothing but a boto3 client; the
+scheduler is not needed.
 
-A task that stopped counts as done only if its container says so itself, with the exit code 0. ECS leaves the code out when
-a container never ran or was torn down around it: image not pulled, secret without a value, capacity withdrawn.
+A task that stopped counts as done only if its container says so itself, with the exit code 0. ECS
+leaves the code out when a container never ran or was torn down around it: image not pulled, secret
+without a value, capacity withdrawn.
 """
 
 import hashlib
@@ -20,7 +22,9 @@ class TaskFailedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Container:
-    """What to run, and where. `task_definition` is a revision's ARN; `environment` is added to what the revision sets."""
+    """What to run, and where. `task_definition` is a revision's ARN; `environment` is added to what
+    the revision sets.
+    """
 
     cluster: str
     task_definition: str
@@ -34,18 +38,26 @@ class Container:
 def network_configuration(subnets: list[str], security_groups: list[str]) -> dict[str, Any]:
     """Where a Fargate task runs, as ECS wants to have it: private, without a public address."""
     return {
-        "awsvpcConfiguration": {"subnets": subnets, "securityGroups": security_groups, "assignPublicIp": "DISABLED"}
+        "awsvpcConfiguration": {
+            "subnets": subnets,
+            "securityGroups": security_groups,
+            "assignPublicIp": "DISABLED",
+        }
     }
 
 
-def container_overrides(name: str, command: list[str], environment: dict[str, str] | None = None) -> dict[str, Any]:
+def container_overrides(
+    name: str, command: list[str], environment: dict[str, str] | None = None
+) -> dict[str, Any]:
     """What one run changes of the task definition."""
     variables = [{"name": key, "value": value} for key, value in (environment or {}).items()]
     return {"containerOverrides": [{"name": name, "command": command, "environment": variables}]}
 
 
 def name_of(instance: Any) -> str:
-    """A name for `startedBy`, the same for every try of a task instance: by it a later try finds what runs already."""
+    """A name for `startedBy`, the same for every try of a task instance: by it a later try finds
+    what runs already.
+    """
     return _digest(instance.dag_id, instance.run_id, instance.task_id, instance.map_index)
 
 
@@ -55,11 +67,15 @@ def token_of(instance: Any) -> str:
 
 
 def start(ecs: Any, container: Container, name: str, token: str) -> str:
-    """Start the container, or take the task of that name which an earlier try has left running; the task's ARN.
+    """Start the container, or take the task of that name which an earlier try has left running; the
+    task's ARN.
 
-    `token` makes the request idempotent: sent again, because the answer was lost, it starts nothing more.
+    `token` makes the request idempotent: sent again, because the answer was lost, it starts nothing
+    more.
     """
-    running = ecs.list_tasks(cluster=container.cluster, startedBy=name, desiredStatus="RUNNING")["taskArns"]
+    running = ecs.list_tasks(cluster=container.cluster, startedBy=name, desiredStatus="RUNNING")[
+        "taskArns"
+    ]
     if running:
         log.info("Task %s runs already, from an earlier try", running[0])
         return str(running[0])
@@ -74,7 +90,10 @@ def start(ecs: Any, container: Container, name: str, token: str) -> str:
         overrides=container_overrides(container.name, container.command, container.environment),
     )
     if not answer["tasks"]:
-        reasons = [f"{entry.get('reason')} {entry.get('detail', '')}".strip() for entry in answer["failures"]]
+        reasons = [
+            f"{entry.get('reason')} {entry.get('detail', '')}".strip()
+            for entry in answer["failures"]
+        ]
         raise TaskFailedError(f"ECS started no task: {'; '.join(reasons) or 'it does not say why'}")
     arn = str(answer["tasks"][0]["taskArn"])
     log.info("Task %s runs %s", arn, container.command)
@@ -82,12 +101,17 @@ def start(ecs: Any, container: Container, name: str, token: str) -> str:
 
 
 def wait(
-    client: Callable[[], Any], cluster: str, arn: str, poll: float, each: Callable[[], None] = lambda: None
+    client: Callable[[], Any],
+    cluster: str,
+    arn: str,
+    poll: float,
+    each: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Wait until the task has stopped, however long it takes; the task as ECS describes it then.
 
-    `client` is asked before every request, so that it can renew its credentials; `each` is called after every answer.
-    A task that ECS does not know any more, an hour after it stopped, raises TaskFailedError.
+    `client` is asked before every request, so that it can renew its credentials; `each` is called
+    after every answer. A task that ECS does not know any more, an hour after it stopped, raises
+    TaskFailedError.
     """
     unseen = 0
     while True:
@@ -122,7 +146,9 @@ def task_id(arn: str) -> str:
 
 
 class LogTail:
-    """A log stream, read on from where it was left. One that is not there (yet), or not to be read, has no lines."""
+    """A log stream, read on from where it was left. One that is not there (yet), or not to be read,
+    has no lines.
+    """
 
     def __init__(self, logs: Callable[[], Any], group: str, stream: str) -> None:
         self._logs, self._group, self._stream = logs, group, stream
@@ -135,11 +161,16 @@ class LogTail:
         while True:
             try:
                 page = logs.get_log_events(
-                    logGroupName=self._group, logStreamName=self._stream, startFromHead=True, **self._token
+                    logGroupName=self._group,
+                    logStreamName=self._stream,
+                    startFromHead=True,
+                    **self._token,
                 )
             except logs.exceptions.ResourceNotFoundException:
                 return
-            except logs.exceptions.ClientError as error:  # never a reason to give up on the container
+            except (
+                logs.exceptions.ClientError
+            ) as error:  # never a reason to give up on the container
                 if not self._refused:
                     log.warning("The container's log cannot be shown: %s", error)
                 self._refused = True

@@ -1,7 +1,9 @@
-"""`FargateOperator`: run a container, as a role if need be, show its log, and fail unless it ended with the exit code 0.
+"""`FargateOperator`: run a container, as a role if need be, show its log, and fail unless it ended
+with the exit code 0.
 
-The provider's `EcsRunTaskOperator` takes a role only from an Airflow connection that somebody has to make by hand, and
-differs between the versions that run on Airflow 2.10 and 3 in when it stops what it started.
+The provider's `EcsRunTaskOperator` takes a role only from an Airflow connection that somebody has
+to make by hand, and differs between the versions that run on Airflow 2.10 and 3 in when it stops
+what it started.
 """
 
 from typing import Any
@@ -14,10 +16,11 @@ from dbt_deployment.clients import Clients
 
 
 class FargateOperator(BaseOperator):
-    """`role_arn` is assumed for all of it; None stays with Airflow's own role. `log_group` None shows no log.
+    """`role_arn` is assumed for all of it; None stays with Airflow's own role. `log_group` None
+    shows no log.
 
-    A try that finds the task of an earlier one still running waits for that one. Killed, cleared or out of time, the
-    operator stops the task.
+    A try that finds the task of an earlier one still running waits for that one. Killed, cleared or
+    out of time, the operator stops the task.
     """
 
     template_fields = ("cluster", "task_definition", "command", "environment", "role_arn")
@@ -71,7 +74,9 @@ class FargateOperator(BaseOperator):
         arn = self._arn = fargate.start(
             clients("ecs"), container, fargate.name_of(instance), fargate.token_of(instance)
         )
-        task = fargate.wait(lambda: clients("ecs"), self.cluster, arn, self.poll_seconds, self._shower(clients, arn))
+        task = fargate.wait(
+            lambda: clients("ecs"), self.cluster, arn, self.poll_seconds, self._shower(clients, arn)
+        )
         self._arn = None
         fargate.check(task, self.container)
         return arn
@@ -84,7 +89,9 @@ class FargateOperator(BaseOperator):
             )
 
     def _shower(self, clients: Clients, arn: str) -> Any:
-        """A function that puts into Airflow's log what the container has written since it was last called."""
+        """A function that puts into Airflow's log what the container has written since it was last
+        called.
+        """
         if self.log_group is None:
             return lambda: None
         stream = f"{self.container}/{self.container}/{fargate.task_id(arn)}"

@@ -1,7 +1,9 @@
-"""Callbacks that tell a Slack channel how a task ended. A message that cannot be sent is a line in the log, nothing more.
+"""Callbacks that tell a Slack channel how a task ended. A message that cannot be sent is a line in
+the log, nothing more.
 
-The webhook's address is a secret: it is read when a message is to be sent, from the connection `slack_webhook` (type
-HTTP; password: the part of the address after https://hooks.slack.com/services/). Without the connection, silence.
+The webhook's address is a secret: it is read when a message is to be sent, from the connection
+`slack_webhook` (type HTTP; password: the part of the address after
+https://hooks.slack.com/services/). Without the connection, silence.
 """
 
 import logging
@@ -20,7 +22,9 @@ def notify_success(context: Any) -> None:
 
 
 def notify_failure(context: Any) -> None:
-    """For `on_failure_callback`, which is called after the last try; the exception says why, where it is passed on."""
+    """For `on_failure_callback`, which is called after the last try; the exception says why, where
+    it is passed on.
+    """
     reason = str(context.get("exception") or "its log says why")[:1000]
     _send(context, ":x: *{}* failed: {}", reason)
 

@@ -1,9 +1,10 @@
-"""Started by an Airflow's own Python: run DAGs of a folder, one after the other, and write down how each run ended.
+"""Started by an Airflow's own Python: run DAGs of a folder, one after the other, and write down how
+each run ended.
 
     python airflow_child.py DAGS RUNS ANSWER
 
-RUNS is JSON: a list of `{name, dag, ending, env, timeout}`. Waiting is cut short, retries are off, `timeout` (seconds, or null) is
-the tasks' own; nothing else of a DAG is changed.
+RUNS is JSON: a list of `{name, dag, ending, env, timeout}`. Waiting is cut short, retries are off,
+`timeout` (seconds, or null) is the tasks' own; nothing else of a DAG is changed.
 """
 
 import json
@@ -14,7 +15,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-SPEED = {"poll_seconds": 0.2, "waiter_delay": 1, "sleep_time": 0, "awslogs_fetch_interval": timedelta(seconds=0.2)}
+SPEED = {
+    "poll_seconds": 0.2,
+    "waiter_delay": 1,
+    "sleep_time": 0,
+    "awslogs_fetch_interval": timedelta(seconds=0.2),
+}
 
 
 def main(folder: str, runs: str, answer: str) -> None:
@@ -22,7 +28,9 @@ def main(folder: str, runs: str, answer: str) -> None:
     from airflow.providers.amazon.aws.operators import ecs
 
     sys.path.append(folder)  # as Airflow's own processes do
-    ecs.sleep = lambda seconds: None  # newer providers wait for the name of a container that has one at once
+    ecs.sleep = lambda seconds: (
+        None
+    )  # newer providers wait for the name of a container that has one at once
     dags = _read(folder)
     results = {}
     for run in json.loads(Path(runs).read_text()):
@@ -38,7 +46,9 @@ def main(folder: str, runs: str, answer: str) -> None:
         done = _test(dag)
         results[run["name"]] = {
             "state": str(done.state),
-            "tasks": {instance.task_id: str(instance.state) for instance in done.get_task_instances()},
+            "tasks": {
+                instance.task_id: str(instance.state) for instance in done.get_task_instances()
+            },
         }
     Path(answer).write_text(json.dumps({"airflow": airflow.__version__, "runs": results}))
 
@@ -49,7 +59,9 @@ def _test(dag: Any) -> Any:
 
     try:
         return dag.test()
-    except AirflowTaskTimeout:  # Airflow 2 gives up on the run here, with the task failed; so look at where it stands
+    except (
+        AirflowTaskTimeout
+    ):  # Airflow 2 gives up on the run here, with the task failed; so look at where it stands
         run = max(DagRun.find(dag_id=dag.dag_id), key=lambda run: run.id)
         run.dag = dag
         run.update_state()

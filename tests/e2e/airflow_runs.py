@@ -1,4 +1,6 @@
-"""All runs of the reference DAGs by one Airflow: what is run, with which settings, and what came of it."""
+"""All runs of the reference DAGs by one Airflow: what is run, with which settings, and what came of
+it.
+"""
 
 import contextlib
 import json
@@ -31,7 +33,10 @@ NOWHERE = "http://127.0.0.1:9"
 
 VARIABLES: dict[str, dict[str, str]] = {
     "2.10": {},  # the defaults
-    "3": {"AIRFLOW_VAR_ATHENA_ELT_DATABASE": "movies_of_three", "AIRFLOW_VAR_ATHENA_ELT_GENRE": "Children's / Family"},
+    "3": {
+        "AIRFLOW_VAR_ATHENA_ELT_DATABASE": "movies_of_three",
+        "AIRFLOW_VAR_ATHENA_ELT_GENRE": "Children's / Family",
+    },
 }
 
 
@@ -59,15 +64,21 @@ class Done:
 
 @contextlib.contextmanager
 def airflow_role(aws: Aws) -> Iterator[dict[str, str]]:
-    """The environment of a session of MWAA's role, which the sandbox's Terraform leaves out together with MWAA."""
+    """The environment of a session of MWAA's role, which the sandbox's Terraform leaves out
+    together with MWAA.
+    """
     account, name = aws.sandbox.state.account.id, "dbt-deployment-dev-mwaa"
     principal = {"AWS": f"arn:aws:iam::{account}:root"}
     trust = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
     iam = aws.client("iam")
-    made = iam.create_role(RoleName=name, Path="/dbt-deployment/dev/", AssumeRolePolicyDocument=document)
+    made = iam.create_role(
+        RoleName=name, Path="/dbt-deployment/dev/", AssumeRolePolicyDocument=document
+    )
     try:
-        answer = aws.client("sts").assume_role(RoleArn=made["Role"]["Arn"], RoleSessionName="airflow")
+        answer = aws.client("sts").assume_role(
+            RoleArn=made["Role"]["Arn"], RoleSessionName="airflow"
+        )
         keys = answer["Credentials"]
         yield {
             "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
@@ -79,12 +90,18 @@ def airflow_role(aws: Aws) -> Iterator[dict[str, str]]:
 
 
 def run_all(version: str, python: Path, dags: Path, fargate: Fargate, keys: dict[str, str]) -> Done:
-    """Run the DAGs of a folder, with these keys; its parent gets a folder for this Airflow's own files."""
+    """Run the DAGs of a folder, with these keys; its parent gets a folder for this Airflow's own
+    files.
+    """
     work = dags.parent / f"airflow-{version}"
     work.mkdir()
     slack = {"conn_type": "http", "host": f"{fargate.url}/slack", "password": "T0/B0/not-a-secret"}
     env = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "AWS_"))},
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AIRFLOW_", "AWS_"))
+        },
         **VARIABLES[version],
         **keys,
         "AIRFLOW_HOME": str(work),
@@ -102,7 +119,9 @@ def run_all(version: str, python: Path, dags: Path, fargate: Fargate, keys: dict
             "ending": ending,
             "timeout": 3 if name == "redshift-timeout" else None,
             "env": {
-                "AIRFLOW_CONN_SLACK_WEBHOOK": json.dumps(slack | ({"host": NOWHERE} if "no-slack" in name else {}))
+                "AIRFLOW_CONN_SLACK_WEBHOOK": json.dumps(
+                    slack | ({"host": NOWHERE} if "no-slack" in name else {})
+                )
             },
         }
         for name, dag, ending in RUNS
@@ -132,7 +151,9 @@ def run_all(version: str, python: Path, dags: Path, fargate: Fargate, keys: dict
 
 def image_of(aws: Aws) -> str:
     """The image that the deployed task definition names."""
-    described = aws.client("ecs").describe_task_definition(taskDefinition=aws.outputs()["task_definition_arn"])
+    described = aws.client("ecs").describe_task_definition(
+        taskDefinition=aws.outputs()["task_definition_arn"]
+    )
     return str(described["taskDefinition"]["containerDefinitions"][0]["image"])
 
 
@@ -141,8 +162,13 @@ def clear(aws: Aws) -> None:
     bucket, s3 = aws.outputs()["data_lake_bucket"], aws.client("s3")
     for key in aws.keys(bucket):
         s3.delete_object(Bucket=bucket, Key=key)
-    for database in (aws.outputs()["athena_database_name"], VARIABLES["3"]["AIRFLOW_VAR_ATHENA_ELT_DATABASE"]):
-        aws.client("athena").start_query_execution(QueryString=f"DROP DATABASE IF EXISTS `{database}`")
+    for database in (
+        aws.outputs()["athena_database_name"],
+        VARIABLES["3"]["AIRFLOW_VAR_ATHENA_ELT_DATABASE"],
+    ):
+        aws.client("athena").start_query_execution(
+            QueryString=f"DROP DATABASE IF EXISTS `{database}`"
+        )
     ec2 = aws.client("ec2")
     for interface in ec2.describe_network_interfaces()["NetworkInterfaces"]:
         if interface["Description"] == "moto ECS":

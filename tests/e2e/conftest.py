@@ -1,4 +1,6 @@
-"""One sandbox for the whole session, and a clone of this repository that is deployed into it again and again."""
+"""One sandbox for the whole session, and a clone of this repository that is deployed into it again
+and again.
+"""
 
 import os
 import shutil
@@ -18,7 +20,9 @@ _FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "TF_VAR_"
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    """The clone, with a sandbox that is kept for it. The base image is the one that scripts/setup made."""
+    """The clone, with a sandbox that is kept for it. The base image is the one that scripts/setup
+    made.
+    """
     require("terraform", "the infrastructure")
     require("dockerd", "building the image")
     require("docker-registry", "pushing the image")
@@ -35,9 +39,14 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     running = client.find(folder / ".cipipe/sandbox")
     hashes = running.secret_hashes() if running else []
     made.cipipe("sandbox", "down")
-    logs = [*(folder / ".cipipe/sandbox").glob("*.log"), *(folder / ".cipipe/sandbox").glob("*/*.log")]
+    logs = [
+        *(folder / ".cipipe/sandbox").glob("*.log"),
+        *(folder / ".cipipe/sandbox").glob("*/*.log"),
+    ]
     found = {log.name: leaks(log.read_text(errors="replace"), hashes=hashes) for log in logs}
-    assert {name: secrets for name, secrets in found.items() if secrets} == {}, "a log of the sandbox holds secrets"
+    assert {name: secrets for name, secrets in found.items() if secrets} == {}, (
+        "a log of the sandbox holds secrets"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +95,9 @@ def _base_image() -> dict[str, str]:
 
 
 def pytest_configure() -> None:
-    # Terraform finds provider plugins below the home folder; dockerd's programs may lie outside a user's PATH.
-    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+    # Terraform finds provider plugins below the home folder; dockerd's programs may lie outside a
+    # user's PATH.
+    os.environ["PATH"] = os.pathsep.join(
+        [os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"]
+    )
     assert shutil.which("git")

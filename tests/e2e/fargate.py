@@ -1,7 +1,9 @@
-"""What the sandbox does not have: Fargate that runs a container, Athena that writes a result, and Slack.
+"""What the sandbox does not have: Fargate that runs a container, Athena that writes a result, and
+Slack.
 
-A server in front of the sandbox's AWS that passes everything on. Only what moto leaves out of a task (a container that
-really ends, with an exit code or without one) and of a query (its CSV file) is put in; every request is written down.
+A server in front of the sandbox's AWS that passes everything on. Only what moto leaves out of a
+task (a container that really ends, with an exit code or without one) and of a query (its CSV file)
+is put in; every request is written down.
 """
 
 import http.client
@@ -23,7 +25,10 @@ CSV = "movie_id,title,ratings,mean_rating\n1,Heat,2,4.5\n"
 ENDINGS: dict[str, dict[str, Any]] = {
     "exit-0": {"exitCode": 0, "stopCode": "EssentialContainerExited"},
     "exit-2": {"exitCode": 2, "stopCode": "EssentialContainerExited"},
-    "no-exit-code": {"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted."},
+    "no-exit-code": {
+        "stopCode": "SpotInterruption",
+        "stoppedReason": "Your Spot Task was interrupted.",
+    },
 }
 
 _NO_ACLS = "<Error><Code>AccessControlListNotSupported</Code><Message>The bucket does not allow ACLs</Message></Error>"
@@ -32,7 +37,9 @@ _OWN_HEADERS = {"connection", "content-length", "date", "server", "transfer-enco
 
 @dataclass(frozen=True)
 class Call:
-    """One request: the run that it belongs to, what was asked for, with which access key, and the request's document."""
+    """One request: the run that it belongs to, what was asked for, with which access key, and the
+    request's document.
+    """
 
     run: str
     action: str
@@ -42,8 +49,9 @@ class Call:
 
 @dataclass
 class Fargate:
-    """`run` and `ending` say what happens next: one of `ENDINGS`, "docker", which starts the task's real container and
-    waits for it, or "never", which runs until it is stopped."""
+    """`run` and `ending` say what happens next: one of `ENDINGS`, "docker", which starts the task's
+    real container and waits for it, or "never", which runs until it is stopped.
+    """
 
     aws: Aws
     run: str = ""
@@ -84,7 +92,9 @@ class Fargate:
         connection = http.client.HTTPConnection(place.netloc, timeout=120)
         connection.request(request.method, request.environ["RAW_URI"], body, dict(request.headers))
         answer = connection.getresponse()
-        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _OWN_HEADERS]
+        kept = [
+            (name, value) for name, value in answer.getheaders() if name.lower() not in _OWN_HEADERS
+        ]
         return Response(answer.read(), answer.status, kept)
 
     def _noted(self, request: Request, body: bytes, answer: bytes) -> bytes:
@@ -112,10 +122,15 @@ class Fargate:
                     self._end(task)
                 return json.dumps(document).encode()
             case "StopTask":
-                self._ends[request["task"]] = {"stopCode": "UserInitiated", "stoppedReason": request["reason"]}
+                self._ends[request["task"]] = {
+                    "stopCode": "UserInitiated",
+                    "stoppedReason": request["reason"],
+                }
             case "AssumeRole":
                 self.assumed += re.findall(r"<AccessKeyId>(\w+)<", answer.decode())
-            case "StartQueryExecution" if "OutputLocation" in request.get("ResultConfiguration", {}):
+            case "StartQueryExecution" if "OutputLocation" in request.get(
+                "ResultConfiguration", {}
+            ):
                 place = urllib.parse.urlsplit(request["ResultConfiguration"]["OutputLocation"])
                 key = f"{place.path.strip('/')}/{json.loads(answer)['QueryExecutionId']}.csv"
                 self.aws.client("s3").put_object(Bucket=place.netloc, Key=key, Body=CSV.encode())
@@ -129,7 +144,9 @@ class Fargate:
             threading.Thread(target=self._contain, args=(request, arn), daemon=True).start()
 
     def _contain(self, request: dict[str, Any], arn: str) -> None:
-        """Run the container that the task definition names, with its home folder kept from task to task."""
+        """Run the container that the task definition names, with its home folder kept from task to
+        task.
+        """
         definition = self._definition(request)
         override = request["overrides"]["containerOverrides"][0]
         assert override["name"] == definition["name"]
@@ -142,7 +159,9 @@ class Fargate:
         self._ends[arn] = {"exitCode": status, "stopCode": "EssentialContainerExited"}
 
     def _definition(self, request: dict[str, Any]) -> dict[str, Any]:
-        described = self.aws.client("ecs").describe_task_definition(taskDefinition=request["taskDefinition"])
+        described = self.aws.client("ecs").describe_task_definition(
+            taskDefinition=request["taskDefinition"]
+        )
         return dict(described["taskDefinition"]["containerDefinitions"][0])
 
     def remove(self) -> None:
@@ -155,7 +174,11 @@ class Fargate:
         engine = self._engine()
         self._volume = self._volume or str(engine.volumes.create().name)
         container = engine.containers.run(
-            image, command, detach=True, network_disabled=True, volumes={self._volume: {"bind": "/home/dbt"}}
+            image,
+            command,
+            detach=True,
+            network_disabled=True,
+            volumes={self._volume: {"bind": "/home/dbt"}},
         )
         status = container.wait()["StatusCode"]
         text = container.logs().decode()
@@ -172,7 +195,8 @@ class Fargate:
         logs.create_log_stream(**where)
         now = int(time.time() * 1000)
         logs.put_log_events(
-            **where, logEvents=[{"timestamp": now, "message": line} for line in text.splitlines() if line]
+            **where,
+            logEvents=[{"timestamp": now, "message": line} for line in text.splitlines() if line],
         )
 
     def _end(self, task: dict[str, Any]) -> None:

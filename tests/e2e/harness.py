@@ -45,7 +45,9 @@ class Clone:
 
     def git(self, *arguments: str) -> str:
         argv = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com", *arguments]
-        return subprocess.run(argv, cwd=self.folder, check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            argv, cwd=self.folder, check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     def commit(self, path: str, text: str) -> str:
         """Append to a file, and commit that."""
@@ -69,16 +71,24 @@ class Clone:
     def cipipe(self, *arguments: str, **env: str) -> Outcome:
         child = self.start(*arguments, **env)
         out, err = child.communicate(timeout=600)
-        return self._scanned(Outcome(child.returncode, out, err), env, shows_keys=arguments[:2] == ("sandbox", "env"))
+        return self._scanned(
+            Outcome(child.returncode, out, err), env, shows_keys=arguments[:2] == ("sandbox", "env")
+        )
 
     def run(self, *arguments: str, **env: str) -> Outcome:
-        return self.cipipe("run", "--sandbox", "--env", "dev", "--format", "json", *arguments, **env)
+        return self.cipipe(
+            "run", "--sandbox", "--env", "dev", "--format", "json", *arguments, **env
+        )
 
     def plan(self, *arguments: str, **env: str) -> dict[str, tuple[str, str]]:
         """Each stage's status and reason."""
-        done = self.cipipe("plan", "--sandbox", "--env", "dev", "--format", "json", *arguments, **env)
+        done = self.cipipe(
+            "plan", "--sandbox", "--env", "dev", "--format", "json", *arguments, **env
+        )
         assert done.status == 0, done.text
-        return {stage["name"]: (stage["status"], stage["reason"]) for stage in done.document["stages"]}
+        return {
+            stage["name"]: (stage["status"], stage["reason"]) for stage in done.document["stages"]
+        }
 
     def interrupted_at(self, words: str, signal_number: int, *arguments: str) -> Outcome:
         """Run, and send a signal as soon as a line of progress holds the words."""
@@ -95,11 +105,19 @@ class Clone:
         out, err = child.communicate(timeout=120)
         return self._scanned(Outcome(child.returncode, out, "".join(seen) + err), {})
 
-    def _scanned(self, outcome: Outcome, env: Mapping[str, str], *, shows_keys: bool = False) -> Outcome:
+    def _scanned(
+        self, outcome: Outcome, env: Mapping[str, str], *, shows_keys: bool = False
+    ) -> Outcome:
         """The outcome, after a look for secrets in all that was printed."""
         sandbox = client.find(self.folder / ".cipipe/sandbox")
-        secrets = [value for name, value in env.items() if name in {"AWS_ID_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"}]
-        found = leaks(outcome.text, hashes=sandbox.secret_hashes() if sandbox else (), secrets=secrets)
+        secrets = [
+            value
+            for name, value in env.items()
+            if name in {"AWS_ID_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"}
+        ]
+        found = leaks(
+            outcome.text, hashes=sandbox.secret_hashes() if sandbox else (), secrets=secrets
+        )
         assert shows_keys or found == [], f"a secret was printed: {found}"
         return outcome
 
@@ -110,7 +128,9 @@ class Aws:
     def __init__(self, sandbox: Sandbox) -> None:
         keys = sandbox.admin_of("111111111111")
         self.sandbox = sandbox
-        self._session = boto3.Session(keys.access_key_id, keys.secret_access_key, region_name="eu-central-1")
+        self._session = boto3.Session(
+            keys.access_key_id, keys.secret_access_key, region_name="eu-central-1"
+        )
 
     def client(self, service: str) -> Any:
         return self._session.client(service, endpoint_url=self.sandbox.state.aws_url)  # type: ignore[call-overload]
@@ -119,13 +139,21 @@ class Aws:
         return bytes(self.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
 
     def keys(self, bucket: str, prefix: str = "") -> list[str]:
-        pages = self.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        pages = (
+            self.client("s3")
+            .get_paginator("list_objects_v2")
+            .paginate(Bucket=bucket, Prefix=prefix)
+        )
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
     def record(self, stage: str) -> dict[str, Any]:
-        body = self.get("cipipe-111111111111-eu-central-1", f"ledger/dbt-deployment/dev/{stage}.json")
+        body = self.get(
+            "cipipe-111111111111-eu-central-1", f"ledger/dbt-deployment/dev/{stage}.json"
+        )
         return dict(json.loads(body))
 
     def outputs(self) -> dict[str, Any]:
-        body = self.get("cipipe-111111111111-eu-central-1", "ledger/dbt-deployment/dev/iac.outputs.json")
+        body = self.get(
+            "cipipe-111111111111-eu-central-1", "ledger/dbt-deployment/dev/iac.outputs.json"
+        )
         return {name: output.get("value") for name, output in json.loads(body).items()}

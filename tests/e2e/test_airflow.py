@@ -1,4 +1,6 @@
-"""The DAG files as they lie in the repository, unpatched, read by real Airflow 2 and 3: no network, no Variable, no error."""
+"""The DAG files as they lie in the repository, unpatched, read by real Airflow 2 and 3: no network,
+no Variable, no error.
+"""
 
 import ast
 import json
@@ -85,12 +87,20 @@ TASKS = {
 
 
 @pytest.fixture(scope="module", params=["2.10", "3"])
-def imported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def imported(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """What Airflow made of the folder `dags/`."""
     version = request.param
-    python = require(VENVS / f"airflow-{version[0]}/bin/python", f"importing the DAGs on Airflow {version}")
+    python = require(
+        VENVS / f"airflow-{version[0]}/bin/python", f"importing the DAGs on Airflow {version}"
+    )
     work = tmp_path_factory.mktemp("airflow")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "AWS_"))}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AIRFLOW_", "AWS_"))
+    }
     environment = {
         "AIRFLOW_HOME": str(work / "home"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
@@ -118,7 +128,9 @@ def test_every_dag_is_read_and_every_helper_left_alone(imported: dict[str, Any])
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
-def test_a_dag_has_its_explanation_its_order_and_its_limits(imported: dict[str, Any], name: str) -> None:
+def test_a_dag_has_its_explanation_its_order_and_its_limits(
+    imported: dict[str, Any], name: str
+) -> None:
     dag = imported["dags"][name]
     assert dag["doc"] == ast.get_docstring(ast.parse(file(name).read_text()), clean=False)
     assert dag["catchup"] is False
@@ -160,7 +172,9 @@ def test_the_operators_of_the_provider_take_the_literals(imported: dict[str, Any
 def test_our_operator_takes_the_literals(imported: dict[str, Any]) -> None:
     values, task = literals("dbt_redshift"), imported["dags"]["dbt_redshift"]["tasks"]["build"]
     assert task["type"] == "FargateOperator"
-    assert {name: task[name] for name in ("role_arn", "cluster", "task_definition", "container")} == {
+    assert {
+        name: task[name] for name in ("role_arn", "cluster", "task_definition", "container")
+    } == {
         "role_arn": values["SERVICE_ROLE"],
         "cluster": values["CLUSTER"],
         "task_definition": values["TASK_DEFINITION"],
@@ -178,8 +192,14 @@ def literals(name: str) -> dict[str, Any]:
     lines = [line for line in file(name).read_text().splitlines() if "# cipipe:" in line]
     nodes = [ast.parse(line).body[0] for line in lines]
     assignments = [node for node in nodes if isinstance(node, (ast.Assign, ast.AnnAssign))]
-    targets = [node.target if isinstance(node, ast.AnnAssign) else node.targets[0] for node in assignments]
-    return {ast.unparse(t): ast.literal_eval(n.value) for t, n in zip(targets, assignments, strict=True) if n.value}
+    targets = [
+        node.target if isinstance(node, ast.AnnAssign) else node.targets[0] for node in assignments
+    ]
+    return {
+        ast.unparse(t): ast.literal_eval(n.value)
+        for t, n in zip(targets, assignments, strict=True)
+        if n.value
+    }
 
 
 def overrides(task: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""DAG files read by real Airflow 2 and 3 before an upload, and the table of what Airflow 3 lacks held to both."""
+"""DAG files read by real Airflow 2 and 3 before an upload, and the table of what Airflow 3 lacks
+held to both.
+"""
 
 import json
 import os
@@ -66,7 +68,9 @@ def run_in(tmp_path: Path, version: str, lines: list[str], **settings: Any) -> S
     table = {"source": "dags", "bucket": "b-b-b", "airflow_python": "python", **settings}
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    required: dict[str, Any] = dict.fromkeys(StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)])
+    required: dict[str, Any] = dict.fromkeys(
+        StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)]
+    )
     given = {
         "mode": Mode.DEPLOY,
         "environment": Environment("1" * 12, "eu-central-1", "arn"),
@@ -86,7 +90,8 @@ def test_files_are_read_as_airflow_does(tmp_path: Path, version: str) -> None:
     notes = imports.check(
         run,
         {
-            "dags/a.py": GOOD % b"a" + b"import os\nassert not [n for n in os.environ if 'SECRET' in n]\n",
+            "dags/a.py": GOOD % b"a"
+            + b"import os\nassert not [n for n in os.environ if 'SECRET' in n]\n",
             "dags/helper.py": b"X = 1",
             "dags/lib.py": b"# of airflow, no dag\n",
             "dags/team/none.py": b"# of airflow, no dag\n",
@@ -100,7 +105,9 @@ def test_files_are_read_as_airflow_does(tmp_path: Path, version: str) -> None:
 
 def test_what_is_broken_is_told_with_airflows_words(tmp_path: Path, version: str) -> None:
     run = run_in(tmp_path, version, [], import_timeout=3)
-    same = b'from airflow import DAG\nNAME = "tw" + "in"\nwith DAG(NAME, schedule=None):\n    pass\n'
+    same = (
+        b'from airflow import DAG\nNAME = "tw" + "in"\nwith DAG(NAME, schedule=None):\n    pass\n'
+    )
     with pytest.raises(ProblemsError) as caught:
         imports.check(
             run,
@@ -134,9 +141,15 @@ def test_a_file_that_ends_the_process_hides_no_other(tmp_path: Path, version: st
     with pytest.raises(ProblemsError) as caught:
         imports.check(run_in(tmp_path, version, []), bodies)
     found = caught.value.problems
-    assert [(each.id, each.where) for each in found] == [("dag-import-failed", path) for path in bodies]
+    assert [(each.id, each.where) for each in found] == [
+        ("dag-import-failed", path) for path in bodies
+    ]
     # Airflow 3 outlives the first two, and tells of them itself.
-    assert [found[0].message[-1], "SIGSEGV" in found[1].message, found[2].message[-13:]] == ["0", True, "exit status 7"]
+    assert [found[0].message[-1], "SIGSEGV" in found[1].message, found[2].message[-13:]] == [
+        "0",
+        True,
+        "exit status 7",
+    ]
 
 
 def test_what_only_the_real_airflow_has_is_a_warning(tmp_path: Path, version: str) -> None:
@@ -146,14 +159,20 @@ def test_what_only_the_real_airflow_has_is_a_warning(tmp_path: Path, version: st
         "dags/c.py": b"# airflow dag\n{}['Variable x']\n",
     }
     if version == "3":
-        bodies["dags/d.py"] = b"# airflow dag\nfrom airflow.sdk import Variable\nVariable.get('account')\n"
+        bodies["dags/d.py"] = (
+            b"# airflow dag\nfrom airflow.sdk import Variable\nVariable.get('account')\n"
+        )
     with pytest.raises(ProblemsError) as caught:
         imports.check(run_in(tmp_path, version, []), bodies)
-    assert [(found.id, found.where) for found in caught.value.problems] == [("dag-import-failed", "dags/c.py")]
+    assert [(found.id, found.where) for found in caught.value.problems] == [
+        ("dag-import-failed", "dags/c.py")
+    ]
     del bodies["dags/c.py"]
     (tmp_path / "again").mkdir()
     notes = imports.check(run_in(tmp_path / "again", version, []), bodies)
-    assert [(note.id, note.where) for note in notes] == [("dag-import-unfinished", path) for path in bodies]
+    assert [(note.id, note.where) for note in notes] == [
+        ("dag-import-unfinished", path) for path in bodies
+    ]
 
 
 def test_imports_begin_at_the_folder_that_mwaa_reads(tmp_path: Path) -> None:
@@ -163,12 +182,18 @@ def test_imports_begin_at_the_folder_that_mwaa_reads(tmp_path: Path) -> None:
         "dags/helper.py": b"",
     }
     with pytest.raises(ProblemsError) as caught:
-        imports.check(run_in(tmp_path, "2", [], prefix="dags/team/", dynamic=("*.py",)), bodies, "team/")
-    assert [(found.id, found.where) for found in caught.value.problems] == [("dag-import-failed", "dags/b.py")]
+        imports.check(
+            run_in(tmp_path, "2", [], prefix="dags/team/", dynamic=("*.py",)), bodies, "team/"
+        )
+    assert [(found.id, found.where) for found in caught.value.problems] == [
+        ("dag-import-failed", "dags/b.py")
+    ]
 
 
 def test_modules_are_found_where_airflow_finds_them(tmp_path: Path, version: str) -> None:
-    """Beside the DAGs; not beside the program that reads them, and not in place of what Python has itself."""
+    """Beside the DAGs; not beside the program that reads them, and not in place of what Python has
+    itself.
+    """
     run = run_in(tmp_path, version, [], dynamic=("*.py",))
     bodies = {
         "dags/a.py": b"# airflow dag\nimport colorsys\nfrom checks import sql\n",
@@ -179,7 +204,9 @@ def test_modules_are_found_where_airflow_finds_them(tmp_path: Path, version: str
     }
     with pytest.raises(ProblemsError) as caught:
         imports.check(run, bodies)
-    assert [(found.id, found.where) for found in caught.value.problems] == [("dag-import-failed", "dags/b.py")]
+    assert [(found.id, found.where) for found in caught.value.problems] == [
+        ("dag-import-failed", "dags/b.py")
+    ]
 
 
 def test_another_airflow_than_the_declared_one_is_a_warning(tmp_path: Path) -> None:
@@ -198,7 +225,12 @@ def test_an_airflow_that_is_not_there(tmp_path: Path) -> None:
 
 def test_plugins_that_the_stage_ships_are_on_the_path(tmp_path: Path, version: str) -> None:
     run = run_in(tmp_path, version, [], dynamic=("*.py",))
-    plugins = archive({"operators/__init__.py": (b"", b"100644"), "operators/hello.py": (b"NAME = 1\n", b"100644")})
+    plugins = archive(
+        {
+            "operators/__init__.py": (b"", b"100644"),
+            "operators/hello.py": (b"NAME = 1\n", b"100644"),
+        }
+    )
     bodies = {"dags/a.py": b"# airflow dag\nfrom operators.hello import NAME\n"}
     assert imports.check(run, bodies, extras={"plugins.zip": plugins}) == []
 
@@ -210,10 +242,16 @@ def test_what_only_mwaa_has_leaves_an_import_unfinished(tmp_path: Path, version:
         "dags/c.py": b"# airflow dag\nopen('/usr/local/airflow/dags/settings.json')\n",
         "dags/d.py": b"# airflow dag\nimport shop_tools.orders\n",
     }
-    notes = imports.check(run_in(tmp_path, version, []), bodies, extras={"requirements.txt": b"shop-tools==1.2\n"})
-    assert [(note.id, note.where) for note in notes] == [("dag-import-unfinished", path) for path in bodies]
+    notes = imports.check(
+        run_in(tmp_path, version, []), bodies, extras={"requirements.txt": b"shop-tools==1.2\n"}
+    )
+    assert [(note.id, note.where) for note in notes] == [
+        ("dag-import-unfinished", path) for path in bodies
+    ]
     told = " ".join(note.message for note in notes)
-    assert [word for word in ("TEAM", "custom.team", "/usr/local", "shop-tools") if word not in told] == []
+    assert [
+        word for word in ("TEAM", "custom.team", "/usr/local", "shop-tools") if word not in told
+    ] == []
 
     given: dict[str, Any] = {
         "check_env": {"AIRFLOW__CUSTOM__TEAM": "data"},
@@ -234,7 +272,11 @@ def test_what_only_mwaa_has_leaves_an_import_unfinished(tmp_path: Path, version:
 def test_airflow_ignores_what_the_checks_ignore(tmp_path: Path, version: str, pattern: str) -> None:
     if version == "3" and "." in pattern:
         pattern = "o?d/**"
-    bodies = {".airflowignore": pattern.encode(), "old/a.py": b"# airflow dag\nraise RuntimeError\n", "b.py": b""}
+    bodies = {
+        ".airflowignore": pattern.encode(),
+        "old/a.py": b"# airflow dag\nraise RuntimeError\n",
+        "b.py": b"",
+    }
     assert ignored(bodies, version=version + ".0", env={}).paths == {"old/a.py"}
     run = run_in(tmp_path, version, [], dynamic=("**",))
     assert imports.check(run, {f"dags/{path}": body for path, body in bodies.items()}) == []
@@ -246,9 +288,19 @@ def test_the_table_of_what_airflow_3_lacks(tmp_path: Path) -> None:
     told = {}
     for version in ("2", "3"):
         answer = tmp_path / f"{version}.json"
-        env = {**os.environ, "AIRFLOW_HOME": str(tmp_path / version), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-        subprocess.run([python(version), "-c", KNOWN, table, answer], env=env, check=True, capture_output=True)
+        env = {
+            **os.environ,
+            "AIRFLOW_HOME": str(tmp_path / version),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        }
+        subprocess.run(
+            [python(version), "-c", KNOWN, table, answer], env=env, check=True, capture_output=True
+        )
         told[version] = set(json.loads(answer.read_text()))
     assert told["3"] == set()
-    names = {*airflow3.table()["modules"], *airflow3.table()["names"], *airflow3.table()["dag_arguments"]}
+    names = {
+        *airflow3.table()["modules"],
+        *airflow3.table()["names"],
+        *airflow3.table()["dag_arguments"],
+    }
     assert names - told["2"] == set()

@@ -1,4 +1,6 @@
-"""What a real Airflow makes of the bucket, asked through MWAA's API: the stage succeeds, fails, or warns as it says."""
+"""What a real Airflow makes of the bucket, asked through MWAA's API: the stage succeeds, fails, or
+warns as it says.
+"""
 
 import json
 import os
@@ -27,7 +29,9 @@ THEIRS = b'from airflow import DAG\nimport nothing.of_the_kind\nDAG("theirs")\n'
 
 
 class Airflow:
-    """Airflow's REST API, as far as it is asked: each time, a real Airflow reads what is in the bucket."""
+    """Airflow's REST API, as far as it is asked: each time, a real Airflow reads what is in the
+    bucket.
+    """
 
     def __init__(self, shop: Shop, python: Path, folder: Path) -> None:
         self._shop, self._python, self._folder = shop, python, folder
@@ -40,7 +44,11 @@ class Airflow:
             self._seen, self._read = bodies, self._reading(bodies)
         now = datetime.now(UTC).isoformat()
         if path == "/dags":
-            dags = [{"dag_id": name, "last_parsed_time": now} for found in self._read for name in found["dags"]]
+            dags = [
+                {"dag_id": name, "last_parsed_time": now}
+                for found in self._read
+                for name in found["dags"]
+            ]
             return {"dags": dags, "total_entries": len(dags)}
         errors = [
             {"filename": self._as_mwaa(found["file"]), "stack_trace": text, "timestamp": now}
@@ -56,8 +64,18 @@ class Airflow:
             file.write_bytes(body)
         answers = self._folder / "answers"
         answers.unlink(missing_ok=True)
-        env = {**os.environ, "AIRFLOW_HOME": str(self._folder / "home"), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-        argv = [str(self._python), airflow_probe.__file__, str(self._folder / "dags"), str(answers), "60"]
+        env = {
+            **os.environ,
+            "AIRFLOW_HOME": str(self._folder / "home"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        }
+        argv = [
+            str(self._python),
+            airflow_probe.__file__,
+            str(self._folder / "dags"),
+            str(answers),
+            "60",
+        ]
         subprocess.run(argv, env=env, check=True, capture_output=True)
         told = [json.loads(line) for line in answers.read_text().splitlines()]
         return [found for found in told if "dags" in found]
@@ -75,12 +93,19 @@ def service() -> Mwaa:
 def shop(
     request: pytest.FixtureRequest, tmp_path: Path, service: Mwaa, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Shop]:
-    python = require(VENVS / f"airflow-{request.param}/bin/python", f"Airflow {request.param} behind MWAA's API")
+    python = require(
+        VENVS / f"airflow-{request.param}/bin/python", f"Airflow {request.param} behind MWAA's API"
+    )
     monkeypatch.setattr(mwaa, "poll_seconds", 0.1)
     monkeypatch.setattr(confirm, "sync_seconds", 0.0)
     with served(service) as url:
         made = Shop(tmp_path / "shop", url)
-        made.commit({"cipipe.toml": CONFIG + 'mwaa_environment = { output = "environment" }\n', "dags/a.py": GOOD})
+        made.commit(
+            {
+                "cipipe.toml": CONFIG + 'mwaa_environment = { output = "environment" }\n',
+                "dags/a.py": GOOD,
+            }
+        )
         made.apply(**OUTPUTS, environment=Output(value=NAME))
         service.rest = Airflow(made, python, tmp_path / "airflow").rest
         yield made

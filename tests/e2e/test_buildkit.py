@@ -83,8 +83,15 @@ class World:
         commit, tree = repository.objects(["HEAD^{commit}", "HEAD^{tree}"])
         assert commit is not None
         assert tree is not None
-        stage = Stage("app", "image", image.Settings(context="app", repository="r.test/app", **settings), ("app/**",))
-        required: dict[str, Any] = dict.fromkeys(StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)])
+        stage = Stage(
+            "app",
+            "image",
+            image.Settings(context="app", repository="r.test/app", **settings),
+            ("app/**",),
+        )
+        required: dict[str, Any] = dict.fromkeys(
+            StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)]
+        )
         given = {
             "project": "shop",
             "stage": stage,
@@ -140,13 +147,18 @@ RUN --mount=type=bind,source=extra.txt,target=/mounted --mount=type=cache,target
     assert labels["io.cipipe.fingerprint"].startswith("0123456789")
 
 
-@pytest.mark.parametrize("copy", ["COPY . /app/", "COPY --chmod=750 . /app/"], ids=["classic", "buildkit"])
+@pytest.mark.parametrize(
+    "copy", ["COPY . /app/", "COPY --chmod=750 . /app/"], ids=["classic", "buildkit"]
+)
 @pytest.mark.parametrize(
     ("ignore", "kept"),
     [
         ({".dockerignore": "Dockerfile\n**/*.key\n"}, {".dockerignore", "a/x.txt"}),
         ({"Dockerfile.dockerignore": "Dockerfile*\n**/*.key\n"}, {"a/x.txt"}),
-        ({"Dockerfile.dockerignore": "*.dockerignore\n", ".dockerignore": "*"}, {"Dockerfile", "a/x.txt", "a/b.key"}),
+        (
+            {"Dockerfile.dockerignore": "*.dockerignore\n", ".dockerignore": "*"},
+            {"Dockerfile", "a/x.txt", "a/b.key"},
+        ),
         ({"Dockerfile.dockerignore": "*\n!a/b.key\n", ".dockerignore": "a"}, {"a/b.key"}),
     ],
 )
@@ -155,13 +167,23 @@ def test_both_builders_leave_out_the_same_files(
 ) -> None:
     dockerfile = f"FROM {BASE}\n{copy}\n"
     name = world.built({"Dockerfile": dockerfile, "a/x.txt": "", "a/b.key": "", **ignore})
-    world.daemon.run(name, ["/bin/sh", "-c", "cd /app; for f in * .d* */*; do test -f $f && echo $f; done; true"])
-    printed = set(world.lines) & {"Dockerfile", "Dockerfile.dockerignore", ".dockerignore", "a/x.txt", "a/b.key"}
+    world.daemon.run(
+        name, ["/bin/sh", "-c", "cd /app; for f in * .d* */*; do test -f $f && echo $f; done; true"]
+    )
+    printed = set(world.lines) & {
+        "Dockerfile",
+        "Dockerfile.dockerignore",
+        ".dockerignore",
+        "a/x.txt",
+        "a/b.key",
+    }
     assert printed == kept
 
 
 def test_an_instruction_that_fails(world: World) -> None:
-    dockerfile = f"FROM {BASE}\nRUN --mount=type=cache,target=/c echo before && echo oops >&2 && exit 3\n"
+    dockerfile = (
+        f"FROM {BASE}\nRUN --mount=type=cache,target=/c echo before && echo oops >&2 && exit 3\n"
+    )
     with pytest.raises(StageError) as caught:
         world.built({"Dockerfile": dockerfile})
     error = caught.value

@@ -24,7 +24,9 @@ class Project:
     bin: Path
 
     def dbt(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("DBT_")}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("DBT_")
+        }
         return subprocess.run(
             [self.bin / "dbt", "--no-use-colors", *arguments],
             cwd=self.folder,
@@ -40,7 +42,9 @@ class Project:
 
     def query(self, sql: str) -> list[list[Any]]:
         command = [str(self.bin / "python"), "-c", QUERY, str(self.folder / "emp.duckdb"), sql]
-        rows: list[list[Any]] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        rows: list[list[Any]] = json.loads(
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        )
         return rows
 
     def edit(self, seed: str, old: str, new: str) -> None:
@@ -64,15 +68,25 @@ def test_snapshots_keep_history(project: Project) -> None:
     project.run("snapshot")
     employees = project.query("select count(*) from employee")
     assert project.query("select count(*) from emp_fact") == employees
-    assert project.query("select count(*), count(dbt_valid_to) from scd_emp") == [[*employees[0], 0]]
+    assert project.query("select count(*), count(dbt_valid_to) from scd_emp") == [
+        [*employees[0], 0]
+    ]
 
     project.run("snapshot")
-    assert project.query("select count(*), count(dbt_valid_to) from scd_emp") == [[*employees[0], 0]]
+    assert project.query("select count(*), count(dbt_valid_to) from scd_emp") == [
+        [*employees[0], 0]
+    ]
 
     project.edit("employee.csv", "69000.00", "74000.00")
-    project.edit("employee_department.csv", "7,30,Recruiter,2022-05-16,\n", "7,40,Account Manager,2026-01-01,\n")
+    project.edit(
+        "employee_department.csv",
+        "7,30,Recruiter,2022-05-16,\n",
+        "7,40,Account Manager,2026-01-01,\n",
+    )
     project.edit("employee_department.csv", "8,20,Accountant,2023-10-01,\n", "")
-    project.edit("employee.csv", "8,Hugo,Lindqvist,hugo.lindqvist@example.com,2023-10-01,59800.00\n", "")
+    project.edit(
+        "employee.csv", "8,Hugo,Lindqvist,hugo.lindqvist@example.com,2023-10-01,59800.00\n", ""
+    )
     project.run("build")
 
     history = project.query(
@@ -96,7 +110,11 @@ def test_snapshots_keep_history(project: Project) -> None:
 
 
 def test_bad_data_never_reaches_the_history(project: Project) -> None:
-    project.edit("employee_department.csv", "2,20,Accountant,2018-09-15,2021-12-31\n", "2,20,Accountant,2018-09-15,\n")
+    project.edit(
+        "employee_department.csv",
+        "2,20,Accountant,2018-09-15,2021-12-31\n",
+        "2,20,Accountant,2018-09-15,\n",
+    )
 
     done = project.dbt("build")
 
@@ -119,8 +137,12 @@ def test_the_target_is_chosen_by_variable(project: Project) -> None:
         ("redshift", ["HOST", "USER", "DATABASE"]),
     ],
 )
-def test_a_warehouse_is_set_up_by_variables(project: Project, target: str, variables: list[str]) -> None:
-    settings = {f"{target.upper()}_{name}": "x" for name in variables} | {"DBT_ENV_SECRET_PASSWORD": "not-shown"}
+def test_a_warehouse_is_set_up_by_variables(
+    project: Project, target: str, variables: list[str]
+) -> None:
+    settings = {f"{target.upper()}_{name}": "x" for name in variables} | {
+        "DBT_ENV_SECRET_PASSWORD": "not-shown"
+    }
 
     incomplete = project.dbt("parse", DBT_TARGET=target)
     assert incomplete.returncode == 2

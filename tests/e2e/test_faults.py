@@ -1,4 +1,5 @@
-"""Faults of the surroundings: whatever happens to a run, nothing is lost, it says what is wrong, and running again finishes.
+"""Faults of the surroundings: whatever happens to a run, nothing is lost, it says what is wrong,
+and running again finishes.
 
 A project of its own, with nothing but `cipipe.toml`: real Terraform, DAGs and a command, no Docker.
 """
@@ -33,7 +34,9 @@ FILES = 12
 RUN = (str(Path(sys.executable).parent / "cipipe"), "run", "--sandbox", "--env", "dev")
 FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "TF_VAR_")
 IDS = re.compile(r"\[([a-z0-9-]+)\] docs/errors\.md#\1, exit status (\d+)")
-MOUNTS = pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root may mount")
+MOUNTS = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="only root may mount"
+)
 
 CONFIG = """
 [project]
@@ -123,8 +126,12 @@ class Project(Clone):
         self.number += 1
         (self.folder / "infra/number.tf").write_text(f'locals {{\n  number = "{self.number}"\n}}\n')
         for name in range(FILES):
-            (self.folder / f"dags/dag_{name}.py").write_text(DAG.format(number=self.number, name=name))
-        (self.folder / "note/run.sh").write_text(f"echo {self.number} >> {shlex.quote(str(self.notes))}\n")
+            (self.folder / f"dags/dag_{name}.py").write_text(
+                DAG.format(number=self.number, name=name)
+            )
+        (self.folder / "note/run.sh").write_text(
+            f"echo {self.number} >> {shlex.quote(str(self.notes))}\n"
+        )
         self.git("add", "--all")
         self.git("commit", "--quiet", "-m", f"Change {self.number}")
 
@@ -191,7 +198,9 @@ def aws(sandbox: Sandbox) -> Aws:
 
 
 def told(outcome: Outcome) -> str:
-    """The id of the error, which has to be a clear one: no traceback, and the exit status that goes with it."""
+    """The id of the error, which has to be a clear one: no traceback, and the exit status that goes
+    with it.
+    """
     assert "Traceback" not in outcome.text, outcome.text
     assert "bug in cipipe" not in outcome.text, outcome.text
     found = IDS.findall(outcome.err)
@@ -201,10 +210,15 @@ def told(outcome: Outcome) -> str:
 
 
 def assert_finished(project: Project, aws: Aws) -> None:
-    """All that the last change asks for is there, once, and recorded; nothing else is, and nothing is locked."""
+    """All that the last change asks for is there, once, and recorded; nothing else is, and nothing
+    is locked.
+    """
     number = str(project.number)
     state = json.loads(aws.get(BUCKET, "faults/dev.tfstate"))
-    inputs = {entry["name"]: entry["instances"][0]["attributes"]["input"]["value"] for entry in state["resources"]}
+    inputs = {
+        entry["name"]: entry["instances"][0]["attributes"]["input"]["value"]
+        for entry in state["resources"]
+    }
     assert inputs == {"first": number, "second": number}
     assert aws.keys(BUCKET, "dags/") == sorted(f"dags/dag_{name}.py" for name in range(FILES))
     for name in range(FILES):
@@ -298,7 +312,9 @@ def test_a_read_only_work_tree(project: Project, aws: Aws, fresh: bool, tmp_path
         own.rename(tmp_path / "own")
     try:
         mount = 'mount --bind "$PWD" "$PWD" && mount -o remount,ro,bind "$PWD" && cd "$PWD" && exec "$@"'
-        done = project.shell(f'exec unshare --mount bash -c {shlex.quote(mount)} bash "$@"', **where)
+        done = project.shell(
+            f'exec unshare --mount bash -c {shlex.quote(mount)} bash "$@"', **where
+        )
     finally:
         if fresh:
             (tmp_path / "own").rename(own)
@@ -354,7 +370,9 @@ def test_twenty_kills(project: Project, aws: Aws) -> None:
         assert "Traceback" not in out + err, f"kill {kill}: {err}"
         remedies += _unlock(project, Outcome(child.returncode, out, err), {})
     _wait_for_orphans(project)
-    done = _until_done(project, lambda: project.cipipe("run", "--sandbox", "--env", "dev"), {}, attempts=3)
+    done = _until_done(
+        project, lambda: project.cipipe("run", "--sandbox", "--env", "dev"), {}, attempts=3
+    )
     assert done.status == 0, done.text
     assert_finished(project, aws)
 
@@ -363,7 +381,9 @@ def test_twenty_kills(project: Project, aws: Aws) -> None:
 
 
 @pytest.mark.parametrize(("number", "rate"), [(1, 0.1), (2, 0.2), (3, 0.3)])
-def test_a_network_that_fails_at_random(project: Project, aws: Aws, sandbox: Sandbox, number: int, rate: float) -> None:
+def test_a_network_that_fails_at_random(
+    project: Project, aws: Aws, sandbox: Sandbox, number: int, rate: float
+) -> None:
     print("seed", SEED + number)
     project.change()
     calm = _job(sandbox, sandbox.state.aws_url, project.number)
@@ -384,7 +404,9 @@ def test_a_network_that_fails_at_random(project: Project, aws: Aws, sandbox: San
 
 def _job(sandbox: Sandbox, url: str, number: int) -> dict[str, str]:
     """A push to main in GitLab, to an AWS at `url`."""
-    token = sandbox.mint(project="group/faults", ref="main", ref_type="branch", audience="https://gitlab.com")
+    token = sandbox.mint(
+        project="group/faults", ref="main", ref_type="branch", audience="https://gitlab.com"
+    )
     return {
         "CI": "true",
         "GITLAB_CI": "true",
@@ -403,7 +425,9 @@ def _job(sandbox: Sandbox, url: str, number: int) -> dict[str, str]:
     }
 
 
-def _until_done(project: Project, run: Callable[[], Outcome], calm: dict[str, str], *, attempts: int) -> Outcome:
+def _until_done(
+    project: Project, run: Callable[[], Outcome], calm: dict[str, str], *, attempts: int
+) -> Outcome:
     """Run until it is done, doing what a person would who reads the errors."""
     for _ in range(attempts):
         done = run()
@@ -415,7 +439,9 @@ def _until_done(project: Project, run: Callable[[], Outcome], calm: dict[str, st
 
 
 def _unlock(project: Project, done: Outcome, env: dict[str, str]) -> int:
-    """Release a lock of somebody who is gone by the command that the error prints; how many there were."""
+    """Release a lock of somebody who is gone by the command that the error prints; how many there
+    were.
+    """
     found = re.search(r"cipipe (iac unlock [^\n`]*[0-9a-f]{8}-[0-9a-f-]{27})", done.err)
     if found is None:
         return 0

@@ -1,5 +1,5 @@
-"""An apply that takes longer than its credentials last: real Terraform, in a job of GitHub's, against an STS that gives
-sessions of seconds and a front that refuses them when they have expired.
+"""An apply that takes longer than its credentials last: real Terraform, in a job of GitHub's,
+against an STS that gives sessions of seconds and a front that refuses them when they have expired.
 """
 
 import json
@@ -87,7 +87,9 @@ resource "aws_ssm_parameter" "after" {{
 
 @dataclass(frozen=True)
 class Applied:
-    """What is left of the run: its outcome, the environment that its children saw, the exchanges that it made."""
+    """What is left of the run: its outcome, the environment that its children saw, the exchanges
+    that it made.
+    """
 
     outcome: Outcome
     clone: Clone
@@ -102,7 +104,12 @@ class Applied:
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     require("terraform", "the apply")
     folder = tmp_path_factory.mktemp("sandbox")
-    arguments = {"account_id": ACCOUNT, "env": dict(os.environ), "docker_data": None, "docker": False}
+    arguments = {
+        "account_id": ACCOUNT,
+        "env": dict(os.environ),
+        "docker_data": None,
+        "docker": False,
+    }
     with attached(folder, say=print, **arguments) as running:  # type: ignore[arg-type]
         admin = session(running)
         admin("iam").create_open_id_connect_provider(
@@ -117,7 +124,9 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         admin("iam").create_role(RoleName="deploy", AssumeRolePolicyDocument=policy)
         place = {"LocationConstraint": REGION}
-        admin("s3").create_bucket(Bucket=f"cipipe-{ACCOUNT}-{REGION}", CreateBucketConfiguration=place)
+        admin("s3").create_bucket(
+            Bucket=f"cipipe-{ACCOUNT}-{REGION}", CreateBucketConfiguration=place
+        )
         yield running
 
 
@@ -137,7 +146,9 @@ def applied(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Appli
     foreign = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "TF_VAR_")
     temporary = tmp_path_factory.mktemp("t")
     env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    clone = Clone(folder, env | {"TMPDIR": str(temporary), "WITNESS": str(folder / "terraform.env")})
+    clone = Clone(
+        folder, env | {"TMPDIR": str(temporary), "WITNESS": str(folder / "terraform.env")}
+    )
     clone.git("init", "--quiet", "--initial-branch=main")
     (folder / ".gitignore").write_text(".cipipe/\n*.env\n.terraform*\n")
     clone.git("add", "--all")
@@ -183,12 +194,18 @@ def test_the_apply_outlives_its_first_credentials(applied: Applied, sandbox: San
     assert applied.outcome.results() == {"iac": "done", "after": "done"}
     (iac,) = (stage for stage in applied.outcome.document["stages"] if stage["name"] == "iac")
     assert iac["seconds"] > WAIT > 2 * SESSION
-    found = session(sandbox)("ssm").get_parameters(Names=["/long/before", "/long/after"])["Parameters"]
+    found = session(sandbox)("ssm").get_parameters(Names=["/long/before", "/long/after"])[
+        "Parameters"
+    ]
     assert {parameter["Value"] for parameter in found} == {"before", "after"}
     state = json.loads(
-        session(sandbox)("s3").get_object(Bucket=f"cipipe-{ACCOUNT}-{REGION}", Key="long.tfstate")["Body"].read()
+        session(sandbox)("s3")
+        .get_object(Bucket=f"cipipe-{ACCOUNT}-{REGION}", Key="long.tfstate")["Body"]
+        .read()
     )
-    assert len(state["resources"]) == 3, "the state was written with credentials that the apply did not begin with"
+    assert len(state["resources"]) == 3, (
+        "the state was written with credentials that the apply did not begin with"
+    )
 
 
 def test_each_session_had_a_token_of_its_own(applied: Applied) -> None:
@@ -213,12 +230,20 @@ def test_nothing_is_left_on_disk(applied: Applied) -> None:
 def test_without_renewal_the_same_apply_fails(applied: Applied, sandbox: Sandbox) -> None:
     """The control: keys of such a session, in Terraform's environment, once it is over."""
     token = sandbox.mint(
-        project="group/long", ref="main", ref_type="branch", audience="sts.amazonaws.com", flavour="github"
+        project="group/long",
+        ref="main",
+        ref_type="branch",
+        audience="sts.amazonaws.com",
+        flavour="github",
     )
     sandbox.limit_sessions(1)
     try:
         given = assume_role_with_web_identity(
-            sandbox.endpoint(REGION), role_arn=ROLE, session_name="static", token=token, duration=900
+            sandbox.endpoint(REGION),
+            role_arn=ROLE,
+            session_name="static",
+            token=token,
+            duration=900,
         )
     finally:
         sandbox.limit_sessions(None)

@@ -1,4 +1,6 @@
-"""`cipipe run` with real Terraform, S3 of moto's and no sandbox: first deployments that race, and what a run leaves."""
+"""`cipipe run` with real Terraform, S3 of moto's and no sandbox: first deployments that race, and
+what a run leaves.
+"""
 
 import json
 import os
@@ -41,9 +43,13 @@ def env(endpoint: str, store: Store) -> Iterator[dict[str, str]]:
     """The environment of a shell that has keys for the account, and buckets for two ledgers."""
     require("terraform", "a deployment")
     keys = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
-    s3 = boto3.Session("AKIAEXAMPLE", "example", region_name=REGION).resource("s3", endpoint_url=endpoint)
+    s3 = boto3.Session("AKIAEXAMPLE", "example", region_name=REGION).resource(
+        "s3", endpoint_url=endpoint
+    )
     buckets = [
-        s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        s3.create_bucket(
+            Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+        )
         for name in (BUCKET, OTHER_BUCKET)
     ]
     yield {
@@ -62,7 +68,13 @@ def env(endpoint: str, store: Store) -> Iterator[dict[str, str]]:
 
 
 def project(
-    folder: Path, main: str, backend: dict[str, Any], *, name: str = "shop", ledger: str = BUCKET, **settings: str
+    folder: Path,
+    main: str,
+    backend: dict[str, Any],
+    *,
+    name: str = "shop",
+    ledger: str = BUCKET,
+    **settings: str,
 ) -> Path:
     """A repository with one Terraform stage."""
     (folder / "infra").mkdir(parents=True)
@@ -93,7 +105,13 @@ backend = {{ {given} }}
 def start(folder: Path, env: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
     argv = [str(Path(sys.executable).parent / "cipipe"), *arguments]
     return subprocess.Popen(
-        argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        argv,
+        cwd=folder,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -107,13 +125,18 @@ def cipipe(folder: Path, env: dict[str, str], *arguments: str) -> tuple[int, dic
 def raced(folders: list[Path], env: dict[str, str]) -> list[tuple[int, dict[str, Any], str]]:
     children = [start(folder, env, "run", "--format", "json") for folder in folders]
     ended = [child.communicate(timeout=180) for child in children]
-    return [(child.returncode, json.loads(out), err) for child, (out, err) in zip(children, ended, strict=True)]
+    return [
+        (child.returncode, json.loads(out), err)
+        for child, (out, err) in zip(children, ended, strict=True)
+    ]
 
 
 def test_two_first_runs_of_one_project(env: dict[str, str], tmp_path: Path) -> None:
     """Two jobs, each with its own clone; the ledger lets one of them begin."""
     made = tmp_path / "made"
-    first = project(tmp_path / "first", MAIN % ("s3", made), {"bucket": BUCKET, "key": "net.tfstate"})
+    first = project(
+        tmp_path / "first", MAIN % ("s3", made), {"bucket": BUCKET, "key": "net.tfstate"}
+    )
     second = tmp_path / "second"
     subprocess.run(["git", "clone", "-q", str(first), str(second)], check=True)
     ended = raced([first, second], env)
@@ -125,13 +148,19 @@ def test_two_first_runs_of_one_project(env: dict[str, str], tmp_path: Path) -> N
     assert made.read_text() == "made\n"
 
 
-def test_two_first_runs_that_share_only_the_state(env: dict[str, str], store: Store, tmp_path: Path) -> None:
+def test_two_first_runs_that_share_only_the_state(
+    env: dict[str, str], store: Store, tmp_path: Path
+) -> None:
     """No ledger in common: both find that there is no state before either goes on."""
     made = tmp_path / "made"
     store.meeting = threading.Barrier(2)
     folders = [
         project(
-            tmp_path / name, MAIN % ("http", made), {"type": "http", **store.settings("net")}, name=name, ledger=ledger
+            tmp_path / name,
+            MAIN % ("http", made),
+            {"type": "http", **store.settings("net")},
+            name=name,
+            ledger=ledger,
         )
         for name, ledger in (("one", BUCKET), ("other", OTHER_BUCKET))
     ]
@@ -145,8 +174,14 @@ def test_two_first_runs_that_share_only_the_state(env: dict[str, str], store: St
     assert store.locks == {}
 
 
-def test_a_lock_is_released_by_the_command_that_is_printed(env: dict[str, str], store: Store, tmp_path: Path) -> None:
-    folder = project(tmp_path / "p", MAIN % ("http", tmp_path / "made"), {"type": "http", **store.settings("net")})
+def test_a_lock_is_released_by_the_command_that_is_printed(
+    env: dict[str, str], store: Store, tmp_path: Path
+) -> None:
+    folder = project(
+        tmp_path / "p",
+        MAIN % ("http", tmp_path / "made"),
+        {"type": "http", **store.settings("net")},
+    )
     for arguments in (["mv", "cipipe.toml", "other place.toml"], ["commit", "-q", "-m", "Move"]):
         subprocess.run(["git", *AUTHOR, *arguments], cwd=folder, check=True)
     store.hold("net")
@@ -155,7 +190,9 @@ def test_a_lock_is_released_by_the_command_that_is_printed(env: dict[str, str], 
     command = answer["error"]["hint"].partition("by hand: cipipe ")[2]
     assert command.startswith("iac unlock --env dev --stage net --config 'other place.toml' ")
     shell = ["sh", "-c", f"exec {Path(sys.executable).parent / 'cipipe'} {command}"]
-    released = subprocess.run(shell, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    released = subprocess.run(
+        shell, cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
     assert released.returncode == 0, released.stderr
     assert store.locks == {}
     again = subprocess.run(shell, cwd=folder, env=env, capture_output=True, text=True, check=False)
@@ -172,18 +209,32 @@ def test_a_root_without_a_block_writes_nothing(env: dict[str, str], tmp_path: Pa
     assert answer["error"]["where"] == "infra/backend.tf"
     assert not (tmp_path / "made").exists()
     assert [path.name for path in (folder / "infra").iterdir()] == ["main.tf"]
-    assert cipipe(folder, env, "status")[1]["environments"][0]["stages"][0]["state"] == "never-deployed"
+    assert (
+        cipipe(folder, env, "status")[1]["environments"][0]["stages"][0]["state"]
+        == "never-deployed"
+    )
 
 
-def test_another_workspace_is_asked_for_by_the_configuration_alone(env: dict[str, str], tmp_path: Path) -> None:
-    main = MAIN % ("s3", tmp_path / "made") + 'output "workspace" {\n  value = terraform.workspace\n}\n'
-    folder = project(tmp_path / "p", main, {"bucket": BUCKET, "key": "net"}, workspace="{project}-{environment}")
+def test_another_workspace_is_asked_for_by_the_configuration_alone(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    main = (
+        MAIN % ("s3", tmp_path / "made")
+        + 'output "workspace" {\n  value = terraform.workspace\n}\n'
+    )
+    folder = project(
+        tmp_path / "p", main, {"bucket": BUCKET, "key": "net"}, workspace="{project}-{environment}"
+    )
     status, answer, _ = cipipe(folder, {**env, "TF_WORKSPACE": "blue"}, "run")
     assert (status, answer["error"]["id"]) == (2, "terraform-workspace-variable")
     status, _, err = cipipe(folder, {**env, "TF_WORKSPACE": "shop-dev"}, "run")
     assert status == 0, err
     s3 = boto3.client(
-        "s3", endpoint_url=env["AWS_ENDPOINT_URL"], region_name=REGION, aws_access_key_id="a", aws_secret_access_key="b"
+        "s3",
+        endpoint_url=env["AWS_ENDPOINT_URL"],
+        region_name=REGION,
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
     )
     keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
     assert "env:/shop-dev/net" in keys
@@ -191,7 +242,8 @@ def test_another_workspace_is_asked_for_by_the_configuration_alone(env: dict[str
 
 
 def test_a_run_leaves_no_dependency_lock_file(env: dict[str, str], tmp_path: Path) -> None:
-    """With a provider, for which Terraform writes one; that it cannot be started is as good as any other failure.
+    """With a provider, for which Terraform writes one; that it cannot be started is as good as any
+    other failure.
 
     Later the root wants another version than the first run chose.
     """

@@ -1,4 +1,6 @@
-"""Two environments, and two projects, whose real Terraform gives one bucket, or that have one state: S3 of moto's, no sandbox."""
+"""Two environments, and two projects, whose real Terraform gives one bucket, or that have one
+state: S3 of moto's, no sandbox.
+"""
 
 import json
 import os
@@ -29,7 +31,9 @@ role_arn = "arn:aws:iam::{ACCOUNT}:role/deploy"
 """
 
 
-def configuration(name: str, *, key: str = "{project}-{environment}.tfstate", prefix: str = "dags/") -> str:
+def configuration(
+    name: str, *, key: str = "{project}-{environment}.tfstate", prefix: str = "dags/"
+) -> str:
     return f"""
 [project]
 name = "{name}"
@@ -59,7 +63,9 @@ class Account:
 
     def __init__(self, url: str) -> None:
         require("terraform", "a deployment")
-        self.s3 = boto3.Session("AKIAEXAMPLE", "example", region_name=REGION).client("s3", endpoint_url=url)
+        self.s3 = boto3.Session("AKIAEXAMPLE", "example", region_name=REGION).client(
+            "s3", endpoint_url=url
+        )
         self.env = {
             "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
             "AWS_SECRET_ACCESS_KEY": "example",
@@ -70,14 +76,24 @@ class Account:
             "NO_COLOR": "1",
         }
         for name in (LEDGER, DAGS):
-            self.s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-            self.s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+            self.s3.create_bucket(
+                Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+            )
+            self.s3.put_bucket_versioning(
+                Bucket=name, VersioningConfiguration={"Status": "Enabled"}
+            )
 
     def start(self, folder: Path, *arguments: str) -> "subprocess.Popen[str]":
         argv = [str(Path(sys.executable).parent / "cipipe"), *arguments, "--format", "json"]
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            argv, cwd=folder, env=self.env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True
+            argv,
+            cwd=folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
         )
 
     def ended(self, child: "subprocess.Popen[str]") -> tuple[int, str | None]:
@@ -94,7 +110,9 @@ class Account:
         """The owner of every version of every object that is not a delete marker."""
         found = self.s3.list_object_versions(Bucket=DAGS).get("Versions", [])
         heads = {
-            (one["Key"], one["VersionId"]): self.s3.head_object(Bucket=DAGS, Key=one["Key"], VersionId=one["VersionId"])
+            (one["Key"], one["VersionId"]): self.s3.head_object(
+                Bucket=DAGS, Key=one["Key"], VersionId=one["VersionId"]
+            )
             for one in found
         }
         return {key: head["Metadata"]["cipipe-owner"] for key, head in heads.items()}
@@ -171,7 +189,9 @@ def test_one_state_of_two_projects(account: Account, tmp_path: Path) -> None:
     assert account.cipipe(shop, "run") == (0, None)
     state = account.s3.get_object(Bucket=LEDGER, Key="dev/shared.tfstate")["Body"].read()
     assert account.cipipe(blog, "run") == (5, "place-not-ours")
-    assert account.cipipe(blog, "destroy", "--env", "dev", "--confirm", "dev") == (0, None), "nothing of it is deployed"
+    assert account.cipipe(blog, "destroy", "--env", "dev", "--confirm", "dev") == (0, None), (
+        "nothing of it is deployed"
+    )
     assert account.s3.get_object(Bucket=LEDGER, Key="dev/shared.tfstate")["Body"].read() == state
     assert account.cipipe(shop, "destroy", "--env", "dev", "--confirm", "dev") == (0, None)
     assert account.cipipe(blog, "run") == (0, None), "what was destroyed is free"

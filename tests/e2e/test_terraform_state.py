@@ -1,4 +1,6 @@
-"""Real Terraform and its state: kept or refused, locked, raced for. No sandbox: S3 is moto's, HTTP a store of our own."""
+"""Real Terraform and its state: kept or refused, locked, raced for. No sandbox: S3 is moto's, HTTP
+a store of our own.
+"""
 
 import json
 import os
@@ -68,8 +70,12 @@ def terraform(tmp_path: Path, moto_server: str) -> Callable[..., Terraform]:
 
 @pytest.fixture
 def s3(moto_server: str) -> Any:
-    made = boto3.Session("AKIAEXAMPLE", "example", region_name=REGION).client("s3", endpoint_url=moto_server)
-    made.create_bucket(Bucket="states", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    made = boto3.Session("AKIAEXAMPLE", "example", region_name=REGION).client(
+        "s3", endpoint_url=moto_server
+    )
+    made.create_bucket(
+        Bucket="states", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
     yield made
     for entry in made.list_objects_v2(Bucket="states").get("Contents", []):
         made.delete_object(Bucket="states", Key=entry["Key"])
@@ -78,7 +84,13 @@ def s3(moto_server: str) -> Any:
 
 def in_s3(**more: Any) -> Backend:
     workspace = more.pop("workspace", None)
-    given = {"bucket": "states", "key": "net.tfstate", "region": REGION, "use_path_style": True, **more}
+    given = {
+        "bucket": "states",
+        "key": "net.tfstate",
+        "region": REGION,
+        "use_path_style": True,
+        **more,
+    }
     return Backend("s3", given, workspace)
 
 
@@ -95,10 +107,19 @@ HEREDOC = 'locals {\n  text = <<-END\n    terraform {\n      backend "s3" {}\n  
         ({"main.tf": ""}, "terraform-state-not-kept"),
         ({"main.tf": HEREDOC}, "terraform-state-not-kept"),
         ({"main.tf": BLOCK % ("local", "")}, "terraform-state-not-kept"),
-        ({"main.tf": BLOCK % ("s3", ""), "ci_override.tf": BLOCK % ("local", "")}, "terraform-state-not-kept"),
-        ({"main.tf.json": '{"terraform": {"backend": {"local": {"path": "x"}}}}'}, "terraform-state-not-kept"),
+        (
+            {"main.tf": BLOCK % ("s3", ""), "ci_override.tf": BLOCK % ("local", "")},
+            "terraform-state-not-kept",
+        ),
+        (
+            {"main.tf.json": '{"terraform": {"backend": {"local": {"path": "x"}}}}'},
+            "terraform-state-not-kept",
+        ),
         ({"main.tf": BLOCK % ("http", "")}, "terraform-backend-mismatch"),
-        ({"main.tf": 'terraform {\n  cloud {\n    organization = "o"\n  }\n}\n'}, "terraform-backend-mismatch"),
+        (
+            {"main.tf": 'terraform {\n  cloud {\n    organization = "o"\n  }\n}\n'},
+            "terraform-backend-mismatch",
+        ),
     ],
 )
 def test_state_that_would_be_lost_is_refused(
@@ -121,8 +142,12 @@ def test_a_block_that_went_is_noticed_although_an_earlier_run_had_it(
     terraform({"main.tf.json": '{"terraform": [{"backend": [{"s3": [{}]}]}]}'}, in_s3()).init()
 
 
-def test_a_block_without_settings_that_went_is_noticed_too(terraform: Callable[..., Terraform], store: Store) -> None:
-    in_environment = Backend("http", {"username": "gitlab-ci-token", "password": statestore.PASSWORD})
+def test_a_block_without_settings_that_went_is_noticed_too(
+    terraform: Callable[..., Terraform], store: Store
+) -> None:
+    in_environment = Backend(
+        "http", {"username": "gitlab-ci-token", "password": statestore.PASSWORD}
+    )
     address = f'    address = "{store.settings("net")["address"]}"\n'
     terraform({"main.tf": BLOCK % ("http", address)}, in_environment).init()
     with pytest.raises(RefusedError) as caught:
@@ -130,16 +155,25 @@ def test_a_block_without_settings_that_went_is_noticed_too(terraform: Callable[.
     assert caught.value.id == "terraform-state-not-kept"
 
 
-def test_the_lines_of_the_refusal_are_what_was_missing(terraform: Callable[..., Terraform], s3: Any) -> None:
+def test_the_lines_of_the_refusal_are_what_was_missing(
+    terraform: Callable[..., Terraform], s3: Any
+) -> None:
     with pytest.raises(RefusedError) as caught:
         terraform({"main.tf": "locals {}\n"}, in_s3()).init()
     lines = caught.value.message.partition(":\n")[2]
     terraform({Path(str(caught.value.where)).name: lines}, in_s3()).init()
 
 
-def test_a_lock_in_s3_that_another_holds(terraform: Callable[..., Terraform], s3: Any, tmp_path: Path) -> None:
+def test_a_lock_in_s3_that_another_holds(
+    terraform: Callable[..., Terraform], s3: Any, tmp_path: Path
+) -> None:
     """No setting asks for locks, and the one of another is honoured all the same."""
-    body = {"ID": "77", "Operation": "OperationTypePlan", "Who": "eve@host", "Created": "2026-02-03T04:05:06Z"}
+    body = {
+        "ID": "77",
+        "Operation": "OperationTypePlan",
+        "Who": "eve@host",
+        "Created": "2026-02-03T04:05:06Z",
+    }
     s3.put_object(Bucket="states", Key="net.tfstate.tflock", Body=json.dumps(body).encode())
     one = terraform({"main.tf": BLOCK % ("s3", "")}, in_s3())
     one.init()
@@ -196,11 +230,17 @@ def test_a_workspace_is_created_by_the_first_deployment_and_by_nothing_else(
     assert keys(s3) == ["env:/blue/net.tfstate"]
 
 
-def test_a_store_over_http(terraform: Callable[..., Terraform], store: Store, tmp_path: Path) -> None:
-    """The password is in no argument, no file of Terraform's and no plan; wrong IDs release nothing."""
+def test_a_store_over_http(
+    terraform: Callable[..., Terraform], store: Store, tmp_path: Path
+) -> None:
+    """The password is in no argument, no file of Terraform's and no plan; wrong IDs release
+    nothing.
+    """
     (tmp_path / "bin").mkdir()
     wrapper, log = tmp_path / "bin/terraform", tmp_path / "arguments"
-    wrapper.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {log}\nexec {require("terraform", "a store")} "$@"\n')
+    wrapper.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$*" >> {log}\nexec {require("terraform", "a store")} "$@"\n'
+    )
     wrapper.chmod(0o755)
     files = {"main.tf": BLOCK % ("http", "") + 'output "it" {\n  value = "x"\n}\n'}
     path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
@@ -211,7 +251,11 @@ def test_a_store_over_http(terraform: Callable[..., Terraform], store: Store, tm
     one.apply(tmp_path / "p")
     assert one.outputs()["it"]["value"] == "x"
     assert store.locks == {}
-    secrets = [file for file in [*one.data_dir.rglob("*"), tmp_path / "p", log] if file.is_file() and _holds(file)]
+    secrets = [
+        file
+        for file in [*one.data_dir.rglob("*"), tmp_path / "p", log]
+        if file.is_file() and _holds(file)
+    ]
     assert secrets == []
 
     lock_id = store.hold("net")
@@ -271,30 +315,42 @@ def test_of_two_first_deployments_one_applies(
     with ThreadPoolExecutor(2) as pool:
         ended = list(pool.map(apply, both))
     assert ended.count("applied") == 1
-    assert set(ended) - {"applied"} <= {"terraform-plan-stale", "terraform-locked", "terraform-lock-taken"}
+    assert set(ended) - {"applied"} <= {
+        "terraform-plan-stale",
+        "terraform-locked",
+        "terraform-lock-taken",
+    }
     assert made.read_text() == "made\n"
 
 
 def test_a_plan_against_no_state_is_stale_once_there_is_one(
     terraform: Callable[..., Terraform], store: Store, tmp_path: Path
 ) -> None:
-    """A state that begins with serial 0, as other tools push them: Terraform alone would apply the plan over it."""
+    """A state that begins with serial 0, as other tools push them: Terraform alone would apply the
+    plan over it.
+    """
     made = tmp_path / "made"
     one = terraform(
-        {"main.tf": BLOCK % ("http", "") + MADE % made}, Backend("http", store.settings("net")), login=store.login
+        {"main.tf": BLOCK % ("http", "") + MADE % made},
+        Backend("http", store.settings("net")),
+        login=store.login,
     )
     one.init()
     one.create_state()
     one.plan(one.data_dir / "p")
     state = json.loads(store.states["net"])
-    store.states["net"] = json.dumps({**state, "serial": 0, "lineage": "3f0c5e0e-1111-4222-8333-444444444444"}).encode()
+    store.states["net"] = json.dumps(
+        {**state, "serial": 0, "lineage": "3f0c5e0e-1111-4222-8333-444444444444"}
+    ).encode()
     with pytest.raises(ConflictError) as caught:
         one.apply(one.data_dir / "p")
     assert caught.value.id == "terraform-plan-stale"
     assert not made.exists()
 
 
-def test_an_existing_state_is_left_as_it_is(terraform: Callable[..., Terraform], store: Store, tmp_path: Path) -> None:
+def test_an_existing_state_is_left_as_it_is(
+    terraform: Callable[..., Terraform], store: Store, tmp_path: Path
+) -> None:
     one = terraform(
         {"main.tf": BLOCK % ("http", "") + MADE % (tmp_path / "made")},
         Backend("http", store.settings("net")),

@@ -12,7 +12,11 @@ ROOTS = ("cipipe/bootstrap", "terraform")
 
 
 def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_VAR_"))}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "TF_VAR_"))
+    }
     argv = [str(require("terraform", "its own tests")), *arguments]
     return subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False)
 

@@ -1,4 +1,6 @@
-"""What the end-to-end tests need of this machine. `scripts/setup test` brings all of it that can be brought."""
+"""What the end-to-end tests need of this machine. `scripts/setup test` brings all of it that can be
+brought.
+"""
 
 import os
 import shutil
@@ -11,7 +13,9 @@ VENVS = ROOT / ".cipipe/venvs"
 
 
 def require(tool: str | Path, why: str) -> Path:
-    """The path of a real tool: a command looked up in PATH, or a file. Without it the test is skipped; in CI it fails."""
+    """The path of a real tool: a command looked up in PATH, or a file. Without it the test is
+    skipped; in CI it fails.
+    """
     found = shutil.which(tool) if isinstance(tool, str) else tool
     if found is not None and Path(found).exists():
         return Path(found)

@@ -1,6 +1,8 @@
-"""A project whose infrastructure is deployed, with DAG files to deploy, and the services that they go to.
+"""A project whose infrastructure is deployed, with DAG files to deploy, and the services that they
+go to.
 
-The services are a moto server in threads: moto inside this process is not safe with calls from several threads.
+The services are a moto server in threads: moto inside this process is not safe with calls from
+several threads.
 """
 
 import json
@@ -86,8 +88,18 @@ class Shop:
         )
         http.request("POST", f"{url}/moto-api/reset")
         for name in (LEDGER, BUCKET):
-            self.aws.call("s3", "create_bucket", Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
-            self.aws.call("s3", "put_bucket_versioning", Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+            self.aws.call(
+                "s3",
+                "create_bucket",
+                Bucket=name,
+                CreateBucketConfiguration={"LocationConstraint": REGION},
+            )
+            self.aws.call(
+                "s3",
+                "put_bucket_versioning",
+                Bucket=name,
+                VersioningConfiguration={"Status": "Enabled"},
+            )
         self.ledger = Ledger(self.aws.bucket(LEDGER), "ledger/shop/dev/")
         self.apply(**OUTPUTS)
 
@@ -132,7 +144,9 @@ class Shop:
 class Cli:
     """`cipipe` in this process."""
 
-    def __init__(self, shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self, shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         self._shop = shop
         self._monkeypatch = monkeypatch
         self._capsys = capsys

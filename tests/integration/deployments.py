@@ -98,7 +98,9 @@ class World:
         made.repo.commit(FILES | files)
         return made
 
-    def planning(self, *, offline: bool = False, env: dict[str, str] | None = None, **options: Any) -> Planning:
+    def planning(
+        self, *, offline: bool = False, env: dict[str, str] | None = None, **options: Any
+    ) -> Planning:
         found = project.load(self.repo.root, ENV | (env or {}))
         given = {"environment": "dev", "mode": Mode.DEPLOY, **options}
         return planning.plan(found, Options(**given), None if offline else self.ledger)
@@ -107,12 +109,16 @@ class World:
         return self.planning(**options).planned.plan
 
     def reasons(self, **options: Any) -> dict[str, str]:
-        return {stage.name: f"{stage.status} {stage.reason}" for stage in self.plan(**options).stages}
+        return {
+            stage.name: f"{stage.status} {stage.reason}" for stage in self.plan(**options).stages
+        }
 
     def due(self, **options: Any) -> set[str]:
         """The stages that would be deployed if nothing turned out to be the same."""
         return {
-            stage.name for stage in self.plan(**options).stages if stage.status == "due" and stage.kind != "command"
+            stage.name
+            for stage in self.plan(**options).stages
+            if stage.status == "due" and stage.kind != "command"
         }
 
     def paths(self, name: str, **options: Any) -> set[bytes]:

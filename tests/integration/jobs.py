@@ -1,4 +1,6 @@
-"""Jobs of a provider in a sandbox: a small project, roles that trust it in two accounts, and `cipipe` as its job runs it."""
+"""Jobs of a provider in a sandbox: a small project, roles that trust it in two accounts, and
+`cipipe` as its job runs it.
+"""
 
 import contextlib
 import json
@@ -79,11 +81,17 @@ class Job:
 
 @contextlib.contextmanager
 def sandbox_with_roles(folder: Path) -> Iterator[Sandbox]:
-    """A sandbox without Docker: `deploy` trusts group/shop's main branch while it is protected, `verify` every branch,
-    in one account; `deploy` in the other account trusts the first one's `deploy`.
+    """A sandbox without Docker: `deploy` trusts group/shop's main branch while it is protected,
+    `verify` every branch, in one account; `deploy` in the other account trusts the first one's
+    `deploy`.
     """
     with attached(
-        folder, account_id=ACCOUNT, env=dict(os.environ), docker_data=None, say=lambda _: None, docker=False
+        folder,
+        account_id=ACCOUNT,
+        env=dict(os.environ),
+        docker_data=None,
+        say=lambda _: None,
+        docker=False,
     ) as sandbox:
         admin = Aws(sandbox.endpoint(REGION), sandbox.admin)
         for flavour, url in ISSUERS.items():
@@ -95,9 +103,18 @@ def sandbox_with_roles(folder: Path) -> Iterator[Sandbox]:
                 ThumbprintList=[],
             )
         for name, branch in {"deploy": "main", "verify": "*"}.items():
-            role(admin, name, [_web_identity(flavour, branch) for flavour in ISSUERS], MaxSessionDuration=7200)
+            role(
+                admin,
+                name,
+                [_web_identity(flavour, branch) for flavour in ISSUERS],
+                MaxSessionDuration=7200,
+            )
         other = Aws(sandbox.endpoint(REGION), sandbox.admin_of(OTHER))
-        role(other, "deploy", [{"Effect": "Allow", "Principal": {"AWS": ROLE}, "Action": "sts:AssumeRole"}])
+        role(
+            other,
+            "deploy",
+            [{"Effect": "Allow", "Principal": {"AWS": ROLE}, "Action": "sts:AssumeRole"}],
+        )
         yield sandbox
 
 
@@ -108,8 +125,13 @@ def role(admin: Aws, name: str, statements: list[dict[str, Any]], **more: Any) -
 
 def _web_identity(flavour: str, branch: str) -> dict[str, Any]:
     host = ISSUERS[flavour].removeprefix("https://")
-    subjects = {"gitlab": f"project_path:group/shop:ref_type:branch:ref:{branch}", "github": "repo:group/shop:*"}
-    protected = {f"{host}:ref_protected": "true"} if flavour == "gitlab" and branch == "main" else {}
+    subjects = {
+        "gitlab": f"project_path:group/shop:ref_type:branch:ref:{branch}",
+        "github": "repo:group/shop:*",
+    }
+    protected = (
+        {f"{host}:ref_protected": "true"} if flavour == "gitlab" and branch == "main" else {}
+    )
     return {
         "Effect": "Allow",
         "Principal": {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{host}"},
@@ -128,15 +150,30 @@ def shell(root: Path, sandbox: Sandbox, config: str = CONFIG) -> Job:
     repo.git("add", "--all")
     repo.git("commit", "--quiet", "-m", "one")
     clean = {name: value for name, value in ENV.items() if not name.startswith(FOREIGN)}
-    clean |= {"HOME": str(root.parent), "AWS_ENDPOINT_URL": sandbox.state.aws_url, "AWS_EC2_METADATA_DISABLED": "true"}
+    clean |= {
+        "HOME": str(root.parent),
+        "AWS_ENDPOINT_URL": sandbox.state.aws_url,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
     return Job(root, clean)
 
 
 def gitlab(root: Path, sandbox: Sandbox, config: str = CONFIG, **claims: Any) -> Job:
     """A push to main at GitLab."""
-    asked = {"project": "group/shop", "ref": "main", "ref_type": "branch", "audience": AUDIENCES["gitlab"], **claims}
+    asked = {
+        "project": "group/shop",
+        "ref": "main",
+        "ref_type": "branch",
+        "audience": AUDIENCES["gitlab"],
+        **claims,
+    }
     job = shell(root, sandbox, config)
-    own = {"CI": "true", "GITLAB_CI": "true", "CI_PIPELINE_SOURCE": "push", "CI_COMMIT_REF_NAME": "main"}
+    own = {
+        "CI": "true",
+        "GITLAB_CI": "true",
+        "CI_PIPELINE_SOURCE": "push",
+        "CI_COMMIT_REF_NAME": "main",
+    }
     own |= {"CI_PIPELINE_IID": "7", "AWS_ID_TOKEN": sandbox.mint(**asked)}
     return Job(root, {**job.env, **own})
 
@@ -145,7 +182,16 @@ def github(root: Path, sandbox: Sandbox, config: str = CONFIG, **claims: Any) ->
     """A push to main at GitHub."""
     job = shell(root, sandbox, config)
     url, bearer = sandbox.github_job(project="group/shop", ref="main", ref_type="branch", **claims)
-    own = {"CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push", "GITHUB_REF_NAME": "main"}
-    own |= {"GITHUB_REF_TYPE": "branch", "GITHUB_REPOSITORY": "group/shop", "GITHUB_RUN_ID": "12345"}
+    own = {
+        "CI": "true",
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_EVENT_NAME": "push",
+        "GITHUB_REF_NAME": "main",
+    }
+    own |= {
+        "GITHUB_REF_TYPE": "branch",
+        "GITHUB_REPOSITORY": "group/shop",
+        "GITHUB_RUN_ID": "12345",
+    }
     own |= {"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": bearer}
     return Job(root, {**job.env, **own})

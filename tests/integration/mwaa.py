@@ -1,4 +1,5 @@
-"""MWAA's API on this machine, in front of a moto server: an environment that can be updated, and its Airflow's REST API.
+"""MWAA's API on this machine, in front of a moto server: an environment that can be updated, and
+its Airflow's REST API.
 
 Statuses come from a script, so that a test says how an update goes.
 """
@@ -24,7 +25,8 @@ def nothing(path: str) -> dict[str, Any]:
 
 
 class Mwaa:
-    """One environment. `updates` are the requests; `script` the statuses that it has after one, one an answer.
+    """One environment. `updates` are the requests; `script` the statuses that it has after one, one
+    an answer.
 
     `rest` answers for Airflow, by path; it may raise `Refused`.
     """
@@ -34,7 +36,11 @@ class Mwaa:
         self.fresh()
 
     def fresh(self) -> None:
-        self.environment: dict[str, Any] = {"Name": NAME, "Status": "AVAILABLE", "DagS3Path": "dags"}
+        self.environment: dict[str, Any] = {
+            "Name": NAME,
+            "Status": "AVAILABLE",
+            "DagS3Path": "dags",
+        }
         self.updates: list[dict[str, Any]] = []
         self.looks = 0
         self.script: list[str] = []
@@ -50,10 +56,16 @@ class Mwaa:
         length = int(environ.get("CONTENT_LENGTH") or 0)
         body = json.loads(environ["wsgi.input"].read(length) or b"{}")
         try:
-            answer = self._environment(environ, body) if match[1] == "environments" else self._rest(body)
+            answer = (
+                self._environment(environ, body) if match[1] == "environments" else self._rest(body)
+            )
             status, kind = 200, {}
         except Refused as refused:
-            answer, status, kind = {"message": refused.message}, refused.status, {"x-amzn-errortype": refused.code}
+            answer, status, kind = (
+                {"message": refused.message},
+                refused.status,
+                {"x-amzn-errortype": refused.code},
+            )
         payload = json.dumps(answer).encode()
         start_response(f"{status} x", [("Content-Type", "application/json"), *kind.items()])
         return [payload]
@@ -64,13 +76,20 @@ class Mwaa:
                 raise Refused(400, "ValidationException", "the environment is not AVAILABLE")
             self.updates.append(body)
             self.script = list(self.after_update)
-            self.environment["LastUpdate"] = {"Status": "PENDING", "CreatedAt": datetime.now(UTC).timestamp()}
+            self.environment["LastUpdate"] = {
+                "Status": "PENDING",
+                "CreatedAt": datetime.now(UTC).timestamp(),
+            }
             return {"Arn": "arn"}
         self.looks += 1
         if self.script:
             self.environment["Status"] = self.script.pop(0)
             last = self.environment.get("LastUpdate")
-            if last and self.environment["Status"] not in {"UPDATING", "ROLLING_BACK"} and last["Status"] == "PENDING":
+            if (
+                last
+                and self.environment["Status"] not in {"UPDATING", "ROLLING_BACK"}
+                and last["Status"] == "PENDING"
+            ):
                 last["Status"] = "FAILED" if self.error else "SUCCESS"
                 if self.error:
                     last["Error"] = self.error

@@ -1,4 +1,6 @@
-"""A real git repository in a folder, to write files into and commit. No configuration of the machine reaches it."""
+"""A real git repository in a folder, to write files into and commit. No configuration of the
+machine reaches it.
+"""
 
 import os
 from collections.abc import Mapping
@@ -15,7 +17,11 @@ ENV = {
     "GIT_CONFIG_SYSTEM": os.devnull,
     "GIT_COMMITTER_DATE": "2026-01-02T03:04:05+00:00",
     "GIT_AUTHOR_DATE": "2026-01-02T03:04:05+00:00",
-    **{f"GIT_{who}_{what}": "x@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    **{
+        f"GIT_{who}_{what}": "x@example.org"
+        for who in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    },
 }
 
 HOSTILE = (
@@ -45,10 +51,14 @@ class Repo:
         self.git("init", "--quiet", "--initial-branch=main", *options)
 
     def git(self, *arguments: str | bytes, check: bool = True, **env: str) -> str:
-        done = process.run(["git", *map(os.fsdecode, arguments)], env=ENV | env, cwd=self.root, check=check)
+        done = process.run(
+            ["git", *map(os.fsdecode, arguments)], env=ENV | env, cwd=self.root, check=check
+        )
         return done.stdout.decode(errors="surrogateescape").removesuffix("\n")
 
-    def write(self, files: Mapping[str | bytes, Content] | Mapping[str, Content] | Mapping[bytes, Content]) -> None:
+    def write(
+        self, files: Mapping[str | bytes, Content] | Mapping[str, Content] | Mapping[bytes, Content]
+    ) -> None:
         """Write files; None deletes one."""
         for name, content in files.items():
             path = Path(self.root, os.fsdecode(name))
@@ -59,7 +69,11 @@ class Repo:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
 
     def commit(
-        self, files: Mapping[str | bytes, Content] | Mapping[str, Content] | Mapping[bytes, Content] | None = None
+        self,
+        files: Mapping[str | bytes, Content]
+        | Mapping[str, Content]
+        | Mapping[bytes, Content]
+        | None = None,
     ) -> str:
         """Write files, commit all that lies on disk, and give the commit's id."""
         self.write(files or {})
@@ -86,14 +100,18 @@ class Repo:
         return Repository(self.root, ENV | env)
 
     def add_submodule(self, path: str, commit: str) -> None:
-        """A submodule as a clone has it that did not check it out: an entry in the index, an empty folder."""
+        """A submodule as a clone has it that did not check it out: an entry in the index, an empty
+        folder.
+        """
         self.git("update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
         (self.root / path).mkdir(parents=True, exist_ok=True)
 
 
 def files(door: Repository, tree: str, *patterns: str) -> list[Entry]:
     """The files of a tree that the patterns match, in the order of their paths."""
-    return sorted(fingerprint.files(door, tree, Patterns(patterns or ("**",))), key=lambda entry: entry.path)
+    return sorted(
+        fingerprint.files(door, tree, Patterns(patterns or ("**",))), key=lambda entry: entry.path
+    )
 
 
 def changed(door: Repository, old: str, new: str) -> list[bytes]:

@@ -42,7 +42,9 @@ def test_with_a_commit_that_is_not_here(world: World, base: str) -> None:
     assert caught.value.exit_status == 2
 
 
-@pytest.mark.parametrize("old", [None, "[project", CONFIG.replace('kind = "image"', 'kind = "else"')])
+@pytest.mark.parametrize(
+    "old", [None, "[project", CONFIG.replace('kind = "image"', 'kind = "else"')]
+)
 def test_with_a_commit_without_a_usable_configuration(world: World, old: str | None) -> None:
     bad = world.repo.commit({"cipipe.toml": old})
     world.repo.commit({"cipipe.toml": CONFIG})
@@ -53,7 +55,9 @@ def test_with_a_commit_without_a_usable_configuration(world: World, old: str | N
 def test_with_an_earlier_configuration(world: World) -> None:
     """A stage that was not there is due; what only moved its settings is told as such."""
     old = world.repo.commit({"cipipe.toml": CONFIG.split("[stages.dags]")[0]})
-    world.repo.commit({"cipipe.toml": CONFIG.replace('context = "dbt"', 'context = "dbt"\nsmoke = ["dbt"]')})
+    world.repo.commit(
+        {"cipipe.toml": CONFIG.replace('context = "dbt"', 'context = "dbt"\nsmoke = ["dbt"]')}
+    )
     assert world.due(base=old) == {"image", "dags"}
     details = {stage.name: stage.detail for stage in world.plan(base=old).stages}
     assert details["image"].startswith("no file changed, but its settings did")
@@ -77,14 +81,18 @@ def test_a_merge_request_with_the_base_that_the_provider_names(world: World) -> 
     world.repo.git("checkout", "--quiet", "-b", "side")
     world.repo.commit({"dags/dag.py": "changed"})
     env = gitlab(
-        CI_PIPELINE_SOURCE="merge_request_event", CI_MERGE_REQUEST_IID="1", CI_MERGE_REQUEST_DIFF_BASE_SHA=base
+        CI_PIPELINE_SOURCE="merge_request_event",
+        CI_MERGE_REQUEST_IID="1",
+        CI_MERGE_REQUEST_DIFF_BASE_SHA=base,
     )
     assert compared(world, env=env) == Baseline("revision", base)
     assert world.due(offline=True, env=env) == {"dags"}
 
 
 class Merged:
-    """A branch that changed a DAG, merged by the provider into a target that has gone on: HEAD of the job's clone."""
+    """A branch that changed a DAG, merged by the provider into a target that has gone on: HEAD of
+    the job's clone.
+    """
 
     def __init__(self, world: World) -> None:
         repo = world.repo
@@ -92,7 +100,9 @@ class Merged:
         repo.git("checkout", "--quiet", "-b", "side")
         self.source = repo.commit({"dags/dag.py": "changed"})
         repo.git("checkout", "--quiet", "main")
-        self.target = repo.commit({"dbt/model.sql": "select 2", "terraform/main.tf": "# main went on"})
+        self.target = repo.commit(
+            {"dbt/model.sql": "select 2", "terraform/main.tf": "# main went on"}
+        )
         repo.git("checkout", "--quiet", "--detach", "main")
         repo.git("merge", "--quiet", "--no-ff", "-m", "merge", "side")
         self.head = repo.head
@@ -112,7 +122,10 @@ class Merged:
 
     def github(self, event: str = "pull_request", **variables: str) -> dict[str, str]:
         # GitHub gives the base as it was when the request was last pushed to.
-        payload = {"pull_request": {"number": 7, "base": {"sha": self.fork}}, "repository": {"default_branch": "main"}}
+        payload = {
+            "pull_request": {"number": 7, "base": {"sha": self.fork}},
+            "repository": {"default_branch": "main"},
+        }
         file = self.world.repo.root / ".git" / "event.json"
         file.write_text(json.dumps(payload))
         given = {
@@ -151,7 +164,11 @@ def test_a_merged_result_with_the_target_that_it_was_merged_into(world: World) -
 def test_a_merged_result_in_a_shallow_clone(world: World, tmp_path: Path, depth: int) -> None:
     merged = Merged(world)
     shallow = merged.shallow(tmp_path / "shallow", depth)
-    for env in (merged.gitlab(), merged.gitlab(CI_MERGE_REQUEST_TARGET_BRANCH_SHA=""), merged.github()):
+    for env in (
+        merged.gitlab(),
+        merged.gitlab(CI_MERGE_REQUEST_TARGET_BRANCH_SHA=""),
+        merged.github(),
+    ):
         assert compared(shallow, env=env) == Baseline("revision", merged.target)
         assert shallow.due(offline=True, env=env) == {"dags"}
 
@@ -164,7 +181,9 @@ def test_a_merged_result_whose_target_is_not_in_the_clone(world: World, tmp_path
 
 
 def test_a_merge_train_of_fast_forward_merges(world: World) -> None:
-    """There is no commit with two parents: GitLab names the commit that the request was put on top of."""
+    """There is no commit with two parents: GitLab names the commit that the request was put on top
+    of.
+    """
     merged = Merged(world)
     world.repo.git("checkout", "--quiet", "--detach", "main")
     world.repo.commit({"dags/dag.py": "changed"})
@@ -234,7 +253,9 @@ def test_a_clone_of_depth_one_has_nothing_to_compare_with(world: World, tmp_path
 def test_a_configuration_on_disk_that_is_not_the_committed_one(world: World) -> None:
     assert world.plan().warnings == ()
     world.repo.write({"cipipe.toml": CONFIG + "\n# changed\n"})
-    assert world.plan().warnings == ("cipipe.toml differs from the commit; this plan uses the file on disk",)
+    assert world.plan().warnings == (
+        "cipipe.toml differs from the commit; this plan uses the file on disk",
+    )
     world.repo.git("rm", "--quiet", "--cached", "cipipe.toml")
     world.repo.git("commit", "--quiet", "-m", "x")
     assert "is not committed" in world.plan().warnings[0]
@@ -308,7 +329,9 @@ def test_an_older_pipeline_after_a_newer_one(
     assert "(7, this one is 6)" in caught.value.message
 
 
-@pytest.mark.parametrize(("newest", "changed", "refused"), [(8, True, True), (8, False, False), (7, True, False)])
+@pytest.mark.parametrize(
+    ("newest", "changed", "refused"), [(8, True, True), (8, False, False), (7, True, False)]
+)
 def test_after_a_newer_pipeline_for_which_nothing_was_due(
     world: World, newest: int, changed: bool, refused: bool
 ) -> None:

@@ -1,4 +1,6 @@
-"""Which builder builds what, and what BuildKit's command is given: with a `docker` in PATH that tells it."""
+"""Which builder builds what, and what BuildKit's command is given: with a `docker` in PATH that
+tells it.
+"""
 
 import json
 import re
@@ -25,19 +27,26 @@ else:
 """
 
 
-def command(folder: Path, version: str, *, buildx: bool = True, prints: str = "", status: int = 0) -> Path:
+def command(
+    folder: Path, version: str, *, buildx: bool = True, prints: str = "", status: int = 0
+) -> Path:
     """A `docker` in a folder, which writes down how a build is called."""
     folder.mkdir(parents=True)
     file = folder / "docker"
     record = str(folder / "called.json")
-    text = SAID.format(version=version, buildx=int(not buildx), prints=prints, record=record, status=status)
+    text = SAID.format(
+        version=version, buildx=int(not buildx), prints=prints, record=record, status=status
+    )
     file.write_text(f"#!/usr/bin/env python3\n{text}")
     file.chmod(0o755)
     return folder
 
 
 def searched(*folders: Path) -> dict[str, str]:
-    return {"PATH": ":".join([*map(str, folders), "/usr/bin", "/bin"]), "DOCKER_HOST": "tcp://docker.test:2376"}
+    return {
+        "PATH": ":".join([*map(str, folders), "/usr/bin", "/bin"]),
+        "DOCKER_HOST": "tcp://docker.test:2376",
+    }
 
 
 @pytest.mark.parametrize(
@@ -63,8 +72,16 @@ def test_the_first_command_that_has_buildkit(tmp_path: Path) -> None:
     without = command(tmp_path / "without", "28.2.2", buildx=False)
     plugin = command(tmp_path / "plugin", "28.2.2")
     ancient = command(tmp_path / "ancient", "17.05.0-ce")
-    assert buildkit.command(searched(without, ancient, old, plugin)) == (str(old / "docker"), "build")
-    assert buildkit.command(searched(plugin, old)) == (str(plugin / "docker"), "buildx", "build", "--load")
+    assert buildkit.command(searched(without, ancient, old, plugin)) == (
+        str(old / "docker"),
+        "build",
+    )
+    assert buildkit.command(searched(plugin, old)) == (
+        str(plugin / "docker"),
+        "buildx",
+        "build",
+        "--load",
+    )
     assert buildkit.command({**searched(), "PATH": f"{without}:{tmp_path}:"}) is None
 
 

@@ -1,4 +1,6 @@
-"""What `cipipe check` finds in the repository, and what a plan or run refuses before it starts. Real git."""
+"""What `cipipe check` finds in the repository, and what a plan or run refuses before it starts.
+Real git.
+"""
 
 import json
 from pathlib import Path
@@ -108,17 +110,44 @@ def test_all_that_is_named_is_there(check: Any) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "path", "hint"),
     [
-        ('context = "transform"', 'context = "transfrom"', "context", "Perhaps you meant 'transform'."),
-        ("docker/Dockerfile", "Dockerfile", "dockerfile", "Perhaps you meant 'transform/docker/Dockerfile'."),
+        (
+            'context = "transform"',
+            'context = "transfrom"',
+            "context",
+            "Perhaps you meant 'transform'.",
+        ),
+        (
+            "docker/Dockerfile",
+            "Dockerfile",
+            "dockerfile",
+            "Perhaps you meant 'transform/docker/Dockerfile'.",
+        ),
         ('source = "dags"', 'source = "dag"', "source", "Perhaps you meant 'dags'."),
-        ('root = "terraform/{environment}"', 'root = "terrafrom/{environment}"', "root", "Perhaps you meant"),
-        ('"../common.tfvars"', '"common.tfvars"', "var_files[1]", "Perhaps you meant 'terraform/common.tfvars'."),
+        (
+            'root = "terraform/{environment}"',
+            'root = "terrafrom/{environment}"',
+            "root",
+            "Perhaps you meant",
+        ),
+        (
+            '"../common.tfvars"',
+            '"common.tfvars"',
+            "var_files[1]",
+            "Perhaps you meant 'terraform/common.tfvars'.",
+        ),
         ('"{environment}.tfvars"', '"{environment}.tfvar"', "var_files[0]", "Perhaps you meant"),
-        ('requirements = "requirements.txt"', 'requirements = "requirement.txt"', "requirements", "Perhaps you meant"),
+        (
+            'requirements = "requirements.txt"',
+            'requirements = "requirement.txt"',
+            "requirements",
+            "Perhaps you meant",
+        ),
         ('plugins = "plugins"', 'plugins = "plugin"', "plugins", "Perhaps you meant 'plugins'."),
     ],
 )
-def test_a_path_that_does_not_exist(repo: Repo, check: Any, old: str, new: str, path: str, hint: str) -> None:
+def test_a_path_that_does_not_exist(
+    repo: Repo, check: Any, old: str, new: str, path: str, hint: str
+) -> None:
     assert old in CONFIG
     repo.commit({"cipipe.toml": CONFIG.replace(old, new, 1)})
     found = {where.rpartition(".")[2]: problem for where, problem in check().items()}
@@ -129,7 +158,10 @@ def test_a_path_that_does_not_exist(repo: Repo, check: Any, old: str, new: str, 
 def test_every_environment_is_looked_at(repo: Repo, check: Any) -> None:
     repo.commit({"terraform/live/live.tfvars": None})
     ((path, (_, message, _)),) = check().items()
-    assert (path, message) == ("stages.iac.var_files[0]", "there is no file 'terraform/live/live.tfvars'")
+    assert (path, message) == (
+        "stages.iac.var_files[0]",
+        "there is no file 'terraform/live/live.tfvars'",
+    )
 
 
 def test_a_file_where_a_folder_has_to_be(repo: Repo, check: Any) -> None:
@@ -138,8 +170,12 @@ def test_a_file_where_a_folder_has_to_be(repo: Repo, check: Any) -> None:
 
 
 def test_it_is_all_told_in_one_go(repo: Repo, check: Any) -> None:
-    text = CONFIG.replace('context = "transform"', 'context = "x"').replace('needs = ["iac"]', 'needs = ["ica"]', 1)
-    text = text.replace('bucket = { output = "bucket" }', 'bucket = { output = "bucket" }\nprefx = "a"')
+    text = CONFIG.replace('context = "transform"', 'context = "x"').replace(
+        'needs = ["iac"]', 'needs = ["ica"]', 1
+    )
+    text = text.replace(
+        'bucket = { output = "bucket" }', 'bucket = { output = "bucket" }\nprefx = "a"'
+    )
     text = text.replace('paths = ["terraform/**"]', 'paths = ["{environment}/**"]')
     repo.commit({"cipipe.toml": text})
     assert {path: problem[0] for path, problem in check().items()} == {
@@ -158,7 +194,8 @@ def test_what_is_not_committed_yet_is_there_unless_git_ignores_it(repo: Repo, ch
     assert check() == {}
     repo.write({".gitignore": "new/\n"})
     assert (
-        check()["stages.dags.source"][2] == "It is on disk: git ignores it, or it is empty, or it is not committed yet."
+        check()["stages.dags.source"][2]
+        == "It is on disk: git ignores it, or it is empty, or it is not committed yet."
     )
 
 
@@ -171,7 +208,13 @@ def test_a_repository_without_a_commit(tmp_path: Path, check: Any, repo: Repo) -
 
 def test_folders_behind_links_and_submodules(repo: Repo, check: Any) -> None:
     (repo.root / "linked").symlink_to("terraform")
-    repo.commit({"cipipe.toml": CONFIG.replace('root = "terraform/{environment}"', 'root = "linked/{environment}"')})
+    repo.commit(
+        {
+            "cipipe.toml": CONFIG.replace(
+                'root = "terraform/{environment}"', 'root = "linked/{environment}"'
+            )
+        }
+    )
     assert check() == {}
     repo.commit({"cipipe.toml": CONFIG.replace('context = "transform"', 'context = "vendor/lib"')})
     repo.add_submodule("vendor/lib", repo.head)
@@ -214,9 +257,14 @@ def test_a_plan_of_the_work_tree_looks_there(repo: Repo) -> None:
     assert refused(repo, "dev", worktree=True) == set()
 
 
-@pytest.mark.parametrize("command", [["plan", "--offline"], ["plan", "--offline", "--format", "json"]])
+@pytest.mark.parametrize(
+    "command", [["plan", "--offline"], ["plan", "--offline", "--format", "json"]]
+)
 def test_the_command_exits_with_2(
-    repo: Repo, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    repo: Repo,
+    command: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     repo.commit({"cipipe.toml": CONFIG.replace('context = "transform"', 'context = "transfrom"')})
     monkeypatch.chdir(repo.root)
@@ -240,7 +288,8 @@ VALUED = (
     CONFIG.replace('{environment}"\nbackend', 'dev"\nbackend')
     .replace("var_files", "variables = { size = '{values.size}' }\nvar_files")
     .replace(
-        "[stages.iac]", "[environments.dev.values]\nsize = 's'\n[environments.live.values]\nsize = 's'\n[stages.iac]"
+        "[stages.iac]",
+        "[environments.dev.values]\nsize = 's'\n[environments.live.values]\nsize = 's'\n[stages.iac]",
     )
 )
 
@@ -284,14 +333,20 @@ def test_a_commit_before_the_environment_was_there_is_no_baseline(repo: Repo) ->
     first = repo.commit({"cipipe.toml": CONFIG.replace("live", "prod")})
     repo.commit({"cipipe.toml": CONFIG})
     found = project.load(repo.root, ENV)
-    made = planning.plan(found, planning.Options("live", Mode.DEPLOY, base=first), None).planned.plan
+    made = planning.plan(
+        found, planning.Options("live", Mode.DEPLOY, base=first), None
+    ).planned.plan
     assert made.baseline.kind == "none"
     assert {stage.reason for stage in made.stages} == {"no-baseline"}
 
 
 @pytest.mark.parametrize(("variable", "status"), [("", 0), ("default", 0), ("blue", 2)])
 def test_a_plan_is_not_made_for_another_workspace(
-    variable: str, status: int, repo: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    variable: str,
+    status: int,
+    repo: Repo,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(repo.root)
     monkeypatch.setattr("os.environ", ENV | {"TF_WORKSPACE": variable})

@@ -1,4 +1,6 @@
-"""The command line, as a process: what goes to which stream, with which exit status, and what it loads and starts."""
+"""The command line, as a process: what goes to which stream, with which exit status, and what it
+loads and starts.
+"""
 
 import json
 import os
@@ -15,10 +17,23 @@ from repo import ENV
 from cipipe.tools import process
 
 FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "NO_COLOR", "COLUMNS")
-HEAVY = ("boto3", "botocore", "docker", "requests", "gitlab", "rich", "jwt", "cryptography", "urllib3", "asyncio")
+HEAVY = (
+    "boto3",
+    "botocore",
+    "docker",
+    "requests",
+    "gitlab",
+    "rich",
+    "jwt",
+    "cryptography",
+    "urllib3",
+    "asyncio",
+)
 
 PLAN_OFFLINE_GIT_COMMANDS = 3
-"""What a plan of this size may start: each is a process. Lower it when fewer do; a higher number needs a reason."""
+"""What a plan of this size may start: each is a process. Lower it when fewer do; a higher number
+needs a reason.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,9 @@ class Cli:
     root: Path
 
     def __call__(self, *arguments: str, code: str | None = None, **env: str) -> Done:
-        clean = {k: v for k, v in ENV.items() if not k.startswith(FOREIGN)} | {"HOME": str(self.root.parent)}
+        clean = {k: v for k, v in ENV.items() if not k.startswith(FOREIGN)} | {
+            "HOME": str(self.root.parent)
+        }
         argv = [sys.executable, *(["-c", code] if code else ["-m", "cipipe"]), *arguments]
         done = process.run(argv, env=clean | env, cwd=self.root, check=False)
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -66,7 +83,12 @@ def test_plan_offline(cipipe: Cli) -> None:
     done = cipipe("plan", "--offline", "--format", "json")
     assert (done.status, done.err) == (0, "")
     assert done.document["schema"] == 1
-    assert {stage["name"] for stage in done.document["stages"]} == {"iac", "image", "dags", "default"}
+    assert {stage["name"] for stage in done.document["stages"]} == {
+        "iac",
+        "image",
+        "dags",
+        "default",
+    }
     text = cipipe("plan", "--offline")
     assert (text.status, text.err) == (0, "")
     assert text.out.startswith("shop → dev  commit ")
@@ -80,7 +102,11 @@ def test_plan_without_credentials_says_that_it_does_not_know_the_ledger(cipipe: 
 
 
 JOBS = {
-    "gitlab push": {"GITLAB_CI": "true", "CI_PIPELINE_SOURCE": "push", "CI_COMMIT_REF_NAME": "main"},
+    "gitlab push": {
+        "GITLAB_CI": "true",
+        "CI_PIPELINE_SOURCE": "push",
+        "CI_COMMIT_REF_NAME": "main",
+    },
     "gitlab merge request": {
         "GITLAB_CI": "true",
         "CI_PIPELINE_SOURCE": "merge_request_event",
@@ -94,7 +120,11 @@ JOBS = {
         "CI_MERGE_REQUEST_SOURCE_PROJECT_PATH": "mallory/shop",
         "CI_MERGE_REQUEST_PROJECT_PATH": "group/shop",
     },
-    "github push": {"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push", "GITHUB_REF_NAME": "main"},
+    "github push": {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_EVENT_NAME": "push",
+        "GITHUB_REF_NAME": "main",
+    },
     "github pull request": {
         "GITHUB_ACTIONS": "true",
         "GITHUB_EVENT_NAME": "pull_request",
@@ -105,7 +135,9 @@ JOBS = {
 
 @pytest.mark.parametrize("format_", ["text", "json", "markdown", "gitlab", "github"])
 @pytest.mark.parametrize("job", JOBS)
-def test_plan_in_a_job_without_a_token_compares_with_a_commit(cipipe: Cli, job: str, format_: str) -> None:
+def test_plan_in_a_job_without_a_token_compares_with_a_commit(
+    cipipe: Cli, job: str, format_: str
+) -> None:
     done = cipipe("plan", "--base", "HEAD", "--format", format_, **JOBS[job])
     same = cipipe("plan", "--format", format_, **JOBS[job])
     assert (same.status, done.err) == (0, "")
@@ -183,7 +215,9 @@ def test_plan_as_markdown_and_with_what_no_stage_covers(cipipe: Cli) -> None:
 def test_plan_never_touches_the_clone(cipipe: Cli) -> None:
     before = {path: path.stat().st_mtime_ns for path in cipipe.root.rglob("*") if path.is_file()}
     assert cipipe("plan", "--offline").status == 0
-    assert {path: path.stat().st_mtime_ns for path in cipipe.root.rglob("*") if path.is_file()} == before
+    assert {
+        path: path.stat().st_mtime_ns for path in cipipe.root.rglob("*") if path.is_file()
+    } == before
 
 
 def test_from_a_folder_below(cipipe: Cli) -> None:
@@ -242,7 +276,8 @@ def test_a_format_that_is_not_there(cipipe: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("confirm", "id"), [([], "destroy-not-confirmed"), (["--confirm", "live"], "destroy-not-confirmed")]
+    ("confirm", "id"),
+    [([], "destroy-not-confirmed"), (["--confirm", "live"], "destroy-not-confirmed")],
 )
 def test_destroy_wants_to_be_confirmed(cipipe: Cli, confirm: list[str], id: str) -> None:
     done = cipipe("destroy", "--env", "dev", *confirm, "--format", "json")
@@ -252,7 +287,9 @@ def test_destroy_wants_to_be_confirmed(cipipe: Cli, confirm: list[str], id: str)
 def test_no_repository(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    done = Cli(empty)("plan", "--offline", "--format", "json", GIT_CEILING_DIRECTORIES=str(tmp_path))
+    done = Cli(empty)(
+        "plan", "--offline", "--format", "json", GIT_CEILING_DIRECTORIES=str(tmp_path)
+    )
     assert (done.status, done.error) == (2, "git-no-repository")
 
 
@@ -266,7 +303,13 @@ BROKEN = (
 @pytest.mark.parametrize("command", [["check"], ["plan", "--offline"], ["status"]])
 def test_a_broken_configuration_is_told_whole(cipipe: Cli, command: list[str]) -> None:
     (cipipe.root / "cipipe.toml").write_text(BROKEN)
-    expected = {"project.nmae", "project.name", "stages.dags.source", "stages.image.needs[2]", "stages.image.needs"}
+    expected = {
+        "project.nmae",
+        "project.name",
+        "stages.dags.source",
+        "stages.image.needs[2]",
+        "stages.image.needs",
+    }
     done = cipipe(*command, "--format", "json")
     assert (done.status, done.error) == (2, "config-invalid")
     problems = done.document["error"]["problems"]
@@ -287,7 +330,12 @@ def test_hostile_keys_are_shown_and_not_obeyed(cipipe: Cli) -> None:
 
 def test_check(cipipe: Cli) -> None:
     assert cipipe("check").out.startswith("cipipe.toml is valid: project shop")
-    assert cipipe("check", "--format", "json").document["stages"] == ["iac", "image", "dags", "default"]
+    assert cipipe("check", "--format", "json").document["stages"] == [
+        "iac",
+        "image",
+        "dags",
+        "default",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -310,7 +358,17 @@ def test_colour(cipipe: Cli, env: dict[str, str], options: list[str], coloured: 
 def test_help_and_version(cipipe: Cli) -> None:
     assert cipipe("--version").out.startswith("cipipe ")
     listed = cipipe("--help").out
-    for command in ("bootstrap", "check", "dags", "destroy", "iac", "plan", "run", "sandbox", "status"):
+    for command in (
+        "bootstrap",
+        "check",
+        "dags",
+        "destroy",
+        "iac",
+        "plan",
+        "run",
+        "sandbox",
+        "status",
+    ):
         assert command in listed
     assert cipipe("plan", "--help").status == 0
 
@@ -388,7 +446,9 @@ def test_a_group_alone_shows_what_there_is(cipipe: Cli, group: list[str]) -> Non
         (["plan", "--format", "qqqq"], None),
     ],
 )
-def test_a_misspelt_word_gets_a_suggestion(cipipe: Cli, arguments: list[str], meant: str | None) -> None:
+def test_a_misspelt_word_gets_a_suggestion(
+    cipipe: Cli, arguments: list[str], meant: str | None
+) -> None:
     done = cipipe(*arguments)
     assert (done.status, done.out) == (2, "")
     assert "[usage]" in done.err

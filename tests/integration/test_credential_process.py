@@ -1,4 +1,6 @@
-"""`cipipe oidc credential-process` as AWS's tools call it: credentials on standard output, or nothing at all."""
+"""`cipipe oidc credential-process` as AWS's tools call it: credentials on standard output, or
+nothing at all.
+"""
 
 import json
 import subprocess
@@ -25,7 +27,9 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 def caller(sandbox: Sandbox, document: dict[str, Any]) -> str:
     """Whom AWS takes the bearer of these credentials for."""
-    keys = Credentials(document["AccessKeyId"], document["SecretAccessKey"], document["SessionToken"])
+    keys = Credentials(
+        document["AccessKeyId"], document["SecretAccessKey"], document["SessionToken"]
+    )
     return str(Aws(sandbox.endpoint(REGION), keys).call("sts", "get_caller_identity")["Arn"])
 
 
@@ -34,17 +38,27 @@ def test_prints_version_1_and_nothing_else(sandbox: Sandbox, tmp_path: Path) -> 
     done = job.cipipe(*COMMAND)
     assert (done.status, done.err) == (0, "")
     document = json.loads(done.out)
-    assert list(document) == ["Version", "AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration"]
+    assert list(document) == [
+        "Version",
+        "AccessKeyId",
+        "SecretAccessKey",
+        "SessionToken",
+        "Expiration",
+    ]
     assert document["Version"] == 1
     assert done.out.count("\n") == 1
-    left = datetime.strptime(document["Expiration"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) - datetime.now(UTC)
+    left = datetime.strptime(document["Expiration"], "%Y-%m-%dT%H:%M:%SZ").replace(
+        tzinfo=UTC
+    ) - datetime.now(UTC)
     assert timedelta(minutes=59) < left <= timedelta(hours=1)
     assert caller(sandbox, document) == f"arn:aws:sts::{ACCOUNT}:assumed-role/deploy/shop-dev-7"
 
 
 def test_takes_the_verify_role_in_a_merge_request(sandbox: Sandbox, tmp_path: Path) -> None:
     done = gitlab(tmp_path / "repo", sandbox).cipipe(*COMMAND, CI_MERGE_REQUEST_IID="3")
-    assert caller(sandbox, json.loads(done.out)).startswith(f"arn:aws:sts::{ACCOUNT}:assumed-role/verify/")
+    assert caller(sandbox, json.loads(done.out)).startswith(
+        f"arn:aws:sts::{ACCOUNT}:assumed-role/verify/"
+    )
 
 
 def test_a_github_job_mints_a_token_for_each_call(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -58,12 +72,19 @@ def test_a_github_job_mints_a_token_for_each_call(sandbox: Sandbox, tmp_path: Pa
 
 
 def test_a_token_file_is_read_anew_each_time(sandbox: Sandbox, tmp_path: Path) -> None:
-    config = f'{CONFIG}\n[oidc]\nlocal = {{ token_file = "token", audience = "https://gitlab.com" }}\n'
+    config = (
+        f'{CONFIG}\n[oidc]\nlocal = {{ token_file = "token", audience = "https://gitlab.com" }}\n'
+    )
     job, before = shell(tmp_path / "repo", sandbox, config), len(sandbox.exchanges())
     missing = job.cipipe(*COMMAND)
     assert (missing.status, missing.out, missing.id) == (3, "", "oidc-token-file")
     for _ in range(2):
-        asked = {"project": "group/shop", "ref": "main", "ref_type": "branch", "audience": "https://gitlab.com"}
+        asked = {
+            "project": "group/shop",
+            "ref": "main",
+            "ref_type": "branch",
+            "audience": "https://gitlab.com",
+        }
         (job.root / "token").write_text(sandbox.mint(**asked) + "\n")
         assert job.cipipe(*COMMAND).status == 0
     assert len({entry["jti"] for entry in sandbox.exchanges()[before:]}) == 2
@@ -72,12 +93,16 @@ def test_a_token_file_is_read_anew_each_time(sandbox: Sandbox, tmp_path: Path) -
 def test_a_role_of_another_account_by_way_of_the_first(sandbox: Sandbox, tmp_path: Path) -> None:
     done = gitlab(tmp_path / "repo", sandbox).cipipe(*COMMAND, "--env", "live")
     assert (done.status, done.err) == (0, "")
-    assert caller(sandbox, json.loads(done.out)) == f"arn:aws:sts::{OTHER}:assumed-role/deploy/shop-live-7"
+    assert (
+        caller(sandbox, json.loads(done.out))
+        == f"arn:aws:sts::{OTHER}:assumed-role/deploy/shop-live-7"
+    )
 
 
 def test_a_chain_that_the_second_role_does_not_allow(sandbox: Sandbox, tmp_path: Path) -> None:
     config = CONFIG.replace(
-        'via_role_arn = "arn:aws:iam::111111111111:role/deploy', 'via_role_arn = "arn:aws:iam::111111111111:role/verify'
+        'via_role_arn = "arn:aws:iam::111111111111:role/deploy',
+        'via_role_arn = "arn:aws:iam::111111111111:role/verify',
     )
     done = gitlab(tmp_path / "repo", sandbox, config).cipipe(*COMMAND, "--env", "live")
     assert (done.status, done.out, done.id) == (3, "", "oidc-chain-denied")
@@ -87,9 +112,18 @@ def test_a_chain_that_the_second_role_does_not_allow(sandbox: Sandbox, tmp_path:
 FAILING: dict[str, tuple[dict[str, str], tuple[str, ...], int, str]] = {
     # what is wrong: variables, arguments, exit status, the error's id
     "no token": ({"AWS_ID_TOKEN": ""}, (), 3, "oidc-no-token"),
-    "no token, own keys": ({"AWS_ID_TOKEN": "", "GITLAB_CI": "", "AWS_ACCESS_KEY_ID": "x"}, (), 3, "oidc-no-token"),
+    "no token, own keys": (
+        {"AWS_ID_TOKEN": "", "GITLAB_CI": "", "AWS_ACCESS_KEY_ID": "x"},
+        (),
+        3,
+        "oidc-no-token",
+    ),
     "a fork": (
-        {"AWS_ID_TOKEN": "", "CI_MERGE_REQUEST_IID": "1", "CI_MERGE_REQUEST_SOURCE_PROJECT_PATH": "fork/shop"},
+        {
+            "AWS_ID_TOKEN": "",
+            "CI_MERGE_REQUEST_IID": "1",
+            "CI_MERGE_REQUEST_SOURCE_PROJECT_PATH": "fork/shop",
+        },
         (),
         3,
         "oidc-fork-cannot-mint",
@@ -120,7 +154,9 @@ def test_a_denial_is_no_half_answer(sandbox: Sandbox, tmp_path: Path) -> None:
     assert not any(part in done.err for part in job.env["AWS_ID_TOKEN"].split("."))
 
 
-def test_on_github_no_mask_command_goes_where_a_tool_would_quote_it(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_on_github_no_mask_command_goes_where_a_tool_would_quote_it(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
     job = github(tmp_path / "repo", sandbox)
     assert job.cipipe(*COMMAND, "-v").err == ""
 

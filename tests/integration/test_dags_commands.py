@@ -28,12 +28,16 @@ def shop(tmp_path: Path, server: str) -> Shop:
 
 @pytest.fixture
 def cipipe(shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # a run sets handlers, which this process has its own of
+    monkeypatch.setattr(
+        signal, "signal", lambda *_: None
+    )  # a run sets handlers, which this process has its own of
     return Cli(shop, monkeypatch, capsys)
 
 
 def due(cipipe: Cli) -> str:
-    (reason,) = [stage["reason"] for stage in cipipe.json("plan")["stages"] if stage["name"] == "dags"]
+    (reason,) = [
+        stage["reason"] for stage in cipipe.json("plan")["stages"] if stage["name"] == "dags"
+    ]
     return str(reason)
 
 
@@ -96,7 +100,10 @@ def test_a_dry_run_names_the_keys_and_writes_nothing(shop: Shop, cipipe: Cli) ->
     [
         ({"dags/a.py": None}, "dags-empty"),
         ({"terraform/main.tf": "# later"}, "needed-stage-due"),
-        (dict.fromkeys(("dags/b.py", "dags/c.py"), "from airflow import DAG\nDAG('same')\n"), "dag-id-duplicate"),
+        (
+            dict.fromkeys(("dags/b.py", "dags/c.py"), "from airflow import DAG\nDAG('same')\n"),
+            "dag-id-duplicate",
+        ),
     ],
 )
 def test_a_dry_run_refuses_what_a_deployment_refuses(
@@ -145,7 +152,9 @@ def test_the_safeguards_of_a_run_hold(shop: Shop, cipipe: Cli) -> None:
 
 def test_several_stages_in_one_bucket_have_to_be_named(shop: Shop, cipipe: Cli) -> None:
     more = CONFIG.replace("[stages.dags]", "[stages.team]").replace('"dags/**"', '"team/**"')
-    more = more[more.index("[stages.team]") :].replace('source = "dags"', 'source = "team"\nprefix = "dags/team/"')
+    more = more[more.index("[stages.team]") :].replace(
+        'source = "dags"', 'source = "team"\nprefix = "dags/team/"'
+    )
     shop.commit({"cipipe.toml": CONFIG + more, "team/b.py": DAG.format("b")})
     assert cipipe("dags", "deploy") == 2
     assert "--stage is one of: dags, team" in cipipe.err
@@ -162,8 +171,12 @@ def test_several_stages_in_one_bucket_have_to_be_named(shop: Shop, cipipe: Cli) 
 def test_stages_in_one_bucket_leave_each_others_files_alone(shop: Shop, cipipe: Cli) -> None:
     """`dags/team/b.py` is a key of `team`, until that one lacks it; nobody's key is nobody's."""
     more = CONFIG.replace("[stages.dags]", "[stages.team]").replace('"dags/**"', '"team/**"')
-    more = more[more.index("[stages.team]") :].replace('source = "dags"', 'source = "team"\nprefix = "dags/team/"')
-    shop.commit({"cipipe.toml": CONFIG + more, "team/a.py": DAG.format("a"), "team/b.py": DAG.format("b")})
+    more = more[more.index("[stages.team]") :].replace(
+        'source = "dags"', 'source = "team"\nprefix = "dags/team/"'
+    )
+    shop.commit(
+        {"cipipe.toml": CONFIG + more, "team/a.py": DAG.format("a"), "team/b.py": DAG.format("b")}
+    )
     assert cipipe("dags", "deploy", "--stage", "team") == 0, cipipe.err
     shop.commit({"dags/team/b.py": DAG.format("mine")})
     for command in ("deploy", "diff"):
@@ -178,14 +191,18 @@ def test_stages_in_one_bucket_leave_each_others_files_alone(shop: Shop, cipipe: 
 
 def test_a_key_that_two_records_name_is_deleted_by_neither(shop: Shop, cipipe: Cli) -> None:
     more = CONFIG.replace("[stages.dags]", "[stages.team]").replace('"dags/**"', '"team/**"')
-    more = more[more.index("[stages.team]") :].replace('source = "dags"', 'source = "team"\nprefix = "dags/team/"')
+    more = more[more.index("[stages.team]") :].replace(
+        'source = "dags"', 'source = "team"\nprefix = "dags/team/"'
+    )
     shop.commit({"cipipe.toml": CONFIG + more, "team/b.py": DAG.format("b")})
     assert cipipe("dags", "deploy", "--stage", "team") == 0, cipipe.err
     assert cipipe("dags", "deploy", "--stage", "dags") == 0, cipipe.err
     held = shop.ledger.read(["dags"])["dags"]
     assert held is not None
     both = {**held.record.data["manifest"], **shop.record("team").data["manifest"]}
-    shop.ledger.write(msgspec.structs.replace(held.record, data={**held.record.data, "manifest": both}), held)
+    shop.ledger.write(
+        msgspec.structs.replace(held.record, data={**held.record.data, "manifest": both}), held
+    )
     assert cipipe("dags", "deploy", "--stage", "dags") == 0, cipipe.err
     assert "dags/team/b.py" in shop.bodies()
     assert set(shop.record().data["manifest"]) == {"dags/a.py", "dags/helper.py"}
@@ -216,7 +233,14 @@ def test_diff_as_json_lists_replacements_and_changes(shop: Shop, cipipe: Cli) ->
     found = cipipe.json("dags", "diff")
     assert found["summary"] == {"added": 2, "changed": 0, "removed": 0, "unchanged": 0}
     assert found["replacements"] == [
-        {"file": "dags/a.py", "line": 3, "name": "CLUSTER", "output": "cluster", "old": "'local'", "new": '"prod"'}
+        {
+            "file": "dags/a.py",
+            "line": 3,
+            "name": "CLUSTER",
+            "output": "cluster",
+            "old": "'local'",
+            "new": '"prod"',
+        }
     ]
     assert [(change["key"], change["change"]) for change in found["changes"]] == [
         ("dags/a.py", "added"),
@@ -228,7 +252,9 @@ def test_diff_of_another_value_and_of_the_files_on_disk(shop: Shop, cipipe: Cli)
     cipipe("dags", "deploy")
     shop.apply(**{**OUTPUTS, "cluster": Output(value="next")})
     cipipe("dags", "diff")
-    assert '-CLUSTER = "prod"  # cipipe: cluster\n+CLUSTER = "next"  # cipipe: cluster\n' in cipipe.out
+    assert (
+        '-CLUSTER = "prod"  # cipipe: cluster\n+CLUSTER = "next"  # cipipe: cluster\n' in cipipe.out
+    )
     (shop.repo.root / "dags/helper.py").write_text("# on disk\n")
     cipipe("dags", "diff")
     assert "on disk" not in cipipe.out
@@ -256,13 +282,18 @@ def test_diff_of_what_is_no_text(shop: Shop, cipipe: Cli) -> None:
     shop.aws.bucket(BUCKET).put("dags/helper.py", b"# helper 1\r\n")
     cipipe("dags", "diff")
     assert "Binary files a/dags/a.py and b/dags/a.py differ\n" in cipipe.out
-    assert "Files a/dags/helper.py and b/dags/helper.py differ in their encoding or line ends only\n" in cipipe.out
+    assert (
+        "Files a/dags/helper.py and b/dags/helper.py differ in their encoding or line ends only\n"
+        in cipipe.out
+    )
     shop.aws.bucket(BUCKET).put("dags/helper.py", "# caf\xe9 \x1b[31m\n".encode("latin-1"))
     cipipe("dags", "diff")
     assert "-# caf\\xe9 \\x1b[31m\n" in cipipe.out
 
 
-def test_a_mistake_in_a_marker_is_the_same_error_as_in_a_deployment(shop: Shop, cipipe: Cli) -> None:
+def test_a_mistake_in_a_marker_is_the_same_error_as_in_a_deployment(
+    shop: Shop, cipipe: Cli
+) -> None:
     shop.commit({"dags/a.py": DAG.format("x").replace("cipipe: cluster", "cipipe: clusters")})
     for command in (("diff",), ("deploy", "--dry-run"), ("deploy",)):
         assert cipipe("dags", *command) == 4
@@ -276,7 +307,10 @@ def versions(shop: Shop, cipipe: Cli, *numbers: int) -> list[str]:
     """Deploy some commits, each with another DAG file; gives the commits."""
     made = []
     for number in numbers:
-        files: dict[str, str | bytes | None] = {"dags/a.py": DAG.format(f"a {number}"), f"dags/only{number}.sql": "x"}
+        files: dict[str, str | bytes | None] = {
+            "dags/a.py": DAG.format(f"a {number}"),
+            f"dags/only{number}.sql": "x",
+        }
         if f"dags/only{number - 1}.sql" in shop.repo.git("ls-files"):
             files[f"dags/only{number - 1}.sql"] = None
         made.append(shop.commit(files))
@@ -350,7 +384,9 @@ def test_versions_that_are_gone_stop_it_before_any_write(shop: Shop, cipipe: Cli
     versions(shop, cipipe, 1, 2)
     for version in list(shop.aws.bucket(BUCKET).versions("dags/a.py")):
         if not version.latest:
-            shop.aws.call("s3", "delete_object", Bucket=BUCKET, Key="dags/a.py", VersionId=version.id)
+            shop.aws.call(
+                "s3", "delete_object", Bucket=BUCKET, Key="dags/a.py", VersionId=version.id
+            )
     before = shop.writes()
     assert cipipe("dags", "rollback") == 4
     assert "[dags-version-gone]" in cipipe.err
@@ -376,12 +412,20 @@ def test_going_back_puts_right_what_is_written_meanwhile(
         step = cipipe("dags", "rollback")
     assert step == 0, cipipe.err
     assert "1 more to upload" in cipipe.err
-    assert shop.record().data["manifest"]["dags/helper.py"]["sha256"] == hashlib.sha256(helper).hexdigest()
+    assert (
+        shop.record().data["manifest"]["dags/helper.py"]["sha256"]
+        == hashlib.sha256(helper).hexdigest()
+    )
 
 
 def test_another_bucket_since_then(shop: Shop, cipipe: Cli) -> None:
     versions(shop, cipipe, 1)
-    shop.aws.call("s3", "create_bucket", Bucket="moved", CreateBucketConfiguration={"LocationConstraint": REGION})
+    shop.aws.call(
+        "s3",
+        "create_bucket",
+        Bucket="moved",
+        CreateBucketConfiguration={"LocationConstraint": REGION},
+    )
     shop.apply(**{**OUTPUTS, "dags_bucket": Output(value="moved")})
     versions(shop, cipipe, 2)
     assert cipipe("dags", "rollback") == 5
@@ -426,14 +470,18 @@ def test_a_rollback_that_was_cut_off_goes_on(
     assert {file["state"] for file in cipipe.json("dags", "status")["files"]} == {"ok"}
 
 
-def test_a_deployment_that_failed_half_way_is_undone(shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deployment_that_failed_half_way_is_undone(
+    shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The second of three uploads fails: exit 4; a rerun finishes, a rollback restores."""
     from cipipe.errors import StageError
     from cipipe.tools.s3 import Bucket
 
     cipipe("dags", "deploy")
     before = shop.bodies()
-    shop.commit({"dags/a.py": DAG.format("a 2"), "dags/helper.py": "# 2", "dags/z.py": DAG.format("z")})
+    shop.commit(
+        {"dags/a.py": DAG.format("a 2"), "dags/helper.py": "# 2", "dags/z.py": DAG.format("z")}
+    )
     original = Bucket.put
 
     def failing(self: Bucket, key: str, *rest: Any, **named: Any) -> Any:
@@ -457,7 +505,9 @@ def test_a_deployment_that_failed_half_way_is_undone(shop: Shop, cipipe: Cli, mo
 def test_a_deletion_that_failed_half_way_is_not_forgotten(
     shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second of two keys stays: the first one's older versions are still the stage's, and go with a destroy."""
+    """The second of two keys stays: the first one's older versions are still the stage's, and go
+    with a destroy.
+    """
     from cipipe.errors import StageError
     from cipipe.tools.s3 import Bucket
 
@@ -475,7 +525,10 @@ def test_a_deletion_that_failed_half_way_is_not_forgotten(
         patched.setattr(Bucket, "delete", failing)
         assert cipipe("dags", "deploy") == 4
     record = shop.record()
-    assert (record.state, set(record.data["deleted"])) == (State.FAILED, {"dags/b.sql", "dags/c.sql"})
+    assert (record.state, set(record.data["deleted"])) == (
+        State.FAILED,
+        {"dags/b.sql", "dags/c.sql"},
+    )
     assert "dags/b.sql" not in record.data["manifest"]
 
 
@@ -507,11 +560,23 @@ def test_status(shop: Shop, cipipe: Cli) -> None:
 
 
 @pytest.mark.parametrize("status", ["Suspended", None])
-def test_a_bucket_without_versions_is_asked_what_it_holds(shop: Shop, cipipe: Cli, status: str | None) -> None:
+def test_a_bucket_without_versions_is_asked_what_it_holds(
+    shop: Shop, cipipe: Cli, status: str | None
+) -> None:
     """`null` is the version of whatever was written last: that it is the same says nothing."""
-    shop.aws.call("s3", "create_bucket", Bucket="plain", CreateBucketConfiguration={"LocationConstraint": REGION})
+    shop.aws.call(
+        "s3",
+        "create_bucket",
+        Bucket="plain",
+        CreateBucketConfiguration={"LocationConstraint": REGION},
+    )
     if status is not None:
-        shop.aws.call("s3", "put_bucket_versioning", Bucket="plain", VersioningConfiguration={"Status": status})
+        shop.aws.call(
+            "s3",
+            "put_bucket_versioning",
+            Bucket="plain",
+            VersioningConfiguration={"Status": status},
+        )
     shop.apply(**{**OUTPUTS, "dags_bucket": Output(value="plain")})
     assert cipipe("dags", "deploy") == 0, cipipe.err
     entries = shop.record().data["manifest"]
@@ -520,10 +585,13 @@ def test_a_bucket_without_versions_is_asked_what_it_holds(shop: Shop, cipipe: Cl
     for version in (None, "null"):  # S3 answers one or the other
         manifest = {key: {**entry, "version": version} for key, entry in entries.items()}
         held = shop.ledger.write(
-            msgspec.structs.replace(held.record, data={**held.record.data, "manifest": manifest}), held
+            msgspec.structs.replace(held.record, data={**held.record.data, "manifest": manifest}),
+            held,
         )
         assert {file["state"] for file in cipipe.json("dags", "status")["files"]} == {"ok"}
-        shop.aws.call("s3", "put_object", Bucket="plain", Key="dags/helper.py", Body=b"# helper 2\n")
+        shop.aws.call(
+            "s3", "put_object", Bucket="plain", Key="dags/helper.py", Body=b"# helper 2\n"
+        )
         states = {file["key"]: file["state"] for file in cipipe.json("dags", "status")["files"]}
         assert states == {"dags/a.py": "ok", "dags/helper.py": "changed"}
         assert cipipe("dags", "deploy") == 0, cipipe.err
@@ -538,7 +606,14 @@ def test_what_is_left_out_of_the_plugins_is_told(shop: Shop, cipipe: Cli) -> Non
     config = (shop.repo.root / "cipipe.toml").read_text()
     config = config.replace('source = "dags"\n', 'source = "dags"\nplugins = "plugins"\n')
     config = config.replace('["dags/**"]', '["dags/**", "plugins/**"]')
-    shop.commit({"plugins/a.py": "", "plugins/tests/test_a.py": "", "plugins/.hidden": "", "cipipe.toml": config})
+    shop.commit(
+        {
+            "plugins/a.py": "",
+            "plugins/tests/test_a.py": "",
+            "plugins/.hidden": "",
+            "cipipe.toml": config,
+        }
+    )
     shop.apply(**OUTPUTS)
 
     assert cipipe("dags", "deploy") == 0, cipipe.err

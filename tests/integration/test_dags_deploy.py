@@ -1,4 +1,6 @@
-"""The `dags` stage against S3: what is uploaded and deleted, in which order, and what an interruption leaves."""
+"""The `dags` stage against S3: what is uploaded and deleted, in which order, and what an
+interruption leaves.
+"""
 
 import hashlib
 import os
@@ -31,7 +33,11 @@ GIT_ENV = {
     **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_SYSTEM": os.devnull,
-    **{f"GIT_{who}_{what}": "x@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    **{
+        f"GIT_{who}_{what}": "x@example.org"
+        for who in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    },
 }
 
 
@@ -92,7 +98,9 @@ class World:
         return run, dags.steps(stage, mode, tag="0" * 20)
 
     def run(self, mode: Mode = Mode.DEPLOY, **given: Any) -> StageRun:
-        """Run all steps, recording as the runner does: before the first effect, and at the end, however it ends."""
+        """Run all steps, recording as the runner does: before the first effect, and at the end,
+        however it ends.
+        """
         run, steps = self.start(mode, **given)
         try:
             for step in steps:
@@ -127,7 +135,9 @@ class World:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """A moto server of its own: moto inside this process is not safe with calls from several threads."""
+    """A moto server of its own: moto inside this process is not safe with calls from several
+    threads.
+    """
     started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     started.start()
     host, port = started.get_host_and_port()
@@ -156,8 +166,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> World
 
 
 def make_bucket(aws: Aws, name: str) -> None:
-    aws.call("s3", "create_bucket", Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
-    aws.call("s3", "put_bucket_versioning", Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    aws.call(
+        "s3", "create_bucket", Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+    aws.call(
+        "s3", "put_bucket_versioning", Bucket=name, VersioningConfiguration={"Status": "Enabled"}
+    )
 
 
 OURS = {"dags/a.py", "dags/lib/helper.py", "dags/sql/q.sql", "dags/.airflowignore"}
@@ -167,9 +181,14 @@ def test_first_deployment(world: World) -> None:
     run = world.run()
     bodies = world.bodies()
     assert set(bodies) == OURS
-    assert bodies["dags/a.py"] == b'from airflow import DAG\n# a\nCLUSTER = "prod"  # cipipe: cluster\n'
+    assert (
+        bodies["dags/a.py"]
+        == b'from airflow import DAG\n# a\nCLUSTER = "prod"  # cipipe: cluster\n'
+    )
     assert run.made == "4 uploaded, 0 unchanged, 0 deleted in s3://dags-bucket/dags/"
-    assert world.lines.index("uploaded dags/a.py") > world.lines.index("uploaded dags/lib/helper.py")
+    assert world.lines.index("uploaded dags/a.py") > world.lines.index(
+        "uploaded dags/lib/helper.py"
+    )
     assert run.data["bucket"] == BUCKET
     world.check_manifest()
 
@@ -202,7 +221,9 @@ def counted(aws: Aws) -> list[str]:
     return made
 
 
-def test_a_look_costs_one_listing_and_a_question_for_each_key_that_is_not_as_the_manifest_has_it(world: World) -> None:
+def test_a_look_costs_one_listing_and_a_question_for_each_key_that_is_not_as_the_manifest_has_it(
+    world: World,
+) -> None:
     world.run()
     asked = counted(world.aws)
     run, steps = world.start()
@@ -210,10 +231,16 @@ def test_a_look_costs_one_listing_and_a_question_for_each_key_that_is_not_as_the
         step.run(run)
     assert run.settled
     assert asked == ["ListObjectVersions"]
-    world.aws.bucket(BUCKET).put("dags/sql/q.sql", b"select 1")  # the same again, as another version
+    world.aws.bucket(BUCKET).put(
+        "dags/sql/q.sql", b"select 1"
+    )  # the same again, as another version
     asked.clear()
     run = world.run()
-    assert asked == ["ListObjectVersions", "HeadObject", "ListObjectVersions"]  # again once the record is written
+    assert asked == [
+        "ListObjectVersions",
+        "HeadObject",
+        "ListObjectVersions",
+    ]  # again once the record is written
     assert run.settled
     world.check_manifest()
 
@@ -224,7 +251,14 @@ def test_what_others_uploaded_without_a_checksum_is_read(world: World) -> None:
     world.aws.call("s3", "put_object", Bucket=BUCKET, Key="dags/.airflowignore", Body=b"bil")
     asked = counted(world.aws)
     run = world.run()
-    looks = ["GetObject", "GetObject", "HeadObject", "HeadObject", "ListObjectVersions", "ListObjectVersions"]
+    looks = [
+        "GetObject",
+        "GetObject",
+        "HeadObject",
+        "HeadObject",
+        "ListObjectVersions",
+        "ListObjectVersions",
+    ]
     assert sorted(asked) == [*looks, "PutObject"]
     assert run.made.startswith("1 uploaded, 3 unchanged")
     world.check_manifest()
@@ -232,7 +266,9 @@ def test_what_others_uploaded_without_a_checksum_is_read(world: World) -> None:
 
 def test_what_differs_is_uploaded_and_what_is_gone_deleted_last(world: World) -> None:
     world.run()
-    world.commit({"dags/a.py": DAG.format(comment="# b\n"), "dags/sql/q.sql": None, "dags/c.py": HELPER})
+    world.commit(
+        {"dags/a.py": DAG.format(comment="# b\n"), "dags/sql/q.sql": None, "dags/c.py": HELPER}
+    )
     run = world.run()
     assert run.made == "2 uploaded, 2 unchanged, 1 deleted in s3://dags-bucket/dags/"
     assert [line for line in world.lines if line.startswith(("uploaded", "deleted"))] == [
@@ -322,11 +358,22 @@ def test_a_failed_helper_keeps_the_dags_back_and_a_rerun_finishes(
 
 
 @pytest.mark.parametrize("crash_after", range(7))
-def test_cut_off_anywhere_and_run_again(world: World, monkeypatch: pytest.MonkeyPatch, crash_after: int) -> None:
-    """A process that is killed writes no record: all that is left is the one from before its first effect."""
+def test_cut_off_anywhere_and_run_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, crash_after: int
+) -> None:
+    """A process that is killed writes no record: all that is left is the one from before its first
+    effect.
+    """
     world.run()
     world.aws.bucket(BUCKET).put("dags/theirs.py", b"theirs")
-    world.commit({"dags/a.py": None, "dags/b.py": DAG.format(comment=""), "dags/c.py": HELPER, "dags/sql/q.sql": None})
+    world.commit(
+        {
+            "dags/a.py": None,
+            "dags/b.py": DAG.format(comment=""),
+            "dags/c.py": HELPER,
+            "dags/sql/q.sql": None,
+        }
+    )
     run, steps = world.start()
     effects = 0
 
@@ -346,7 +393,9 @@ def test_cut_off_anywhere_and_run_again(world: World, monkeypatch: pytest.Monkey
         try:
             for step in steps:
                 if step.title.startswith("upload"):
-                    world.record = {key: (dict(v) if isinstance(v, dict) else v) for key, v in run.data.items()}
+                    world.record = {
+                        key: (dict(v) if isinstance(v, dict) else v) for key, v in run.data.items()
+                    }
                 step.run(run)
         except Killed:
             pass
@@ -435,14 +484,18 @@ def test_verify_before_anything_is_deployed(world: World) -> None:
     world.run(Mode.VERIFY, outputs={}, bucket=Reference(output="dags_bucket"))
     assert "warning: dags/a.py:3: there is no Terraform output cluster" in world.lines
     assert world.lines[-2].startswith("the bucket is not known before {dags_bucket}")
-    assert world.lines[-1].startswith("warning: stages.dags.airflow_python: no DAG file was imported")
+    assert world.lines[-1].startswith(
+        "warning: stages.dags.airflow_python: no DAG file was imported"
+    )
 
 
 def test_a_sensitive_value_is_in_the_bucket_and_nowhere_else(world: World) -> None:
     world.commit({"dags/a.py": DAG.format(comment="").rstrip() + " (sensitive ok)\n"})
     run = world.run(outputs={"cluster": Output(value="hunter22", sensitive=True)})
     assert b"hunter22" in world.bodies()["dags/a.py"]
-    assert "hunter22" not in "\n".join([*world.lines, run.made, str(world.record)]), "not before it is masked either"
+    assert "hunter22" not in "\n".join([*world.lines, run.made, str(world.record)]), (
+        "not before it is masked either"
+    )
     assert (world.record["outputs"], world.record.get("made_of")) == (["cluster"], None)
 
 
@@ -450,14 +503,20 @@ def test_another_sensitive_value_is_put_in_though_no_digest_tells(world: World) 
     world.commit({"dags/a.py": DAG.format(comment="").rstrip() + " (sensitive ok)\n"})
     world.run(outputs={"cluster": Output(value="hunter22", sensitive=True)})
     run, steps = world.start(outputs={"cluster": Output(value="hunter33", sensitive=True)})
-    run.standing = True  # as the runner says: of a sensitive output it counts only that there is one
+    run.standing = (
+        True  # as the runner says: of a sensitive output it counts only that there is one
+    )
     for step in steps:
         step.run(run)
     assert b"hunter33" in world.bodies()["dags/a.py"]
 
 
-def test_a_stage_that_began_at_the_same_moment_is_seen_before_the_first_upload(world: World) -> None:
-    """Two settings that turn out to be one bucket: neither had a record when the other one compared."""
+def test_a_stage_that_began_at_the_same_moment_is_seen_before_the_first_upload(
+    world: World,
+) -> None:
+    """Two settings that turn out to be one bucket: neither had a record when the other one
+    compared.
+    """
     run, steps = world.start()
     for step in steps[:3]:
         step.run(run)
@@ -472,7 +531,12 @@ def test_a_stage_that_began_at_the_same_moment_is_seen_before_the_first_upload(w
 def test_destroy_leaves_what_another_stage_owns_too(world: World) -> None:
     world.run()
     run, steps = world.start(Mode.DESTROY)
-    run.beside = lambda: {"other": {"bucket": BUCKET, "manifest": {"dags/a.py": world.record["manifest"]["dags/a.py"]}}}
+    run.beside = lambda: {
+        "other": {
+            "bucket": BUCKET,
+            "manifest": {"dags/a.py": world.record["manifest"]["dags/a.py"]},
+        }
+    }
     for step in steps:
         step.run(run)
     assert set(world.bodies()) == {"dags/a.py"}
@@ -502,7 +566,9 @@ def test_destroy_leaves_what_others_put_where_we_deleted(world: World) -> None:
 
 
 def test_destroy_of_what_was_never_deployed(world: World) -> None:
-    assert world.run(Mode.DESTROY, bucket=Reference(output="dags_bucket")).made.startswith("0 objects")
+    assert world.run(Mode.DESTROY, bucket=Reference(output="dags_bucket")).made.startswith(
+        "0 objects"
+    )
 
 
 def test_destroy_where_the_bucket_is_gone(world: World) -> None:
@@ -546,7 +612,12 @@ def test_another_bucket_moves_the_files(world: World, monkeypatch: pytest.Monkey
 
 
 def test_consumes(world: World) -> None:
-    world.commit({"dags/b.py": "A = 1  # cipipe: one\nif x:\n    B = 2  # cipipe: two\n", "dags/c.sql": "# cipipe: no"})
+    world.commit(
+        {
+            "dags/b.py": "A = 1  # cipipe: one\nif x:\n    B = 2  # cipipe: two\n",
+            "dags/c.sql": "# cipipe: no",
+        }
+    )
     repository = Repository(world.root, os.environ)
     stage = Stage("dags", "dags", dags.Settings(source="dags", bucket=BUCKET))
     assert dags.consumes(stage, world.entries(), repository, {}) == {"cluster", "one", "two"}
@@ -614,7 +685,8 @@ def test_a_run_that_is_stopped_while_it_deletes_deletes_no_more(
         world.commit(dict.fromkeys(many))
     monkeypatch.setattr(parallel, "ask_seconds", -1.0)
     run, steps = world.start(
-        Mode.DESTROY if what == "destroy" else Mode.DEPLOY, bucket="second-bucket" if what == "former" else BUCKET
+        Mode.DESTROY if what == "destroy" else Mode.DEPLOY,
+        bucket="second-bucket" if what == "former" else BUCKET,
     )
     for step in steps[:-1]:
         step.run(run)

@@ -5,7 +5,9 @@ import pytest
 from cipipe.stages.dags.ignore import ignored
 
 
-@pytest.mark.parametrize(("line", "found"), [("(old|new)/.*_[0-9]+", {"old/x_1.py"}), ("^(.*/)?x_1", {"old/x_1.py"})])
+@pytest.mark.parametrize(
+    ("line", "found"), [("(old|new)/.*_[0-9]+", {"old/x_1.py"}), ("^(.*/)?x_1", {"old/x_1.py"})]
+)
 def test_expressions_with_groups_are_searched_for(line: str, found: set[str]) -> None:
     bodies = {".airflowignore": line.encode(), "old/x_1.py": b"", "b.py": b""}
     assert ignored(bodies, version="2.10.3", env={}).paths == found

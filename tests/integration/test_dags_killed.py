@@ -1,7 +1,8 @@
-"""SIGKILL at any moment of a deployment, and again: nothing half new, nothing of others lost, the manifest true.
+"""SIGKILL at any moment of a deployment, and again: nothing half new, nothing of others lost, the
+manifest true.
 
-The moments are requests: the server kills the process before or after it has handled the one that was drawn.
-`CIPIPE_TEST_SEED` draws others.
+The moments are requests: the server kills the process before or after it has handled the one that
+was drawn. `CIPIPE_TEST_SEED` draws others.
 """
 
 import hashlib
@@ -57,7 +58,9 @@ for line in sys.stdin:
 
 
 class Executioner:
-    """The server's front: counts requests, and kills whom it was told to at the one that it was told."""
+    """The server's front: counts requests, and kills whom it was told to at the one that it was
+    told.
+    """
 
     def __init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
@@ -67,7 +70,9 @@ class Executioner:
         self.count = self._busy = 0
 
     def arm(self, kill: Callable[[], None], at: tuple[int, bool] | None) -> None:
-        """From now on, kill at the request of that number; with None, nobody any more, and the count stands."""
+        """From now on, kill at the request of that number; with None, nobody any more, and the
+        count stands.
+        """
         self._victim, self._at = kill, at
         if at is not None:
             self.count = 0
@@ -111,7 +116,9 @@ class Nursery:
         assert self._line() == "ready"
 
     def run(self, *argv: str, at: tuple[int, bool] | None = None) -> int:
-        """The exit status, negative where a signal ended it. `at`: kill it at that request, before (True) or after."""
+        """The exit status, negative where a signal ended it. `at`: kill it at that request, before
+        (True) or after.
+        """
         born = threading.Event()
         child = 0
 
@@ -120,7 +127,12 @@ class Nursery:
             os.kill(child, signal.SIGKILL)
 
         self._front.arm(kill, at or NEVER)
-        order = {"argv": argv, "env": self._shop.env, "cwd": str(self._shop.repo.root), "said": str(self._said)}
+        order = {
+            "argv": argv,
+            "env": self._shop.env,
+            "cwd": str(self._shop.repo.root),
+            "said": str(self._said),
+        }
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
@@ -171,7 +183,9 @@ def nursery(shop: Shop, front: Executioner, tmp_path: Path) -> Iterator[Nursery]
 
 
 def in_bucket() -> dict[str, tuple[bytes, str]]:
-    """Contents and version of every object, out of the server's own memory; older versions are dropped from it."""
+    """Contents and version of every object, out of the server's own memory; older versions are
+    dropped from it.
+    """
     keys = s3_backends[ACCOUNT]["aws"].buckets[BUCKET].keys
     found = {}
     for name in list(keys):
@@ -183,8 +197,12 @@ def in_bucket() -> dict[str, tuple[bytes, str]]:
 
 
 def generation(shop: Shop, number: int) -> dict[str, bytes]:
-    """Commit other files and have other outputs; gives what is to be in the bucket. One file comes, another one goes."""
-    files: dict[str, str | bytes | None] = {f"dags/d{index}.py": DAG.format(number) for index in range(FILES - 5)}
+    """Commit other files and have other outputs; gives what is to be in the bucket. One file comes,
+    another one goes.
+    """
+    files: dict[str, str | bytes | None] = {
+        f"dags/d{index}.py": DAG.format(number) for index in range(FILES - 5)
+    }
     files |= {f"dags/lib/h{index}.sql": f"-- {number}" for index in range(4)}
     files[f"dags/only{number}.py"] = DAG.format(number)
     gone = {f"dags/only{number - 1}.py": None} if number else {}
@@ -199,7 +217,9 @@ def check_nothing_is_half_new(shop: Shop, old: dict[str, bytes], new: dict[str, 
         if key not in FOREIGN:
             assert body in (old.get(key), new.get(key)), key
     assert {key: bodies.get(key) for key in FOREIGN} == FOREIGN
-    assert set(bodies) - set(FOREIGN) <= set(shop.record().data["manifest"]), "a key that nobody would ever delete"
+    assert set(bodies) - set(FOREIGN) <= set(shop.record().data["manifest"]), (
+        "a key that nobody would ever delete"
+    )
 
 
 def check_all_is_there(shop: Shop, new: dict[str, bytes]) -> None:
@@ -208,11 +228,14 @@ def check_all_is_there(shop: Shop, new: dict[str, bytes]) -> None:
     record = shop.record()
     assert (record.state, record.commit) == (State.DEPLOYED, shop.head)
     assert record.data["manifest"] == {
-        key: {"sha256": hashlib.sha256(body).hexdigest(), "version": there[key][1]} for key, body in new.items()
+        key: {"sha256": hashlib.sha256(body).hexdigest(), "version": there[key][1]}
+        for key, body in new.items()
     }
 
 
-def test_killed_at_any_moment_and_run_again(shop: Shop, front: Executioner, nursery: Nursery) -> None:
+def test_killed_at_any_moment_and_run_again(
+    shop: Shop, front: Executioner, nursery: Nursery
+) -> None:
     draw = random.Random(SEED)
     old = generation(shop, 0)
     assert nursery.run("dags", "deploy") == 0, nursery.said()

@@ -59,7 +59,9 @@ def cipipe(shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 
 class Airflow:
-    """What Airflow says: DAGs by id, and errors by file, all of it from just now unless told otherwise."""
+    """What Airflow says: DAGs by id, and errors by file, all of it from just now unless told
+    otherwise.
+    """
 
     def __init__(self, *dags: str, **errors: str) -> None:
         self.dags = dags or ("etl",)
@@ -70,14 +72,23 @@ class Airflow:
         now = (datetime.now(UTC) - self.ago).isoformat()
         if path == "/importErrors":
             errors = [
-                {"filename": f"/usr/local/airflow/dags/{name}.py", "stack_trace": text, "timestamp": now}
+                {
+                    "filename": f"/usr/local/airflow/dags/{name}.py",
+                    "stack_trace": text,
+                    "timestamp": now,
+                }
                 for name, text in self.errors.items()
             ]
             return {"import_errors": errors, "total_entries": len(errors)}
-        return {"dags": [{"dag_id": d, "last_parsed_time": now} for d in self.dags], "total_entries": len(self.dags)}
+        return {
+            "dags": [{"dag_id": d, "last_parsed_time": now} for d in self.dags],
+            "total_entries": len(self.dags),
+        }
 
 
-def test_what_changed_is_installed_before_any_dag_is_there(shop: Shop, cipipe: Cli, service: Mwaa) -> None:
+def test_what_changed_is_installed_before_any_dag_is_there(
+    shop: Shop, cipipe: Cli, service: Mwaa
+) -> None:
     seen: list[set[str]] = []
     original = service._environment
 
@@ -111,12 +122,19 @@ def test_unchanged_requirements_make_no_update(shop: Shop, cipipe: Cli, service:
     assert cipipe("run", "dags") == 0, cipipe.err
     assert len(service.updates) == 1
     assert cipipe("dags", "deploy") == 0
-    assert service.looks == looks + 3  # by the run that uploads: is it up to date, and, twice, where does it read DAGs
+    assert (
+        service.looks == looks + 3
+    )  # by the run that uploads: is it up to date, and, twice, where does it read DAGs
     shop.commit({"plugins/a.py": "A = 2"})
     assert cipipe("run", "dags") == 0, cipipe.err
     assert len(service.updates) == 2
-    assert service.updates[0]["RequirementsS3ObjectVersion"] == service.updates[1]["RequirementsS3ObjectVersion"]
-    assert service.updates[0]["PluginsS3ObjectVersion"] != service.updates[1]["PluginsS3ObjectVersion"]
+    assert (
+        service.updates[0]["RequirementsS3ObjectVersion"]
+        == service.updates[1]["RequirementsS3ObjectVersion"]
+    )
+    assert (
+        service.updates[0]["PluginsS3ObjectVersion"] != service.updates[1]["PluginsS3ObjectVersion"]
+    )
 
 
 def test_an_update_that_fails_keeps_the_dags_back(shop: Shop, cipipe: Cli, service: Mwaa) -> None:
@@ -133,7 +151,9 @@ def test_an_update_that_fails_keeps_the_dags_back(shop: Shop, cipipe: Cli, servi
 
 
 @pytest.mark.parametrize("status", ["UPDATE_FAILED", "UNAVAILABLE", "DELETING"])
-def test_only_an_available_environment_is_updated(shop: Shop, cipipe: Cli, service: Mwaa, status: str) -> None:
+def test_only_an_available_environment_is_updated(
+    shop: Shop, cipipe: Cli, service: Mwaa, status: str
+) -> None:
     service.environment["Status"] = status
     assert cipipe("dags", "deploy") == 4
     assert "[dags-mwaa-unavailable]" in cipipe.err
@@ -160,9 +180,13 @@ def test_an_update_that_was_begun_before_is_not_asked_for_twice(
 
 
 @pytest.mark.parametrize(
-    "null", [{"environment": Output(value=None)}, {}], ids=["null", "left out, as Terraform does with null"]
+    "null",
+    [{"environment": Output(value=None)}, {}],
+    ids=["null", "left out, as Terraform does with null"],
 )
-def test_an_environment_that_is_null_is_none(shop: Shop, cipipe: Cli, service: Mwaa, null: dict[str, Output]) -> None:
+def test_an_environment_that_is_null_is_none(
+    shop: Shop, cipipe: Cli, service: Mwaa, null: dict[str, Output]
+) -> None:
     shop.apply(**OUTPUTS, **null)
     assert cipipe("dags", "deploy") == 0, cipipe.err
     assert "there is no MWAA environment: nothing to install into" in cipipe.err
@@ -185,7 +209,9 @@ def test_going_back_takes_the_requirements_back_too(shop: Shop, cipipe: Cli, ser
     assert service.environment["RequirementsS3ObjectVersion"] == version
 
 
-def test_the_archive_is_the_same_whatever_the_files_on_disk_look_like(shop: Shop, cipipe: Cli) -> None:
+def test_the_archive_is_the_same_whatever_the_files_on_disk_look_like(
+    shop: Shop, cipipe: Cli
+) -> None:
     import io
     import zipfile
 
@@ -237,7 +263,9 @@ def test_what_is_below_the_folder_for_imports(prefix: str, folder: str | None, b
 # --- afterwards --------------------------------------------------------------------------------------------------------------
 
 
-def test_an_import_error_in_our_file_fails_the_stage_with_its_text(shop: Shop, cipipe: Cli, service: Mwaa) -> None:
+def test_an_import_error_in_our_file_fails_the_stage_with_its_text(
+    shop: Shop, cipipe: Cli, service: Mwaa
+) -> None:
     service.rest = Airflow(a="Traceback\nImportError: no pandas").rest
     assert cipipe("dags", "deploy") == 4
     assert "[dags-import-error]" in cipipe.err
@@ -248,7 +276,9 @@ def test_an_import_error_in_our_file_fails_the_stage_with_its_text(shop: Shop, c
     assert cipipe("run", "dags") == 0, cipipe.err
 
 
-def test_an_error_from_before_the_upload_is_the_old_files(shop: Shop, cipipe: Cli, service: Mwaa) -> None:
+def test_an_error_from_before_the_upload_is_the_old_files(
+    shop: Shop, cipipe: Cli, service: Mwaa
+) -> None:
     airflow = Airflow(a="ImportError: the old one")
     airflow.ago = timedelta(minutes=1)
     service.rest = airflow.rest
@@ -256,13 +286,22 @@ def test_an_error_from_before_the_upload_is_the_old_files(shop: Shop, cipipe: Cl
     assert "unconfirmed: Airflow has not read etl after 1 s" in cipipe.err
 
 
-def test_an_error_in_somebody_elses_file_is_a_warning(shop: Shop, cipipe: Cli, service: Mwaa) -> None:
+def test_an_error_in_somebody_elses_file_is_a_warning(
+    shop: Shop, cipipe: Cli, service: Mwaa
+) -> None:
     service.rest = Airflow(**{"team/theirs": "Traceback\nImportError: theirs"}).rest
     assert cipipe("dags", "deploy") == 0, cipipe.err
-    assert cipipe.err.count("cannot import team/theirs.py, which is not of this deployment: ImportError: theirs") == 1
+    assert (
+        cipipe.err.count(
+            "cannot import team/theirs.py, which is not of this deployment: ImportError: theirs"
+        )
+        == 1
+    )
 
 
-def test_a_dag_that_is_not_there_in_time_is_unconfirmed(shop: Shop, cipipe: Cli, service: Mwaa) -> None:
+def test_a_dag_that_is_not_there_in_time_is_unconfirmed(
+    shop: Shop, cipipe: Cli, service: Mwaa
+) -> None:
     service.rest = Airflow("other").rest
     assert cipipe("dags", "deploy") == 0, cipipe.err
     assert "unconfirmed: Airflow has not read etl after 1 s" in cipipe.err

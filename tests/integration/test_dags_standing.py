@@ -1,4 +1,6 @@
-"""A deployment that finds its record standing believes it, and reads no file; whatever speaks against it makes it read."""
+"""A deployment that finds its record standing believes it, and reads no file; whatever speaks
+against it makes it read.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -30,7 +32,9 @@ def shop(tmp_path: Path, server: str) -> Shop:
 
 @pytest.fixture
 def cipipe(shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # a run sets handlers, which this process has its own of
+    monkeypatch.setattr(
+        signal, "signal", lambda *_: None
+    )  # a run sets handlers, which this process has its own of
     return Cli(shop, monkeypatch, capsys)
 
 
@@ -83,7 +87,16 @@ def test_what_others_did_is_put_right(shop: Shop, cipipe: Cli, how: str) -> None
 
 
 def test_names_that_a_url_has_to_encode(shop: Shop, cipipe: Cli) -> None:
-    names = {"my dag.py", "a+b.sql", "50%.sql", "%20.sql", "caf\u00e9 #1?.sql", "a&b=c;d.sql", "~_-.sql", "'\"<>.sql"}
+    names = {
+        "my dag.py",
+        "a+b.sql",
+        "50%.sql",
+        "%20.sql",
+        "caf\u00e9 #1?.sql",
+        "a&b=c;d.sql",
+        "~_-.sql",
+        "'\"<>.sql",
+    }
     shop.commit({f"dags/{name}": DAG.format(name) for name in names})
     assert result(cipipe)[1].startswith("10 uploaded")
     assert {f"dags/{name}" for name in names} <= set(shop.bodies())
@@ -98,7 +111,9 @@ def test_names_that_a_url_has_to_encode(shop: Shop, cipipe: Cli) -> None:
     assert bucket.purge("dags/my dag.py") == bucket.purge("dags/a+b.sql") == 2
 
 
-def test_another_cipipe_reads_and_patches_anew(shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_cipipe_reads_and_patches_anew(
+    shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It may write a value in another way than the one that wrote the manifest."""
     result(cipipe)
     literal = patch._literal
@@ -124,7 +139,9 @@ def test_where_anything_differs_all_of_it_is_patched_anew(
 def test_settings_that_turn_out_otherwise_move_the_files(shop: Shop, cipipe: Cli) -> None:
     """What `{region}` stands for is not in the fingerprint, and `deploy` is the cure for that."""
     ledger = f'[ledger]\nbucket = "{LEDGER}"\n'
-    config = CONFIG.replace('source = "dags"', 'source = "dags"\nprefix = "dags/{region}/"') + ledger
+    config = (
+        CONFIG.replace('source = "dags"', 'source = "dags"\nprefix = "dags/{region}/"') + ledger
+    )
     shop.commit({"cipipe.toml": config})
     assert result(cipipe)[0] == "done"
     assert set(shop.bodies()) == {f"dags/{REGION}/a.py", f"dags/{REGION}/helper.py"}
@@ -134,10 +151,14 @@ def test_settings_that_turn_out_otherwise_move_the_files(shop: Shop, cipipe: Cli
 
 
 def test_a_plan_and_a_deployment_ask_for_the_same_outputs(shop: Shop, cipipe: Cli) -> None:
-    """Plugins may lie in the source, and are installed as they are: markers in them count for neither."""
+    """Plugins may lie in the source, and are installed as they are: markers in them count for
+    neither.
+    """
     settings = 'source = "dags"\nplugins = "dags/plugins"'
     plugin = "X = 'x'  # cipipe: dags_bucket\n"
-    shop.commit({"cipipe.toml": CONFIG.replace('source = "dags"', settings), "dags/plugins/p.py": plugin})
+    shop.commit(
+        {"cipipe.toml": CONFIG.replace('source = "dags"', settings), "dags/plugins/p.py": plugin}
+    )
     assert result(cipipe)[0] == "done"
     assert shop.record().data["outputs"] == ["cluster"]
     stages = {stage["name"]: stage["reason"] for stage in cipipe.json("plan")["stages"]}
@@ -155,7 +176,11 @@ def found(**changes: Any) -> dict[str, str] | None:
     """What a record proves to a run that is like the one that wrote it, but for `changes`."""
     stage = Stage("dags", "dags", SETTINGS)
     run: Any = SimpleNamespace(
-        standing=True, mode=Mode.DEPLOY, outputs={"cluster": Output(value="prod")}, stage=stage, data=dict(STANDING)
+        standing=True,
+        mode=Mode.DEPLOY,
+        outputs={"cluster": Output(value="prod")},
+        stage=stage,
+        data=dict(STANDING),
     )
     run.data["made_of"] = manifest.made_of(run, ["cluster"])
     run.data |= changes.pop("data", {})
@@ -191,7 +216,9 @@ def test_what_speaks_against_a_record(changes: dict[str, Any]) -> None:
     assert found(**changes) is None
 
 
-def test_a_record_that_does_not_name_the_outputs_is_read_once_more(shop: Shop, cipipe: Cli, read: list[int]) -> None:
+def test_a_record_that_does_not_name_the_outputs_is_read_once_more(
+    shop: Shop, cipipe: Cli, read: list[int]
+) -> None:
     """As one is that an older cipipe wrote."""
     result(cipipe)
     held = shop.ledger.read(["dags"])["dags"]
@@ -233,7 +260,9 @@ def test_nothing_is_written_where_a_value_is_not_to_be_had(
     shop.apply(**kept, **outputs)
     before = shop.writes()
     for more in ((), ("--dry-run",)):
-        assert cipipe("dags", "deploy", *more) == 4, "what is wrong is in the files, and not on the command line"
+        assert cipipe("dags", "deploy", *more) == 4, (
+            "what is wrong is in the files, and not on the command line"
+        )
         assert error in cipipe.err
     assert shop.writes() == before
     assert "s3cr3t-value" not in cipipe.out + cipipe.err
@@ -247,7 +276,9 @@ def test_nothing_is_written_where_a_value_is_not_to_be_had(
 
 
 def test_a_sensitive_value_that_is_meant_is_not_in_the_ledger(shop: Shop, cipipe: Cli) -> None:
-    shop.commit({"dags/a.py": "from airflow import DAG\nTOKEN = 'x'  # cipipe: token (sensitive ok)\n"})
+    shop.commit(
+        {"dags/a.py": "from airflow import DAG\nTOKEN = 'x'  # cipipe: token (sensitive ok)\n"}
+    )
     before = shop.writes()
     assert cipipe("dags", "deploy") == 4
     assert "dag-output-withheld" in cipipe.err

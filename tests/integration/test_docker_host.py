@@ -26,7 +26,11 @@ class _Daemon(BaseHTTPRequestHandler):
     """What a daemon says about itself."""
 
     def do_GET(self) -> None:
-        body = b'{"Version": "99.1", "ApiVersion": "1.44"}' if self.path.endswith("/version") else b"OK"
+        body = (
+            b'{"Version": "99.1", "ApiVersion": "1.44"}'
+            if self.path.endswith("/version")
+            else b"OK"
+        )
         self.send_response(200)
         self.send_header("Api-Version", "1.44")
         self.send_header("Content-Type", "application/json")
@@ -46,7 +50,9 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving(certificate: Path | None = None, ca: Path | None = None, port: int = 0) -> Iterator[int]:
+def serving(
+    certificate: Path | None = None, ca: Path | None = None, port: int = 0
+) -> Iterator[int]:
     """A daemon on a port of 127.0.0.1; with a `certificate` it speaks TLS, with a `ca` it wants
     clients to have one.
     """
@@ -60,7 +66,9 @@ def serving(certificate: Path | None = None, ca: Path | None = None, port: int =
         if ca is not None:
             context.load_verify_locations(ca)
             context.verify_mode = ssl.CERT_REQUIRED
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield server.server_address[1]
@@ -117,7 +125,10 @@ def test_a_daemon_of_another_authority(authority: Authority, tmp_path: Path) -> 
     with serving(other.server()) as port:
         error = refused(secured(port, authority.client()))
         assert error.id == "docker-tls-untrusted"
-        assert daemon(secured(port, authority.folder / "client", DOCKER_TLS_VERIFY="")).version() == "99.1"
+        assert (
+            daemon(secured(port, authority.folder / "client", DOCKER_TLS_VERIFY="")).version()
+            == "99.1"
+        )
 
 
 def test_a_certificate_for_another_host_or_time(authority: Authority) -> None:
@@ -146,7 +157,9 @@ def test_one_certificate_is_missing(authority: Authority) -> None:
     assert error.id == "docker-tls-settings"
     assert f"key.pem is not in {folder}" in error.message
     (folder / "ca.pem").unlink()
-    assert f"ca.pem and key.pem are not in {folder}" in doctor(secured(1, folder), StageError).message
+    assert (
+        f"ca.pem and key.pem are not in {folder}" in doctor(secured(1, folder), StageError).message
+    )
 
 
 def test_tls_without_a_folder(tmp_path: Path) -> None:
@@ -179,7 +192,11 @@ def test_a_daemon_that_starts_later(authority: Authority) -> None:
 def test_no_daemon_after_all(tmp_path: Path) -> None:
     with serving() as port:
         pass
-    for host in (f"tcp://127.0.0.1:{port}", f"unix://{tmp_path}/docker.sock", "tcp://daemon.invalid:2375"):
+    for host in (
+        f"tcp://127.0.0.1:{port}",
+        f"unix://{tmp_path}/docker.sock",
+        "tcp://daemon.invalid:2375",
+    ):
         with pytest.raises(StageError) as caught:
             daemon({"DOCKER_HOST": host}).wait(1)
         assert caught.value.id == "docker-unreachable"
@@ -242,7 +259,9 @@ def test_an_address_that_is_none(host: str) -> None:
 def doctor(env: Mapping[str, str], raised: Any = None, *, offline: bool = False) -> Any:
     def examined() -> str:
         tools = frozenset({"docker"})
-        return check_docker(env, tools, redactor=Redactor(), interrupt=Interrupt(), door=None, offline=offline)
+        return check_docker(
+            env, tools, redactor=Redactor(), interrupt=Interrupt(), door=None, offline=offline
+        )
 
     if raised is None:
         return examined()
@@ -255,13 +274,21 @@ def test_doctor_looks_at_the_settings(authority: Authority, tmp_path: Path) -> N
     folder = authority.client()
     with serving(authority.server(), authority.folder / "ca.pem") as port:
         assert doctor(secured(port, folder)) == f"99.1 at tcp://127.0.0.1:{port}"
-        assert doctor(secured(port, authority.folder / "nothing"), StageError).id == "docker-tls-settings"
-        assert doctor({"DOCKER_HOST": f"tcp://127.0.0.1:{port}"}, StageError).id == "docker-tls-needed"
+        assert (
+            doctor(secured(port, authority.folder / "nothing"), StageError).id
+            == "docker-tls-settings"
+        )
+        assert (
+            doctor({"DOCKER_HOST": f"tcp://127.0.0.1:{port}"}, StageError).id == "docker-tls-needed"
+        )
         expired = authority.client("expired", valid_hours=-1)
         assert "cert.pem" in (error := doctor(secured(port, expired), StageError)).message
         assert (error.id, "expired on" in error.message) == ("docker-tls-settings", True)
     assert doctor(secured(port, folder), StageError).id == "docker-unreachable"
-    assert doctor(secured(1, None, HOME=str(tmp_path)), StageError, offline=True).id == "docker-tls-settings"
+    assert (
+        doctor(secured(1, None, HOME=str(tmp_path)), StageError, offline=True).id
+        == "docker-tls-settings"
+    )
 
 
 def test_doctor_doubts_ports(authority: Authority) -> None:

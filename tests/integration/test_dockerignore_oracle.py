@@ -16,8 +16,32 @@ from cipipe.errors import UsageError
 from cipipe.tools import dockerignore
 
 FILES = (
-    *("a", "b.md", "ab", "a.b", "dir/a", "dir/b.md", "dir/sub/a", "dir/sub/b.md", "dir/sub/deep/a", "x/dir/a"),
-    *("x/y/dir/ab", "x/y/b", "x/y/z/sub/a", "#h", "!n", "with space", "[b]", "a*b", "é", "日本.md", ".hidden/a", "..a"),
+    *(
+        "a",
+        "b.md",
+        "ab",
+        "a.b",
+        "dir/a",
+        "dir/b.md",
+        "dir/sub/a",
+        "dir/sub/b.md",
+        "dir/sub/deep/a",
+        "x/dir/a",
+    ),
+    *(
+        "x/y/dir/ab",
+        "x/y/b",
+        "x/y/z/sub/a",
+        "#h",
+        "!n",
+        "with space",
+        "[b]",
+        "a*b",
+        "é",
+        "日本.md",
+        ".hidden/a",
+        "..a",
+    ),
 )
 ALWAYS = {"Dockerfile", ".dockerignore"}
 
@@ -44,7 +68,24 @@ PIECES = st.sampled_from(
             "/",
             "//",
         ),
-        *(".", "..", "./", "../", "[ab]", "[^a]", "[a-c]", "[*]", "[!a]", "[[:alpha:]]", "^", "$", "(", ")", "+", "{"),
+        *(
+            ".",
+            "..",
+            "./",
+            "../",
+            "[ab]",
+            "[^a]",
+            "[a-c]",
+            "[*]",
+            "[!a]",
+            "[[:alpha:]]",
+            "^",
+            "$",
+            "(",
+            ")",
+            "+",
+            "{",
+        ),
         *("\\#", "\\*", "\\!", "\\?", "\\[", "\\\\", "!", "#", " ", "\t", "]"),
     )
 )
@@ -73,7 +114,11 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@given(lines=LINES, taken_back=st.lists(st.booleans(), min_size=5, max_size=5), start=st.sampled_from(["", "\ufeff"]))
+@given(
+    lines=LINES,
+    taken_back=st.lists(st.booleans(), min_size=5, max_size=5),
+    start=st.sampled_from(["", "\ufeff"]),
+)
 @settings(
     max_examples=150,
     deadline=None,

@@ -1,4 +1,6 @@
-"""`cipipe doctor` in jobs that lack something: each thing is told where it belongs, with its fix and the exit status."""
+"""`cipipe doctor` in jobs that lack something: each thing is told where it belongs, with its fix
+and the exit status.
+"""
 
 import json
 from collections.abc import Iterator
@@ -41,7 +43,13 @@ def test_a_good_job(sandbox: Sandbox, tmp_path: Path) -> None:
 
 def test_a_role_for_merge_requests_may_trust_every_branch(sandbox: Sandbox, tmp_path: Path) -> None:
     job = gitlab(tmp_path / "repo", sandbox, ref="feature")
-    done = job.cipipe("doctor", "--format", "json", CI_PIPELINE_SOURCE="merge_request_event", CI_MERGE_REQUEST_IID="1")
+    done = job.cipipe(
+        "doctor",
+        "--format",
+        "json",
+        CI_PIPELINE_SOURCE="merge_request_event",
+        CI_MERGE_REQUEST_IID="1",
+    )
     policy = {check["name"]: check for check in json.loads(done.out)["checks"]}["policy"]
     assert policy["result"] == "ok", policy
     assert policy["detail"].endswith("ref:feature")
@@ -82,7 +90,9 @@ def test_what_is_wrong_with_a_token(
     first = next(check for check in checks.values() if check["result"] == "failed")
     assert (first["name"], first["id"], done.status) == (name, id, 3)
     assert first["fix"]
-    assert not any(part in done.out + done.err for part in job.env["AWS_ID_TOKEN"].split(".") if part)
+    assert not any(
+        part in done.out + done.err for part in job.env["AWS_ID_TOKEN"].split(".") if part
+    )
 
 
 def test_a_policy_that_lets_in_too_much_is_a_doubt(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -95,7 +105,9 @@ def test_a_policy_that_lets_in_too_much_is_a_doubt(sandbox: Sandbox, tmp_path: P
     }
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     admin.call("iam", "create_role", RoleName="open", AssumeRolePolicyDocument=policy)
-    done, checks = examined(gitlab(tmp_path / "repo", sandbox, CONFIG.replace("role/deploy", "role/open")))
+    done, checks = examined(
+        gitlab(tmp_path / "repo", sandbox, CONFIG.replace("role/deploy", "role/open"))
+    )
     assert done.status == 0
     assert checks["policy"]["result"] == "warning"
     assert "gitlab.com:sub" in checks["policy"]["fix"]
@@ -113,10 +125,18 @@ def test_no_token(sandbox: Sandbox, tmp_path: Path) -> None:
 
 def test_offline_asks_nobody(sandbox: Sandbox, tmp_path: Path) -> None:
     job = github(tmp_path / "repo", sandbox)
-    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "ACTIONS_ID_TOKEN_REQUEST_URL": "http://127.0.0.1:9"}
+    nowhere = {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "ACTIONS_ID_TOKEN_REQUEST_URL": "http://127.0.0.1:9",
+    }
     done, checks = examined(job, "--offline", **nowhere)
     assert done.status == 0
-    assert results(checks)["token"] == results(checks)["credentials"] == results(checks)["policy"] == "skipped"
+    assert (
+        results(checks)["token"]
+        == results(checks)["credentials"]
+        == results(checks)["policy"]
+        == "skipped"
+    )
     before = len(sandbox.exchanges())
     examined(job)
     assert len(sandbox.exchanges()) == before + 1
@@ -134,9 +154,16 @@ def test_a_ref_that_may_not_deploy_is_a_doubt(sandbox: Sandbox, tmp_path: Path) 
 def test_a_laptop(sandbox: Sandbox, tmp_path: Path) -> None:
     job = shell(tmp_path / "repo", sandbox)
     done, checks = examined(job)
-    assert (done.status, checks["token"]["result"], checks["credentials"]["result"]) == (0, "skipped", "warning")
+    assert (done.status, checks["token"]["result"], checks["credentials"]["result"]) == (
+        0,
+        "skipped",
+        "warning",
+    )
     done, checks = examined(job, **sandbox.admin.environment())
-    assert (done.status, checks["credentials"]["detail"]) == (0, "your own, of account 111111111111")
+    assert (done.status, checks["credentials"]["detail"]) == (
+        0,
+        "your own, of account 111111111111",
+    )
 
 
 @pytest.mark.parametrize("tool", ["terraform", "docker"])
@@ -162,7 +189,9 @@ def test_a_tool_that_a_stage_needs(sandbox: Sandbox, tmp_path: Path, tool: str) 
         assert (done.status, checks[tool]["id"]) == (4, "tool-too-old")
 
 
-def test_a_configuration_that_cannot_be_read_leaves_the_rest(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_configuration_that_cannot_be_read_leaves_the_rest(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
     job = gitlab(tmp_path / "repo", sandbox, CONFIG.replace("role_arn =", "role_anr ="))
     done, checks = examined(job)
     assert (done.status, checks["config"]["id"]) == (2, "config-invalid")
@@ -174,7 +203,9 @@ def test_a_configuration_that_cannot_be_read_leaves_the_rest(sandbox: Sandbox, t
 def test_outside_of_a_repository(sandbox: Sandbox, tmp_path: Path) -> None:
     job = gitlab(tmp_path / "repo", sandbox)
     (tmp_path / "elsewhere").mkdir()
-    done, checks = examined(Job(tmp_path / "elsewhere", {**job.env, "GIT_CEILING_DIRECTORIES": str(tmp_path)}))
+    done, checks = examined(
+        Job(tmp_path / "elsewhere", {**job.env, "GIT_CEILING_DIRECTORIES": str(tmp_path)})
+    )
     assert (done.status, checks["config"]["id"]) == (2, "git-no-repository")
 
 
@@ -185,19 +216,26 @@ def test_an_environment_that_there_is_not_leaves_the_rest(sandbox: Sandbox, tmp_
     assert checks["role"]["result"] == "skipped"
 
 
-def test_the_policy_is_looked_at_with_the_session_name_of_the_run(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_the_policy_is_looked_at_with_the_session_name_of_the_run(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
     admin = Aws(sandbox.endpoint("eu-central-1"), sandbox.admin)
     statement = {
         "Effect": "Allow",
         "Principal": {"Federated": "arn:aws:iam::111111111111:oidc-provider/gitlab.com"},
         "Action": "sts:AssumeRoleWithWebIdentity",
         "Condition": {
-            "StringEquals": {"gitlab.com:aud": "https://gitlab.com", "sts:RoleSessionName": "shop-dev-7"},
+            "StringEquals": {
+                "gitlab.com:aud": "https://gitlab.com",
+                "sts:RoleSessionName": "shop-dev-7",
+            },
             "Bool": {"gitlab.com:ref_protected": "true"},
             "StringLike": {"gitlab.com:sub": "project_path:group/shop:ref_type:branch:ref:main"},
         },
     }
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     admin.call("iam", "create_role", RoleName="named", AssumeRolePolicyDocument=policy)
-    done, checks = examined(gitlab(tmp_path / "repo", sandbox, CONFIG.replace("role/deploy", "role/named")))
+    done, checks = examined(
+        gitlab(tmp_path / "repo", sandbox, CONFIG.replace("role/deploy", "role/named"))
+    )
     assert (done.status, checks["policy"]["result"]) == (0, "ok")

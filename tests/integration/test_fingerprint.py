@@ -1,4 +1,6 @@
-"""Which entries of a real tree a stage's fingerprint counts, and that nothing below its paths changes unseen."""
+"""Which entries of a real tree a stage's fingerprint counts, and that nothing below its paths
+changes unseen.
+"""
 
 import io
 import os
@@ -18,14 +20,18 @@ from cipipe.tools.git import Entry, Repository, Tree
 @pytest.fixture
 def repo(tmp_path: Path) -> Repo:
     made = Repo(tmp_path / "repo")
-    made.commit({"a/one": "1", "a/b/two.md": "2", "a/b/run": "#!", "ab/three": "3", "top": "4", "z/z": "5"})
+    made.commit(
+        {"a/one": "1", "a/b/two.md": "2", "a/b/run": "#!", "ab/three": "3", "top": "4", "z/z": "5"}
+    )
     return made
 
 
 def entries(repo: Repo, *patterns: str) -> tuple[Entry, ...]:
     """What counts, read back from its frames."""
     stream = io.BytesIO(b"".join(content(repo, *patterns)))
-    fields = [stream.read(int.from_bytes(size, "big")) for size in iter(lambda: stream.read(8), b"")]
+    fields = [
+        stream.read(int.from_bytes(size, "big")) for size in iter(lambda: stream.read(8), b"")
+    ]
     return tuple(Entry(*fields[start : start + 3]) for start in range(0, len(fields), 3))
 
 
@@ -42,7 +48,9 @@ def digest(repo: Repo, *patterns: str) -> str:
 
 
 def test_a_whole_folder_is_one_tree(repo: Repo) -> None:
-    assert entries(repo, "a/**") == (Entry(b"040000", repo.git("rev-parse", "HEAD:a").encode(), b"a"),)
+    assert entries(repo, "a/**") == (
+        Entry(b"040000", repo.git("rev-parse", "HEAD:a").encode(), b"a"),
+    )
     assert paths(repo, "a/**", "top", "a/b/**") == [b"a", b"top"]
     assert paths(repo, "a/b/**", "ab/**") == [b"a/b", b"ab"]
 
@@ -52,17 +60,29 @@ def test_files(repo: Repo) -> None:
     assert paths(repo, "a/*") == [b"a/one"]
     assert paths(repo, "*") == [b"top"]
     assert paths(repo, "**") == [b"a/b/run", b"a/b/two.md", b"a/one", b"ab/three", b"top", b"z/z"]
-    assert paths(repo, "absent/**") == paths(repo, "top/**") == paths(repo) == paths(repo, "!a/**") == []
+    assert (
+        paths(repo, "absent/**")
+        == paths(repo, "top/**")
+        == paths(repo)
+        == paths(repo, "!a/**")
+        == []
+    )
 
 
-@pytest.mark.parametrize("patterns", [("a/**",), ("a/**", "!a/**/*.md"), ("**",), ("a/b/*", "top"), ("a/b/**", "a/*")])
+@pytest.mark.parametrize(
+    "patterns", [("a/**",), ("a/**", "!a/**/*.md"), ("**",), ("a/b/*", "top"), ("a/b/**", "a/*")]
+)
 def test_the_files_are_those_that_match(repo: Repo, patterns: tuple[str, ...]) -> None:
     chosen = Patterns(patterns)
     every = fingerprint.files(repo.repository(), repo.tree, Patterns(["**"]))
     expected = {entry.path for entry in every if chosen.matches(entry.path)}
-    assert {entry.path for entry in fingerprint.files(repo.repository(), repo.tree, chosen)} == expected
+    assert {
+        entry.path for entry in fingerprint.files(repo.repository(), repo.tree, chosen)
+    } == expected
     for entry in entries(repo, *patterns):
-        expected -= {path for path in expected if path == entry.path or path.startswith(entry.path + b"/")}
+        expected -= {
+            path for path in expected if path == entry.path or path.startswith(entry.path + b"/")
+        }
     assert not expected
 
 
@@ -87,7 +107,9 @@ CHANGES: dict[str, Callable[[Repo], object]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("patterns", [("a/**",), ("a/**", "!a/**/*.md"), ("a/*", "a/b/**")], ids=" ".join)
+@pytest.mark.parametrize(
+    "patterns", [("a/**",), ("a/**", "!a/**/*.md"), ("a/*", "a/b/**")], ids=" ".join
+)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_every_change_below_a_folder_counts(
     repo: Repo, patterns: tuple[str, ...], change: Callable[[Repo], object]
@@ -99,7 +121,9 @@ def test_every_change_below_a_folder_counts(
     assert digest(repo, "top") == elsewhere
 
 
-@pytest.mark.parametrize("patterns", [("a/**",), ("a/**", "!a/**/*.md"), ("a/*", "top")], ids=" ".join)
+@pytest.mark.parametrize(
+    "patterns", [("a/**",), ("a/**", "!a/**/*.md"), ("a/*", "top")], ids=" ".join
+)
 def test_nothing_else_counts(repo: Repo, patterns: tuple[str, ...]) -> None:
     before = digest(repo, *patterns)
     repo.commit({"ab/three": "changed", "z/z": None, "y": "", "A/one": "1"})
@@ -133,7 +157,17 @@ def test_hostile_names_match(repo: Repo) -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["-x", "with space", "gr\u00fcn", "a'b", "$(touch executed)", "new\nline", "HEAD:a", "a missing"]
+    "folder",
+    [
+        "-x",
+        "with space",
+        "gr\u00fcn",
+        "a'b",
+        "$(touch executed)",
+        "new\nline",
+        "HEAD:a",
+        "a missing",
+    ],
 )
 @pytest.mark.parametrize("more", [(), ("!{}/none",)], ids=["tree", "files"])
 def test_folders_of_any_name(repo: Repo, folder: str, more: tuple[str, ...]) -> None:
@@ -187,7 +221,9 @@ GOLDEN = {
 
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Repo:
-    """Names that sort before and after a slash, links, submodules, an executable, and what git stores of the rest."""
+    """Names that sort before and after a slash, links, submodules, an executable, and what git
+    stores of the rest.
+    """
     made = Repo(tmp_path_factory.mktemp("golden") / "repo")
     made.write({"a/x/one": "1", "a/x/x": "2", "a/x.md": "3", "a/x-y/x": "4", "a/x0/deep/x": "5", "a.b": "6", "a-b/x": "7",
                 "a0": "8", "ab/x.md": "9", "a/z/é": "10", "a/x/page.md": "11", "top.md": "12"})  # fmt: skip
@@ -204,7 +240,9 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Repo:
 
 @pytest.mark.parametrize("patterns", GOLDEN, ids=" ".join)
 def test_the_values_are_kept_for_ever(golden: Repo, patterns: tuple[str, ...]) -> None:
-    """Another value here makes stages of everybody due: raise VERSION then, and say so in the change log."""
+    """Another value here makes stages of everybody due: raise VERSION then, and say so in the
+    change log.
+    """
     assert digest(golden, *patterns) == GOLDEN[patterns]
 
 
@@ -222,7 +260,10 @@ def test_what_is_kept_of_one_commit_does_not_show_in_another(golden: Repo, tmp_p
     chosen = {" ".join(patterns): Patterns(patterns) for patterns in GOLDEN}
     for tree in (old, later.tree, old):
         assert kept.of(tree, chosen) == fingerprint.Contents(later.repository()).of(tree, chosen)
-    other = {name: Patterns([*patterns, "!a/x/**"]) for name, patterns in zip(chosen, GOLDEN, strict=True)}
+    other = {
+        name: Patterns([*patterns, "!a/x/**"])
+        for name, patterns in zip(chosen, GOLDEN, strict=True)
+    }
     assert kept.of(old, other) == fingerprint.Contents(later.repository()).of(old, other)
 
 
@@ -250,7 +291,9 @@ def test_many_stages_cost_one_command(repo: Repo, monkeypatch: pytest.MonkeyPatc
     assert started == [f"git -C {repo.root} cat-file --batch"]
 
 
-def test_a_folder_that_counts_whole_is_not_read(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_counts_whole_is_not_read(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[bytes] = []
     trees = Repository.trees
 

@@ -1,4 +1,6 @@
-"""The door to git, on real repositories: names as bytes, nothing of the caller's environment, nothing of theirs changed."""
+"""The door to git, on real repositories: names as bytes, nothing of the caller's environment,
+nothing of theirs changed.
+"""
 
 import hashlib
 import os
@@ -91,10 +93,14 @@ def test_modes(repo: Repo) -> None:
 
 def test_objects(repo: Repo) -> None:
     door = repo.repository()
-    found = door.objects(["HEAD^{commit}", "HEAD:a", "HEAD:top", "HEAD:no where missing", "0" * 40, "HEAD:a/one"])
+    found = door.objects(
+        ["HEAD^{commit}", "HEAD:a", "HEAD:top", "HEAD:no where missing", "0" * 40, "HEAD:a/one"]
+    )
     assert [o and o.type for o in found] == ["commit", "tree", "blob", None, None, "blob"]
     assert [o.body for o in found if o and o.type == "blob"] == [b"1", b"2"]
-    assert [o and o.oid for o in found[1:3]] == [repo.git("rev-parse", f"HEAD:{path}") for path in ("a", "top")]
+    assert [o and o.oid for o in found[1:3]] == [
+        repo.git("rev-parse", f"HEAD:{path}") for path in ("a", "top")
+    ]
     assert door.objects([]) == []
     with pytest.raises(UsageError):
         door.objects(["HEAD\nHEAD"])
@@ -126,15 +132,20 @@ def test_an_object_id_is_hex_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_EXTERNAL_DIFF"]
+    "name",
+    ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_EXTERNAL_DIFF"],
 )
 def test_git_variables_of_the_caller_do_not_count(repo: Repo, tmp_path: Path, name: str) -> None:
     other = Repo(tmp_path / "other")
     other.commit({"else": "x"})
-    door = repo.repository(**{name: str(other.root / ".git"), "GIT_NAMESPACE": "x", "GIT_GLOB_PATHSPECS": "1"})
+    door = repo.repository(
+        **{name: str(other.root / ".git"), "GIT_NAMESPACE": "x", "GIT_GLOB_PATHSPECS": "1"}
+    )
     assert paths(files(door, repo.tree)) == [b"a/b/two", b"a/one", b"top"]
     assert door.dirty() == []
-    assert Repository.discover(repo.root / "a" / "b", ENV | {name: str(other.root)}).root == repo.root
+    assert (
+        Repository.discover(repo.root / "a" / "b", ENV | {name: str(other.root)}).root == repo.root
+    )
 
 
 def test_discovering(repo: Repo, tmp_path: Path) -> None:
@@ -171,7 +182,12 @@ def test_changed(repo: Repo) -> None:
     old = repo.tree
     (repo.root / "top").chmod(0o755)
     repo.commit({"a/b/two": None, "a/renamed": "3", "a/one": "changed"})
-    assert changed(repo.repository(), old, repo.tree) == [b"a/b/two", b"a/one", b"a/renamed", b"top"]
+    assert changed(repo.repository(), old, repo.tree) == [
+        b"a/b/two",
+        b"a/one",
+        b"a/renamed",
+        b"top",
+    ]
     assert changed(repo.repository(), repo.tree, repo.tree) == []
 
 
@@ -180,7 +196,13 @@ def test_changed_between_files_and_folders(repo: Repo) -> None:
     repo.commit({"a/one": None, "a/b/two": None, "top": None})
     shutil.rmtree(repo.root / "a")
     repo.commit({"a": "a file now", "top/below": "a folder now"})
-    assert changed(repo.repository(), old, repo.tree) == [b"a", b"a/b/two", b"a/one", b"top", b"top/below"]
+    assert changed(repo.repository(), old, repo.tree) == [
+        b"a",
+        b"a/b/two",
+        b"a/one",
+        b"top",
+        b"top/below",
+    ]
 
 
 def test_dirty(repo: Repo) -> None:
@@ -213,7 +235,10 @@ def test_the_tree_of_the_work_tree(repo: Repo, tmp_path: Path) -> None:
     tree = door.worktree_tree(tmp_path / "index-1")
     assert paths(files(door, tree)) == [b".gitignore", b"a/one", b"lib", b"top", b"untracked"]
     assert changed(door, repo.tree, tree) == [b"a/b/two", b"a/one", b"untracked"]
-    assert ((repo.root / ".git/index").read_bytes(), repo.git("status", "--porcelain")) == (index, status)
+    assert ((repo.root / ".git/index").read_bytes(), repo.git("status", "--porcelain")) == (
+        index,
+        status,
+    )
 
 
 def test_branches_and_merge_bases(repo: Repo, tmp_path: Path) -> None:
@@ -240,7 +265,9 @@ def test_branches_and_merge_bases(repo: Repo, tmp_path: Path) -> None:
 
 @pytest.fixture
 def partial(repo: Repo, tmp_path: Path) -> Repo:
-    """A blobless clone that has checked nothing out: it knows every tree and not one file's contents."""
+    """A blobless clone that has checked nothing out: it knows every tree and not one file's
+    contents.
+    """
     repo.git("config", "uploadpack.allowFilter", "true")
     repo.commit({f"many/{number}": str(number) for number in range(50)})
     return repo.clone(tmp_path / "partial", "--filter=blob:none", "--no-checkout")
@@ -256,7 +283,9 @@ def test_a_partial_clone_fetches_nothing(
 ) -> None:
     """With a git that heeds that variable, and with an older one."""
     scrubbed = git.scrubbed
-    monkeypatch.setattr(git, "scrubbed", lambda env: {k: v for k, v in scrubbed(env).items() if k != unknown})
+    monkeypatch.setattr(
+        git, "scrubbed", lambda env: {k: v for k, v in scrubbed(env).items() if k != unknown}
+    )
     before = objects_of(partial)
     door = partial.repository()
     assert files(door, partial.tree) == files(repo.repository(), repo.tree)
@@ -264,7 +293,15 @@ def test_a_partial_clone_fetches_nothing(
     assert door.blobs(listed) == {}
     one = listed[0].oid.decode()
     names = ["HEAD", one, "HEAD:top", "HEAD:a", f"{one}^{{commit}}", "absent", "HEAD:a/b"]
-    assert [o and o.type for o in door.objects(names)] == ["commit", None, None, "tree", None, None, "tree"]
+    assert [o and o.type for o in door.objects(names)] == [
+        "commit",
+        None,
+        None,
+        "tree",
+        None,
+        None,
+        "tree",
+    ]
     assert objects_of(partial) == before
     partial.git("cat-file", "blob", one, GIT_ALLOW_PROTOCOL="file")
     assert objects_of(partial) != before, "git by itself would have fetched it"
@@ -312,7 +349,9 @@ def test_a_repository_of_another_user(tmp_path: Path) -> None:
     for place in (made.root, bare.root):
         for path in (place, *place.rglob("*")):
             os.chown(path, 12345, 12345, follow_symlinks=False)
-    home = {key: value for key, value in ENV.items() if not key.startswith("GIT_")} | {"HOME": str(tmp_path)}
+    home = {key: value for key, value in ENV.items() if not key.startswith("GIT_")} | {
+        "HOME": str(tmp_path)
+    }
     with pytest.raises(UsageError) as caught:
         Repository.discover(made.root, home).commit("HEAD")
     assert (caught.value.id, caught.value.where) == ("git-foreign-owner", str(made.root))

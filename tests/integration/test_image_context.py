@@ -1,4 +1,6 @@
-"""What a build context holds: files of submodules, what Git LFS keeps, and errors for what is not in the clone."""
+"""What a build context holds: files of submodules, what Git LFS keeps, and errors for what is not
+in the clone.
+"""
 
 import hashlib
 import io
@@ -21,11 +23,15 @@ POINTER = (
 )
 
 
-def packed(repo: Repo, *paths: str, context: str = "app", dockerfile: str = "Dockerfile") -> dict[str, bytes | str]:
+def packed(
+    repo: Repo, *paths: str, context: str = "app", dockerfile: str = "Dockerfile"
+) -> dict[str, bytes | str]:
     """The files of the context by name: contents, or where a link leads."""
     paths = paths or ("app/**",)
     settings = image.Settings(context=context, repository="r", dockerfile=dockerfile)
-    required: dict[str, Any] = dict.fromkeys(StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)])
+    required: dict[str, Any] = dict.fromkeys(
+        StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)]
+    )
     run = StageRun(
         **{
             **required,
@@ -84,7 +90,9 @@ def test_a_path_that_names_the_submodule_alone(repo: Repo) -> None:
 
 
 def test_a_context_inside_a_submodule(repo: Repo) -> None:
-    assert packed(repo, "app/libs/**", context="app/libs/common/vendor") == {"deep/deep.txt": b"deep\n"}
+    assert packed(repo, "app/libs/**", context="app/libs/common/vendor") == {
+        "deep/deep.txt": b"deep\n"
+    }
 
 
 def test_the_commit_of_a_submodule_counts_and_not_its_checkout(repo: Repo) -> None:
@@ -128,7 +136,10 @@ def test_what_git_lfs_keeps_takes_the_place_of_its_pointer(repo: Repo) -> None:
     library = Repo(repo.root / "app/libs/common")
     library.commit({"model.bin": POINTER})
     repo.commit({"app/model.bin": POINTER})
-    assert refused(repo) == [("git-lfs-pointer", "app/libs/common/model.bin"), ("git-lfs-pointer", "app/model.bin")]
+    assert refused(repo) == [
+        ("git-lfs-pointer", "app/libs/common/model.bin"),
+        ("git-lfs-pointer", "app/model.bin"),
+    ]
 
     digest = hashlib.sha256(WEIGHTS).hexdigest()
     for one in (repo, library):

@@ -1,4 +1,6 @@
-"""The ledger on S3 (moto): conditions really sent and honoured, and refusals told apart from absence."""
+"""The ledger on S3 (moto): conditions really sent and honoured, and refusals told apart from
+absence.
+"""
 
 import http.server
 import threading
@@ -26,8 +28,18 @@ def record(state: State = State.DEPLOYING, **changes: object) -> Record:
 @pytest.fixture
 def aws(endpoint: str) -> Aws:
     made = Aws(Endpoint(REGION, endpoint), KEYS)
-    made.call("s3", "create_bucket", Bucket="ledger", CreateBucketConfiguration={"LocationConstraint": REGION})
-    made.call("s3", "put_bucket_versioning", Bucket="ledger", VersioningConfiguration={"Status": "Enabled"})
+    made.call(
+        "s3",
+        "create_bucket",
+        Bucket="ledger",
+        CreateBucketConfiguration={"LocationConstraint": REGION},
+    )
+    made.call(
+        "s3",
+        "put_bucket_versioning",
+        Bucket="ledger",
+        VersioningConfiguration={"Status": "Enabled"},
+    )
     return made
 
 
@@ -53,7 +65,9 @@ def test_two_writers_and_one_winner(aws: Aws) -> None:
 
     def begin(number: int) -> Held | ConflictError:
         try:
-            return Ledger(aws.bucket("ledger"), "p/").write(record(pipeline_url=f"https://ci/{number}"), None)
+            return Ledger(aws.bucket("ledger"), "p/").write(
+                record(pipeline_url=f"https://ci/{number}"), None
+            )
         except ConflictError as error:
             return error
 
@@ -153,7 +167,10 @@ def test_the_newest_pipeline_of_a_provider(aws: Aws, ledger: Ledger) -> None:
     assert [written(7), written(9), written(8), written(9)] == [7, 9, 9, 9]
     assert written(8, over_newer=True) == 8
     assert written(3, "github") == 3
-    assert aws.bucket("ledger").keys("") == ["p/dev/pipelines/github.json", "p/dev/pipelines/gitlab.json"]
+    assert aws.bucket("ledger").keys("") == [
+        "p/dev/pipelines/github.json",
+        "p/dev/pipelines/gitlab.json",
+    ]
     assert len(list(aws.bucket("ledger").versions("p/dev/pipelines/gitlab.json"))) == 3
 
 
@@ -168,8 +185,12 @@ def test_pipelines_that_all_say_that_they_are_the_newest(aws: Aws) -> None:
     assert found.sequence == 14
 
 
-@pytest.mark.parametrize("body", [b"{", b'{"schema": 2, "provider": "gitlab", "sequence": 1, "commit": "c"}', b"[]"])
-def test_a_newest_pipeline_that_is_damaged_is_an_error(aws: Aws, ledger: Ledger, body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body", [b"{", b'{"schema": 2, "provider": "gitlab", "sequence": 1, "commit": "c"}', b"[]"]
+)
+def test_a_newest_pipeline_that_is_damaged_is_an_error(
+    aws: Aws, ledger: Ledger, body: bytes
+) -> None:
     aws.bucket("ledger").put("p/dev/pipelines/gitlab.json", body, content_type="application/json")
     with pytest.raises(StageError) as caught:
         ledger.read_newest("gitlab")

@@ -1,4 +1,6 @@
-"""Git LFS pointers in a commit: their content is taken from the clone, and only where it is the right one."""
+"""Git LFS pointers in a commit: their content is taken from the clone, and only where it is the
+right one.
+"""
 
 import hashlib
 import signal
@@ -13,7 +15,9 @@ from cipipe.tools import lfs
 
 BODY = b"a,b\n1,2\n" * 500
 SHA256 = hashlib.sha256(BODY).hexdigest()
-POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{SHA256}\nsize {len(BODY)}\n".encode()
+POINTER = (
+    f"version https://git-lfs.github.com/spec/v1\noid sha256:{SHA256}\nsize {len(BODY)}\n".encode()
+)
 
 
 @pytest.fixture
@@ -36,7 +40,9 @@ def shop(tmp_path: Path, server: str) -> Shop:
 
 @pytest.fixture
 def cipipe(shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # a run sets handlers, which this process has its own of
+    monkeypatch.setattr(
+        signal, "signal", lambda *_: None
+    )  # a run sets handlers, which this process has its own of
     return Cli(shop, monkeypatch, capsys)
 
 
@@ -45,7 +51,9 @@ def store(repo: Repo, body: bytes) -> None:
 
 
 def read(repo: Repo) -> tuple[dict[bytes, bytes], list[str]]:
-    found, wrong = lfs.contents(repo.repository(), {b"data/big.csv": POINTER, b"data/small.csv": b"1\n"})
+    found, wrong = lfs.contents(
+        repo.repository(), {b"data/big.csv": POINTER, b"data/small.csv": b"1\n"}
+    )
     return found, [f"{problem.id} {problem.where}" for problem in wrong]
 
 
@@ -79,11 +87,16 @@ def test_content_that_an_extension_changed_comes_from_the_work_tree_alone(repo: 
     text = POINTER.replace(b"oid", f"ext-0-turn sha256:{original}\noid".encode()).replace(
         SHA256.encode(), stored.encode()
     )
-    repo.write({f".git/lfs/objects/{stored[:2]}/{stored[2:4]}/{stored}": packed, "data/big.csv": packed})
+    repo.write(
+        {f".git/lfs/objects/{stored[:2]}/{stored[2:4]}/{stored}": packed, "data/big.csv": packed}
+    )
     assert lfs.contents(repo.repository(), {b"data/big.csv": text})[1] != []
 
     repo.write({"data/big.csv": BODY[:-3]})
-    assert lfs.contents(repo.repository(), {b"data/big.csv": text}) == ({b"data/big.csv": BODY[:-3]}, [])
+    assert lfs.contents(repo.repository(), {b"data/big.csv": text}) == (
+        {b"data/big.csv": BODY[:-3]},
+        [],
+    )
 
 
 @pytest.mark.parametrize("path", ["dags/seeds/big.csv", "requirements.txt", "plugins/lib.whl"])
@@ -91,7 +104,9 @@ def test_a_pointer_is_never_uploaded(path: str, shop: Shop, cipipe: Cli) -> None
     settings = 'source = "dags"\nrequirements = "requirements.txt"\nplugins = "plugins"\n'
     config = (shop.repo.root / "cipipe.toml").read_text().replace('source = "dags"\n', settings)
     config = config.replace('["dags/**"]', '["dags/**", "plugins/**", "requirements.txt"]')
-    shop.commit({"requirements.txt": "", "plugins/a.py": "", "cipipe.toml": config} | {path: POINTER})
+    shop.commit(
+        {"requirements.txt": "", "plugins/a.py": "", "cipipe.toml": config} | {path: POINTER}
+    )
     shop.apply(**OUTPUTS)
 
     assert cipipe("dags", "deploy") == 4

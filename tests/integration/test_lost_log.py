@@ -1,4 +1,6 @@
-"""A log that cannot be written any more: the deployment goes on, and its exit status says how it went."""
+"""A log that cannot be written any more: the deployment goes on, and its exit status says how it
+went.
+"""
 
 import subprocess
 import sys
@@ -29,7 +31,9 @@ paths = ["talk"]
 run = [["sh", "talk"]]
 """
 
-pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+pytestmark = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="only Linux has a device that is always full"
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,9 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def shop(tmp_path: Path, server: str) -> Shop:
     made = Shop(tmp_path / "shop", server, CONFIG + TALKING)
-    made.commit({"talk": "for n in $(seq 2000); do echo $n and a line that fills what a pipe holds; done\n"})
+    made.commit(
+        {"talk": "for n in $(seq 2000); do echo $n and a line that fills what a pipe holds; done\n"}
+    )
     made.apply(
         dags_bucket=Output(value="dags-bucket"),
         cluster=Output(value="prod"),

@@ -1,6 +1,8 @@
-"""Two pipelines, one environment: the scripts of the real pipeline files, run in the order that used to lose a revert.
+"""Two pipelines, one environment: the scripts of the real pipeline files, run in the order that
+used to lose a revert.
 
-The older pipeline changes a DAG, the newer one reverts that, and plans before the change is deployed.
+The older pipeline changes a DAG, the newer one reverts that, and plans before the change is
+deployed.
 """
 
 import itertools
@@ -81,7 +83,10 @@ _Loader.add_constructor("!reference", lambda loader, node: tuple(loader.construc
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     with jobs.sandbox_with_roles(tmp_path_factory.mktemp("sandbox")) as running:
         Aws(running.endpoint(jobs.REGION), running.admin).call(
-            "s3", "create_bucket", Bucket=LEDGER, CreateBucketConfiguration={"LocationConstraint": jobs.REGION}
+            "s3",
+            "create_bucket",
+            Bucket=LEDGER,
+            CreateBucketConfiguration={"LocationConstraint": jobs.REGION},
         )
         yield running
 
@@ -109,7 +114,9 @@ class World:
     @property
     def deployed(self) -> str:
         admin = Aws(self.sandbox.endpoint(jobs.REGION), self.sandbox.admin)
-        return str(admin.call("s3", "get_object", Bucket=self.bucket, Key=KEY)["Body"].read().decode())
+        return str(
+            admin.call("s3", "get_object", Bucket=self.bucket, Key=KEY)["Body"].read().decode()
+        )
 
     def gitlab(self, dag: str, model: str = "select 1") -> "GitLab":
         return GitLab(self, next(self.numbers), self._push(dag, model))
@@ -130,7 +137,9 @@ class World:
 
     def script(self, name: str, lines: list[str], folder: Path, env: Mapping[str, str]) -> Ran:
         """Run a job's lines as a runner's shell does."""
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(jobs.FOREIGN)}
+        clean = {
+            key: value for key, value in os.environ.items() if not key.startswith(jobs.FOREIGN)
+        }
         clean |= {
             "HOME": str(self.folder),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -176,8 +185,14 @@ class GitLab:
 
     @property
     def jobs(self) -> dict[str, dict[str, Any]]:
-        """The child's jobs, in the order of their stages; jobs of a stage stand in the order of their needs."""
-        found = {name: job for name, job in self.child.items() if isinstance(job, dict) and "script" in job}
+        """The child's jobs, in the order of their stages; jobs of a stage stand in the order of
+        their needs.
+        """
+        found = {
+            name: job
+            for name, job in self.child.items()
+            if isinstance(job, dict) and "script" in job
+        }
         stages = self.child["stages"]
         return dict(sorted(found.items(), key=lambda item: stages.index(item[1]["stage"])))
 
@@ -191,10 +206,21 @@ class GitLab:
                 with ExitStack() as stack:
                     if "resource_group" in job:
                         stack.enter_context(self._held(job))
-                    tokens = {variable: self._token(asked["aud"]) for variable, asked in job["id_tokens"].items()}
-                    variables = {key: self._expanded(text) for key, text in base["variables"].items()}
+                    tokens = {
+                        variable: self._token(asked["aud"])
+                        for variable, asked in job["id_tokens"].items()
+                    }
+                    variables = {
+                        key: self._expanded(text) for key, text in base["variables"].items()
+                    }
                     folder = self.world.clone(self.commit)
-                    self._run(name, job["script"], folder, {**tokens, **variables}, source="parent_pipeline")
+                    self._run(
+                        name,
+                        job["script"],
+                        folder,
+                        {**tokens, **variables},
+                        source="parent_pipeline",
+                    )
                     if self.ran[-1].status:
                         return
 
@@ -209,11 +235,14 @@ class GitLab:
     def _held(self, job: Mapping[str, Any]) -> "_Group":
         return _Group(self.world.groups.setdefault(job["resource_group"], threading.Lock()))
 
-    def _run(self, name: str, lines: list[str], folder: Path, env: Mapping[str, str], *, source: str) -> None:
+    def _run(
+        self, name: str, lines: list[str], folder: Path, env: Mapping[str, str], *, source: str
+    ) -> None:
         own = {
             "GITLAB_CI": "true",
             "CI_PIPELINE_SOURCE": source,
-            # A child pipeline has a number of its own, which says nothing of the order of its parents.
+            # A child pipeline has a number of its own, which says nothing of the order of its
+            # parents.
             "CI_PIPELINE_IID": str(self.number if source == "push" else 2000 - self.number),
             "CI_COMMIT_REF_NAME": "main",
             "CI_COMMIT_BRANCH": "main",
@@ -228,7 +257,9 @@ class GitLab:
         return re.sub(r"\$(\w+)", lambda found: values[found[1]], text)
 
     def _token(self, audience: str) -> str:
-        return self.world.sandbox.mint(project="group/shop", ref="main", ref_type="branch", audience=audience)
+        return self.world.sandbox.mint(
+            project="group/shop", ref="main", ref_type="branch", audience=audience
+        )
 
 
 @dataclass
@@ -238,7 +269,9 @@ class _Group:
     lock: threading.Lock
 
     def __enter__(self) -> None:
-        assert self.lock.acquire(timeout=100), "a job waits for a resource group that nobody gives back"
+        assert self.lock.acquire(timeout=100), (
+            "a job waits for a resource group that nobody gives back"
+        )
 
     def __exit__(self, *_: object) -> None:
         self.lock.release()
@@ -246,7 +279,9 @@ class _Group:
 
 @dataclass
 class GitHub:
-    """A run for a push to main, by deploy.yml. The workflow's concurrency group keeps runs from overlapping."""
+    """A run for a push to main, by deploy.yml. The workflow's concurrency group keeps runs from
+    overlapping.
+    """
 
     world: World
     number: int
@@ -265,7 +300,9 @@ class GitHub:
             env = {key: self._evaluated(text) for key, text in job.get("env", {}).items()}
             lines = [step["run"] for step in job["steps"] if "run" in step]
             folder = self.world.clone(self.commit)
-            url, bearer = self.world.sandbox.github_job(project="group/shop", ref="main", ref_type="branch")
+            url, bearer = self.world.sandbox.github_job(
+                project="group/shop", ref="main", ref_type="branch"
+            )
             own = {
                 "GITHUB_ACTIONS": "true",
                 "GITHUB_EVENT_NAME": "push",
@@ -284,7 +321,9 @@ class GitHub:
                 return
             if name == "plan":
                 text = (folder / ".git" / "output").read_text()
-                self.outputs = dict(re.findall(r"^(\w+)<<(?:cipipe_\w+)\n(.*)\n", text, re.MULTILINE))
+                self.outputs = dict(
+                    re.findall(r"^(\w+)<<(?:cipipe_\w+)\n(.*)\n", text, re.MULTILINE)
+                )
 
     @property
     def colour(self) -> str:
@@ -298,7 +337,9 @@ class GitHub:
         """The few forms of expressions that these jobs use."""
         code = text.removeprefix("${{").removesuffix("}}").strip()
         code = code.replace("!cancelled()", "True").replace("!failure()", "True")
-        code = re.sub(r"needs\.plan\.outputs\.(\w+)", lambda found: repr(self.outputs.get(found[1], "")), code)
+        code = re.sub(
+            r"needs\.plan\.outputs\.(\w+)", lambda found: repr(self.outputs.get(found[1], "")), code
+        )
         return eval(code.replace("&&", " and ").replace("||", " or "), {"true": True})
 
 
@@ -310,7 +351,11 @@ def world(sandbox: Sandbox, tmp_path: Path) -> World:
     admin.call("s3", "create_bucket", Bucket=bucket, CreateBucketConfiguration=where)
     origin = Repo(tmp_path / "origin")
     origin.write(
-        {"cipipe.toml": CONFIG.replace("BUCKET", bucket), "image/model.sql": "select 1", ".gitignore": "*.yml\n"}
+        {
+            "cipipe.toml": CONFIG.replace("BUCKET", bucket),
+            "image/model.sql": "select 1",
+            ".gitignore": "*.yml\n",
+        }
     )
     return World(tmp_path, sandbox, bucket, origin)
 
@@ -332,7 +377,9 @@ def test_a_revert_that_was_planned_before_the_change_was_deployed(world: World) 
     change.plan()
     revert.plan()
     assert list(change.jobs) == ["deploy:dags", "finish"]
-    assert list(revert.jobs) == ["finish"], "nothing is due for the revert: what it wants is still deployed"
+    assert list(revert.jobs) == ["finish"], (
+        "nothing is due for the revert: what it wants is still deployed"
+    )
     with ThreadPoolExecutor() as pool:
         first = pool.submit(change.deploy)
         while not (world.groups["dbt-deployment/dev"].locked() or first.done()):
@@ -348,7 +395,9 @@ def test_a_revert_that_was_planned_before_the_change_was_deployed(world: World) 
 
 
 def test_a_revert_of_what_its_own_change_needs(world: World) -> None:
-    """The revert's own job finds that a stage is due which it does not run, and leaves both to the last job."""
+    """The revert's own job finds that a stage is due which it does not run, and leaves both to the
+    last job.
+    """
     first_gitlab(world)
     change, revert = world.gitlab(BEFORE, "select 2"), world.gitlab(AFTER)
     change.plan()
@@ -364,7 +413,9 @@ def test_a_revert_of_what_its_own_change_needs(world: World) -> None:
 
 
 def test_the_revert_comes_first(world: World) -> None:
-    """Nothing was due for it, so no record of a stage tells of it; the change must not come after it all the same."""
+    """Nothing was due for it, so no record of a stage tells of it; the change must not come after
+    it all the same.
+    """
     first_gitlab(world)
     change, revert = world.gitlab(AFTER), world.gitlab(BEFORE)
     change.plan()
@@ -396,7 +447,10 @@ def test_a_github_run_that_is_run_again_after_its_revert(world: World) -> None:
     assert (first.colour, world.deployed) == ("green", BEFORE), first.log
     assert [job.name for job in first.ran] == ["plan", "plan", "image", "dags", "finish"]
     assert DEFAULT_RAN not in first.log
-    change, revert = world.github(AFTER), world.github(BEFORE)  # the change's run was cancelled before it deployed
+    change, revert = (
+        world.github(AFTER),
+        world.github(BEFORE),
+    )  # the change's run was cancelled before it deployed
     revert.run()
     assert [job.name for job in revert.ran] == ["plan", "plan", "finish"]
     assert DEFAULT_RAN in revert.log

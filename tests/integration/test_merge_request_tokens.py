@@ -1,7 +1,8 @@
-"""Tokens that AWS accepts and that are not what the job's variables say: nothing deploys or destroys with them.
+"""Tokens that AWS accepts and that are not what the job's variables say: nothing deploys or
+destroys with them.
 
-The role `open` trusts every subject of the project, as a policy does that was written before anybody thought of forks, and
-as all there is to write for a GitLab server of one's own.
+The role `open` trusts every subject of the project, as a policy does that was written before
+anybody thought of forks, and as all there is to write for a GitLab server of one's own.
 """
 
 import shutil
@@ -10,7 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import ACCOUNT, AUDIENCES, CONFIG, ISSUERS, REGION, Done, Job, github, gitlab, role, sandbox_with_roles
+from jobs import (
+    ACCOUNT,
+    AUDIENCES,
+    CONFIG,
+    ISSUERS,
+    REGION,
+    Done,
+    Job,
+    github,
+    gitlab,
+    role,
+    sandbox_with_roles,
+)
 
 from cipipe.sandbox import Sandbox
 from cipipe.tools.aws import Aws
@@ -21,7 +34,10 @@ UNPROTECTED = f"""{OPEN}
 gitlab = {{ project = "group/shop", protected_refs = false }}
 """
 MERGE_REQUEST = {"event": "merge-request"}
-CHILD = {"event": "merge-request", "claims": {"pipeline_source": "parent_pipeline", "ref_path": "refs/heads/main"}}
+CHILD = {
+    "event": "merge-request",
+    "claims": {"pipeline_source": "parent_pipeline", "ref_path": "refs/heads/main"},
+}
 VARIABLES = {
     "CI_PIPELINE_SOURCE": "merge_request_event",
     "CI_MERGE_REQUEST_IID": "7",
@@ -79,7 +95,9 @@ def deploys(job: Job, **env: str) -> list[Done]:
 @pytest.mark.parametrize("source", ["push", "schedule", "web", "api", "trigger", "parent_pipeline"])
 def test_a_job_of_the_branch_deploys(sandbox: Sandbox, root: Path, source: str) -> None:
     job = gitlab(root, sandbox, claims={"pipeline_source": source})
-    done = job.cipipe("run", "--env", "dev", CI_PIPELINE_SOURCE=source, CI_PROJECT_PATH="group/shop")
+    done = job.cipipe(
+        "run", "--env", "dev", CI_PIPELINE_SOURCE=source, CI_PROJECT_PATH="group/shop"
+    )
     assert done.status == 0, done.err
 
 
@@ -113,7 +131,9 @@ def test_variables_of_a_push_do_not_outweigh_the_token(
 
 
 def test_nobody_gets_the_credentials_of_such_a_token(sandbox: Sandbox, root: Path) -> None:
-    done = gitlab(root, sandbox, OPEN, **MERGE_REQUEST).cipipe("oidc", "credential-process", "--env", "dev")
+    done = gitlab(root, sandbox, OPEN, **MERGE_REQUEST).cipipe(
+        "oidc", "credential-process", "--env", "dev"
+    )
     assert (done.status, done.id, done.out) == (5, "token-merge-request", "")
 
 
@@ -126,7 +146,9 @@ def test_the_safeguard_of_protected_refs_can_be_taken_off(sandbox: Sandbox, root
 
 
 @pytest.mark.parametrize("claims", [{}, MERGE_REQUEST])
-def test_a_merge_requests_job_changes_nothing(sandbox: Sandbox, root: Path, claims: dict[str, Any]) -> None:
+def test_a_merge_requests_job_changes_nothing(
+    sandbox: Sandbox, root: Path, claims: dict[str, Any]
+) -> None:
     """Whatever its token says: with that of a push, too."""
     job = gitlab(root, sandbox, OPEN, **claims)
     refused = job.cipipe("destroy", "--env", "dev", "--confirm", "dev", **VARIABLES)
@@ -134,7 +156,9 @@ def test_a_merge_requests_job_changes_nothing(sandbox: Sandbox, root: Path, clai
     before = len(sandbox.exchanges())
     done = job.cipipe("run", "--env", "dev", **VARIABLES)
     assert done.status == 0, done.err
-    assert {exchange["role"].rpartition("/")[2] for exchange in sandbox.exchanges()[before:]} == {"verify"}
+    assert {exchange["role"].rpartition("/")[2] for exchange in sandbox.exchanges()[before:]} == {
+        "verify"
+    }
 
 
 def test_one_variable_of_a_merge_request_is_enough(sandbox: Sandbox, root: Path) -> None:
@@ -155,7 +179,10 @@ def test_a_lock_is_released_from_refs_that_deploy_only(sandbox: Sandbox, root: P
 
 def test_bootstrap_does_not_run_in_a_merge_request(sandbox: Sandbox, root: Path) -> None:
     """Not even with credentials that another step of the job got."""
-    admin = {"AWS_ACCESS_KEY_ID": sandbox.admin.access_key_id, "AWS_SECRET_ACCESS_KEY": sandbox.admin.secret_access_key}
+    admin = {
+        "AWS_ACCESS_KEY_ID": sandbox.admin.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": sandbox.admin.secret_access_key,
+    }
     job = gitlab(root, sandbox, OPEN)
     for command in (("bootstrap",), ("iac", "unlock", "0d2c6c31", "--bootstrap")):
         done = job.cipipe(*command, "--env", "dev", **VARIABLES, **admin)
@@ -176,9 +203,15 @@ def test_the_sandbox_of_its_own_is_bootstrapped(sandbox: Sandbox, root: Path, fo
 @pytest.mark.parametrize(
     ("claims", "id"),
     [
-        ({"event_name": "pull_request_target", "base_ref": "main", "head_ref": "evil"}, "token-merge-request"),
+        (
+            {"event_name": "pull_request_target", "base_ref": "main", "head_ref": "evil"},
+            "token-merge-request",
+        ),
         ({"event_name": "workflow_call", "head_ref": "evil"}, "token-merge-request"),
-        ({"event_name": "merge_group", "ref": "refs/heads/gh-readonly-queue/main/pr-7-abc"}, "token-merge-request"),
+        (
+            {"event_name": "merge_group", "ref": "refs/heads/gh-readonly-queue/main/pr-7-abc"},
+            "token-merge-request",
+        ),
         ({"event_name": "pull_request_review", "ref": "refs/pull/7/merge"}, "token-merge-request"),
         ({"event_name": "push", "sub": "repo:group/shop:pull_request"}, "token-merge-request"),
         ({"ref": "refs/tags/main", "ref_type": "tag"}, "token-other-ref"),
@@ -201,7 +234,9 @@ def test_what_follows_another_run_says_so(sandbox: Sandbox, root: Path, event: s
 
 def test_what_follows_a_push_deploys(sandbox: Sandbox, root: Path) -> None:
     payload = root.with_name("event.json")
-    payload.write_text('{"workflow_run": {"event": "push", "head_repository": {"full_name": "group/shop"}}}')
+    payload.write_text(
+        '{"workflow_run": {"event": "push", "head_repository": {"full_name": "group/shop"}}}'
+    )
     job = github(root, sandbox, OPEN, claims={"event_name": "workflow_run"})
     event = {"GITHUB_EVENT_NAME": "workflow_run", "GITHUB_EVENT_PATH": str(payload)}
     done = job.cipipe("run", "--env", "dev", **event)
@@ -212,17 +247,30 @@ def test_what_follows_a_push_deploys(sandbox: Sandbox, root: Path) -> None:
 def test_other_events_of_github_deploy(sandbox: Sandbox, root: Path, event: str) -> None:
     job = github(root, sandbox, OPEN, claims={"event_name": event, "ref_protected": "false"})
     done = job.cipipe(
-        "oidc", "credential-process", "--env", "dev", GITHUB_EVENT_NAME=event, GITHUB_REF="refs/heads/main"
+        "oidc",
+        "credential-process",
+        "--env",
+        "dev",
+        GITHUB_EVENT_NAME=event,
+        GITHUB_REF="refs/heads/main",
     )
     assert done.status == 0, done.err
 
 
 def test_a_token_of_another_provider_is_not_the_jobs(sandbox: Sandbox, root: Path) -> None:
     job = gitlab(
-        root, sandbox, OPEN.replace("[stages.iac]", '[oidc]\ngitlab = { audience = "sts.amazonaws.com" }\n[stages.iac]')
+        root,
+        sandbox,
+        OPEN.replace(
+            "[stages.iac]", '[oidc]\ngitlab = { audience = "sts.amazonaws.com" }\n[stages.iac]'
+        ),
     )
     token = sandbox.mint(
-        project="group/shop", ref="main", ref_type="branch", audience="sts.amazonaws.com", flavour="github"
+        project="group/shop",
+        ref="main",
+        ref_type="branch",
+        audience="sts.amazonaws.com",
+        flavour="github",
     )
     done = job.cipipe("oidc", "credential-process", "--env", "dev", AWS_ID_TOKEN=token)
     assert (done.status, done.id) == (5, "token-other-project")

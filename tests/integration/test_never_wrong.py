@@ -1,4 +1,5 @@
-"""Whole runs against a ledger in S3 (moto): what is due is run, nothing is lost, and nothing older wins.
+"""Whole runs against a ledger in S3 (moto): what is due is run, nothing is lost, and nothing older
+wins.
 
 The stages are commands that write their names into a file, so that what ran is what stands there.
 """
@@ -116,12 +117,21 @@ class Pipelines:
 
     def due(self, *arguments: str, **variables: str) -> dict[str, str]:
         """What a plan says of each stage that is not unchanged."""
-        assert self("plan", "--format", "json", "--output", ".git/plan.json", *arguments, **variables) == 0, self.said
+        assert (
+            self("plan", "--format", "json", "--output", ".git/plan.json", *arguments, **variables)
+            == 0
+        ), self.said
         plan = json.loads((self.repo.root / ".git/plan.json").read_text())
-        return {stage["name"]: stage["reason"] for stage in plan["stages"] if stage["status"] != "unchanged"}
+        return {
+            stage["name"]: stage["reason"]
+            for stage in plan["stages"]
+            if stage["status"] != "unchanged"
+        }
 
     def ran(self) -> list[str]:
-        """What has run since it was asked last, in the order of the file: what is not needed runs at any time."""
+        """What has run since it was asked last, in the order of the file: what is not needed runs
+        at any time.
+        """
         log = self.repo.root / ".git/ran"
         names = log.read_text().split() if log.exists() else []
         log.unlink(missing_ok=True)
@@ -139,13 +149,25 @@ def script(name: str, version: int = 1) -> dict[str, str]:
 
 @pytest.fixture
 def pipelines(
-    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    endpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Pipelines:
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # a run sets handlers, which this process has its own of
+    monkeypatch.setattr(
+        signal, "signal", lambda *_: None
+    )  # a run sets handlers, which this process has its own of
     aws = Aws(Endpoint(REGION, endpoint), Credentials("testing", "testing"))
-    aws.call("s3", "create_bucket", Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    aws.call(
+        "s3",
+        "create_bucket",
+        Bucket=BUCKET,
+        CreateBucketConfiguration={"LocationConstraint": REGION},
+    )
     repo = Repo(tmp_path / "repo")
-    repo.commit({"cipipe.toml": CONFIG, "docs": "", **script("one"), **script("two"), **script("apart")})
+    repo.commit(
+        {"cipipe.toml": CONFIG, "docs": "", **script("one"), **script("two"), **script("apart")}
+    )
     return Pipelines(repo, aws, monkeypatch, capsys, endpoint)
 
 
@@ -226,7 +248,9 @@ def test_an_older_run_after_a_newer_one(pipelines: Pipelines) -> None:
 
 
 def test_an_older_run_that_a_newer_one_overtakes(pipelines: Pipelines) -> None:
-    """Planned before the newer run wrote: the older one loses where it would write, and leaves the newer record."""
+    """Planned before the newer run wrote: the older one loses where it would write, and leaves the
+    newer record.
+    """
     pipelines("run", CI_PIPELINE_IID="7")
     pipelines.repo.commit(script("one", 2))
     pipelines.ran()
@@ -259,7 +283,9 @@ def test_a_record_that_is_damaged(pipelines: Pipelines, body: bytes) -> None:
     assert pipelines.ran() == [], "nothing is skipped, because nothing is begun"
 
 
-def test_a_record_that_may_not_be_read(pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_may_not_be_read(
+    pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """403, which moto never says by itself; tests/integration/test_ledger.py has it from a server."""
     pipelines("run")
     pipelines.ran()

@@ -1,4 +1,6 @@
-"""`cipipe oidc token`, `explain` and `trust-policy`, from the command line to the answer. Nothing is signed or asked."""
+"""`cipipe oidc token`, `explain` and `trust-policy`, from the command line to the answer. Nothing
+is signed or asked.
+"""
 
 import base64
 import io
@@ -48,7 +50,9 @@ class Run:
 
 
 @pytest.fixture
-def oidc(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def oidc(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Run:
     """In an empty folder, with no variable of AWS or of a pipeline."""
     for name in list(os.environ):
         if name.startswith(FOREIGN):
@@ -73,7 +77,9 @@ def gitlab(ref: str = "main", **changes: Any) -> dict[str, Any]:
     }
 
 
-def github(subject: str = "ref:refs/heads/main", repository: str = "acme/dbt", **changes: Any) -> dict[str, Any]:
+def github(
+    subject: str = "ref:refs/heads/main", repository: str = "acme/dbt", **changes: Any
+) -> dict[str, Any]:
     return {
         "iss": GITHUB,
         "aud": "sts.amazonaws.com",
@@ -87,8 +93,13 @@ def github(subject: str = "ref:refs/heads/main", repository: str = "acme/dbt", *
 
 def jwt(claims: dict[str, Any], **header: Any) -> str:
     now = int(time.time())
-    parts = ({"alg": "RS256", **header}, {"exp": now + 300, "nbf": now - 5, "iat": now - 5, **claims})
-    coded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
+    parts = (
+        {"alg": "RS256", **header},
+        {"exp": now + 300, "nbf": now - 5, "iat": now - 5, **claims},
+    )
+    coded = [
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts
+    ]
     return ".".join([*coded, SIGNATURE])
 
 
@@ -97,7 +108,9 @@ def written(name: str, content: Any) -> str:
     return name
 
 
-def policy(subject: str = "project_path:acme/dbt:ref_type:branch:ref:main", provider: str = LAB) -> dict[str, Any]:
+def policy(
+    subject: str = "project_path:acme/dbt:ref_type:branch:ref:main", provider: str = LAB
+) -> dict[str, Any]:
     issuer = provider.partition("oidc-provider/")[2]
     return {
         "Version": "2012-10-17",
@@ -114,13 +127,24 @@ def policy(subject: str = "project_path:acme/dbt:ref_type:branch:ref:main", prov
 
 
 def test_an_allowed_token(oidc: Run) -> None:
-    done = oidc("explain", "--policy", written("p", policy()), "--claims", written("c", gitlab()), "--format", "json")
+    done = oidc(
+        "explain",
+        "--policy",
+        written("p", policy()),
+        "--claims",
+        written("c", gitlab()),
+        "--format",
+        "json",
+    )
     assert (done.status, done.err) == (0, "")
     assert done.document["schema"] == 1
     assert done.document["verdict"] == "allowed"
     assert set(done.document) == {"schema", "verdict", "findings"}
     unprotected, finding = done.document["findings"]
-    assert (unprotected["id"], unprotected["severity"]) == ("oidc-merge-request-indistinct", "warning")
+    assert (unprotected["id"], unprotected["severity"]) == (
+        "oidc-merge-request-indistinct",
+        "warning",
+    )
     assert set(finding) == {
         "id", "severity", "statement", "operator", "key", "expected", "actual", "message", "fix",
     }  # fmt: skip
@@ -128,7 +152,9 @@ def test_an_allowed_token(oidc: Run) -> None:
 
 
 def test_a_denied_token(oidc: Run) -> None:
-    done = oidc("explain", "--policy", written("p", policy()), "--claims", written("c", gitlab("side")))
+    done = oidc(
+        "explain", "--policy", written("p", policy()), "--claims", written("c", gitlab("side"))
+    )
     assert (done.status, done.err) == (3, "")
     assert done.out.splitlines()[:8] == [
         "denied: this token may not assume the role",
@@ -145,7 +171,15 @@ def test_a_denied_token(oidc: Run) -> None:
 def test_a_verdict_that_is_not_known_is_warned_of(oidc: Run) -> None:
     document = policy()
     document["Statement"]["Condition"]["IpAddress"] = {"aws:SourceIp": "10.0.0.0/8"}
-    done = oidc("explain", "--policy", written("p", document), "--claims", written("c", gitlab()), "--format", "json")
+    done = oidc(
+        "explain",
+        "--policy",
+        written("p", document),
+        "--claims",
+        written("c", gitlab()),
+        "--format",
+        "json",
+    )
     assert done.status == 0
     assert done.document["verdict"] == "unknown"
     assert "cannot be told" in done.err
@@ -173,15 +207,21 @@ def test_a_policy_from_standard_input(oidc: Run, monkeypatch: pytest.MonkeyPatch
         ("", "oidc-no-token"),
     ],
 )
-def test_a_token_that_sts_refuses(oidc: Run, monkeypatch: pytest.MonkeyPatch, token: str, id: str) -> None:
+def test_a_token_that_sts_refuses(
+    oidc: Run, monkeypatch: pytest.MonkeyPatch, token: str, id: str
+) -> None:
     monkeypatch.setenv("MY_TOKEN", token)
-    done = oidc("explain", "--policy", written("p", policy()), "--token-env", "MY_TOKEN", "--format", "json")
+    done = oidc(
+        "explain", "--policy", written("p", policy()), "--token-env", "MY_TOKEN", "--format", "json"
+    )
     assert done.status == 3
     assert (done.document["verdict"], done.ids[0]) == ("denied", id)
     assert done.document["findings"][0]["fix"]
 
 
-def test_a_job_of_a_fork_is_told_apart_from_one_without_a_token(oidc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_of_a_fork_is_told_apart_from_one_without_a_token(
+    oidc: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in {
         "GITLAB_CI": "true",
         "CI_MERGE_REQUEST_IID": "1",
@@ -189,7 +229,9 @@ def test_a_job_of_a_fork_is_told_apart_from_one_without_a_token(oidc: Run, monke
         "CI_MERGE_REQUEST_PROJECT_PATH": "acme/dbt",
     }.items():
         monkeypatch.setenv(name, value)
-    done = oidc("explain", "--policy", written("p", policy()), "--token-env", "NONE", "--format", "json")
+    done = oidc(
+        "explain", "--policy", written("p", policy()), "--token-env", "NONE", "--format", "json"
+    )
     assert (done.status, done.ids) == (3, ["oidc-fork-cannot-mint"])
     assert "oidc-fork-cannot-mint" in oidc("token").err
 
@@ -210,34 +252,62 @@ EXPIRED = 1700000000  # 2023-11-14T22:13:20Z
         (("--at", "2023-11-14T20:00"), "oidc-token-not-yet-valid"),
     ],
 )
-def test_a_token_is_judged_as_of_a_moment(oidc: Run, source: str, at: tuple[str, ...], id: str | None) -> None:
+def test_a_token_is_judged_as_of_a_moment(
+    oidc: Run, source: str, at: tuple[str, ...], id: str | None
+) -> None:
     claims = gitlab(exp=EXPIRED, nbf=EXPIRED - 3600, iat=EXPIRED - 3600)
     given = written("c", claims if source == "--claims" else jwt(claims))
-    done = oidc("explain", "--policy", written("p", policy()), source, given, *at, "--format", "json")
+    done = oidc(
+        "explain", "--policy", written("p", policy()), source, given, *at, "--format", "json"
+    )
     assert done.document["verdict"] == ("denied" if id else "allowed")
     assert done.status == (3 if id else 0)
-    assert [finding["id"] for finding in done.document["findings"] if finding["severity"] == "error"] == [id][
-        : bool(id)
-    ]
+    assert [
+        finding["id"] for finding in done.document["findings"] if finding["severity"] == "error"
+    ] == [id][: bool(id)]
 
 
 def test_the_fix_of_an_expired_token_is_a_moment_when_it_held(oidc: Run) -> None:
     claims = gitlab(exp=EXPIRED, nbf=EXPIRED - 300, iat=EXPIRED - 300)
-    arguments = ("explain", "--policy", written("p", policy()), "--claims", written("c", claims), "--format", "json")
+    arguments = (
+        "explain",
+        "--policy",
+        written("p", policy()),
+        "--claims",
+        written("c", claims),
+        "--format",
+        "json",
+    )
     fix = oidc(*arguments).document["findings"][0]["fix"]
     assert oidc(*arguments, *fix.split()[-2:]).document["verdict"] == "allowed"
 
 
 def test_and_of_one_that_does_not_hold_yet(oidc: Run) -> None:
     claims = gitlab(exp=EXPIRED, nbf=EXPIRED - 300, iat=EXPIRED - 300)
-    arguments = ("explain", "--policy", written("p", policy()), "--claims", written("c", claims), "--format", "json")
+    arguments = (
+        "explain",
+        "--policy",
+        written("p", policy()),
+        "--claims",
+        written("c", claims),
+        "--format",
+        "json",
+    )
     fix = oidc(*arguments, "--at", str(EXPIRED - 9000)).document["findings"][0]["fix"]
     assert oidc(*arguments, *fix.split()[-2:]).document["verdict"] == "allowed"
 
 
 @pytest.mark.parametrize("at", ["", "yesterday", "2026-13-01", "99999999999999999999"])
 def test_a_moment_has_to_be_one(oidc: Run, at: str) -> None:
-    done = oidc("explain", "--policy", written("p", policy()), "--claims", written("c", gitlab()), "--at", at)
+    done = oidc(
+        "explain",
+        "--policy",
+        written("p", policy()),
+        "--claims",
+        written("c", gitlab()),
+        "--at",
+        at,
+    )
     assert done.status == 2
     assert "--at" in done.err
 
@@ -273,7 +343,9 @@ def test_what_cannot_be_used_is_a_usage_error(oidc: Run, arguments: list[str], i
 def test_a_malformed_policy_is_said_with_its_place(oidc: Run) -> None:
     document = policy()
     document["Statement"]["Condition"] = {"StringEquals": {"gitlab.com:sub": {}}}
-    done = oidc("explain", "--policy", written("p.json", document), "--claims", written("c", gitlab()))
+    done = oidc(
+        "explain", "--policy", written("p.json", document), "--claims", written("c", gitlab())
+    )
     assert done.status == 2
     assert 'where: p.json: Statement[0].Condition.StringEquals["gitlab.com:sub"]' in done.err
 
@@ -299,17 +371,23 @@ def iam(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_reads_a_live_role(oidc: Run, iam: Any) -> None:
     provider = LAB.replace("111111111111", "123456789012")
-    document = json.dumps({**policy(provider=provider), "Statement": [policy(provider=provider)["Statement"]]})
+    document = json.dumps(
+        {**policy(provider=provider), "Statement": [policy(provider=provider)["Statement"]]}
+    )
     arn = iam.create_role(RoleName="deploy", AssumeRolePolicyDocument=document)["Role"]["Arn"]
     claims = written("c", gitlab())
     done = oidc("explain", "--role", "deploy", "--claims", claims, "--format", "json")
     assert (done.status, done.ids[0]) == (3, "oidc-no-provider-for-issuer")
-    made = iam.create_open_id_connect_provider(Url="https://gitlab.com", ClientIDList=["x"], ThumbprintList=["a" * 40])
+    made = iam.create_open_id_connect_provider(
+        Url="https://gitlab.com", ClientIDList=["x"], ThumbprintList=["a" * 40]
+    )
     done = oidc("explain", "--role", arn, "--claims", claims, "--format", "json")
     assert (done.status, done.ids[0]) == (3, "oidc-audience-mismatch")
     iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=made["OpenIDConnectProviderArn"])
     ids = ["https://gitlab.com"]
-    iam.create_open_id_connect_provider(Url="https://gitlab.com", ClientIDList=ids, ThumbprintList=["a" * 40])
+    iam.create_open_id_connect_provider(
+        Url="https://gitlab.com", ClientIDList=ids, ThumbprintList=["a" * 40]
+    )
     done = oidc("explain", "--role", arn, "--claims", claims, "--format", "json")
     assert (done.status, done.document["verdict"]) == (0, "allowed")
 
@@ -322,13 +400,17 @@ def test_a_role_that_cannot_be_read(oidc: Run, iam: Any, role: str) -> None:
     assert (done.status, done.document["error"]["id"]) == (3, "oidc-role-unreadable")
 
 
-@pytest.mark.parametrize("role", ["", "arn:aws:iam::1:role/", "arn:aws:iam::111111111111:role/", "de ploy"])
+@pytest.mark.parametrize(
+    "role", ["", "arn:aws:iam::1:role/", "arn:aws:iam::111111111111:role/", "de ploy"]
+)
 def test_what_names_no_role(oidc: Run, iam: Any, role: str) -> None:
     done = oidc("explain", "--role", role, "--claims", written("c", gitlab()), "--format", "json")
     assert (done.status, done.document["error"]["where"]) == (2, "--role")
 
 
-@pytest.mark.parametrize(("name", "value", "status"), [("AWS_ENDPOINT_URL", "foo", 2), ("AWS_CA_BUNDLE", "/nope", 2)])
+@pytest.mark.parametrize(
+    ("name", "value", "status"), [("AWS_ENDPOINT_URL", "foo", 2), ("AWS_CA_BUNDLE", "/nope", 2)]
+)
 def test_a_way_to_aws_that_is_none(
     oidc: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str, status: int
 ) -> None:
@@ -336,7 +418,9 @@ def test_a_way_to_aws_that_is_none(
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(key, "x")
     monkeypatch.setenv(name, value)
-    done = oidc("explain", "--role", "deploy", "--claims", written("c", gitlab()), "--format", "json")
+    done = oidc(
+        "explain", "--role", "deploy", "--claims", written("c", gitlab()), "--format", "json"
+    )
     assert done.status == status
     assert value in done.document["error"]["message"]
 
@@ -345,7 +429,9 @@ def test_a_way_to_aws_that_is_none(
 
 
 @pytest.mark.parametrize("format_", ["text", "json"])
-def test_shows_claims_and_never_the_token(oidc: Run, monkeypatch: pytest.MonkeyPatch, format_: str) -> None:
+def test_shows_claims_and_never_the_token(
+    oidc: Run, monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
     token = jwt(gitlab())
     monkeypatch.setenv("GITLAB_CI", "true")
     monkeypatch.setenv("AWS_ID_TOKEN", token)
@@ -367,22 +453,43 @@ def test_a_token_in_place_of_its_name_is_not_in_the_error(oidc: Run, option: str
 
 def test_half_of_a_surrogate_pair_is_refused(oidc: Run) -> None:
     broken = written("t", jwt(gitlab("\ud800")))
-    assert oidc("token", "--token-file", broken, "--format", "json").document["error"]["id"] == "oidc-token-malformed"
+    assert (
+        oidc("token", "--token-file", broken, "--format", "json").document["error"]["id"]
+        == "oidc-token-malformed"
+    )
     claims = written("c", json.dumps(gitlab("\ud800")))
     assert oidc("explain", "--policy", written("p", policy()), "--claims", claims).status == 2
-    assert oidc("explain", "--policy", written("p", policy("\ud800")), "--claims", written("c", gitlab())).status == 2
+    assert (
+        oidc(
+            "explain",
+            "--policy",
+            written("p", policy("\ud800")),
+            "--claims",
+            written("c", gitlab()),
+        ).status
+        == 2
+    )
 
 
 def test_the_token_document(oidc: Run) -> None:
     done = oidc("token", "--token-file", written("t", jwt(github(sub="repo:a@1/b@2:pull_request")) + "\n"), "--format", "json")  # fmt: skip
     found = done.document
-    assert (found["kind"], found["issuer"], found["audiences"]) == ("merge-request", GITHUB, ["sts.amazonaws.com"])
+    assert (found["kind"], found["issuer"], found["audiences"]) == (
+        "merge-request",
+        GITHUB,
+        ["sts.amazonaws.com"],
+    )
     assert 290 < found["expires_in"] <= 300
     assert found["keys"]["token.actions.githubusercontent.com:repository_id"] == ["456"]
     assert {"repository", "repository_id"}.isdisjoint(found["hidden"])
     assert "iss" in found["hidden"]
     claims = written("c", done.out)
-    assert oidc("explain", "--policy", written("p", policy(found["subject"], HUB)), "--claims", claims).status == 0
+    assert (
+        oidc(
+            "explain", "--policy", written("p", policy(found["subject"], HUB)), "--claims", claims
+        ).status
+        == 0
+    )
 
 
 def test_a_token_that_expired_is_shown_with_a_warning(oidc: Run) -> None:
@@ -399,7 +506,9 @@ def test_a_time_of_another_type_is_not_shown_as_one(oidc: Run) -> None:
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_standard_input_that_is_closed(oidc: Run, monkeypatch: pytest.MonkeyPatch, *, closed: bool) -> None:
+def test_standard_input_that_is_closed(
+    oidc: Run, monkeypatch: pytest.MonkeyPatch, *, closed: bool
+) -> None:
     stream = io.TextIOWrapper(io.BytesIO(b""))
     stream.close()
     monkeypatch.setattr("sys.stdin", stream if closed else None)
@@ -434,7 +543,16 @@ def test_a_laptop_has_no_token(oidc: Run) -> None:
 
 LAB_MAIN = ("--provider", "gitlab", "--project", "acme/dbt", "--ref", "main", "--provider-arn", LAB)
 HUB_MAIN = ("--provider", "github", "--project", "acme/dbt", "--ref", "main", "--provider-arn", HUB)
-HUB_LIVE = ("--provider", "github", "--project", "acme/dbt", "--environment", "Li:ve", "--provider-arn", HUB)
+HUB_LIVE = (
+    "--provider",
+    "github",
+    "--project",
+    "acme/dbt",
+    "--environment",
+    "Li:ve",
+    "--provider-arn",
+    HUB,
+)
 TAGS = ("--ref", "refs/tags/v*")
 LAB_IDS = ("--pin-ids", "--project-id", "20", "--owner-id", "72")
 HUB_IDS = ("--pin-ids", "--project-id", "456", "--owner-id", "123")
@@ -475,8 +593,16 @@ PINNED = {"sub": "repo:acme@123/dbt@456:ref:refs/heads/main"}
             ],
         ),
         ((*LAB_MAIN, "--protected"), [gitlab(project_id="21")], [gitlab(ref_protected="false")]),
-        ((*LAB_MAIN, *LAB_IDS, "--no-protected"), [gitlab(ref_protected="false")], [gitlab(project_id="21")]),
-        ((*LAB_MAIN, *TAGS), [gitlab(), gitlab("v1", ref_type="tag")], [gitlab("v1"), gitlab("w1", ref_type="tag")]),
+        (
+            (*LAB_MAIN, *LAB_IDS, "--no-protected"),
+            [gitlab(ref_protected="false")],
+            [gitlab(project_id="21")],
+        ),
+        (
+            (*LAB_MAIN, *TAGS),
+            [gitlab(), gitlab("v1", ref_type="tag")],
+            [gitlab("v1"), gitlab("w1", ref_type="tag")],
+        ),
         (
             HUB_MAIN,
             [github()],
@@ -506,7 +632,12 @@ PINNED = {"sub": "repo:acme@123/dbt@456:ref:refs/heads/main"}
         (
             HUB_LIVE,
             [github("environment:Li%3Ave")],
-            [github("environment:live"), github(), github("environment:Li:ve"), github("pull_request")],
+            [
+                github("environment:live"),
+                github(),
+                github("environment:Li:ve"),
+                github("pull_request"),
+            ],
         ),
         (
             (*HUB_LIVE, "--environment-ref", "main", "--environment-ref", "refs/tags/v*", *HUB_IDS),
@@ -523,7 +654,10 @@ PINNED = {"sub": "repo:acme@123/dbt@456:ref:refs/heads/main"}
     ],
 )
 def test_a_policy_lets_in_what_it_is_for_and_nothing_else(
-    oidc: Run, arguments: tuple[str, ...], allowed: list[dict[str, Any]], denied: list[dict[str, Any]]
+    oidc: Run,
+    arguments: tuple[str, ...],
+    allowed: list[dict[str, Any]],
+    denied: list[dict[str, Any]],
 ) -> None:
     made = oidc("trust-policy", *arguments)
     written("p", made.out)
@@ -534,12 +668,16 @@ def test_a_policy_lets_in_what_it_is_for_and_nothing_else(
     assert ("oidc-merge-request-indistinct" in made.err) is open_to_requests
     assert bool(made.err) is (by_names or open_to_requests)
     for claims in allowed:
-        done = oidc("explain", "--policy", "p", "--claims", written("c", claims), "--format", "json")
+        done = oidc(
+            "explain", "--policy", "p", "--claims", written("c", claims), "--format", "json"
+        )
         assert (done.status, done.document["verdict"]) == (0, "allowed")
         indistinct = ["oidc-merge-request-indistinct"] if open_to_requests else []
         assert done.ids == indistinct + ([] if ids else ["oidc-mutable-name"])
     for claims in denied:
-        done = oidc("explain", "--policy", "p", "--claims", written("c", claims), "--format", "json")
+        done = oidc(
+            "explain", "--policy", "p", "--claims", written("c", claims), "--format", "json"
+        )
         assert (done.status, done.document["verdict"]) == (3, "denied"), claims
 
 
@@ -555,7 +693,10 @@ def test_a_policy_lets_in_what_it_is_for_and_nothing_else(
         ((*HUB_MAIN, "--environment", "live"), "usage"),
         ((*HUB_MAIN, "--environment-ref", "main"), "usage"),
         ((*HUB_LIVE, "--environment-ref", "a b"), "usage"),
-        ((*HUB_LIVE[:-1], f"{ACCOUNT}/github.example.com", "--environment-ref", "main"), "oidc-pins-not-visible"),
+        (
+            (*HUB_LIVE[:-1], f"{ACCOUNT}/github.example.com", "--environment-ref", "main"),
+            "oidc-pins-not-visible",
+        ),
         (LAB_MAIN[2:], "usage"),
         (LAB_MAIN[:-2], "usage"),
         ((*LAB_MAIN[:2], *LAB_MAIN[4:]), "usage"),
@@ -577,7 +718,9 @@ def test_a_policy_lets_in_what_it_is_for_and_nothing_else(
         ((*HUB_LIVE[:5], "", *HUB_LIVE[6:]), "usage"),
     ],
 )
-def test_a_policy_that_would_not_hold_is_not_written(oidc: Run, arguments: tuple[str, ...], id: str) -> None:
+def test_a_policy_that_would_not_hold_is_not_written(
+    oidc: Run, arguments: tuple[str, ...], id: str
+) -> None:
     done = oidc("trust-policy", *arguments, "--format", "json")
     assert (done.status, done.document["error"]["id"]) == (2, id)
 
@@ -592,7 +735,9 @@ def test_a_policy_that_would_not_hold_is_not_written(oidc: Run, arguments: tuple
         ((*HUB_LIVE[:5], "", *HUB_LIVE[6:]), "--environment"),
     ],
 )
-def test_an_option_that_cannot_be_used_is_named(oidc: Run, arguments: tuple[str, ...], where: str) -> None:
+def test_an_option_that_cannot_be_used_is_named(
+    oidc: Run, arguments: tuple[str, ...], where: str
+) -> None:
     error = oidc("trust-policy", *arguments, "--format", "json").document["error"]
     assert error["where"] == where
     assert error["hint"]
@@ -608,20 +753,28 @@ def test_an_option_that_cannot_be_used_is_named(oidc: Run, arguments: tuple[str,
         ((*HUB_LIVE[:5], "*", *HUB_LIVE[6:]), "every environment"),
     ],
 )
-def test_a_policy_that_lets_in_much_is_warned_of(oidc: Run, arguments: tuple[str, ...], words: str) -> None:
+def test_a_policy_that_lets_in_much_is_warned_of(
+    oidc: Run, arguments: tuple[str, ...], words: str
+) -> None:
     made = oidc("trust-policy", *arguments)
     assert made.status == 0
     assert words in made.err
 
 
 def test_ids_come_from_the_job(oidc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"GITLAB_CI": "true", "CI_PROJECT_ID": "20", "CI_PROJECT_NAMESPACE_ID": "72"}.items():
+    for name, value in {
+        "GITLAB_CI": "true",
+        "CI_PROJECT_ID": "20",
+        "CI_PROJECT_NAMESPACE_ID": "72",
+    }.items():
         monkeypatch.setenv(name, value)
     made = oidc("trust-policy", *LAB_MAIN, "--pin-ids", "--format", "json").document["policy"]
     assert made["Statement"][0]["Condition"]["StringEquals"]["gitlab.com:project_id"] == "20"
 
 
-def test_the_rest_comes_from_the_configuration(oidc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rest_comes_from_the_configuration(
+    oidc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = World.make(tmp_path / "repo")
     refs = 'role/deploy"\ndeploy_from = { branches = ["main"] }\n'
     text = CONFIG.replace('role/deploy"\n', refs, 1) + '[oidc]\ngitlab = { project = "acme/dbt" }\n'
@@ -637,11 +790,18 @@ def test_the_rest_comes_from_the_configuration(oidc: Run, tmp_path: Path, monkey
     ("more", "refs"),
     [
         ((), ["refs/heads/*", "refs/tags/*"]),
-        (("--environment-ref", "main", "--environment-ref", "refs/tags/v1"), ["refs/heads/main", "refs/tags/v1"]),
+        (
+            ("--environment-ref", "main", "--environment-ref", "refs/tags/v1"),
+            ["refs/heads/main", "refs/tags/v1"],
+        ),
     ],
 )
 def test_an_environments_jobs_are_of_the_workflows_that_are_set(
-    oidc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], refs: list[str]
+    oidc: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[str, ...],
+    refs: list[str],
 ) -> None:
     world = World.make(tmp_path / "repo")
     file = ".github/workflows/deploy.yml"
@@ -651,14 +811,28 @@ def test_an_environments_jobs_are_of_the_workflows_that_are_set(
     made = oidc("trust-policy", "--provider", "github", "--environment", "live", *more)
     assert made.status == 0, made.err
     (statement,) = json.loads(made.out)["Statement"]
-    asked = {key: values for block in statement["Condition"].values() for key, values in block.items()}
+    asked = {
+        key: values for block in statement["Condition"].values() for key, values in block.items()
+    }
     workflows = asked["token.actions.githubusercontent.com:job_workflow_ref"]
-    assert workflows == [f"acme/dbt/{file}@{ref}" for ref in refs], "and not at refs/pull/…, as a pull request's"
+    assert workflows == [f"acme/dbt/{file}@{ref}" for ref in refs], (
+        "and not at refs/pull/…, as a pull request's"
+    )
 
 
 def test_what_only_the_subject_can_tell_is_said_with_what_to_do(oidc: Run) -> None:
     own = "arn:aws:iam::111111111111:oidc-provider/git.example.com"
-    made = oidc("trust-policy", "--provider", "gitlab", "--project", "acme/dbt", "--ref", "main", "--provider-arn", own)
+    made = oidc(
+        "trust-policy",
+        "--provider",
+        "gitlab",
+        "--project",
+        "acme/dbt",
+        "--ref",
+        "main",
+        "--provider-arn",
+        own,
+    )
     assert made.status == 0
     assert "oidc-merge-request-indistinct" in made.err
     assert "ref:main:environment_protected:true" in made.err

@@ -1,4 +1,6 @@
-"""Real tokens of the sandbox's issuer, exchanged at its STS front: by the client, and past the client's own checks."""
+"""Real tokens of the sandbox's issuer, exchanged at its STS front: by the client, and past the
+client's own checks.
+"""
 
 import base64
 import json
@@ -66,7 +68,10 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 
 def policy(provider: str, flavour: str) -> dict[str, Any]:
-    condition = {f"{HOSTS[flavour]}:sub": SUBJECTS[flavour], f"{HOSTS[flavour]}:aud": AUDIENCES[flavour]}
+    condition = {
+        f"{HOSTS[flavour]}:sub": SUBJECTS[flavour],
+        f"{HOSTS[flavour]}:aud": AUDIENCES[flavour],
+    }
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -81,11 +86,18 @@ def policy(provider: str, flavour: str) -> dict[str, Any]:
 
 
 def mint(sandbox: Sandbox, flavour: str = "gitlab", **changes: Any) -> str:
-    asked = {"project": "group/project", "ref": "main", "ref_type": "branch", "audience": AUDIENCES[flavour]}
+    asked = {
+        "project": "group/project",
+        "ref": "main",
+        "ref_type": "branch",
+        "audience": AUDIENCES[flavour],
+    }
     return sandbox.mint(flavour=flavour, **{**asked, **changes})
 
 
-def run(sandbox: Sandbox, token: str, flavour: str = "gitlab", *, precheck: bool = True, **changes: Any) -> Credentials:
+def run(
+    sandbox: Sandbox, token: str, flavour: str = "gitlab", *, precheck: bool = True, **changes: Any
+) -> Credentials:
     account, role = changes.pop("account", ACCOUNT), changes.pop("role", f"{flavour}-deploy")
     duration = changes.pop("duration", 3600)
     session = SessionRequest(f"arn:aws:iam::{account}:role/{role}", account, "session", duration)
@@ -140,7 +152,12 @@ def test_sts_names_subject_audience_and_provider(sandbox: Sandbox) -> None:
 BAD: dict[str, tuple[dict[str, Any], str, str, str]] = {
     # what is wrong: the token, the id of the client's own check, the id with STS asked, STS's code
     "branch": ({"ref": "feature"}, "oidc-access-denied", "oidc-access-denied", "AccessDenied"),
-    "project": ({"project": "group/fork"}, "oidc-access-denied", "oidc-access-denied", "AccessDenied"),
+    "project": (
+        {"project": "group/fork"},
+        "oidc-access-denied",
+        "oidc-access-denied",
+        "AccessDenied",
+    ),
     "tag": ({"ref_type": "tag"}, "oidc-access-denied", "oidc-access-denied", "AccessDenied"),
     "merge request": (
         {"ref": "x", "event": "merge-request"},
@@ -155,9 +172,19 @@ BAD: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "oidc-token-not-yet-valid",
         "InvalidIdentityToken",
     ),
-    "audience": ({"audience": "else"}, "oidc-audience-mismatch", "oidc-audience-mismatch", "InvalidIdentityToken"),
+    "audience": (
+        {"audience": "else"},
+        "oidc-audience-mismatch",
+        "oidc-audience-mismatch",
+        "InvalidIdentityToken",
+    ),
     "signature": ({"key": "other"}, "oidc-signature", "oidc-signature", "InvalidIdentityToken"),
-    "unsigned": ({"alg": "none"}, "oidc-token-unsigned", "oidc-token-unsigned", "InvalidIdentityToken"),
+    "unsigned": (
+        {"alg": "none"},
+        "oidc-token-unsigned",
+        "oidc-token-unsigned",
+        "InvalidIdentityToken",
+    ),
     "issuer": (
         {"claims": {"iss": "https://gitlab.example.com"}},
         "oidc-no-provider-for-issuer",
@@ -180,7 +207,15 @@ def test_a_bad_token_is_refused_and_told_apart(
     assert (f"AWS says {code}" in caught.value.message) or precheck
     assert sandbox.exchanges() == before
     captured = capfd.readouterr()
-    shown = "".join([captured.out, captured.err, caught.value.message, str(caught.value.hint), repr(caught.value)])
+    shown = "".join(
+        [
+            captured.out,
+            captured.err,
+            caught.value.message,
+            str(caught.value.hint),
+            repr(caught.value),
+        ]
+    )
     assert not any(part in shown for part in token.split(".") if part)
 
 
@@ -216,7 +251,9 @@ def test_a_listed_audience_that_the_role_does_not_name_is_denied(sandbox: Sandbo
 
 
 def test_a_role_that_is_not_there_is_denied_like_any_other(sandbox: Sandbox) -> None:
-    with pytest.raises(IdentityError, match="Not authorized to perform sts:AssumeRoleWithWebIdentity") as caught:
+    with pytest.raises(
+        IdentityError, match="Not authorized to perform sts:AssumeRoleWithWebIdentity"
+    ) as caught:
         run(sandbox, mint(sandbox), role="nobody")
     assert caught.value.id == "oidc-access-denied"
 
@@ -232,12 +269,27 @@ def test_the_role_limits_the_session(sandbox: Sandbox) -> None:
     ("form", "status", "code", "text"),
     [
         ({"DurationSeconds": "899"}, 400, "ValidationError", "Value '899' at 'durationSeconds'"),
-        ({"DurationSeconds": "43201"}, 400, "ValidationError", "Value '43201' at 'durationSeconds'"),
+        (
+            {"DurationSeconds": "43201"},
+            400,
+            "ValidationError",
+            "Value '43201' at 'durationSeconds'",
+        ),
         ({"RoleSessionName": "a b"}, 400, "ValidationError", "Value 'a b' at 'roleSessionName'"),
         ({"RoleSessionName": ""}, 400, "ValidationError", "Value null at 'roleSessionName'"),
         ({"RoleArn": "arn:aws:iam::1:role/x"}, 400, "ValidationError", "Request ARN is invalid"),
-        ({"WebIdentityToken": "no.token"}, 400, "InvalidIdentityToken", "The ID Token provided is not a valid JWT"),
-        ({"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/none"}, 403, "AccessDenied", "Not authorized to perform"),
+        (
+            {"WebIdentityToken": "no.token"},
+            400,
+            "InvalidIdentityToken",
+            "The ID Token provided is not a valid JWT",
+        ),
+        (
+            {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/none"},
+            403,
+            "AccessDenied",
+            "Not authorized to perform",
+        ),
     ],
 )
 def test_the_front_checks_what_the_client_checks_too(
@@ -304,7 +356,9 @@ def unused_port() -> int:
 def test_discovery_is_served_by_host(sandbox: Sandbox, flavour: str) -> None:
     issuer = f"https://{HOSTS[flavour]}"
     headers = {"Host": HOSTS[flavour]}
-    document = http.get_json(f"{sandbox.state.issuer_url}/.well-known/openid-configuration", headers=headers)
+    document = http.get_json(
+        f"{sandbox.state.issuer_url}/.well-known/openid-configuration", headers=headers
+    )
     assert document["issuer"] == issuer
     path = document["jwks_uri"].removeprefix(issuer)
     (key,) = http.get_json(sandbox.state.issuer_url + path, headers=headers)["keys"]
@@ -316,11 +370,17 @@ def test_discovery_is_served_by_host(sandbox: Sandbox, flavour: str) -> None:
 
 
 def test_gitlab_claims(sandbox: Sandbox) -> None:
-    claims = decode(mint(sandbox, ref="feature", event="merge-request", merge_request=7, environment="dev")).payload
+    claims = decode(
+        mint(sandbox, ref="feature", event="merge-request", merge_request=7, environment="dev")
+    ).payload
     assert claims["sub"] == "project_path:group/project:ref_type:branch:ref:feature"
     assert claims["pipeline_source"] == "merge_request_event"
     assert claims["ref_path"] == "refs/merge-requests/7/head"
-    assert (claims["namespace_path"], claims["environment"], claims["ref_protected"]) == ("group", "dev", "false")
+    assert (claims["namespace_path"], claims["environment"], claims["ref_protected"]) == (
+        "group",
+        "dev",
+        "false",
+    )
     assert claims["nbf"] < claims["iat"] <= time.time() < claims["exp"]
 
 
@@ -343,16 +403,22 @@ def test_github_subjects(sandbox: Sandbox, changes: dict[str, Any], subject: str
 def test_githubs_own_door(sandbox: Sandbox) -> None:
     url, bearer = sandbox.github_job(project="group/project", ref="main", ref_type="branch")
     headers = {"Authorization": f"bearer {bearer}"}
-    answer = http.get_json(f"{url}&audience={urllib.parse.quote('sts.amazonaws.com', safe='')}", headers=headers)
+    answer = http.get_json(
+        f"{url}&audience={urllib.parse.quote('sts.amazonaws.com', safe='')}", headers=headers
+    )
     assert run(sandbox, answer["value"], "github")
     again = http.get_json(f"{url}&audience=sts.amazonaws.com", headers=headers)
     assert again["value"] != answer["value"]
-    assert decode(http.get_json(url, headers=headers)["value"]).audiences == ("https://github.com/group",)
+    assert decode(http.get_json(url, headers=headers)["value"]).audiences == (
+        "https://github.com/group",
+    )
     assert http.request("GET", url, headers={"Authorization": "bearer x"}).status == 401
 
 
 @pytest.mark.parametrize("asked", [{"flavour": "bitbucket"}, {"colour": "red"}, {"ttl": "long"}])
 def test_the_issuer_refuses_what_it_cannot_mint(sandbox: Sandbox, asked: dict[str, Any]) -> None:
     with pytest.raises(http.HttpError) as caught:
-        sandbox.mint(**{"project": "a/b", "ref": "main", "ref_type": "branch", "audience": "a", **asked})
+        sandbox.mint(
+            **{"project": "a/b", "ref": "main", "ref_type": "branch", "audience": "a", **asked}
+        )
     assert caught.value.status == 400

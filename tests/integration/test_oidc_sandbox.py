@@ -1,4 +1,6 @@
-"""`cipipe oidc explain --role` against a live role: what it says of a token is what STS does with it."""
+"""`cipipe oidc explain --role` against a live role: what it says of a token is what STS does with
+it.
+"""
 
 import json
 import os
@@ -30,7 +32,10 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
             ids = {"ClientIDList": [AUDIENCES[flavour]], "ThumbprintList": []}
             admin.call("iam", "create_open_id_connect_provider", Url=f"https://{host}", **ids)
         empty = json.dumps(
-            {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "*"}]}
+            {
+                "Version": "2012-10-17",
+                "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "*"}],
+            }
         )
         admin.call("iam", "create_role", RoleName="deploy", AssumeRolePolicyDocument=empty)
         yield running
@@ -51,7 +56,12 @@ def oidc(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 CASES: list[tuple[str, tuple[str, ...], dict[str, Any], str | None]] = [
     ("gitlab", ("--ref", "main"), {}, None),
     ("gitlab", ("--ref", "main"), {"ref": "side"}, "oidc-subject-mismatch"),
-    ("gitlab", ("--ref", "main"), {"ref": "side", "event": "merge-request"}, "oidc-subject-pull-request"),
+    (
+        "gitlab",
+        ("--ref", "main"),
+        {"ref": "side", "event": "merge-request"},
+        "oidc-subject-pull-request",
+    ),
     ("gitlab", ("--ref", "main"), {"project": "mallory/dbt"}, "oidc-subject-mismatch"),
     ("gitlab", ("--ref", "main", "--protected"), {"event": "merge-request"}, "oidc-claim-mismatch"),
     ("gitlab", ("--ref", "main"), {"event": "merge-request"}, "oidc-claim-mismatch"),
@@ -79,7 +89,12 @@ CASES: list[tuple[str, tuple[str, ...], dict[str, Any], str | None]] = [
         {"environment": "live", "event": "merge-request"},
         "oidc-claim-mismatch",
     ),
-    ("github", ("--environment", "live", "--environment-ref", "main"), {"environment": "live"}, None),
+    (
+        "github",
+        ("--environment", "live", "--environment-ref", "main"),
+        {"environment": "live"},
+        None,
+    ),
     ("github", ("--environment", "li:ve"), {"environment": "li:ve"}, None),
     (
         "github",
@@ -113,10 +128,17 @@ def test_explains_what_sts_does(
     admin = Aws(sandbox.endpoint(REGION), sandbox.admin_of(ACCOUNT))
     policy = capsys.readouterr().out
     admin.call("iam", "update_assume_role_policy", RoleName="deploy", PolicyDocument=policy)
-    asked = {"project": "acme/dbt", "ref": "main", "ref_type": "branch", "audience": AUDIENCES[flavour]}
+    asked = {
+        "project": "acme/dbt",
+        "ref": "main",
+        "ref_type": "branch",
+        "audience": AUDIENCES[flavour],
+    }
     token = sandbox.mint(flavour=flavour, **{**asked, **changes})
     Path("token").write_text(token)
-    status = cli.main(["oidc", "explain", "--role", "deploy", "--token-file", "token", "--format", "json"])
+    status = cli.main(
+        ["oidc", "explain", "--role", "deploy", "--token-file", "token", "--format", "json"]
+    )
     answer = json.loads(capsys.readouterr().out)
     errors = [finding["id"] for finding in answer["findings"] if finding["severity"] == "error"]
     refusal = refused(sandbox, token)
@@ -131,7 +153,9 @@ def refused(sandbox: Sandbox, token: str) -> str | None:
     """AWS's words for not taking the token; None where it does."""
     endpoint = sandbox.endpoint(REGION)
     try:
-        assume_role_with_web_identity(endpoint, role_arn=ROLE, session_name="test", token=token, duration=900)
+        assume_role_with_web_identity(
+            endpoint, role_arn=ROLE, session_name="test", token=token, duration=900
+        )
     except AwsError as error:
         return error.text
     return None

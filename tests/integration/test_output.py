@@ -16,7 +16,13 @@ def test_an_answer_to_a_full_disk_is_an_error_and_no_bug(tmp_path: Path, format_
     argv = [sys.executable, "-m", "cipipe", "doctor", "--offline", "--format", format_]
     with FULL.open("w") as full:
         done = subprocess.run(
-            argv, cwd=tmp_path, env=dict(os.environ), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            argv,
+            cwd=tmp_path,
+            env=dict(os.environ),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
     assert done.returncode == 2
     assert "the answer cannot be written: No space left on device" in done.stderr
@@ -30,6 +36,11 @@ def test_a_log_to_a_full_disk_does_not_stop_an_answer(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "cipipe", "check"]
     with FULL.open("w") as full:
         done = subprocess.run(
-            argv, cwd=tmp_path, env=dict(os.environ), stdout=subprocess.PIPE, stderr=full, check=False
+            argv,
+            cwd=tmp_path,
+            env=dict(os.environ),
+            stdout=subprocess.PIPE,
+            stderr=full,
+            check=False,
         )
     assert done.returncode == 2, "what the error is that nobody can read"

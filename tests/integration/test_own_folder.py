@@ -1,4 +1,6 @@
-"""`.cipipe/` never shows in the work tree; the bootstrap's root is cipipe's own, or one that a setting names."""
+"""`.cipipe/` never shows in the work tree; the bootstrap's root is cipipe's own, or one that a
+setting names.
+"""
 
 import os
 import stat
@@ -74,7 +76,10 @@ def test_a_file_in_its_place(repo: Repo) -> None:
     (repo.root / ".cipipe").write_text("")
     with pytest.raises(StageError) as caught:
         own_folder(repo.root)
-    assert (caught.value.id, caught.value.where) == ("folder-unwritable", str(repo.root / ".cipipe"))
+    assert (caught.value.id, caught.value.where) == (
+        "folder-unwritable",
+        str(repo.root / ".cipipe"),
+    )
 
 
 # --- the bootstrap's root ----------------------------------------------------------------------------------------------------
@@ -108,7 +113,10 @@ def test_a_folder_of_the_teams_own_is_not_applied(repo: Repo) -> None:
 
 @pytest.mark.parametrize("changed", [False, True])
 def test_a_copy_of_cipipes_own(repo: Repo, changed: bool) -> None:
-    copy = {f"terraform/bootstrap/{file.name}": file.read_text() for file in bootstrap_root.SHIPPED.glob("*.tf")}
+    copy = {
+        f"terraform/bootstrap/{file.name}": file.read_text()
+        for file in bootstrap_root.SHIPPED.glob("*.tf")
+    }
     repo.commit(copy)
     if not changed:
         assert chosen(repo) == (bootstrap_root.SHIPPED, [])
@@ -120,7 +128,9 @@ def test_a_copy_of_cipipes_own(repo: Repo, changed: bool) -> None:
 
 
 def test_a_root_that_is_named_is_taken_where_it_lies(repo: Repo) -> None:
-    repo.commit({"cipipe.toml": CONFIG + '[bootstrap]\nroot = "account"\n', "account/main.tf": TEAMS_OWN})
+    repo.commit(
+        {"cipipe.toml": CONFIG + '[bootstrap]\nroot = "account"\n', "account/main.tf": TEAMS_OWN}
+    )
     root, said = chosen(repo)
     assert (root, said) == (repo.root / "account", [])
     with bootstrap_root.prepared(root) as folder:
@@ -146,5 +156,8 @@ def test_the_root_is_part_of_the_package() -> None:
     tracked.root = top
     files = tracked.git("ls-files", "--", "cipipe/bootstrap").splitlines()
     assert "cipipe/bootstrap/.terraform.lock.hcl" in files
-    assert {Path(file).name for file in files if Path(file).parent.name == "bootstrap"} >= {"roles.tf", "outputs.tf"}
+    assert {Path(file).name for file in files if Path(file).parent.name == "bootstrap"} >= {
+        "roles.tf",
+        "outputs.tf",
+    }
     assert top / "cipipe/bootstrap" == bootstrap_root.SHIPPED

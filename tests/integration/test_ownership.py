@@ -1,4 +1,5 @@
-"""Two environments, projects or stages that get to one place which the configuration does not tell: an output is the bucket.
+"""Two environments, projects or stages that get to one place which the configuration does not tell:
+an output is the bucket.
 
 Real git, and S3 as moto has it. What is another's is never overwritten or deleted, in no version.
 """
@@ -39,7 +40,10 @@ class Shared(Shop):
 
     def __init__(self, root: Path, url: str, config: str = BOTH) -> None:
         super().__init__(root, url, config)
-        self.ledgers = {"dev": self.ledger, "prod": Ledger(self.aws.bucket(LEDGER), "ledger/shop/prod/")}
+        self.ledgers = {
+            "dev": self.ledger,
+            "prod": Ledger(self.aws.bucket(LEDGER), "ledger/shop/prod/"),
+        }
         self.ledger = self.ledgers["prod"]
         self.apply(**OUTPUTS)
         self.ledger = self.ledgers["dev"]
@@ -62,7 +66,9 @@ def shop(tmp_path: Path, server: str) -> Shared:
 
 
 @pytest.fixture
-def cipipe(shop: Shared, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+def cipipe(
+    shop: Shared, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Cli:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     return Cli(shop, monkeypatch, capsys)
 
@@ -77,7 +83,9 @@ RUNS = [["run", "dags", "--yes"], ["dags", "deploy", "--yes"], ["dags", "deploy"
 
 
 @pytest.mark.parametrize("command", RUNS, ids=" ".join)
-def test_the_second_environment_of_a_bucket_is_refused(shop: Shared, cipipe: Cli, command: list[str]) -> None:
+def test_the_second_environment_of_a_bucket_is_refused(
+    shop: Shared, cipipe: Cli, command: list[str]
+) -> None:
     assert cipipe("run", "dags", "--env", "dev") == 0, cipipe.err
     before = shop.versions("shop/dev/dags")
     error = refused(cipipe, "dags-foreign-object", *command, "--env", "prod")
@@ -116,11 +124,16 @@ def test_destroying_one_leaves_what_is_the_others_now(shop: Shared, cipipe: Cli)
     error = refused(cipipe, "dags-foreign-object", "destroy", "--env", "dev", "--confirm", "dev")
     assert "shop's environment prod" in error
     assert shop.versions("shop/prod/dags") == before
-    assert {version.key for version in shop.versions("shop/dev/dags")} == {"dags/a.py", "dags/helper.py"}
+    assert {version.key for version in shop.versions("shop/dev/dags")} == {
+        "dags/a.py",
+        "dags/helper.py",
+    }
 
 
 def purge(shop: Shared, cipipe: Cli) -> int:
-    """Destroy without Terraform, which these tests do not start: the record says that its part was destroyed."""
+    """Destroy without Terraform, which these tests do not start: the record says that its part was
+    destroyed.
+    """
     held = shop.ledger.read(["iac"])["iac"]
     assert held is not None
     shop.ledger.write(msgspec.structs.replace(held.record, state=State.DESTROYED), held)
@@ -179,7 +192,9 @@ def test_a_renamed_stage_goes_on_with_its_objects(shop: Shared, cipipe: Cli) -> 
 
 
 def test_objects_that_do_not_say_whose_they_are(shop: Shared, cipipe: Cli) -> None:
-    """Those of an earlier version, which our record names, and those that were there before cipipe, which it does not."""
+    """Those of an earlier version, which our record names, and those that were there before cipipe,
+    which it does not.
+    """
     bucket = shop.aws.bucket(BUCKET)
     bucket.put("dags/helper.py", b"# helper 1\n")
     assert cipipe("run", "dags", "--env", "dev") == 0, cipipe.err
@@ -192,14 +207,22 @@ def test_objects_that_do_not_say_whose_they_are(shop: Shared, cipipe: Cli) -> No
     assert set(shop.now()) == {"dags/a.py"}
 
 
-def test_two_projects_with_one_ledger_prefix(tmp_path: Path, shop: Shared, cipipe: Cli, server: str) -> None:
+def test_two_projects_with_one_ledger_prefix(
+    tmp_path: Path, shop: Shared, cipipe: Cli, server: str
+) -> None:
     shared = BOTH + '\n[ledger]\nprefix = "ledger/{environment}/"\n'
     shop.commit({"cipipe.toml": shared})
     shop.ledger = Ledger(shop.aws.bucket(LEDGER), "ledger/dev/")
     shop.apply(**OUTPUTS)
     assert cipipe("run", "dags", "--env", "dev") == 0, cipipe.err
     shop.commit({"cipipe.toml": shared.replace('name = "shop"', 'name = "blog"')})
-    for command in (["run"], ["plan"], ["status"], ["destroy", "--confirm", "dev"], ["dags", "status"]):
+    for command in (
+        ["run"],
+        ["plan"],
+        ["status"],
+        ["destroy", "--confirm", "dev"],
+        ["dags", "status"],
+    ):
         error = refused(cipipe, "ledger-foreign-record", *command, "--env", "dev")
         assert "shop's environment dev" in error
 
@@ -208,7 +231,9 @@ def test_two_projects_with_one_ledger_prefix(tmp_path: Path, shop: Shared, cipip
 
 
 class Neighbour:
-    """The other environment. It writes over what is there and beside it, and deletes, keeping its versions."""
+    """The other environment. It writes over what is there and beside it, and deletes, keeping its
+    versions.
+    """
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -263,13 +288,17 @@ def ours(action: str, number: int, shop: Shared, cipipe: Cli) -> None:
 
 
 ACTIONS = st.lists(
-    st.sampled_from(["deploy", "edit", "remove", "add", "rollback", "destroy", "elsewhere", "take", "give up"]),
+    st.sampled_from(
+        ["deploy", "edit", "remove", "add", "rollback", "destroy", "elsewhere", "take", "give up"]
+    ),
     min_size=3,
     max_size=6,
 )
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(actions=ACTIONS)
 def test_nothing_of_the_other_environment_is_ever_touched(
     actions: list[str],
@@ -280,7 +309,12 @@ def test_nothing_of_the_other_environment_is_ever_touched(
 ) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     shop = Shared(tmp_path_factory.mktemp("any") / "shop", server)
-    shop.aws.call("s3", "create_bucket", Bucket="second", CreateBucketConfiguration={"LocationConstraint": REGION})
+    shop.aws.call(
+        "s3",
+        "create_bucket",
+        Bucket="second",
+        CreateBucketConfiguration={"LocationConstraint": REGION},
+    )
     cipipe, neighbour = Cli(shop, monkeypatch, capsys), Neighbour(shop.aws.bucket(BUCKET))
     for number, action in enumerate(actions):
         if action == "take":

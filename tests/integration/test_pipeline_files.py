@@ -1,4 +1,6 @@
-"""The pipeline files of this repository, and the child pipelines that plans turn into, against their schemas and cipipe.toml."""
+"""The pipeline files of this repository, and the child pipelines that plans turn into, against
+their schemas and cipipe.toml.
+"""
 
 import itertools
 import re
@@ -25,7 +27,9 @@ class _GitLabLoader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML with GitLab's `!reference`."""
 
 
-_GitLabLoader.add_constructor("!reference", lambda loader, node: tuple(loader.construct_sequence(node)))
+_GitLabLoader.add_constructor(
+    "!reference", lambda loader, node: tuple(loader.construct_sequence(node))
+)
 
 
 def load(path: str) -> dict[Any, Any]:
@@ -37,7 +41,11 @@ def load(path: str) -> dict[Any, Any]:
 def tool(*argv: str) -> None:
     """Run one of the development tools of this environment."""
     done = subprocess.run(
-        [str(Path(sys.executable).with_name(argv[0])), *argv[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+        [str(Path(sys.executable).with_name(argv[0])), *argv[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -61,10 +69,14 @@ def test_zizmor_finds_nothing() -> None:
     tool("zizmor", "--offline", ".github")
 
 
-@pytest.mark.parametrize("path", [*WORKFLOWS, *ACTIONS], ids=lambda path: path.parent.name + "/" + path.name)
+@pytest.mark.parametrize(
+    "path", [*WORKFLOWS, *ACTIONS], ids=lambda path: path.parent.name + "/" + path.name
+)
 def test_actions_are_pinned_by_commit(path: Path) -> None:
     for uses in re.findall(r"uses: *(.*)", path.read_text()):
-        assert uses.startswith("./") or re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", uses), uses
+        assert uses.startswith("./") or re.fullmatch(
+            r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", uses
+        ), uses
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -78,7 +90,8 @@ def test_permissions_are_asked_for_by_job(path: Path) -> None:
             assert job["permissions"] == {"contents": "read"}, name
             continue
         wants_token = any(
-            re.match(r"(exec )?cipipe (run|plan|destroy)(?!.*--offline)", step.get("run", "")) for step in job["steps"]
+            re.match(r"(exec )?cipipe (run|plan|destroy)(?!.*--offline)", step.get("run", ""))
+            for step in job["steps"]
         )
         assert ("id-token" in job["permissions"]) is wants_token, name
         assert "timeout-minutes" in job
@@ -86,7 +99,9 @@ def test_permissions_are_asked_for_by_job(path: Path) -> None:
 
 def test_a_job_for_each_stage_in_the_order_of_needs() -> None:
     jobs = load(".github/workflows/deploy.yml")["jobs"]
-    stages = {name: stage for name, stage in CONFIG["stages"].items() if stage.get("when", "due") == "due"}
+    stages = {
+        name: stage for name, stage in CONFIG["stages"].items() if stage.get("when", "due") == "due"
+    }
     assert set(jobs) == {"test", "plan", "finish", *stages}
     assert jobs["test"]["uses"] == "./.github/workflows/test.yml"
     for name, stage in stages.items():
@@ -133,7 +148,9 @@ def test_gitlab_has_a_template_for_each_kind() -> None:
     assert all(name.startswith(".") for name in templates)
     assert [name for name, job in templates.items() if "services" in job] == [".cipipe-image"]
     # The last job runs whatever is due by then. Of two `before_script` the last one counts.
-    assert templates[f".cipipe-{gitlab.FINISH}"] == {"extends": [".cipipe-image", ".cipipe-terraform"]}
+    assert templates[f".cipipe-{gitlab.FINISH}"] == {
+        "extends": [".cipipe-image", ".cipipe-terraform"]
+    }
 
 
 def test_shell_in_gitlab_files() -> None:
@@ -141,9 +158,18 @@ def test_shell_in_gitlab_files() -> None:
         for name, job in load(path).items():
             if not isinstance(job, dict) or not {"script", "before_script"} & set(job):
                 continue
-            lines = [line for line in [*job.get("before_script", ()), *job.get("script", ())] if isinstance(line, str)]
+            lines = [
+                line
+                for line in [*job.get("before_script", ()), *job.get("script", ())]
+                if isinstance(line, str)
+            ]
             done = subprocess.run(
-                [str(Path(sys.executable).with_name("shellcheck")), "--shell=bash", "--exclude=SC2154", "-"],
+                [
+                    str(Path(sys.executable).with_name("shellcheck")),
+                    "--shell=bash",
+                    "--exclude=SC2154",
+                    "-",
+                ],
                 input="\n".join(lines) + "\n",
                 capture_output=True,
                 text=True,
@@ -161,17 +187,36 @@ def plans() -> list[Plan]:
     needs = {"iac": (), "image": ("iac",), "dags": ("iac", "image")}
     kinds = {"iac": "terraform", "image": "image", "dags": "dags"}
     made = []
-    for mode, combination in itertools.product((Mode.DEPLOY, Mode.VERIFY), itertools.product(statuses, repeat=3)):
+    for mode, combination in itertools.product(
+        (Mode.DEPLOY, Mode.VERIFY), itertools.product(statuses, repeat=3)
+    ):
         stages = [
-            StagePlan(name, kinds[name], status, reason, "", "0" * 64, None, (b"a\xff",), needs[name], ())
+            StagePlan(
+                name, kinds[name], status, reason, "", "0" * 64, None, (b"a\xff",), needs[name], ()
+            )
             for name, (status, reason) in zip(needs, combination, strict=True)
         ]
         if all(status is Status.UNCHANGED for status, _ in combination):
             reason = Reason.NOTHING_DUE
-            stages.append(StagePlan("default", "command", Status.DUE, reason, "", "0" * 64, None, (), (), ()))
-        made.append(Plan("dbt-deployment", "dev", mode, "gitlab", "0" * 40, Baseline("ledger"), tuple(stages)))
+            stages.append(
+                StagePlan("default", "command", Status.DUE, reason, "", "0" * 64, None, (), (), ())
+            )
+        made.append(
+            Plan(
+                "dbt-deployment", "dev", mode, "gitlab", "0" * 40, Baseline("ledger"), tuple(stages)
+            )
+        )
     hostile = StagePlan(
-        "x'\n: {}$A\u2028\U0001f600", "image", Status.DUE, Reason.FORCED, "", "0" * 64, None, (), (), ()
+        "x'\n: {}$A\u2028\U0001f600",
+        "image",
+        Status.DUE,
+        Reason.FORCED,
+        "",
+        "0" * 64,
+        None,
+        (),
+        (),
+        (),
     )
     return [
         *made,
@@ -190,15 +235,25 @@ def test_child_pipelines_match_the_schema(tmp_path: Path) -> None:
 
 
 def test_one_deployment_at_a_time_to_an_environment() -> None:
-    """The trigger holds the lock for its child, by which no job of the child may be held up; destroying waits as well."""
+    """The trigger holds the lock for its child, by which no job of the child may be held up;
+    destroying waits as well.
+    """
     document = load(".gitlab-ci.yml")
     assert document[".run"]["trigger"]["strategy"] == "depend"
-    triggers = {name: job for name, job in document.items() if isinstance(job, dict) and job.get("extends") == ".run"}
+    triggers = {
+        name: job
+        for name, job in document.items()
+        if isinstance(job, dict) and job.get("extends") == ".run"
+    }
     assert set(triggers) == {"verify", *(f"deploy:{name}" for name in CONFIG["environments"])}
     assert "resource_group" not in {**document[".run"], **triggers["verify"]}
     for name in CONFIG["environments"]:
         group = f"{CONFIG['project']['name']}/{name}"
-        assert document[f"deploy:{name}"]["resource_group"] == document[f"destroy:{name}"]["resource_group"] == group
+        assert (
+            document[f"deploy:{name}"]["resource_group"]
+            == document[f"destroy:{name}"]["resource_group"]
+            == group
+        )
     for plan in plans():
         assert "resource_group" not in gitlab.render(plan)
 

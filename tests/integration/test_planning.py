@@ -1,4 +1,6 @@
-"""Change detection on real repositories: every way in which a path filter loses a change, or sees one that is none."""
+"""Change detection on real repositories: every way in which a path filter loses a change, or sees
+one that is none.
+"""
 
 import json
 import shutil
@@ -27,7 +29,9 @@ def world(tmp_path: Path) -> World:
 
 
 def test_the_first_commit_of_all(world: World) -> None:
-    assert world.reasons() == dict.fromkeys(STAGES, "due never-deployed") | {"default": "unchanged unchanged"}
+    assert world.reasons() == dict.fromkeys(STAGES, "due never-deployed") | {
+        "default": "unchanged unchanged"
+    }
 
 
 def test_nothing_changed(world: World) -> None:
@@ -154,7 +158,12 @@ def test_hostile_names(world: World) -> None:
     assert world.paths("image") == {b"dbt/" + name for name in HOSTILE}
     document = json.loads(as_json.plan(plan))
     assert len(document["stages"][1]["paths"]) == len(HOSTILE)
-    for shown in (as_text.plan(plan), as_markdown.render(plan), as_gitlab.render(plan), as_github.render(plan)):
+    for shown in (
+        as_text.plan(plan),
+        as_markdown.render(plan),
+        as_gitlab.render(plan),
+        as_github.render(plan),
+    ):
         assert all(line.isprintable() for line in shown.split("\n"))
     assert not list(world.repo.root.rglob("executed"))
 
@@ -179,12 +188,21 @@ def test_a_dirty_work_tree_does_not_count_unless_asked_for(world: World) -> None
 
 
 def test_inputs_that_changed_since(world: World) -> None:
-    """Somebody deployed iac alone: what consumed its old outputs is due, by settings and by markers in its files."""
+    """Somebody deployed iac alone: what consumed its old outputs is due, by settings and by markers
+    in its files.
+    """
     world.deploy()
     assert world.ledger.outputs is not None
     world.ledger.outputs = {**world.ledger.outputs, "cluster": Output(value="new")}
-    assert world.reasons() == NOTHING_DUE | {"dags": "due upstream", "default": "unchanged unchanged"}
-    world.ledger.outputs = {**world.ledger.outputs, "cluster": Output(value="c"), "url": Output(value="new")}
+    assert world.reasons() == NOTHING_DUE | {
+        "dags": "due upstream",
+        "default": "unchanged unchanged",
+    }
+    world.ledger.outputs = {
+        **world.ledger.outputs,
+        "cluster": Output(value="c"),
+        "url": Output(value="new"),
+    }
     assert world.reasons()["image"] == "due upstream"
 
 
@@ -278,8 +296,12 @@ needs = ["iac", "image-{name}"]
 def workstreams(world: World) -> World:
     """Two more teams in the same repository, each with an image and DAGs of its own."""
     names = ("finance", "sales")
-    files = {f"{n}/dbt/model.sql": "select 1" for n in names} | {f"{n}/dags/dag.py": "" for n in names}
-    world.repo.commit(files | {"cipipe.toml": CONFIG + "".join(WORKSTREAMS.format(name=n) for n in names)})
+    files = {f"{n}/dbt/model.sql": "select 1" for n in names} | {
+        f"{n}/dags/dag.py": "" for n in names
+    }
+    world.repo.commit(
+        files | {"cipipe.toml": CONFIG + "".join(WORKSTREAMS.format(name=n) for n in names)}
+    )
     world.deploy()
     for name in names:
         world.deploy(f"image-{name}", inputs=[f"url_{name}"])
@@ -290,7 +312,10 @@ def workstreams(world: World) -> World:
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("finance/dbt/model.sql", {"image-finance": "due changed", "dags-finance": "conditional upstream"}),
+        (
+            "finance/dbt/model.sql",
+            {"image-finance": "due changed", "dags-finance": "conditional upstream"},
+        ),
         ("sales/dags/dag.py", {"dags-sales": "due changed"}),
         ("dags/dag.py", {"dags": "due changed"}),
         ("finance/else", {"default": "due nothing-due"}),
@@ -298,7 +323,11 @@ def workstreams(world: World) -> World:
 )
 def test_several_stages_of_one_kind(workstreams: World, path: str, status: dict[str, str]) -> None:
     workstreams.repo.commit({path: "changed"})
-    found = {name: reason for name, reason in workstreams.reasons().items() if not reason.startswith("unchanged")}
+    found = {
+        name: reason
+        for name, reason in workstreams.reasons().items()
+        if not reason.startswith("unchanged")
+    }
     assert found == status
 
 
@@ -320,7 +349,9 @@ def test_a_partial_clone_is_planned_as_the_whole_one(world: World, tmp_path: Pat
     world.deploy()
     world.repo.commit({"dbt/model.sql": "select 2"})
     world.repo.git("config", "uploadpack.allowFilter", "true")
-    partial = World(world.repo.clone(tmp_path / "partial", "--filter=blob:none", "--no-checkout"), world.ledger)
+    partial = World(
+        world.repo.clone(tmp_path / "partial", "--filter=blob:none", "--no-checkout"), world.ledger
+    )
     partial.repo.write({"cipipe.toml": CONFIG})
     before = sorted((partial.repo.root / ".git/objects").rglob("*"))
     assert partial.fingerprints() == world.fingerprints()

@@ -1,4 +1,6 @@
-"""The one place that starts processes: how a child ends, what it says, and what an interrupt does to it."""
+"""The one place that starts processes: how a child ends, what it says, and what an interrupt does
+to it.
+"""
 
 import json
 import os
@@ -27,7 +29,9 @@ def python(code: str) -> list[str]:
 
 def test_run() -> None:
     done = process.run(
-        python("import os, sys; os.write(1, sys.stdin.buffer.read()); os.write(2, b'e')"), env=ENV, stdin=b"\xff\0"
+        python("import os, sys; os.write(1, sys.stdin.buffer.read()); os.write(2, b'e')"),
+        env=ENV,
+        stdin=b"\xff\0",
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"\xff\0", b"e")
 
@@ -68,7 +72,9 @@ def stream(code: str, redactor: Redactor) -> object:
 def test_a_failure_tells_the_last_lines_masked(start: Callable[[str, Redactor], object]) -> None:
     redactor = Redactor()
     redactor.register("hunter22")
-    code = "import sys\nfor n in range(50): print(f'line {n} hunter22', file=sys.stderr)\nsys.exit(3)"
+    code = (
+        "import sys\nfor n in range(50): print(f'line {n} hunter22', file=sys.stderr)\nsys.exit(3)"
+    )
     with pytest.raises(ProcessFailed) as caught:
         start(code, redactor)
     error = caught.value
@@ -87,7 +93,10 @@ def test_a_child_that_a_signal_ended(start: Callable[[str, Redactor], object]) -
 
 def test_a_status_that_is_expected() -> None:
     assert process.run(python("raise SystemExit(2)"), env=ENV, check=False).returncode == 2
-    assert process.stream(python("raise SystemExit(2)"), env=ENV, line=print, accept=(0, 2)).returncode == 2
+    assert (
+        process.stream(python("raise SystemExit(2)"), env=ENV, line=print, accept=(0, 2)).returncode
+        == 2
+    )
     with pytest.raises(ProcessFailed):
         process.stream(python("raise SystemExit(1)"), env=ENV, line=print, accept=(0, 2))
 
@@ -185,7 +194,9 @@ def test_an_interrupt_ends_what_the_child_left_behind() -> None:
 
 
 @pytest.mark.parametrize("background", ["sleep 61", "trap '' TERM; sleep 61", "setsid sleep 8"])
-def test_what_a_child_leaves_running_holds_nothing_up(background: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_child_leaves_running_holds_nothing_up(
+    background: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the group it is ended, with SIGKILL if need be; what has left the group is left alone."""
     monkeypatch.setattr(process, "_LINGER", 0.2)
     lines: list[str] = []
@@ -208,19 +219,25 @@ def test_an_interrupt_reaches_what_a_child_left_running() -> None:
     threading.Thread(target=press, daemon=True).start()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        process.stream(["sh", "-c", "sleep 62 & echo done"], env=ENV, line=lines.append, interrupt=interrupt)
+        process.stream(
+            ["sh", "-c", "sleep 62 & echo done"], env=ENV, line=lines.append, interrupt=interrupt
+        )
     assert time.monotonic() - started < 5
 
 
 def test_ctrl_c_at_the_terminal_does_not_reach_the_child_twice() -> None:
     lines: list[str] = []
-    process.stream(python("import os; print(os.getsid(0) == os.getpid())"), env=ENV, line=lines.append)
+    process.stream(
+        python("import os; print(os.getsid(0) == os.getpid())"), env=ENV, line=lines.append
+    )
     assert lines == ["True"]
 
 
 def test_a_service(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    made = process.start(python("import time; print('up', flush=True); time.sleep(60)"), env=ENV, log=log)
+    made = process.start(
+        python("import time; print('up', flush=True); time.sleep(60)"), env=ENV, log=log
+    )
     try:
         while "up" not in made.tail():
             assert made.returncode is None
@@ -246,7 +263,12 @@ STATE = '{"password": {"sensitive": true, "value": "correct-horse"'
 
 
 @pytest.mark.parametrize(
-    "end", ["sys.exit(1)", "os.kill(os.getpid(), signal.SIGKILL)", "os.kill(os.getpid(), signal.SIGRTMIN)"]
+    "end",
+    [
+        "sys.exit(1)",
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        "os.kill(os.getpid(), signal.SIGRTMIN)",
+    ],
 )
 def test_what_a_command_prints_for_its_caller_is_not_quoted(end: str) -> None:
     code = f"import os, signal, sys\nprint({STATE!r}, flush=True)\n{end}"
@@ -255,7 +277,9 @@ def test_what_a_command_prints_for_its_caller_is_not_quoted(end: str) -> None:
     error = caught.value
     assert error.completed.stdout == b""
     assert "correct-horse" not in f"{error.message}{error.hint}"
-    assert re.search(r"ended (with exit status 1|by SIGKILL|by signal \d+|by SIGRTMIN)$", error.message)
+    assert re.search(
+        r"ended (with exit status 1|by SIGKILL|by signal \d+|by SIGRTMIN)$", error.message
+    )
 
 
 def test_what_it_says_on_standard_error_is_quoted_without_escape_sequences() -> None:
@@ -268,12 +292,20 @@ def test_what_it_says_on_standard_error_is_quoted_without_escape_sequences() -> 
 @pytest.mark.parametrize("layout", [None, 2], ids=["on one line", "on many"])
 def test_an_answer_that_comes_on_standard_error_is_not_quoted(layout: int | None) -> None:
     answer = json.dumps(
-        {"password": {"value": ["correct-horse", 123456789, None, {"more": 'battery "staple"'}]}}, indent=layout
+        {"password": {"value": ["correct-horse", 123456789, None, {"more": 'battery "staple"'}]}},
+        indent=layout,
     )
     said = f"Error: no such bucket\n{answer}\n  [WARN] at main.tf:3\n"
     with pytest.raises(ProcessFailed) as caught:
-        process.run(python("import sys; sys.stderr.write(sys.stdin.read()); sys.exit(1)"), env=ENV, stdin=said.encode())
-    assert caught.value.message.splitlines()[1:] == ["Error: no such bucket", "  [WARN] at main.tf:3"]
+        process.run(
+            python("import sys; sys.stderr.write(sys.stdin.read()); sys.exit(1)"),
+            env=ENV,
+            stdin=said.encode(),
+        )
+    assert caught.value.message.splitlines()[1:] == [
+        "Error: no such bucket",
+        "  [WARN] at main.tf:3",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -295,11 +327,15 @@ def test_json_that_cannot_be_read_is_not_quoted(printed: str) -> None:
     done = process.Completed(("terraform", "show", "-json"), 0, printed.encode("latin-1"), b"")
     with pytest.raises(StageError, match="`terraform show -json` did not print the JSON") as caught:
         process.document(done, dict[str, dict[str, str]])
-    assert "correct-horse" not in f"{caught.value.message}{caught.value.hint}{caught.value.__cause__}"
+    assert (
+        "correct-horse" not in f"{caught.value.message}{caught.value.hint}{caught.value.__cause__}"
+    )
 
 
 def test_json_that_can() -> None:
-    assert process.document(process.Completed(("x",), 0, b'{"a": [1, null]}', b"")) == {"a": [1, None]}
+    assert process.document(process.Completed(("x",), 0, b'{"a": [1, null]}', b"")) == {
+        "a": [1, None]
+    }
 
 
 def test_whoever_hears_the_lines_may_fail_and_the_child_ends_all_the_same() -> None:

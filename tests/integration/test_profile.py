@@ -1,4 +1,6 @@
-"""The profile that children of a run work with: AWS's own tools, as processes, renew what they get through it."""
+"""The profile that children of a run work with: AWS's own tools, as processes, renew what they get
+through it.
+"""
 
 import os
 import signal
@@ -53,21 +55,35 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 
 @pytest.fixture(autouse=True)
-def _short_temporary_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_temporary_folder(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("t")))
 
 
 def simple(begin: object = None) -> Access:
     """Access with credentials that nobody had to exchange anything for."""
-    given = Credentials("ASIAX", "the-secret-key", "the-session-token", datetime.now(UTC) + timedelta(hours=1))
+    given = Credentials(
+        "ASIAX", "the-secret-key", "the-session-token", datetime.now(UTC) + timedelta(hours=1)
+    )
     renewed = Renewed(begin or (lambda: given), lambda: datetime.now(UTC))  # type: ignore[arg-type]
-    env = {"PATH": os.environ["PATH"], "AWS_ACCESS_KEY_ID": "x", "AWS_WEB_IDENTITY_TOKEN_FILE": "/x", "KEPT": "yes"}
+    env = {
+        "PATH": os.environ["PATH"],
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/x",
+        "KEPT": "yes",
+    }
     return Access(Aws(Endpoint(REGION), None), env, renewed)
 
 
 def ask(env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     """What an SDK does with the profile: `sh -c` and the line that stands there."""
-    line = Path(env["AWS_CONFIG_FILE"]).read_text().partition("credential_process = ")[2].partition("\n")[0]
+    line = (
+        Path(env["AWS_CONFIG_FILE"])
+        .read_text()
+        .partition("credential_process = ")[2]
+        .partition("\n")[0]
+    )
     return subprocess.run(["sh", "-c", line], env=env, capture_output=True, text=True, check=False)
 
 
@@ -81,7 +97,11 @@ def test_boto3_renews_what_a_run_serves(sandbox: Sandbox, tmp_path: Path, provid
         with served(access, print) as inside:
             env = dict(inside.child_env)
             done = subprocess.run(
-                [sys.executable, "-c", BOTO3, "7"], env=env, capture_output=True, text=True, check=False
+                [sys.executable, "-c", BOTO3, "7"],
+                env=env,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             assert access.aws.account_id() == "111111111111", "this process renews its own as well"
     finally:
@@ -106,7 +126,11 @@ def test_keys_of_a_session_that_is_over_are_refused(sandbox: Sandbox, tmp_path: 
     finally:
         sandbox.limit_sessions(None)
     time.sleep(1.1)
-    for service, operation in (("sts", "get_caller_identity"), ("s3", "list_buckets"), ("ssm", "describe_parameters")):
+    for service, operation in (
+        ("sts", "get_caller_identity"),
+        ("s3", "list_buckets"),
+        ("ssm", "describe_parameters"),
+    ):
         with pytest.raises(AwsError) as caught:
             aws.call(service, operation)
         assert caught.value.code in {"ExpiredToken", "ExpiredTokenException"}
@@ -120,7 +144,10 @@ def test_a_folder_that_only_its_user_may_enter_and_that_goes(tmp_path: Path) -> 
         env = access.child_env
         folder = Path(env["AWS_CONFIG_FILE"]).parent
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        assert {stat.S_IMODE((folder / name).stat().st_mode) for name in ("config", "credentials", "socket")} == {0o600}
+        assert {
+            stat.S_IMODE((folder / name).stat().st_mode)
+            for name in ("config", "credentials", "socket")
+        } == {0o600}
         written = "".join(path.read_text() for path in folder.iterdir() if path.is_file())
         assert "the-secret-key" not in written
         assert (env["KEPT"], env["AWS_PROFILE"]) == ("yes", "cipipe")
@@ -143,7 +170,9 @@ def test_the_environment_of_the_child_does_not_matter(tmp_path: Path) -> None:
         assert ask({**access.child_env, **hostile}).returncode == 0
 
 
-def test_a_temporary_folder_with_spaces_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_folder_with_spaces_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     odd = tmp_path / "a b"
     odd.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(odd))

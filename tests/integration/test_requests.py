@@ -41,7 +41,9 @@ Answer = tuple[int, str, dict[str, str]]
 
 
 class Server:
-    """Gives the answers that it was told, one after the other, and then the last one again; None hangs up."""
+    """Gives the answers that it was told, one after the other, and then the last one again; None
+    hangs up.
+    """
 
     def __init__(self, pem: Path | None = None) -> None:
         self.answers: list[Answer | None] = []
@@ -85,7 +87,9 @@ class Server:
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_port
         self.url = f"http{'s' if pem else ''}://127.0.0.1:{self.port}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
 
     def hang_up(self) -> None:
         """Close every connection that is open, without a word."""
@@ -133,7 +137,9 @@ def test_a_connection_is_kept(server: Server, bucket: Bucket) -> None:
     assert f"/{REGION}/s3/aws4_request" in headers["authorization"]
 
 
-def test_a_kept_connection_that_the_server_closed_is_no_failure(server: Server, bucket: Bucket) -> None:
+def test_a_kept_connection_that_the_server_closed_is_no_failure(
+    server: Server, bucket: Bucket
+) -> None:
     server.answers = [found(), None, found()]
     assert bucket.get("a")
     assert bucket.get("a")
@@ -142,9 +148,17 @@ def test_a_kept_connection_that_the_server_closed_is_no_failure(server: Server, 
 
 @pytest.mark.parametrize(
     "passing",
-    [None, (503, SLOW, {}), (500, "", {}), (429, "", {}), (400, SLOW.replace("SlowDown", "RequestTimeout"), {})],
+    [
+        None,
+        (503, SLOW, {}),
+        (500, "", {}),
+        (429, "", {}),
+        (400, SLOW.replace("SlowDown", "RequestTimeout"), {}),
+    ],
 )
-def test_what_may_pass_is_asked_again(server: Server, bucket: Bucket, passing: Answer | None) -> None:
+def test_what_may_pass_is_asked_again(
+    server: Server, bucket: Bucket, passing: Answer | None
+) -> None:
     server.answers = [passing, passing, passing, found()]
     assert bucket.get("a")
     assert len(server.asked) == 4
@@ -162,8 +176,13 @@ def test_what_does_not_pass_is_an_error(server: Server, bucket: Bucket) -> None:
 
 
 def test_a_refusal_that_comes_before_all_was_sent_is_read() -> None:
-    """Of an object that is larger than what lies on the way, by servers that close instead of reading on."""
-    body, answer = b"x" * 30_000_000, f"HTTP/1.1 403 x\r\nContent-Length: {len(DENIED)}\r\n\r\n{DENIED}".encode()
+    """Of an object that is larger than what lies on the way, by servers that close instead of
+    reading on.
+    """
+    body, answer = (
+        b"x" * 30_000_000,
+        f"HTTP/1.1 403 x\r\nContent-Length: {len(DENIED)}\r\n\r\n{DENIED}".encode(),
+    )
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -171,7 +190,9 @@ def test_a_refusal_that_comes_before_all_was_sent_is_read() -> None:
             with taken:
                 taken.recv(1000)
                 taken.sendall(answer)
-                time.sleep(0.2)  # by when the answer has arrived, and the sender waits for somebody to read on
+                time.sleep(
+                    0.2
+                )  # by when the answer has arrived, and the sender waits for somebody to read on
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -182,8 +203,12 @@ def test_a_refusal_that_comes_before_all_was_sent_is_read() -> None:
     assert caught.value.code == "AccessDenied"
 
 
-def test_tls_connections_that_the_server_has_closed_are_no_failure(certificate: Path, server: Server) -> None:
-    """As after a stage that took longer than a server waits: all that were opened side by side are stale then."""
+def test_tls_connections_that_the_server_has_closed_are_no_failure(
+    certificate: Path, server: Server
+) -> None:
+    """As after a stage that took longer than a server waits: all that were opened side by side are
+    stale then.
+    """
     secured = Server(certificate)
     secured.answers = [found()]
     bucket = Aws(Endpoint(REGION, secured.url, ca_bundle=str(certificate)), KEYS).bucket("box")
@@ -197,7 +222,9 @@ def test_tls_connections_that_the_server_has_closed_are_no_failure(certificate: 
     secured.close()
 
 
-def test_connections_are_not_kept_for_long(server: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_are_not_kept_for_long(
+    server: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.answers = [found()]
     bucket.get("a")
     monkeypatch.setattr(connections, "IDLE", 0.0)
@@ -228,7 +255,9 @@ def test_an_absent_key_that_xml_cannot_quote(server: Server, bucket: Bucket) -> 
 
 
 @pytest.mark.parametrize(("status", "body"), [(403, DENIED), (301, ""), (302, ""), (307, "")])
-def test_a_refusal_is_asked_once_and_nobody_is_followed(server: Server, bucket: Bucket, status: int, body: str) -> None:
+def test_a_refusal_is_asked_once_and_nobody_is_followed(
+    server: Server, bucket: Bucket, status: int, body: str
+) -> None:
     server.answers = [(status, body, {"Location": f"{server.url}/elsewhere"})]
     with pytest.raises(AwsError) as caught:
         bucket.get("a")
@@ -244,7 +273,9 @@ def test_a_bucket_in_another_region_is_asked_there(monkeypatch: pytest.MonkeyPat
         def __init__(self, origin: str, _: str | None) -> None:
             self.origin = origin
 
-        def send(self, _: str, target: str, headers: dict[str, str], __: bytes) -> connections.Answer:
+        def send(
+            self, _: str, target: str, headers: dict[str, str], __: bytes
+        ) -> connections.Answer:
             asked.append((self.origin + target, headers["authorization"].split("/")[2]))
             if "us-west-2" in self.origin:
                 return connections.Answer(200, {"etag": '"e"'}, b"there")
@@ -290,18 +321,30 @@ FORMS = [(False, False), (True, False), (False, True), (True, True)]
 @pytest.mark.parametrize(
     ("region", "fips", "dualstack"),
     [
-        *((region, *form) for region in ("eu-central-1", "us-gov-west-1", "eusc-de-east-1") for form in FORMS),
-        *(("cn-north-1", False, dualstack) for dualstack in (False, True)),  # there is no FIPS 140 in China
+        *(
+            (region, *form)
+            for region in ("eu-central-1", "us-gov-west-1", "eusc-de-east-1")
+            for form in FORMS
+        ),
+        *(
+            ("cn-north-1", False, dualstack) for dualstack in (False, True)
+        ),  # there is no FIPS 140 in China
     ],
 )
 @pytest.mark.parametrize("service", ["s3", "sts"])
-def test_hosts_are_those_of_awss_own_tools(service: Any, region: str, fips: bool, dualstack: bool) -> None:
+def test_hosts_are_those_of_awss_own_tools(
+    service: Any, region: str, fips: bool, dualstack: bool
+) -> None:
     config = Config(use_fips_endpoint=fips, use_dualstack_endpoint=dualstack)
-    theirs = boto3.Session("x", "x", region_name=region).client(service, config=config).meta.endpoint_url
+    theirs = (
+        boto3.Session("x", "x", region_name=region).client(service, config=config).meta.endpoint_url
+    )
     assert Endpoint(region, fips=fips, dualstack=dualstack).url_of(service) == theirs
 
 
-@pytest.mark.parametrize("region", ["us-iso-east-1", "us-isob-east-1", "eu-isoe-west-1", "us-isof-south-1"])
+@pytest.mark.parametrize(
+    "region", ["us-iso-east-1", "us-isob-east-1", "eu-isoe-west-1", "us-isof-south-1"]
+)
 def test_no_partition_is_asked_in_another_one(region: str) -> None:
     theirs = boto3.Session("x", "x", region_name=region).client("sts").meta.endpoint_url
     assert Endpoint(region).url_of("sts") == theirs
@@ -314,10 +357,22 @@ def test_no_partition_is_asked_in_another_one(region: str) -> None:
         (Endpoint(REGION), "Old_Box", "https://s3.eu-central-1.amazonaws.com/Old_Box"),
         (Endpoint(REGION), "my.box", "https://s3.eu-central-1.amazonaws.com/my.box"),
         (Endpoint("cn-north-1"), "box", "https://box.s3.cn-north-1.amazonaws.com.cn"),
-        (Endpoint("us-gov-west-1", fips=True), "box", "https://box.s3-fips.us-gov-west-1.amazonaws.com"),
-        (Endpoint(REGION, dualstack=True), "box", "https://box.s3.dualstack.eu-central-1.amazonaws.com"),
+        (
+            Endpoint("us-gov-west-1", fips=True),
+            "box",
+            "https://box.s3-fips.us-gov-west-1.amazonaws.com",
+        ),
+        (
+            Endpoint(REGION, dualstack=True),
+            "box",
+            "https://box.s3.dualstack.eu-central-1.amazonaws.com",
+        ),
         (Endpoint(REGION, "http://127.0.0.1:1/"), "box", "http://127.0.0.1:1/box"),
-        (Endpoint(REGION, s3_url="https://minio.example.com"), "box", "https://minio.example.com/box"),
+        (
+            Endpoint(REGION, s3_url="https://minio.example.com"),
+            "box",
+            "https://minio.example.com/box",
+        ),
     ],
 )
 def test_where_a_bucket_is(endpoint: Endpoint, name: str, url: str) -> None:
@@ -336,7 +391,10 @@ def _stop(request: Any, **_: Any) -> None:
 
 
 def test_versions_of_several_pages(server: Server, bucket: Bucket) -> None:
-    server.answers = [found(PAGE.format(more="true", key="a%2Bb")), found(PAGE.format(more="false", key="c%C3%BC+d"))]
+    server.answers = [
+        found(PAGE.format(more="true", key="a%2Bb")),
+        found(PAGE.format(more="false", key="c%C3%BC+d")),
+    ]
     versions = list(bucket.versions("a+"))
     assert [(v.key, v.id, v.latest, v.deleted) for v in versions] == [
         ("a+b", "v1", True, False),
@@ -345,21 +403,34 @@ def test_versions_of_several_pages(server: Server, bucket: Bucket) -> None:
         ("cü d", "v0", False, True),
     ]
     assert server.asked[0][1] == "/box/?encoding-type=url&prefix=a%2B&versions="
-    assert server.asked[1][1] == "/box/?encoding-type=url&key-marker=a%2Bb&prefix=a%2B&version-id-marker=v1&versions="
+    assert (
+        server.asked[1][1]
+        == "/box/?encoding-type=url&key-marker=a%2Bb&prefix=a%2B&version-id-marker=v1&versions="
+    )
 
 
 def test_keys_of_several_pages(server: Server, bucket: Bucket) -> None:
     page = "<ListBucketResult>{}<EncodingType>url</EncodingType><Contents><Key>{}</Key></Contents></ListBucketResult>"
-    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>on+and/on=</NextContinuationToken>"
-    server.answers = [found(page.format(more, "a")), found(page.format("<IsTruncated>false</IsTruncated>", "b+c"))]
+    more = (
+        "<IsTruncated>true</IsTruncated><NextContinuationToken>on+and/on=</NextContinuationToken>"
+    )
+    server.answers = [
+        found(page.format(more, "a")),
+        found(page.format("<IsTruncated>false</IsTruncated>", "b+c")),
+    ]
     assert bucket.keys("") == ["a", "b c"]
-    assert server.asked[1][1] == "/box/?continuation-token=on%2Band%2Fon%3D&encoding-type=url&list-type=2&prefix="
+    assert (
+        server.asked[1][1]
+        == "/box/?continuation-token=on%2Band%2Fon%3D&encoding-type=url&list-type=2&prefix="
+    )
     server.answers = [found(page.format("<IsTruncated>true</IsTruncated>", "a"))]
     with pytest.raises(AwsUnreachable, match="is not S3"):
         bucket.keys("")
 
 
-def test_keys_are_as_they_are_where_the_server_does_not_encode_them(server: Server, bucket: Bucket) -> None:
+def test_keys_are_as_they_are_where_the_server_does_not_encode_them(
+    server: Server, bucket: Bucket
+) -> None:
     page = PAGE.format(more="false", key="a+b%20").replace("<EncodingType>url</EncodingType>", "")
     server.answers = [found(page)]
     assert {version.key for version in bucket.versions("")} == {"a+b%20"}
@@ -371,8 +442,12 @@ def test_keys_are_as_they_are_where_the_server_does_not_encode_them(server: Serv
 
 
 @pytest.mark.parametrize("marker", ["<NextKeyMarker/>", "<NextKeyMarker>a</NextKeyMarker>"])
-def test_a_listing_that_goes_on_where_it_has_been_is_none(server: Server, bucket: Bucket, marker: str) -> None:
-    server.answers = [found(f"<ListVersionsResult><IsTruncated>true</IsTruncated>{marker}</ListVersionsResult>")]
+def test_a_listing_that_goes_on_where_it_has_been_is_none(
+    server: Server, bucket: Bucket, marker: str
+) -> None:
+    server.answers = [
+        found(f"<ListVersionsResult><IsTruncated>true</IsTruncated>{marker}</ListVersionsResult>")
+    ]
     with pytest.raises(AwsUnreachable, match="is not S3"):
         list(bucket.versions(""))
     assert len(server.asked) <= 2
@@ -387,7 +462,9 @@ def test_a_listing_begun_ahead_is_given_once(server: Server, bucket: Bucket) -> 
     assert len(server.asked) == 2, "what is known of a moment ago does not count twice"
 
 
-def test_an_error_of_a_listing_begun_ahead_is_raised_where_it_is_wanted(server: Server, bucket: Bucket) -> None:
+def test_an_error_of_a_listing_begun_ahead_is_raised_where_it_is_wanted(
+    server: Server, bucket: Bucket
+) -> None:
     server.answers = [(403, DENIED, {})]
     bucket.look_ahead("p/")
     with pytest.raises(AwsError, match="AccessDenied"):
@@ -397,7 +474,11 @@ def test_an_error_of_a_listing_begun_ahead_is_raised_where_it_is_wanted(server: 
 @pytest.mark.parametrize("body", ["", "<html>log in first", "<html>log in</html>", "{}", SLOW])
 def test_what_is_no_answer_of_s3(server: Server, bucket: Bucket, body: str) -> None:
     server.answers = [(200, body, {})]
-    for ask in (lambda: list(bucket.versions("")), lambda: bucket.keys(""), lambda: bucket.get("a")):
+    for ask in (
+        lambda: list(bucket.versions("")),
+        lambda: bucket.keys(""),
+        lambda: bucket.get("a"),
+    ):
         with pytest.raises(AwsUnreachable, match="is not S3"):
             ask()
     with pytest.raises(AwsUnreachable, match="is not S3"):
@@ -405,7 +486,10 @@ def test_what_is_no_answer_of_s3(server: Server, bucket: Bucket, body: str) -> N
 
 
 def test_an_answer_that_breaks_off_is_none(server: Server, bucket: Bucket) -> None:
-    server.answers = [(200, "half", {"ETag": '"e"', "Content-Length": "400", "Connection": "close"}), found("whole")]
+    server.answers = [
+        (200, "half", {"ETag": '"e"', "Content-Length": "400", "Connection": "close"}),
+        found("whole"),
+    ]
     stored = bucket.get("a")
     assert stored is not None
     assert stored.body == b"whole"
@@ -434,7 +518,13 @@ def test_proxies_of_the_environment(server: Server, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     "proxy",
-    ["https://proxy:8443", "socks5://proxy:1080", "http://me:hunter2#1@proxy:3128", "http://:3128", "http://proxy:0"],
+    [
+        "https://proxy:8443",
+        "socks5://proxy:1080",
+        "http://me:hunter2#1@proxy:3128",
+        "http://:3128",
+        "http://proxy:0",
+    ],
 )
 def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
@@ -455,7 +545,9 @@ def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str
         ("", "http://[fd00::1]:9000", ("fd00::1", 9000)),
     ],
 )
-def test_where_a_connection_goes(monkeypatch: pytest.MonkeyPatch, proxy: str, url: str, place: tuple[str, int]) -> None:
+def test_where_a_connection_goes(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, url: str, place: tuple[str, int]
+) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     monkeypatch.setenv("HTTP_PROXY", proxy)
     monkeypatch.setenv("NO_PROXY", "direct.invalid:9000")
@@ -486,10 +578,15 @@ def test_bootstrap_asks_where_the_environment_says_that_aws_is(
         monkeypatch.setattr(signal, "signal", lambda *_: None)
         cipipe = Cli(shop, monkeypatch, capsys)
         assert cipipe("bootstrap", "--env", "dev") == 3
-    assert f"the credentials belong to account {ACCOUNT}, environment dev to 999999999999" in cipipe.err
+    assert (
+        f"the credentials belong to account {ACCOUNT}, environment dev to 999999999999"
+        in cipipe.err
+    )
 
 
-def test_loopback_is_reached_directly(server: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loopback_is_reached_directly(
+    server: Server, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     server.answers = [found()]
     assert bucket.get("a")
@@ -506,7 +603,9 @@ def test_a_persons_own_credentials_are_found_by_boto3(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "credentials"
-    file.write_text("[mine]\naws_access_key_id = AKIDMINE\naws_secret_access_key = secret\naws_session_token = token\n")
+    file.write_text(
+        "[mine]\naws_access_key_id = AKIDMINE\naws_secret_access_key = secret\naws_session_token = token\n"
+    )
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))

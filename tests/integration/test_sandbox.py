@@ -65,7 +65,10 @@ def family(pid: int) -> set[int]:
 def alive(pids: set[int]) -> set[int]:
     def lives(pid: int) -> bool:
         try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {
+                "Z",
+                "X",
+            }
         except OSError:
             return False
 
@@ -81,7 +84,11 @@ def gone(pids: set[int], within: float = 40) -> bool:
 
 def listening(sandbox: Sandbox) -> list[str]:
     """The sandbox's ports on which somebody listens."""
-    places = [urlsplit(sandbox.state.aws_url).netloc, urlsplit(sandbox.state.issuer_url).netloc, sandbox.state.registry]
+    places = [
+        urlsplit(sandbox.state.aws_url).netloc,
+        urlsplit(sandbox.state.issuer_url).netloc,
+        sandbox.state.registry,
+    ]
     found = []
     for place in filter(None, places):
         host, _, port = place.partition(":")
@@ -92,7 +99,9 @@ def listening(sandbox: Sandbox) -> list[str]:
 
 
 def silent(sandbox: Sandbox) -> bool:
-    """Whether all its ports close; the kernel closes those of an ended process a moment after its main thread."""
+    """Whether all its ports close; the kernel closes those of an ended process a moment after its
+    main thread.
+    """
     ends = time.monotonic() + 5
     while listening(sandbox) and time.monotonic() < ends:
         time.sleep(0.02)
@@ -132,7 +141,12 @@ def test_an_attached_one_ends_with_its_block_even_after_an_error(directory: Path
     met: list[Sandbox | None] = []
 
     def interrupted() -> None:
-        arguments = {"account_id": ACCOUNT, "env": dict(os.environ), "docker_data": None, "docker": False}
+        arguments = {
+            "account_id": ACCOUNT,
+            "env": dict(os.environ),
+            "docker_data": None,
+            "docker": False,
+        }
         with attached(directory, say=said.append, **arguments):  # type: ignore[arg-type]
             met.append(find(directory))
             raise KeyboardInterrupt
@@ -149,7 +163,12 @@ def test_an_attached_one_ends_with_its_block_even_after_an_error(directory: Path
 def test_a_block_leaves_a_sandbox_running_that_it_did_not_start(directory: Path) -> None:
     kept = start(directory)
     with attached(
-        directory, account_id=ACCOUNT, env=dict(os.environ), docker_data=None, say=print, docker=False
+        directory,
+        account_id=ACCOUNT,
+        env=dict(os.environ),
+        docker_data=None,
+        say=print,
+        docker=False,
     ) as sandbox:
         assert sandbox == kept
     assert find(directory) == kept
@@ -158,7 +177,9 @@ def test_a_block_leaves_a_sandbox_running_that_it_did_not_start(directory: Path)
 @LINUX
 @pytest.mark.parametrize("docker", ["docker", "plain"])
 def test_ends_when_its_parent_is_killed(directory: Path, docker: str) -> None:
-    with subprocess.Popen([sys.executable, "-c", PARENT, directory, docker], stdout=subprocess.PIPE) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, directory, docker], stdout=subprocess.PIPE
+    ) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         sandbox = find(directory)
@@ -235,7 +256,12 @@ def test_one_sandbox_holds_every_account(directory: Path) -> None:
 def test_large_and_conditional_objects_pass(directory: Path) -> None:
     sandbox = start(directory)
     aws = Aws(sandbox.endpoint("eu-central-1"), sandbox.admin)
-    aws.call("s3", "create_bucket", Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    aws.call(
+        "s3",
+        "create_bucket",
+        Bucket="bucket",
+        CreateBucketConfiguration={"LocationConstraint": "eu-central-1"},
+    )
     bucket = aws.bucket("bucket")
     body = os.urandom(1 << 20) * 100
     assert bucket.put("large", body, if_none_match=True)

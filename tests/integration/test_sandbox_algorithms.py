@@ -1,4 +1,6 @@
-"""Which signatures the sandbox's STS takes: a token that is good gets as far as the role, which is not there."""
+"""Which signatures the sandbox's STS takes: a token that is good gets as far as the role, which is
+not there.
+"""
 
 import json
 import time
@@ -33,7 +35,10 @@ def asked(key: Any, published: Any, algorithm: str, **claims: Any) -> str:
     write = jwt.algorithms.ECAlgorithm.to_jwk if elliptic else jwt.algorithms.RSAAlgorithm.to_jwk
     jwk = {**json.loads(write(published)), "kid": "k"}
     documents = {
-        f"{ISSUER}/.well-known/openid-configuration": {"issuer": ISSUER, "jwks_uri": f"{ISSUER}/keys"},
+        f"{ISSUER}/.well-known/openid-configuration": {
+            "issuer": ISSUER,
+            "jwks_uri": f"{ISSUER}/keys",
+        },
         f"{ISSUER}/keys": {"keys": [jwk]},
     }
     form = {
@@ -68,7 +73,8 @@ def test_a_secret_that_both_sides_know_is_no_signature(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "claims", [{"sub": None}, {"sub": ""}, {"iat": None}, {"exp": None}, {"iss": "http://gitlab.com"}]
+    "claims",
+    [{"sub": None}, {"sub": ""}, {"iat": None}, {"exp": None}, {"iss": "http://gitlab.com"}],
 )
 def test_claims_that_a_token_has_to_have(claims: dict[str, Any]) -> None:
     key = rsa.generate_private_key(65537, 2048)

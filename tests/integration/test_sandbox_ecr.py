@@ -38,7 +38,9 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     if needs.registry_program(os.environ) is None:
         lacking("docker-registry")
     folder = tmp_path_factory.mktemp("sandbox")
-    with attached(folder, account_id=ACCOUNT, env=dict(os.environ), docker_data=None, say=print) as running:
+    with attached(
+        folder, account_id=ACCOUNT, env=dict(os.environ), docker_data=None, say=print
+    ) as running:
         yield running
 
 
@@ -58,16 +60,22 @@ def push(sandbox: Sandbox, repository: str, tag: str | None, content: bytes = b"
     """Push an image of one layer as docker does; gives its digest."""
 
     def blob(data: bytes) -> dict[str, Any]:
-        begun = http.request("POST", f"http://{sandbox.state.registry}/v2/{repository}/blobs/uploads/")
+        begun = http.request(
+            "POST", f"http://{sandbox.state.registry}/v2/{repository}/blobs/uploads/"
+        )
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         place = begun.headers["location"]
-        done = http.request("PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", body=data)
+        done = http.request(
+            "PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", body=data
+        )
         assert done.status == 201
         return {"size": len(data), "digest": digest}
 
     layer = {"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", **blob(content)}
     config = {"mediaType": "application/vnd.docker.container.image.v1+json", **blob(b"{}")}
-    body = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}).encode()
+    body = json.dumps(
+        {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}
+    ).encode()
     digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
     url = f"http://{sandbox.state.registry}/v2/{repository}/manifests/{tag or digest}"
     done = http.request("PUT", url, headers={"Content-Type": MANIFEST}, body=body)
@@ -86,8 +94,12 @@ def in_registry(sandbox: Sandbox, repository: str, reference: str) -> bool:
     return http.request("HEAD", url, headers={"Accept": MANIFEST}).status == 200
 
 
-def test_uris_name_the_registry_and_arns_keep_the_account(sandbox: Sandbox, aws: Aws, repository: str) -> None:
-    (found,) = aws.call("ecr", "describe_repositories", repositoryNames=[repository])["repositories"]
+def test_uris_name_the_registry_and_arns_keep_the_account(
+    sandbox: Sandbox, aws: Aws, repository: str
+) -> None:
+    (found,) = aws.call("ecr", "describe_repositories", repositoryNames=[repository])[
+        "repositories"
+    ]
     assert found["repositoryUri"] == f"{sandbox.state.registry}/{repository}"
     assert found["repositoryArn"] == f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{repository}"
     assert found["registryId"] == ACCOUNT
@@ -111,16 +123,18 @@ def test_images_are_listed_and_described(sandbox: Sandbox, aws: Aws, repository:
         {"imageDigest": tagged, "imageTag": "two"},
         {"imageDigest": untagged},
     ]
-    only = aws.call("ecr", "list_images", repositoryName=repository, filter={"tagStatus": "UNTAGGED"})["imageIds"]
+    only = aws.call(
+        "ecr", "list_images", repositoryName=repository, filter={"tagStatus": "UNTAGGED"}
+    )["imageIds"]
     assert only == [{"imageDigest": untagged}]
     details = aws.call("ecr", "describe_images", repositoryName=repository)["imageDetails"]
     assert {(d["imageDigest"], tuple(d.get("imageTags", ()))) for d in details} == {
         (tagged, ("one", "two")),
         (untagged, ()),
     }
-    (one,) = aws.call("ecr", "describe_images", repositoryName=repository, imageIds=[{"imageTag": "one"}])[
-        "imageDetails"
-    ]
+    (one,) = aws.call(
+        "ecr", "describe_images", repositoryName=repository, imageIds=[{"imageTag": "one"}]
+    )["imageDetails"]
     assert one["imageSizeInBytes"] == len(b"content") + 2
     assert one["imageManifestMediaType"] == MANIFEST
     assert abs((one["imagePushedAt"] - datetime.now(UTC)).total_seconds()) < 60
@@ -129,7 +143,10 @@ def test_images_are_listed_and_described(sandbox: Sandbox, aws: Aws, repository:
 def test_a_manifest_comes_as_it_was_pushed(sandbox: Sandbox, aws: Aws, repository: str) -> None:
     digest = push(sandbox, repository, "one")
     answer = aws.call(
-        "ecr", "batch_get_image", repositoryName=repository, imageIds=[{"imageTag": "one"}, {"imageTag": "none"}]
+        "ecr",
+        "batch_get_image",
+        repositoryName=repository,
+        imageIds=[{"imageTag": "one"}, {"imageTag": "none"}],
     )
     (image,) = answer["images"]
     assert image["imageId"] == {"imageDigest": digest, "imageTag": "one"}
@@ -139,7 +156,9 @@ def test_a_manifest_comes_as_it_was_pushed(sandbox: Sandbox, aws: Aws, repositor
 
 
 @pytest.mark.parametrize("reference", ["tag", "digest", "both"])
-def test_deleting_deletes_in_the_registry(sandbox: Sandbox, aws: Aws, repository: str, reference: str) -> None:
+def test_deleting_deletes_in_the_registry(
+    sandbox: Sandbox, aws: Aws, repository: str, reference: str
+) -> None:
     digest = push(sandbox, repository, "one")
     names = {"tag": {"imageTag": "one"}, "digest": {"imageDigest": digest}}
     identifier = names.get(reference, names["tag"] | names["digest"])
@@ -152,14 +171,20 @@ def test_deleting_deletes_in_the_registry(sandbox: Sandbox, aws: Aws, repository
     assert in_registry(sandbox, repository, "one")
 
 
-def test_deleting_one_of_two_tags_keeps_the_image(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+def test_deleting_one_of_two_tags_keeps_the_image(
+    sandbox: Sandbox, aws: Aws, repository: str
+) -> None:
     digest = push(sandbox, repository, "one")
     push(sandbox, repository, "two")
-    answer = aws.call("ecr", "batch_delete_image", repositoryName=repository, imageIds=[{"imageTag": "one"}])
+    answer = aws.call(
+        "ecr", "batch_delete_image", repositoryName=repository, imageIds=[{"imageTag": "one"}]
+    )
     assert answer["imageIds"] == [{"imageDigest": digest, "imageTag": "one"}]
     assert not in_registry(sandbox, repository, "one")
     assert in_registry(sandbox, repository, "two")
-    answer = aws.call("ecr", "batch_delete_image", repositoryName=repository, imageIds=[{"imageDigest": digest}])
+    answer = aws.call(
+        "ecr", "batch_delete_image", repositoryName=repository, imageIds=[{"imageDigest": digest}]
+    )
     assert answer["imageIds"] == [{"imageDigest": digest, "imageTag": "two"}]
     assert not in_registry(sandbox, repository, "two")
 
@@ -183,7 +208,9 @@ def test_what_cannot_be_deleted_is_a_failure(
     assert in_registry(sandbox, repository, "one")
 
 
-@pytest.mark.parametrize("operation", ["list_images", "describe_images", "batch_get_image", "batch_delete_image"])
+@pytest.mark.parametrize(
+    "operation", ["list_images", "describe_images", "batch_get_image", "batch_delete_image"]
+)
 def test_a_repository_that_is_not_there(aws: Aws, operation: str) -> None:
     arguments = {"imageIds": [{"imageTag": "one"}]} if operation.startswith("batch") else {}
     with pytest.raises(AwsError) as caught:
@@ -193,11 +220,15 @@ def test_a_repository_that_is_not_there(aws: Aws, operation: str) -> None:
 
 def test_an_image_that_is_not_there(aws: Aws, repository: str) -> None:
     with pytest.raises(AwsError) as caught:
-        aws.call("ecr", "describe_images", repositoryName=repository, imageIds=[{"imageTag": "none"}])
+        aws.call(
+            "ecr", "describe_images", repositoryName=repository, imageIds=[{"imageTag": "none"}]
+        )
     assert caught.value.code == "ImageNotFoundException"
 
 
-def test_a_repository_with_images_is_deleted_by_force_only(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+def test_a_repository_with_images_is_deleted_by_force_only(
+    sandbox: Sandbox, aws: Aws, repository: str
+) -> None:
     digest = push(sandbox, repository, "one")
     with pytest.raises(AwsError) as caught:
         aws.call("ecr", "delete_repository", repositoryName=repository)
@@ -220,18 +251,31 @@ def test_docker_pushes_to_the_repository_uri(sandbox: Sandbox, aws: Aws, reposit
     with tarfile.open(fileobj=tar, mode="w") as archive:
         entry = tarfile.TarInfo("hello")
         archive.addfile(entry, io.BytesIO())
-    (found,) = aws.call("ecr", "describe_repositories", repositoryNames=[repository])["repositories"]
+    (found,) = aws.call("ecr", "describe_repositories", repositoryNames=[repository])[
+        "repositories"
+    ]
     name = f"{found['repositoryUri']}:one"
-    subprocess.run(["docker", "import", "-", name], env=env, input=tar.getvalue(), check=True, capture_output=True)
+    subprocess.run(
+        ["docker", "import", "-", name],
+        env=env,
+        input=tar.getvalue(),
+        check=True,
+        capture_output=True,
+    )
     subprocess.run(["docker", "push", name], env=env, check=True, capture_output=True)
     (details,) = aws.call("ecr", "describe_images", repositoryName=repository)["imageDetails"]
     assert details["imageTags"] == ["one"]
     subprocess.run(["docker", "image", "rm", name], env=env, check=True, capture_output=True)
 
 
-def test_an_extra_tag_names_an_image_that_is_there(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+def test_an_extra_tag_names_an_image_that_is_there(
+    sandbox: Sandbox, aws: Aws, repository: str
+) -> None:
     """Whether the content was pushed now or long ago, and again after it was moved."""
-    old, new = push(sandbox, repository, "a" * 20, b"old"), push(sandbox, repository, "b" * 20, b"new")
+    old, new = (
+        push(sandbox, repository, "a" * 20, b"old"),
+        push(sandbox, repository, "b" * 20, b"new"),
+    )
     found = registry.login(aws, f"{sandbox.state.registry}/{repository}", Redactor())
     for digest in (old, old, new, old):
         found.retag(digest, "latest")
@@ -246,10 +290,18 @@ def test_an_extra_tag_names_an_image_that_is_there(sandbox: Sandbox, aws: Aws, r
 def mutability(aws: Aws, repository: str, value: str, *excluded: str) -> None:
     filters = [{"filterType": "WILDCARD", "filter": pattern} for pattern in excluded]
     more = {"imageTagMutabilityExclusionFilters": filters} if filters else {}
-    aws.call("ecr", "put_image_tag_mutability", repositoryName=repository, imageTagMutability=value, **more)
+    aws.call(
+        "ecr",
+        "put_image_tag_mutability",
+        repositoryName=repository,
+        imageTagMutability=value,
+        **more,
+    )
 
 
-def test_a_tag_of_an_immutable_repository_is_not_moved(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+def test_a_tag_of_an_immutable_repository_is_not_moved(
+    sandbox: Sandbox, aws: Aws, repository: str
+) -> None:
     mutability(aws, repository, "IMMUTABLE")
     first = push(sandbox, repository, "v1", b"one")
     assert push(sandbox, repository, "v1", b"one") == first, "the same image may come again"
@@ -267,10 +319,14 @@ def test_a_tag_of_an_immutable_repository_is_not_moved(sandbox: Sandbox, aws: Aw
     with pytest.raises(StageError):
         found.retag(second, "v1")
     aws.call("ecr", "batch_delete_image", repositoryName=repository, imageIds=[{"imageTag": "v1"}])
-    assert push(sandbox, repository, "v1", b"two") == second, "a tag that is gone may be given again"
+    assert push(sandbox, repository, "v1", b"two") == second, (
+        "a tag that is gone may be given again"
+    )
 
 
-def test_a_tag_moves_again_when_the_repository_is_mutable(sandbox: Sandbox, aws: Aws, repository: str) -> None:
+def test_a_tag_moves_again_when_the_repository_is_mutable(
+    sandbox: Sandbox, aws: Aws, repository: str
+) -> None:
     mutability(aws, repository, "IMMUTABLE")
     push(sandbox, repository, "v1", b"one")
     mutability(aws, repository, "MUTABLE")
@@ -285,7 +341,12 @@ def test_a_tag_moves_again_when_the_repository_is_mutable(sandbox: Sandbox, aws:
     ],
 )
 def test_an_exclusion_turns_the_rule_round(
-    sandbox: Sandbox, aws: Aws, repository: str, value: str, moves: tuple[str, ...], stays: tuple[str, ...]
+    sandbox: Sandbox,
+    aws: Aws,
+    repository: str,
+    value: str,
+    moves: tuple[str, ...],
+    stays: tuple[str, ...],
 ) -> None:
     mutability(aws, repository, value, "latest", "dev-*")
     for tag in (*moves, *stays):

@@ -1,4 +1,6 @@
-"""Whom the sandbox serves, and with what: keys of its own, services that stand in a list, its owner."""
+"""Whom the sandbox serves, and with what: keys of its own, services that stand in a list, its
+owner.
+"""
 
 import contextlib
 import http.client
@@ -50,7 +52,9 @@ def sandbox(folder: Path) -> Iterator[Sandbox]:
 
 def client(sandbox: Sandbox, service: str, keys: Credentials | None = None, **config: Any) -> Any:
     keys = keys or sandbox.admin
-    session = boto3.Session(keys.access_key_id, keys.secret_access_key, keys.session_token, region_name=REGION)
+    session = boto3.Session(
+        keys.access_key_id, keys.secret_access_key, keys.session_token, region_name=REGION
+    )
     settings = Config(retries={"total_max_attempts": 1}, **config)
     return session.client(service, endpoint_url=sandbox.state.aws_url, config=settings)  # type: ignore[call-overload]
 
@@ -62,11 +66,15 @@ def code(error: pytest.ExceptionInfo[ClientError]) -> str:
 def signed(sandbox: Sandbox, service: str, path: str, **more: Any) -> requests.Response:
     """A request that the administrator signs, for a service, in a way that no SDK would."""
     auth = more.pop("auth", SigV4Auth)
-    made = AWSRequest(**{"method": "POST", "url": sandbox.state.aws_url + path, "data": b"", **more})
+    made = AWSRequest(
+        **{"method": "POST", "url": sandbox.state.aws_url + path, "data": b"", **more}
+    )
     keys = BotoKeys(sandbox.admin.access_key_id, sandbox.admin.secret_access_key)
     auth(keys, service, REGION).add_auth(made)
     sent: Any = made.prepare()
-    return requests.request(sent.method, sent.url, headers=dict(sent.headers), data=sent.body, timeout=10)
+    return requests.request(
+        sent.method, sent.url, headers=dict(sent.headers), data=sent.body, timeout=10
+    )
 
 
 # --- services ----------------------------------------------------------------------------------------------------------------
@@ -82,7 +90,9 @@ def signed(sandbox: Sandbox, service: str, path: str, **more: Any) -> requests.R
         ("cloudformation", "cloudformation", lambda c: c.list_stacks()),
     ],
 )
-def test_other_services_are_refused_by_name(sandbox: Sandbox, service: str, backend: str, call: Any) -> None:
+def test_other_services_are_refused_by_name(
+    sandbox: Sandbox, service: str, backend: str, call: Any
+) -> None:
     with pytest.raises(ClientError) as caught:
         call(client(sandbox, service))
     assert f"does not serve {backend};" in str(caught.value)
@@ -107,7 +117,9 @@ def test_no_other_way_to_them(sandbox: Sandbox, path: str, more: dict[str, Any])
     assert "does not serve" in answer.text
 
 
-@pytest.mark.parametrize("host", ["batch.eu-central-1.amazonaws.com", "lambda.us-east-1.amazonaws.com", "moto_api"])
+@pytest.mark.parametrize(
+    "host", ["batch.eu-central-1.amazonaws.com", "lambda.us-east-1.amazonaws.com", "moto_api"]
+)
 def test_the_host_does_not_choose_another_service(sandbox: Sandbox, host: str) -> None:
     place = urlsplit(sandbox.state.aws_url)
     answer = signed(sandbox, "s3", "/v1/describejobqueues", method="GET", headers={"Host": host})
@@ -121,7 +133,11 @@ def test_nothing_that_is_served_starts_containers() -> None:
     import moto
 
     folder = Path(moto.__file__).parent
-    users = {file.parent.name for file in folder.glob("*/*.py") if "docker_utilities import" in file.read_text()}
+    users = {
+        file.parent.name
+        for file in folder.glob("*/*.py")
+        if "docker_utilities import" in file.read_text()
+    }
     assert {"batch", "awslambda"} <= users
     assert not users & SERVED
 
@@ -131,7 +147,9 @@ def test_nothing_that_is_served_starts_containers() -> None:
 
 def header(key: str, service: str, signature: str = "0" * 64) -> dict[str, str]:
     scope = f"{key}/20260101/{REGION}/{service}/aws4_request"
-    return {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature={signature}"}
+    return {
+        "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature={signature}"
+    }
 
 
 @pytest.mark.parametrize("signature", ["0", "0" * 64])
@@ -175,12 +193,16 @@ def test_keys_that_it_has_not_made_are_unknown(sandbox: Sandbox, keys: Credentia
 def test_the_administrator_of_another_sandbox_is_nobody_here(sandbox: Sandbox) -> None:
     assert len(sandbox.admin.secret_access_key) == 40
     with pytest.raises(ClientError) as caught:
-        client(sandbox, "s3", Credentials(sandbox.admin.access_key_id, "sandbox-administrator")).list_buckets()
+        client(
+            sandbox, "s3", Credentials(sandbox.admin.access_key_id, "sandbox-administrator")
+        ).list_buckets()
     assert code(caught) == "SignatureDoesNotMatch"
 
 
 def test_keys_of_a_session_and_of_a_user(sandbox: Sandbox) -> None:
-    token = sandbox.mint(project="group/shop", ref="main", ref_type="branch", audience=AUDIENCES["gitlab"])
+    token = sandbox.mint(
+        project="group/shop", ref="main", ref_type="branch", audience=AUDIENCES["gitlab"]
+    )
     given = assume_role_with_web_identity(
         sandbox.endpoint(REGION), role_arn=ROLE, session_name="session", token=token, duration=900
     ).credentials
@@ -213,7 +235,9 @@ def test_every_way_to_write_and_read_an_object(sandbox: Sandbox, key: str) -> No
     found = admin.bucket("ways").get(key)
     assert found is not None
     assert found.body == b"boto3"
-    unsigned = client(sandbox, "s3", s3={"addressing_style": "path", "payload_signing_enabled": False})
+    unsigned = client(
+        sandbox, "s3", s3={"addressing_style": "path", "payload_signing_enabled": False}
+    )
     unsigned.put_object(Bucket="ways", Key=key, Body=b"unsigned")
     get = s3.generate_presigned_url("get_object", Params={"Bucket": "ways", "Key": key})
     assert requests.get(get, timeout=10).content == b"unsigned"
@@ -221,7 +245,9 @@ def test_every_way_to_write_and_read_an_object(sandbox: Sandbox, key: str) -> No
         "put_object", Params={"Bucket": "ways", "Key": key}
     )
     assert requests.put(put, data=b"presigned", timeout=10).status_code == 200
-    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="ways", Prefix=key)["Contents"]] == [key]
+    assert [
+        entry["Key"] for entry in s3.list_objects_v2(Bucket="ways", Prefix=key)["Contents"]
+    ] == [key]
     assert s3.get_object(Bucket="ways", Key=key)["Body"].read() == b"presigned"
 
 
@@ -232,7 +258,9 @@ def as_nobody(act: Callable[[], Any]) -> Any:
     """What a function gives, called by another user of this machine."""
     reading, writing = os.pipe()
     child = os.fork()
-    if child == 0:  # never comes back, and executes nothing: that user may not even read the interpreter
+    if (
+        child == 0
+    ):  # never comes back, and executes nothing: that user may not even read the interpreter
         try:
             os.setgroups([])
             os.setgid(NOBODY)
@@ -289,7 +317,9 @@ def test_who_is_at_the_other_end() -> None:
         assert peers.user_of(port, number) == os.geteuid()
         assert peers.user_of(number, port + 1) is None
         client.close()
-        assert peers.user_of(number, port) is None, "a socket that its process has left is nobody's, and not root's"
+        assert peers.user_of(number, port) is None, (
+            "a socket that its process has left is nobody's, and not root's"
+        )
         accepted.close()
         if socket.has_ipv6:
             client = socket.socket(socket.AF_INET6)
@@ -317,7 +347,9 @@ def test_nothing_of_its_folder_is_for_others(sandbox: Sandbox, folder: Path) -> 
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     files = [path for path in folder.rglob("*") if not path.is_symlink()]
     assert {"sandbox.json", "supervisor.log", "lock"} <= {path.name for path in files}
-    open_ones = {str(path): oct(path.stat().st_mode) for path in files if path.stat().st_mode & 0o077}
+    open_ones = {
+        str(path): oct(path.stat().st_mode) for path in files if path.stat().st_mode & 0o077
+    }
     assert open_ones == {}
 
 
@@ -338,7 +370,15 @@ def test_a_folder_of_another_user_is_not_believed(tmp_path: Path) -> None:
         find(tmp_path)
     assert caught.value.id == "sandbox-folder-foreign"
     with pytest.raises(UsageError) as caught:
-        up(tmp_path, account_id=ACCOUNT, env={}, detached=True, docker_data=None, say=print, docker=False)
+        up(
+            tmp_path,
+            account_id=ACCOUNT,
+            env={},
+            detached=True,
+            docker_data=None,
+            say=print,
+            docker=False,
+        )
     assert caught.value.id == "sandbox-folder-foreign"
 
 
@@ -360,6 +400,12 @@ def listening(pids: set[int]) -> set[int]:
             with contextlib.suppress(OSError):
                 inodes.add(str(entry.readlink()).removeprefix("socket:[").rstrip("]"))
     lines = [
-        line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
     ]
-    return {int(fields[1].rpartition(":")[2], 16) for fields in lines if fields[3] == "0A" and fields[9] in inodes}
+    return {
+        int(fields[1].rpartition(":")[2], 16)
+        for fields in lines
+        if fields[3] == "0A" and fields[9] in inodes
+    }

@@ -18,7 +18,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("X-Asked", self.headers.get("Authorization", ""))
         self.end_headers()
         if status != 204:
-            self.wfile.write(b'{"path": "%s"}' % self.path.encode() if status == 200 else b"no JSON")
+            self.wfile.write(
+                b'{"path": "%s"}' % self.path.encode() if status == 200 else b"no JSON"
+            )
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -58,7 +60,9 @@ def test_json_both_ways(url: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "status"), [("/404", 404), ("/500", 500), ("/201", 201)])
-def test_errors_and_other_documents_are_refused_without_the_query(url: str, path: str, status: int) -> None:
+def test_errors_and_other_documents_are_refused_without_the_query(
+    url: str, path: str, status: int
+) -> None:
     with pytest.raises(http.HttpError) as caught:
         http.get_json(f"{url}{path}?token=secret")
     assert caught.value.status == status

@@ -16,7 +16,11 @@ from cipipe.tools.aws import Aws, Credentials
 from cipipe.tools.sts import assume_role_with_web_identity
 
 LONG = json.dumps(
-    {"Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": ["arn:aws:s3:::bucket/" + "x" * 1400]}]}
+    {
+        "Statement": [
+            {"Effect": "Allow", "Action": "s3:*", "Resource": ["arn:aws:s3:::bucket/" + "x" * 1400]}
+        ]
+    }
 )
 
 
@@ -32,7 +36,12 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
             ("by-other", {"AWS": f"arn:aws:iam::{ACCOUNT}:role/verify"}, {}),
             ("by-name", {"AWS": ROLE}, {"Condition": only}),
         ):
-            statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole", **more}
+            statement = {
+                "Effect": "Allow",
+                "Principal": principal,
+                "Action": "sts:AssumeRole",
+                **more,
+            }
             role(other, name, [statement], MaxSessionDuration=43200)
         denied = [
             {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:*"},
@@ -46,18 +55,26 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 def first(sandbox: Sandbox) -> Credentials:
     """A session of the first account's role."""
     given = assume_role_with_web_identity(
-        sandbox.endpoint(REGION), role_arn=ROLE, session_name="session", token=mint(sandbox), duration=3600
+        sandbox.endpoint(REGION),
+        role_arn=ROLE,
+        session_name="session",
+        token=mint(sandbox),
+        duration=3600,
     )
     return given.credentials
 
 
 def mint(sandbox: Sandbox) -> str:
-    return sandbox.mint(project="group/shop", ref="main", ref_type="branch", audience=AUDIENCES["gitlab"])
+    return sandbox.mint(
+        project="group/shop", ref="main", ref_type="branch", audience=AUDIENCES["gitlab"]
+    )
 
 
 def sts(sandbox: Sandbox, keys: Credentials) -> Any:
     given = (keys.access_key_id, keys.secret_access_key, keys.session_token)
-    return boto3.Session(*given, region_name=REGION).client("sts", endpoint_url=sandbox.state.aws_url)
+    return boto3.Session(*given, region_name=REGION).client(
+        "sts", endpoint_url=sandbox.state.aws_url
+    )
 
 
 def assume(sandbox: Sandbox, keys: Credentials, name: str, **more: Any) -> Any:
@@ -81,8 +98,18 @@ def test_conditions_count(sandbox: Sandbox, first: Credentials) -> None:
 @pytest.mark.parametrize(
     ("name", "more", "code", "text"),
     [
-        ("by-other", {}, "AccessDenied", f"User: arn:aws:sts::{ACCOUNT}:assumed-role/deploy/session is not authorized"),
-        ("by-name", {}, "AccessDenied", "is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::"),
+        (
+            "by-other",
+            {},
+            "AccessDenied",
+            f"User: arn:aws:sts::{ACCOUNT}:assumed-role/deploy/session is not authorized",
+        ),
+        (
+            "by-name",
+            {},
+            "AccessDenied",
+            "is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::",
+        ),
         ("by-all-but-one", {}, "AccessDenied", "is not authorized"),
         ("nobody", {}, "AccessDenied", "is not authorized"),
         (
@@ -92,9 +119,24 @@ def test_conditions_count(sandbox: Sandbox, first: Credentials) -> None:
             "exceeds the 1 hour session limit for roles assumed by",
         ),
         ("deploy", {"DurationSeconds": 43201}, "ValidationError", "less than or equal to 43200"),
-        ("deploy", {"RoleSessionName": "a b"}, "ValidationError", "Value 'a b' at 'roleSessionName'"),
-        ("deploy", {"Policy": "{" * 20}, "MalformedPolicyDocument", "This policy contains invalid Json"),
-        ("deploy", {"Policy": '{"Statement": [{"Effect": "Perhaps"}]}'}, "MalformedPolicyDocument", "Syntax errors"),
+        (
+            "deploy",
+            {"RoleSessionName": "a b"},
+            "ValidationError",
+            "Value 'a b' at 'roleSessionName'",
+        ),
+        (
+            "deploy",
+            {"Policy": "{" * 20},
+            "MalformedPolicyDocument",
+            "This policy contains invalid Json",
+        ),
+        (
+            "deploy",
+            {"Policy": '{"Statement": [{"Effect": "Perhaps"}]}'},
+            "MalformedPolicyDocument",
+            "Syntax errors",
+        ),
         ("deploy", {"Policy": " " * 2049}, "ValidationError", "less than or equal to 2048"),
         (
             "deploy",
@@ -102,7 +144,12 @@ def test_conditions_count(sandbox: Sandbox, first: Credentials) -> None:
             "PackedPolicyTooLarge",
             "of allotted space, please use smaller policy.",
         ),
-        ("deploy", {"PolicyArns": [{"arn": "arn:aws:iam::aws:policy/x"}] * 11}, "ValidationError", "equal to 10"),
+        (
+            "deploy",
+            {"PolicyArns": [{"arn": "arn:aws:iam::aws:policy/x"}] * 11},
+            "ValidationError",
+            "equal to 10",
+        ),
     ],
 )
 def test_what_assume_role_refuses(
@@ -126,7 +173,10 @@ def test_keys_of_no_session_are_not_chained_and_may_ask_for_longer(sandbox: Sand
         ({"Policy": "no"}, "MalformedPolicyDocument"),
         ({"Policy": " " * 2049}, "ValidationError"),
         (
-            {"Policy": LONG, **{f"PolicyArns.member.{n}.arn": "arn:" + "x" * 90 for n in range(1, 9)}},
+            {
+                "Policy": LONG,
+                **{f"PolicyArns.member.{n}.arn": "arn:" + "x" * 90 for n in range(1, 9)},
+            },
             "PackedPolicyTooLarge",
         ),
         ({"DurationSeconds": "7201"}, "ValidationError"),
@@ -134,14 +184,21 @@ def test_keys_of_no_session_are_not_chained_and_may_ask_for_longer(sandbox: Sand
     ],
 )
 def test_what_the_exchange_refuses(sandbox: Sandbox, form: dict[str, str], code: str) -> None:
-    asked = {"Action": "AssumeRoleWithWebIdentity", "RoleArn": ROLE, "RoleSessionName": "session", **form}
+    asked = {
+        "Action": "AssumeRoleWithWebIdentity",
+        "RoleArn": ROLE,
+        "RoleSessionName": "session",
+        **form,
+    }
     body = urllib.parse.urlencode({**asked, "WebIdentityToken": mint(sandbox)})
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     answer = http.request("POST", f"{sandbox.state.aws_url}/", headers=headers, body=body.encode())
     assert f"<Code>{code}</Code>" in answer.body.decode()
 
 
-@pytest.mark.parametrize(("region", "partition"), [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")])
+@pytest.mark.parametrize(
+    ("region", "partition"), [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")]
+)
 def test_the_other_partitions_have_providers_and_roles_of_their_own(
     sandbox: Sandbox, region: str, partition: str
 ) -> None:
@@ -173,11 +230,16 @@ def test_the_other_partitions_have_providers_and_roles_of_their_own(
 
 
 @pytest.mark.parametrize(
-    "signature", ["junk", "AWS4-HMAC-SHA256 Credential=AKIAX/20260101/eu-central-1/sts/aws4_request"]
+    "signature",
+    ["junk", "AWS4-HMAC-SHA256 Credential=AKIAX/20260101/eu-central-1/sts/aws4_request"],
 )
-def test_a_signature_gets_nobody_past_the_check_of_the_token(sandbox: Sandbox, signature: str) -> None:
+def test_a_signature_gets_nobody_past_the_check_of_the_token(
+    sandbox: Sandbox, signature: str
+) -> None:
     asked = {"Action": "AssumeRoleWithWebIdentity", "RoleArn": ROLE, "RoleSessionName": "session"}
-    status, body = posted(sandbox, {**asked, "WebIdentityToken": "e30.e30.x"}, Authorization=signature)
+    status, body = posted(
+        sandbox, {**asked, "WebIdentityToken": "e30.e30.x"}, Authorization=signature
+    )
     assert (status, "<Code>InvalidIdentityToken</Code>" in body) == (400, True)
 
 
@@ -191,8 +253,12 @@ def test_a_signature_gets_nobody_past_the_check_of_the_token(sandbox: Sandbox, s
         ("AssumeRoot", 400, "InvalidAction"),
     ],
 )
-def test_what_is_not_signed_is_refused(sandbox: Sandbox, action: str, status: int, code: str) -> None:
-    answered, body = posted(sandbox, {"Action": action, "RoleArn": ROLE, "RoleSessionName": "session"})
+def test_what_is_not_signed_is_refused(
+    sandbox: Sandbox, action: str, status: int, code: str
+) -> None:
+    answered, body = posted(
+        sandbox, {"Action": action, "RoleArn": ROLE, "RoleSessionName": "session"}
+    )
     assert (answered, f"<Code>{code}</Code>" in body) == (status, True)
 
 
@@ -204,7 +270,11 @@ def test_a_target_that_names_no_operation(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("claims", [{"nbf": "soon"}, {"nbf": [1]}, {"exp": "late"}])
 def test_a_time_that_is_none_is_refused(sandbox: Sandbox, claims: dict[str, Any]) -> None:
     token = sandbox.mint(
-        project="group/shop", ref="main", ref_type="branch", audience=AUDIENCES["gitlab"], claims=claims
+        project="group/shop",
+        ref="main",
+        ref_type="branch",
+        audience=AUDIENCES["gitlab"],
+        claims=claims,
     )
     asked = {"Action": "AssumeRoleWithWebIdentity", "RoleArn": ROLE, "RoleSessionName": "session"}
     status, body = posted(sandbox, {**asked, "WebIdentityToken": token})

@@ -1,4 +1,5 @@
-"""A shell that deploys where a pipeline may not: asked on a terminal, refused without one, unless --yes says so.
+"""A shell that deploys where a pipeline may not: asked on a terminal, refused without one, unless
+--yes says so.
 
 What is confirmed goes on, and fails for want of AWS credentials: exit status 3.
 """
@@ -71,13 +72,21 @@ def cipipe(repo: Repo, *arguments: str, **more: str) -> tuple[int, str]:
     argv = [sys.executable, "-m", "cipipe", *arguments]
     env = environment(repo, **more)
     done = subprocess.run(
-        argv, cwd=repo.root, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        argv,
+        cwd=repo.root,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.returncode, done.stderr
 
 
 def at_terminal(repo: Repo, typed: str, *arguments: str) -> tuple[int, str]:
-    """The exit status, and all that the terminal showed, of a command that somebody types an answer to."""
+    """The exit status, and all that the terminal showed, of a command that somebody types an answer
+    to.
+    """
     main, side = pty.openpty()
     child = subprocess.Popen(
         [sys.executable, "-m", "cipipe", *arguments],
@@ -106,7 +115,11 @@ def at_terminal(repo: Repo, typed: str, *arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize("command", [RUN, DEPLOY, ROLLBACK])
 @pytest.mark.parametrize(
     ("branch", "name", "words"),
-    [("main", "live", "live is protected"), ("feature/x", "dev", "branch feature/x"), ("HEAD", "dev", "on no branch")],
+    [
+        ("main", "live", "live is protected"),
+        ("feature/x", "dev", "branch feature/x"),
+        ("HEAD", "dev", "on no branch"),
+    ],
 )
 def test_without_a_terminal_it_is_refused(
     repo: Repo, command: tuple[str, ...], branch: str, name: str, words: str
@@ -118,7 +131,9 @@ def test_without_a_terminal_it_is_refused(
     assert status == CONFIRMED, said
 
 
-@pytest.mark.parametrize(("branch", "name"), [("main", "dev"), ("release/2", "dev"), ("side", "own")])
+@pytest.mark.parametrize(
+    ("branch", "name"), [("main", "dev"), ("release/2", "dev"), ("side", "own")]
+)
 def test_what_a_pipeline_may_do_is_not_asked(repo: Repo, branch: str, name: str) -> None:
     repo.git("checkout", "--quiet", "-B", branch)
     assert cipipe(repo, "run", "--env", name)[0] == CONFIRMED
@@ -160,7 +175,9 @@ def test_a_job_is_not_asked(repo: Repo) -> None:
     assert (status, "ref-not-allowed" in said) == (5, True), said
 
 
-@pytest.mark.parametrize(("typed", "status"), [("live", CONFIRMED), ("LIVE", 5), ("y", 5), ("", 5), ("dev", 5)])
+@pytest.mark.parametrize(
+    ("typed", "status"), [("live", CONFIRMED), ("LIVE", 5), ("y", 5), ("", 5), ("dev", 5)]
+)
 def test_on_a_terminal_the_name_is_typed(repo: Repo, typed: str, status: int) -> None:
     repo.git("checkout", "--quiet", "-B", "main")
     found, shown = at_terminal(repo, typed, "run", "--env", "live")

@@ -1,4 +1,6 @@
-"""What a child of cipipe finds of the secrets that cipipe was started with: in its own environment, and in its parent's."""
+"""What a child of cipipe finds of the secrets that cipipe was started with: in its own environment,
+and in its parent's.
+"""
 
 import ctypes
 import json
@@ -85,14 +87,20 @@ def spy(tmp_path: Path) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / "git"
-    program.write_text(SPY.format(python=sys.executable, found=str(tmp_path / "found"), git=shutil.which("git")))
+    program.write_text(
+        SPY.format(python=sys.executable, found=str(tmp_path / "found"), git=shutil.which("git"))
+    )
     program.chmod(0o755)
     return folder
 
 
 def unprivileged() -> None:
-    """Root may look into every process, unless it lacks this capability, as in a container of a CI service."""
-    ctypes.CDLL(None).prctl(24, 19, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_SYS_PTRACE; a user who is not root lacks it anyway
+    """Root may look into every process, unless it lacks this capability, as in a container of a CI
+    service.
+    """
+    ctypes.CDLL(None).prctl(
+        24, 19, 0, 0, 0
+    )  # PR_CAPBSET_DROP, CAP_SYS_PTRACE; a user who is not root lacks it anyway
 
 
 def started(repo: Repo, arguments: list[str], **env: str) -> "subprocess.Popen[bytes]":
@@ -122,7 +130,9 @@ def test_a_child_finds_no_secret(repo: Repo, spy: Path, tmp_path: Path) -> None:
 
 
 @linux
-def test_root_does_not_find_them_in_the_environment_either(repo: Repo, spy: Path, tmp_path: Path) -> None:
+def test_root_does_not_find_them_in_the_environment_either(
+    repo: Repo, spy: Path, tmp_path: Path
+) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cipipe", "check"],
         cwd=repo.root,
@@ -137,7 +147,9 @@ def test_root_does_not_find_them_in_the_environment_either(repo: Repo, spy: Path
 
 
 def test_cipipe_itself_still_has_them(repo: Repo) -> None:
-    """The token is exchanged, or at least looked at: it is the one in the variable that the configuration names."""
+    """The token is exchanged, or at least looked at: it is the one in the variable that the
+    configuration names.
+    """
     child = started(repo, ["oidc", "token", "--format", "json"])
     out, err = child.communicate(timeout=60)
     assert child.returncode == 0, err
@@ -183,8 +195,21 @@ def test_hiding_leaves_the_rest_of_the_environment() -> None:
         "os.environ['LATER'] = 'x'\n"
         "os.execv('/usr/bin/env', ['env'])\n"
     )
-    env = {"BEFORE": "1", "SECRET": "hunter22", "EMPTY": "", "BEHIND": "SECRET=2", "PATH": os.environ["PATH"]}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=60)
+    env = {
+        "BEFORE": "1",
+        "SECRET": "hunter22",
+        "EMPTY": "",
+        "BEHIND": "SECRET=2",
+        "PATH": os.environ["PATH"],
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     first, *rest = done.stdout.splitlines()
     assert first == "['BEFORE', 'BEHIND']"
     left = [line for line in rest if not line.startswith("LC_CTYPE=")]
@@ -197,6 +222,12 @@ def test_without_secrets_nothing_happens() -> None:
         "shield.hide(os.environ, ci.secret_variables(os.environ))\n"
         "print('ctypes' in sys.modules)"
     )
-    clean = {name: value for name, value in ENV.items() if not name.startswith(("AWS_", "GITHUB_", "CI_"))}
-    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, check=True, timeout=60)
+    clean = {
+        name: value
+        for name, value in ENV.items()
+        if not name.startswith(("AWS_", "GITHUB_", "CI_"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean, capture_output=True, check=True, timeout=60
+    )
     assert done.stdout == b"False\n", "it costs nothing"

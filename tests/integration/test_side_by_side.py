@@ -1,4 +1,6 @@
-"""Stages side by side, as a process: what does not need each other runs at the same time, and Ctrl-C ends all of it."""
+"""Stages side by side, as a process: what does not need each other runs at the same time, and
+Ctrl-C ends all of it.
+"""
 
 import json
 import signal
@@ -82,10 +84,24 @@ class Shop:
 def shop(endpoint: str, tmp_path: Path) -> Shop:
     keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
     aws = Aws(Endpoint(REGION, endpoint), Credentials("testing", "testing"))
-    aws.call("s3", "create_bucket", Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    aws.call(
+        "s3",
+        "create_bucket",
+        Bucket=BUCKET,
+        CreateBucketConfiguration={"LocationConstraint": REGION},
+    )
     clean = {key: value for key, value in ENV.items() if not key.startswith(FOREIGN)}
-    job = {"GITLAB_CI": "true", "CI_PIPELINE_SOURCE": "push", "CI_COMMIT_REF_NAME": "main", "CI_COMMIT_BRANCH": "main"}
-    return Shop(Repo(tmp_path / "repo"), aws, clean | keys | job | {"AWS_ENDPOINT_URL": endpoint, "NO_COLOR": "1"})
+    job = {
+        "GITLAB_CI": "true",
+        "CI_PIPELINE_SOURCE": "push",
+        "CI_COMMIT_REF_NAME": "main",
+        "CI_COMMIT_BRANCH": "main",
+    }
+    return Shop(
+        Repo(tmp_path / "repo"),
+        aws,
+        clean | keys | job | {"AWS_ENDPOINT_URL": endpoint, "NO_COLOR": "1"},
+    )
 
 
 def results(answer: str) -> dict[str, str]:
@@ -112,7 +128,9 @@ def test_stages_that_do_not_need_each_other_run_at_the_same_time(shop: Shop) -> 
     answer, said = shop.run().communicate()
     assert results(answer) == {"finance": "done", "sales": "done", "reports": "done"}, said
     lines = [line for line in said.splitlines() if "met" in line]
-    assert sorted(lines) == ["finance │   met sales", "sales │   met finance"], "each line says whose it is"
+    assert sorted(lines) == ["finance │   met sales", "sales │   met finance"], (
+        "each line says whose it is"
+    )
     assert "section_start" in said, "reports is alone, and folded"
     assert said.count("section_start") == said.count("section_end") == 1
 
@@ -140,6 +158,8 @@ def test_an_interrupt_ends_all_of_them_in_peace(shop: Shop, number: signal.Signa
         assert f"{name} │   {name} is clean" in said, "it was told once, and waited for"
         assert shop.state(name) == "failed"
     assert shop.state("reports") is None
-    assert "interrupted during stages finance and sales" in said.replace("sales and finance", "finance and sales")
+    assert "interrupted during stages finance and sales" in said.replace(
+        "sales and finance", "finance and sales"
+    )
     assert json.loads(answer)["error"]["id"] == "interrupted"
     assert "Traceback" not in said

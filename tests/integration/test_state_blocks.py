@@ -59,10 +59,20 @@ GCS = S3.replace("s3", "gcs")
     [
         ({"net_main": S3, "appdev_main": GCS, "applive_main": GCS}, []),
         ({}, []),
-        ({"net_main": "locals {}\n", "appdev_main": GCS}, [("terraform-state-not-kept", "net/backend.tf")]),
-        ({"net_main": S3, "appdev_versions": S3}, [("terraform-backend-mismatch", "appdev/versions.tf:2")]),
         (
-            {"net_main": S3, "net_local_override": S3.replace("s3", "local"), "applive_main": "#" + S3},
+            {"net_main": "locals {}\n", "appdev_main": GCS},
+            [("terraform-state-not-kept", "net/backend.tf")],
+        ),
+        (
+            {"net_main": S3, "appdev_versions": S3},
+            [("terraform-backend-mismatch", "appdev/versions.tf:2")],
+        ),
+        (
+            {
+                "net_main": S3,
+                "net_local_override": S3.replace("s3", "local"),
+                "applive_main": "#" + S3,
+            },
             [
                 ("terraform-state-not-kept", "net/local_override.tf:2"),
                 ("terraform-state-not-kept", "applive/backend.tf"),
@@ -70,5 +80,7 @@ GCS = S3.replace("s3", "gcs")
         ),
     ],
 )
-def test_check_finds_them_all(files: dict[str, str], problems: list[tuple[str, str]], tmp_path: Path) -> None:
+def test_check_finds_them_all(
+    files: dict[str, str], problems: list[tuple[str, str]], tmp_path: Path
+) -> None:
     assert refused(tmp_path, **files) == problems

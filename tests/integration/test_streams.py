@@ -30,13 +30,24 @@ def repo(tmp_path: Path) -> Repo:
     return made
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", ">/dev/full 2>&-", "2>/dev/full", ""])
-@pytest.mark.parametrize(("arguments", "status"), [("check", 0), ("plan --offline", 0), ("check --config no.toml", 2)])
+@pytest.mark.parametrize(
+    "closed", [">&-", "2>&-", "<&-", ">&- 2>&-", ">/dev/full 2>&-", "2>/dev/full", ""]
+)
+@pytest.mark.parametrize(
+    ("arguments", "status"), [("check", 0), ("plan --offline", 0), ("check --config no.toml", 2)]
+)
 def test_closed_streams(repo: Repo, arguments: str, status: int, closed: str) -> None:
-    """An answer that cannot be written is an error of its own (2); what nobody wants to hear is none."""
+    """An answer that cannot be written is an error of its own (2); what nobody wants to hear is
+    none.
+    """
     line = f'"$0" -m cipipe {arguments} {closed}'
     done = subprocess.run(
-        ["sh", "-c", line, sys.executable], check=False, cwd=repo.root, env=ENV, capture_output=True, timeout=60
+        ["sh", "-c", line, sys.executable],
+        check=False,
+        cwd=repo.root,
+        env=ENV,
+        capture_output=True,
+        timeout=60,
     )
     full = ">/dev/full 2" in closed and status == 0
     assert done.returncode == (2 if full else status), done.stderr
@@ -60,5 +71,7 @@ def test_a_reader_that_has_gone(repo: Repo) -> None:
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ""])
 def test_closed_streams_of_what_click_answers(repo: Repo, closed: str) -> None:
-    done = subprocess.run(["sh", "-c", f'"$0" -m cipipe --version {closed}', sys.executable], check=False, timeout=60)
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m cipipe --version {closed}', sys.executable], check=False, timeout=60
+    )
     assert done.returncode == 0

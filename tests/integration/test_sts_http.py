@@ -1,4 +1,6 @@
-"""The one request that nobody signs: whom it trusts, what it takes for an answer, where it does not go."""
+"""The one request that nobody signs: whom it trusts, what it takes for an answer, where it does not
+go.
+"""
 
 import datetime as dt
 import http.server
@@ -34,7 +36,9 @@ def served() -> Iterator[Served]:
     """A server that gives one answer, and counts the requests that it was sent."""
     servers = []
 
-    def serve(body: str = ANSWER, status: int = 200, *, pem: Path | None = None, **headers: str) -> str:
+    def serve(
+        body: str = ANSWER, status: int = 200, *, pem: Path | None = None, **headers: str
+    ) -> str:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 seen.append(self.rfile.read(int(self.headers["Content-Length"])))
@@ -52,7 +56,9 @@ def served() -> Iterator[Served]:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(pem)
             server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        ).start()
         servers.append(server)
         return f"{'https' if pem else 'http'}://127.0.0.1:{server.server_port}"
 
@@ -99,7 +105,9 @@ def test_a_certificate_counts_where_it_is_trusted(served: Served, certificate: P
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("body", ["", "<html>log in first</html>", "{}", ANSWER.replace("Expiration", "Expires")])
+@pytest.mark.parametrize(
+    "body", ["", "<html>log in first</html>", "{}", ANSWER.replace("Expiration", "Expires")]
+)
 def test_what_is_no_answer_of_sts(served: Served, body: str) -> None:
     with pytest.raises(AwsUnreachable, match="is not STS"):
         exchanged(Endpoint("eu-central-1", served(body)))
@@ -118,7 +126,11 @@ def test_an_error_has_awss_own_code(served: Served) -> None:
     body = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>No &amp; no</Message></Error></ErrorResponse>"
     with pytest.raises(AwsError) as caught:
         exchanged(Endpoint("eu-central-1", served(body, 403)))
-    assert (caught.value.code, caught.value.text, caught.value.status) == ("AccessDenied", "No & no", 403)
+    assert (caught.value.code, caught.value.text, caught.value.status) == (
+        "AccessDenied",
+        "No & no",
+        403,
+    )
 
 
 def test_a_server_error_without_words(served: Served) -> None:
@@ -127,13 +139,17 @@ def test_a_server_error_without_words(served: Served) -> None:
     assert caught.value.status == 503
 
 
-def test_loopback_is_reached_without_a_proxy(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loopback_is_reached_without_a_proxy(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert exchanged(Endpoint("eu-central-1", served())).arn
 
 
 def test_an_endpoint_of_sts_alone_comes_first() -> None:
-    endpoint = Endpoint("eu-central-1", "https://all.example.com", sts_url="https://sts.example.com")
+    endpoint = Endpoint(
+        "eu-central-1", "https://all.example.com", sts_url="https://sts.example.com"
+    )
     assert endpoint.url_of("sts") == "https://sts.example.com"
 
 
@@ -147,7 +163,9 @@ def test_an_answer_that_breaks_off_is_none(served: Served, status: int) -> None:
 @pytest.mark.parametrize("encoding", ["nobodys", "big5", "utf-7", "utf-32"])
 def test_an_answer_in_an_encoding_that_xml_has_not(served: Served, encoding: str) -> None:
     with pytest.raises(AwsUnreachable, match="is not STS"):
-        exchanged(Endpoint("eu-central-1", served(f'<?xml version="1.0" encoding="{encoding}"?>{ANSWER}')))
+        exchanged(
+            Endpoint("eu-central-1", served(f'<?xml version="1.0" encoding="{encoding}"?>{ANSWER}'))
+        )
 
 
 def test_an_expiration_without_a_zone_is_no_moment(served: Served) -> None:
@@ -164,9 +182,15 @@ def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
         assert caught.value.where == "AWS_CA_BUNDLE"
 
 
-@pytest.mark.parametrize("url", ["foo", "", "ftp://x", "https://", "http://x:port", "http://[", "127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "url", ["foo", "", "ftp://x", "https://", "http://x:port", "http://[", "127.0.0.1:1"]
+)
 def test_an_endpoint_is_a_url(url: str) -> None:
-    names = {"url": "AWS_ENDPOINT_URL", "sts_url": "AWS_ENDPOINT_URL_STS", "s3_url": "AWS_ENDPOINT_URL_S3"}
+    names = {
+        "url": "AWS_ENDPOINT_URL",
+        "sts_url": "AWS_ENDPOINT_URL_STS",
+        "s3_url": "AWS_ENDPOINT_URL_S3",
+    }
     for field, name in names.items():
         given: dict[str, Any] = {field: url}
         with pytest.raises(UsageError, match="is not a URL") as caught:

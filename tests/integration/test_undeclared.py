@@ -110,10 +110,20 @@ def test_variable_files(world: World, settings: str, expected: list[str]) -> Non
 
 def test_a_root_that_the_paths_leave_out(world: World) -> None:
     world.repo.commit(
-        {"cipipe.toml": CONFIG.replace('root = "terraform"', 'root = "infra"'), "infra/main.tf": "", "infra/x": ""}
+        {
+            "cipipe.toml": CONFIG.replace('root = "terraform"', 'root = "infra"'),
+            "infra/main.tf": "",
+            "infra/x": "",
+        }
     )
     assert warned(world) == ["stage iac: root takes infra: 1 file there, such as infra/main.tf"]
-    world.repo.commit({"cipipe.toml": CONFIG.replace('["terraform/**", "!terraform/**/*.md"]', '["terraform/*.tf"]')})
+    world.repo.commit(
+        {
+            "cipipe.toml": CONFIG.replace(
+                '["terraform/**", "!terraform/**/*.md"]', '["terraform/*.tf"]'
+            )
+        }
+    )
     assert warned(world) == []
 
 
@@ -154,11 +164,17 @@ def test_images(world: World, paths: str, files: dict[str, str], expected: list[
 )
 def test_what_a_dockerfile_copies(world: World, copy: str, expected: list[str]) -> None:
     paths = '["dbt/Dockerfile", "dbt/*.txt", "dbt/models/a.sql"]'
-    files = {f"dbt/{name}": "" for name in ("x.txt", "models/a.sql", "models/b.sql", "models/deep/c.md")}
+    files = {
+        f"dbt/{name}": "" for name in ("x.txt", "models/a.sql", "models/b.sql", "models/deep/c.md")
+    }
     dockerfile = f"FROM x\n{copy}"
-    world.repo.commit({"cipipe.toml": CONFIG.replace('["dbt/**"]', paths), **files, "dbt/Dockerfile": dockerfile})
+    world.repo.commit(
+        {"cipipe.toml": CONFIG.replace('["dbt/**"]', paths), **files, "dbt/Dockerfile": dockerfile}
+    )
     line = dockerfile.count("\n") + 1
-    assert warned(world) == [f"stage image: dbt/Dockerfile:{line} takes dbt/{what}" for what in expected]
+    assert warned(world) == [
+        f"stage image: dbt/Dockerfile:{line} takes dbt/{what}" for what in expected
+    ]
 
 
 def test_paths_that_terraform_reads(world: World) -> None:
@@ -171,9 +187,14 @@ e = file("../shared/absent")
 # f = file("../shared/f.txt")
 """
     other = 'g = file("${path.module}/../../shared/g.txt")\nh = file("../shared/h.txt")\n'
-    shared = {f"shared/{name}": "" for name in ("a.txt", "f.txt", "g.txt", "h.txt", "x.json", "deep/y.json", "z.txt")}
+    shared = {
+        f"shared/{name}": ""
+        for name in ("a.txt", "f.txt", "g.txt", "h.txt", "x.json", "deep/y.json", "z.txt")
+    }
     main = MODULE.format("./m") + reads
-    world.repo.commit({"terraform/main.tf": main, "terraform/own.txt": "", "terraform/m/x.tf": other, **shared})
+    world.repo.commit(
+        {"terraform/main.tf": main, "terraform/own.txt": "", "terraform/m/x.tf": other, **shared}
+    )
     assert warned(world) == [
         "stage iac: terraform/main.tf:5 takes shared/a.txt",
         "stage iac: terraform/main.tf:7 takes shared/*.json: 1 file there, such as shared/x.json",
@@ -184,7 +205,9 @@ e = file("../shared/absent")
 
 
 def test_modules_in_json(world: World) -> None:
-    main = json.dumps({"module": {"x": {"source": "../m"}}, "locals": {"a": '${file("../m/a.txt")}'}}, indent=1)
+    main = json.dumps(
+        {"module": {"x": {"source": "../m"}}, "locals": {"a": '${file("../m/a.txt")}'}}, indent=1
+    )
     inner = json.dumps({"module": [{"y": {"source": "../n"}}]})
     files = {"terraform/main.tf.json": main, "m/m.tf.json": inner, "m/a.txt": "", "n/n.tf": ""}
     world.repo.commit(files)
@@ -196,7 +219,9 @@ def test_modules_in_json(world: World) -> None:
 
 
 def test_modules_and_files_behind_links(world: World) -> None:
-    text = CONFIG.replace('["terraform/**", "!terraform/**/*.md"]', '["terraform/**", "!terraform/links/**"]')
+    text = CONFIG.replace(
+        '["terraform/**", "!terraform/**/*.md"]', '["terraform/**", "!terraform/links/**"]'
+    )
     links = world.repo.root / "terraform/links"
     links.mkdir(parents=True)
     (links / "modules").symlink_to("../../shared/modules")
@@ -227,11 +252,15 @@ def test_modules_and_files_behind_links(world: World) -> None:
 
 
 def test_an_image_of_the_whole_repository(world: World) -> None:
-    """With an allow-list in `.dockerignore`, which is a good way to have several folders in one image."""
+    """With an allow-list in `.dockerignore`, which is a good way to have several folders in one
+    image.
+    """
     text = CONFIG.replace('context = "dbt"', 'context = "."').replace(
         '["dbt/**"]', '["dbt/**", "Dockerfile", ".dockerignore"]'
     )
-    world.repo.commit({"cipipe.toml": text, "Dockerfile": "COPY . /x", ".dockerignore": "*\n!dbt\n"})
+    world.repo.commit(
+        {"cipipe.toml": text, "Dockerfile": "COPY . /x", ".dockerignore": "*\n!dbt\n"}
+    )
     assert warned(world) == []
     world.repo.commit({".dockerignore": None})
     (line,) = warned(world)
@@ -239,7 +268,9 @@ def test_an_image_of_the_whole_repository(world: World) -> None:
 
 
 def test_the_source_of_dags(world: World) -> None:
-    world.repo.commit({"cipipe.toml": CONFIG.replace('source = "dags"', 'source = "airflow"'), "airflow/x.py": ""})
+    world.repo.commit(
+        {"cipipe.toml": CONFIG.replace('source = "dags"', 'source = "airflow"'), "airflow/x.py": ""}
+    )
     assert warned(world) == ["stage dags: source takes airflow: 1 file there, such as airflow/x.py"]
 
 
@@ -257,7 +288,9 @@ def test_only_stages_that_are_due_are_looked_at(world: World) -> None:
 def test_a_clone_without_contents_is_planned_all_the_same(world: World, tmp_path: Path) -> None:
     world.repo.commit({"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/main.tf": ""})
     world.repo.git("config", "uploadpack.allowFilter", "true")
-    partial = World(world.repo.clone(tmp_path / "partial", "--filter=blob:none", "--no-checkout"), world.ledger)
+    partial = World(
+        world.repo.clone(tmp_path / "partial", "--filter=blob:none", "--no-checkout"), world.ledger
+    )
     partial.repo.write({"cipipe.toml": CONFIG})
     assert partial.reasons() == world.reasons()
 

@@ -1,6 +1,7 @@
 """A limit on the processor time of a block: for inputs that must not take for ever.
 
-Processor time, not wall time, so that a busy machine fails no test; and generous, for what it catches takes hours.
+Processor time, not wall time, so that a busy machine fails no test; and generous, for what it
+catches takes hours.
 """
 
 import signal

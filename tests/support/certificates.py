@@ -21,7 +21,10 @@ def certificate(folder: Path) -> Path:
         .serial_number(1)
         .not_valid_before(now - dt.timedelta(hours=1))
         .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -47,7 +50,10 @@ class Authority:
         """A file with a key and a certificate."""
         key = ec.generate_private_key(ec.SECP256R1())
         file = self.folder / f"server-{host}.pem"
-        file.write_bytes(_key(key) + _pem(self._signed(key, _named("daemon"), host=host, valid_hours=valid_hours)))
+        file.write_bytes(
+            _key(key)
+            + _pem(self._signed(key, _named("daemon"), host=host, valid_hours=valid_hours))
+        )
         return file
 
     def client(self, name: str = "client", *, valid_hours: float = 1) -> Path:
@@ -56,7 +62,9 @@ class Authority:
         folder = self.folder / name
         folder.mkdir()
         (folder / "ca.pem").write_bytes(_pem(self._made))
-        (folder / "cert.pem").write_bytes(_pem(self._signed(key, _named(name), valid_hours=valid_hours)))
+        (folder / "cert.pem").write_bytes(
+            _pem(self._signed(key, _named(name), valid_hours=valid_hours))
+        )
         (folder / "key.pem").write_bytes(_key(key))
         return folder
 
@@ -79,8 +87,13 @@ class Authority:
             .not_valid_before(now - dt.timedelta(hours=2))
             .not_valid_after(now + dt.timedelta(hours=valid_hours))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
         )
         if host is not None:
             names = [x509.IPAddress(ipaddress.ip_address(host))]

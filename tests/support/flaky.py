@@ -14,7 +14,9 @@ FAULTS = ("delay", "cut before", "500", "503", "cut after", "500 after", "cut wi
 
 
 class FlakyProxy:
-    """In front of one server, while it is entered. Each request meets one of `FAULTS` with probability `rate`."""
+    """In front of one server, while it is entered. Each request meets one of `FAULTS` with
+    probability `rate`.
+    """
 
     def __init__(self, target: str, *, seed: int, rate: float) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -78,10 +80,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(answer.status, headers, data, whole=fault != "cut within")
         return None
 
-    def _send(self, status: int, headers: list[tuple[str, str]], data: bytes, *, whole: bool = True) -> None:
+    def _send(
+        self, status: int, headers: list[tuple[str, str]], data: bytes, *, whole: bool = True
+    ) -> None:
         own = {"connection", "transfer-encoding", "content-length", "date", "server"}
         self.send_response(status)
-        length = {name.lower(): value for name, value in headers}.get("content-length", str(len(data)))
+        length = {name.lower(): value for name, value in headers}.get(
+            "content-length", str(len(data))
+        )
         for name, value in headers:
             if name.lower() not in own:
                 self.send_header(name, value)

@@ -1,8 +1,10 @@
-"""What GitHub's runner obeys in the log of a step: its two parsers, as actions/runner has them at 258d6c8.
+"""What GitHub's runner obeys in the log of a step: its two parsers, as actions/runner has them at
+258d6c8.
 
-`ProcessInvoker` takes a step's output apart with StreamReader.ReadLine, `ActionCommand.TryParseV2` wants `::` behind blanks,
-`TryParse` finds `##[` anywhere. Both compare as a culture does, which skips characters without a weight; here any that is
-not ASCII may be skipped, so that more is taken for a command than the runner would.
+`ProcessInvoker` takes a step's output apart with StreamReader.ReadLine, `ActionCommand.TryParseV2`
+wants `::` behind blanks, `TryParse` finds `##[` anywhere. Both compare as a culture does, which
+skips characters without a weight; here any that is not ASCII may be skipped, so that more is taken
+for a command than the runner would.
 """
 
 import re
@@ -37,7 +39,12 @@ _SKIPPED = re.compile(r"[^\x21-\x7e ]")
 def commands(log: str) -> Iterator[tuple[str, str]]:
     """The commands in a log, with what follows each."""
     for line in _LINE_END.split(log):
-        found = _second(line) or _first(line) or _second(_SKIPPED.sub("", line)) or _first(_SKIPPED.sub("", line))
+        found = (
+            _second(line)
+            or _first(line)
+            or _second(_SKIPPED.sub("", line))
+            or _first(_SKIPPED.sub("", line))
+        )
         if found:
             yield found
 

@@ -1,4 +1,6 @@
-"""Secrets in what was printed: tokens and session tokens by their form, secret keys by the hashes that the sandbox keeps."""
+"""Secrets in what was printed: tokens and session tokens by their form, secret keys by the hashes
+that the sandbox keeps.
+"""
 
 import hashlib
 import re
@@ -10,7 +12,9 @@ _KEY = re.compile(r"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 
 
 def leaks(text: str, *, hashes: Iterable[str] = (), secrets: Iterable[str] = ()) -> list[str]:
-    """What is secret in a text, cut short. A line that makes GitHub mask a secret is none: GitHub does not show it."""
+    """What is secret in a text, cut short. A line that makes GitHub mask a secret is none: GitHub
+    does not show it.
+    """
     shown = "\n".join(line for line in text.splitlines() if not line.startswith("::add-mask::"))
     return [f"{kind} {found[:6]}…" for kind, found in _found(shown, set(hashes), secrets)]
 

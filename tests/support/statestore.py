@@ -1,7 +1,9 @@
-"""A store of Terraform states over HTTP, as GitLab is one: basic auth, LOCK and UNLOCK, 423 with the lock's own info.
+"""A store of Terraform states over HTTP, as GitLab is one: basic auth, LOCK and UNLOCK, 423 with
+the lock's own info.
 
-docs.gitlab.com/user/infrastructure/iac/terraform_state, and lib/api/terraform/state.rb there: whoever unlocks without
-naming an ID releases whatever is held, which is what `terraform force-unlock` does.
+docs.gitlab.com/user/infrastructure/iac/terraform_state, and lib/api/terraform/state.rb there:
+whoever unlocks without naming an ID releases whatever is held, which is what `terraform
+force-unlock` does.
 """
 
 import base64
@@ -19,7 +21,9 @@ PASSWORD = "store-pass-41c9"
 
 @dataclass
 class Store:
-    """The states by name, the locks that are held, and what was asked. `meeting` makes the first readers wait."""
+    """The states by name, the locks that are held, and what was asked. `meeting` makes the first
+    readers wait.
+    """
 
     url: str = ""
     states: dict[str, bytes] = field(default_factory=dict)
@@ -46,7 +50,12 @@ class Store:
 
     def hold(self, name: str, **info: str) -> str:
         """Lock a state as somebody else; gives the lock's ID."""
-        held = {"ID": "5b1f0d3e-2222-4c4c-9999-0123456789ab", "Operation": "OperationTypeApply", "Info": "", "Path": ""}
+        held = {
+            "ID": "5b1f0d3e-2222-4c4c-9999-0123456789ab",
+            "Operation": "OperationTypeApply",
+            "Info": "",
+            "Path": "",
+        }
         self.locks[name] = {
             **held,
             "Version": "1.11.4",
@@ -94,7 +103,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.kept.meeting = None
         with self.kept.guard:
             self.kept.asked.append(f"{self.command} {parts.path}")
-            self._answer(*(self._lock(name, body) if what == "lock" else self._state(name, parts.query, body)))
+            self._answer(
+                *(
+                    self._lock(name, body)
+                    if what == "lock"
+                    else self._state(name, parts.query, body)
+                )
+            )
 
     do_GET = do_POST = do_DELETE = _any  # noqa: N815 - the server calls them so
 

@@ -1,4 +1,6 @@
-"""The documentation is held to the code: errors, commands, options, configuration keys, patterns and links."""
+"""The documentation is held to the code: errors, commands, options, configuration keys, patterns
+and links.
+"""
 
 import ast
 import json
@@ -30,7 +32,10 @@ SLUG = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 def headings(page: Path) -> list[tuple[int, str]]:
     """Level and title of every heading, backticks taken off."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    return [(len(marks), title.replace("`", "")) for marks, title in re.findall(r"^(#+) (.+)$", text, re.MULTILINE)]
+    return [
+        (len(marks), title.replace("`", ""))
+        for marks, title in re.findall(r"^(#+) (.+)$", text, re.MULTILINE)
+    ]
 
 
 def slug(title: str) -> str:
@@ -77,11 +82,20 @@ def sources() -> tuple[ast.Module, ...]:
 
 @cache
 def classes() -> dict[str, ast.ClassDef]:
-    return {node.name: node for tree in sources() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    return {
+        node.name: node
+        for tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
 
 
 def bases(name: str) -> list[str]:
-    return [base.id for base in classes()[name].bases if isinstance(base, ast.Name) and base.id in classes()]
+    return [
+        base.id
+        for base in classes()[name].bases
+        if isinstance(base, ast.Name) and base.id in classes()
+    ]
 
 
 def status_of(name: str) -> int | None:
@@ -95,12 +109,17 @@ def status_of(name: str) -> int | None:
 def carries_id(name: str) -> bool:
     """Whether a class is made with an id and a message, in this order: errors, problems, findings."""
     body = classes()[name].body
-    init = next((item for item in body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
+    init = next(
+        (item for item in body if isinstance(item, ast.FunctionDef) and item.name == "__init__"),
+        None,
+    )
     if init is not None:
         names = [argument.arg for argument in init.args.args[1:]]
     else:
         names = [
-            item.target.id for item in body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+            item.target.id
+            for item in body
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
         ]
     if names:
         return names[0] in {"id", "name", "slug"} and "message" in names
@@ -122,7 +141,11 @@ def with_ids(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
                 yield node.func.id, node.args[0]
         elif isinstance(node, ast.ClassDef) and status_of(node.name) is not None:
             for call in ast.walk(node):
-                if isinstance(call, ast.Call) and call.args and ast.unparse(call.func) == "super().__init__":
+                if (
+                    isinstance(call, ast.Call)
+                    and call.args
+                    and ast.unparse(call.func) == "super().__init__"
+                ):
                     yield node.name, call.args[0]
 
 
@@ -130,8 +153,9 @@ def with_ids(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
 def ids_in_source() -> dict[str, frozenset[int]]:
     """Every id, with the exit statuses that it is raised with (none for those that travel as data).
 
-    Where a module passes an id on that is not a literal at the call, every string of that module counts that looks like
-    an id of a known family (`oidc-…`): ids in tables, in tuples and in arguments.
+    Where a module passes an id on that is not a literal at the call, every string of that module
+    counts that looks like an id of a known family (`oidc-…`): ids in tables, in tuples and in
+    arguments.
     """
     found: dict[str, set[int]] = {}
     indirect = []
@@ -173,7 +197,11 @@ def test_every_error_has_exactly_one_section() -> None:
 
 def test_every_error_stands_under_its_exit_status() -> None:
     raised = {name: statuses for name, statuses in ids_in_source().items() if statuses}
-    wrong = [(name, status) for name, status in documented_errors() if name in raised and {status} != raised[name]]
+    wrong = [
+        (name, status)
+        for name, status in documented_errors()
+        if name in raised and {status} != raised[name]
+    ]
     assert wrong == []
 
 
@@ -214,7 +242,12 @@ def commands() -> dict[str, click.Command]:
 
 
 def options(command: click.Command) -> set[str]:
-    return {name for parameter in command.params if isinstance(parameter, click.Option) for name in parameter.opts}
+    return {
+        name
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for name in parameter.opts
+    }
 
 
 def common_options() -> set[str]:
@@ -228,7 +261,11 @@ def rows_of_options(text: str) -> set[str]:
 
 
 def test_every_command_has_a_section_and_every_section_a_command() -> None:
-    titles = [title for level, title in headings(DOCS / "commands.md") if level == 2 and title.startswith("cipipe ")]
+    titles = [
+        title
+        for level, title in headings(DOCS / "commands.md")
+        if level == 2 and title.startswith("cipipe ")
+    ]
     assert sorted(titles) == sorted(commands())
 
 
@@ -249,7 +286,9 @@ def test_every_argument_and_format_of_a_command_is_named(name: str) -> None:
     for parameter in commands()[name].params:
         if isinstance(parameter, click.Argument):
             word = (parameter.name or "").upper()
-            usage = f"{name} [{word.removesuffix('S')}…]" if parameter.nargs == -1 else f"{name} {word}"
+            usage = (
+                f"{name} [{word.removesuffix('S')}…]" if parameter.nargs == -1 else f"{name} {word}"
+            )
             assert f"`{usage}`" in body
         elif "--format" in parameter.opts:
             assert isinstance(parameter.type, click.Choice)
@@ -262,7 +301,10 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "The plan document": {"": model.Plan, "stages": model.StagePlan, "baseline": model.Baseline},
     "The run document": {"": model.Report, "stages": model.StageReport},
     "The doctor document": {"checks": model.Check},
-    "The status document": {"environments": model.EnvironmentStatus, "environments.stages": model.StageStatus},
+    "The status document": {
+        "environments": model.EnvironmentStatus,
+        "environments.stages": model.StageStatus,
+    },
 }
 
 
@@ -328,11 +370,17 @@ def test_every_key_is_described_with_its_default(title: str) -> None:
         for row in rows(section(DOCS / "configuration.md", level, title).partition("\n### ")[0])
         if (name := re.fullmatch(r"`(\w+)`", row[0]))
     }
-    assert found == {field.encode_name: default_of(field) for field in msgspec.structs.fields(TABLES[title])}
+    assert found == {
+        field.encode_name: default_of(field) for field in msgspec.structs.fields(TABLES[title])
+    }
 
 
 def test_every_top_level_table_is_described() -> None:
-    titles = {re.split(r"[\[\].]", title)[1] for _, title in headings(DOCS / "configuration.md") if title[0] == "["}
+    titles = {
+        re.split(r"[\[\].]", title)[1]
+        for _, title in headings(DOCS / "configuration.md")
+        if title[0] == "["
+    }
     assert titles == {field.encode_name for field in msgspec.structs.fields(config._File)}
 
 
@@ -368,7 +416,9 @@ def test_all_examples_are_toml() -> None:
 
 
 def pattern_table() -> list[tuple[tuple[str, ...], bytes, bool, str]]:
-    """Patterns, path, whether it is a submodule, and whether it matches. `\\n`, `\\xff`, `\\\\` are escapes."""
+    """Patterns, path, whether it is a submodule, and whether it matches. `\\n`, `\\xff`, `\\\\` are
+    escapes.
+    """
     found = []
     for row in rows(section(DOCS / "configuration.md", 2, "Path patterns")):
         given = tuple(re.findall(r"`([^`]+)`", row[0]))
@@ -393,7 +443,9 @@ def test_the_table_is_long_enough_and_every_row_is_read() -> None:
 
 
 @pytest.mark.parametrize(("given", "path", "submodule", "answer"), pattern_table())
-def test_a_row_of_the_table(given: tuple[str, ...], path: bytes, submodule: bool, answer: str) -> None:
+def test_a_row_of_the_table(
+    given: tuple[str, ...], path: bytes, submodule: bool, answer: str
+) -> None:
     assert [patterns.complaint(pattern) for pattern in given] == [None] * len(given)
     chosen = patterns.Patterns(given)
     found = chosen.matches_link(path) if submodule else chosen.matches(path)
@@ -401,12 +453,18 @@ def test_a_row_of_the_table(given: tuple[str, ...], path: bytes, submodule: bool
 
 
 @pytest.mark.parametrize(("given", "path", "submodule", "answer"), pattern_table())
-def test_shortcuts_agree_with_the_table(given: tuple[str, ...], path: bytes, submodule: bool, answer: str) -> None:
-    """What is looked up in git has to hold every match; a folder that counts whole may hold nothing else."""
+def test_shortcuts_agree_with_the_table(
+    given: tuple[str, ...], path: bytes, submodule: bool, answer: str
+) -> None:
+    """What is looked up in git has to hold every match; a folder that counts whole may hold nothing
+    else.
+    """
     chosen = patterns.Patterns(given)
     looked_at = (*chosen.folders, *chosen.prefixes)
     if answer == "yes":
-        assert any(not place or path == place or path.startswith(place + b"/") for place in looked_at)
+        assert any(
+            not place or path == place or path.startswith(place + b"/") for place in looked_at
+        )
     elif not submodule:
         assert not any(path.startswith(folder + b"/") for folder in chosen.folders)
 
@@ -434,11 +492,19 @@ def test_links_resolve(page: Path) -> None:
             continue
         place, _, anchor = target.partition("#")
         file = (page.parent / place).resolve() if place else page
-        if not file.exists() or (anchor and anchor not in {slug(title) for _, title in headings(file)}):
+        if not file.exists() or (
+            anchor and anchor not in {slug(title) for _, title in headings(file)}
+        ):
             broken.append(target)
     assert broken == []
 
 
 def test_all_documents_are_found() -> None:
     names = {page.name for page in pages()}
-    assert {"errors.md", "configuration.md", "commands.md", "architecture.md", "CONTRIBUTING.md"} <= names
+    assert {
+        "errors.md",
+        "configuration.md",
+        "commands.md",
+        "architecture.md",
+        "CONTRIBUTING.md",
+    } <= names

@@ -1,4 +1,5 @@
-"""`cipipe doctor`: what of this machine and of this job would stop a run, each with its fix. Nothing is changed.
+"""`cipipe doctor`: what of this machine and of this job would stop a run, each with its fix.
+Nothing is changed.
 
 A check that fails does not stop the others; one that cannot be made is skipped, and says why.
 """
@@ -29,9 +30,13 @@ def examine(
     offline: bool = False,
     door: Door | None = None,
 ) -> Iterator[tuple[Check, CipipeError | None]]:
-    """Each check as it is made, with its error where it failed. `problem` is why there is no project, or no `name`."""
+    """Each check as it is made, with its error where it failed. `problem` is why there is no
+    project, or no `name`.
+    """
     tools = needed(project)
-    docker = partial(check_docker, redactor=redactor, interrupt=interrupt, door=door, offline=offline)
+    docker = partial(
+        check_docker, redactor=redactor, interrupt=interrupt, door=door, offline=offline
+    )
     yield checked("git", lambda: check_git(env))
     yield checked("terraform", lambda: check_terraform(env, tools), needed=tools is not None)
     yield checked("docker", lambda: docker(env, tools), needed=tools is not None)

@@ -18,8 +18,12 @@ class Doubtful(Exception):
         self.fix = fix
 
 
-def checked(name: str, check: Callable[[], str], *, needed: bool = True) -> tuple[Check, CipipeError | None]:
-    """The outcome of a check, and its error where it failed; what is not known to be `needed` is no more than a doubt."""
+def checked(
+    name: str, check: Callable[[], str], *, needed: bool = True
+) -> tuple[Check, CipipeError | None]:
+    """The outcome of a check, and its error where it failed; what is not known to be `needed` is no
+    more than a doubt.
+    """
     try:
         return Check(name, Verdict.OK, check()), None
     except Skipped as reason:
@@ -29,4 +33,6 @@ def checked(name: str, check: Callable[[], str], *, needed: bool = True) -> tupl
     except CipipeError as error:
         if not needed:
             return Check(name, Verdict.WARNING, error.message.splitlines()[0], error.hint), None
-        return Check(name, Verdict.FAILED, error.message.splitlines()[0], error.hint, error.id), error
+        return Check(
+            name, Verdict.FAILED, error.message.splitlines()[0], error.hint, error.id
+        ), error

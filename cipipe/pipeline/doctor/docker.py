@@ -70,7 +70,11 @@ def _check_certificates(tls: Tls, settings: Mapping[str, str]) -> None:
         for certificate in _certificates(tls.file(name)):
             begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
             if not begins <= now <= ends:
-                told = f"expired on {ends:%Y-%m-%d %H:%M}" if now > ends else f"holds from {begins:%Y-%m-%d %H:%M}"
+                told = (
+                    f"expired on {ends:%Y-%m-%d %H:%M}"
+                    if now > ends
+                    else f"holds from {begins:%Y-%m-%d %H:%M}"
+                )
                 raise StageError(
                     "docker-tls-settings",
                     f"{name} in {tls.folder} {told} UTC",
@@ -107,7 +111,9 @@ def _certificates(file: str) -> Iterator["Certificate"]:
 
 def _doubt_port(found: Address) -> None:
     if found.tls is not None and found.port == 2375:
-        raise Doubtful(f"{found.url} is the port without TLS, and TLS is asked for", "use port 2376")
+        raise Doubtful(
+            f"{found.url} is the port without TLS, and TLS is asked for", "use port 2376"
+        )
     if found.tls is None and found.port == 2376:
         raise Doubtful(
             f"{found.url} is the port with TLS, and TLS is not asked for",

@@ -1,6 +1,8 @@
-"""What of this job's identity would stop a run: region, role, token, audience, expiry, credentials, trust policy.
+"""What of this job's identity would stop a run: region, role, token, audience, expiry, credentials,
+trust policy.
 
-The exchange is the only whole test of a role, and it changes nothing. With `offline` nobody is asked.
+The exchange is the only whole test of a role, and it changes nothing. With `offline` nobody is
+asked.
 """
 
 from collections.abc import Callable, Mapping
@@ -71,7 +73,11 @@ def check_region(job: Job) -> str:
 def check_role(job: Job) -> str:
     role, via = access.role_of(job.name, job.environment, job.mode)
     context = job.project.context
-    if job.mode is Mode.DEPLOY and context.provider != "local" and not job.project.may_deploy(job.name):
+    if (
+        job.mode is Mode.DEPLOY
+        and context.provider != "local"
+        and not job.project.may_deploy(job.name)
+    ):
         raise Doubtful(
             f"{context.ref_type} {context.ref} may not deploy to {job.name}",
             f"name it in deploy_from of [environments.{job.name}], if it should",
@@ -119,19 +125,28 @@ def check_expiry(job: Job) -> str:
     if error is not None and error.id in _OF_TIME:
         raise error
     left = claims.payload["exp"] - _now().timestamp()
-    return f"holds for another {round(left / 60)} min" if left >= 120 else f"holds for another {round(left)} s"
+    return (
+        f"holds for another {round(left / 60)} min"
+        if left >= 120
+        else f"holds for another {round(left)} s"
+    )
 
 
 def check_credentials(job: Job) -> str:
     if job.offline:
         raise Skipped("--offline asks nobody")
-    sessions = access.sessions(job.project, job.name, job.mode, redactor=job.redactor, door=job.door)
+    sessions = access.sessions(
+        job.project, job.name, job.mode, redactor=job.redactor, door=job.door
+    )
     if sessions is not None:
         job.credentials = sessions.current()
         ends = job.credentials.expiration
         return "a session of the role" + (f" until {ends:%H:%M} UTC" if ends else "")
     if not access.can_connect(job.project, job.door):
-        raise Doubtful("there are none: a plan compares with a commit", "log in (`aws sso login`), or use --sandbox")
+        raise Doubtful(
+            "there are none: a plan compares with a commit",
+            "log in (`aws sso login`), or use --sandbox",
+        )
     access.connect(job.project, job.name, job.mode, redactor=job.redactor, door=job.door)
     return f"your own, of account {job.environment.account_id}"
 
@@ -150,10 +165,19 @@ def check_policy(job: Job) -> str:
     findings = explain(evaluation, request)
     errors = [finding for finding in findings if finding.severity == "error"]
     if evaluation.verdict == "denied":
-        what, fix = (errors[0].message, errors[0].fix) if errors else ("it does not let this token in", "")
-        raise IdentityError("oidc-access-denied", what, hint=f"{fix} (`cipipe oidc explain` tells more)", where=asked)
+        what, fix = (
+            (errors[0].message, errors[0].fix) if errors else ("it does not let this token in", "")
+        )
+        raise IdentityError(
+            "oidc-access-denied",
+            what,
+            hint=f"{fix} (`cipipe oidc explain` tells more)",
+            where=asked,
+        )
     if evaluation.verdict == "unknown":
-        raise Doubtful("it cannot be told whether it lets this token in", "see `cipipe oidc explain`")
+        raise Doubtful(
+            "it cannot be told whether it lets this token in", "see `cipipe oidc explain`"
+        )
     quiet = _NOT_TOLD | (_MEANT if job.mode is Mode.VERIFY else set())
     warnings = [finding for finding in findings if finding.id not in quiet]
     if warnings:

@@ -19,7 +19,9 @@ def needed(project: Project | None) -> frozenset[str] | None:
     """The tools that the project's stages need; None where there is no project to tell."""
     if project is None:
         return None
-    return frozenset(tool for stage in project.config.stages.values() for tool in KINDS[stage.kind].tools(stage))
+    return frozenset(
+        tool for stage in project.config.stages.values() for tool in KINDS[stage.kind].tools(stage)
+    )
 
 
 def check_git(env: Mapping[str, str]) -> str:
@@ -32,7 +34,9 @@ def check_terraform(env: Mapping[str, str], tools: frozenset[str] | None) -> str
         found = terraform.version(ci.without_secrets(env))
     except ToolMissing:
         hint = "Get 1.11 or newer: https://developer.hashicorp.com/terraform/install"
-        raise StageError("tool-missing", "terraform is not installed on this machine", hint=hint) from None
+        raise StageError(
+            "tool-missing", "terraform is not installed on this machine", hint=hint
+        ) from None
     number = re.match(r"(\d+)\.(\d+)", found)
     if number is None or (int(number[1]), int(number[2])) < OLDEST_TERRAFORM:
         raise StageError(
@@ -47,10 +51,14 @@ def check_config(project: Project | None, problem: CipipeError | None) -> str:
     if isinstance(problem, ProblemsError):
         first = problem.problems[0]
         raise UsageError(
-            problem.id, f"{problem.message}; {first.where}: {first.message}", hint="`cipipe check` lists all of them."
+            problem.id,
+            f"{problem.message}; {first.where}: {first.message}",
+            hint="`cipipe check` lists all of them.",
         )
     if project is None or problem is not None:
-        raise problem or UsageError("config-missing", "there is no cipipe.toml", hint="`cipipe check` looks for it.")
+        raise problem or UsageError(
+            "config-missing", "there is no cipipe.toml", hint="`cipipe check` looks for it."
+        )
     stages = " → ".join(project.config.stages)
     return f"{project.config_path}: {project.config.project.name}, stages {stages}"
 

@@ -1,7 +1,8 @@
-"""The `dags` kind: Airflow's DAG files, with Terraform's outputs put in, uploaded to the bucket that MWAA reads.
+"""The `dags` kind: Airflow's DAG files, with Terraform's outputs put in, uploaded to the bucket
+that MWAA reads.
 
-`patch` is the heart; `files` says what is uploaded, `checks` what is refused, `deploy` what the steps do, `local` is the
-command without AWS.
+`patch` is the heart; `files` says what is uploaded, `checks` what is refused, `deploy` what the
+steps do, `local` is the command without AWS.
 """
 
 import os
@@ -12,7 +13,16 @@ from typing import Any
 from cipipe.errors import Problem
 from cipipe.model import Environment, partition_of
 from cipipe.patterns import complaint
-from cipipe.stages.base import Input, Needed, Place, PlaceType, Setting, Stage, outside, repository_path
+from cipipe.stages.base import (
+    Input,
+    Needed,
+    Place,
+    PlaceType,
+    Setting,
+    Stage,
+    outside,
+    repository_path,
+)
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.stages.dags.deploy import steps
 from cipipe.stages.dags.files import included, select
@@ -45,7 +55,9 @@ _VERSION = r"\d+\.\d+(\.\d+)?"
 
 
 class Settings(BaseSettings, frozen=True):
-    """`source` is a folder of the repository; its files go to `prefix` in `bucket`, under their names below `source`."""
+    """`source` is a folder of the repository; its files go to `prefix` in `bucket`, under their
+    names below `source`.
+    """
 
     source: str
     bucket: Setting
@@ -92,7 +104,9 @@ def problems(stage: Stage) -> Iterable[Problem]:
             "bucket",
             'Write its name alone, without s3:// and folder, or a reference such as { output = "dags_bucket" }.',
         )
-    if settings.airflow_version is not None and not re.fullmatch(_VERSION, settings.airflow_version):
+    if settings.airflow_version is not None and not re.fullmatch(
+        _VERSION, settings.airflow_version
+    ):
         yield Problem(
             "dags-airflow-version",
             f"{settings.airflow_version!r} is not a version of Airflow",
@@ -127,7 +141,12 @@ def _check_env(settings: Settings) -> Iterator[Problem]:
     for name in settings.check_env:
         if not re.fullmatch(_VARIABLE, name):
             hint = "It is letters, digits and `_`, and does not begin with a digit."
-            yield Problem("dags-check-env", f"{name!r} is not the name of an environment variable", "check_env", hint)
+            yield Problem(
+                "dags-check-env",
+                f"{name!r} is not the name of an environment variable",
+                "check_env",
+                hint,
+            )
 
 
 def places(stage: Stage, environment: Environment) -> Iterator[Place]:
@@ -157,7 +176,9 @@ def places(stage: Stage, environment: Environment) -> Iterator[Place]:
 def needed(stage: Stage) -> Iterator[Needed]:
     settings: Settings = stage.settings
     if not settings.allow_empty:
-        yield Needed(key="source", path=repository_path(settings.source), folder=True, may_vanish=True)
+        yield Needed(
+            key="source", path=repository_path(settings.source), folder=True, may_vanish=True
+        )
     if settings.requirements is not None:
         yield Needed(key="requirements", path=repository_path(settings.requirements))
     if settings.plugins is not None:
@@ -178,15 +199,23 @@ def consumes(
     from cipipe.stages.dags.patch import markers
 
     settings = stage.settings
-    own = [e for e in entries if not belongs(os.fsdecode(e.path), settings.requirements, settings.plugins)]
+    own = [
+        e
+        for e in entries
+        if not belongs(os.fsdecode(e.path), settings.requirements, settings.plugins)
+    ]
     selected, _ = select(own, settings.source, included(settings.include))
     modules = [entry for path, entry in selected.items() if path.endswith(".py")]
     files = repository.blobs(modules, keep=True).items()
-    return frozenset(marker.output for path, body in files for marker in markers(body, path.decode()))
+    return frozenset(
+        marker.output for path, body in files for marker in markers(body, path.decode())
+    )
 
 
 def inputs(stage: Stage, repository: Repository, tree: str) -> Iterable[Input]:  # noqa: ARG001
-    """The source folder, and what MWAA installs. A file that `paths` leave out is not uploaded either."""
+    """The source folder, and what MWAA installs. A file that `paths` leave out is not uploaded
+    either.
+    """
     settings = stage.settings
     named = [Input(repository_path(settings.source), "source", some=True)]
     if settings.requirements is not None:

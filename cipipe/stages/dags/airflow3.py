@@ -1,4 +1,5 @@
-"""What Airflow 3 no longer has, among what a DAG file imports and how it makes its DAGs. The table is airflow3.json.
+"""What Airflow 3 no longer has, among what a DAG file imports and how it makes its DAGs. The table
+is airflow3.json.
 
 An import in a `try` or an `if` is left alone: that is how one file serves both versions.
 """
@@ -23,7 +24,9 @@ def applies(version: str | None) -> bool:
 
 @functools.cache
 def table() -> dict[str, Any]:
-    """`modules` (with all below them), `names` (of modules that stay) and `dag_arguments`, each with what to use instead."""
+    """`modules` (with all below them), `names` (of modules that stay) and `dag_arguments`, each
+    with what to use instead.
+    """
     return dict(json.loads(Path(__file__).with_name("airflow3.json").read_bytes()))
 
 
@@ -40,7 +43,11 @@ def findings(tree: ast.Module, path: str) -> Iterator[Problem]:
             for keyword in node.keywords:
                 if keyword.arg in table()["dag_arguments"]:
                     instead = table()["dag_arguments"][keyword.arg]
-                    yield _gone(f"the argument {keyword.arg} of a DAG", instead, f"{path}:{keyword.value.lineno}")
+                    yield _gone(
+                        f"the argument {keyword.arg} of a DAG",
+                        instead,
+                        f"{path}:{keyword.value.lineno}",
+                    )
 
 
 def _unconditional(node: ast.AST) -> Iterator[ast.AST]:
@@ -48,7 +55,11 @@ def _unconditional(node: ast.AST) -> Iterator[ast.AST]:
     while waiting:
         found = waiting.pop()
         yield found
-        below = [c for c in ast.iter_child_nodes(found) if not isinstance(c, ast.Try | ast.TryStar | ast.If)]
+        below = [
+            c
+            for c in ast.iter_child_nodes(found)
+            if not isinstance(c, ast.Try | ast.TryStar | ast.If)
+        ]
         waiting += reversed(below)
 
 

@@ -1,7 +1,8 @@
-"""Run by Airflow's own Python, by path: read DAG files as Airflow does, and say of each what came of it.
+"""Run by Airflow's own Python, by path: read DAG files as Airflow does, and say of each what came
+of it.
 
-Takes a folder, the file for the answers (a JSON document a line; the last one says that all are done), the seconds that a file may take, and the files to
-leave out. Imports nothing of cipipe.
+Takes a folder, the file for the answers (a JSON document a line; the last one says that all are
+done), the seconds that a file may take, and the files to leave out. Imports nothing of cipipe.
 """
 
 import faulthandler
@@ -15,7 +16,8 @@ _ON_MWAA = "/usr/local/airflow/"
 
 
 def main(folder: str, answers: str, seconds: str, *known: str) -> None:
-    # As in Airflow: its DAGs folder comes last, and the folder of this program, which Python puts first, is not there.
+    # As in Airflow: its DAGs folder comes last, and the folder of this program, which Python puts
+    # first, is not there.
     sys.path[:] = [*sys.path[1:], folder]
     find_modules_as_on_mwaa(str(Path(folder).parent))
     import airflow
@@ -41,12 +43,18 @@ def main(folder: str, answers: str, seconds: str, *known: str) -> None:
             faulthandler.dump_traceback_later(float(seconds) + 5, exit=True)
             bag = DagBag(path)
             faulthandler.cancel_dump_traceback_later()
-            tell(file=path, dags=sorted(bag.dags), errors=[str(text) for text in bag.import_errors.values()])
+            tell(
+                file=path,
+                dags=sorted(bag.dags),
+                errors=[str(text) for text in bag.import_errors.values()],
+            )
         tell(done=True)
 
 
 def find_modules_as_on_mwaa(home: str) -> None:
-    """Look for modules below `home` where `sys.path` names a folder that MWAA has, and this machine has not."""
+    """Look for modules below `home` where `sys.path` names a folder that MWAA has, and this machine
+    has not.
+    """
 
     def hook(path: str) -> FileFinder:
         if not path.startswith(_ON_MWAA) or os.path.isdir(path):  # noqa: PTH112 - the path may be bytes

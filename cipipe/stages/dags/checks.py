@@ -1,5 +1,6 @@
-"""What is checked before anything is uploaded, from the files alone: that they compile, that no two DAGs share an id,
-that the declared Airflow has what they import, and what they do each time that they are read.
+"""What is checked before anything is uploaded, from the files alone: that they compile, that no two
+DAGs share an id, that the declared Airflow has what they import, and what they do each time that
+they are read.
 """
 
 import ast
@@ -28,12 +29,15 @@ def check(
 ) -> list[Problem]:
     """Check patched files (`bodies`) against what they were made from; give warnings.
 
-    `ignored` are files that `.airflowignore` names: they hold no DAGs. `compiled_elsewhere`: another Python, that of
-    Airflow, reads the files too, so that what does not compile on this one is a warning.
+    `ignored` are files that `.airflowignore` names: they hold no DAGs. `compiled_elsewhere`:
+    another Python, that of Airflow, reads the files too, so that what does not compile on this one
+    is a warning.
 
     Raises RefusedError (`dags-empty`) and ProblemsError (`dags-check-failed`).
     """
-    if not allow_empty and not any(is_dag(path, body) and path not in ignored for path, body in bodies.items()):
+    if not allow_empty and not any(
+        is_dag(path, body) and path not in ignored for path, body in bodies.items()
+    ):
         raise RefusedError(
             "dags-empty",
             f"{source} holds no DAG file: deploying it would take every DAG of this stage out of Airflow",
@@ -62,7 +66,9 @@ def check(
             wrong += airflow3.findings(tree, path) if airflow3.applies(airflow_version) else ()
     wrong += [duplicate(name, places) for name, places in sorted(ids.items()) if len(places) > 1]
     if wrong:
-        raise ProblemsError("dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong))
+        raise ProblemsError(
+            "dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong)
+        )
     return notes
 
 
@@ -79,7 +85,9 @@ def _compiled(body: bytes, path: str) -> tuple[ast.Module | None, Exception | No
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without garbage collection, which takes two thirds of the time of parsing a large file, and finds nothing in it."""
+    """Without garbage collection, which takes two thirds of the time of parsing a large file, and
+    finds nothing in it.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -133,11 +141,19 @@ def _dag_id(node: ast.AST) -> Iterator[tuple[str, int]]:
 
 
 def _name(node: ast.expr) -> str:
-    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    return (
+        node.id
+        if isinstance(node, ast.Name)
+        else node.attr
+        if isinstance(node, ast.Attribute)
+        else ""
+    )
 
 
 def _argument(call: ast.Call) -> object:
-    """The id that a call gives: a string, None where it gives none, Ellipsis where it is not a literal."""
+    """The id that a call gives: a string, None where it gives none, Ellipsis where it is not a
+    literal.
+    """
     given = [keyword.value for keyword in call.keywords if keyword.arg == "dag_id"] or call.args[:1]
     if any(keyword.arg is None for keyword in call.keywords) and not given:
         return ...

@@ -1,7 +1,8 @@
 """After the upload: what MWAA's Airflow made of our files. Reads only.
 
-An import error in a file of ours fails the stage; one in another file is a warning. That nothing can be found out (no
-permission, a private web server, too slow) is a warning as well: unconfirmed is not failed.
+An import error in a file of ours fails the stage; one in another file is a warning. That nothing
+can be found out (no permission, a private web server, too slow) is a warning as well: unconfirmed
+is not failed.
 """
 
 import ast
@@ -24,7 +25,9 @@ sync_seconds = 30.0
 
 
 def confirm(run: StageRun, name: str, bodies: Mapping[str, bytes], uploaded: datetime) -> None:
-    """Wait until Airflow has read the DAG files, given by key. Raises StageError (`dags-import-error`)."""
+    """Wait until Airflow has read the DAG files, given by key. Raises StageError
+    (`dags-import-error`).
+    """
     seconds = run.stage.settings.confirm_timeout
     if not bodies or not seconds:
         return
@@ -36,23 +39,37 @@ def confirm(run: StageRun, name: str, bodies: Mapping[str, bytes], uploaded: dat
         wanted = {dag: key for key, body in bodies.items() for dag in _ids(body)}
         told: set[str] = set()
         while True:
-            _refuse_broken(run, files, mwaa.listed(run, name, "/importErrors", "import_errors"), since, told)
-            parsed = {dag["dag_id"] for dag in mwaa.listed(run, name, "/dags", "dags") if _moment(dag) >= since}
+            _refuse_broken(
+                run, files, mwaa.listed(run, name, "/importErrors", "import_errors"), since, told
+            )
+            parsed = {
+                dag["dag_id"]
+                for dag in mwaa.listed(run, name, "/dags", "dags")
+                if _moment(dag) >= since
+            }
             missing = sorted(wanted.keys() - parsed)
             if not missing and datetime.now(UTC) >= since:
                 run.line(f"Airflow has read all {len(wanted)} DAGs of these files")
                 return
             if time.monotonic() > deadline:
-                which = f"{', '.join(missing[:3])} and others" if missing[3:] else ", ".join(missing)
+                which = (
+                    f"{', '.join(missing[:3])} and others" if missing[3:] else ", ".join(missing)
+                )
                 run.line(f"warning: unconfirmed: Airflow has not read {which} after {seconds} s")
                 return
             run.interrupt.sleep(mwaa.poll_seconds)
     except (AwsError, AwsUnreachable) as error:
-        run.line(f"warning: unconfirmed: Airflow cannot be asked what it made of the files: {error.message}")
+        run.line(
+            f"warning: unconfirmed: Airflow cannot be asked what it made of the files: {error.message}"
+        )
 
 
 def _refuse_broken(
-    run: StageRun, files: Mapping[str, str], errors: list[dict[str, Any]], since: datetime, told: set[str]
+    run: StageRun,
+    files: Mapping[str, str],
+    errors: list[dict[str, Any]],
+    since: datetime,
+    told: set[str],
 ) -> None:
     for error in errors:
         place = str(error.get("filename", "")).removeprefix(DAGS_FOLDER)
@@ -66,7 +83,9 @@ def _refuse_broken(
         if place not in files and place not in told:
             told.add(place)
             last = (str(error.get("stack_trace", "")).strip().splitlines() or [""])[-1]
-            run.line(f"warning: Airflow cannot import {place}, which is not of this deployment: {last}")
+            run.line(
+                f"warning: Airflow cannot import {place}, which is not of this deployment: {last}"
+            )
 
 
 def _ids(body: bytes) -> dict[str, int]:

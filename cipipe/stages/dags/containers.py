@@ -1,4 +1,5 @@
-"""The containers that a DAG's tasks name have to be in the task definition that the deployment pins.
+"""The containers that a DAG's tasks name have to be in the task definition that the deployment
+pins.
 
 ECS finds out when the task is started; here it is found out before anything is uploaded.
 """
@@ -26,8 +27,11 @@ class Override(NamedTuple):
     where: str
 
 
-def check(run: StageRun, bodies: Mapping[str, bytes], replacements: tuple[Replacement, ...]) -> list[Problem]:
-    """Ask ECS for each task definition that was put into a file; give warnings. Raises ProblemsError.
+def check(
+    run: StageRun, bodies: Mapping[str, bytes], replacements: tuple[Replacement, ...]
+) -> list[Problem]:
+    """Ask ECS for each task definition that was put into a file; give warnings. Raises
+    ProblemsError.
 
     What was not put in by a marker is a local value, or somebody else's: it is left alone.
     """
@@ -45,15 +49,21 @@ def check(run: StageRun, bodies: Mapping[str, bytes], replacements: tuple[Replac
             absent = error.code == "ClientException"
             (wrong if absent else notes).append(_unknown(definition, found[0].where, error))
             continue
-        names = {container["name"] for container in answer["taskDefinition"]["containerDefinitions"]}
+        names = {
+            container["name"] for container in answer["taskDefinition"]["containerDefinitions"]
+        }
         wrong += [_absent(override, names) for override in found if override.container not in names]
     if wrong:
-        raise ProblemsError("dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong))
+        raise ProblemsError(
+            "dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong)
+        )
     return notes
 
 
 def overrides(body: bytes, path: str, pinned: set[str]) -> Iterator[Override]:
-    """What a file names literally, in calls that take a task definition out of one of the `pinned` names."""
+    """What a file names literally, in calls that take a task definition out of one of the `pinned`
+    names.
+    """
     try:
         tree = ast.parse(body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -75,11 +85,15 @@ def overrides(body: bytes, path: str, pinned: set[str]) -> Iterator[Override]:
 
 
 def _containers(node: ast.expr | None, known: Mapping[str, ast.expr]) -> Iterator[ast.expr]:
-    """The values of `name` in `{"containerOverrides": [{"name": …}]}`, or what a function that makes that is given."""
+    """The values of `name` in `{"containerOverrides": [{"name": …}]}`, or what a function that
+    makes that is given.
+    """
     node = _value(node, known)
     if isinstance(node, ast.Call):
         if _makes_overrides(node):
-            yield from node.args[:1] or (keyword.value for keyword in node.keywords if keyword.arg == "name")
+            yield from node.args[:1] or (
+                keyword.value for keyword in node.keywords if keyword.arg == "name"
+            )
         return
     listed = _value(_entries(node, known).get("containerOverrides"), known)
     for item in listed.elts if isinstance(listed, ast.List | ast.Tuple) else ():
@@ -89,7 +103,9 @@ def _containers(node: ast.expr | None, known: Mapping[str, ast.expr]) -> Iterato
 
 
 def _makes_overrides(call: ast.Call) -> bool:
-    """By its name: `container_overrides("dbt", …)`. What another function takes first may be anything."""
+    """By its name: `container_overrides("dbt", …)`. What another function takes first may be
+    anything.
+    """
     name = dotted(call.func, {}).rpartition(".")[2].lower()
     return "container" in name and "override" in name
 

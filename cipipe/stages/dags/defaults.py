@@ -1,4 +1,6 @@
-"""What a marked literal, and the annotation before it, say of the output: its type, and whether None will do."""
+"""What a marked literal, and the annotation before it, say of the output: its type, and whether
+None will do.
+"""
 
 import ast
 import warnings
@@ -21,7 +23,9 @@ class RuleError(Exception):
 
 
 def evaluate(literal: str) -> Any:
-    """The value of a literal's source text. Raises RuleError where it is not one, or of no type that Terraform has."""
+    """The value of a literal's source text. Raises RuleError where it is not one, or of no type
+    that Terraform has.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -38,7 +42,9 @@ def evaluate(literal: str) -> Any:
 
 
 def shape_wanted(default: Any, annotation: str) -> Wanted:
-    """What may replace a default that is annotated like this (empty text: not at all). Raises RuleError."""
+    """What may replace a default that is annotated like this (empty text: not at all). Raises
+    RuleError.
+    """
     noted = annotated(annotation)
     if default is not None:
         return Wanted(default, shape_of(default), noted.optional, noted.item)
@@ -85,7 +91,11 @@ def _said(node: ast.expr, depth: int) -> Annotation:
     if not found:
         return Annotation(optional=optional)
     name, arguments = _named(found[0])
-    item = _said(arguments[-1 if TYPES.get(name) is dict else 0], depth + 1) if arguments and depth < _DEEPEST else None
+    item = (
+        _said(arguments[-1 if TYPES.get(name) is dict else 0], depth + 1)
+        if arguments and depth < _DEEPEST
+        else None
+    )
     return Annotation(TYPES.get(name), optional, item)
 
 
@@ -98,7 +108,9 @@ def _parts(node: ast.expr) -> list[ast.expr] | None:
         quoted = _parsed(node.value)
         return [] if quoted is None else [quoted]
     if name == "Literal":
-        kinds = [type(value.value).__name__ for value in arguments if isinstance(value, ast.Constant)]
+        kinds = [
+            type(value.value).__name__ for value in arguments if isinstance(value, ast.Constant)
+        ]
         return [ast.Name(kind) for kind in kinds]
     if name in {"Optional", "Union"}:
         return arguments

@@ -1,4 +1,5 @@
-"""The steps of the `dags` stage: patch in memory, compare by SHA-256, check, upload, delete what is gone.
+"""The steps of the `dags` stage: patch in memory, compare by SHA-256, check, upload, delete what is
+gone.
 
 Nothing is written before everything is patched, checked and compared.
 """
@@ -64,22 +65,28 @@ def writing(stage: Stage, work: "Deployment") -> tuple[Step, ...]:
         made.append(Step(title, Effect.WRITE, partial(work.upload_extra, PLUGINS)))
     if made and settings.mwaa_environment is not None:
         name = shown(settings.mwaa_environment)
-        made.append(Step(f"have MWAA environment {name} install what is new", Effect.WRITE, work.install))
+        made.append(
+            Step(f"have MWAA environment {name} install what is new", Effect.WRITE, work.install)
+        )
     made += [
         Step(f"upload to {there}", Effect.WRITE, work.upload),
         Step(f"delete what is gone from {there}", Effect.WRITE, work.prune),
     ]
     if settings.mwaa_environment is not None:
         name = shown(settings.mwaa_environment)
-        made.append(Step(f"check that MWAA environment {name} imported the DAGs", Effect.READ, work.confirm))
+        made.append(
+            Step(f"check that MWAA environment {name} imported the DAGs", Effect.READ, work.confirm)
+        )
     return tuple(made)
 
 
 class Deployment(msgspec.Struct):
-    """What the steps of one run hand to each other: what every key is to hold, and what has to be done for it.
+    """What the steps of one run hand to each other: what every key is to hold, and what has to be
+    done for it.
 
-    `bodies` has the contents of at least those keys that are uploaded; `absent` are those that were not in
-    the bucket. `outputs` are what the files ask for, and `made_of` what they were patched with, where that is known. `assumed`: what is wanted was not read, but taken from the record,
+    `bodies` has the contents of at least those keys that are uploaded; `absent` are those that were
+    not in the bucket. `outputs` are what the files ask for, and `made_of` what they were patched
+    with, where that is known. `assumed`: what is wanted was not read, but taken from the record,
     which says that it is deployed.
     """
 
@@ -96,7 +103,9 @@ class Deployment(msgspec.Struct):
     made: "Prepared | None" = None
 
     def prepare(self, run: StageRun) -> None:
-        """Read and patch the files; where the record says that they are deployed, only once anything has to be done."""
+        """Read and patch the files; where the record says that they are deployed, only once
+        anything has to be done.
+        """
         known = manifest.proven(run)
         if known is None or not known.keys().isdisjoint(sharing.taken(run, run.data["bucket"])):
             self.read(run)
@@ -115,15 +124,24 @@ class Deployment(msgspec.Struct):
         self.wanted = manifest.hashes_of(self.bodies)
         self.outputs = sorted({replacement.output for replacement in self.made.replacements})
         self.made_of = manifest.made_of(run, self.outputs)
-        run.line(f"{count(len(self.bodies), 'file')}, {count(len(self.made.replacements), 'value')} put in")
+        run.line(
+            f"{count(len(self.bodies), 'file')}, {count(len(self.made.replacements), 'value')} put in"
+        )
         if left_out := self.made.left_out:
             some = ", ".join(left_out[:_SHOWN]) + (", …" if left_out[_SHOWN:] else "")
-            run.line(f"{count(len(left_out), 'file')} left out (tests, caches, hidden files; see `include`): {some}")
+            run.line(
+                f"{count(len(left_out), 'file')} left out (tests, caches, hidden files; see `include`): {some}"
+            )
 
     def check(self, run: StageRun) -> None:
-        """Check what was patched, unless all of it lies in the bucket: then this very content was checked before."""
+        """Check what was patched, unless all of it lies in the bucket: then this very content was
+        checked before.
+        """
         last = run.previous
-        same = last is not None and (last.state, last.fingerprint) == (State.DEPLOYED, run.fingerprint)
+        same = last is not None and (last.state, last.fingerprint) == (
+            State.DEPLOYED,
+            run.fingerprint,
+        )
         if (run.settled and same) or self.made is None:
             return
         from cipipe.stages.dags import checks, containers, imports, mwaa
@@ -157,30 +175,41 @@ class Deployment(msgspec.Struct):
         made = self.made.bodies if self.made else {}
         paths = {relative(path, settings.source) or path: path for path in made}
         bodies = {name: made[path] for name, path in paths.items()}
-        found = ignored(bodies, version=settings.airflow_version, env=settings.check_env, root=below)
+        found = ignored(
+            bodies, version=settings.airflow_version, env=settings.check_env, root=below
+        )
         return Ignored(
             frozenset(paths[name] for name in found.paths),
-            tuple(msgspec.structs.replace(problem, where=paths[problem.where]) for problem in found.problems),
+            tuple(
+                msgspec.structs.replace(problem, where=paths[problem.where])
+                for problem in found.problems
+            ),
         )
 
     def compare(self, run: StageRun) -> None:
         from cipipe.stages.dags.store import look, newest
 
         if isinstance(run.stage.settings.bucket, Reference):
-            run.line(f"the bucket is not known before {shown(run.stage.settings.bucket)} is: nothing to compare with")
+            run.line(
+                f"the bucket is not known before {shown(run.stage.settings.bucket)} is: nothing to compare with"
+            )
             return
         bucket = bucket_of(run)
         sharing.refuse_taken(run, bucket.name, self.wanted)
         owned, former = manifest.owned(run.data, bucket.name)
         owned, former = sharing.without_taken(run, bucket.name, owned), sharing.ours(run, former)
         listed = newest(bucket, run.stage.settings.prefix) if self.wanted or owned else {}
-        there = look(bucket, self.wanted.keys() | owned.keys(), owned, run.stage.settings.prefix, listed)
+        there = look(
+            bucket, self.wanted.keys() | owned.keys(), owned, run.stage.settings.prefix, listed
+        )
         ownership.refuse_foreign(run, bucket.name, {key: there[key] for key in self.wanted})
         if not owned:
             ownership.refuse_neighbours(run, bucket, listed.keys() - self.wanted.keys())
         lost = ownership.foreign(run, there)
         if lost:
-            run.line(f"{count(len(lost), 'object')} of the record belong to others by now, and stay")
+            run.line(
+                f"{count(len(lost), 'object')} of the record belong to others by now, and stay"
+            )
         owned = {key: entry for key, entry in owned.items() if key not in lost}
         self.absent = {key for key in self.wanted if there[key].sha256 is None}
         self.uploads = {
@@ -195,14 +224,24 @@ class Deployment(msgspec.Struct):
                     f"warning: {key} is there already, and not from this stage: it is replaced, and owned from now on"
                 )
         unchanged = len(self.wanted) - len(self.uploads)
-        run.line(f"{len(self.uploads)} to upload, {unchanged} unchanged, {len(self.gone)} to delete")
+        run.line(
+            f"{len(self.uploads)} to upload, {unchanged} unchanged, {len(self.gone)} to delete"
+        )
         run.made = f"{len(self.uploads)} to upload, {len(self.gone)} to delete"
         if run.mode is Mode.DEPLOY:
-            for told in (manifest.GOING_BACK, manifest.RESTORED, manifest.OUTPUTS, manifest.MADE_OF):
+            for told in (
+                manifest.GOING_BACK,
+                manifest.RESTORED,
+                manifest.OUTPUTS,
+                manifest.MADE_OF,
+            ):
                 run.data.pop(told, None)
             run.data |= self._intended(run.data, bucket.name, owned, former, there)
             installed = self._installed(run)
-            run.settled = not (self.uploads or self.gone or former) and installed in (None, run.data.get("mwaa"))
+            run.settled = not (self.uploads or self.gone or former) and installed in (
+                None,
+                run.data.get("mwaa"),
+            )
         if self.assumed and not (run.settled and run.previous and run.data == run.previous.data):
             self.assumed = False
             run.data = dict(run.previous.data) if run.previous else {}
@@ -217,9 +256,13 @@ class Deployment(msgspec.Struct):
         former: Mapping[str, Any],
         there: Mapping[str, "There"],
     ) -> dict[str, Any]:
-        """The record's data as it has to be before the first write: every key that may be written is owned."""
+        """The record's data as it has to be before the first write: every key that may be written
+        is owned.
+        """
         entries = {
-            key: manifest.UNCERTAIN if key in self.uploads else {"sha256": sha256, "version": there[key].version}
+            key: manifest.UNCERTAIN
+            if key in self.uploads
+            else {"sha256": sha256, "version": there[key].version}
             for key, sha256 in self.wanted.items()
         }
         deleted = data.get("deleted", ()) if data.get("bucket") == bucket else ()
@@ -238,7 +281,9 @@ class Deployment(msgspec.Struct):
         self._put(run, sorted(self.uploads & {key}))
 
     def install(self, run: StageRun) -> None:
-        """Have the environment run requirements and plugins before any DAG that needs them is there."""
+        """Have the environment run requirements and plugins before any DAG that needs them is
+        there.
+        """
         from cipipe.stages.dags import mwaa
 
         wanted = self._installed(run)
@@ -249,25 +294,38 @@ class Deployment(msgspec.Struct):
             run.data["mwaa"] = wanted
 
     def _installed(self, run: StageRun) -> dict[str, Any] | None:
-        """What the record says once the environment runs what the bucket holds; None where that is not asked for."""
+        """What the record says once the environment runs what the bucket holds; None where that is
+        not asked for.
+        """
         name = _mwaa_environment(run)
         held = run.data["manifest"]
-        versions = {key: held[key]["version"] for key in sorted(KEYS & self.wanted.keys()) if held[key]["version"]}
+        versions = {
+            key: held[key]["version"]
+            for key in sorted(KEYS & self.wanted.keys())
+            if held[key]["version"]
+        }
         return {"environment": name, "versions": versions} if name and versions else None
 
     def upload(self, run: StageRun) -> None:
         from datetime import UTC, datetime
 
         self._look_again(run)
-        rest = {key: self.bodies[key] for key in self.uploads if not run.data["manifest"][key]["sha256"]}
-        for wave in ([key for key in sorted(rest) if key in KEYS], *in_order({k: rest[k] for k in rest.keys() - KEYS})):
+        rest = {
+            key: self.bodies[key] for key in self.uploads if not run.data["manifest"][key]["sha256"]
+        }
+        for wave in (
+            [key for key in sorted(rest) if key in KEYS],
+            *in_order({k: rest[k] for k in rest.keys() - KEYS}),
+        ):
             self._put(run, wave)
         self.uploaded = datetime.now(UTC)
 
     def _look_again(self, run: StageRun) -> None:
-        """Upload also what changed since it was compared: only now that the record is ours do other runs stop writing.
+        """Upload also what changed since it was compared: only now that the record is ours do other
+        runs stop writing.
 
-        A stage that began at the same moment, with another setting that turned out to be this bucket, has its record by now.
+        A stage that began at the same moment, with another setting that turned out to be this
+        bucket, has its record by now.
         """
         from cipipe.stages.dags.store import look
 
@@ -283,7 +341,9 @@ class Deployment(msgspec.Struct):
         ownership.refuse_foreign(run, bucket.name, there)
         changed = sorted(key for key, now in there.items() if now.sha256 != self.wanted[key])
         held |= {
-            key: manifest.UNCERTAIN if key in changed else {"sha256": now.sha256, "version": now.version}
+            key: manifest.UNCERTAIN
+            if key in changed
+            else {"sha256": now.sha256, "version": now.version}
             for key, now in there.items()
         }
         if changed:
@@ -328,9 +388,17 @@ class Deployment(msgspec.Struct):
         def put(key: str) -> dict[str, Any]:
             ours()
             kind = "text/x-python" if key.endswith(".py") else "application/octet-stream"
-            write = partial(bucket.put, key, self.bodies[key], content_type=kind, owner=ownership.owner(run).text)
+            write = partial(
+                bucket.put,
+                key,
+                self.bodies[key],
+                content_type=kind,
+                owner=ownership.owner(run).text,
+            )
             written = write(if_none_match=key in self.absent)
-            if written is None:  # it was not there when it was compared; or this is our own write, made again
+            if (
+                written is None
+            ):  # it was not there when it was compared; or this is our own write, made again
                 ownership.refuse_foreign(run, bucket.name, {key: asked(bucket, key)})
                 written = write()
             return {"sha256": self.wanted[key], "version": written.version if written else None}

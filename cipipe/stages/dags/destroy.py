@@ -1,4 +1,6 @@
-"""Deleting what the stage owns, with all versions, so that the bucket can go too. What others put there stays."""
+"""Deleting what the stage owns, with all versions, so that the bucket can go too. What others put
+there stays.
+"""
 
 from cipipe.stages.base import StageRun
 from cipipe.stages.dags import manifest, ownership, sharing
@@ -15,11 +17,15 @@ def list_owned(run: StageRun) -> None:
         _refuse_foreign(run, name, keys)
         for key in keys:
             run.line(f"s3://{name}/{key}")
-    run.line(f"{count(sum(map(len, places.values())), 'object')} to delete; what others put there stays")
+    run.line(
+        f"{count(sum(map(len, places.values())), 'object')} to delete; what others put there stays"
+    )
 
 
 def _refuse_foreign(run: StageRun, name: str, keys: list[str]) -> None:
-    """Raise RefusedError where a key that the record names has become another's, before anything is deleted."""
+    """Raise RefusedError where a key that the record names has become another's, before anything is
+    deleted.
+    """
     known = manifest.entries(run.data, name)
     try:
         there = look(run.aws.bucket(name), keys, known, run.stage.settings.prefix)
@@ -43,7 +49,8 @@ def purge(run: StageRun) -> None:
 def purge_keys(run: StageRun, name: str, keys: list[str], *, absent: bool = False) -> int:
     """Delete every version of some keys of a bucket that may be gone; gives how many there were.
 
-    Raises ConflictError where a later run has taken the stage over. `absent`: only of those where no object is now; what is there again has been put there by others.
+    Raises ConflictError where a later run has taken the stage over. `absent`: only of those where
+    no object is now; what is there again has been put there by others.
     """
     versions = 0
     known = manifest.entries(run.data, name)

@@ -1,6 +1,7 @@
 """What a deployment would change in the bucket, as unified diffs. Reads only.
 
-A literal whose marker says `(sensitive ok)` is masked on both sides: neither the old value nor the new one is shown.
+A literal whose marker says `(sensitive ok)` is masked on both sides: neither the old value nor the
+new one is shown.
 """
 
 import difflib
@@ -30,7 +31,9 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """What a deployment would do to the bucket. `replacements` are those of all files, changed or not."""
+    """What a deployment would do to the bucket. `replacements` are those of all files, changed or
+    not.
+    """
 
     bucket: str
     prefix: str
@@ -42,11 +45,16 @@ class Difference(msgspec.Struct, frozen=True):
     def summary(self) -> dict[str, Any]:
         """How many keys of each kind of change, and how many stay."""
         kinds = [change.change for change in self.changes]
-        return {**{kind: kinds.count(kind) for kind in ("added", "changed", "removed")}, "unchanged": self.unchanged}
+        return {
+            **{kind: kinds.count(kind) for kind in ("added", "changed", "removed")},
+            "unchanged": self.unchanged,
+        }
 
 
 def difference(run: StageRun) -> Difference:
-    """Compare what the commit would become with what is in the bucket. Raises as a deployment does, and writes nothing."""
+    """Compare what the commit would become with what is in the bucket. Raises as a deployment does,
+    and writes nothing.
+    """
     made = prepared(run, tolerate=_WITHHELD)
     bucket = bucket_of(run)
     bodies = made.contents
@@ -56,7 +64,9 @@ def difference(run: StageRun) -> Difference:
     there = look(bucket, wanted, owned, run.stage.settings.prefix)
     differing = [key for key, sha256 in wanted.items() if there[key].sha256 != sha256]
     gone = sorted(owned.keys() - bodies.keys())
-    stored = dict(in_parallel(bucket.get, [*(key for key in differing if there[key].sha256), *gone]))
+    stored = dict(
+        in_parallel(bucket.get, [*(key for key in differing if there[key].sha256), *gone])
+    )
     changes = []
     for key in sorted([*differing, *gone]):
         found = stored.get(key)
@@ -65,11 +75,17 @@ def difference(run: StageRun) -> Difference:
             continue
         text = _unified(found.body if found else None, new, key)
         if text is not None:
-            changes.append(Change(key, "added" if found is None else "removed" if new is None else "changed", text))
+            changes.append(
+                Change(
+                    key, "added" if found is None else "removed" if new is None else "changed", text
+                )
+            )
     notes = (*made.warnings, *_unsaid(differing, {change.key for change in changes}, made))
     removed = sum(change.change == "removed" for change in changes)
     unchanged = len(bodies) - (len(changes) - removed)
-    return Difference(bucket.name, run.stage.settings.prefix, tuple(changes), unchanged, made.replacements, notes)
+    return Difference(
+        bucket.name, run.stage.settings.prefix, tuple(changes), unchanged, made.replacements, notes
+    )
 
 
 def _unsaid(differing: list[str], shown: set[str], made: Prepared) -> list[Problem]:
@@ -86,14 +102,18 @@ def _unsaid(differing: list[str], shown: set[str], made: Prepared) -> list[Probl
 
 
 def _unified(old: bytes | None, new: bytes | None, key: str) -> str | None:
-    """The unified diff of two contents, None being no file; None where they are the same but for masked literals."""
+    """The unified diff of two contents, None being no file; None where they are the same but for
+    masked literals.
+    """
     before, after = (_lines(body, key) for body in (old, new))
     if before is None or after is None:
         return f"Binary files {_name('a', key, old)} and {_name('b', key, new)} differ\n"
     if old is not None and new is not None and before == after:
         return None if masked(old, key) != old or masked(new, key) != new else _other_bytes(key)
     lines = difflib.unified_diff(before, after, _name("a", key, old), _name("b", key, new))
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
+    )
 
 
 def _lines(body: bytes | None, key: str) -> list[str] | None:

@@ -1,6 +1,8 @@
-"""`requirements.txt` and `plugins.zip`, which MWAA installs: at the top of the bucket, beside the DAGs.
+"""`requirements.txt` and `plugins.zip`, which MWAA installs: at the top of the bucket, beside the
+DAGs.
 
-They are keys of the manifest like all others. The archive is the same bytes for the same files, on any machine.
+They are keys of the manifest like all others. The archive is the same bytes for the same files, on
+any machine.
 """
 
 from pathlib import Path
@@ -19,12 +21,18 @@ _EXECUTABLE = b"100755"
 
 
 def extras(run: StageRun) -> dict[str, bytes]:
-    """What the settings ask for, by key. Raises ProblemsError where the stage's files do not have it."""
+    """What the settings ask for, by key. Raises ProblemsError where the stage's files do not have
+    it.
+    """
     settings = run.stage.settings
     found: dict[str, bytes] = {}
     wrong: list[Problem] = []
     if settings.requirements is not None:
-        entries = [entry for entry in run.entries if entry.path == settings.requirements.encode() and entry.is_blob]
+        entries = [
+            entry
+            for entry in run.entries
+            if entry.path == settings.requirements.encode() and entry.is_blob
+        ]
         if entries:
             blobs, pointers = lfs.contents(run.repository, run.repository.blobs(entries))
             found[REQUIREMENTS] = blobs[entries[0].path]
@@ -32,22 +40,34 @@ def extras(run: StageRun) -> dict[str, bytes]:
         else:
             wrong.append(_missing("requirements", settings.requirements, "file"))
     if settings.plugins is not None:
-        named = {below: entry for entry in run.entries if (below := _below(entry, settings.plugins)) and counts(below)}
+        named = {
+            below: entry
+            for entry in run.entries
+            if (below := _below(entry, settings.plugins)) and counts(below)
+        }
         wrong += [irregular(_text(entry)) for entry in named.values() if not entry.is_blob]
-        wrong += [not_utf8(entry.path) for entry in named.values() if _text(entry).encode() != entry.path]
+        wrong += [
+            not_utf8(entry.path) for entry in named.values() if _text(entry).encode() != entry.path
+        ]
         if not named:
             wrong.append(_missing("plugins", settings.plugins, "folder"))
         elif not wrong:
             blobs, pointers = lfs.contents(run.repository, run.repository.blobs(named.values()))
             wrong += pointers
-            found[PLUGINS] = archive({name: (blobs[entry.path], entry.mode) for name, entry in named.items()})
+            found[PLUGINS] = archive(
+                {name: (blobs[entry.path], entry.mode) for name, entry in named.items()}
+            )
     if wrong:
-        raise ProblemsError("dags-files-refused", "what MWAA is to install cannot be uploaded", tuple(wrong))
+        raise ProblemsError(
+            "dags-files-refused", "what MWAA is to install cannot be uploaded", tuple(wrong)
+        )
     return found
 
 
 def archive(files: dict[str, tuple[bytes, bytes]]) -> bytes:
-    """A zip of contents and git modes by name. Not compressed: what deflate makes differs from one zlib to another."""
+    """A zip of contents and git modes by name. Not compressed: what deflate makes differs from one
+    zlib to another.
+    """
     import io
     import zipfile
 

@@ -1,4 +1,6 @@
-"""Which files of the source folder are uploaded, which of them are DAG files, and in which order they go."""
+"""Which files of the source folder are uploaded, which of them are DAG files, and in which order
+they go.
+"""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -13,10 +15,11 @@ _COMPILED = (".pyc", ".pyo")
 
 
 def counts(path: str, include: Patterns | None = None) -> bool:
-    """Whether a file is uploaded; `path` is relative to the source. Caches, tests and hidden files are not.
+    """Whether a file is uploaded; `path` is relative to the source. Caches, tests and hidden files
+    are not.
 
-    Tests are what pytest takes for tests by their names. `.airflowignore` is uploaded: Airflow reads it next to the DAGs.
-    What `include` matches is uploaded whatever it is.
+    Tests are what pytest takes for tests by their names. `.airflowignore` is uploaded: Airflow
+    reads it next to the DAGs. What `include` matches is uploaded whatever it is.
     """
     if include is not None and include.matches(path.encode(errors="surrogateescape")):
         return True
@@ -29,7 +32,8 @@ def counts(path: str, include: Patterns | None = None) -> bool:
 
 
 def is_dag(path: str, body: bytes) -> bool:
-    """Whether Airflow would look for DAGs in the file: its "safe mode" wants the words `dag` and `airflow` in it.
+    """Whether Airflow would look for DAGs in the file: its "safe mode" wants the words `dag` and
+    `airflow` in it.
 
     Source: `airflow.utils.file.might_contain_dag_via_default_heuristic`.
     """
@@ -40,7 +44,9 @@ def is_dag(path: str, body: bytes) -> bool:
 
 
 def in_order(bodies: Mapping[str, bytes]) -> tuple[list[str], list[str]]:
-    """The paths as two waves, each sorted: helpers first, so that no DAG ever meets an older helper; then DAG files."""
+    """The paths as two waves, each sorted: helpers first, so that no DAG ever meets an older
+    helper; then DAG files.
+    """
     dags = sorted(path for path, body in bodies.items() if is_dag(path, body))
     return sorted(set(bodies).difference(dags)), dags
 
@@ -52,20 +58,28 @@ def relative(path: str, source: str) -> str | None:
 
 
 def included(patterns: Iterable[str]) -> Patterns | None:
-    """The setting `include`: what is uploaded although it looks like a test, a cache or a hidden file."""
+    """The setting `include`: what is uploaded although it looks like a test, a cache or a hidden
+    file.
+    """
     return Patterns(patterns) if patterns else None
 
 
 def left_out(entries: Iterable[Entry], source: str, include: Patterns | None = None) -> list[str]:
     """The files below the source that are not uploaded, by repository path."""
     paths = [entry.path.decode(errors="backslashreplace") for entry in entries]
-    return [path for path in paths if (below := relative(path, source)) is not None and not counts(below, include)]
+    return [
+        path
+        for path in paths
+        if (below := relative(path, source)) is not None and not counts(below, include)
+    ]
 
 
 def select(
     entries: Iterable[Entry], source: str, include: Patterns | None = None
 ) -> tuple[dict[str, Entry], list[Problem]]:
-    """The files of a git tree that are uploaded, by repository path, and what stands in the way of uploading others."""
+    """The files of a git tree that are uploaded, by repository path, and what stands in the way of
+    uploading others.
+    """
     selected: dict[str, Entry] = {}
     wrong: list[Problem] = []
     for entry in entries:

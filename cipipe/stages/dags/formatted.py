@@ -1,4 +1,6 @@
-"""f- and t-strings taken out of Python text, so that a parser older than their syntax can read the rest."""
+"""f- and t-strings taken out of Python text, so that a parser older than their syntax can read the
+rest.
+"""
 
 import re
 
@@ -19,8 +21,9 @@ _REST = {
 def without_formatted_strings(text: str) -> str:
     """Put empty parentheses in place of f- and t-strings.
 
-    PEP 701 lets them nest quotes and hold comments, and PEP 750 adds a prefix: parsers older than these read them
-    wrongly. No marker and no literal that we replace is ever inside one. Raises ValueError where they are nested too deep.
+    PEP 701 lets them nest quotes and hold comments, and PEP 750 adds a prefix: parsers older than
+    these read them wrongly. No marker and no literal that we replace is ever inside one. Raises
+    ValueError where they are nested too deep.
     """
     if not _FORMATTED.search(text):
         return text
@@ -50,7 +53,11 @@ def without_formatted_strings(text: str) -> str:
 def _prefix(text: str, start: int) -> frozenset[str]:
     match = _PREFIX.search(text, max(0, start - 3), start)
     word = match.group().lower() if match else ""
-    return frozenset(word) if word in {"f", "t", "r", "b", "u", "fr", "rf", "tr", "rt", "br", "rb"} else frozenset()
+    return (
+        frozenset(word)
+        if word in {"f", "t", "r", "b", "u", "fr", "rf", "tr", "rt", "br", "rb"}
+        else frozenset()
+    )
 
 
 def _string_end(text: str, start: int, depth: int = 0) -> int | None:
@@ -100,7 +107,9 @@ def _escape_end(text: str, position: int, *, raw: bool) -> int:
 
 
 def _field_end(text: str, position: int, quote: str, strings: int, *, raw: bool) -> int | None:
-    """Where a replacement field ends, `position` being just behind its brace; `strings` is how deep it is in strings."""
+    """Where a replacement field ends, `position` being just behind its brace; `strings` is how deep
+    it is in strings.
+    """
     _check(strings, text, position)
     depth = 0
     specification = False

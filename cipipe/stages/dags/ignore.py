@@ -1,7 +1,9 @@
-"""`.airflowignore`: which files Airflow does not take for DAG files. Regular expressions in Airflow 2, globs in Airflow 3.
+"""`.airflowignore`: which files Airflow does not take for DAG files. Regular expressions in Airflow
+2, globs in Airflow 3.
 
-As `airflow.utils.file.find_path_from_directory` reads them: a file in a folder adds to those above it, for what is below
-it; what stands in an ignored folder is ignored. Regular expressions are held against the path from the DAGs folder.
+As `airflow.utils.file.find_path_from_directory` reads them: a file in a folder adds to those above
+it, for what is below it; what stands in an ignored folder is ignored. Regular expressions are held
+against the path from the DAGs folder.
 https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/dags.html#airflowignore
 """
 
@@ -39,7 +41,9 @@ class Ignored(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """One line. `segments` for a glob; `folder` is where its file stands, with a slash; `take`: `!` takes it back."""
+    """One line. `segments` for a glob; `folder` is where its file stands, with a slash; `take`: `!`
+    takes it back.
+    """
 
     text: str
     file: str
@@ -50,18 +54,29 @@ class _Rule(NamedTuple):
     take: bool = False
 
 
-def ignored(bodies: Mapping[str, bytes], *, version: str | None, env: Mapping[str, str], root: str = "") -> Ignored:
-    """Which of the files are ignored; their paths are relative to the source, which lies at `root` of the DAGs folder.
+def ignored(
+    bodies: Mapping[str, bytes], *, version: str | None, env: Mapping[str, str], root: str = ""
+) -> Ignored:
+    """Which of the files are ignored; their paths are relative to the source, which lies at `root`
+    of the DAGs folder.
 
-    Without a version, the files say themselves what they are: globs, if they hold what is no regular expression.
+    Without a version, the files say themselves what they are: globs, if they hold what is no
+    regular expression.
     """
-    files = {path: _lines(body) for path, body in bodies.items() if posixpath.basename(path) == NAME}
+    files = {
+        path: _lines(body) for path, body in bodies.items() if posixpath.basename(path) == NAME
+    }
     if not any(files.values()):
         return Ignored(frozenset())
     names = [path for path in bodies if path not in files]
     if _globs(version, env, [line for lines in files.values() for line in lines]):
         rules = [_glob(line, path) for path, lines in files.items() for line in lines]
-        wrong = [_problem(path, _broken(line)) for path, lines in files.items() for line in lines if _is_broken(line)]
+        wrong = [
+            _problem(path, _broken(line))
+            for path, lines in files.items()
+            for line in lines
+            if _is_broken(line)
+        ]
         return Ignored(frozenset(path for path in names if _is_ignored(path, rules)), tuple(wrong))
     return _by_expressions(files, names, root, linear=uses_re2(version))
 
@@ -83,7 +98,9 @@ def _globs(version: str | None, env: Mapping[str, str], lines: Iterable[str]) ->
 
 
 def uses_re2(version: str | None) -> bool:
-    """Whether this Airflow uses RE2, which reads less than Python does. Not said: as if it were current."""
+    """Whether this Airflow uses RE2, which reads less than Python does. Not said: as if it were
+    current.
+    """
     numbers = [int(part) for part in re.findall(r"\d+", version or "")[:2]]
     return len(numbers) < len(_FIRST_WITH_RE2) or tuple(numbers) >= _FIRST_WITH_RE2
 
@@ -93,7 +110,9 @@ def re2_reads(expression: str) -> bool:
     return not _NOT_IN_RE2.search(_CLASS.sub(lambda found: found[1] or "x", expression))
 
 
-def _by_expressions(files: Mapping[str, list[str]], names: list[str], root: str, *, linear: bool) -> Ignored:
+def _by_expressions(
+    files: Mapping[str, list[str]], names: list[str], root: str, *, linear: bool
+) -> Ignored:
     """Expressions are searched for in the path of a file and in those of its folders."""
     found: set[str] = set()
     wrong: list[Problem] = []
@@ -103,10 +122,16 @@ def _by_expressions(files: Mapping[str, list[str]], names: list[str], root: str,
         paths = list(dict.fromkeys(path for name in below for path in _with_folders(name, folder)))
         for line in lines:
             if _compiled(line) is None:
-                wrong.append(_problem(file, f"{line!r} is not a regular expression, and Airflow leaves it out"))
+                wrong.append(
+                    _problem(
+                        file, f"{line!r} is not a regular expression, and Airflow leaves it out"
+                    )
+                )
                 continue
             if linear and not re2_reads(line):
-                wrong.append(_problem(file, f"{line!r} is no expression of RE2, and Airflow leaves it out"))
+                wrong.append(
+                    _problem(file, f"{line!r} is no expression of RE2, and Airflow leaves it out")
+                )
                 continue
             matching = _search(line, [f"{root}{path}" for path in paths])
             if matching is None:
@@ -133,7 +158,9 @@ def _search(line: str, paths: list[str]) -> list[int] | None:
         expression = re.compile(line)
         return [number for number, path in enumerate(paths) if expression.search(path)]
     question = json.dumps([line, paths]).encode()
-    done = process.run([sys.executable, "-I", "-S", str(_MATCHER)], env={}, stdin=question, check=False)
+    done = process.run(
+        [sys.executable, "-I", "-S", str(_MATCHER)], env={}, stdin=question, check=False
+    )
     return list(json.loads(done.stdout)) if done.returncode == 0 else None
 
 
@@ -144,7 +171,12 @@ def _with_folders(name: str, above: str) -> list[str]:
 
 
 def _problem(file: str, message: str) -> Problem:
-    return Problem("dag-ignore-rule", message, file, "Write a simpler expression; Airflow 3 reads globs by default.")
+    return Problem(
+        "dag-ignore-rule",
+        message,
+        file,
+        "Write a simpler expression; Airflow 3 reads globs by default.",
+    )
 
 
 # --- globs -------------------------------------------------------------------------------------------------------------
@@ -155,7 +187,9 @@ def _glob(line: str, file: str) -> _Rule:
     take = body.startswith("!")
     body = body.removeprefix("!")
     inner = body.rstrip("/")
-    segments = tuple(None if segment == "**" else _segment(segment) for segment in inner.lstrip("/").split("/"))
+    segments = tuple(
+        None if segment == "**" else _segment(segment) for segment in inner.lstrip("/").split("/")
+    )
     return _Rule(
         line,
         file,
@@ -177,12 +211,15 @@ def _broken(line: str) -> str:
 
 
 _PIECE = re.compile(
-    r"\\(?P<escaped>.)|(?P<star>\*+)|(?P<any>\?)|\[(?P<not>[!^]?)(?P<class>\]?[^\]]*)\]|(?P<other>.)", re.DOTALL
+    r"\\(?P<escaped>.)|(?P<star>\*+)|(?P<any>\?)|\[(?P<not>[!^]?)(?P<class>\]?[^\]]*)\]|(?P<other>.)",
+    re.DOTALL,
 )
 
 
 def _segment(text: str) -> re.Pattern[str]:
-    """One segment of a glob. What stands between two stars is taken where it is found first, so that it takes no time."""
+    """One segment of a glob. What stands between two stars is taken where it is found first, so
+    that it takes no time.
+    """
     pieces = [""]
     for found in _PIECE.finditer(text):
         if found["star"]:
@@ -222,7 +259,9 @@ def _is_ignored(path: str, rules: list[_Rule]) -> bool:
 
 
 def _matches(rule: _Rule, path: str, is_folder: bool) -> bool:
-    parts = path.removeprefix(rule.folder).split("/") if rule.anchored else [posixpath.basename(path)]
+    parts = (
+        path.removeprefix(rule.folder).split("/") if rule.anchored else [posixpath.basename(path)]
+    )
     if is_folder and len(rule.segments) > 1 and rule.segments[-1] is None:
         return _fits(rule.segments[:-1], parts) or _fits(rule.segments, parts)
     return _fits(rule.segments, parts)

@@ -1,6 +1,8 @@
-"""Run as a program: which of some paths a regular expression is found in. It ends itself where that takes too long.
+"""Run as a program: which of some paths a regular expression is found in. It ends itself where that
+takes too long.
 
-Takes `[EXPRESSION, [PATH, …]]` as JSON on standard input, and prints the numbers of the paths. Imports nothing of cipipe.
+Takes `[EXPRESSION, [PATH, …]]` as JSON on standard input, and prints the numbers of the paths.
+Imports nothing of cipipe.
 """
 
 import json

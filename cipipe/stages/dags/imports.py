@@ -1,4 +1,6 @@
-"""Every DAG file read by a real Airflow before anything is uploaded: in a process of its own, without AWS credentials."""
+"""Every DAG file read by a real Airflow before anything is uploaded: in a process of its own,
+without AWS credentials.
+"""
 
 import importlib.util
 import json
@@ -27,7 +29,9 @@ _TIMEOUT = "Timeout ("  # how faulthandler begins, before it ends the process
 
 
 class Read(msgspec.Struct):
-    """What came of one file. `over`: it was ended, because it took too long. `death`: how it ended the process itself."""
+    """What came of one file. `over`: it was ended, because it took too long. `death`: how it ended
+    the process itself.
+    """
 
     dags: list[str] = []
     errors: list[str] = []
@@ -42,9 +46,11 @@ def check(
     *,
     extras: Mapping[str, bytes] = MappingProxyType({}),
 ) -> list[Problem]:
-    """Import the DAG files, where there is an Airflow; give warnings. Raises ProblemsError, StageError.
+    """Import the DAG files, where there is an Airflow; give warnings. Raises ProblemsError,
+    StageError.
 
-    The plugins among `extras` are put where Airflow looks for them. `below_folder` is what the prefix has below the folder that Airflow reads: that one is its path for imports.
+    The plugins among `extras` are put where Airflow looks for them. `below_folder` is what the
+    prefix has below the folder that Airflow reads: that one is its path for imports.
     """
     settings = run.stage.settings
     python = python_of(run)
@@ -78,15 +84,24 @@ def check(
             notes.append(_without(path))
     wrong += [duplicate(name, places) for name, places in sorted(ids.items()) if len(places) > 1]
     if wrong:
-        raise ProblemsError("dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong))
-    if settings.airflow_version and version.split(".")[:2] != settings.airflow_version.split(".")[:2]:
-        message = f"the files were read by Airflow {version}, and are for {settings.airflow_version}"
+        raise ProblemsError(
+            "dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong)
+        )
+    if (
+        settings.airflow_version
+        and version.split(".")[:2] != settings.airflow_version.split(".")[:2]
+    ):
+        message = (
+            f"the files were read by Airflow {version}, and are for {settings.airflow_version}"
+        )
         notes.append(Problem("dags-airflow-other", message, "airflow_python"))
     return notes
 
 
 def python_of(run: StageRun) -> str | None:
-    """The Python that has Airflow: the one that the settings name, else this one; None where there is none."""
+    """The Python that has Airflow: the one that the settings name, else this one; None where there
+    is none.
+    """
     wanted = run.stage.settings.airflow_python
     if wanted is None:
         return sys.executable if importlib.util.find_spec("airflow") else None
@@ -104,7 +119,9 @@ def python_of(run: StageRun) -> str | None:
 
 
 def _read(run: StageRun, python: str, folder: Path) -> tuple[str, dict[str, Read]]:
-    """Airflow's version, and what came of each file; a file that ends the process costs another start of it."""
+    """Airflow's version, and what came of each file; a file that ends the process costs another
+    start of it.
+    """
     answers = run.scratch / "airflow.jsonl"
     seconds = run.stage.settings.import_timeout
     found: dict[str, Read] = {}
@@ -129,7 +146,10 @@ def _read(run: StageRun, python: str, folder: Path) -> tuple[str, dict[str, Read
         if not done and not begun:
             raise process.ProcessFailed(ended, run.redactor, quoted=ended.stdout)
         over = any(line.startswith(_TIMEOUT) for line in said)
-        found |= {file: Read(over=over, death="" if over else process.ending(ended.returncode)) for file in begun}
+        found |= {
+            file: Read(over=over, death="" if over else process.ending(ended.returncode))
+            for file in begun
+        }
         for entry in told:
             if "dags" in entry:
                 found[entry["file"]] = Read(entry["dags"], entry["errors"])
@@ -142,7 +162,9 @@ def _environment(run: StageRun, folder: Path) -> dict[str, str]:
     home = run.scratch / "airflow"
     home.mkdir(exist_ok=True)
     settings = run.stage.settings
-    variables = {f"AIRFLOW_VAR_{name.upper()}": value for name, value in settings.check_variables.items()}
+    variables = {
+        f"AIRFLOW_VAR_{name.upper()}": value for name, value in settings.check_variables.items()
+    }
     return {
         **{name: run.child_env[name] for name in _PASSED_ON if name in run.child_env},
         "HOME": str(home),
@@ -172,7 +194,9 @@ def _nothing_imported(run: StageRun) -> Problem:
     )
 
 
-def _problems(read: Read, path: str, seconds: int, folder: Path, requirements: Sequence[str]) -> list[Problem]:
+def _problems(
+    read: Read, path: str, seconds: int, folder: Path, requirements: Sequence[str]
+) -> list[Problem]:
     if read.over:
         return [
             Problem(
@@ -198,7 +222,10 @@ def _error(text: str, path: str, folder: Path, requirements: Sequence[str]) -> P
     lacking = unfinished(text, requirements)
     if lacking is not None:
         return Problem(
-            "dag-import-unfinished", f"its import was not finished, because {lacking.why}", path, lacking.hint
+            "dag-import-unfinished",
+            f"its import was not finished, because {lacking.why}",
+            path,
+            lacking.hint,
         )
     return Problem(
         "dag-import-failed",

@@ -1,6 +1,7 @@
 """What the manifest says is in the bucket, beside what is there. Reads only.
 
-One listing, whatever the number of files; where the bucket keeps no versions, a request for each besides.
+One listing, whatever the number of files; where the bucket keeps no versions, a request for each
+besides.
 """
 
 import msgspec
@@ -13,7 +14,9 @@ from cipipe.stages.dags.store import asked, newest, proves
 
 
 class Held(msgspec.Struct, frozen=True):
-    """One key of the manifest. `state` is `ok`, `changed` (by somebody else), `missing`, or `uncertain` (half-way)."""
+    """One key of the manifest. `state` is `ok`, `changed` (by somebody else), `missing`, or
+    `uncertain` (half-way).
+    """
 
     key: str
     state: str
@@ -22,7 +25,9 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Inventory(msgspec.Struct, frozen=True):
-    """A stage's files in its bucket. `foreign` counts the objects below `prefix` that are not the stage's."""
+    """A stage's files in its bucket. `foreign` counts the objects below `prefix` that are not the
+    stage's.
+    """
 
     stage: str
     state: str
@@ -44,8 +49,12 @@ def inventory(run: StageRun, record: Record) -> Inventory:
     entries = record.data.get("manifest") or {}
     bucket = run.aws.bucket(record.data["bucket"]) if record.data.get("bucket") else bucket_of(run)
     there = newest(bucket, prefix)
-    unproven = sorted(key for key, entry in entries.items() if entry["sha256"] and not proves(entry))
-    contents = {key: found.sha256 for key, found in in_parallel(lambda key: asked(bucket, key), unproven)}
+    unproven = sorted(
+        key for key, entry in entries.items() if entry["sha256"] and not proves(entry)
+    )
+    contents = {
+        key: found.sha256 for key, found in in_parallel(lambda key: asked(bucket, key), unproven)
+    }
     files = []
     for key, entry in sorted(entries.items()):
         version = there.get(key) if key.startswith(prefix) else _version(run, bucket.name, key)
@@ -55,7 +64,8 @@ def inventory(run: StageRun, record: Record) -> Inventory:
             else "uncertain"
             if entry["sha256"] is None
             else "ok"
-            if version == (entry["version"] or "null") and contents.get(key, entry["sha256"]) == entry["sha256"]
+            if version == (entry["version"] or "null")
+            and contents.get(key, entry["sha256"]) == entry["sha256"]
             else "changed"
         )
         files.append(Held(key, state, entry["sha256"], version))

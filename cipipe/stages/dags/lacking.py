@@ -1,4 +1,6 @@
-"""Why an import could not be finished here although it may well be on MWAA: what only the real environment has."""
+"""Why an import could not be finished here although it may well be on MWAA: what only the real
+environment has.
+"""
 
 import re
 from collections.abc import Sequence
@@ -24,7 +26,13 @@ _MODULE = re.compile(r"(ModuleNotFound|Import)Error: No module named '([\w.]+)'"
 _REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?![\w/:+])")
 _FILE = re.compile(r"\S*/([A-Za-z0-9][A-Za-z0-9._]*?)(?:-\d|\.git\b|@|\Z)")
 _EGG = re.compile(r"[#&]egg=([A-Za-z0-9][A-Za-z0-9._-]*)")
-_ON_MWAA = ("boto3", "botocore", "apache-airflow-providers-amazon", "apache-airflow-providers-celery", "psycopg2")
+_ON_MWAA = (
+    "boto3",
+    "botocore",
+    "apache-airflow-providers-amazon",
+    "apache-airflow-providers-celery",
+    "psycopg2",
+)
 """What each environment of MWAA has without being asked."""
 
 _OTHER_NAMES = {
@@ -70,7 +78,8 @@ def unfinished(traceback: str, requirements: Sequence[str]) -> Lacking | None:
         )
     if _AWS.fullmatch(last):
         return Lacking(
-            f"it calls AWS, and the check has no credentials: {last}", "Call AWS in a task: Airflow reads files often."
+            f"it calls AWS, and the check has no credentials: {last}",
+            "Call AWS in a task: Airflow reads files often.",
         )
     if _FOLDER.fullmatch(last):
         return Lacking(

@@ -1,4 +1,6 @@
-"""How large a Python file may be to be read here. What Airflow reads every half a minute is far smaller."""
+"""How large a Python file may be to be read here. What Airflow reads every half a minute is far
+smaller.
+"""
 
 from cipipe.errors import Problem
 

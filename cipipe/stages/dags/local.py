@@ -1,4 +1,6 @@
-"""`cipipe dags patch`: a folder of DAG files patched into another folder, without AWS, git or configuration."""
+"""`cipipe dags patch`: a folder of DAG files patched into another folder, without AWS, git or
+configuration.
+"""
 
 import contextlib
 import json
@@ -28,10 +30,12 @@ class PatchedFolder(msgspec.Struct, frozen=True):
 
 
 def patch_folder(source: Path, outputs_file: Path, out: Path) -> PatchedFolder:
-    """Patch the files of `source` with what `terraform output -json` wrote to `outputs_file`, into `out`.
+    """Patch the files of `source` with what `terraform output -json` wrote to `outputs_file`, into
+    `out`.
 
-    All of it or nothing: `out` appears, or is replaced, when every file is written. Never writes into `source`; an `out`
-    that holds anything else than such files is left alone. Raises UsageError, ProblemsError, RefusedError.
+    All of it or nothing: `out` appears, or is replaced, when every file is written. Never writes
+    into `source`; an `out` that holds anything else than such files is left alone. Raises
+    UsageError, ProblemsError, RefusedError.
     """
     if not source.is_dir():
         raise UsageError("dags-source-missing", f"there is no folder {source}", where=str(source))
@@ -41,7 +45,11 @@ def patch_folder(source: Path, outputs_file: Path, out: Path) -> PatchedFolder:
     outputs = read_outputs(outputs_file)
     with _told("dags-source-unreadable", "read", source):
         sources = _read(source)
-    patched = patch_all({path: body for path, body in sources.items() if path.endswith(".py")}, outputs, complete=True)
+    patched = patch_all(
+        {path: body for path, body in sources.items() if path.endswith(".py")},
+        outputs,
+        complete=True,
+    )
     names = {os.path.relpath(path, source): path for path in sources}
     bodies = sources | {path: file.body for path, file in patched.items()}
     with _told("dags-out-unwritable", "written", out):
@@ -55,7 +63,9 @@ def patch_folder(source: Path, outputs_file: Path, out: Path) -> PatchedFolder:
 
 
 def read_outputs(path: Path) -> dict[str, Output]:
-    """Read the file that `terraform output -json` wrote. Raises UsageError (`dags-outputs-unreadable`)."""
+    """Read the file that `terraform output -json` wrote. Raises UsageError
+    (`dags-outputs-unreadable`).
+    """
     try:
         document = bounded.loads(bounded.read(path), parse_constant=_no_number)
     except OSError as error:
@@ -65,9 +75,13 @@ def read_outputs(path: Path) -> dict[str, Output]:
     except ValueError as error:
         raise _unreadable(path, str(error)) from error
     if not isinstance(document, dict) or not all(map(_is_output, document.values())):
-        raise _unreadable(path, "it is not a map of outputs, each with `value`, `type` and `sensitive`")
+        raise _unreadable(
+            path, "it is not a map of outputs, each with `value`, `type` and `sensitive`"
+        )
     return {
-        name: Output(type=entry.get("type"), value=entry["value"], sensitive=entry.get("sensitive", False))
+        name: Output(
+            type=entry.get("type"), value=entry["value"], sensitive=entry.get("sensitive", False)
+        )
         for name, entry in document.items()
     }
 
@@ -77,7 +91,11 @@ def _no_number(text: str) -> float:
 
 
 def _is_output(entry: Any) -> bool:
-    return isinstance(entry, dict) and "value" in entry and isinstance(entry.get("sensitive", False), bool)
+    return (
+        isinstance(entry, dict)
+        and "value" in entry
+        and isinstance(entry.get("sensitive", False), bool)
+    )
 
 
 def _unreadable(path: Path, why: str) -> UsageError:
@@ -93,11 +111,18 @@ def _unreadable(path: Path, why: str) -> UsageError:
 def _told(id: str, done: str, path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError) as error:  # RuntimeError: what a loop of links is to Path.resolve
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # RuntimeError: what a loop of links is to Path.resolve
         file = str(getattr(error, "filename", None) or path)
         why = getattr(error, "strerror", None) or str(error)
-        hint = "Nothing was written. Choose another folder, or see to what is in the way of this one."
-        raise UsageError(id, f"{path} cannot be {done}: {why} ({file})", hint=hint, where=str(path)) from error
+        hint = (
+            "Nothing was written. Choose another folder, or see to what is in the way of this one."
+        )
+        raise UsageError(
+            id, f"{path} cannot be {done}: {why} ({file})", hint=hint, where=str(path)
+        ) from error
 
 
 def _check_apart(source: Path, out: Path) -> None:
@@ -115,9 +140,13 @@ def _check_replaceable(out: Path, names: set[str]) -> None:
     if not out.exists():
         return
     if not out.is_dir():
-        raise RefusedError("dags-out-not-empty", f"{out} is a file", hint="Choose another folder.", where=str(out))
+        raise RefusedError(
+            "dags-out-not-empty", f"{out} is a file", hint="Choose another folder.", where=str(out)
+        )
     if Path.cwd().is_relative_to(out):
-        raise OSError(None, "it is the current folder, or holds it, and would be replaced", str(out))
+        raise OSError(
+            None, "it is the current folder, or holds it, and would be replaced", str(out)
+        )
     foreign = sorted({os.path.relpath(path, out) for path in _walk(out)} - names)
     if foreign:
         raise RefusedError(
@@ -155,7 +184,9 @@ def _read(source: Path) -> dict[str, bytes]:
             wrong.append(lfs.absent(str(path), kept))
         sources[str(path)] = body
     if wrong:
-        raise ProblemsError("dags-files-refused", "the source holds files that cannot be uploaded", tuple(wrong))
+        raise ProblemsError(
+            "dags-files-refused", "the source holds files that cannot be uploaded", tuple(wrong)
+        )
     return sources
 
 

@@ -1,9 +1,10 @@
 """Which keys the stage owns, as its record in the ledger tells it.
 
-`data["manifest"]` is `{key: {"sha256", "version"}}` for the keys in `data["bucket"]`. It names a key before the key is
-written and until it is deleted, so that a run that is cut off anywhere forgets nothing; `sha256` is null while it is
-uncertain. `data["deleted"]` lists keys that it has deleted, of which the bucket keeps older versions; `data["former"]`
-lists keys in buckets that the stage used before, until they are deleted.
+`data["manifest"]` is `{key: {"sha256", "version"}}` for the keys in `data["bucket"]`. It names a
+key before the key is written and until it is deleted, so that a run that is cut off anywhere
+forgets nothing; `sha256` is null while it is uncertain. `data["deleted"]` lists keys that it has
+deleted, of which the bucket keeps older versions; `data["former"]` lists keys in buckets that the
+stage used before, until they are deleted.
 """
 
 import hashlib
@@ -20,13 +21,19 @@ UNCERTAIN: Mapping[str, Any] = {"sha256": None, "version": None}
 """A key that may hold anything: it is about to be written."""
 
 GOING_BACK = "rollback"
-"""In `data` of a record while a rollback is under way: when the deployment ended that it goes back to."""
+"""In `data` of a record while a rollback is under way: when the deployment ended that it goes back
+to.
+"""
 
 OUTPUTS = "outputs"
-"""In `data` of a record: the names of the outputs that the files ask for, so that they need not be read for it again."""
+"""In `data` of a record: the names of the outputs that the files ask for, so that they need not be
+read for it again.
+"""
 
 MADE_OF = "made_of"
-"""In `data` of a record: a digest of all that the files were patched with, where nothing of it is secret."""
+"""In `data` of a record: a digest of all that the files were patched with, where nothing of it is
+secret.
+"""
 
 RESTORED = "restored"
 """In `data` of a record that a rollback wrote: when the deployment ended that it went back to."""
@@ -43,8 +50,9 @@ def hashes(data: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def made_of(run: StageRun, asked: Iterable[str]) -> str | None:
-    """A digest of what makes the files what they are, besides the commit: this version of cipipe, the settings as they
-    turned out, and the values of outputs. None where a value is sensitive (a digest can be guessed at) or not there.
+    """A digest of what makes the files what they are, besides the commit: this version of cipipe,
+    the settings as they turned out, and the values of outputs. None where a value is sensitive (a
+    digest can be guessed at) or not there.
     """
     values = {}
     for name in asked:
@@ -57,7 +65,9 @@ def made_of(run: StageRun, asked: Iterable[str]) -> str | None:
 
 
 def proven(run: StageRun) -> dict[str, str] | None:
-    """What the stage's files come to, by key, where the record says so; None where they have to be read."""
+    """What the stage's files come to, by key, where the record says so; None where they have to be
+    read.
+    """
     asked, told = run.data.get(OUTPUTS), run.data.get(MADE_OF)
     if not run.standing or run.mode is not Mode.DEPLOY or asked is None or told is None:
         return None
@@ -68,7 +78,9 @@ def proven(run: StageRun) -> dict[str, str] | None:
 
 
 def owned(data: Mapping[str, Any], bucket: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """The manifest for this bucket, and the keys that are still owned in buckets that were used before."""
+    """The manifest for this bucket, and the keys that are still owned in buckets that were used
+    before.
+    """
     entries = dict(data.get("manifest") or {})
     former = {name: list(keys) for name, keys in (data.get("former") or {}).items()}
     recorded = data.get("bucket", bucket)
@@ -95,8 +107,12 @@ def places(data: Mapping[str, Any], bucket: Setting) -> dict[str, list[str]]:
 
 
 def owns(data: Mapping[str, Any]) -> frozenset[str]:
-    """Every object that the stage owns, older versions of deleted ones included, as `s3://BUCKET/KEY`."""
+    """Every object that the stage owns, older versions of deleted ones included, as
+    `s3://BUCKET/KEY`.
+    """
     found = {name: list(keys) for name, keys in (data.get("former") or {}).items()}
     name = data.get("bucket")
     here = {*(data.get("manifest") or {}), *(data.get("deleted") or ())} if name else set()
-    return frozenset(f"s3://{bucket}/{key}" for bucket, keys in [*found.items(), (name, here)] for key in keys)
+    return frozenset(
+        f"s3://{bucket}/{key}" for bucket, keys in [*found.items(), (name, here)] for key in keys
+    )

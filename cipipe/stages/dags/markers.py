@@ -1,4 +1,5 @@
-"""The marker `# cipipe: NAME`, and the assignment that it stands behind (DESIGN, "The DAG contract").
+"""The marker `# cipipe: NAME`, and the assignment that it stands behind (DESIGN, "The DAG
+contract").
 
 Everything here is known from the file alone; what the outputs say comes later, in `patch`.
 """
@@ -20,14 +21,19 @@ from cipipe.stages.dags.values import Wanted
 
 EXAMPLE = 'such as `CLUSTER = "local"  # cipipe: ecs_cluster_name`'
 
-# In bytes of any encoding: blanks need not be ASCII, such as the no-break space that editors and chats leave.
+# In bytes of any encoding: blanks need not be ASCII, such as the no-break space that editors and
+# chats leave.
 _HINT_OF_ONE = re.compile(rb"#[^!-~\r\n]*cipipe[^!-~\r\n]*:", re.IGNORECASE)
 _MARKER = re.compile(r"#\s*+cipipe\s*+:(?P<rest>[^#]*)", re.IGNORECASE)
-_REST = re.compile(r"\s*+(?P<output>[^\W\d][\w-]*+)\s*+(?P<sensitive>\(\s*+sensitive\s++ok\s*+\))?\s*+")
+_REST = re.compile(
+    r"\s*+(?P<output>[^\W\d][\w-]*+)\s*+(?P<sensitive>\(\s*+sensitive\s++ok\s*+\))?\s*+"
+)
 
 
 class Marker(msgspec.Struct, frozen=True):
-    """A marker as written: the output that it asks for, and where it stands. `path` is as the caller names the file."""
+    """A marker as written: the output that it asks for, and where it stands. `path` is as the
+    caller names the file.
+    """
 
     output: str
     path: str
@@ -40,7 +46,9 @@ class Marker(msgspec.Struct, frozen=True):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A literal that a marker has replaced: its extent in bytes, its column, and what it says of its type."""
+    """A literal that a marker has replaced: its extent in bytes, its column, and what it says of
+    its type.
+    """
 
     marker: Marker
     name: str
@@ -52,7 +60,9 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Scan(msgspec.Struct, frozen=True):
-    """What a file says: its text (None where it has no markers), its markers, what to replace, what is wrong."""
+    """What a file says: its text (None where it has no markers), its markers, what to replace, what
+    is wrong.
+    """
 
     text: Text | None
     markers: tuple[Marker, ...] = ()
@@ -71,7 +81,10 @@ def scan(source: bytes, path: str) -> Scan:
         lines = list(statements(text.tokens()))
     except NotPythonError as error:
         hint = "A file with markers has to be Python that can be read; without markers it is uploaded as it is."
-        return Scan(None, problems=(Problem("dag-not-python", f"cannot be read as Python: {error}", path, hint),))
+        return Scan(
+            None,
+            problems=(Problem("dag-not-python", f"cannot be read as Python: {error}", path, hint),),
+        )
     found: list[Marker] = []
     targets: list[tuple[Target, Statement]] = []
     wrong: list[Problem] = []
@@ -120,7 +133,8 @@ def _target(marker: Marker, line: Statement, comment: tokenize.TokenInfo, text: 
     if comment is not line.trailing:
         raise RuleError(
             "dag-marker-misplaced",
-            "the marker is not at the end of an assignment" + (": it stands inside one" if tokens else ""),
+            "the marker is not at the end of an assignment"
+            + (": it stands inside one" if tokens else ""),
             f"It belongs on the last line of an assignment, {EXAMPLE}.",
         )
     if line.block or tokens[0].string in COMPOUND:
@@ -140,7 +154,9 @@ def _target(marker: Marker, line: Statement, comment: tokenize.TokenInfo, text: 
     start, end = value[0].start, value[-1].end
     literal = text.between(start, end)
     default = evaluate(literal)
-    wanted = shape_wanted(default, text.between(annotation[0].start, annotation[-1].end) if annotation else "")
+    wanted = shape_wanted(
+        default, text.between(annotation[0].start, annotation[-1].end) if annotation else ""
+    )
     return Target(marker, name, text.offset(start), text.offset(end), start[1], literal, wanted)
 
 
@@ -154,7 +170,9 @@ def _assignment(tokens: Tokens) -> tuple[str, Tokens, Tokens]:
             f"It belongs on an assignment, {EXAMPLE}.",
         )
     first, second = tokens[0], tokens[1]
-    chained = len(equals) > 1 and not any(token.string == "lambda" for token in tokens[equals[0] : equals[1]])
+    chained = len(equals) > 1 and not any(
+        token.string == "lambda" for token in tokens[equals[0] : equals[1]]
+    )
     if first.type != tokenize.NAME or second.string not in {"=", ":"} or chained:
         raise RuleError(
             "dag-marker-target",
@@ -165,7 +183,9 @@ def _assignment(tokens: Tokens) -> tuple[str, Tokens, Tokens]:
 
 
 def _without_parentheses(value: Tokens) -> Tokens:
-    """What redundant parentheses hold: they, and what stands beside the literal in them, stay as they are."""
+    """What redundant parentheses hold: they, and what stands beside the literal in them, stay as
+    they are.
+    """
     closing: dict[int, int] = {}
     tuples = set()
     opened: list[int] = []
@@ -177,14 +197,23 @@ def _without_parentheses(value: Tokens) -> Tokens:
         elif opened and token.string == ",":
             tuples.add(opened[-1])
     first, last = 0, len(value) - 1
-    while last - first > 1 and value[first].string == "(" and closing.get(first) == last and first not in tuples:
+    while (
+        last - first > 1
+        and value[first].string == "("
+        and closing.get(first) == last
+        and first not in tuples
+    ):
         first, last = first + 1, last - 1
     return value[first : last + 1]
 
 
-def _reassigned(targets: list[tuple[Target, Statement]], lines: list[Statement]) -> Iterator[Problem]:
+def _reassigned(
+    targets: list[tuple[Target, Statement]], lines: list[Statement]
+) -> Iterator[Problem]:
     wanted = {target.name for target, _ in targets}
-    naming = [line for line in lines if not wanted.isdisjoint([token[1] for token in line.tokens])]  # few of many
+    naming = [
+        line for line in lines if not wanted.isdisjoint([token[1] for token in line.tokens])
+    ]  # few of many
     bindings: dict[str, list[tuple[tokenize.TokenInfo, Statement]]] = defaultdict(list)
     for line in naming:
         for token in bound(line):

@@ -1,4 +1,5 @@
-"""The MWAA environment: which versions of requirements and plugins it runs, and what its Airflow says of our files.
+"""The MWAA environment: which versions of requirements and plugins it runs, and what its Airflow
+says of our files.
 
 An update takes half an hour and restarts Airflow, so it is asked for only where a version differs.
 https://docs.aws.amazon.com/mwaa/latest/userguide/working-dags-dependencies.html
@@ -29,7 +30,9 @@ def environment(run: StageRun, name: str) -> dict[str, Any]:
 
 
 def dag_folder(run: StageRun) -> str | None:
-    """The folder of the bucket that the environment reads DAGs from, with a slash; None where it cannot be asked."""
+    """The folder of the bucket that the environment reads DAGs from, with a slash; None where it
+    cannot be asked.
+    """
     name = run.stage.settings.mwaa_environment
     if not isinstance(name, str) or not name:
         return None
@@ -40,7 +43,8 @@ def dag_folder(run: StageRun) -> str | None:
 
 
 def placed(prefix: str, folder: str | None) -> tuple[str, list[Problem]]:
-    """What of a prefix is below the folder that DAGs are read from, and what is wrong where it is not below it.
+    """What of a prefix is below the folder that DAGs are read from, and what is wrong where it is
+    not below it.
 
     Where the folder is not known, it is taken for the top one.
     """
@@ -48,23 +52,39 @@ def placed(prefix: str, folder: str | None) -> tuple[str, list[Problem]]:
         return prefix.partition("/")[2], []
     if prefix.startswith(folder):
         return prefix.removeprefix(folder), []
-    message = f"MWAA reads DAGs from {folder}, and these are uploaded to {prefix}: it will not see them"
-    return "", [Problem("dags-prefix-unread", message, "prefix", f"Set prefix to {folder}, or to a folder below it.")]
+    message = (
+        f"MWAA reads DAGs from {folder}, and these are uploaded to {prefix}: it will not see them"
+    )
+    return "", [
+        Problem(
+            "dags-prefix-unread",
+            message,
+            "prefix",
+            f"Set prefix to {folder}, or to a folder below it.",
+        )
+    ]
 
 
 def folder_of(found: Mapping[str, Any]) -> str:
-    """Where an environment, as it was given, reads DAGs from. MWAA wants a slash at the end, and takes it without."""
+    """Where an environment, as it was given, reads DAGs from. MWAA wants a slash at the end, and
+    takes it without.
+    """
     path = str(found.get("DagS3Path", "dags")).strip("/")
     return f"{path}/" if path else ""
 
 
 def update(run: StageRun, name: str, versions: Mapping[str, str]) -> bool:
-    """Have the environment run these versions of objects, by key; gives whether it had to be updated.
+    """Have the environment run these versions of objects, by key; gives whether it had to be
+    updated.
 
-    Waits for what another update is at, and to the end of our own. Raises StageError (`dags-mwaa-…`), AwsError.
+    Waits for what another update is at, and to the end of our own. Raises StageError
+    (`dags-mwaa-…`), AwsError.
     """
     found = _available(run, name)
-    if all(found.get(f"{_ARGUMENTS[key]}S3ObjectVersion") == version for key, version in versions.items()):
+    if all(
+        found.get(f"{_ARGUMENTS[key]}S3ObjectVersion") == version
+        for key, version in versions.items()
+    ):
         run.line(f"the MWAA environment {name} has these versions already")
         return False
     before = _updated_at(found)
@@ -131,11 +151,15 @@ def listed(run: StageRun, name: str, path: str, key: str) -> list[dict[str, Any]
     found: list[dict[str, Any]] = []
     while True:
         query = {"limit": _PAGE, "offset": len(found)}
-        answer = run.aws.call("mwaa", "invoke_rest_api", Name=name, Path=path, Method="GET", QueryParameters=query)
+        answer = run.aws.call(
+            "mwaa", "invoke_rest_api", Name=name, Path=path, Method="GET", QueryParameters=query
+        )
         response = answer.get("RestApiResponse") or {}
         status = answer.get("RestApiStatusCode", 200)
         if status >= 300 or key not in response:
-            raise AwsError("mwaa:InvokeRestApi", f"Airflow answers {status}", str(response)[:200], status)
+            raise AwsError(
+                "mwaa:InvokeRestApi", f"Airflow answers {status}", str(response)[:200], status
+            )
         found += response[key]
         if len(response[key]) < _PAGE or len(found) >= response.get("total_entries", 0):
             return found

@@ -1,7 +1,8 @@
-"""Whose the objects in a bucket are: each says so itself, in its S3 metadata, by project, environment and stage.
+"""Whose the objects in a bucket are: each says so itself, in its S3 metadata, by project,
+environment and stage.
 
-An object that says nothing is ours if our record names it: earlier versions of cipipe wrote none. What says that it is
-another's is neither overwritten nor deleted, in no version.
+An object that says nothing is ours if our record names it: earlier versions of cipipe wrote none.
+What says that it is another's is neither overwritten nor deleted, in no version.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,18 +29,26 @@ def owner(run: StageRun) -> Owner:
 def is_foreign(run: StageRun, told: str | None) -> bool:
     """Whether what an object says of its owner is another than this stage.
 
-    A stage that the environment does not have any more was renamed or taken out: nobody else looks after its objects.
+    A stage that the environment does not have any more was renamed or taken out: nobody else looks
+    after its objects.
     """
     if told is None or told == owner(run).text:
         return False
     other = Owner.read(told)
-    here = other is not None and (other.project, other.environment) == (run.project, run.environment_name)
+    here = other is not None and (other.project, other.environment) == (
+        run.project,
+        run.environment_name,
+    )
     return not here or (other is not None and other.stage in run.siblings)
 
 
 def foreign(run: StageRun, there: "Mapping[str, There]") -> dict[str, str]:
     """The keys that are another's now, with what they say of their owner."""
-    return {key: found.owner for key, found in sorted(there.items()) if found.owner and is_foreign(run, found.owner)}
+    return {
+        key: found.owner
+        for key, found in sorted(there.items())
+        if found.owner and is_foreign(run, found.owner)
+    }
 
 
 def refuse_foreign(run: StageRun, bucket: str, there: "Mapping[str, There]") -> None:
@@ -58,7 +67,10 @@ def refuse_neighbours(run: StageRun, bucket: "Bucket", keys: Iterable[str]) -> N
     taken = {}
     for key, head in sorted(asked.items()):
         other = Owner.read(head.owner) if head is not None and head.owner else None
-        if other is not None and (other.project, other.environment) != (run.project, run.environment_name):
+        if other is not None and (other.project, other.environment) != (
+            run.project,
+            run.environment_name,
+        ):
             taken[key] = other.text
     if taken:
         raise refusal(run, bucket.name, taken)

@@ -15,7 +15,9 @@ ask_seconds = 1.0
 
 
 class Throttled:
-    """Asks at most that often: a run that was suspended asks before its next write, a busy one does not ask always."""
+    """Asks at most that often: a run that was suspended asks before its next write, a busy one does
+    not ask always.
+    """
 
     def __init__(self, ask: Callable[[], None]) -> None:
         self._ask = ask
@@ -29,8 +31,13 @@ class Throttled:
 
 
 def in_parallel(work: Callable[[str], T], keys: Iterable[str]) -> Iterator[tuple[str, T]]:
-    """Do `work` for each key, a few at once; gives results as they come. A failure cancels what has not begun."""
-    from concurrent.futures import ThreadPoolExecutor, as_completed  # of no use to a plan, and slow to import
+    """Do `work` for each key, a few at once; gives results as they come. A failure cancels what has
+    not begun.
+    """
+    from concurrent.futures import (
+        ThreadPoolExecutor,
+        as_completed,
+    )  # of no use to a plan, and slow to import
 
     failed: BaseException | None = None
     with ThreadPoolExecutor(_AT_ONCE) as pool:

@@ -1,4 +1,5 @@
-"""What a DAG file does each time that Airflow reads it, every half a minute: requests, and reading Variables.
+"""What a DAG file does each time that Airflow reads it, every half a minute: requests, and reading
+Variables.
 
 Found in the syntax tree, so only what stands there literally; these are warnings.
 """
@@ -32,7 +33,11 @@ def findings(tree: ast.Module, path: str) -> Iterator[Problem]:
     """Warnings, each with its line."""
     known = aliases(tree)
     for node in at_import(tree):
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+        if (
+            isinstance(node, ast.Assign)
+            and len(node.targets) == 1
+            and isinstance(node.targets[0], ast.Name)
+        ):
             made = dotted(node.value, known)
             if (
                 made.endswith("()") and len(made) <= _LONGEST

@@ -23,7 +23,9 @@ _NARROWEST = 40
 
 
 class Replacement(msgspec.Struct, frozen=True):
-    """One literal that was replaced. `old` and `new` are source text; those of a sensitive output are masked."""
+    """One literal that was replaced. `old` and `new` are source text; those of a sensitive output
+    are masked.
+    """
 
     file: str
     line: int
@@ -55,25 +57,31 @@ def patch_all(
 ) -> dict[str, Patched]:
     """Patch a set of files. Raises ProblemsError with everything that is wrong with any of them.
 
-    `tolerate` names problems with an output's value that are warnings here; the literal is left alone. Before the
-    infrastructure is deployed, an output that the same commit adds is not known yet. `complete`: these are all outputs of
-    deployed infrastructure, so that one that is not among them may be null, which Terraform leaves out. Where that is not
-    said, it is so if there are any.
+    `tolerate` names problems with an output's value that are warnings here; the literal is left
+    alone. Before the infrastructure is deployed, an output that the same commit adds is not known
+    yet. `complete`: these are all outputs of deployed infrastructure, so that one that is not among
+    them may be null, which Terraform leaves out. Where that is not said, it is so if there are any.
     """
     complete = bool(outputs) if complete is None else complete
     patched = {}
     wrong: list[Problem] = []
     for path, source in sources.items():
-        patched[path], problems = _attempt(source, path, outputs, tolerate=tolerate, complete=complete)
+        patched[path], problems = _attempt(
+            source, path, outputs, tolerate=tolerate, complete=complete
+        )
         wrong += problems
     if wrong:
         count = f"{len(wrong)} problems" if len(wrong) > 1 else "a problem"
-        raise ProblemsError("dags-patch-failed", f"the DAG files have {count} with their markers", tuple(wrong))
+        raise ProblemsError(
+            "dags-patch-failed", f"the DAG files have {count} with their markers", tuple(wrong)
+        )
     return patched
 
 
 def masked(source: bytes, path: str) -> bytes:
-    """The file with every literal masked that may hold a sensitive value: those marked `(sensitive ok)`."""
+    """The file with every literal masked that may hold a sensitive value: those marked `(sensitive
+    ok)`.
+    """
     found = scan(source, path)
     if found.text is None:
         return source
@@ -87,7 +95,12 @@ def masked(source: bytes, path: str) -> bytes:
 
 
 def _attempt(
-    source: bytes, path: str, outputs: Mapping[str, Output], *, tolerate: frozenset[str], complete: bool
+    source: bytes,
+    path: str,
+    outputs: Mapping[str, Output],
+    *,
+    tolerate: frozenset[str],
+    complete: bool,
 ) -> tuple[Patched, list[Problem]]:
     found = scan(source, path)
     problems = list(found.problems)
@@ -161,7 +174,9 @@ def _value(target: Target, outputs: Mapping[str, Output]) -> tuple[Any, Problem 
 
 
 def _left_out(name: str, outputs: Mapping[str, Output]) -> bool:
-    """Whether an output may be one that is null: it is not there, and its name is not a misspelling of another one."""
+    """Whether an output may be one that is null: it is not there, and its name is not a misspelling
+    of another one.
+    """
     return name not in outputs and not difflib.get_close_matches(name, outputs, n=1)
 
 
@@ -189,7 +204,9 @@ def _unknown(marker: Marker, outputs: Mapping[str, Output]) -> Problem:
         hint = f"The outputs are: {', '.join(sorted(outputs))}."
     else:
         hint = "There are no outputs: has the infrastructure been deployed, and does the stage need it (`needs`)?"
-    return Problem("dag-output-unknown", f"there is no Terraform output {marker.output}", marker.where, hint)
+    return Problem(
+        "dag-output-unknown", f"there is no Terraform output {marker.output}", marker.where, hint
+    )
 
 
 def _not_encodable(marker: Marker, encoding: str) -> Problem:

@@ -1,4 +1,6 @@
-"""What the stage would upload: the commit's files, read from git, with the outputs put in. No call to AWS."""
+"""What the stage would upload: the commit's files, read from git, with the outputs put in. No call
+to AWS.
+"""
 
 import os
 
@@ -18,9 +20,11 @@ UNKNOWN_YET = frozenset({"dag-output-unknown", "dag-output-withheld"})
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """Files by repository path: as they are (`sources`), as they are uploaded (`bodies`), and under which key.
+    """Files by repository path: as they are (`sources`), as they are uploaded (`bodies`), and under
+    which key.
 
-    `extras` are what MWAA installs, by key. `left_out` are files of the source and the plugins that are not uploaded.
+    `extras` are what MWAA installs, by key. `left_out` are files of the source and the plugins that
+    are not uploaded.
     """
 
     sources: dict[str, bytes]
@@ -38,10 +42,14 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 def prepared(run: StageRun, *, tolerate: frozenset[str] = frozenset()) -> Prepared:
-    """Read and patch. Raises ProblemsError, and StageError where git lacks contents (`dags-blob-missing`)."""
+    """Read and patch. Raises ProblemsError, and StageError where git lacks contents
+    (`dags-blob-missing`).
+    """
     sources = _sources(run)
     modules = {path: body for path, body in sources.items() if path.endswith(".py")}
-    patched = patch_all(modules, run.outputs, tolerate=UNKNOWN_YET if run.mode is Mode.VERIFY else tolerate)
+    patched = patch_all(
+        modules, run.outputs, tolerate=UNKNOWN_YET if run.mode is Mode.VERIFY else tolerate
+    )
     others = extras(run)
     prefix, source = run.stage.settings.prefix, run.stage.settings.source
     return Prepared(
@@ -51,7 +59,10 @@ def prepared(run: StageRun, *, tolerate: frozenset[str] = frozenset()) -> Prepar
         others,
         tuple(replacement for file in patched.values() for replacement in file.replacements),
         tuple(note for file in patched.values() for note in file.warnings),
-        (*left_out(_own(run), source, included(run.stage.settings.include)), *_left_out_of_plugins(run)),
+        (
+            *left_out(_own(run), source, included(run.stage.settings.include)),
+            *_left_out_of_plugins(run),
+        ),
     )
 
 
@@ -63,7 +74,11 @@ def _left_out_of_plugins(run: StageRun) -> list[str]:
 def _own(run: StageRun) -> list[Entry]:
     """The stage's files without what MWAA installs."""
     settings = run.stage.settings
-    return [e for e in run.entries if not belongs(os.fsdecode(e.path), settings.requirements, settings.plugins)]
+    return [
+        e
+        for e in run.entries
+        if not belongs(os.fsdecode(e.path), settings.requirements, settings.plugins)
+    ]
 
 
 def _sources(run: StageRun) -> dict[str, bytes]:
@@ -71,17 +86,22 @@ def _sources(run: StageRun) -> dict[str, bytes]:
     settings = run.stage.settings
     selected, wrong = select(_own(run), settings.source, included(settings.include))
     if wrong:
-        raise ProblemsError("dags-files-refused", "the source holds files that cannot be uploaded", tuple(wrong))
+        raise ProblemsError(
+            "dags-files-refused", "the source holds files that cannot be uploaded", tuple(wrong)
+        )
     blobs = run.repository.blobs(selected.values(), keep=True)
     missing = [path for path, entry in selected.items() if entry.path not in blobs]
     if missing:
         raise StageError(
             "dags-blob-missing",
-            f"git does not have the contents of {', '.join(missing[:3])}" + (" and others" if missing[3:] else ""),
+            f"git does not have the contents of {', '.join(missing[:3])}"
+            + (" and others" if missing[3:] else ""),
             hint="This is a partial clone: fetch without --filter in this job.",
             where=settings.source,
         )
     bodies, pointers = lfs.contents(run.repository, blobs)
     if pointers:
-        raise ProblemsError("dags-files-refused", "the source holds files that cannot be uploaded", tuple(pointers))
+        raise ProblemsError(
+            "dags-files-refused", "the source holds files that cannot be uploaded", tuple(pointers)
+        )
     return {path: bodies[entry.path] for path, entry in selected.items()}

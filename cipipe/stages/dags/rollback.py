@@ -1,6 +1,8 @@
-"""Rolling back: the bucket is made what an earlier manifest says, out of the versions that it names.
+"""Rolling back: the bucket is made what an earlier manifest says, out of the versions that it
+names.
 
-The steps are those of a deployment; only what they want comes from the manifest and not from the commit.
+The steps are those of a deployment; only what they want comes from the manifest and not from the
+commit.
 """
 
 import hashlib
@@ -16,14 +18,17 @@ from cipipe.stages.dags.parallel import in_parallel
 
 
 def choose(history: Iterable[Record], wanted: str | None) -> Record:
-    """The record to go back to: the one of a commit, or the last that was deployed before what is there now.
+    """The record to go back to: the one of a commit, or the last that was deployed before what is
+    there now.
 
-    What a rollback put there counts as deployed when it was first, so that another one goes further back. A rollback that
-    was cut off goes on to where it was going; a deployment that was cut off is undone. `history` is newest first.
-    Raises RefusedError (`dags-rollback-unknown`).
+    What a rollback put there counts as deployed when it was first, so that another one goes further
+    back. A rollback that was cut off goes on to where it was going; a deployment that was cut off
+    is undone. `history` is newest first. Raises RefusedError (`dags-rollback-unknown`).
     """
     known: dict[str, None] = {}
-    kept = takewhile(lambda record: record.state is not State.DESTROYED, history)  # with it every version went
+    kept = takewhile(
+        lambda record: record.state is not State.DESTROYED, history
+    )  # with it every version went
     current = next(kept, None)
     if current is not None:
         for record in _candidates(current, kept, wanted, known):
@@ -31,7 +36,9 @@ def choose(history: Iterable[Record], wanted: str | None) -> Record:
                 return record
     raise RefusedError(
         "dags-rollback-unknown",
-        f"no manifest of commit {wanted} is kept" if wanted else "no manifest is kept from before what is deployed now",
+        f"no manifest of commit {wanted} is kept"
+        if wanted
+        else "no manifest is kept from before what is deployed now",
         hint=f"There are manifests of: {', '.join(commit[:12] for commit in known)}."
         if known
         else "Manifests are versions of the stage's record: the ledger's bucket keeps them if it is versioned.",
@@ -42,7 +49,9 @@ def choose(history: Iterable[Record], wanted: str | None) -> Record:
 def _candidates(
     current: Record, kept: Iterable[Record], wanted: str | None, known: dict[str, None]
 ) -> Iterator[Record]:
-    """The deployments that are older than what is there now, and than what that restored; `known` gets all commits."""
+    """The deployments that are older than what is there now, and than what that restored; `known`
+    gets all commits.
+    """
     newest = [current] if wanted is not None else []
     restored = current.data.get(RESTORED) if wanted is None and _going(current) is None else None
     for record in chain(newest, kept):
@@ -70,10 +79,19 @@ def _meant(record: Record, current: Record, wanted: str | None) -> bool:
 def steps(stage: Stage, target: Record) -> tuple[Step, ...]:
     """What a rollback does, in order. Pure."""
     wanted = {key: str(sha256) for key, sha256 in hashes(target.data).items()}
-    work = _Rollback(wanted=wanted, outputs=target.data.get(OUTPUTS), made_of=target.data.get(MADE_OF), target=target)
+    work = _Rollback(
+        wanted=wanted,
+        outputs=target.data.get(OUTPUTS),
+        made_of=target.data.get(MADE_OF),
+        target=target,
+    )
     there = f"s3://{shown(stage.settings.bucket)}/{stage.settings.prefix}"
     return (
-        Step(f"compare {there} with the manifest of {(target.commit or '')[:7]}", Effect.READ, work.compare),
+        Step(
+            f"compare {there} with the manifest of {(target.commit or '')[:7]}",
+            Effect.READ,
+            work.compare,
+        ),
         Step("read the versions that it names", Effect.READ, work.recall),
         *writing(stage, work),
     )

@@ -1,7 +1,8 @@
 """Several `dags` stages in one bucket: a key belongs to one of them.
 
-What can be seen in the configuration is refused there; what cannot (prefixes inside each other, buckets that turn out to
-be the same) is told by the records: a key that another stage's record names is neither written nor deleted.
+What can be seen in the configuration is refused there; what cannot (prefixes inside each other,
+buckets that turn out to be the same) is told by the records: a key that another stage's record
+names is neither written nor deleted.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,9 @@ from cipipe.stages.dags import manifest
 
 
 def clashes(stages: Iterable[Stage]) -> Iterator[Problem]:
-    """Two `dags` stages that would write the same keys; `where` is the key path in the configuration."""
+    """Two `dags` stages that would write the same keys; `where` is the key path in the
+    configuration.
+    """
     for first, second in combinations(stages, 2):
         one, other = first.settings, second.settings
         if one.bucket != other.bucket:
@@ -39,7 +42,9 @@ def clashes(stages: Iterable[Stage]) -> Iterator[Problem]:
 
 
 def taken(run: StageRun, bucket: str) -> dict[str, str]:
-    """The keys of that bucket that other stages own now, with the stage's name. What they deleted is nobody's."""
+    """The keys of that bucket that other stages own now, with the stage's name. What they deleted
+    is nobody's.
+    """
     return {
         key: name
         for name, data in sorted(run.beside().items())
@@ -58,7 +63,9 @@ def refuse_taken(run: StageRun, bucket: str, wanted: Iterable[str]) -> None:
         return
     owner = others[found[0]]
     more = f" and {len(found) - 1} more" if found[1:] else ""
-    message = f"{found[0]}{more} belongs to stage {owner}, which would delete it once its source lacks it"
+    message = (
+        f"{found[0]}{more} belongs to stage {owner}, which would delete it once its source lacks it"
+    )
     if run.mode is Mode.VERIFY:
         run.line(f"warning: {message}")
         return
@@ -73,7 +80,9 @@ def refuse_taken(run: StageRun, bucket: str, wanted: Iterable[str]) -> None:
 
 def ours(run: StageRun, places: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """Keys by bucket, without those that another stage owns too."""
-    return {name: list(without_taken(run, name, dict.fromkeys(keys))) for name, keys in places.items()}
+    return {
+        name: list(without_taken(run, name, dict.fromkeys(keys))) for name, keys in places.items()
+    }
 
 
 def without_taken(run: StageRun, bucket: str, owned: Mapping[str, Any]) -> dict[str, Any]:

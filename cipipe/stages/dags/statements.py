@@ -13,7 +13,20 @@ import msgspec
 Tokens = list[tokenize.TokenInfo]
 
 COMPOUND = frozenset(
-    {"if", "elif", "else", "for", "while", "try", "except", "finally", "with", "async", "def", "class"},
+    {
+        "if",
+        "elif",
+        "else",
+        "for",
+        "while",
+        "try",
+        "except",
+        "finally",
+        "with",
+        "async",
+        "def",
+        "class",
+    },
 )
 _STRUCTURE = frozenset(
     {
@@ -21,11 +34,15 @@ _STRUCTURE = frozenset(
         *(tokenize.ENCODING, tokenize.ENDMARKER),
     }
 )
-_AUGMENTED = frozenset({"+=", "-=", "*=", "/=", "//=", "%=", "@=", "&=", "|=", "^=", ">>=", "<<=", "**="})
+_AUGMENTED = frozenset(
+    {"+=", "-=", "*=", "/=", "//=", "%=", "@=", "&=", "|=", "^=", ">>=", "<<=", "**="}
+)
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """One logical line. `tokens` is empty where only comments stand. `block`: indented; `local`: in a def or class."""
+    """One logical line. `tokens` is empty where only comments stand. `block`: indented; `local`: in
+    a def or class.
+    """
 
     tokens: Tokens
     comments: Tokens
@@ -148,7 +165,9 @@ def _behind_as(part: Tokens) -> Iterator[tokenize.TokenInfo]:
 
 
 def _up_to_comma(tokens: Tokens, start: int) -> Tokens:
-    """The target behind an `as`: up to a comma or another `as`, or to the end of the brackets that it stands in."""
+    """The target behind an `as`: up to a comma or another `as`, or to the end of the brackets that
+    it stands in.
+    """
     depth = 0
     for index in range(start, len(tokens)):
         text = tokens[index].string
@@ -167,14 +186,20 @@ def _is_case(part: Tokens) -> bool:
 
 
 def _captured(pattern: Tokens) -> Iterator[tokenize.TokenInfo]:
-    """The names that a pattern binds: not classes, their attributes, or what has a dot; nor what a guard says."""
+    """The names that a pattern binds: not classes, their attributes, or what has a dot; nor what a
+    guard says.
+    """
     guard = outermost(pattern, "if")
     pattern = pattern[: guard[0]] if guard else pattern
     for index, token in enumerate(pattern):
         before = pattern[index - 1] if index else None
         after = pattern[index + 1] if index + 1 < len(pattern) else None
         dotted = before is not None and before.string == "."
-        if _is_name(token) and not dotted and (after is None or after.string not in {".", "(", "="}):
+        if (
+            _is_name(token)
+            and not dotted
+            and (after is None or after.string not in {".", "(", "="})
+        ):
             yield token
 
 
@@ -192,7 +217,9 @@ def _imported(part: Tokens) -> Iterator[tokenize.TokenInfo]:
 
 
 def _names(tokens: Tokens) -> Iterator[tokenize.TokenInfo]:
-    """Plain names among targets: not attributes, not what is subscripted or called, not what is in a subscript."""
+    """Plain names among targets: not attributes, not what is subscripted or called, not what is in
+    a subscript.
+    """
     skip = 0
     for index, token in enumerate(tokens):
         before = tokens[index - 1] if index else None
@@ -202,7 +229,11 @@ def _names(tokens: Tokens) -> Iterator[tokenize.TokenInfo]:
             skip += (token.string in {"(", "["}) - (token.string in {")", "]"})
         elif token.string in {"(", "["} and trailer:
             skip = 1
-        elif _is_name(token) and after not in {".", "(", "["} and (before is None or before.string != "."):
+        elif (
+            _is_name(token)
+            and after not in {".", "(", "["}
+            and (before is None or before.string != ".")
+        ):
             yield token
 
 

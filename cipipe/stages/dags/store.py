@@ -1,8 +1,10 @@
-"""What lies in the bucket, asked with one listing: only keys that are not as the manifest has them cost a request each.
+"""What lies in the bucket, asked with one listing: only keys that are not as the manifest has them
+cost a request each.
 
-A version never changes: where the bucket's newest version of a key is the one that the manifest names, the manifest's
-SHA-256 is the object's. Size, time and ETag count for nothing. Where the bucket keeps no versions, all have the same one,
-`null`, which proves nothing: such keys cost a request.
+A version never changes: where the bucket's newest version of a key is the one that the manifest
+names, the manifest's SHA-256 is the object's. Size, time and ETag count for nothing. Where the
+bucket keeps no versions, all have the same one, `null`, which proves nothing: such keys cost a
+request.
 """
 
 import hashlib
@@ -14,7 +16,9 @@ from cipipe.tools.s3 import Bucket
 
 
 class There(NamedTuple):
-    """A key as it is now: (None, None) where there is no object. `owner` is what the object says, where it was asked."""
+    """A key as it is now: (None, None) where there is no object. `owner` is what the object says,
+    where it was asked.
+    """
 
     sha256: str | None
     version: str | None
@@ -31,7 +35,11 @@ def proves(entry: Mapping[str, Any]) -> bool:
 
 def newest(bucket: Bucket, prefix: str) -> dict[str, str]:
     """The version id of every object that is below `prefix` now."""
-    return {found.key: found.id for found in bucket.versions(prefix) if found.latest and not found.deleted}
+    return {
+        found.key: found.id
+        for found in bucket.versions(prefix)
+        if found.latest and not found.deleted
+    }
 
 
 def look(
@@ -41,7 +49,8 @@ def look(
     prefix: str,
     listed: Mapping[str, str] | None = None,
 ) -> dict[str, There]:
-    """Each of the keys as it is now. `known` is what the manifest says of keys; those outside `prefix` cost a request.
+    """Each of the keys as it is now. `known` is what the manifest says of keys; those outside
+    `prefix` cost a request.
 
     `listed` is what `newest` gives, where that was asked already.
     """
@@ -61,11 +70,17 @@ def look(
 
 
 def asked(bucket: Bucket, key: str) -> There:
-    """Hash and version of one object: as S3 checked it at its upload, else by reading it (other tools leave no SHA-256)."""
+    """Hash and version of one object: as S3 checked it at its upload, else by reading it (other
+    tools leave no SHA-256).
+    """
     head = bucket.head(key)
     if head is None:
         return ABSENT
     if head.sha256 is not None:
         return There(head.sha256, head.version, head.owner)
     stored = bucket.get(key)
-    return There(hashlib.sha256(stored.body).hexdigest(), stored.version, head.owner) if stored else ABSENT
+    return (
+        There(hashlib.sha256(stored.body).hexdigest(), stored.version, head.owner)
+        if stored
+        else ABSENT
+    )

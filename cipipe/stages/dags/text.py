@@ -1,7 +1,7 @@
 """A Python file as text of which every character's byte is known.
 
-Lines are split where Python splits them (LF, CRLF and lone CR, nothing else), so a position that `tokenize` reports can
-be turned into an offset into the file, whatever its encoding.
+Lines are split where Python splits them (LF, CRLF and lone CR, nothing else), so a position that
+`tokenize` reports can be turned into an offset into the file, whatever its encoding.
 """
 
 import io
@@ -42,10 +42,14 @@ class Text(msgspec.Struct, frozen=True):
         if start[0] == end[0]:
             return self.lines[start[0] - 1][start[1] : end[1]]
         middle = self.lines[start[0] : end[0] - 1]
-        return "".join((self.lines[start[0] - 1][start[1] :], *middle, self.lines[end[0] - 1][: end[1]]))
+        return "".join(
+            (self.lines[start[0] - 1][start[1] :], *middle, self.lines[end[0] - 1][: end[1]])
+        )
 
     def tokens(self) -> Iterator[tokenize.TokenInfo]:
-        """The tokens, formatted strings standing as empty parentheses of the same extent. Raises NotPythonError."""
+        """The tokens, formatted strings standing as empty parentheses of the same extent. Raises
+        NotPythonError.
+        """
         try:
             text = without_formatted_strings("".join(self.lines))
         except ValueError as error:
@@ -60,7 +64,9 @@ class Text(msgspec.Struct, frozen=True):
 
 
 def decode(source: bytes) -> Text:
-    """Decode a file as Python would (PEP 263: byte-order mark, then coding line, else UTF-8). Raises NotPythonError."""
+    """Decode a file as Python would (PEP 263: byte-order mark, then coding line, else UTF-8).
+    Raises NotPythonError.
+    """
     start = len(BOM_UTF8) if source.startswith(BOM_UTF8) else 0
     byte_lines = (match.group() for match in _BYTE_LINE.finditer(source))
     try:
@@ -72,9 +78,13 @@ def decode(source: bytes) -> Text:
     except (SyntaxError, LookupError, UnicodeError) as error:
         raise NotPythonError(str(error)) from error
     lines = _LINE.findall(text)
-    starts = tuple(itertools.accumulate((len(line.encode(encoding)) for line in lines), initial=start))
+    starts = tuple(
+        itertools.accumulate((len(line.encode(encoding)) for line in lines), initial=start)
+    )
     first = lines[0] if lines else ""
-    newline = "\r\n" if first.endswith("\r\n") else first[-1:] if first.endswith(("\r", "\n")) else "\n"
+    newline = (
+        "\r\n" if first.endswith("\r\n") else first[-1:] if first.endswith(("\r", "\n")) else "\n"
+    )
     return Text(source, encoding, tuple(_with_line_feed(line) for line in lines), starts, newline)
 
 

@@ -1,4 +1,5 @@
-"""Terraform's values as Python literals: does a value fit where a default stands, and how is it written.
+"""Terraform's values as Python literals: does a value fit where a default stands, and how is it
+written.
 
 A default is the type's witness: `"x"` wants a string, `[1]` a list of numbers, `{}` any map.
 """
@@ -49,10 +50,12 @@ class MismatchError(ValueError):
 
 
 class Shape:
-    """What a default says of the type of a value in one place: what its own values there have in common.
+    """What a default says of the type of a value in one place: what its own values there have in
+    common.
 
-    `kind` is None where anything goes (values that do not agree, or None). The places below are worked out when a value
-    is held against them and not before: to merge them all beforehand takes time exponential in the default's depth.
+    `kind` is None where anything goes (values that do not agree, or None). The places below are
+    worked out when a value is held against them and not before: to merge them all beforehand takes
+    time exponential in the default's depth.
     """
 
     def __init__(self, examples: Sequence[Any], kind: type | None = None) -> None:
@@ -64,7 +67,9 @@ class Shape:
     @cached_property
     def item(self) -> "Shape | None":
         """The shape of a list's items or of a map's values; None where the default has none."""
-        below = [child for e in self._examples for child in (e.values() if isinstance(e, dict) else e)]
+        below = [
+            child for e in self._examples for child in (e.values() if isinstance(e, dict) else e)
+        ]
         return Shape(below) if below else None
 
     def of(self, key: str) -> "Shape | None":
@@ -80,8 +85,8 @@ class Shape:
 
 
 class Annotation(msgspec.Struct, frozen=True):
-    """What an annotation says: the plain type (None where it is not one that we know), whether None may stand for it,
-    and the same of a list's items or a map's values.
+    """What an annotation says: the plain type (None where it is not one that we know), whether None
+    may stand for it, and the same of a list's items or a map's values.
     """
 
     base: type | None = None
@@ -90,7 +95,9 @@ class Annotation(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What may stand in a literal's place: values of that shape, or None where `optional`. `item` is of what is in them."""
+    """What may stand in a literal's place: values of that shape, or None where `optional`. `item`
+    is of what is in them.
+    """
 
     default: Any
     shape: Shape
@@ -116,7 +123,9 @@ def supported(value: Any) -> bool:
 
 
 def render(value: Any, *, width: int = _WIDTH, newline: str = "\n") -> str:
-    """A value as an ASCII literal that evaluates to it; one item a line where it is wider than `width`."""
+    """A value as an ASCII literal that evaluates to it; one item a line where it is wider than
+    `width`.
+    """
     text = _render(value)
     if len(text) <= width or not isinstance(value, list | tuple | set | dict) or not value:
         return text
@@ -134,7 +143,11 @@ def shape_of(value: Any) -> Shape:
 
 
 def _fit(shape: Shape | None, value: Any, what: str, noted: Annotation | None) -> Any:
-    if shape is None or shape.kind is None or (value is None and noted is not None and noted.optional):
+    if (
+        shape is None
+        or shape.kind is None
+        or (value is None and noted is not None and noted.optional)
+    ):
         return _free(value, what)
     kind = shape.kind
     below = noted.item if noted is not None else None
@@ -148,12 +161,18 @@ def _fit(shape: Shape | None, value: Any, what: str, noted: Annotation | None) -
     if kind is int and type(value) is float and value.is_integer():
         return int(value)
     if kind in {list, tuple, set} and type(value) is list:
-        items = [_fit(shape.item, item, f"item {index} of {what}", below) for index, item in enumerate(value)]
+        items = [
+            _fit(shape.item, item, f"item {index} of {what}", below)
+            for index, item in enumerate(value)
+        ]
         if kind is set and not all(isinstance(item, str | int | float) for item in items):
             raise MismatchError(f"{what} has items that a set cannot hold")
         return kind(items)
     if kind is dict and type(value) is dict:
-        return {key: _fit(shape.of(key), item, f"{key!r} of {what}", below) for key, item in value.items()}
+        return {
+            key: _fit(shape.of(key), item, f"{key!r} of {what}", below)
+            for key, item in value.items()
+        }
     if type(value) is not kind:
         raise MismatchError(f"{what} is {_TERRAFORM[type(value)]}, not {_TERRAFORM[kind]}")
     return value
@@ -172,12 +191,18 @@ def _free(value: Any, what: str) -> Any:
 
 
 def _check_range(value: float, what: str) -> None:
-    if not abs(value) <= sys.float_info.max:  # so that NaN, which no comparison holds for, is refused as well
+    if (
+        not abs(value) <= sys.float_info.max
+    ):  # so that NaN, which no comparison holds for, is refused as well
         raise MismatchError(f"{what} is not a number that Python writes, or too large a one")
 
 
 def _ordered(value: Any) -> list[Any]:
-    return sorted(value, key=lambda item: (type(item).__name__, item)) if isinstance(value, set) else list(value)
+    return (
+        sorted(value, key=lambda item: (type(item).__name__, item))
+        if isinstance(value, set)
+        else list(value)
+    )
 
 
 def _render(value: Any) -> str:
@@ -185,7 +210,9 @@ def _render(value: Any) -> str:
         text = ascii(value)
         return f'"{text[1:-1]}"' if text[0] == "'" and '"' not in text else text
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_render(key)}: {_render(item)}" for key, item in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{_render(key)}: {_render(item)}" for key, item in value.items()) + "}"
+        )
     if isinstance(value, set):
         return "{" + ", ".join(map(_render, _ordered(value))) + "}" if value else "set()"
     if isinstance(value, tuple):

@@ -14,14 +14,20 @@ from cipipe.sandbox.client import Sandbox
 
 
 def test_every_stage_is_done(deployed: Outcome) -> None:
-    assert deployed.results() == {"iac": "done", "image": "done", "dags": "done", "default": "unchanged"}
+    assert deployed.results() == {
+        "iac": "done",
+        "image": "done",
+        "dags": "done",
+        "default": "unchanged",
+    }
     assert "aws_ecs_cluster.this: Creating..." in deployed.err  # terraform's progress
     assert "Successfully built" in deployed.err  # the build's
     assert ": Pushed" in deployed.err  # the push's
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("athena_elt", 4), ("dbt_redshift", 8), ("dbt_snowflake_scd2", 7), ("dbt_ssm", 2)]
+    ("name", "count"),
+    [("athena_elt", 4), ("dbt_redshift", 8), ("dbt_snowflake_scd2", 7), ("dbt_ssm", 2)],
 )
 def test_a_dag_is_the_source_with_exactly_the_literals_replaced(
     deployed: Outcome, clone: Clone, sandbox: Sandbox, aws: Aws, name: str, count: int
@@ -41,8 +47,12 @@ def test_a_dag_is_the_source_with_exactly_the_literals_replaced(
 
 
 def test_helpers_are_uploaded_before_the_dags(deployed: Outcome, clone: Clone) -> None:
-    uploaded = [line.rpartition(" ")[2] for line in deployed.err.splitlines() if " uploaded dags/" in line]
-    dags = {path.relative_to(clone.folder).as_posix() for path in (clone.folder / "dags").glob("*.py")}
+    uploaded = [
+        line.rpartition(" ")[2] for line in deployed.err.splitlines() if " uploaded dags/" in line
+    ]
+    dags = {
+        path.relative_to(clone.folder).as_posix() for path in (clone.folder / "dags").glob("*.py")
+    }
     assert len(uploaded) > len(dags) > 0
     assert set(uploaded[-len(dags) :]) == dags
 
@@ -51,7 +61,9 @@ def test_the_registry_holds_the_image_that_the_task_definition_names(
     deployed: Outcome, sandbox: Sandbox, aws: Aws
 ) -> None:
     outputs = aws.outputs()
-    described = aws.client("ecs").describe_task_definition(taskDefinition=outputs["task_definition_arn"])
+    described = aws.client("ecs").describe_task_definition(
+        taskDefinition=outputs["task_definition_arn"]
+    )
     image = described["taskDefinition"]["containerDefinitions"][0]["image"]
     repository, tag = image.rsplit(":", 1)
     host, name = repository.split("/", 1)
@@ -69,7 +81,9 @@ def test_the_ledger_says_deployed(deployed: Outcome, clone: Clone, aws: Aws) -> 
         assert record["commit"] == clone.git("rev-parse", "HEAD")
 
 
-def test_sts_was_called_with_a_token_that_the_issuer_signed(deployed: Outcome, sandbox: Sandbox) -> None:
+def test_sts_was_called_with_a_token_that_the_issuer_signed(
+    deployed: Outcome, sandbox: Sandbox
+) -> None:
     exchanges = sandbox.exchanges()
     assert exchanges
     assert all(entry["verified"] for entry in exchanges)
@@ -82,7 +96,9 @@ def test_sts_was_called_with_a_token_that_the_issuer_signed(deployed: Outcome, s
 
 def _issuer(sandbox: Sandbox, path: str) -> dict[str, Any]:
     """A document of the issuer, which stands in for gitlab.com and knows it by the Host header."""
-    request = urllib.request.Request(sandbox.state.issuer_url + path, headers={"Host": "gitlab.com"})
+    request = urllib.request.Request(
+        sandbox.state.issuer_url + path, headers={"Host": "gitlab.com"}
+    )
     with urllib.request.urlopen(request) as answer:
         return dict(json.load(answer))
 
@@ -98,7 +114,11 @@ def _terraform_outputs(clone: Clone, sandbox: Sandbox) -> dict[str, Any]:
         "TF_DATA_DIR": str(clone.folder / ".cipipe/terraform/dev/iac"),
     }
     done = subprocess.run(
-        ["terraform", "output", "-json"], cwd=clone.folder / "terraform", env=env, capture_output=True, check=True
+        ["terraform", "output", "-json"],
+        cwd=clone.folder / "terraform",
+        env=env,
+        capture_output=True,
+        check=True,
     )
     return {name: output["value"] for name, output in json.loads(done.stdout).items()}
 

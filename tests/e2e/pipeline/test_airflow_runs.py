@@ -1,7 +1,8 @@
-"""The DAG files as a real run has patched and uploaded them, run by real Airflow 2 and 3 against the sandbox's AWS.
+"""The DAG files as a real run has patched and uploaded them, run by real Airflow 2 and 3 against
+the sandbox's AWS.
 
-Both versions run all DAGs at the same time, each in one process; `dag.test()` is judged by the state of the DagRun, since
-`python dag.py` ends well even where the run does not.
+Both versions run all DAGs at the same time, each in one process; `dag.test()` is judged by the
+state of the DagRun, since `python dag.py` ends well even where the run does not.
 """
 
 import concurrent.futures
@@ -18,9 +19,13 @@ from tools import VENVS, require
 
 
 @pytest.fixture(scope="module")
-def all_done(deployed: Outcome, aws: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Done]]:
+def all_done(
+    deployed: Outcome, aws: Aws, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Done]]:
     pythons = {
-        version: require(VENVS / f"airflow-{version[0]}/bin/python", f"running the DAGs on Airflow {version}")
+        version: require(
+            VENVS / f"airflow-{version[0]}/bin/python", f"running the DAGs on Airflow {version}"
+        )
         for version in VARIABLES
     }
     folder = tmp_path_factory.mktemp("deployed")
@@ -49,7 +54,9 @@ def done(request: pytest.FixtureRequest, all_done: dict[str, Done]) -> Done:
 
 def test_every_dag_runs_to_success(done: Done) -> None:
     wanted = {"snowflake", "redshift", "redshift-no-slack", "ssm", "athena-new", "athena-again"}
-    assert {name: done.state(name) for name in sorted(wanted)} == dict.fromkeys(sorted(wanted), "success"), done.output
+    assert {name: done.state(name) for name in sorted(wanted)} == dict.fromkeys(
+        sorted(wanted), "success"
+    ), done.output
 
 
 def test_a_run_whose_container_fails_is_failed(done: Done) -> None:
@@ -75,14 +82,18 @@ def test_a_task_that_takes_too_long_is_stopped(done: Done, aws: Aws) -> None:
 
 
 def test_dbt_really_ran_in_the_deployed_image(done: Done, aws: Aws) -> None:
-    """The containers that the DAG started: `dbt run`, `dbt test`, `dbt snapshot`, with their output in Airflow's log."""
+    """The containers that the DAG started: `dbt run`, `dbt test`, `dbt snapshot`, with their output
+    in Airflow's log.
+    """
     outputs = aws.outputs()
     assert [command(body) for body in done.asked("snowflake", "RunTask")] == [
         ["dbt", "run", "--select", "emp_fact"],
         ["dbt", "test", "--select", "+emp_fact"],
         ["dbt", "snapshot", "--select", "scd_emp"],
     ]
-    assert {body["taskDefinition"] for body in done.asked("snowflake", "RunTask")} == {outputs["task_definition_arn"]}
+    assert {body["taskDefinition"] for body in done.asked("snowflake", "RunTask")} == {
+        outputs["task_definition_arn"]
+    }
     built, tested, recorded = [text for run, text in done.fargate.printed if run == "snowflake"]
     assert "created sql table model main.emp_fact" in built
     assert "PASS unique_emp_fact_employee_id" in tested
@@ -121,7 +132,9 @@ def test_slack_is_told_how_it_went(done: Done) -> None:
     assert "*dbt_redshift.build of manual__" in success
     assert success.endswith("succeeded")
     (failure,) = done.messages("redshift-no-exit-code")
-    assert "stopped without an exit code: SpotInterruption; Your Spot Task was interrupted." in failure
+    assert (
+        "stopped without an exit code: SpotInterruption; Your Spot Task was interrupted." in failure
+    )
 
 
 def test_a_callback_that_fails_does_not_fail_the_run(done: Done) -> None:
@@ -154,11 +167,14 @@ def test_the_database_is_made_once(done: Done, aws: Aws) -> None:
         assert len(queries(done, run)) == count
         first, second, view, export = queries(done, run)[-4:]
         assert {_first_line(first), _first_line(second)} == {
-            f"CREATE EXTERNAL TABLE IF NOT EXISTS `{database}`.`{table}` (" for table in ("movies", "ratings")
+            f"CREATE EXTERNAL TABLE IF NOT EXISTS `{database}`.`{table}` ("
+            for table in ("movies", "ratings")
         }
         assert _first_line(view) == f'CREATE OR REPLACE VIEW "{database}"."movies_of_genre" AS'
         assert f'FROM "{database}"."movies_of_genre"' in export
-        assert {call["WorkGroup"] for call in done.asked(run, "StartQueryExecution")} == {"dbt-deployment-dev"}
+        assert {call["WorkGroup"] for call in done.asked(run, "StartQueryExecution")} == {
+            "dbt-deployment-dev"
+        }
         assert aws.outputs()["data_lake_bucket"] in first + second
 
 
@@ -197,7 +213,9 @@ def queries(done: Done, run: str) -> list[str]:
 
 
 def done_database(done: Done, aws: Aws) -> str:
-    return VARIABLES[done.version].get("AIRFLOW_VAR_ATHENA_ELT_DATABASE") or str(aws.outputs()["athena_database_name"])
+    return VARIABLES[done.version].get("AIRFLOW_VAR_ATHENA_ELT_DATABASE") or str(
+        aws.outputs()["athena_database_name"]
+    )
 
 
 def _first_line(sql: str) -> str:

@@ -5,11 +5,18 @@ from harness import Aws, Clone, Outcome
 NOWHERE = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
 
 
-def test_nothing_due_runs_the_default_stage_alone(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+def test_nothing_due_runs_the_default_stage_alone(
+    deployed: Outcome, clone: Clone, aws: Aws
+) -> None:
     before = aws.record("iac")
     done = clone.run(**_without_tools(clone))
     assert done.status == 0, done.text
-    assert done.results() == {"iac": "unchanged", "image": "unchanged", "dags": "unchanged", "default": "done"}
+    assert done.results() == {
+        "iac": "unchanged",
+        "image": "unchanged",
+        "dags": "unchanged",
+        "default": "done",
+    }
     assert "default │   dev  account 111111111111" in done.err  # what `cipipe status` prints
     assert aws.record("iac") == before
 
@@ -19,38 +26,66 @@ def test_a_comment_in_dags_makes_dags_alone_due(deployed: Outcome, clone: Clone,
     assert _due(clone.plan()) == {"dags": "due"}
     done = clone.run(**_without_tools(clone))
     assert done.status == 0, done.text
-    assert done.results() == {"iac": "unchanged", "image": "unchanged", "dags": "done", "default": "unchanged"}
-    assert aws.get(aws.outputs()["dags_bucket"], "dags/dbt_snowflake_scd2.py").endswith(b"# one more line\n")
+    assert done.results() == {
+        "iac": "unchanged",
+        "image": "unchanged",
+        "dags": "done",
+        "default": "unchanged",
+    }
+    assert aws.get(aws.outputs()["dags_bucket"], "dags/dbt_snowflake_scd2.py").endswith(
+        b"# one more line\n"
+    )
 
 
-def test_a_model_makes_the_image_due_and_iac_by_its_tag(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+def test_a_model_makes_the_image_due_and_iac_by_its_tag(
+    deployed: Outcome, clone: Clone, aws: Aws
+) -> None:
     old = aws.outputs()["task_definition_arn"]
     clone.commit("dbt/models/emp_fact.sql", "\n-- one more line\n")
     assert _due(clone.plan()) == {"iac": "due", "image": "due", "dags": "conditional"}
     done = clone.run()
     assert done.status == 0, done.text
-    assert done.results() == {"iac": "done", "image": "done", "dags": "done", "default": "unchanged"}
+    assert done.results() == {
+        "iac": "done",
+        "image": "done",
+        "dags": "done",
+        "default": "unchanged",
+    }
     new = aws.outputs()["task_definition_arn"]
     assert new != old
     assert new.encode() in aws.get(aws.outputs()["dags_bucket"], "dags/dbt_snowflake_scd2.py")
-    revisions = aws.client("ecs").list_task_definitions(familyPrefix="dbt-deployment-dev-dbt", status="ACTIVE")
+    revisions = aws.client("ecs").list_task_definitions(
+        familyPrefix="dbt-deployment-dev-dbt", status="ACTIVE"
+    )
     assert {old, new} <= set(revisions["taskDefinitionArns"])  # what ran before can still run
 
 
-def test_a_tf_file_makes_iac_due_and_what_needs_it_conditional(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+def test_a_tf_file_makes_iac_due_and_what_needs_it_conditional(
+    deployed: Outcome, clone: Clone, aws: Aws
+) -> None:
     before = {stage: aws.record(stage) for stage in ("image", "dags")}
     clone.commit("terraform/outputs.tf", "\n# one more line\n")
     assert _due(clone.plan()) == {"iac": "due", "image": "conditional", "dags": "conditional"}
     done = clone.run(**NOWHERE)
     assert done.status == 0, done.text
-    assert done.results() == {"iac": "done", "image": "unchanged", "dags": "unchanged", "default": "unchanged"}
+    assert done.results() == {
+        "iac": "done",
+        "image": "unchanged",
+        "dags": "unchanged",
+        "default": "unchanged",
+    }
     assert {stage: aws.record(stage) for stage in ("image", "dags")} == before
 
 
-def test_a_sensitive_output_reaches_its_file_and_nothing_else(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+def test_a_sensitive_output_reaches_its_file_and_nothing_else(
+    deployed: Outcome, clone: Clone, aws: Aws
+) -> None:
     secret = "k7-" + "quite-a-secret" * 2  # not so in one piece in any file of the commit
     joined = 'join("-", ["k7", join("", ["quite-a-secret", "quite-a-secret"])])'
-    clone.commit("terraform/outputs.tf", f'\noutput "token" {{\n  value     = {joined}\n  sensitive = true\n}}\n')
+    clone.commit(
+        "terraform/outputs.tf",
+        f'\noutput "token" {{\n  value     = {joined}\n  sensitive = true\n}}\n',
+    )
     clone.commit("dags/with_token.py", 'TOKEN = "local"  # cipipe: token (sensitive ok)\n')
     report = clone.folder / ".cipipe/report.json"
     done = clone.run("--output", str(report), **NOWHERE)
@@ -58,9 +93,14 @@ def test_a_sensitive_output_reaches_its_file_and_nothing_else(deployed: Outcome,
     found = aws.keys("cipipe-111111111111-eu-central-1")
     told = [done.text, report.read_text(), clone.cipipe("plan", "--sandbox", "--env", "dev").text]
     told += [clone.cipipe("dags", "diff", "--sandbox", "--env", "dev").text]
-    kept = [aws.get("cipipe-111111111111-eu-central-1", key) for key in found if "/ledger/" in f"/{key}"]
+    kept = [
+        aws.get("cipipe-111111111111-eu-central-1", key) for key in found if "/ledger/" in f"/{key}"
+    ]
     bucket = aws.outputs()["dags_bucket"]
-    assert aws.get(bucket, "dags/with_token.py") == f'TOKEN = "{secret}"  # cipipe: token (sensitive ok)\n'.encode()
+    assert (
+        aws.get(bucket, "dags/with_token.py")
+        == f'TOKEN = "{secret}"  # cipipe: token (sensitive ok)\n'.encode()
+    )
     assert len(kept) >= 4
     assert not [text for text in told if secret in text]
     assert not [body for body in kept if secret.encode() in body]
@@ -71,7 +111,9 @@ def test_a_sensitive_output_reaches_its_file_and_nothing_else(deployed: Outcome,
     assert "dags/with_token.py" not in aws.keys(bucket)
 
 
-def test_a_stage_that_is_run_alone_still_sees_changed_outputs(deployed: Outcome, clone: Clone) -> None:
+def test_a_stage_that_is_run_alone_still_sees_changed_outputs(
+    deployed: Outcome, clone: Clone
+) -> None:
     """As in a child pipeline, where each stage is a job of its own."""
     clone.commit("dbt/models/emp_fact.sql", "\n-- yet another line\n")
     assert clone.run("iac").results() == {"iac": "done"}

@@ -1,4 +1,6 @@
-"""Killed, cancelled, locked: the next run finishes what was begun, and nothing is left that nobody knows of."""
+"""Killed, cancelled, locked: the next run finishes what was begun, and nothing is left that nobody
+knows of.
+"""
 
 import contextlib
 import os
@@ -56,19 +58,25 @@ def test_sigterm_during_terraform(deployed: Outcome, clone: Clone, aws: Aws) -> 
     assert _locks(aws) == []  # terraform was waited for, and released its lock
     done = clone.run()
     assert done.status == 0, done.text
-    assert len(_vpcs(aws)) == before + 1  # none is left from the first attempt that terraform does not know of
+    assert (
+        len(_vpcs(aws)) == before + 1
+    )  # none is left from the first attempt that terraform does not know of
     clone.git("revert", "--no-edit", "HEAD")
     assert clone.run("--allow-replace").status == 0
     assert len(_vpcs(aws)) == before
 
 
-def test_sigterm_during_a_build_step_that_says_nothing(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+def test_sigterm_during_a_build_step_that_says_nothing(
+    deployed: Outcome, clone: Clone, aws: Aws
+) -> None:
     """The daemon is left, and stops the build; nothing waits for the step's end."""
     clone.commit("dbt/Dockerfile", "\nRUN echo waiting && sleep 613\n")
     stopped = clone.interrupted_at("waiting", signal.SIGTERM)
     assert stopped.status == 130, stopped.text
     assert "interrupted during stage image" in stopped.err
-    assert aws.record("image")["state"] == "deployed", "building touches nothing outside this machine"
+    assert aws.record("image")["state"] == "deployed", (
+        "building touches nothing outside this machine"
+    )
     _wait_for(lambda: not _processes("sleep\0613"))
     clone.git("revert", "--no-edit", "HEAD")
     done = clone.run()
@@ -105,7 +113,8 @@ def test_sigkill_of_terraform_itself(deployed: Outcome, clone: Clone, aws: Aws) 
     assert done.status == 0, done.text
 
 
-# Interrupted when the VPC is there. While AWS is asked for it would be by chance whether Terraform hears of its id.
+# Interrupted when the VPC is there. While AWS is asked for it would be by chance whether Terraform
+# hears of its id.
 _SLOW = """
 resource "aws_vpc" "extra" {
   cidr_block = "10.99.0.0/16"
@@ -137,7 +146,10 @@ def _terraform_below(pid: int) -> int:
             text = stat.read_text()
         except OSError:
             continue
-        name, rest = text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 2 :].split()
+        name, rest = (
+            text[text.index("(") + 1 : text.rindex(")")],
+            text[text.rindex(")") + 2 :].split(),
+        )
         if name == "terraform" and rest[0] != "Z" and int(rest[1]) == pid:
             return int(stat.parent.name)
     message = "terraform is not running"

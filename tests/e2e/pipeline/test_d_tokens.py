@@ -1,4 +1,6 @@
-"""Tokens that AWS would refuse, in a job of a provider: exit status 3, each told apart, and no token in any output."""
+"""Tokens that AWS would refuse, in a job of a provider: exit status 3, each told apart, and no
+token in any output.
+"""
 
 import pytest
 from harness import Clone, Outcome
@@ -52,14 +54,18 @@ def test_a_denial_names_the_failing_condition(
     assert "project_path:example/dbt-deployment:ref_type:branch:ref:feature" in message  # actual
 
 
-def test_a_job_without_a_token_says_how_to_get_one(deployed: Outcome, clone: Clone, gitlab_job: dict[str, str]) -> None:
+def test_a_job_without_a_token_says_how_to_get_one(
+    deployed: Outcome, clone: Clone, gitlab_job: dict[str, str]
+) -> None:
     done = clone.cipipe("status", "--format", "json", **gitlab_job)
     assert done.status == 3, done.text
     assert done.document["error"]["id"] == "oidc-no-token"
     assert "id_tokens" in done.document["error"]["hint"]
 
 
-def test_a_good_token_deploys(deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]) -> None:
+def test_a_good_token_deploys(
+    deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
+) -> None:
     token = _mint(sandbox)
     done = clone.run(**gitlab_job, AWS_ID_TOKEN=token)
     assert done.status == 0, done.text
@@ -78,7 +84,9 @@ def test_another_branch_may_not_deploy_even_with_a_good_token(
 def test_dags_alone_are_refused_while_what_they_need_is_due(
     deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
 ) -> None:
-    """As when an older pipeline's job for the DAGs comes after a newer one's for the infrastructure."""
+    """As when an older pipeline's job for the DAGs comes after a newer one's for the
+    infrastructure.
+    """
     clone.commit("dbt/models/emp_fact.sql", "\n-- by a newer pipeline\n")
     job = {**gitlab_job, "AWS_ID_TOKEN": _mint(sandbox), "AWS_ENDPOINT_URL": sandbox.state.aws_url}
     refused = clone.cipipe("run", "dags", "--env", "dev", "--format", "json", **job)
@@ -115,7 +123,9 @@ def test_an_older_pipeline_puts_no_dags_on_top_of_what_a_newer_one_made(
 
 
 def test_a_github_job_mints_its_token_anew(clone: Clone, sandbox: Sandbox) -> None:
-    url, bearer = sandbox.github_job(project="example/dbt-deployment", ref="main", ref_type="branch")
+    url, bearer = sandbox.github_job(
+        project="example/dbt-deployment", ref="main", ref_type="branch"
+    )
     job = {
         "CI": "true",
         "GITHUB_ACTIONS": "true",
@@ -150,7 +160,9 @@ def test_doctor_explains_a_denial(
     deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
 ) -> None:
     token = _mint(sandbox, ref="feature")
-    done = clone.cipipe("doctor", "--sandbox", "--env", "dev", "--format", "json", **gitlab_job, AWS_ID_TOKEN=token)
+    done = clone.cipipe(
+        "doctor", "--sandbox", "--env", "dev", "--format", "json", **gitlab_job, AWS_ID_TOKEN=token
+    )
     assert done.status == 3, done.text
     checks = {check["name"]: check for check in done.document["checks"]}
     assert checks["credentials"]["id"] == checks["policy"]["id"] == "oidc-access-denied"

@@ -9,7 +9,9 @@ def test_without_confirmation_nothing_is_called(deployed: Outcome, clone: Clone,
     exchanges = len(aws.sandbox.exchanges())
     before = {key: aws.get(STATE, key) for key in aws.keys(STATE)}
     for arguments in ((), ("--confirm", "live")):
-        refused = clone.cipipe("destroy", "--sandbox", "--env", "dev", "--format", "json", *arguments)
+        refused = clone.cipipe(
+            "destroy", "--sandbox", "--env", "dev", "--format", "json", *arguments
+        )
         assert refused.status == 5, refused.text
         assert refused.document["error"]["id"] == "destroy-not-confirmed"
     assert len(aws.sandbox.exchanges()) == exchanges  # nobody even asked for credentials
@@ -19,13 +21,23 @@ def test_without_confirmation_nothing_is_called(deployed: Outcome, clone: Clone,
 def test_live_is_protected(deployed: Outcome, clone: Clone) -> None:
     for arguments in ((), ("--allow-destroy",)):
         refused = clone.cipipe(
-            "destroy", "--sandbox", "--env", "live", "--confirm", "live", "--format", "json", *arguments
+            "destroy",
+            "--sandbox",
+            "--env",
+            "live",
+            "--confirm",
+            "live",
+            "--format",
+            "json",
+            *arguments,
         )
         assert refused.status == 5, refused.text
         assert refused.document["error"]["id"] == "destroy-protected"
 
 
-def test_foreign_objects_stop_it_before_anything_is_deleted(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+def test_foreign_objects_stop_it_before_anything_is_deleted(
+    deployed: Outcome, clone: Clone, aws: Aws
+) -> None:
     bucket = aws.outputs()["dags_bucket"]
     aws.client("s3").put_object(Bucket=bucket, Key="reports/2026.csv", Body=b"a,b\n")
     refused = clone.cipipe("destroy", "--sandbox", "--env", "dev", "--confirm", "dev")
@@ -34,11 +46,15 @@ def test_foreign_objects_stop_it_before_anything_is_deleted(deployed: Outcome, c
     assert aws.keys(bucket, "dags/") != []
     versions = aws.client("s3").list_object_versions(Bucket=bucket, Prefix="reports/")["Versions"]
     for version in versions:
-        aws.client("s3").delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
+        aws.client("s3").delete_object(
+            Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"]
+        )
 
 
 def test_it_takes_all_of_it_down(deployed: Outcome, clone: Clone, aws: Aws) -> None:
-    done = clone.cipipe("destroy", "--sandbox", "--env", "dev", "--confirm", "dev", "--format", "json")
+    done = clone.cipipe(
+        "destroy", "--sandbox", "--env", "dev", "--confirm", "dev", "--format", "json"
+    )
     assert done.status == 0, done.text
     assert done.results() == {"dags": "done", "image": "done", "iac": "done"}
     s3, iam = aws.client("s3"), aws.client("iam")
@@ -51,7 +67,9 @@ def test_it_takes_all_of_it_down(deployed: Outcome, clone: Clone, aws: Aws) -> N
     assert aws.client("ecs").list_task_definitions(status="ACTIVE")["taskDefinitionArns"] == []
     assert (
         aws.client("ssm").describe_parameters(
-            ParameterFilters=[{"Key": "Name", "Option": "BeginsWith", "Values": ["/dbt-deployment"]}]
+            ParameterFilters=[
+                {"Key": "Name", "Option": "BeginsWith", "Values": ["/dbt-deployment"]}
+            ]
         )["Parameters"]
         == []
     )
@@ -61,7 +79,9 @@ def test_it_takes_all_of_it_down(deployed: Outcome, clone: Clone, aws: Aws) -> N
 
 
 def test_again_succeeds(deployed: Outcome, clone: Clone) -> None:
-    done = clone.cipipe("destroy", "--sandbox", "--env", "dev", "--confirm", "dev", "--format", "json")
+    done = clone.cipipe(
+        "destroy", "--sandbox", "--env", "dev", "--confirm", "dev", "--format", "json"
+    )
     assert done.status == 0, done.text
     assert set(done.results().values()) == {"unchanged"}
 

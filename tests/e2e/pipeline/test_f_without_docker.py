@@ -1,4 +1,6 @@
-"""A machine without Docker: said before anything starts, the image skipped for that reason, the rest done."""
+"""A machine without Docker: said before anything starts, the image skipped for that reason, the
+rest done.
+"""
 
 import json
 import socket
@@ -23,7 +25,12 @@ def bare(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 def test_the_image_is_skipped_and_never_called_done(bare: Clone) -> None:
     done = bare.run()
     assert done.status == 0, done.text
-    assert done.results() == {"iac": "done", "image": "skipped", "dags": "done", "default": "unchanged"}
+    assert done.results() == {
+        "iac": "done",
+        "image": "skipped",
+        "dags": "done",
+        "default": "unchanged",
+    }
     skipped = next(stage for stage in done.document["stages"] if stage["name"] == "image")
     assert "docker" in skipped["detail"]
     lines = done.err.splitlines()

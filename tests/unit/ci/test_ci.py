@@ -32,12 +32,15 @@ def test_a_shell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [(None, None), ("", None), ("0" * 40, None), ("0" * 64, None), ("a0", "a0")]
+    ("text", "expected"),
+    [(None, None), ("", None), ("0" * 40, None), ("0" * 64, None), ("a0", "a0")],
 )
 def test_commit(text: str | None, expected: str | None) -> None:
     assert base.commit(text) == expected
 
 
-@pytest.mark.parametrize(("text", "expected"), [(None, None), ("", None), ("12", 12), ("-1", None), ("²", None)])
+@pytest.mark.parametrize(
+    ("text", "expected"), [(None, None), ("", None), ("12", 12), ("-1", None), ("²", None)]
+)
 def test_number(text: str | None, expected: int | None) -> None:
     assert base.number(text) == expected

@@ -1,4 +1,6 @@
-"""GitHub's jobs, by their variables and event payloads. Values follow docs.github.com, "Variables reference"."""
+"""GitHub's jobs, by their variables and event payloads. Values follow docs.github.com, "Variables
+reference".
+"""
 
 import json
 from pathlib import Path
@@ -37,7 +39,12 @@ COMMON = {
     "GITHUB_TRIGGERING_ACTOR": "octocat",
     "RUNNER_ENVIRONMENT": "github-hosted",
 }
-MAIN = {**COMMON, "GITHUB_REF": "refs/heads/main", "GITHUB_REF_NAME": "main", "GITHUB_REF_TYPE": "branch"}
+MAIN = {
+    **COMMON,
+    "GITHUB_REF": "refs/heads/main",
+    "GITHUB_REF_NAME": "main",
+    "GITHUB_REF_TYPE": "branch",
+}
 PUSH = {**MAIN, "GITHUB_EVENT_NAME": "push"}
 TAG = {
     **COMMON,
@@ -74,7 +81,13 @@ def pull_request(head: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-PUSHED = {"ref": "refs/heads/main", "before": BEFORE, "after": COMMIT, "forced": False, "repository": REPOSITORY}
+PUSHED = {
+    "ref": "refs/heads/main",
+    "before": BEFORE,
+    "after": COMMIT,
+    "forced": False,
+    "repository": REPOSITORY,
+}
 EXPECTED = Context(
     provider="github",
     event="push",
@@ -92,7 +105,10 @@ EXPECTED = Context(
 
 
 def triggered(**run: Any) -> dict[str, Any]:
-    return {"workflow_run": {"head_branch": "main", "head_repository": REPOSITORY, **run}, "repository": REPOSITORY}
+    return {
+        "workflow_run": {"head_branch": "main", "head_repository": REPOSITORY, **run},
+        "repository": REPOSITORY,
+    }
 
 
 AFTER = {**MAIN, "GITHUB_EVENT_NAME": "workflow_run"}
@@ -111,7 +127,9 @@ CONTEXTS: dict[str, tuple[dict[str, str], dict[str, Any], Context]] = {
     "tag": (
         TAG,
         {**PUSHED, "ref": "refs/tags/v1.2.0", "before": ZEROS, "base_ref": "refs/heads/main"},
-        msgspec.structs.replace(EXPECTED, ref="v1.2.0", ref_type="tag", before=None, protected=False),
+        msgspec.structs.replace(
+            EXPECTED, ref="v1.2.0", ref_type="tag", before=None, protected=False
+        ),
     ),
     "pull request": (PULL_REQUEST, pull_request(REPOSITORY), REQUESTED),
     "pull request from a fork": (
@@ -130,10 +148,18 @@ CONTEXTS: dict[str, tuple[dict[str, str], dict[str, Any], Context]] = {
         msgspec.structs.replace(REQUESTED, fork=True),
     ),
     "merge queue": (
-        {**MAIN, "GITHUB_EVENT_NAME": "merge_group", "GITHUB_REF_NAME": "gh-readonly-queue/main/pr-7"},
+        {
+            **MAIN,
+            "GITHUB_EVENT_NAME": "merge_group",
+            "GITHUB_REF_NAME": "gh-readonly-queue/main/pr-7",
+        },
         {"merge_group": {"base_sha": BASE, "head_sha": COMMIT}, "repository": REPOSITORY},
         msgspec.structs.replace(
-            EXPECTED, event="merge-request", ref="gh-readonly-queue/main/pr-7", base=BASE, before=None
+            EXPECTED,
+            event="merge-request",
+            ref="gh-readonly-queue/main/pr-7",
+            base=BASE,
+            before=None,
         ),
     ),
     "merge queue, by its ref alone": (
@@ -227,7 +253,9 @@ def test_token() -> None:
 
 
 def test_no_token() -> None:
-    found = github.token({**PUSH, "AWS_ID_TOKEN": "x"}, audience="sts.amazonaws.com", token_variable="AWS_ID_TOKEN")
+    found = github.token(
+        {**PUSH, "AWS_ID_TOKEN": "x"}, audience="sts.amazonaws.com", token_variable="AWS_ID_TOKEN"
+    )
     assert isinstance(found, NoToken)
     assert "id-token: write" in found.hint
 

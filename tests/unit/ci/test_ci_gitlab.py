@@ -1,4 +1,6 @@
-"""GitLab's jobs, by the variables that they have. Values follow docs.gitlab.com, "Predefined CI/CD variables reference"."""
+"""GitLab's jobs, by the variables that they have. Values follow docs.gitlab.com, "Predefined CI/CD
+variables reference".
+"""
 
 import pytest
 
@@ -30,7 +32,12 @@ COMMON = {
     "CI_SERVER_URL": "https://gitlab.com",
     "GITLAB_USER_LOGIN": "ada",
 }
-BRANCH = {**COMMON, "CI_COMMIT_BRANCH": "main", "CI_COMMIT_REF_NAME": "main", "CI_COMMIT_REF_SLUG": "main"}
+BRANCH = {
+    **COMMON,
+    "CI_COMMIT_BRANCH": "main",
+    "CI_COMMIT_REF_NAME": "main",
+    "CI_COMMIT_REF_SLUG": "main",
+}
 PUSH = {**BRANCH, "CI_PIPELINE_SOURCE": "push", "CI_COMMIT_BEFORE_SHA": BEFORE}
 TAG = {
     **COMMON,
@@ -103,13 +110,24 @@ def with_(context: Context, **changes: object) -> Context:
 
 CONTEXTS = {
     "push": (PUSH, EXPECTED),
-    "first push of a branch": ({**PUSH, "CI_COMMIT_BEFORE_SHA": ZEROS}, with_(EXPECTED, before=None)),
+    "first push of a branch": (
+        {**PUSH, "CI_COMMIT_BEFORE_SHA": ZEROS},
+        with_(EXPECTED, before=None),
+    ),
     "tag": (TAG, with_(EXPECTED, ref="v1.2.0", ref_type="tag", before=None)),
     "schedule": (SCHEDULE, with_(EXPECTED, event="schedule", before=None)),
     "started by hand": (WEB, with_(EXPECTED, event="manual", before=None)),
     "merge request": (
         MERGE_REQUEST,
-        with_(EXPECTED, event="merge-request", ref="feature", base=BASE, before=None, merge_request=7, protected=False),
+        with_(
+            EXPECTED,
+            event="merge-request",
+            ref="feature",
+            base=BASE,
+            before=None,
+            merge_request=7,
+            protected=False,
+        ),
     ),
     "merge request from a fork": (
         FORK,
@@ -146,7 +164,11 @@ CONTEXTS = {
         ),
     ),
     "child of a merge request, whose variables are hidden": (
-        {**CHILD, "CIPIPE_PIPELINE_SOURCE": "push", "CI_MERGE_REQUEST_REF_PATH": "refs/merge-requests/7/head"},
+        {
+            **CHILD,
+            "CIPIPE_PIPELINE_SOURCE": "push",
+            "CI_MERGE_REQUEST_REF_PATH": "refs/merge-requests/7/head",
+        },
         with_(EXPECTED, event="merge-request"),
     ),
     "external pull request": (
@@ -170,8 +192,12 @@ def test_context(case: str) -> None:
 def test_merge() -> None:
     target = {"CI_MERGE_REQUEST_TARGET_BRANCH_SHA": BEFORE}
     for kind in ("merged_result", "merge_train"):
-        assert gitlab.merge({**MERGE_REQUEST, "CI_MERGE_REQUEST_EVENT_TYPE": kind, **target}) == Merge(COMMIT, BEFORE)
-    assert gitlab.merge({**MERGE_REQUEST, "CI_MERGE_REQUEST_EVENT_TYPE": "merge_train"}) == Merge(COMMIT, None)
+        assert gitlab.merge(
+            {**MERGE_REQUEST, "CI_MERGE_REQUEST_EVENT_TYPE": kind, **target}
+        ) == Merge(COMMIT, BEFORE)
+    assert gitlab.merge({**MERGE_REQUEST, "CI_MERGE_REQUEST_EVENT_TYPE": "merge_train"}) == Merge(
+        COMMIT, None
+    )
     assert gitlab.merge(MERGE_REQUEST) is None
     assert gitlab.merge(PUSH) is None
 
@@ -187,9 +213,9 @@ def test_a_runner_that_is_not_gitlab() -> None:
 
 def test_token() -> None:
     env = {**PUSH, "AWS_ID_TOKEN": "eyJ0.eyJ1.sig"}
-    assert gitlab.token(env, audience="https://gitlab.com", token_variable="AWS_ID_TOKEN") == VariableToken(
-        "AWS_ID_TOKEN"
-    )
+    assert gitlab.token(
+        env, audience="https://gitlab.com", token_variable="AWS_ID_TOKEN"
+    ) == VariableToken("AWS_ID_TOKEN")
     found = gitlab.token(PUSH, audience="https://gitlab.com", token_variable="AWS_ID_TOKEN")
     assert isinstance(found, NoToken)
     assert "id_tokens: {AWS_ID_TOKEN: {aud: https://gitlab.com}}" in found.hint

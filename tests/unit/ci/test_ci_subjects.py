@@ -18,13 +18,21 @@ PINNED = "repo:acme@1/dbt@2:ref:refs/heads/main"
         (PINNED, Subject("branch", MAIN, "acme/dbt", "main", ("1", "2"))),
         ("repo:a/b:ref:refs/tags/v1", Subject("tag", "repo:a/b:ref:refs/tags/v1", "a/b", "v1")),
         ("repo:a/b:pull_request", Subject("merge-request", "repo:a/b:pull_request", "a/b")),
-        ("repo:a/b:environment:X%3AY", Subject("environment", "repo:a/b:environment:X%3AY", "a/b", "X:Y")),
+        (
+            "repo:a/b:environment:X%3AY",
+            Subject("environment", "repo:a/b:environment:X%3AY", "a/b", "X:Y"),
+        ),
         ("repo:a/b", Subject("project", "repo:a/b", "a/b")),
         ("repo:a@1/b@2", Subject("project", "repo:a/b", "a/b", "", ("1", "2"))),
         ("project_path:a/b/c", Subject("project", "project_path:a/b/c", "a/b/c")),
         *(
             (f"repo:a/b:{context}:{more}", Subject("custom", f"repo:a/b:{context}:{more}", "a/b"))
-            for context in ("ref:refs/heads/main", "ref:refs/tags/v1", "pull_request", "environment:live")
+            for context in (
+                "ref:refs/heads/main",
+                "ref:refs/tags/v1",
+                "pull_request",
+                "environment:live",
+            )
             for more in (
                 "job_workflow_ref:a/b/.github/workflows/x.yml@refs/heads/main",
                 "workflow:Deploy it",
@@ -36,7 +44,10 @@ PINNED = "repo:acme@1/dbt@2:ref:refs/heads/main"
                 "event_name:push",
             )
         ),
-        ("repo:a/b:environment:X:Y", Subject("environment", "repo:a/b:environment:X:Y", "a/b", "X:Y")),
+        (
+            "repo:a/b:environment:X:Y",
+            Subject("environment", "repo:a/b:environment:X:Y", "a/b", "X:Y"),
+        ),
         (
             f"{LAB}:environment_protected:true",
             Subject("custom", f"{LAB}:environment_protected:true", "a/b", "main"),
@@ -103,7 +114,13 @@ def test_a_shell_has_no_subjects() -> None:
 
 
 def facts(**given: object) -> TokenFacts:
-    usual = {"project": None, "ref": None, "ref_type": None, "merge_request": False, "protected": None}
+    usual = {
+        "project": None,
+        "ref": None,
+        "ref_type": None,
+        "merge_request": False,
+        "protected": None,
+    }
     return TokenFacts(**{**usual, **given})  # type: ignore[arg-type]
 
 
@@ -124,7 +141,13 @@ def facts(**given: object) -> TokenFacts:
         ),
         (
             {"repository": "a/b", "ref": "refs/pull/7/merge", "ref_type": "branch"},
-            facts(provider="github", project="a/b", ref="refs/pull/7/merge", ref_type="branch", merge_request=True),
+            facts(
+                provider="github",
+                project="a/b",
+                ref="refs/pull/7/merge",
+                ref_type="branch",
+                merge_request=True,
+            ),
         ),
         ({"event_name": "push", "ref": 7}, facts(provider="github")),
         ({"sub": "system:serviceaccount:a:b"}, None),
@@ -140,10 +163,15 @@ COMPONENTS = ("project_path", "ref_type", "ref", "environment_protected")
 def test_subjects_of_other_components() -> None:
     made = gitlab.component_subjects("a/b", COMPONENTS, None, branches=["main"], tags=["v*"])
     assert made == (
-        [f"{LAB}:environment_protected:true", "project_path:a/b:ref_type:tag:ref:v*:environment_protected:true"],
+        [
+            f"{LAB}:environment_protected:true",
+            "project_path:a/b:ref_type:tag:ref:v*:environment_protected:true",
+        ],
         ["project_path:a/b:*"],
     )
-    by_id = gitlab.component_subjects("a/b", ("project_id", "ref_type", "ref"), "17", branches=["main"], tags=[])
+    by_id = gitlab.component_subjects(
+        "a/b", ("project_id", "ref_type", "ref"), "17", branches=["main"], tags=[]
+    )
     assert by_id == (["project_id:17:ref_type:branch:ref:main"], ["project_id:17:*"])
 
 

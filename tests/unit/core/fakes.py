@@ -1,4 +1,6 @@
-"""In-memory stand-ins behind our own doors: a bucket that honours conditions, stages made of given steps, a listener."""
+"""In-memory stand-ins behind our own doors: a bucket that honours conditions, stages made of given
+steps, a listener.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -33,7 +35,9 @@ READ, WRITE, DESTROY = Effect.READ, Effect.WRITE, Effect.DESTROY
 
 
 class FakeBucket(Bucket):
-    """Objects in a dict. `log` says what was written, in order; `before_put` may meddle, as somebody else would."""
+    """Objects in a dict. `log` says what was written, in order; `before_put` may meddle, as
+    somebody else would.
+    """
 
     def __init__(self, *, conditional: bool = True) -> None:
         self.name = "ledger"
@@ -43,7 +47,11 @@ class FakeBucket(Bucket):
         self.before_put: Callable[[str], None] = lambda key: None
 
     def get(self, key: str, version: str | None = None) -> StoredObject | None:
-        return StoredObject(self.objects[key], etag(self.objects[key]), None) if key in self.objects else None
+        return (
+            StoredObject(self.objects[key], etag(self.objects[key]), None)
+            if key in self.objects
+            else None
+        )
 
     def put(
         self,
@@ -57,7 +65,9 @@ class FakeBucket(Bucket):
     ) -> Written | None:
         self.before_put(key)
         there = self.get(key)
-        if self.conditional and ((if_none_match and there) or (if_match and (there is None or there.etag != if_match))):
+        if self.conditional and (
+            (if_none_match and there) or (if_match and (there is None or there.etag != if_match))
+        ):
             return None
         self.objects[key] = body
         if not key.endswith(".probe"):
@@ -95,7 +105,8 @@ class Listener:
 
 
 class World:
-    """Stages `a`, `b needs a`, … whose steps the test gives: what they do is written into `bucket.log` too.
+    """Stages `a`, `b needs a`, … whose steps the test gives: what they do is written into
+    `bucket.log` too.
 
     Meets `runner.Workplace`.
     """
@@ -114,7 +125,11 @@ class World:
         self.settings: dict[str, dict[str, Any]] = {}
         self.made: dict[str, Any] = {}
         self.config = load(
-            HEAD + "".join(command(n, needs=str(wanted.split()).replace("'", '"')) for n, wanted in needs.items())
+            HEAD
+            + "".join(
+                command(n, needs=str(wanted.split()).replace("'", '"'))
+                for n, wanted in needs.items()
+            )
         )
         self.prepared = planner.prepare(self.config, {name: [name.encode()] for name in needs}, {})
         for name in needs:
@@ -130,12 +145,16 @@ class World:
     def takes(self, name: str, setting: str) -> None:
         """Give the stage an environment variable that comes from a Terraform output."""
         prepared = self.prepared[name]
-        settings = msgspec.structs.replace(prepared.stage.settings, env={"X": Reference(output=setting)})
+        settings = msgspec.structs.replace(
+            prepared.stage.settings, env={"X": Reference(output=setting)}
+        )
         stage = msgspec.structs.replace(prepared.stage, settings=settings)
         self.prepared[name] = msgspec.structs.replace(prepared, stage=stage)
 
     def runner(self, **known: State | str) -> Runner:
-        """A runner of a fresh plan; `known` gives records that are there already: a state, or another fingerprint."""
+        """A runner of a fresh plan; `known` gives records that are there already: a state, or
+        another fingerprint.
+        """
         for name, what in known.items():
             self._record(name, what)
         held = self.ledger.read(self.prepared)
@@ -145,7 +164,9 @@ class World:
                 {name: Known(found.record if found else None) for name, found in held.items()},
             )
         ).plan  # fmt: skip
-        context = Context("gitlab", "push", "main", "branch", sequence=9, pipeline_url="https://ci/9")
+        context = Context(
+            "gitlab", "push", "main", "branch", sequence=9, pipeline_url="https://ci/9"
+        )
         return Runner(
             planned=Planned(msgspec.structs.replace(plan, mode=self.mode), self.steps),
             prepared=self.prepared,
@@ -182,7 +203,9 @@ class World:
         assert found is not None
         return found.record
 
-    def _logged(self, name: str, effect: Effect, do: Callable[[StageRun], None]) -> Callable[[StageRun], None]:
+    def _logged(
+        self, name: str, effect: Effect, do: Callable[[StageRun], None]
+    ) -> Callable[[StageRun], None]:
         def step(run: StageRun) -> None:
             self.bucket.log.append(f"{name}: {effect}")
             self.made[name] = run

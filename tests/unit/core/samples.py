@@ -86,5 +86,7 @@ def only(text: str) -> tuple[str, Any]:
 
 def line_of(text: str, start: str) -> str:
     """Where the first line that starts so stands."""
-    number = next(n for n, line in enumerate(text.splitlines(), start=1) if line.lstrip().startswith(start))
+    number = next(
+        n for n, line in enumerate(text.splitlines(), start=1) if line.lstrip().startswith(start)
+    )
     return f"cipipe.toml:{number}"

@@ -1,4 +1,6 @@
-"""Inputs that are small or plausible, and would take for ever: each gives an answer, or an error that says why not."""
+"""Inputs that are small or plausible, and would take for ever: each gives an answer, or an error
+that says why not.
+"""
 
 import json
 from pathlib import Path
@@ -65,15 +67,27 @@ def test_maps_beside_each_other_are_patched() -> None:
 SLOW = {
     "an output that is nested deep": b"X = {}  # cipipe: deep\n",
     "brackets without end": b"X = " + b"[" * 50_000 + b"]" * 50_000 + b"  # cipipe: x\n",
-    "parentheses without end": b"X = " + b"(" * 50_000 + b"'a'" + b")" * 50_000 + b"  # cipipe: x\n",
+    "parentheses without end": b"X = "
+    + b"(" * 50_000
+    + b"'a'"
+    + b")" * 50_000
+    + b"  # cipipe: x\n",
     "signs without end": b"X = " + b"-" * 200_000 + b"1  # cipipe: x\n",
     "blanks in a marker": b"X = 1  # cipipe: x" + b" " * 400_000 + b"y\n",
-    "blanks in the brackets of a marker": b"X = 1  # cipipe: x (sensitive" + b" " * 400_000 + b"y\n",
+    "blanks in the brackets of a marker": b"X = 1  # cipipe: x (sensitive"
+    + b" " * 400_000
+    + b"y\n",
     "a marker on each of many lines": b"X = 'a'  # cipipe: x\n" * 8_000,
-    "formatted strings in each other": b"x = " + b'f"{' * 5000 + b"1" + b'}"' * 5000 + b"\nX = 'a'  # cipipe: x\n",
+    "formatted strings in each other": b"x = "
+    + b'f"{' * 5000
+    + b"1"
+    + b'}"' * 5000
+    + b"\nX = 'a'  # cipipe: x\n",
     "specifications in each other": b'x = f"{x:' + b"{x:" * 50_000 + b"\nX = 'a'  # cipipe: x\n",
     "strings that do not end": b"x = " + b'"""\\' * 100_000 + b"\nX = 'a'  # cipipe: x\n",
-    "many targets of one with": b"with (X as b" + b", X as b" * 15_000 + b"):\n    pass\nX = 'a'  # cipipe: x\n",
+    "many targets of one with": b"with (X as b"
+    + b", X as b" * 15_000
+    + b"):\n    pass\nX = 'a'  # cipipe: x\n",
     "a file of 20 MB": b"x = 1\n" * (20 * 170_000) + b"X = 1  # cipipe: x\n",
     "a line of 10 MB": b"X = '" + b"a" * (10 << 20) + b"'  # cipipe: x\n",
 }
@@ -95,7 +109,9 @@ CHECKED = {
     "calls in a chain": (b"a" + b".a()" * 700 + b"\n") * 20,
     "names in a chain": b"a" + b".a" * 2000 + b"\n",
     "a name that grows": b"a = a.b()\n" * 10_000,
-    "functions in each other": b"".join(b" " * i + b"def f():\n" for i in range(99)) + b" " * 99 + b"pass\n",
+    "functions in each other": b"".join(b" " * i + b"def f():\n" for i in range(99))
+    + b" " * 99
+    + b"pass\n",
     "a file of 20 MB": b"x = 1\n" * (20 * 170_000),
 }
 
@@ -105,7 +121,11 @@ def test_a_dag_file_is_checked_or_reported(source: bytes) -> None:
     with cpu_seconds(20):
         try:
             notes = checks.check(
-                {"a.py": source}, {"a.py": source}, allow_empty=True, source="dags", airflow_version="3.0.1"
+                {"a.py": source},
+                {"a.py": source},
+                allow_empty=True,
+                source="dags",
+                airflow_version="3.0.1",
             )
         except ProblemsError as error:
             notes = list(error.problems)
@@ -125,7 +145,10 @@ def test_findings_come_in_the_order_of_the_file() -> None:
     import ast
 
     text = "def f():\n    import airflow.contrib\nimport airflow.operators.dummy\n"
-    assert [problem.where for problem in airflow3.findings(ast.parse(text), "a.py")] == ["a.py:2", "a.py:3"]
+    assert [problem.where for problem in airflow3.findings(ast.parse(text), "a.py")] == [
+        "a.py:2",
+        "a.py:3",
+    ]
 
 
 # --- cipipe.toml -------------------------------------------------------------------------------------------------------
@@ -137,10 +160,19 @@ TOML = {
     "a dotted key with blanks": ("a . " * 100_000 + "b = 1", "config-not-toml"),
     "a dotted header": ("[" + "a." * 100_000 + "b]", "config-not-toml"),
     "10 MB": ("x = 1\n" * 1_700_000, "config-not-toml"),
-    "many unknown keys": ("".join(f"a{number} = 1\n" for number in range(40_000)), "config-invalid"),
+    "many unknown keys": (
+        "".join(f"a{number} = 1\n" for number in range(40_000)),
+        "config-invalid",
+    ),
     "a key without end": ("a" * 400_000 + " = 1", "config-invalid"),
-    "many stages": ("".join(f"[stages.s{number}]\n" for number in range(20_000)), "config-too-large"),
-    "many environments": ("".join(f"[environments.e{number}]\n" for number in range(20_000)), "config-too-large"),
+    "many stages": (
+        "".join(f"[stages.s{number}]\n" for number in range(20_000)),
+        "config-too-large",
+    ),
+    "many environments": (
+        "".join(f"[environments.e{number}]\n" for number in range(20_000)),
+        "config-too-large",
+    ),
 }
 
 
@@ -166,7 +198,9 @@ def test_json_that_is_nested_too_deep_is_refused(depth: int) -> None:
         bounded.loads("[" * depth + "]" * depth)
 
 
-@pytest.mark.parametrize("text", ["[" * 100 + "]" * 100, "[" * 100 + "1" + "]" * 100, "[[], {}]" + " " * 1000])
+@pytest.mark.parametrize(
+    "text", ["[" * 100 + "]" * 100, "[" * 100 + "1" + "]" * 100, "[[], {}]" + " " * 1000]
+)
 def test_json_within_the_limits_is_read(text: str) -> None:
     assert bounded.loads(text) == json.loads(text)
 
@@ -176,7 +210,9 @@ def test_a_file_without_end_is_not_read_to_it() -> None:
         bounded.read(Path("/dev/zero"))
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"x": {"value": ' + "[" * 950 + "]" * 950 + "}}", " " * (17 << 20)])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"x": {"value": ' + "[" * 950 + "]" * 950 + "}}", " " * (17 << 20)]
+)
 def test_outputs_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "outputs.json").write_text(text)
     with cpu_seconds(), pytest.raises(UsageError) as caught:
@@ -199,24 +235,37 @@ def test_what_a_tool_prints_is_refused() -> None:
         process.document(printed)
 
 
-@pytest.mark.parametrize("blanks", [" " * 200_000, "\n" * 200_000, "\n  ID:" * 30_000, "  ID: x" + " " * 200_000 + "y"])
+@pytest.mark.parametrize(
+    "blanks", [" " * 200_000, "\n" * 200_000, "\n  ID:" * 30_000, "  ID: x" + " " * 200_000 + "y"]
+)
 def test_the_info_of_a_lock_is_read_at_once(blanks: str) -> None:
     with cpu_seconds():
         found = terraform_locks.info(f"Lock Info:\n{blanks}\n  Who:  me  \n")
     assert found is None or found.who == "me"
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"repository": ' * 950 + "1" + "}" * 950, " " * (33 << 20)])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"repository": ' * 950 + "1" + "}" * 950, " " * (33 << 20)]
+)
 def test_an_event_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "event.json").write_text(text)
-    env = {"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "push", "GITHUB_EVENT_PATH": str(tmp_path / "event.json")}
+    env = {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_EVENT_NAME": "push",
+        "GITHUB_EVENT_PATH": str(tmp_path / "event.json"),
+    }
     with cpu_seconds(), pytest.raises(CipipeError) as caught:
         github.context(env)
     assert caught.value.id == "ci-event-unreadable"
 
 
 def test_a_policy_that_aws_would_never_take_is_refused() -> None:
-    statement = {"Effect": "Allow", "Principal": "*", "Action": "*", "Condition": {"StringLike": {"a": ["*a"] * 5000}}}
+    statement = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "*",
+        "Condition": {"StringLike": {"a": ["*a"] * 5000}},
+    }
     with cpu_seconds(), pytest.raises(UsageError, match="larger than 16 KiB"):
         policy.parse(json.dumps({"Statement": [statement]}))
 
@@ -225,7 +274,8 @@ def test_a_policy_that_aws_would_never_take_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["*a" * 7000 + "b", "*" + "a" * 15_000 + "b", "*" + "?a" * 7000 + "b", "?*" * 7000 + "b"]
+    "pattern",
+    ["*a" * 7000 + "b", "*" + "a" * 15_000 + "b", "*" + "?a" * 7000 + "b", "?*" * 7000 + "b"],
 )
 def test_a_condition_with_many_wildcards_is_evaluated(pattern: str) -> None:
     with cpu_seconds():

@@ -1,4 +1,6 @@
-"""Claims on states and repositories: the first who uses a place has it, and everybody else is told whose it is."""
+"""Claims on states and repositories: the first who uses a place has it, and everybody else is told
+whose it is.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +16,10 @@ from cipipe.model import Mode, Owner, Record, State
 from cipipe.tools.aws import AwsError
 
 STATE = Claimed(
-    type="state", name="aws:s3/state/terraform/a.tfstate", shown="s3://state/terraform/a.tfstate", by_stage=True
+    type="state",
+    name="aws:s3/state/terraform/a.tfstate",
+    shown="s3://state/terraform/a.tfstate",
+    by_stage=True,
 )
 HOST = "1.dkr.ecr.eu-central-1.amazonaws.com"
 REPOSITORY = Claimed(type="repository", name=f"{HOST}/shop", shown=f"{HOST}/shop", by_stage=False)
@@ -103,7 +108,10 @@ def test_environments_that_are_never_destroyed_share_a_repository() -> None:
     claims(bucket, "shop/prod/image", KEPT).take()
     claims(bucket, "shop/live/image", KEPT).take()
     assert stored(bucket, REPOSITORY).owner.environment == "prod"
-    assert refused(lambda: claims(bucket, "shop/dev/image", REPOSITORY).check(strictly=True)).id == "place-not-ours"
+    assert (
+        refused(lambda: claims(bucket, "shop/dev/image", REPOSITORY).check(strictly=True)).id
+        == "place-not-ours"
+    )
 
 
 def test_what_is_released_is_free() -> None:
@@ -138,7 +146,8 @@ def test_a_role_that_may_not_ask_is_warned_and_destroys_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["aws:s3/b/" + "ä" * 500, "http: address = 'https://u:hunter22@x'", "pg: x", "aws:s3/b/../x"]
+    "name",
+    ["aws:s3/b/" + "ä" * 500, "http: address = 'https://u:hunter22@x'", "pg: x", "aws:s3/b/../x"],
 )
 def test_a_key_is_one_that_s3_takes_and_holds_no_secret(name: str) -> None:
     key = key_of(Claimed(type="state", name=name, shown="x", by_stage=True))

@@ -19,7 +19,12 @@ def test_a_valid_one() -> None:
 
 
 def test_stages_stand_in_the_order_in_which_they_run() -> None:
-    assert list(load(HEAD + DEFAULT + DAGS + IMAGE + IAC).stages) == ["default", "iac", "image", "dags"]
+    assert list(load(HEAD + DEFAULT + DAGS + IMAGE + IAC).stages) == [
+        "default",
+        "iac",
+        "image",
+        "dags",
+    ]
 
 
 def test_an_unknown_environment_is_suggested() -> None:
@@ -90,7 +95,11 @@ def test_an_output_without_a_terraform_stage_behind_it() -> None:
 def test_circles() -> None:
     text = HEAD + command("a", needs='["b"]') + command("b", needs='["a"]')
     assert {found[1] for found in problems(text).values()} == {"config-cycle"}
-    text = HEAD + command("a", env='{ X = { fingerprint = "b" } }') + command("b", env='{ X = { fingerprint = "a" } }')
+    text = (
+        HEAD
+        + command("a", env='{ X = { fingerprint = "b" } }')
+        + command("b", env='{ X = { fingerprint = "a" } }')
+    )
     assert list(problems(text)) in (["stages.a.fingerprint"], ["stages.b.fingerprint"])
     own = HEAD.replace("role_arn", 'after = "dev"\nrole_arn') + IAC
     assert problems(own)["environments.dev.after"][1] == "config-cycle"
@@ -101,7 +110,9 @@ def test_a_stage_that_needs_itself() -> None:
 
 
 def test_everything_in_one_go() -> None:
-    """An unknown key, a wrong type, a dangling name, a circle, a bad pattern and a bad reference, in separate stages."""
+    """An unknown key, a wrong type, a dangling name, a circle, a bad pattern and a bad reference,
+    in separate stages.
+    """
     text = (
         HEAD.replace('name = "shop"', 'name = "shop"\nnmae = "x"')
         + command("wrong", env="3")
@@ -134,7 +145,10 @@ def test_what_is_wrong_in_a_table_hides_nothing_else_in_it() -> None:
 
 
 def test_a_word_that_is_not_allowed_comes_with_those_that_are() -> None:
-    for word, hint in (("alwys", "Perhaps you meant 'always'."), ("x", "One of due, nothing-due, always")):
+    for word, hint in (
+        ("alwys", "Perhaps you meant 'always'."),
+        ("x", "One of due, nothing-due, always"),
+    ):
         with pytest.raises(ProblemsError) as caught:
             load(HEAD + command("a") + f'when = "{word}"\n')
         (problem,) = caught.value.problems
@@ -142,7 +156,10 @@ def test_a_word_that_is_not_allowed_comes_with_those_that_are() -> None:
 
 
 def test_every_wrong_item_of_a_list() -> None:
-    assert set(problems(HEAD + command("a", paths='[1, "ok/**", 2]'))) == {"stages.a.paths[0]", "stages.a.paths[2]"}
+    assert set(problems(HEAD + command("a", paths='[1, "ok/**", 2]'))) == {
+        "stages.a.paths[0]",
+        "stages.a.paths[2]",
+    }
 
 
 def test_a_stage_that_is_wrong_itself_is_not_dangling_where_it_is_named() -> None:
@@ -151,7 +168,9 @@ def test_a_stage_that_is_wrong_itself_is_not_dangling_where_it_is_named() -> Non
 
 
 def test_a_suggestion_comes_with_an_unknown_key() -> None:
-    assert only(WHOLE.replace('needs = ["iac"]', 'neds = ["iac"]'))[1] == "Perhaps you meant 'needs'."
+    assert (
+        only(WHOLE.replace('needs = ["iac"]', 'neds = ["iac"]'))[1] == "Perhaps you meant 'needs'."
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""What of cipipe.toml differs by environment: places that they must not share, values, stages that some do not have."""
+"""What of cipipe.toml differs by environment: places that they must not share, values, stages that
+some do not have.
+"""
 
 import pytest
 from samples import DEFAULT, HEAD, IAC, IMAGE, WHOLE, command, line_of, load, only, problems
@@ -9,7 +11,9 @@ from cipipe.stages.base import Reference
 ACCOUNT = "111111111111"
 
 
-def environment(name: str, *, account: str = ACCOUNT, region: str = "eu-central-1", more: str = "") -> str:
+def environment(
+    name: str, *, account: str = ACCOUNT, region: str = "eu-central-1", more: str = ""
+) -> str:
     arn = "aws-cn" if region.startswith("cn-") else "aws"
     return (
         f'\n[environments.{name}]\naccount_id = "{account}"\nregion = "{region}"\n'
@@ -17,14 +21,18 @@ def environment(name: str, *, account: str = ACCOUNT, region: str = "eu-central-
     )
 
 
-def dags(name: str = "dags", *, bucket: str = '"team-dags"', prefix: str = "dags/", more: str = "") -> str:
+def dags(
+    name: str = "dags", *, bucket: str = '"team-dags"', prefix: str = "dags/", more: str = ""
+) -> str:
     return (
         f'\n[stages.{name}]\nkind = "dags"\npaths = ["dags/**"]\nsource = "dags"\nbucket = {bucket}\n'
         f'prefix = "{prefix}"\n{more}\n'
     )
 
 
-def terraform(name: str = "iac", *, bucket: str = "state", key: str = "terraform/{environment}.tfstate") -> str:
+def terraform(
+    name: str = "iac", *, bucket: str = "state", key: str = "terraform/{environment}.tfstate"
+) -> str:
     return (
         f'\n[stages.{name}]\nkind = "terraform"\npaths = ["{name}/**"]\nroot = "{name}"\n'
         f'backend = {{ bucket = "{bucket}", key = "{key}" }}\n'
@@ -109,7 +117,11 @@ def test_places_of_their_own(text: str) -> None:
 def test_one_repository_for_environments_that_are_never_destroyed() -> None:
     kept = HEAD.replace("role_arn", "protected = true\nrole_arn")
     load(kept + environment("live", more="protected = true") + image("1.dkr.ecr/x"))
-    text = kept + environment("live", more="protected = true\nallow_destroy = true") + image("1.dkr.ecr/x")
+    text = (
+        kept
+        + environment("live", more="protected = true\nallow_destroy = true")
+        + image("1.dkr.ecr/x")
+    )
     assert only(text)[0] == "config-shared-place"
 
 
@@ -123,12 +135,24 @@ def test_a_folder_inside_the_other_environments(inner: str) -> None:
 
 
 def test_different_stages_of_two_environments_in_one_folder() -> None:
-    text = HEAD + LIVE + dags("a", more='environments = ["dev"]') + dags("b", more='environments = ["live"]')
+    text = (
+        HEAD
+        + LIVE
+        + dags("a", more='environments = ["dev"]')
+        + dags("b", more='environments = ["live"]')
+    )
     assert only(text)[0] == "config-shared-place"
 
 
 def test_all_shared_places_are_told_at_once_with_their_lines() -> None:
-    text = HEAD + LIVE + "[ledger]\nprefix = 'x'\n" + terraform(key="k") + dags() + image("1.dkr.ecr/x")
+    text = (
+        HEAD
+        + LIVE
+        + "[ledger]\nprefix = 'x'\n"
+        + terraform(key="k")
+        + dags()
+        + image("1.dkr.ecr/x")
+    )
     assert {path: place for path, (place, _, _) in problems(text).items()} == {
         "ledger.prefix": line_of(text, "prefix = 'x'"),
         "stages.iac.backend": line_of(text, "backend"),
@@ -145,7 +169,9 @@ def test_what_is_wrong_only_once_placeholders_are_filled_in() -> None:
     text = HEAD + environment("UPPER") + dags(bucket='"dags-{environment}"')
     assert only(text)[0] == "dags-bucket"
     text = HEAD + dags("one", prefix="{environment}/") + dags("two", prefix="dev/")
-    assert {path: problem[1] for path, problem in problems(text).items()} == {"stages.two.prefix": "dags-prefix-shared"}
+    assert {path: problem[1] for path, problem in problems(text).items()} == {
+        "stages.two.prefix": "dags-prefix-shared"
+    }
 
 
 # --- values ------------------------------------------------------------------------------------------------------------------
@@ -156,19 +182,27 @@ VALUES = "[environments.dev.values]\nsize = 'small'\nowner = '{project}-{environ
 def test_values_are_filled_in() -> None:
     made = load(HEAD + VALUES + command("a", env="{ S = '{values.size}', O = '{values.owner}' }"))
     assert made.at("dev").stages["a"].settings.env == {"S": "small", "O": "{project}-{environment}"}
-    assert made.expanded("{values.size} {values.owner} {values.x}", "dev") == "small shop-dev {values.x}"
+    assert (
+        made.expanded("{values.size} {values.owner} {values.x}", "dev")
+        == "small shop-dev {values.x}"
+    )
     assert made.stages["a"].settings.env["S"] == "{values.size}"
 
 
 def test_a_default_may_be_a_value() -> None:
-    made = load(HEAD + VALUES + command("a", env="{ S = { env = 'S', default = '{values.size}' } }"))
+    made = load(
+        HEAD + VALUES + command("a", env="{ S = { env = 'S', default = '{values.size}' } }")
+    )
     assert made.at("dev").stages["a"].settings.env == {"S": Reference(env="S", default="small")}
 
 
 def test_a_value_that_one_environment_lacks() -> None:
     text = HEAD + VALUES + LIVE + command("a", env="{ S = '{values.size}' }")
     assert {path: problem[1:] for path, problem in problems(text).items()} == {
-        "stages.a.env.S": ("config-value-missing", 'Set size = "…" under [environments.live.values].')
+        "stages.a.env.S": (
+            "config-value-missing",
+            'Set size = "…" under [environments.live.values].',
+        )
     }
     load(text + "environments = ['dev']\n")
 
@@ -190,18 +224,25 @@ def test_a_placeholder_that_nothing_is_known_by(used: str, hint: str) -> None:
 def test_a_commands_own_braces_stay() -> None:
     made = load(HEAD + VALUES + command("a", run="[['awk', '{print}', '{values.size}', '{x}']]"))
     assert made.at("dev").stages["a"].settings.run == (("awk", "{print}", "small", "{x}"),)
-    assert only(HEAD + VALUES + command("a", run="[['{values.seize}']]"))[0] == "config-dangling-name"
+    assert (
+        only(HEAD + VALUES + command("a", run="[['{values.seize}']]"))[0] == "config-dangling-name"
+    )
 
 
 def test_a_value_is_a_string_with_a_name() -> None:
     assert only(HEAD + "[environments.dev.values]\nsize = 3\n" + DEFAULT)[0] == "config-wrong-type"
     assert only(HEAD + "[environments.dev.values]\n'a b' = 'x'\n" + DEFAULT)[0] == "config-bad-name"
-    assert only(HEAD + "[environments.dev.values]\na = '{values.b}'\nb = 'x'\n" + DEFAULT)[0] == "config-dangling-name"
+    assert (
+        only(HEAD + "[environments.dev.values]\na = '{values.b}'\nb = 'x'\n" + DEFAULT)[0]
+        == "config-dangling-name"
+    )
 
 
 def test_the_ledger_takes_no_values() -> None:
     text = HEAD + VALUES + "[ledger]\nprefix = '{values.size}/'\n" + DEFAULT
-    assert {path: problem[1] for path, problem in problems(text).items()} == {"ledger.prefix": "config-dangling-name"}
+    assert {path: problem[1] for path, problem in problems(text).items()} == {
+        "ledger.prefix": "config-dangling-name"
+    }
 
 
 @pytest.mark.parametrize(
@@ -211,7 +252,11 @@ def test_the_ledger_takes_no_values() -> None:
         ('needs = ["iac"]', 'needs = ["iac", "{environment}"]', "stages.image.needs[1]"),
         ("role/deploy", "role/deploy-{environment}", "environments.dev.role_arn"),
         ('name = "shop"', 'name = "shop-{environment}"', "project.name"),
-        ("[stages.iac]", "[oidc]\ngitlab = { project = 'g/{project}' }\n[stages.iac]", "oidc.gitlab.project"),
+        (
+            "[stages.iac]",
+            "[oidc]\ngitlab = { project = 'g/{project}' }\n[stages.iac]",
+            "oidc.gitlab.project",
+        ),
         ("[stages.iac]", "[bootstrap]\nroot = '{values.x}'\n[stages.iac]", "bootstrap.root"),
     ],
 )
@@ -247,12 +292,19 @@ def test_needs_go_on_through_a_stage_that_is_not_there() -> None:
 def test_an_output_of_a_stage_that_is_not_there() -> None:
     here = IAC.replace('"k"', '"{environment}"') + "environments = ['dev']\n"
     text = HEAD + LIVE + here + command("c", needs="['iac']", env="{ X = { output = 'x' } }")
-    assert {path: problem[1] for path, problem in problems(text).items()} == {"stages.c.env.X": "config-bad-reference"}
+    assert {path: problem[1] for path, problem in problems(text).items()} == {
+        "stages.c.env.X": "config-bad-reference"
+    }
     load(text + "environments = ['dev']\n")
 
 
 def test_a_fingerprint_of_a_stage_that_is_not_there() -> None:
-    text = HEAD + LIVE + command("a", environments="['dev']") + command("c", env="{ X = { fingerprint = 'a' } }")
+    text = (
+        HEAD
+        + LIVE
+        + command("a", environments="['dev']")
+        + command("c", env="{ X = { fingerprint = 'a' } }")
+    )
     assert only(text)[0] == "config-bad-reference"
 
 
@@ -267,13 +319,23 @@ def test_a_misspelt_environment_of_a_stage() -> None:
 def test_paths_are_filled_in_for_an_environment() -> None:
     text = HEAD + terraform().replace('root = "iac"', 'root = "iac/{environment}"')
     assert load(text).at("dev").stages["iac"].settings.root == "iac/dev"
-    assert load(text).at("dev").stages["iac"].settings.backend["key"] == "terraform/{environment}.tfstate"
+    assert (
+        load(text).at("dev").stages["iac"].settings.backend["key"]
+        == "terraform/{environment}.tfstate"
+    )
     assert load(text).stages["iac"].settings.root == "iac/{environment}"
 
 
 def test_a_path_that_leads_out_once_it_is_filled_in() -> None:
-    text = HEAD + "[environments.dev.values]\nup = '..'\n" + IMAGE.replace('"dbt"', '"{values.up}/x"') + IAC
-    assert {path: problem[1] for path, problem in problems(text).items()} == {"stages.image.context": "config-bad-path"}
+    text = (
+        HEAD
+        + "[environments.dev.values]\nup = '..'\n"
+        + IMAGE.replace('"dbt"', '"{values.up}/x"')
+        + IAC
+    )
+    assert {path: problem[1] for path, problem in problems(text).items()} == {
+        "stages.image.context": "config-bad-path"
+    }
 
 
 def test_the_whole_configuration_is_not_changed_by_a_view() -> None:

@@ -26,9 +26,11 @@ def test_exit_status(kind: type[CipipeError], status: int) -> None:
 
 
 def test_no_class_is_left_out() -> None:
-    assert {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CipipeError)} == set(
-        STATUS
-    )
+    assert {
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, CipipeError)
+    } == set(STATUS)
 
 
 def test_a_subclass_elsewhere_keeps_the_status_of_its_base() -> None:

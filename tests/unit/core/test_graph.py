@@ -13,7 +13,8 @@ def acyclic(draw: st.DrawFn) -> dict[str, tuple[str, ...]]:
     """A graph whose needs all point the same way along a hidden order, given in another order."""
     hidden = draw(st.permutations(NAMES))
     needs = {
-        name: draw(st.lists(st.sampled_from(hidden[:n]), unique=True)) if n else [] for n, name in enumerate(hidden)
+        name: draw(st.lists(st.sampled_from(hidden[:n]), unique=True)) if n else []
+        for n, name in enumerate(hidden)
     }
     return {name: tuple(needs[name]) for name in draw(st.permutations(NAMES))}
 
@@ -37,7 +38,9 @@ def test_a_circle_is_told_along_its_needs() -> None:
     found = cycle(graph)
     assert found is not None
     assert sorted(found) == ["a", "b", "c"]
-    assert all(after in graph[name] for name, after in zip(found, [*found[1:], found[0]], strict=True))
+    assert all(
+        after in graph[name] for name, after in zip(found, [*found[1:], found[0]], strict=True)
+    )
 
 
 def test_a_name_that_needs_itself() -> None:

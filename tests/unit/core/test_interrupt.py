@@ -77,7 +77,9 @@ def test_work_ends_with_its_result_or_its_error() -> None:
 
 def test_elsewhere_than_in_the_main_thread_signals_are_left_alone() -> None:
     made: list[object] = []
-    thread = threading.Thread(target=lambda: made.append(attend(Interrupt(), lambda: signal.getsignal(signal.SIGINT))))
+    thread = threading.Thread(
+        target=lambda: made.append(attend(Interrupt(), lambda: signal.getsignal(signal.SIGINT)))
+    )
     thread.start()
     thread.join()
     assert made == [signal.getsignal(signal.SIGINT)]

@@ -1,4 +1,6 @@
-"""What leaves the process: nothing in it acts on a CI service or a terminal but the lines that the provider made."""
+"""What leaves the process: nothing in it acts on a CI service or a terminal but the lines that the
+provider made.
+"""
 
 import io
 import json
@@ -76,13 +78,22 @@ def test_a_terminal_is_shown_colours_at_most(text: str, env: dict[str, str], col
     rest = shown.replace("\x1b[0m", "").replace("\x1b[8m", "") if colour else shown
     assert rest.replace("\n", "").replace("\t", "").replace("\xa0", "").isprintable()
     for line in shown.split("\n"):
-        assert "\x1b[8m" not in line or line.rstrip().endswith("\x1b[0m"), "a colour ends with its line"
+        assert "\x1b[8m" not in line or line.rstrip().endswith("\x1b[0m"), (
+            "a colour ends with its line"
+        )
 
 
 @given(HOSTILE)
 def test_masking_opens_no_command(text: str) -> None:
     for written in (f"##{text}", f":{text}:", text):
-        assert list(commands(filtered(GITHUB, "hunter22", "##[add").text(written.replace("a", "hunter22")))) == []
+        assert (
+            list(
+                commands(
+                    filtered(GITHUB, "hunter22", "##[add").text(written.replace("a", "hunter22"))
+                )
+            )
+            == []
+        )
 
 
 def test_what_is_kept_is_shown_as_it_is() -> None:
@@ -91,7 +102,10 @@ def test_what_is_kept_is_shown_as_it_is() -> None:
 
 
 def test_a_command_is_shown_as_text() -> None:
-    assert filtered(GITHUB).text("x ##[add-mask]y\n  ::debug::z") == "x \\x23#[add-mask]y\n  \\x3a:debug::z"
+    assert (
+        filtered(GITHUB).text("x ##[add-mask]y\n  ::debug::z")
+        == "x \\x23#[add-mask]y\n  \\x3a:debug::z"
+    )
 
 
 def test_a_secret_in_pieces_is_masked_where_its_colours_go() -> None:
@@ -110,7 +124,9 @@ def test_a_masked_document_stays_one() -> None:
         "list": [None, True, "12345678"],
     }
     shown = json.loads(
-        filtered({}, "false", "true", "null", "passwords", "12345678", "hunter22").json(json.dumps(document))
+        filtered({}, "false", "true", "null", "passwords", "12345678", "hunter22").json(
+            json.dumps(document)
+        )
     )
     assert shown == {
         "schema": 1,
@@ -123,7 +139,9 @@ def test_a_masked_document_stays_one() -> None:
 
 def test_a_secret_with_quotes_is_masked_in_json() -> None:
     secret = 'p"w\\d\u00e9\x1b##['
-    assert json.loads(filtered(GITHUB, secret).json(json.dumps({"a": secret}, ensure_ascii=False))) == {"a": MASK}
+    assert json.loads(
+        filtered(GITHUB, secret).json(json.dumps({"a": secret}, ensure_ascii=False))
+    ) == {"a": MASK}
 
 
 # --- the console -------------------------------------------------------------------------------------------------------------
@@ -155,7 +173,9 @@ def everything(console: Console, text: str) -> None:
         console.line(text, text)
         console.stage_ends(report)
     console.error(StageError("tool-failed", text, hint=text, where=text))
-    console.error(ProblemsError("config-invalid", text, (Problem("x", text, text, text),) * 2, hint=text))
+    console.error(
+        ProblemsError("config-invalid", text, (Problem("x", text, text, text),) * 2, hint=text)
+    )
     try:
         raise RuntimeError(text)  # noqa: TRY301
     except RuntimeError:
@@ -193,18 +213,32 @@ def test_gitlab_sees_the_sections_that_are_ours(text: str) -> None:
 
 
 def test_colours_of_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    coloured, plain = Printed(monkeypatch, GITLAB), Printed(monkeypatch, {**GITLAB, "NO_COLOR": "1"})
+    coloured, plain = (
+        Printed(monkeypatch, GITLAB),
+        Printed(monkeypatch, {**GITLAB, "NO_COLOR": "1"}),
+    )
     for printed in (coloured, plain):
         monkeypatch.setattr(sys, "stderr", printed.stderr)
-        printed.console.line("build", "\x1b[1mbold\x1b[2K\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\ \x1b[31mred")
+        printed.console.line(
+            "build", "\x1b[1mbold\x1b[2K\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\ \x1b[31mred"
+        )
     assert coloured.log == "\x1b[2mbuild\x1b[0m │   \x1b[1mboldlink \x1b[31mred\x1b[0m\n"
     assert plain.log == "build │   boldlink red\n"
 
 
 def test_a_message_of_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = Printed(monkeypatch, {})
-    problems = (Problem("dag-import-failed", "it fails:\nTraceback:\n\tx \x1b[1m1\x1b[0m", "a.py", "Look\nat it."),)
-    printed.console.error(ProblemsError("dag-checks-failed", "one\ntwo", problems, hint="first\nsecond"))
+    problems = (
+        Problem(
+            "dag-import-failed",
+            "it fails:\nTraceback:\n\tx \x1b[1m1\x1b[0m",
+            "a.py",
+            "Look\nat it.",
+        ),
+    )
+    printed.console.error(
+        ProblemsError("dag-checks-failed", "one\ntwo", problems, hint="first\nsecond")
+    )
     assert printed.log.splitlines()[:-1] == [
         "error: one",
         "  two",
@@ -234,9 +268,16 @@ class Broken(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    "error", [BrokenPipeError(), OSError(28, "No space left on device"), ValueError("I/O operation on closed file")]
+    "error",
+    [
+        BrokenPipeError(),
+        OSError(28, "No space left on device"),
+        ValueError("I/O operation on closed file"),
+    ],
 )
-def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_a_log_that_cannot_be_written_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     printed = Printed(monkeypatch, GITHUB)
     monkeypatch.setattr(sys, "stderr", Broken(error))
     printed.console.redactor.register("correct-horse")
@@ -244,7 +285,9 @@ def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPa
     assert printed.console.redactor.text("correct-horse") == MASK
 
 
-def test_what_others_print_on_standard_error_goes_through_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_others_print_on_standard_error_goes_through_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     printed = Printed(monkeypatch, GITHUB)
     printed.console.redactor.register("hunter22")
 
@@ -283,7 +326,9 @@ def test_plain(text: str, expected: str) -> None:
     assert terminal.plain(text) == expected
 
 
-@pytest.mark.parametrize("piece", ["\x1b]", "\x1b[0", "\x1b[", "\x1bP0", "\x9d", "#", "\u0301#", ":", " :"])
+@pytest.mark.parametrize(
+    "piece", ["\x1b]", "\x1b[0", "\x1b[", "\x1bP0", "\x9d", "#", "\u0301#", ":", " :"]
+)
 def test_hostile_text_takes_no_time(piece: str) -> None:
     filtered(GITHUB).text(piece * 200_000, colour=True)
 

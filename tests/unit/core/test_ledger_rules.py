@@ -1,4 +1,6 @@
-"""The ledger's own rules, against a bucket in memory: who wins, what is damaged, what a store has to honour."""
+"""The ledger's own rules, against a bucket in memory: who wins, what is damaged, what a store has
+to honour.
+"""
 
 from typing import Any
 
@@ -36,7 +38,10 @@ def test_the_one_who_comes_later_loses_and_learns_who_was_first(previous: str) -
     with pytest.raises(ConflictError) as caught:
         ours.write(record(), before)
     assert (caught.value.id, caught.value.exit_status) == ("ledger-conflict", 6)
-    assert caught.value.message == "stage iac was taken by github (deploying since 2026-01-02 03:04:05 UTC)"
+    assert (
+        caught.value.message
+        == "stage iac was taken by github (deploying since 2026-01-02 03:04:05 UTC)"
+    )
     assert caught.value.where == "s3://ledger/p/iac.json"
 
 
@@ -70,7 +75,9 @@ def test_a_damaged_record_is_an_error_and_never_means_not_due(body: bytes) -> No
 
 def test_a_record_of_a_later_version_may_have_more_keys() -> None:
     bucket = FakeBucket()
-    bucket.objects["p/iac.json"] = msgspec.json.encode({**msgspec.to_builtins(record()), "later": 1})
+    bucket.objects["p/iac.json"] = msgspec.json.encode(
+        {**msgspec.to_builtins(record()), "later": 1}
+    )
     found = Ledger(bucket, "p/").read(["iac"])["iac"]
     assert isinstance(found, Held)
     assert found.record == record()
@@ -105,7 +112,12 @@ def test_outputs_lose_their_secrets() -> None:
     ledger = Ledger(bucket, "p/")
     assert ledger.read_outputs("iac") is None
     ledger.write_outputs(
-        "iac", {"b": Output("string", "s3cret", sensitive=True), "a": Output("string", None), "c": Output()}
+        "iac",
+        {
+            "b": Output("string", "s3cret", sensitive=True),
+            "a": Output("string", None),
+            "c": Output(),
+        },
     )
     assert b"s3cret" not in bucket.objects["p/iac.outputs.json"]
     assert ledger.read_outputs("iac") == {

@@ -42,6 +42,8 @@ def test_no_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.id == "no-temporary-folder"
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "No such file"), OSError("odd"), BrokenPipeError()])
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(errno.ENOENT, "No such file"), OSError("odd"), BrokenPipeError()]
+)
 def test_anything_else_is_none(error: OSError) -> None:
     assert machine.fault(error) is None

@@ -52,7 +52,10 @@ def test_the_line_of_a_key(path: str, place: str) -> None:
 
 def test_an_array_over_several_lines_does_not_look_like_a_table() -> None:
     text = '[stages.a]\nrun = [\n  ["x"]\n]\nwhne = "due"\n'
-    assert Located(text, "f").place(Problem("id", "message", "stages.a.whne")).where == "f:5: stages.a.whne"
+    assert (
+        Located(text, "f").place(Problem("id", "message", "stages.a.whne")).where
+        == "f:5: stages.a.whne"
+    )
 
 
 class Inner(msgspec.Struct, forbid_unknown_fields=True):

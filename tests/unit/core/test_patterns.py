@@ -1,4 +1,6 @@
-"""The pattern language: examples, and an independent, slow reading of the same rules to compare with."""
+"""The pattern language: examples, and an independent, slow reading of the same rules to compare
+with.
+"""
 
 from functools import cache
 
@@ -79,10 +81,14 @@ def test_examples(patterns: str, path: bytes, expected: bool) -> None:
     assert Patterns(patterns.split()).matches(path) is expected
 
 
-SEGMENT = st.sampled_from(["a", "b", "ab", "a.", "*", "?", "a*", "*b", "a?", "**", "[a]", "\n", "*a*", "*a*b", "?*b*"])
+SEGMENT = st.sampled_from(
+    ["a", "b", "ab", "a.", "*", "?", "a*", "*b", "a?", "**", "[a]", "\n", "*a*", "*a*b", "?*b*"]
+)
 PATTERN = st.lists(SEGMENT, min_size=1, max_size=6).map("/".join)
 PLAIN_OR_NOT = st.tuples(st.sampled_from(["", "", "!"]), PATTERN).map("".join)
-NAME = st.sampled_from([b"a", b"b", b"ab", b"aa", b"a.", b"ax", b"xb", b"[a]", b"\n", b"\xff", b"a\n", b"aab", b"abab"])
+NAME = st.sampled_from(
+    [b"a", b"b", b"ab", b"aa", b"a.", b"ax", b"xb", b"[a]", b"\n", b"\xff", b"a\n", b"aab", b"abab"]
+)
 PATH = st.lists(NAME, min_size=1, max_size=5).map(b"/".join)
 
 
@@ -138,7 +144,9 @@ def test_endings(patterns: str, folder: bytes, endings: tuple[bytes, ...] | None
 
 
 @given(st.lists(PLAIN_OR_NOT, max_size=4), PATH)
-def test_a_folder_that_counts_whole_holds_nothing_that_does_not_match(patterns: list[str], path: bytes) -> None:
+def test_a_folder_that_counts_whole_holds_nothing_that_does_not_match(
+    patterns: list[str], path: bytes
+) -> None:
     found = Patterns(patterns)
     for folder in found.folders:
         assert found.matches(folder + b"/" + path)
@@ -148,7 +156,9 @@ def test_a_folder_that_counts_whole_holds_nothing_that_does_not_match(patterns: 
 def test_every_match_lies_where_it_is_looked_for(patterns: list[str], path: bytes) -> None:
     found = Patterns(patterns)
     looked_at = [*found.folders, *found.prefixes]
-    below = b"" in looked_at or any(path == place or path.startswith(place + b"/") for place in looked_at)
+    below = b"" in looked_at or any(
+        path == place or path.startswith(place + b"/") for place in looked_at
+    )
     assert below or not found.matches(path)
 
 

@@ -19,19 +19,32 @@ COMMIT = Baseline("revision", "c" * 40)
 class World:
     """A configuration whose stages all have files, and what is known of their deployment."""
 
-    def __init__(self, text: str = WHOLE, *, without: tuple[str, ...] = (), env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, text: str = WHOLE, *, without: tuple[str, ...] = (), env: dict[str, str] | None = None
+    ) -> None:
         self.config = load(text)
         contents = {name: [] if name in without else [name.encode()] for name in self.config.stages}
         self.prepared = planner.prepare(self.config, contents, env or {})
 
-    def deployed(self, *names: str, state: State = State.DEPLOYED, **changes: Any) -> dict[str, Known]:
-        return {name: Known(record(name, self.prepared[name].fingerprint, state), **changes) for name in names}
+    def deployed(
+        self, *names: str, state: State = State.DEPLOYED, **changes: Any
+    ) -> dict[str, Known]:
+        return {
+            name: Known(record(name, self.prepared[name].fingerprint, state), **changes)
+            for name in names
+        }
 
     def plan(self, known: dict[str, Known], **question: Any) -> Plan:
         given: dict[str, Any] = {"baseline": LEDGER, "mode": Mode.DEPLOY, **question}
         made = planner.plan(
             Question(
-                self.config, "dev", provider="local", commit="a" * 40, prepared=self.prepared, known=known, **given
+                self.config,
+                "dev",
+                provider="local",
+                commit="a" * 40,
+                prepared=self.prepared,
+                known=known,
+                **given,
             )
         )
         for stage in made.plan.stages:
@@ -56,15 +69,42 @@ ALL = ("iac", "image", "dags")
     [
         (Known(), (Status.DUE, Reason.NEVER_DEPLOYED, "never deployed here")),
         (Known(record("a", "SAME")), (Status.UNCHANGED, Reason.UNCHANGED, "deployed from ddddddd")),
-        (Known(record("a", "SAME"), inputs_changed=True), (Status.DUE, Reason.UPSTREAM, "the outputs that it")),
-        (Known(record("a", "0" * 64)), (Status.DUE, Reason.CHANGED, "differs from what ddddddd deployed")),
-        (Known(record("a", "0" * 64), changed=()), (Status.DUE, Reason.CHANGED, "its settings did")),
-        (Known(record("a", "0" * 64), changed=(b"x",)), (Status.DUE, Reason.CHANGED, "1 file changed since ddddddd")),
-        (Known(record("a", "0" * 64), changed=(b"x", b"y")), (Status.DUE, Reason.CHANGED, "2 files changed")),
-        (Known(record("a", "SAME", State.FAILED)), (Status.DUE, Reason.NOT_FINISHED, "did not end well")),
-        (Known(record("a", "0" * 64, State.FAILED)), (Status.DUE, Reason.NOT_FINISHED, "did not end well")),
-        (Known(record("a", "SAME", State.DEPLOYING)), (Status.DUE, Reason.NOT_FINISHED, "did not end well")),
-        (Known(record("a", "SAME", State.DESTROYED)), (Status.DUE, Reason.DESTROYED, "was destroyed 2026")),
+        (
+            Known(record("a", "SAME"), inputs_changed=True),
+            (Status.DUE, Reason.UPSTREAM, "the outputs that it"),
+        ),
+        (
+            Known(record("a", "0" * 64)),
+            (Status.DUE, Reason.CHANGED, "differs from what ddddddd deployed"),
+        ),
+        (
+            Known(record("a", "0" * 64), changed=()),
+            (Status.DUE, Reason.CHANGED, "its settings did"),
+        ),
+        (
+            Known(record("a", "0" * 64), changed=(b"x",)),
+            (Status.DUE, Reason.CHANGED, "1 file changed since ddddddd"),
+        ),
+        (
+            Known(record("a", "0" * 64), changed=(b"x", b"y")),
+            (Status.DUE, Reason.CHANGED, "2 files changed"),
+        ),
+        (
+            Known(record("a", "SAME", State.FAILED)),
+            (Status.DUE, Reason.NOT_FINISHED, "did not end well"),
+        ),
+        (
+            Known(record("a", "0" * 64, State.FAILED)),
+            (Status.DUE, Reason.NOT_FINISHED, "did not end well"),
+        ),
+        (
+            Known(record("a", "SAME", State.DEPLOYING)),
+            (Status.DUE, Reason.NOT_FINISHED, "did not end well"),
+        ),
+        (
+            Known(record("a", "SAME", State.DESTROYED)),
+            (Status.DUE, Reason.DESTROYED, "was destroyed 2026"),
+        ),
     ],
 )
 def test_against_the_ledger(known: Known, expected: tuple[Status, Reason, str]) -> None:
@@ -77,7 +117,9 @@ def test_against_the_ledger(known: Known, expected: tuple[Status, Reason, str]) 
     assert expected[2] in stage.detail
     assert stage.paths == (known.changed or ())
     deployed = known.record and known.record.state is State.DEPLOYED
-    assert stage.deployed_fingerprint == (known.record.fingerprint if known.record and deployed else None)
+    assert stage.deployed_fingerprint == (
+        known.record.fingerprint if known.record and deployed else None
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +142,9 @@ def test_a_stage_without_files_is_not_due_unless_something_was_deployed() -> Non
     world = World(HEAD + command("a"), without=("a",))
     assert world.reasons({}) == {"a": "unchanged unchanged"}
     assert world.reasons({}, baseline=NOTHING) == {"a": "unchanged unchanged"}
-    assert world.reasons({"a": Known(record("a", "0" * 64), changed=(b"a/last",))}) == {"a": "due changed"}
+    assert world.reasons({"a": Known(record("a", "0" * 64), changed=(b"a/last",))}) == {
+        "a": "due changed"
+    }
 
 
 def test_everything_is_due_at_first_and_the_default_stage_at_last() -> None:
@@ -157,7 +201,9 @@ def test_a_needed_stage_that_always_runs_is_not_missed() -> None:
 
 
 def test_a_stage_that_runs_always() -> None:
-    world = World(HEAD + IAC + command("tell", when='"always"') + command("default", when='"nothing-due"'))
+    world = World(
+        HEAD + IAC + command("tell", when='"always"') + command("default", when='"nothing-due"')
+    )
     assert world.reasons(world.deployed("iac")) == {
         "iac": "unchanged unchanged",
         "tell": "due forced",
@@ -166,9 +212,14 @@ def test_a_stage_that_runs_always() -> None:
 
 
 def test_a_changed_fingerprint_setting_makes_the_stage_that_names_it_due() -> None:
-    text = WHOLE.replace('root = "terraform"', 'root = "terraform"\nvariables = { tag = { fingerprint = "image" } }')
+    text = WHOLE.replace(
+        'root = "terraform"', 'root = "terraform"\nvariables = { tag = { fingerprint = "image" } }'
+    )
     before, after = World(text), World(text, without=("image",))
-    assert before.prepared["iac"].stage.settings.variables["tag"] == before.prepared["image"].fingerprint[:20]
+    assert (
+        before.prepared["iac"].stage.settings.variables["tag"]
+        == before.prepared["image"].fingerprint[:20]
+    )
     assert before.prepared["iac"].fingerprint != after.prepared["iac"].fingerprint
     assert before.prepared["dags"].fingerprint == after.prepared["dags"].fingerprint
 

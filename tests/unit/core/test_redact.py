@@ -1,4 +1,6 @@
-"""What is registered appears in no form: plain, encoded, or cut in two by the chunks that it comes in."""
+"""What is registered appears in no form: plain, encoded, or cut in two by the chunks that it comes
+in.
+"""
 
 import base64
 import itertools
@@ -48,19 +50,28 @@ def lower(quoted: str) -> str:
 def test_url_encoded(safe: str, case: Callable[[str], str]) -> None:
     quoted = case(urllib.parse.quote(SECRET, safe=safe))
     assert redactor(SECRET).text(f"https://x/?key={quoted}&a=b") == f"https://x/?key={MASK}&a=b"
-    assert redactor(SECRET).text("https://x/?" + urllib.parse.urlencode({"key": SECRET})) == f"https://x/?key={MASK}"
+    assert (
+        redactor(SECRET).text("https://x/?" + urllib.parse.urlencode({"key": SECRET}))
+        == f"https://x/?key={MASK}"
+    )
 
 
 @pytest.mark.parametrize("before", ["", "u", "us", "use", "user:"])
 @pytest.mark.parametrize("after", ["", "@", "@h", "@host"])
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
-@pytest.mark.parametrize("secret", [SECRET + "\u00ff\u00fe\u00fb", "hunt", "hunte", "hunter", "hunter2"])
-def test_inside_base64_at_every_offset(before: str, after: str, encode: Callable[[bytes], bytes], secret: str) -> None:
+@pytest.mark.parametrize(
+    "secret", [SECRET + "\u00ff\u00fe\u00fb", "hunt", "hunte", "hunter", "hunter2"]
+)
+def test_inside_base64_at_every_offset(
+    before: str, after: str, encode: Callable[[bytes], bytes], secret: str
+) -> None:
     encoded = encode(f"{before}{secret}{after}".encode()).decode()
     start, end = len(before.encode()) * 8, len((before + secret).encode()) * 8
     left, masked, right = redactor(secret).text(encoded).partition(MASK)
     assert masked
-    assert start - 2 <= len(left) * 6 <= start + 4, "of the first byte no more than four bits are left"
+    assert start - 2 <= len(left) * 6 <= start + 4, (
+        "of the first byte no more than four bits are left"
+    )
     assert end - 4 <= (len(encoded) - len(right)) * 6, "nor of the last one"
 
 
@@ -101,7 +112,10 @@ def test_base64_inside_a_url() -> None:
     secret = "\u00ff\u00fe\u00fb\u00ff\u00fe\u00fb"
     encoded = base64.b64encode(secret.encode()).decode()
     assert "/" in encoded or "+" in encoded
-    for quoted in (urllib.parse.quote(encoded, safe=""), lower(urllib.parse.quote(encoded, safe=""))):
+    for quoted in (
+        urllib.parse.quote(encoded, safe=""),
+        lower(urllib.parse.quote(encoded, safe="")),
+    ):
         assert redactor(secret).text(f"?key={quoted}") == f"?key={MASK}"
 
 
@@ -200,7 +214,10 @@ def test_short_words_and_numbers_are_no_secrets(value: object) -> None:
             "-----BEGIN KEY-----\nMIIEvQIBADAN\n  hkiG9w0BAQEF\n}\n",
             ["-----BEGIN KEY-----", "MIIEvQIBADAN", "hkiG9w0BAQEF"],
         ),
-        ('{"user": "admin", "password": "hunter22"}', ['{"user": "admin", "password": "hunter22"}', "hunter22"]),
+        (
+            '{"user": "admin", "password": "hunter22"}',
+            ['{"user": "admin", "password": "hunter22"}', "hunter22"],
+        ),
         ("[" * 100_000, ["[" * 100_000]),
     ],
 )
@@ -212,6 +229,8 @@ def test_leaves_of_some_length_are(value: object, expected: list[str]) -> None:
 
 def test_the_keys_of_a_secret_map_and_its_flags_stay() -> None:
     found = Redactor()
-    found.register_value({"username": "admin", "password": "correct-horse", "enabled": "false", "port": 5432})
+    found.register_value(
+        {"username": "admin", "password": "correct-horse", "enabled": "false", "port": 5432}
+    )
     text = "password of username admin at port 5432: correct-horse, false"
     assert found.text(text) == f"password of username admin at port 5432: {MASK}, false"

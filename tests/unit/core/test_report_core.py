@@ -1,4 +1,6 @@
-"""Plans, reports and errors as text and JSON: names that nobody would think of neither break nor command anything."""
+"""Plans, reports and errors as text and JSON: names that nobody would think of neither break nor
+command anything.
+"""
 
 import base64
 import json
@@ -90,7 +92,9 @@ def test_a_plan_as_json() -> None:
 def test_paths_survive_json() -> None:
     (one,) = json.loads(as_json.plan(plan(stage())))["stages"]
     assert one["paths"][2] == {"base64": base64.b64encode(b"caf\xe9.sql").decode()}
-    back = [base64.b64decode(p["base64"]) if isinstance(p, dict) else p.encode() for p in one["paths"]]
+    back = [
+        base64.b64decode(p["base64"]) if isinstance(p, dict) else p.encode() for p in one["paths"]
+    ]
     assert tuple(back) == HOSTILE
 
 
@@ -116,7 +120,9 @@ def test_text_of_a_plan() -> None:
         stage("image", Status.CONDITIONAL, reason=Reason.UPSTREAM, detail="due if the outputs of iac change", paths=(), steps=("push",)),
         stage("default", Status.UNCHANGED, reason=Reason.UNCHANGED, detail="runs when nothing else is due", paths=(), steps=()),
     )  # fmt: skip
-    assert as_text.plan(plan(*stages, mode=Mode.VERIFY, baseline=Baseline("revision", "e" * 40))) == (
+    assert as_text.plan(
+        plan(*stages, mode=Mode.VERIFY, baseline=Baseline("revision", "e" * 40))
+    ) == (
         "shop → dev  commit ccccccc, mode verify (read only), compared with commit eeeeeee\n"
         "\n"
         "  iac      due          1 file changed since ddddddd (changed)\n"
@@ -131,7 +137,9 @@ def test_text_of_a_plan() -> None:
 
 
 def test_long_lists_of_paths_are_cut_and_say_so() -> None:
-    shown = as_text.plan(plan(stage(paths=tuple(b"dags/%d.py" % n for n in range(as_text.PATHS_SHOWN + 5)))))
+    shown = as_text.plan(
+        plan(stage(paths=tuple(b"dags/%d.py" % n for n in range(as_text.PATHS_SHOWN + 5))))
+    )
     assert "dags/9.py" in shown
     assert "dags/10.py" not in shown
     assert "… and 5 more" in shown
@@ -193,7 +201,9 @@ def test_an_error_as_json() -> None:
         "schema": 1,
         "error": {"id": "some-id", "message": "what", "hint": "do", "where": "there"},
     }
-    several = ProblemsError("x", "2 problems", (Problem("p", "m", "f:1"), Problem("q", "n", "f:2", "h")))
+    several = ProblemsError(
+        "x", "2 problems", (Problem("p", "m", "f:1"), Problem("q", "n", "f:2", "h"))
+    )
     assert json.loads(as_json.error(several))["error"]["problems"] == [
         {"id": "p", "message": "m", "hint": None, "where": "f:1"},
         {"id": "q", "message": "n", "hint": "h", "where": "f:2"},

@@ -26,9 +26,21 @@ def test_deploying_comes_before_the_first_effect_and_deployed_after_the_last() -
     world = World(a="")
     world.does("a", READ, READ, WRITE, READ, WRITE)
     assert world.deploy()[0] == {"a": "done"}
-    assert world.bucket.log == ["a: read", "a: read", "a: deploying", "a: write", "a: read", "a: write", "a: deployed"]
+    assert world.bucket.log == [
+        "a: read",
+        "a: read",
+        "a: deploying",
+        "a: write",
+        "a: read",
+        "a: write",
+        "a: deployed",
+    ]
     record = world.record("a")
-    assert (record.fingerprint, record.commit, record.ref) == (world.prepared["a"].fingerprint, "c" * 40, "main")
+    assert (record.fingerprint, record.commit, record.ref) == (
+        world.prepared["a"].fingerprint,
+        "c" * 40,
+        "main",
+    )
     assert (record.provider, record.sequence, record.pipeline_url) == ("gitlab", 9, "https://ci/9")
     assert record.effective == effective(record.fingerprint, {})
     assert record.started_at <= (record.finished_at or "")
@@ -63,10 +75,15 @@ def test_a_failure_keeps_what_the_steps_said_before_it() -> None:
 
     world.does("a", (WRITE, rebinds), (WRITE, fails))
     world.deploy(a="0" * 64)
-    assert (world.record("a").state, world.record("a").data) == (State.FAILED, {"kept": 1, "deleted": ["x"]})
+    assert (world.record("a").state, world.record("a").data) == (
+        State.FAILED,
+        {"kept": 1, "deleted": ["x"]},
+    )
 
 
-@pytest.mark.parametrize(("step", "log"), [(READ, ["a: read"]), (WRITE, ["a: deploying", "a: write", "a: failed"])])
+@pytest.mark.parametrize(
+    ("step", "log"), [(READ, ["a: read"]), (WRITE, ["a: deploying", "a: write", "a: failed"])]
+)
 def test_a_failure_is_recorded_once_something_was_begun(step: object, log: list[str]) -> None:
     world = World(a="")
     world.does("a", (step, fails))  # type: ignore[arg-type]
@@ -103,7 +120,9 @@ def test_what_needs_a_failed_stage_does_not_run_and_the_rest_does() -> None:
     assert world.listener.ended == ["a failed", "b not-run", "c not-run", "d done"]
 
 
-@pytest.mark.parametrize(("step", "log"), [(READ, ["a: read"]), (WRITE, ["a: deploying", "a: write", "a: failed"])])
+@pytest.mark.parametrize(
+    ("step", "log"), [(READ, ["a: read"]), (WRITE, ["a: deploying", "a: write", "a: failed"])]
+)
 def test_an_interrupt_ends_the_run(step: object, log: list[str]) -> None:
     world = World(a="", b="")
     world.does("a", (step, interrupts))  # type: ignore[arg-type]
@@ -200,7 +219,9 @@ def makes(**outputs: Output) -> Callable[[StageRun], None]:
 
 def test_outputs_are_kept_before_the_stage_counts_as_deployed_and_reach_the_next_one() -> None:
     world = World(a="", b="a")
-    world.does("a", (WRITE, makes(url=Output(value="here"), key=Output(value="s3cret", sensitive=True))))
+    world.does(
+        "a", (WRITE, makes(url=Output(value="here"), key=Output(value="s3cret", sensitive=True)))
+    )
     world.takes("b", "url")
     world.deploy()
     assert world.bucket.log[:4] == ["a: deploying", "a: write", "a.outputs", "a: deployed"]
@@ -252,7 +273,8 @@ def test_an_output_that_cannot_be_used(outputs: dict[str, Output], id: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [("x", "x"), (7, "7"), (2.5, "2.5"), (True, "true"), (False, "false"), ("", "")]
+    ("value", "text"),
+    [("x", "x"), (7, "7"), (2.5, "2.5"), (True, "true"), (False, "false"), ("", "")],
 )
 def test_an_output_becomes_text_as_terraform_writes_it(value: object, text: str) -> None:
     world = World(a="", b="a")
@@ -277,14 +299,19 @@ def test_a_stage_whose_tool_is_missing_is_skipped_and_never_done() -> None:
 
 def test_settings_are_expanded_and_titles_filled_in() -> None:
     world = World(a="", b="a")
-    world.outputs["a"] = {"url": Output(value="here"), "key": Output(value="s3cret", sensitive=True)}
+    world.outputs["a"] = {
+        "url": Output(value="here"),
+        "key": Output(value="s3cret", sensitive=True),
+    }
     world.takes("b", "url")
     (step,) = world.steps["b"][:1]
     world.steps["b"] = (Step("push {url}, {urls}, {key}", step.effect, step.run),)
     stage = world.prepared["b"].stage
     settings = msgspec.structs.replace(stage.settings, run=(("echo", "{environment}"),))
     changed = msgspec.structs.replace(stage, settings=settings)
-    world.prepared["b"] = msgspec.structs.replace(world.prepared["b"], stage=changed, fingerprint="f" * 64)
+    world.prepared["b"] = msgspec.structs.replace(
+        world.prepared["b"], stage=changed, fingerprint="f" * 64
+    )
     world.deploy(a=State.DEPLOYED)
     assert world.listener.titles[-1] == "b: push here, {urls}, {key}"
     assert world.made["b"].stage.settings.run == (("echo", "dev"),)
@@ -299,7 +326,9 @@ def test_a_stage_that_finds_nothing_to_write_leaves_its_record_alone() -> None:
     runner = world.runner(a=State.DEPLOYED)
     stage = runner.planned.plan.stages[0]
     forced = msgspec.structs.replace(stage, status=Status.DUE)
-    runner.planned = Planned(msgspec.structs.replace(runner.planned.plan, stages=(forced,)), world.steps)
+    runner.planned = Planned(
+        msgspec.structs.replace(runner.planned.plan, stages=(forced,)), world.steps
+    )
     runner.restored = {"a": "e" * 64}
     assert results(runner.deploy()) == {"a": "unchanged"}
     assert world.bucket.log == ["a: read"]

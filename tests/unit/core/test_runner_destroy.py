@@ -28,11 +28,15 @@ def to_destroy(world: World, **known: State) -> Runner:
     runner = world.runner(**known)
     stages = [
         msgspec.structs.replace(
-            stage, status=Status.DUE if stage.name in known else Status.UNCHANGED, reason=Reason.FORCED
+            stage,
+            status=Status.DUE if stage.name in known else Status.UNCHANGED,
+            reason=Reason.FORCED,
         )
         for stage in reversed(runner.planned.plan.stages)
     ]
-    plan: Plan = msgspec.structs.replace(runner.planned.plan, mode=Mode.DESTROY, stages=tuple(stages))
+    plan: Plan = msgspec.structs.replace(
+        runner.planned.plan, mode=Mode.DESTROY, stages=tuple(stages)
+    )
     runner.planned = Planned(plan, world.steps)
     return runner
 

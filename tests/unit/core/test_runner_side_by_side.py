@@ -64,7 +64,10 @@ def test_no_more_at_the_same_time_than_asked_for() -> None:
 
 @pytest.mark.parametrize(
     ("jobs", "alone"),
-    [(1, {"a": True, "b": True, "c": True, "d": True}), (4, {"a": True, "b": False, "c": False, "d": True})],
+    [
+        (1, {"a": True, "b": True, "c": True, "d": True}),
+        (4, {"a": True, "b": False, "c": False, "d": True}),
+    ],
 )
 def test_a_stage_knows_whether_it_is_alone(jobs: int, alone: dict[str, bool]) -> None:
     world = World(a="", b="a", c="a", d="b c")
@@ -117,7 +120,12 @@ def test_an_interrupt_ends_all_that_run_and_starts_nothing_more() -> None:
         runner.interrupt.trigger()
 
     threading.Thread(target=press).start()
-    assert results(runner.deploy()) == {"a": "failed", "b": "failed", "c": "not-run", "d": "not-run"}
+    assert results(runner.deploy()) == {
+        "a": "failed",
+        "b": "failed",
+        "c": "not-run",
+        "d": "not-run",
+    }
     assert isinstance(runner.error, InterruptedRun)
     assert sorted((runner.error.where or "").split(" and ")) == ["a", "b"]
     assert (world.state("a"), world.state("b"), world.state("c")) == ("failed", "failed", None)
@@ -194,7 +202,11 @@ def test_a_bug_in_one_is_told_when_the_others_have_ended() -> None:
 def test_an_unchanged_stage_in_the_middle_holds_nothing_up() -> None:
     world = World(a="", b="a", c="b")
     world.jobs = 4
-    assert world.deploy(b=State.DEPLOYED, a=State.DEPLOYED)[0] == {"a": "unchanged", "b": "unchanged", "c": "done"}
+    assert world.deploy(b=State.DEPLOYED, a=State.DEPLOYED)[0] == {
+        "a": "unchanged",
+        "b": "unchanged",
+        "c": "done",
+    }
 
 
 def test_a_skipped_stage_is_warned_of_once() -> None:

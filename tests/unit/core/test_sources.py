@@ -54,7 +54,18 @@ def test_modules() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"module", b'module "x" {', b'"', b"}}}{{{", b"\xff\xfe", b"/*", b"<<X\n", b'source = "../x"']
+    "body",
+    [
+        b"",
+        b"module",
+        b'module "x" {',
+        b'"',
+        b"}}}{{{",
+        b"\xff\xfe",
+        b"/*",
+        b"<<X\n",
+        b'source = "../x"',
+    ],
 )
 def test_what_is_no_terraform_names_nothing(body: bytes) -> None:
     assert list(hcl.taken(body)) == []
@@ -127,7 +138,10 @@ def test_paths_seen_from_the_top(parts: tuple[str, ...], path: str) -> None:
         ("COPY\ta\t/x\r\nCOPY b /x\r\n", [(1, "a"), (2, "b")]),
         ("\ufeffCOPY a /x", [(1, "a")]),
         ("COPY --parents ./x/./y/**/*.txt /x", [(1, "x/y/**/*.txt")]),
-        ("RUN --mount=type=bind,source=req.txt,target=/r --mount=type=cache,target=/c true", [(1, "req.txt")]),
+        (
+            "RUN --mount=type=bind,source=req.txt,target=/r --mount=type=cache,target=/c true",
+            [(1, "req.txt")],
+        ),
         ("RUN --mount=target=. true\nRUN --mount=from=build,source=a,target=b true", [(1, "")]),
     ],
 )
@@ -145,7 +159,10 @@ def test_dockerfiles_as_docker_reads_them(text: str, expected: list[tuple[int, s
         ("FROM x\nARG GIVEN=src\nCOPY $GIVEN/a /x", ["set/a"]),
         ("FROM x\nARG SECRET=src\nCOPY $SECRET/a b /x", ["b"]),
         ("FROM x\nCOPY $GIVEN/a /x", []),
-        ("FROM x\nENV A=one B='two three'\nENV C four\nCOPY $A $B ${C} /x", ["one", "two three", "four"]),
+        (
+            "FROM x\nENV A=one B='two three'\nENV C four\nCOPY $A $B ${C} /x",
+            ["one", "two three", "four"],
+        ),
         ("FROM x\nCOPY ${NO:-a} ${NO:+b} ${GIVEN} /x", ["a"]),
         ("FROM x\nARG A=1\nCOPY '$A' \"$A\" \\$A a\\ /x", ["$A", "1", "$A", "a"]),
         ("FROM x\nENV A=old\nENV A=$B\nCOPY $A/a b /x", ["b"]),
@@ -166,7 +183,13 @@ def test_what_a_copy_excludes() -> None:
 
 @pytest.mark.parametrize(
     ("source", "expected"),
-    [("a/b", ("a/b", "")), ("a/*.x", ("a", "*.x")), ("*", ("", "*")), ("a/[b]/c/*", ("a", "[b]/c/*")), ("", ("", ""))],
+    [
+        ("a/b", ("a/b", "")),
+        ("a/*.x", ("a", "*.x")),
+        ("*", ("", "*")),
+        ("a/[b]/c/*", ("a", "[b]/c/*")),
+        ("", ("", "")),
+    ],
 )
 def test_wildcards_are_split_off(source: str, expected: tuple[str, str]) -> None:
     assert dockerfile.split_wildcards(source) == expected
@@ -259,7 +282,9 @@ JSON = rb"""{
 
 
 def test_terraform_as_json() -> None:
-    assert [(t.line, t.is_module, t.base, t.path, t.pattern) for t in hcl.taken_from_json(JSON)] == [
+    assert [
+        (t.line, t.is_module, t.base, t.path, t.pattern) for t in hcl.taken_from_json(JSON)
+    ] == [
         (4, True, "module", "../a", None),
         (5, True, "module", "./b", None),
         (5, False, "module", "../c", None),

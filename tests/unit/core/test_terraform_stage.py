@@ -22,7 +22,9 @@ def entry(type: str, actions: list[str], **more: Any) -> dict[str, Any]:
     return {"address": f"{type}.it", "type": type, "mode": "managed", "change": change, **more}
 
 
-def plan(monkeypatch: pytest.MonkeyPatch, folder: Path, *entries: dict[str, Any], **given: Any) -> StageRun:
+def plan(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, *entries: dict[str, Any], **given: Any
+) -> StageRun:
     """The step that plans, with a Terraform that answers so."""
     monkeypatch.setattr(Terraform, "plan", lambda *_, **__: bool(entries))
     shown = {"resource_changes": list(entries)}
@@ -30,7 +32,9 @@ def plan(monkeypatch: pytest.MonkeyPatch, folder: Path, *entries: dict[str, Any]
     settings = terraform.Settings(root="terraform", backend={"bucket": "b", "key": "k"})
     mode: Mode = given.get("mode", Mode.DEPLOY)
     stage = Stage("iac", "terraform", settings)
-    unused: dict[str, Any] = dict.fromkeys(StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)])
+    unused: dict[str, Any] = dict.fromkeys(
+        StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)]
+    )
     run = StageRun(**unused | {
         "stage": stage, "mode": mode, "scratch": folder, "repository": Repository(folder, {}), "child_env": {},
         "project": "shop", "environment_name": "dev", "environment": Environment("1" * 12, "eu-central-1", "arn"), **given,
@@ -41,7 +45,9 @@ def plan(monkeypatch: pytest.MonkeyPatch, folder: Path, *entries: dict[str, Any]
 
 
 @pytest.mark.parametrize("actions", [["delete"], REPLACE, ["create", "delete"]])
-def test_losing_what_holds_data_is_refused(actions: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_losing_what_holds_data_is_refused(
+    actions: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     lost, other = entry("aws_s3_bucket", actions), entry("aws_iam_role", actions)
     with pytest.raises(RefusedError) as caught:
         plan(monkeypatch, tmp_path, lost, other)
@@ -61,18 +67,31 @@ def test_losing_what_holds_data_is_refused(actions: list[str], monkeypatch: pyte
         entry("aws_vpc", REPLACE, action_reason="replace_because_tainted"),
     ],
 )
-def test_what_loses_no_data_is_not(harmless: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_loses_no_data_is_not(
+    harmless: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     plan(monkeypatch, tmp_path, harmless)
 
 
-def test_replaced_for_another_reason_than_being_half_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_replaced_for_another_reason_than_being_half_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with pytest.raises(RefusedError):
-        plan(monkeypatch, tmp_path, entry("aws_vpc", REPLACE, action_reason="replace_because_cannot_update"))
+        plan(
+            monkeypatch,
+            tmp_path,
+            entry("aws_vpc", REPLACE, action_reason="replace_because_cannot_update"),
+        )
 
 
-def test_data_sources_and_no_ops_do_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_data_sources_and_no_ops_do_not_count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     run = plan(
-        monkeypatch, tmp_path, entry("aws_s3_bucket", ["delete"], mode="data"), entry("aws_s3_bucket", ["no-op"])
+        monkeypatch,
+        tmp_path,
+        entry("aws_s3_bucket", ["delete"], mode="data"),
+        entry("aws_s3_bucket", ["no-op"]),
     )
     assert run.made == "no resource changes"
 
@@ -82,12 +101,15 @@ def test_a_workspace_that_does_not_exist_is_not_created_to_look_at_it(
     mode: Mode, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(Terraform, "has_workspace", lambda _: False)
-    run = plan(monkeypatch, tmp_path, entry("aws_iam_role", ["create"]), mode=mode, line=lambda _: None)
+    run = plan(
+        monkeypatch, tmp_path, entry("aws_iam_role", ["create"]), mode=mode, line=lambda _: None
+    )
     assert "does not exist yet" in run.made
 
 
 @pytest.mark.parametrize(
-    ("version", "locked"), [("1.9.8", False), ("1.10.0", True), ("1.11.4", True), ("1.13.0-rc1", True), ("2.0.0", True)]
+    ("version", "locked"),
+    [("1.9.8", False), ("1.10.0", True), ("1.11.4", True), ("1.13.0-rc1", True), ("2.0.0", True)],
 )
 def test_an_older_terraform_cannot_lock_by_a_file(
     version: str, locked: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

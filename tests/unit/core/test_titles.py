@@ -1,4 +1,6 @@
-"""What steps are called: in a plan with what is known, and while they run with what has become known."""
+"""What steps are called: in a plan with what is known, and while they run with what has become
+known.
+"""
 
 from typing import Any
 
@@ -25,7 +27,9 @@ OUTPUTS = {
 def plan(text: str, *, deployed: tuple[str, ...]) -> Plan:
     """The plan of a configuration of which some stages are deployed as they are."""
     config = load(text).at("dev")
-    prepared = planner.prepare(config, {name: [name.encode()] for name in config.stages}, {"HUB": "hub.example"})
+    prepared = planner.prepare(
+        config, {name: [name.encode()] for name in config.stages}, {"HUB": "hub.example"}
+    )
     moment = "2026-01-02T03:04:05+00:00"
     known = {
         name: Known(
@@ -110,7 +114,9 @@ def test_a_default_is_not_known_before_anything_was_applied() -> None:
 
 def test_while_it_runs_a_setting_is_what_it_turned_out_to_be() -> None:
     def title(resolved: Any, text: str = "ask {mwaa}, not {other}") -> str:
-        before = dags.Settings(source="dags", bucket="b", mwaa_environment=Reference(output="mwaa", default=""))
+        before = dags.Settings(
+            source="dags", bucket="b", mwaa_environment=Reference(output="mwaa", default="")
+        )
         after = dags.Settings(source="dags", bucket="b", mwaa_environment=resolved)
         return titles.running(Step(text, Effect.READ, lambda _: None), before, after, {})
 
@@ -134,7 +140,11 @@ def test_what_mwaa_installs_has_steps_of_its_own() -> None:
     assert writing(mwaa_environment="airflow") == rest
     assert writing(**both) == [requirements, plugins, *rest]
     assert writing(**both, mwaa_environment="airflow") == [requirements, plugins, install, *rest]
-    assert writing(requirements="mwaa/requirements.txt", mwaa_environment="airflow") == [requirements, install, *rest]
+    assert writing(requirements="mwaa/requirements.txt", mwaa_environment="airflow") == [
+        requirements,
+        install,
+        *rest,
+    ]
 
 
 class Registry:
@@ -169,7 +179,9 @@ class Run:
 def test_each_extra_tag_of_an_image_is_a_step_that_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     there = Registry()
     monkeypatch.setattr(registry, "login", lambda *_: there)
-    stage = Stage("image", "image", image.Settings(context="dbt", repository=URL, tags=("latest", "stable")))
+    stage = Stage(
+        "image", "image", image.Settings(context="dbt", repository=URL, tags=("latest", "stable"))
+    )
     made = image.steps(stage, Mode.DEPLOY, tag="f" * 20)
     assert [step.title for step in made][-3:] == [
         f"docker push {URL}:{'f' * 20}",

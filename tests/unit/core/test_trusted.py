@@ -1,4 +1,6 @@
-"""Whose tokens a project's roles trust: subjects in both forms, claims that keep merge requests out, what is doubted."""
+"""Whose tokens a project's roles trust: subjects in both forms, claims that keep merge requests
+out, what is doubted.
+"""
 
 from typing import Any
 
@@ -27,12 +29,18 @@ def test_gitlab_com_deploys_from_protected_refs_and_verifies_from_all() -> None:
 
 
 @pytest.mark.parametrize(("issuer", "settings"), [(OWN, {}), (LAB, {"protected_refs": False})])
-def test_what_aws_does_not_see_or_nobody_wants_is_no_condition(issuer: str, settings: dict[str, Any]) -> None:
+def test_what_aws_does_not_see_or_nobody_wants_is_no_condition(
+    issuer: str, settings: dict[str, Any]
+) -> None:
     assert of("gitlab", issuer, **settings).deploy_claims == {}
 
 
 def test_subjects_of_a_gitlab_project_with_components_of_its_own() -> None:
-    found = of("gitlab", OWN, subject_components=("project_path", "ref_type", "ref", "environment_protected"))
+    found = of(
+        "gitlab",
+        OWN,
+        subject_components=("project_path", "ref_type", "ref", "environment_protected"),
+    )
     assert found.deploy_subjects == [
         "project_path:acme/bugs:ref_type:branch:ref:main:environment_protected:true",
         "project_path:acme/bugs:ref_type:tag:ref:v*:environment_protected:true",
@@ -93,7 +101,10 @@ def test_workflows_at_the_refs_that_deploy() -> None:
 def test_workflows_that_cannot_be_asked_for(provider: str, issuer: str, file: str) -> None:
     with pytest.raises(UsageError) as refused:
         of(provider, issuer, workflows=(file,))
-    assert (refused.value.id, refused.value.where) == ("config-bad-oidc", f"oidc.{provider}.workflows")
+    assert (refused.value.id, refused.value.where) == (
+        "config-bad-oidc",
+        f"oidc.{provider}.workflows",
+    )
 
 
 def test_a_server_of_its_own_has_no_form_with_ids() -> None:

@@ -26,14 +26,18 @@ def test_verify_only_reads(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_deploy_writes_and_destroys_nothing(kind: str) -> None:
-    effects = [step.effect for step in KINDS[kind].steps(OF_EACH_KIND[kind], Mode.DEPLOY, tag="0" * 20)]
+    effects = [
+        step.effect for step in KINDS[kind].steps(OF_EACH_KIND[kind], Mode.DEPLOY, tag="0" * 20)
+    ]
     assert Effect.WRITE in effects
     assert Effect.DESTROY not in effects
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"command"}))
 def test_destroy_looks_before_it_deletes(kind: str) -> None:
-    effects = [step.effect for step in KINDS[kind].steps(OF_EACH_KIND[kind], Mode.DESTROY, tag="0" * 20)]
+    effects = [
+        step.effect for step in KINDS[kind].steps(OF_EACH_KIND[kind], Mode.DESTROY, tag="0" * 20)
+    ]
     assert effects[0] is Effect.READ
     assert Effect.DESTROY in effects
     assert Effect.WRITE not in effects
@@ -54,6 +58,8 @@ def test_a_kind_that_would_write_is_stopped_in_the_planner(monkeypatch: pytest.M
     monkeypatch.setattr(KINDS["command"], "steps", writes)
     config = load(HEAD + command("a"))
     prepared = planner.prepare(config, {"a": [b"a/x"]}, {})
-    question = Question(config, "dev", Mode.VERIFY, "local", "a" * 40, Baseline("none"), prepared, {})
+    question = Question(
+        config, "dev", Mode.VERIFY, "local", "a" * 40, Baseline("none"), prepared, {}
+    )
     with pytest.raises(AssertionError, match="plans to write in verify mode"):
         planner.plan(question)

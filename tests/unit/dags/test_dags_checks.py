@@ -28,7 +28,9 @@ def test_no_dag_file_is_refused() -> None:
 def test_a_patch_that_breaks_a_file_is_refused() -> None:
     with pytest.raises(ProblemsError) as caught:
         checked({"a.py": DAG + b"x = ("}, {"a.py": DAG + b"x = 1"})
-    assert [(found.id, found.where) for found in caught.value.problems] == [("dag-not-compiling", "a.py:2")]
+    assert [(found.id, found.where) for found in caught.value.problems] == [
+        ("dag-not-compiling", "a.py:2")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,13 @@ SAME = [
 @pytest.mark.parametrize("one", SAME)
 def test_one_id_in_two_files_names_both(one: bytes) -> None:
     with pytest.raises(ProblemsError) as caught:
-        checked({"dags/a.py": DAG + one, "dags/b.py": DAG + b'x = 1\nDAG("etl")', "dags/c.py": DAG + b'DAG("other")'})
+        checked(
+            {
+                "dags/a.py": DAG + one,
+                "dags/b.py": DAG + b'x = 1\nDAG("etl")',
+                "dags/c.py": DAG + b'DAG("other")',
+            }
+        )
     (found,) = caught.value.problems
     assert found.id == "dag-id-duplicate"
     assert "dags/a.py:" in found.message
@@ -90,7 +98,14 @@ def test_one_id_in_two_files_names_both(one: bytes) -> None:
 
 @pytest.mark.parametrize(
     "one",
-    [b"DAG(NAME)", b'DAG(f"etl")', b"DAG(**kw)", b"DAG()", b"@dag(dag_id=NAME)\ndef etl(): pass", b'NOT_DAG("etl")'],
+    [
+        b"DAG(NAME)",
+        b'DAG(f"etl")',
+        b"DAG(**kw)",
+        b"DAG()",
+        b"@dag(dag_id=NAME)\ndef etl(): pass",
+        b'NOT_DAG("etl")',
+    ],
 )
 def test_ids_that_only_running_would_tell_are_left_alone(one: bytes) -> None:
     assert checked({"a.py": DAG + one, "b.py": DAG + b'DAG("etl")'}) == []

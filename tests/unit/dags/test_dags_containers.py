@@ -11,13 +11,17 @@ DAGS = Path(__file__).parents[3] / "dags"
 PINNED = {
     path.name: path
     for path in DAGS.glob("*.py")
-    if any(marker.output == "task_definition_arn" for marker in markers(path.read_bytes(), path.name))
+    if any(
+        marker.output == "task_definition_arn" for marker in markers(path.read_bytes(), path.name)
+    )
 }
 
 
 def named(call: str) -> list[tuple[str, str]]:
     body = f'TASK = "dbt:1"\nNAME = "dbt"\nGIVEN = {{"containerOverrides": [{{"name": NAME}}]}}\n{call}\n'
-    return [(found.definition, found.container) for found in overrides(body.encode(), "x.py", {"TASK"})]
+    return [
+        (found.definition, found.container) for found in overrides(body.encode(), "x.py", {"TASK"})
+    ]
 
 
 def test_there_are_reference_dags_that_pin_a_task_definition() -> None:

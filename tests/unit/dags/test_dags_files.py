@@ -59,7 +59,10 @@ def test_what_airflow_looks_at(path: str, body: bytes, expected: bool) -> None:
 
 
 def test_helpers_go_first() -> None:
-    assert in_order({"b.py": DAG, "a.py": DAG, "z.py": b"", "q.sql": b""}) == (["q.sql", "z.py"], ["a.py", "b.py"])
+    assert in_order({"b.py": DAG, "a.py": DAG, "z.py": b"", "q.sql": b""}) == (
+        ["q.sql", "z.py"],
+        ["a.py", "b.py"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,14 +133,20 @@ def test_settings(settings: dict[str, object], expected: list[tuple[str, str]]) 
         (
             {"requirements": "r.txt", "plugins": "p"},
             {"prefix": "b/", "requirements": "s.txt", "plugins": "q"},
-            [("dags-extra-shared", "stages.b.requirements"), ("dags-extra-shared", "stages.b.plugins")],
+            [
+                ("dags-extra-shared", "stages.b.requirements"),
+                ("dags-extra-shared", "stages.b.plugins"),
+            ],
         ),
     ],
 )
 def test_stages_that_would_write_the_same_keys(
     first: dict[str, object], second: dict[str, object], expected: list[tuple[str, str]]
 ) -> None:
-    both = [Stage(name, "dags", stage(**settings).settings) for name, settings in (("a", first), ("b", second))]
+    both = [
+        Stage(name, "dags", stage(**settings).settings)
+        for name, settings in (("a", first), ("b", second))
+    ]
     assert [(found.id, found.where) for found in dags.clashes(both)] == expected
 
 
@@ -181,9 +190,13 @@ def test_no_tools_are_needed() -> None:
 def test_names_in_plugins_are_utf_8() -> None:
     names = [b"plugins/\xff.py", b"plugins/\xc3\xa9.py"]
     settings = dags.Settings(source="dags", bucket="b-b-b", plugins="plugins")
-    required: dict[str, Any] = dict.fromkeys(StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)])
+    required: dict[str, Any] = dict.fromkeys(
+        StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)]
+    )
     entries = tuple(Entry(b"100644", b"0" * 40, name) for name in names)
     run = StageRun(**{**required, "stage": Stage("dags", "dags", settings), "entries": entries})
     with pytest.raises(ProblemsError) as caught:
         extras(run)
-    assert [(found.id, found.where) for found in caught.value.problems] == [("dag-file-name", "plugins/\\xff.py")]
+    assert [(found.id, found.where) for found in caught.value.problems] == [
+        ("dag-file-name", "plugins/\\xff.py")
+    ]

@@ -5,7 +5,15 @@ from budget import cpu_seconds
 
 from cipipe.stages.dags.ignore import ignored, re2_reads, uses_re2
 
-FILES = ("a.py", "old/a.py", "old/new/b.py", "team/etl.py", "team/etl_old.py", "team/old/c.py", "dbt/x.py")
+FILES = (
+    "a.py",
+    "old/a.py",
+    "old/new/b.py",
+    "team/etl.py",
+    "team/etl_old.py",
+    "team/old/c.py",
+    "dbt/x.py",
+)
 
 
 def named(files: dict[str, str], version: str | None, root: str = "", **env: str) -> set[str]:
@@ -19,8 +27,22 @@ OLD = {"old/a.py", "old/new/b.py"}
 @pytest.mark.parametrize(
     ("line", "reads"),
     [
-        *[(line, False) for line in ("^(?!old)", "(?<=team/)old", "(?P<x>o)ld(?P=x)", "(t)eam/e\\1", "old/.*+")],
-        *[(line, True) for line in ("old\\++", "[*+]+new", "[]*+]", "\\(?!", "(?:old|new)", "(?i)OLD", "old\\\\1")],
+        *[
+            (line, False)
+            for line in ("^(?!old)", "(?<=team/)old", "(?P<x>o)ld(?P=x)", "(t)eam/e\\1", "old/.*+")
+        ],
+        *[
+            (line, True)
+            for line in (
+                "old\\++",
+                "[*+]+new",
+                "[]*+]",
+                "\\(?!",
+                "(?:old|new)",
+                "(?i)OLD",
+                "old\\\\1",
+            )
+        ],
     ],
 )
 def test_what_re2_reads(line: str, reads: bool) -> None:
@@ -35,12 +57,19 @@ def test_what_re2_does_not_read_is_left_out(version: str | None) -> None:
 
 
 def test_airflow_uses_re2_since_2_7() -> None:
-    assert [uses_re2(version) for version in ("2.6.3", "2.7", "3.0.1", "2")] == [False, True, True, True]
+    assert [uses_re2(version) for version in ("2.6.3", "2.7", "3.0.1", "2")] == [
+        False,
+        True,
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("line", ["old\\", "old\\#new", "!"])
 def test_a_broken_glob_is_told(line: str) -> None:
-    (problem,) = ignored({"old/a.py": b"", ".airflowignore": line.encode()}, version="3.0.0", env={}).problems
+    (problem,) = ignored(
+        {"old/a.py": b"", ".airflowignore": line.encode()}, version="3.0.0", env={}
+    ).problems
     assert "stops Airflow" in problem.message
 
 
@@ -57,7 +86,8 @@ def test_a_broken_glob_is_told(line: str) -> None:
         ("old/\r\ndbt\r\n", OLD | {"team/old/c.py", "dbt/x.py"}),
         (
             "a?\\.py$",
-            {"a.py", "old/a.py"} | {"old/new/b.py", "team/etl.py", "team/etl_old.py", "team/old/c.py", "dbt/x.py"},
+            {"a.py", "old/a.py"}
+            | {"old/new/b.py", "team/etl.py", "team/etl_old.py", "team/old/c.py", "dbt/x.py"},
         ),
     ],
 )
@@ -92,7 +122,10 @@ def test_globs(text: str, expected: set[str]) -> None:
 def test_a_file_in_a_folder_is_for_what_is_below_it() -> None:
     assert named({"team/.airflowignore": "old"}, "2.10.3") == {"team/etl_old.py", "team/old/c.py"}
     assert named({"team/.airflowignore": "/old/"}, "3.0.6") == {"team/old/c.py"}
-    assert named({".airflowignore": "*_old.py", "team/.airflowignore": "!etl_old.py"}, "3.0.6") == set()
+    assert (
+        named({".airflowignore": "*_old.py", "team/.airflowignore": "!etl_old.py"}, "3.0.6")
+        == set()
+    )
 
 
 def test_expressions_are_held_against_the_path_from_the_dags_folder() -> None:
@@ -104,18 +137,29 @@ def test_the_syntax_is_that_of_the_version_and_of_its_option() -> None:
     expression = {".airflowignore": "_old[.]py$"}
     option = "AIRFLOW__CORE__DAG_IGNORE_FILE_SYNTAX"
     assert named(glob, "2.10.3") == named(expression, "3.0.6") == set()
-    assert named(glob, "2.10.3", **{option: "glob"}) == named(expression, "3.0.6", **{option: "regexp"}) != set()
+    assert (
+        named(glob, "2.10.3", **{option: "glob"})
+        == named(expression, "3.0.6", **{option: "regexp"})
+        != set()
+    )
     assert named(glob, None) == named(expression, None) == {"team/etl_old.py"}
-    assert named({".airflowignore": "team/*\n!team/etl.py"}, None) == {"team/etl_old.py", "team/old/c.py"}
+    assert named({".airflowignore": "team/*\n!team/etl.py"}, None) == {
+        "team/etl_old.py",
+        "team/old/c.py",
+    }
 
 
 def test_what_is_no_expression_is_reported() -> None:
     found = ignored({".airflowignore": b"old/\n(", "old/a.py": b""}, version="2.10.3", env={})
     assert found.paths == {"old/a.py"}
-    assert [(problem.id, problem.where) for problem in found.problems] == [("dag-ignore-rule", ".airflowignore")]
+    assert [(problem.id, problem.where) for problem in found.problems] == [
+        ("dag-ignore-rule", ".airflowignore")
+    ]
 
 
-@pytest.mark.parametrize("pattern", ["*a" * 60 + "b", "**/" * 60 + "b", "*[a]" * 60 + "b", "**/a/" * 60 + "b"])
+@pytest.mark.parametrize(
+    "pattern", ["*a" * 60 + "b", "**/" * 60 + "b", "*[a]" * 60 + "b", "**/a/" * 60 + "b"]
+)
 def test_globs_take_no_time(pattern: str) -> None:
     with cpu_seconds():
         bodies = {".airflowignore": pattern.encode(), "a" * 3000: b"", "a/" * 1000 + "c": b""}

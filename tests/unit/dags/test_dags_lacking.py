@@ -20,16 +20,28 @@ REQUIREMENTS = required(
     [
         (f"{OS}KeyError: 'AIRFLOW__SHOP__X'", "AIRFLOW__SHOP__X"),
         ("  File \"/usr/lib/python3.9/os.py\", line 679, in __getitem__\nKeyError: 'TEAM'", "TEAM"),
-        ("airflow.exceptions.AirflowConfigException: section/key [shop/x] not found in config", "shop.x"),
+        (
+            "airflow.exceptions.AirflowConfigException: section/key [shop/x] not found in config",
+            "shop.x",
+        ),
         ("botocore.exceptions.NoCredentialsError: Unable to locate credentials", "no credentials"),
         ("botocore.exceptions.ClientError: An error occurred (403)", "no credentials"),
         ("botocore.errorfactory.ParameterNotFound: An error occurred", "no credentials"),
-        ("FileNotFoundError: [Errno 2] No such file or directory: '/usr/local/airflow/dags/x'", "only MWAA"),
+        (
+            "FileNotFoundError: [Errno 2] No such file or directory: '/usr/local/airflow/dags/x'",
+            "only MWAA",
+        ),
         ("ModuleNotFoundError: No module named 'yaml'", "PyYAML"),
         ("ModuleNotFoundError: No module named 'dateutil.parser'", "python-dateutil"),
-        ("ModuleNotFoundError: No module named 'airflow.providers.slack'", "apache-airflow-providers-slack"),
+        (
+            "ModuleNotFoundError: No module named 'airflow.providers.slack'",
+            "apache-airflow-providers-slack",
+        ),
         ("ModuleNotFoundError: No module named 'boto3'", "MWAA has it"),
-        ("ModuleNotFoundError: No module named 'airflow.providers.amazon.aws'", "apache-airflow-providers-amazon"),
+        (
+            "ModuleNotFoundError: No module named 'airflow.providers.amazon.aws'",
+            "apache-airflow-providers-amazon",
+        ),
         ("ModuleNotFoundError: No module named 'sklearn.svm'", "scikit-learn"),
     ],
 )
@@ -77,7 +89,9 @@ def test_what_a_line_of_the_requirements_names(line: str, name: str | None) -> N
     assert required(line.encode()) == ([] if name is None else [name])
 
 
-def test_modules_are_found_in_folders_that_mwaa_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_are_found_in_folders_that_mwaa_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "path_hooks", [*sys.path_hooks])
     monkeypatch.setattr(sys, "path", [*sys.path, "/usr/local/airflow/dags/shared"])
     monkeypatch.setattr(sys, "path_importer_cache", {})

@@ -40,7 +40,11 @@ def outputs(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_patched_files_and_the_others(source: Path, outputs: Path, tmp_path: Path) -> None:
@@ -54,7 +58,11 @@ def test_patched_files_and_the_others(source: Path, outputs: Path, tmp_path: Pat
     assert contents(source) == before
     assert result.files == 3
     (replacement,) = result.replacements
-    assert (replacement.file, replacement.line, replacement.new) == (str(source / "x.py"), 2, '"prod"')
+    assert (replacement.file, replacement.line, replacement.new) == (
+        str(source / "x.py"),
+        2,
+        '"prod"',
+    )
     assert [path.name for path in (tmp_path / "build").iterdir()] == ["dags"]
 
 
@@ -115,7 +123,9 @@ def test_what_was_there_comes_back_when_the_new_cannot_take_its_place(
     assert contents(out) == before
 
 
-def test_a_way_through_a_folder_that_is_not_there(source: Path, outputs: Path, tmp_path: Path) -> None:
+def test_a_way_through_a_folder_that_is_not_there(
+    source: Path, outputs: Path, tmp_path: Path
+) -> None:
     for _ in range(2):
         patch_folder(source, outputs, tmp_path / "o1" / "x" / ".." / ".." / "o1")
         assert (tmp_path / "o1" / "x.py").exists()
@@ -141,7 +151,12 @@ def test_targets_that_cannot_be(
         patch_folder(source, outputs, tmp_path / out)
     assert caught.value.id == "dags-out-unwritable"
     assert caught.value.hint
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dags", "here", "loop", "outputs.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "dags",
+        "here",
+        "loop",
+        "outputs.json",
+    ]
 
 
 def test_a_source_that_cannot_be_read(
@@ -197,7 +212,10 @@ def test_links_in_the_source_are_told(source: Path, outputs: Path, tmp_path: Pat
     with pytest.raises(ProblemsError) as caught:
         patch_folder(source, outputs, tmp_path / "out")
     assert caught.value.id == "dags-files-refused"
-    assert sorted(found.where for found in caught.value.problems) == [str(source / "folder"), str(source / "link.py")]
+    assert sorted(found.where for found in caught.value.problems) == [
+        str(source / "folder"),
+        str(source / "link.py"),
+    ]
 
 
 def test_names_that_are_not_utf_8_are_told(source: Path, outputs: Path, tmp_path: Path) -> None:
@@ -205,7 +223,9 @@ def test_names_that_are_not_utf_8_are_told(source: Path, outputs: Path, tmp_path
     Path(os.fsdecode(os.fsencode(source) + b"/\xff.py")).write_bytes(DAG)
     with pytest.raises(ProblemsError) as caught:
         patch_folder(source, outputs, tmp_path / "out")
-    assert [(found.id, found.where) for found in caught.value.problems] == [("dag-file-name", f"{source}/\\xff.py")]
+    assert [(found.id, found.where) for found in caught.value.problems] == [
+        ("dag-file-name", f"{source}/\\xff.py")
+    ]
     assert not (tmp_path / "out").exists()
 
 

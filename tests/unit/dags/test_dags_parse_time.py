@@ -60,7 +60,9 @@ def test_variables_at_the_top_of_a_file(source: str) -> None:
     assert lines(source) == [("dag-parse-time-variable", 2)]
 
 
-def test_the_body_of_a_dag_function_runs_when_the_file_is_read_and_that_of_a_task_does_not() -> None:
+def test_the_body_of_a_dag_function_runs_when_the_file_is_read_and_that_of_a_task_does_not() -> (
+    None
+):
     source = (
         "import requests\nfrom airflow.decorators import dag, task\n@dag(schedule=None)\ndef etl():\n    requests.get('1')\n"
         "    @task\n    def one():\n        requests.get('2')\n    one()\netl()\n"
@@ -115,7 +117,9 @@ def test_what_airflow_3_lacks_is_an_error_for_it_alone(source: str) -> None:
         assert check(body, body, allow_empty=False, source="dags", airflow_version=version) == []
     with pytest.raises(ProblemsError) as caught:
         check(body, body, allow_empty=False, source="dags", airflow_version="3.0.6")
-    assert [(p.id, p.where) for p in caught.value.problems] == [("dag-airflow-3-removed", "dags/a.py:2")]
+    assert [(p.id, p.where) for p in caught.value.problems] == [
+        ("dag-airflow-3-removed", "dags/a.py:2")
+    ]
     assert caught.value.problems[0].hint
 
 
@@ -137,7 +141,9 @@ def test_what_airflow_3_has_or_what_chooses_by_itself(source: str) -> None:
 
 
 def test_the_table_names_its_sources() -> None:
-    assert all(source.startswith("https://airflow.apache.org/") for source in airflow3.table()["source"])
+    assert all(
+        source.startswith("https://airflow.apache.org/") for source in airflow3.table()["source"]
+    )
     assert len(airflow3.table()["modules"]) > 50
 
 
@@ -147,10 +153,19 @@ def test_the_table_names_its_sources() -> None:
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        ('Op(task_definition=TD, overrides={"containerOverrides": [{"name": "dbt", "command": [*x]}]})', ["dbt"]),
-        ('Op(task_definition=TD, overrides={"containerOverrides": [{"name": C}, {"name": "b"}]})', ["main", "b"]),
+        (
+            'Op(task_definition=TD, overrides={"containerOverrides": [{"name": "dbt", "command": [*x]}]})',
+            ["dbt"],
+        ),
+        (
+            'Op(task_definition=TD, overrides={"containerOverrides": [{"name": C}, {"name": "b"}]})',
+            ["main", "b"],
+        ),
         ("Op(task_definition=TD, overrides=OVERRIDES)", ["main"]),
-        ('ecs.run_task(taskDefinition=TD, overrides={"containerOverrides": [{"name": "x"}]})', ["x"]),
+        (
+            'ecs.run_task(taskDefinition=TD, overrides={"containerOverrides": [{"name": "x"}]})',
+            ["x"],
+        ),
         ('Op(task_definition="other", overrides={"containerOverrides": [{"name": "x"}]})', []),
         ('Op(task_definition=OTHER, overrides={"containerOverrides": [{"name": "x"}]})', []),
         ('Op(task_definition=TD, overrides={"containerOverrides": [{"name": f()}]})', []),
@@ -214,4 +229,6 @@ def test_what_only_runs_as_a_program_is_not_done_each_time(guard: str) -> None:
     ],
 )
 def test_what_runs_when_the_file_is_read_is(guard: str) -> None:
-    assert [found for found, _ in lines("import requests\n" + guard.format(CALL))] == ["dag-parse-time-network"]
+    assert [found for found, _ in lines("import requests\n" + guard.format(CALL))] == [
+        "dag-parse-time-network"
+    ]

@@ -38,7 +38,10 @@ def problem(source: str, **values: Any) -> Problem:
 
 def test_only_the_literal_changes() -> None:
     source = 'CLUSTER = "local"                      # cipipe: out\nOTHER = "local"\n'
-    assert patched(source, "prod") == b'CLUSTER = "prod"                      # cipipe: out\nOTHER = "local"\n'
+    assert (
+        patched(source, "prod")
+        == b'CLUSTER = "prod"                      # cipipe: out\nOTHER = "local"\n'
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,17 +102,23 @@ def test_a_long_list_is_wrapped_with_the_files_own_line_ends() -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_line_ends_stay(end: str) -> None:
-    source = end.join(["# first", "", "def f():", "    return 1", 'A = "x"  # cipipe: out', 'B = """', '"""', ""])
+    source = end.join(
+        ["# first", "", "def f():", "    return 1", 'A = "x"  # cipipe: out', 'B = """', '"""', ""]
+    )
     assert patched(source, "y") == source.replace('"x"', '"y"').encode()
 
 
 def test_mixed_line_ends_and_form_feeds_stay() -> None:
-    source = 'import os\r\n\x0c\nX = """\x0c\u2028\x85"""\rA = (\t"x"\x0c)  # cipipe: out\r\n\x0cB = 1\n'
+    source = (
+        'import os\r\n\x0c\nX = """\x0c\u2028\x85"""\rA = (\t"x"\x0c)  # cipipe: out\r\n\x0cB = 1\n'
+    )
     assert patched(source, "y") == source.replace('"x"', '"y"').encode()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-@pytest.mark.parametrize("marker", ["#\xa0cipipe: out", "# cipipe\xa0: out", "#\xa0 cipipe:\xa0out"])
+@pytest.mark.parametrize(
+    "marker", ["#\xa0cipipe: out", "# cipipe\xa0: out", "#\xa0 cipipe:\xa0out"]
+)
 def test_a_no_break_space_is_a_blank(marker: str, encoding: str) -> None:
     source = f'# coding: {encoding}\nA = "x"  {marker}\n'
     assert patched(source, "y", encoding=encoding) == source.replace('"x"', '"y"').encode(encoding)
@@ -123,7 +132,9 @@ def test_a_file_that_only_speaks_of_cipipe_has_no_markers() -> None:
 def test_latin_1_with_non_ascii_comment_and_value() -> None:
     source = '# -*- coding: latin-1 -*-\n# Grüße\nÄ = "ü"  # cipipe: out\n'
     body = patched(source, "ß€", encoding="latin-1")
-    assert body == '# -*- coding: latin-1 -*-\n# Grüße\nÄ = "\\xdf\\u20ac"  # cipipe: out\n'.encode("latin-1")
+    assert body == '# -*- coding: latin-1 -*-\n# Grüße\nÄ = "\\xdf\\u20ac"  # cipipe: out\n'.encode(
+        "latin-1"
+    )
 
 
 def test_shift_jis_whose_second_bytes_look_like_backslashes() -> None:
@@ -133,7 +144,10 @@ def test_shift_jis_whose_second_bytes_look_like_backslashes() -> None:
 
 
 def test_byte_order_mark_with_the_marker_on_line_1() -> None:
-    assert patched(b'\xef\xbb\xbfA = "\xc3\xa9"  # cipipe: out', "y") == b'\xef\xbb\xbfA = "y"  # cipipe: out'
+    assert (
+        patched(b'\xef\xbb\xbfA = "\xc3\xa9"  # cipipe: out', "y")
+        == b'\xef\xbb\xbfA = "y"  # cipipe: out'
+    )
 
 
 def test_parentheses_and_comments_around_the_literal_stay() -> None:
@@ -167,10 +181,13 @@ def test_tabs_form_feeds_and_type_comments_stay(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "written"), [(1e15, "1000000000000000"), (2.0**53, str(2**53)), (1e300, "1e+300"), (-0.5, "-0.5")]
+    ("value", "written"),
+    [(1e15, "1000000000000000"), (2.0**53, str(2**53)), (1e300, "1e+300"), (-0.5, "-0.5")],
 )
 def test_numbers_become_whole_where_they_are_so_exactly(value: float, written: str) -> None:
-    assert patched("A = []  # cipipe: out\n", [value]).decode() == f"A = [{written}]  # cipipe: out\n"
+    assert (
+        patched("A = []  # cipipe: out\n", [value]).decode() == f"A = [{written}]  # cipipe: out\n"
+    )
 
 
 def test_other_comments_on_the_line() -> None:
@@ -178,7 +195,9 @@ def test_other_comments_on_the_line() -> None:
     assert patched(source, "y").decode() == source.replace('"x"', '"y"')
 
 
-@pytest.mark.parametrize("marker", ["#cipipe:out", "# cipipe : out", "# CIPIPE: out", "#\tcipipe:\tout"])
+@pytest.mark.parametrize(
+    "marker", ["#cipipe:out", "# cipipe : out", "# CIPIPE: out", "#\tcipipe:\tout"]
+)
 def test_spellings_of_the_marker(marker: str) -> None:
     assert patched(f'A = "x" {marker}\n', "y").decode() == f'A = "y" {marker}\n'
 
@@ -211,7 +230,9 @@ def test_marker_text_in_strings_means_nothing() -> None:
 )
 def test_syntax_of_any_version_elsewhere_in_the_file(line: str) -> None:
     source = f'A = "x"  # cipipe: out\n{line}\nB = "x"  # cipipe: out\n'
-    assert patched(source, "y").decode() == f'A = "y"  # cipipe: out\n{line}\nB = "y"  # cipipe: out\n'
+    assert (
+        patched(source, "y").decode() == f'A = "y"  # cipipe: out\n{line}\nB = "y"  # cipipe: out\n'
+    )
 
 
 def test_a_file_without_markers_is_the_same_object() -> None:
@@ -338,7 +359,10 @@ def test_a_marked_name_is_assigned_once(other: str, behind: bool) -> None:
     ],
 )
 def test_what_does_not_assign_the_name(other: str) -> None:
-    assert patched(f"A = 1  # cipipe: out\n{other}\n", 3) == f"A = 3  # cipipe: out\n{other}\n".encode()
+    assert (
+        patched(f"A = 1  # cipipe: out\n{other}\n", 3)
+        == f"A = 3  # cipipe: out\n{other}\n".encode()
+    )
 
 
 @pytest.mark.parametrize(
@@ -388,8 +412,13 @@ def test_a_value_that_the_files_encoding_lacks() -> None:
 
 
 def test_a_map_of_several_types_is_held_key_by_key() -> None:
-    assert patched('A = {"n": "x", "c": 1}  # cipipe: out\n', {"c": 2, "n": "y", "z": True}).startswith(b'A = {"c": 2')
-    assert problem('A = {"n": "x", "c": 1}  # cipipe: out\n', out={"n": 1}).id == "dag-output-wrong-type"
+    assert patched(
+        'A = {"n": "x", "c": 1}  # cipipe: out\n', {"c": 2, "n": "y", "z": True}
+    ).startswith(b'A = {"c": 2')
+    assert (
+        problem('A = {"n": "x", "c": 1}  # cipipe: out\n', out={"n": 1}).id
+        == "dag-output-wrong-type"
+    )
 
 
 def test_unknown_output_names_the_nearest() -> None:
@@ -425,7 +454,9 @@ def test_a_sensitive_value_that_the_ledger_does_not_hold() -> None:
 def test_template_braces_are_a_warning() -> None:
     result = patch(b'A = ["x"]  # cipipe: out\n', PATH, outputs(out=["{{ ds }}"]))
     assert result.body == b'A = ["{{ ds }}"]  # cipipe: out\n'
-    assert [(note.id, note.where) for note in result.warnings] == [("dag-value-template", f"{PATH}:1")]
+    assert [(note.id, note.where) for note in result.warnings] == [
+        ("dag-value-template", f"{PATH}:1")
+    ]
 
 
 def test_everything_wrong_is_told_at_once_in_order() -> None:
@@ -484,7 +515,9 @@ def test_an_output_that_terraform_leaves_out_becomes_none(annotation: str) -> No
     source = f"KEY: {annotation} = 'local'  # cipipe: kms_key\n".encode()
     result = patch(source, PATH, {"bucket": Output(value="b")})
     assert result.body == f"KEY: {annotation} = None  # cipipe: kms_key\n".encode()
-    assert [(note.id, note.where) for note in result.warnings] == [("dag-output-absent", f"{PATH}:1")]
+    assert [(note.id, note.where) for note in result.warnings] == [
+        ("dag-output-absent", f"{PATH}:1")
+    ]
     assert [(r.output, r.new) for r in result.replacements] == [("kms_key", "None")]
     assert patch(result.body, PATH, {"bucket": Output(value="b")}).body == result.body
 
@@ -499,7 +532,9 @@ def test_an_output_that_terraform_leaves_out_becomes_none(annotation: str) -> No
         ("str | None", {}),
     ],
 )
-def test_an_output_that_is_not_there_is_an_error(annotation: str, outputs: dict[str, Output]) -> None:
+def test_an_output_that_is_not_there_is_an_error(
+    annotation: str, outputs: dict[str, Output]
+) -> None:
     with pytest.raises(ProblemsError) as caught:
         patch(f"KEY: {annotation} = 'local'  # cipipe: kms_key\n".encode(), PATH, outputs)
     assert [problem.id for problem in caught.value.problems] == ["dag-output-unknown"]
@@ -537,7 +572,12 @@ def test_spellings_of_annotations_that_allow_none(annotation: str) -> None:
     [
         ("dict[str, str | None]", '{"a": "b"}', {"a": None}, '{"a": None}'),
         ("list[Optional[str]]", '["a"]', ["b", None], '["b", None]'),
-        ("dict[str, dict[str, str | None]]", '{"a": {"b": "c"}}', {"x": {"y": None}}, '{"x": {"y": None}}'),
+        (
+            "dict[str, dict[str, str | None]]",
+            '{"a": {"b": "c"}}',
+            {"x": {"y": None}},
+            '{"x": {"y": None}}',
+        ),
         ("Mapping[str, list[str] | None] | None", '{"a": ["b"]}', {"a": None}, '{"a": None}'),
         ("'dict[str, str | None]'", '{"a": "b"}', {"a": None}, '{"a": None}'),
     ],
@@ -565,5 +605,9 @@ def test_null_within_a_value_where_the_annotation_does_not_allow_none(
     annotation: str, default: str, value: Any
 ) -> None:
     with pytest.raises(ProblemsError) as caught:
-        patch(f"X: {annotation} = {default}  # cipipe: x\n".encode(), "dags/a.py", {"x": Output(value=value)})
+        patch(
+            f"X: {annotation} = {default}  # cipipe: x\n".encode(),
+            "dags/a.py",
+            {"x": Output(value=value)},
+        )
     assert [problem.id for problem in caught.value.problems] == ["dag-output-null"]

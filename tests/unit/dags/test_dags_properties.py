@@ -1,4 +1,6 @@
-"""For any file and any value: all but the literals stays, the literal means the value, twice is once."""
+"""For any file and any value: all but the literals stays, the literal means the value, twice is
+once.
+"""
 
 import ast
 from pathlib import Path
@@ -13,22 +15,43 @@ from cipipe.stages.dags.patch import patch
 from cipipe.stages.dags.statements import statements
 from cipipe.stages.dags.text import decode
 
-# Shift JIS writes a yen sign as a backslash, which would take the quote after it out of a filler's string.
+# Shift JIS writes a yen sign as a backslash, which would take the quote after it out of a filler's
+# string.
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0¥"), max_size=20)
-SCALARS = st.text(max_size=20) | st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
+SCALARS = (
+    st.text(max_size=20)
+    | st.integers()
+    | st.booleans()
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+    ),
     max_leaves=8,
 )
 ENDS = st.sampled_from(["\n", "\r\n", "\r"])
-COMMENTS = TEXT.map(lambda text: "# " + "".join(c for c in text if c not in "\r\n").replace("cipipe", ""))
+COMMENTS = TEXT.map(
+    lambda text: "# " + "".join(c for c in text if c not in "\r\n").replace("cipipe", "")
+)
 FILLERS = st.one_of(
     COMMENTS,
     TEXT.map(lambda text: f"S = {text!a}"),
-    TEXT.map(lambda text: "S = '''" + text.replace("\\", "").replace("'", "").replace("cipipe", "") + "'''"),
+    TEXT.map(
+        lambda text: (
+            "S = '''" + text.replace("\\", "").replace("'", "").replace("cipipe", "") + "'''"
+        )
+    ),
     st.sampled_from(
-        ["", "\x0c", "def f(a=1):\n    return a", 'S = f"{x["a"]} # {1:>{2}}"', "if x: pass", "x = [\n 1,\n]"]
+        [
+            "",
+            "\x0c",
+            "def f(a=1):\n    return a",
+            'S = f"{x["a"]} # {1:>{2}}"',
+            "if x: pass",
+            "x = [\n 1,\n]",
+        ]
     ),
 )
 WRAPPINGS = st.sampled_from([("", ""), ("(", ")"), ("((  ", "\t))"), ("(  # é\n  ", "\n)")])
@@ -47,7 +70,9 @@ def witness(value: Any) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal, and of equal types all the way down; a whole float may have become an int inside a list or map."""
+    """Equal, and of equal types all the way down; a whole float may have become an int inside a
+    list or map.
+    """
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
@@ -59,11 +84,17 @@ def same(one: Any, other: Any) -> bool:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(st.tuples(st.lists(FILLERS, max_size=3), VALUES, WRAPPINGS, COMMENTS), min_size=1, max_size=3),
+    st.lists(
+        st.tuples(st.lists(FILLERS, max_size=3), VALUES, WRAPPINGS, COMMENTS),
+        min_size=1,
+        max_size=3,
+    ),
     ENDS,
     st.sampled_from(["utf-8", "utf-8-sig", "latin-1", "cp1252", "koi8-r", "shift_jis"]),
 )
-def test_any_file(statements: list[tuple[list[str], Any, tuple[str, str], str]], end: str, encoding: str) -> None:
+def test_any_file(
+    statements: list[tuple[list[str], Any, tuple[str, str], str]], end: str, encoding: str
+) -> None:
     before: list[str] = []
     outputs = {}
     cuts = [{"utf-8": "", "utf-8-sig": "\ufeff"}.get(encoding, f"# -*- coding: {encoding} -*-\n")]
@@ -74,7 +105,9 @@ def test_any_file(statements: list[tuple[list[str], Any, tuple[str, str], str]],
         cuts.append(f"{closing}  # cipipe: o{index}  {comment}\n")
     codec = encoding.removesuffix("-sig")
     kept = [cut.replace("\n", end).encode(codec, errors="replace") for cut in cuts]
-    source = kept[0] + b"".join(literal.encode() + rest for literal, rest in zip(before, kept[1:], strict=True))
+    source = kept[0] + b"".join(
+        literal.encode() + rest for literal, rest in zip(before, kept[1:], strict=True)
+    )
 
     result = patch(source, "x.py", outputs)
 
@@ -102,21 +135,35 @@ def test_no_file_makes_it_crash(text: str, encoding: str) -> None:
     except ProblemsError:
         pass
     else:
-        assert result.body in (source, source.replace(b"A = 1  # cipipe: out", b"A = 2  # cipipe: out"))
+        assert result.body in (
+            source,
+            source.replace(b"A = 1  # cipipe: out", b"A = 2  # cipipe: out"),
+        )
 
 
 def test_the_standard_library_is_read_as_python_reads_it() -> None:
-    """Logical lines begin where Python's parser says that statements begin, in files full of f-strings."""
-    files = [path for path in sorted(Path(ast.__file__).parent.glob("*.py")) if b'f"' in path.read_bytes()][:40]
+    """Logical lines begin where Python's parser says that statements begin, in files full of
+    f-strings.
+    """
+    files = [
+        path
+        for path in sorted(Path(ast.__file__).parent.glob("*.py"))
+        if b'f"' in path.read_bytes()
+    ][:40]
     assert len(files) > 20
     for path in files:
         source = path.read_bytes()
         text = decode(source)
-        ours = {line.tokens[0].start[0] for line in statements(text.tokens()) if line.tokens and not line.block}
+        ours = {
+            line.tokens[0].start[0]
+            for line in statements(text.tokens())
+            if line.tokens and not line.block
+        }
         theirs = {
-            min([n.lineno, *(d.lineno for d in getattr(n, "decorator_list", []))]) for n in ast.parse(source).body
+            min([n.lineno, *(d.lineno for d in getattr(n, "decorator_list", []))])
+            for n in ast.parse(source).body
         }
         assert theirs <= ours, path
-        assert patch(source + b"\nA = 1  # cipipe: out\n", path.name, {"out": Output(value=2)}).body == (
-            source + b"\nA = 2  # cipipe: out\n"
-        )
+        assert patch(
+            source + b"\nA = 1  # cipipe: out\n", path.name, {"out": Output(value=2)}
+        ).body == (source + b"\nA = 2  # cipipe: out\n")

@@ -10,11 +10,27 @@ from cipipe.stages.dags.rollback import choose
 
 
 def record(
-    commit: str, content: str | None, state: State = State.DEPLOYED, finished: str | None = None, **data: Any
+    commit: str,
+    content: str | None,
+    state: State = State.DEPLOYED,
+    finished: str | None = None,
+    **data: Any,
 ) -> Record:
     manifest = {"dags/a.py": {"sha256": content, "version": "v"}}
     return Record(
-        1, "dags", "f", None, state, commit * 40, None, None, None, None, "", finished, {"manifest": manifest, **data}
+        1,
+        "dags",
+        "f",
+        None,
+        state,
+        commit * 40,
+        None,
+        None,
+        None,
+        None,
+        "",
+        finished,
+        {"manifest": manifest, **data},
     )
 
 
@@ -53,7 +69,9 @@ def test_a_rollback_that_was_cut_off_goes_on() -> None:
     half = record("a", None, State.DEPLOYING, rollback="t1")
     again, first = record("a", "4", finished="t3"), record("a", "1", finished="t1")
     assert chosen(half, record("c", "3"), record("b", "2"), first) == "a"
-    assert choose([half, again, record("b", "2"), first], None) is first, "and not to another one of the same commit"
+    assert choose([half, again, record("b", "2"), first], None) is first, (
+        "and not to another one of the same commit"
+    )
     assert chosen(half, record("c", "3"), record("b", "2"), first, to="b") == "b"
     assert chosen(record("d", "4", rollback="t1"), record("c", "3"), first) == "c"
 
@@ -70,7 +88,11 @@ def test_the_newest_deployment_of_a_commit() -> None:
         ([record("a", "1")], None, "Manifests are versions of the stage's record"),
         ([record("b", "1"), record("a", "1")], None, "aaaaaaaaaaaa."),
         ([record("b", "2"), record("a", "1")], "cc", "bbbbbbbbbbbb, aaaaaaaaaaaa."),
-        ([record("b", "2"), record("x", "", State.DESTROYED), record("a", "1")], "aa", "bbbbbbbbbbbb."),
+        (
+            [record("b", "2"), record("x", "", State.DESTROYED), record("a", "1")],
+            "aa",
+            "bbbbbbbbbbbb.",
+        ),
     ],
 )
 def test_nothing_to_go_back_to(history: list[Record], to: str | None, hint: str) -> None:

@@ -14,7 +14,9 @@ GITHUB = "token.actions.githubusercontent.com"
 ACCOUNT = "arn:aws:iam::111111111111:oidc-provider/"
 
 
-def gitlab(ref: str = "main", ref_type: str = "branch", *, host: str = GITLAB, **changes: Any) -> dict[str, Any]:
+def gitlab(
+    ref: str = "main", ref_type: str = "branch", *, host: str = GITLAB, **changes: Any
+) -> dict[str, Any]:
     project = changes.get("project_path", "acme/data/dbt")
     return {
         "iss": f"https://{host}",
@@ -40,7 +42,9 @@ def gitlab(ref: str = "main", ref_type: str = "branch", *, host: str = GITLAB, *
     }
 
 
-def github(subject: str = "ref:refs/heads/main", *, host: str = GITHUB, **changes: Any) -> dict[str, Any]:
+def github(
+    subject: str = "ref:refs/heads/main", *, host: str = GITHUB, **changes: Any
+) -> dict[str, Any]:
     repository = changes.get("repository", "acme/dbt")
     return {
         "iss": f"https://{host}",
@@ -63,10 +67,14 @@ def github(subject: str = "ref:refs/heads/main", *, host: str = GITHUB, **change
 
 
 def policy(claims: dict[str, Any], condition: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """A policy of one statement that trusts the issuer of these claims; `:sub` stands for `ISSUER:sub`."""
+    """A policy of one statement that trusts the issuer of these claims; `:sub` stands for
+    `ISSUER:sub`.
+    """
     issuer = claims["iss"].removeprefix("https://")
     keys = {
-        operator: {f"{issuer}{key}" if key.startswith(":") else key: value for key, value in block.items()}
+        operator: {
+            f"{issuer}{key}" if key.startswith(":") else key: value for key, value in block.items()
+        }
         for operator, block in condition.items()
     }
     statement = {
@@ -81,5 +89,7 @@ def policy(claims: dict[str, Any], condition: dict[str, Any], **changes: Any) ->
 
 def explained(claims: dict[str, Any], document: dict[str, Any], **arns: str) -> Explanation:
     """What `cipipe oidc explain` finds, without the token's times."""
-    request, problems = request_of(Claims({}, claims), document, provider=arns.get("provider"), role=arns.get("role"))
+    request, problems = request_of(
+        Claims({}, claims), document, provider=arns.get("provider"), role=arns.get("role")
+    )
     return examine(document, request, problems)

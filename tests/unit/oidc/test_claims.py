@@ -21,14 +21,30 @@ def token(header: Any, payload: Any) -> str:
 
 
 def claims(header: dict[str, Any] | None = None, **payload: Any) -> Claims:
-    usual = {"iss": "https://x", "sub": "s", "aud": "a", "exp": MOMENT + 300, "iat": MOMENT - 5, "nbf": MOMENT - 5}
+    usual = {
+        "iss": "https://x",
+        "sub": "s",
+        "aud": "a",
+        "exp": MOMENT + 300,
+        "iat": MOMENT - 5,
+        "nbf": MOMENT - 5,
+    }
     return Claims(header or {"alg": "RS256"}, {**usual, **payload})
 
 
 def test_decodes_header_and_payload() -> None:
-    found = decode(token({"alg": "RS256", "kid": "k"}, {"sub": "repo:ö/r:ref", "iss": "https://x", "aud": ["a", "b"]}))
+    found = decode(
+        token(
+            {"alg": "RS256", "kid": "k"},
+            {"sub": "repo:ö/r:ref", "iss": "https://x", "aud": ["a", "b"]},
+        )
+    )
     assert found.header == {"alg": "RS256", "kid": "k"}
-    assert (found.subject, found.issuer, found.audiences) == ("repo:ö/r:ref", "https://x", ("a", "b"))
+    assert (found.subject, found.issuer, found.audiences) == (
+        "repo:ö/r:ref",
+        "https://x",
+        ("a", "b"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +122,9 @@ def test_says_expected_and_actual_audience() -> None:
 @pytest.mark.parametrize("name", REQUIRED_CLAIMS)
 def test_every_required_claim_is_missed(name: str) -> None:
     found = claims()
-    without = Claims(found.header, {key: value for key, value in found.payload.items() if key != name})
+    without = Claims(
+        found.header, {key: value for key, value in found.payload.items() if key != name}
+    )
     with pytest.raises(IdentityError, match=f"no `{name}` claim"):
         check_form(without)
     check_form(without, needed=())

@@ -99,11 +99,15 @@ def test_negated_operators_hold_without_the_key(operator: str) -> None:
         ("StringNotEquals", ["a"], ["x", "a"], False),
     ],
 )  # fmt: skip
-def test_holds(operator: str, policy: list[str], request_: list[str] | None, expected: bool) -> None:
+def test_holds(
+    operator: str, policy: list[str], request_: list[str] | None, expected: bool
+) -> None:
     assert holds(operator, policy, request_) is expected
 
 
-@pytest.mark.parametrize("operator", ["StringMatches", "BinaryLike", "NullIfExists", "ForSome:StringEquals", ""])
+@pytest.mark.parametrize(
+    "operator", ["StringMatches", "BinaryLike", "NullIfExists", "ForSome:StringEquals", ""]
+)
 def test_unknown_operators_are_not_guessed(operator: str) -> None:
     assert holds(operator, ["a"], ["a"]) is None
     assert holds(operator, ["a"], None) is None
@@ -137,7 +141,9 @@ def test_wildcards_cross_line_breaks(text: str) -> None:
 def test_wildcards_match_as_a_regular_expression_does(pattern: str, value: str) -> None:
     parts = re.findall(r"\$\{[*?$]\}|.", pattern, re.DOTALL)
     wild = {"*": ".*", "?": "."}
-    regex = "".join(wild.get(part) or re.escape(part[2] if len(part) == 4 else part) for part in parts)
+    regex = "".join(
+        wild.get(part) or re.escape(part[2] if len(part) == 4 else part) for part in parts
+    )
     assert like(value, pattern) is bool(re.fullmatch(regex, value, re.DOTALL))
 
 

@@ -31,14 +31,27 @@ POLICY = {
 
 def token(header: dict[str, Any] | None = None, **claims: Any) -> str:
     moment = NOW.timestamp()
-    usual = {"iss": "https://gitlab.com", "sub": "subject", "aud": "a", "exp": moment + 300, "iat": moment - 5}
+    usual = {
+        "iss": "https://gitlab.com",
+        "sub": "subject",
+        "aud": "a",
+        "exp": moment + 300,
+        "iat": moment - 5,
+    }
     payload = {**usual, **claims}
     parts = (header or {"alg": "RS256"}, payload)
-    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
+    encoded = [
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts
+    ]
     return ".".join([*encoded, "c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"])
 
 
-OF_A_TOKEN = {"oidc-token-malformed", "oidc-token-unsigned", "oidc-token-expired", "oidc-audience-mismatch"}
+OF_A_TOKEN = {
+    "oidc-token-malformed",
+    "oidc-token-unsigned",
+    "oidc-token-expired",
+    "oidc-audience-mismatch",
+}
 """A token's text is secret: its errors name no place."""
 
 
@@ -70,7 +83,9 @@ SESSION = {"role_arn", "account_id", "name", "duration", "policy", "policy_arns"
 
 def run(sts: Sts, text: str | None = None, **changes: Any) -> Credentials:
     asked = {"role_arn": ROLE, "account_id": "111111111111", "name": "session"}
-    session = SessionRequest(**{**asked, **{key: changes.pop(key) for key in SESSION & changes.keys()}})
+    session = SessionRequest(
+        **{**asked, **{key: changes.pop(key) for key in SESSION & changes.keys()}}
+    )
     arguments: dict[str, Any] = {
         "endpoint": Endpoint("eu-central-1"),
         "audience": "a",
@@ -104,7 +119,11 @@ def test_gives_credentials_and_registers_every_secret(sts: Sts) -> None:
         (None, {"role_arn": ""}, "oidc-role-missing"),
         (None, {"role_arn": "deploy"}, "oidc-role-malformed"),
         (None, {"role_arn": ROLE + "\n"}, "oidc-role-malformed"),
-        (None, {"role_arn": "arn:aws:iam::222222222222:role/deploy"}, "oidc-role-of-another-account"),
+        (
+            None,
+            {"role_arn": "arn:aws:iam::222222222222:role/deploy"},
+            "oidc-role-of-another-account",
+        ),
         (None, {"name": "x"}, "oidc-session-name"),
         (None, {"name": "x y"}, "oidc-session-name"),
         (None, {"name": "é" * 3}, "oidc-session-name"),
@@ -114,9 +133,17 @@ def test_gives_credentials_and_registers_every_secret(sts: Sts) -> None:
         (None, {"endpoint": Endpoint("")}, "oidc-region"),
         (None, {"endpoint": Endpoint("evil.example.com/?")}, "oidc-region"),
         (None, {"endpoint": Endpoint("cn-north-1")}, "oidc-role-of-another-partition"),
-        (None, {"role_arn": "arn:aws-us-gov:iam::111111111111:role/x"}, "oidc-role-of-another-partition"),
+        (
+            None,
+            {"role_arn": "arn:aws-us-gov:iam::111111111111:role/x"},
+            "oidc-role-of-another-partition",
+        ),
         (None, {"policy": "x" * 2049}, "oidc-session-policy"),
-        (None, {"policy_arns": ("arn:aws:iam::aws:policy/ReadOnlyAccess",) * 11}, "oidc-session-policy"),
+        (
+            None,
+            {"policy_arns": ("arn:aws:iam::aws:policy/ReadOnlyAccess",) * 11},
+            "oidc-session-policy",
+        ),
         (None, {"policy_arns": ("ReadOnlyAccess",)}, "oidc-session-policy"),
     ],
 )
@@ -138,7 +165,10 @@ def test_asks_aws_nothing_when_the_answer_is_known(
         refused("Throttling"),
         refused("IDPCommunicationError"),
         refused("InternalFailure", status=500),
-        refused("InvalidIdentityToken", "Couldn't retrieve verification key from your identity provider,  please"),
+        refused(
+            "InvalidIdentityToken",
+            "Couldn't retrieve verification key from your identity provider,  please",
+        ),
         AwsUnreachable("no route"),
     ],
 )
@@ -162,20 +192,42 @@ def test_gives_up_in_the_end(sts: Sts) -> None:
     [
         (refused("AccessDenied", "Not authorized", 403), None, "oidc-access-denied"),
         (refused("ExpiredTokenException", "Token expired"), None, "oidc-token-expired"),
-        (refused("InvalidIdentityToken", "No OpenIDConnect provider found"), None, "oidc-no-provider-for-issuer"),
-        (refused("InvalidIdentityToken", "Incorrect token audience"), None, "oidc-audience-mismatch"),
+        (
+            refused("InvalidIdentityToken", "No OpenIDConnect provider found"),
+            None,
+            "oidc-no-provider-for-issuer",
+        ),
+        (
+            refused("InvalidIdentityToken", "Incorrect token audience"),
+            None,
+            "oidc-audience-mismatch",
+        ),
         (refused("InvalidIdentityToken", "Token signature invalid"), None, "oidc-signature"),
-        (refused("InvalidIdentityToken", "The ID Token provided is not a valid JWT."), None, "oidc-token-malformed"),
-        (refused("InvalidIdentityToken", "is not a valid JWT."), token({"alg": "none"}), "oidc-token-unsigned"),
+        (
+            refused("InvalidIdentityToken", "The ID Token provided is not a valid JWT."),
+            None,
+            "oidc-token-malformed",
+        ),
+        (
+            refused("InvalidIdentityToken", "is not a valid JWT."),
+            token({"alg": "none"}),
+            "oidc-token-unsigned",
+        ),
         (refused("InvalidIdentityToken", "is not a valid JWT."), "garbage", "oidc-token-malformed"),
         (refused("IDPRejectedClaim"), None, "oidc-token-rejected"),
         (refused("RegionDisabledException"), None, "oidc-region-disabled"),
-        (refused("ValidationError", "The requested DurationSeconds exceeds"), None, "oidc-duration"),
+        (
+            refused("ValidationError", "The requested DurationSeconds exceeds"),
+            None,
+            "oidc-duration",
+        ),
         (refused("ValidationError", "Request ARN is invalid"), None, "oidc-request-invalid"),
         (refused("SomethingNew", "?"), None, "oidc-exchange-failed"),
     ],
 )
-def test_tells_refusals_apart_and_asks_once(sts: Sts, error: AwsError, text: str | None, id: str) -> None:
+def test_tells_refusals_apart_and_asks_once(
+    sts: Sts, error: AwsError, text: str | None, id: str
+) -> None:
     sts.failures = [error]
     with pytest.raises(IdentityError) as caught:
         run(sts, text, precheck=False)
@@ -187,7 +239,9 @@ def test_tells_refusals_apart_and_asks_once(sts: Sts, error: AwsError, text: str
 
 
 def test_a_denial_is_explained_where_the_policy_can_be_read(sts: Sts) -> None:
-    sts.failures = [refused("AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity", 403)]
+    sts.failures = [
+        refused("AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity", 403)
+    ]
     with pytest.raises(IdentityError) as caught:
         run(sts, read_policy=lambda: POLICY)
     assert "oidc-subject-mismatch" in caught.value.message

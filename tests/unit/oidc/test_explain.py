@@ -9,7 +9,9 @@ from cipipe.oidc.trust_policy import evaluate
 ISSUER = "token.actions.githubusercontent.com"
 PROVIDER = f"arn:aws:iam::111111111111:oidc-provider/{ISSUER}"
 SUBJECT = "repo:group/project:ref:refs/heads/main"
-REQUEST = Request(PROVIDER, ISSUER, {f"{ISSUER}:sub": (SUBJECT,), f"{ISSUER}:aud": ("sts.amazonaws.com",)})
+REQUEST = Request(
+    PROVIDER, ISSUER, {f"{ISSUER}:sub": (SUBJECT,), f"{ISSUER}:aud": ("sts.amazonaws.com",)}
+)
 
 
 def findings(condition: dict[str, Any], **changes: Any) -> tuple[Finding, ...]:
@@ -30,15 +32,39 @@ def equals(operator: str = "StringEquals", claim: str = "sub", *values: str) -> 
 @pytest.mark.parametrize(
     ("condition", "changes", "id"),
     [
-        (equals("StringEquals", "sub", "repo:group/other:ref:refs/heads/main"), {}, "oidc-subject-mismatch"),
+        (
+            equals("StringEquals", "sub", "repo:group/other:ref:refs/heads/main"),
+            {},
+            "oidc-subject-mismatch",
+        ),
         (equals("StringLike", "sub", "repo:group/project:ref:refs/tags/*"), {}, "oidc-subject-tag"),
         (equals("StringNotEquals", "sub", SUBJECT), {}, "oidc-subject-mismatch"),
-        (equals("StringEquals", "sub", "repo:Group/Project:ref:refs/heads/main"), {}, "oidc-subject-case"),
+        (
+            equals("StringEquals", "sub", "repo:Group/Project:ref:refs/heads/main"),
+            {},
+            "oidc-subject-case",
+        ),
         (equals("StringLike", "sub", "repo:Group/*"), {}, "oidc-subject-case"),
-        (equals("StringEquals", "sub", "repo:group/project:*"), {}, "oidc-wildcard-needs-stringlike"),
-        ({**equals("StringLike", "sub", "*"), **equals("StringEquals", "aud", "x")}, {}, "oidc-audience-mismatch"),
-        ({**equals("StringLike", "sub", "*"), **equals("StringEquals", "actor", "x")}, {}, "oidc-claim-absent"),
-        (equals("StringLike", "sub", "*"), {"Action": "sts:AssumeRole"}, "oidc-action-is-assumerole"),
+        (
+            equals("StringEquals", "sub", "repo:group/project:*"),
+            {},
+            "oidc-wildcard-needs-stringlike",
+        ),
+        (
+            {**equals("StringLike", "sub", "*"), **equals("StringEquals", "aud", "x")},
+            {},
+            "oidc-audience-mismatch",
+        ),
+        (
+            {**equals("StringLike", "sub", "*"), **equals("StringEquals", "actor", "x")},
+            {},
+            "oidc-claim-absent",
+        ),
+        (
+            equals("StringLike", "sub", "*"),
+            {"Action": "sts:AssumeRole"},
+            "oidc-action-is-assumerole",
+        ),
         (equals("StringLike", "sub", "*"), {"Action": "sts:TagSession"}, "oidc-action-mismatch"),
         (
             equals("StringLike", "sub", "*"),
@@ -91,5 +117,7 @@ def test_renders_expected_above_actual_with_a_pointer() -> None:
 
 
 def test_renders_an_absent_key() -> None:
-    text = render(findings({**equals("StringLike", "sub", "*"), **equals("StringEquals", "actor", "x")}))
+    text = render(
+        findings({**equals("StringLike", "sub", "*"), **equals("StringEquals", "actor", "x")})
+    )
     assert "  actual     (absent)" in text.splitlines()

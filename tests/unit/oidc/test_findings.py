@@ -1,4 +1,6 @@
-"""What a policy and the claims of real kinds of jobs lead to: the verdict, the finding, and a fix that works."""
+"""What a policy and the claims of real kinds of jobs lead to: the verdict, the finding, and a fix
+that works.
+"""
 
 import json
 from typing import Any
@@ -31,7 +33,9 @@ def errors(claims: dict[str, Any], document: dict[str, Any]) -> list[str]:
     return [finding.id for finding in found.findings if finding.severity == "error"]
 
 
-def warnings(claims: dict[str, Any], document: dict[str, Any], verdict: str = "allowed") -> list[str]:
+def warnings(
+    claims: dict[str, Any], document: dict[str, Any], verdict: str = "allowed"
+) -> list[str]:
     found = explained(claims, document)
     assert found.verdict == verdict
     return [finding.id for finding in found.findings if finding.severity == "warning"]
@@ -67,7 +71,9 @@ def test_allowed(claims: dict[str, Any], condition: dict[str, Any]) -> None:
     assert [finding for finding in found.findings if finding.severity == "error"] == []
 
 
-@pytest.mark.parametrize("action", ["sts:*", "*", "STS:ASSUMEROLEWITH*", ["sts:TagSession", "sts:AssumeRole*"]])
+@pytest.mark.parametrize(
+    "action", ["sts:*", "*", "STS:ASSUMEROLEWITH*", ["sts:TagSession", "sts:AssumeRole*"]]
+)
 def test_actions_that_cover_the_exchange(action: Any) -> None:
     assert explained(gitlab(), policy(gitlab(), equals(LAB), Action=action)).verdict == "allowed"
 
@@ -76,30 +82,58 @@ SUBJECTS = [
     (github("environment:live"), equals(MAIN), "oidc-subject-environment"),
     (github("environment:live"), like("repo:acme/dbt:ref:*"), "oidc-subject-environment"),
     (github(), equals("repo:acme/dbt:environment:live"), "oidc-subject-environment"),
-    (github("environment:test"), equals("repo:acme/dbt:environment:live"), "oidc-subject-environment"),
-    (github("environment:Prod%3AV1"), equals("repo:acme/dbt:environment:Prod:V1"), "oidc-subject-environment"),
+    (
+        github("environment:test"),
+        equals("repo:acme/dbt:environment:live"),
+        "oidc-subject-environment",
+    ),
+    (
+        github("environment:Prod%3AV1"),
+        equals("repo:acme/dbt:environment:Prod:V1"),
+        "oidc-subject-environment",
+    ),
     (github(**IDS), equals(MAIN), "oidc-subject-immutable"),
     (github(**IDS), like("repo:acme/dbt:*"), "oidc-subject-immutable"),
     (github(), equals(IDS["sub"]), "oidc-subject-immutable"),
-    (github(sub="repo:acme@123/dbt@456:environment:live"), equals(MAIN), "oidc-subject-environment"),
+    (
+        github(sub="repo:acme@123/dbt@456:environment:live"),
+        equals(MAIN),
+        "oidc-subject-environment",
+    ),
     (github(), equals("repo:Acme/DBT:ref:refs/heads/main"), "oidc-subject-case"),
     (github("pull_request", event_name="pull_request"), equals(MAIN), "oidc-subject-pull-request"),
     (github(), equals("repo:acme/dbt:pull_request"), "oidc-subject-pull-request"),
-    (gitlab("feature", pipeline_source="merge_request_event"), equals(LAB), "oidc-subject-pull-request"),
+    (
+        gitlab("feature", pipeline_source="merge_request_event"),
+        equals(LAB),
+        "oidc-subject-pull-request",
+    ),
     (github("ref:refs/tags/v1"), equals(MAIN), "oidc-subject-tag"),
     (github(), like("repo:acme/dbt:ref:refs/tags/*"), "oidc-subject-tag"),
     (gitlab("v1", "tag"), equals(LAB), "oidc-subject-tag"),
     (github(sub="repository_owner_id:123:repository_id:456"), equals(MAIN), "oidc-subject-custom"),
-    (github(), equals("job_workflow_ref:acme/x/.github/workflows/y.yml@main"), "oidc-subject-custom"),
+    (
+        github(),
+        equals("job_workflow_ref:acme/x/.github/workflows/y.yml@main"),
+        "oidc-subject-custom",
+    ),
     (gitlab(sub="project_id:20:ref_type:branch:ref:main"), equals(LAB), "oidc-subject-custom"),
     (github("ref:refs/heads/side"), equals(MAIN), "oidc-subject-mismatch"),
     (github(repository="mallory/dbt"), equals(MAIN), "oidc-subject-mismatch"),
     (github(repository="mallory/dbt"), like("repo:acme/*"), "oidc-subject-mismatch"),
     (gitlab("side"), equals(LAB), "oidc-subject-mismatch"),
     (gitlab(project_path="mallory/dbt"), equals(LAB), "oidc-subject-mismatch"),
-    (gitlab(project_path="mallory/dbt", pipeline_source="merge_request_event"), equals(LAB), "oidc-subject-mismatch"),
+    (
+        gitlab(project_path="mallory/dbt", pipeline_source="merge_request_event"),
+        equals(LAB),
+        "oidc-subject-mismatch",
+    ),
     (github(), equals("repo:acme/dbt:*"), "oidc-wildcard-needs-stringlike"),
-    (gitlab(), equals("x", "project_path:acme/data/dbt:ref_type:?ranch:ref:main"), "oidc-wildcard-needs-stringlike"),
+    (
+        gitlab(),
+        equals("x", "project_path:acme/data/dbt:ref_type:?ranch:ref:main"),
+        "oidc-wildcard-needs-stringlike",
+    ),
 ]
 
 
@@ -109,7 +143,9 @@ def test_tells_subjects_apart(claims: dict[str, Any], condition: dict[str, Any],
 
 
 @pytest.mark.parametrize(("claims", "condition", "id"), SUBJECTS)
-def test_the_fix_is_the_line_that_lets_the_token_in(claims: dict[str, Any], condition: dict[str, Any], id: str) -> None:
+def test_the_fix_is_the_line_that_lets_the_token_in(
+    claims: dict[str, Any], condition: dict[str, Any], id: str
+) -> None:
     document = policy(claims, condition)
     fix = json.loads("{" + explained(claims, document).findings[0].fix + "}")
     document["Statement"][0]["Condition"] = fix
@@ -143,7 +179,9 @@ def test_the_fix_is_the_line_that_lets_the_token_in(claims: dict[str, Any], cond
         (gitlab(), {"StringNotLike": {":sub": "project_path:acme/*"}}, "oidc-subject-mismatch", "excludes"),
     ],
 )  # fmt: skip
-def test_tells_claims_apart(claims: dict[str, Any], condition: dict[str, Any], id: str, words: str) -> None:
+def test_tells_claims_apart(
+    claims: dict[str, Any], condition: dict[str, Any], id: str, words: str
+) -> None:
     found = explained(claims, policy(claims, condition))
     (error,) = [finding for finding in found.findings if finding.severity == "error"]
     assert (found.verdict, error.id) == ("denied", id)
@@ -168,9 +206,9 @@ def test_tells_statements_apart(changes: dict[str, Any], id: str) -> None:
 
 def test_a_deny_outweighs_an_allow() -> None:
     document = policy(gitlab(), equals(LAB))
-    document["Statement"] += policy(gitlab(), {"StringNotEquals": {":ref_protected": "false"}}, Effect="Deny")[
-        "Statement"
-    ]
+    document["Statement"] += policy(
+        gitlab(), {"StringNotEquals": {":ref_protected": "false"}}, Effect="Deny"
+    )["Statement"]
     found = explained(gitlab(), document).findings[0]
     assert (found.id, found.statement) == ("oidc-explicit-deny", 1)
     assert explained(gitlab(ref_protected="false"), document).verdict == "allowed"
@@ -179,11 +217,18 @@ def test_a_deny_outweighs_an_allow() -> None:
 def test_of_several_statements_the_nearest_comes_first() -> None:
     document = policy(gitlab("side"), {"StringEquals": {":sub": "x", ":aud": "y"}})
     document["Statement"] += policy(gitlab("side"), equals(LAB))["Statement"]
-    assert [finding.statement for finding in explained(gitlab("side"), document).findings][:3] == [1, 0, 0]
+    assert [finding.statement for finding in explained(gitlab("side"), document).findings][:3] == [
+        1,
+        0,
+        0,
+    ]
 
 
 TAGS: dict[str, Any] = {
-    "https://aws.amazon.com/tags": {"principal_tags": {"Project": ["dbt"]}, "transitive_tag_keys": ["Project"]}
+    "https://aws.amazon.com/tags": {
+        "principal_tags": {"Project": ["dbt"]},
+        "transitive_tag_keys": ["Project"],
+    }
 }
 FLAT = {"https://aws.amazon.com/tags/principal_tags/Project": "dbt"}
 
@@ -220,7 +265,11 @@ def test_a_source_identity_needs_an_action_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("claims", "condition", "found"),
     [
-        (github(), {"StringEquals": {":aud": "sts.amazonaws.com", ":repository_id": "456"}}, ["oidc-missing-subject"]),
+        (
+            github(),
+            {"StringEquals": {":aud": "sts.amazonaws.com", ":repository_id": "456"}},
+            ["oidc-missing-subject"],
+        ),
         (github(), {"StringNotEquals": {":sub": "x"}}, ["oidc-missing-subject"]),
         (github(), {"Null": {":sub": "false"}}, ["oidc-missing-subject"]),
         (github(), like("*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
@@ -231,7 +280,11 @@ def test_a_source_identity_needs_an_action_of_its_own() -> None:
         (github(), like("repo:acme/dbt:?*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
         (github(), like("repo:acme/dbt:ref:*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
         (github(), like("repo:acme/dbt:r*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
-        (github("environment:live"), like("repo:acme/dbt:env*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
+        (
+            github("environment:live"),
+            like("repo:acme/dbt:env*"),
+            ["oidc-subject-too-wide", "oidc-mutable-name"],
+        ),
         (github(), like("repo:acme/dbt:ref:refs/heads/*"), ["oidc-mutable-name"]),
         (github(), like("repo:acme/dbt:ref:refs/heads/m*"), ["oidc-mutable-name"]),
         (
@@ -246,16 +299,30 @@ def test_a_source_identity_needs_an_action_of_its_own() -> None:
         ),
         (
             gitlab(),
-            {**like("project_path:acme/data/dbt:ref_type:branch:ref:?*"), "Bool": {":ref_protected": "true"}},
+            {
+                **like("project_path:acme/data/dbt:ref_type:branch:ref:?*"),
+                "Bool": {":ref_protected": "true"},
+            },
             ["oidc-mutable-name"],
         ),
         (
             gitlab(),
-            {**like("project_path:acme/data/dbt:ref_type:branch:ref:*"), "BoolIfExists": {":ref_protected": "true"}},
+            {
+                **like("project_path:acme/data/dbt:ref_type:branch:ref:*"),
+                "BoolIfExists": {":ref_protected": "true"},
+            },
             ["oidc-subject-too-wide", "oidc-mutable-name"],
         ),
-        (gitlab("v1", "tag"), like("project_path:acme/data/dbt:ref_type:tag:ref:*"), ["oidc-mutable-name"]),
-        (github(), {"StringEquals": {":sub": MAIN}, "StringLike": {":repository_id": "*"}}, ["oidc-mutable-name"]),
+        (
+            gitlab("v1", "tag"),
+            like("project_path:acme/data/dbt:ref_type:tag:ref:*"),
+            ["oidc-mutable-name"],
+        ),
+        (
+            github(),
+            {"StringEquals": {":sub": MAIN}, "StringLike": {":repository_id": "*"}},
+            ["oidc-mutable-name"],
+        ),
         (github(), {"StringEquals": {":sub": MAIN}, "StringLike": {":repository_id": "456"}}, []),
         (
             gitlab(),
@@ -285,26 +352,60 @@ def test_a_source_identity_needs_an_action_of_its_own() -> None:
             ["oidc-subject-too-wide", "oidc-mutable-name"],
         ),
         (gitlab(), equals(LAB), ["oidc-merge-request-indistinct", "oidc-mutable-name"]),
-        (gitlab(), {"StringEquals": {":sub": LAB, ":project_id": "20"}}, ["oidc-merge-request-indistinct"]),
-        (gitlab(), {"StringEquals": {":sub": LAB, ":project_id": "20", ":ref_protected": "true"}}, []),
-        (gitlab(), {"StringEquals": {":sub": LAB, ":project_id": "20", ":pipeline_source": ["push", "web"]}}, []),
         (
             gitlab(),
-            {"StringEquals": {":sub": LAB, ":project_id": "20", ":pipeline_source": ["push", "parent_pipeline"]}},
+            {"StringEquals": {":sub": LAB, ":project_id": "20"}},
             ["oidc-merge-request-indistinct"],
         ),
-        (gitlab(sub="project_id:20:ref_type:branch:ref:main"), equals("project_id:20:ref_type:branch:ref:main"), []),
+        (
+            gitlab(),
+            {"StringEquals": {":sub": LAB, ":project_id": "20", ":ref_protected": "true"}},
+            [],
+        ),
+        (
+            gitlab(),
+            {
+                "StringEquals": {
+                    ":sub": LAB,
+                    ":project_id": "20",
+                    ":pipeline_source": ["push", "web"],
+                }
+            },
+            [],
+        ),
+        (
+            gitlab(),
+            {
+                "StringEquals": {
+                    ":sub": LAB,
+                    ":project_id": "20",
+                    ":pipeline_source": ["push", "parent_pipeline"],
+                }
+            },
+            ["oidc-merge-request-indistinct"],
+        ),
+        (
+            gitlab(sub="project_id:20:ref_type:branch:ref:main"),
+            equals("project_id:20:ref_type:branch:ref:main"),
+            [],
+        ),
         (gitlab(host="gitlab.example.com"), equals(LAB), ["oidc-merge-request-indistinct"]),
         (
             gitlab(host="gitlab.example.com", sub=f"{LAB}:environment_protected:true"),
             equals(f"{LAB}:environment_protected:true"),
             [],
         ),
-        (gitlab("v2", "tag", host="gitlab.example.com"), equals("project_path:acme/data/dbt:ref_type:tag:ref:v2"), []),
+        (
+            gitlab("v2", "tag", host="gitlab.example.com"),
+            equals("project_path:acme/data/dbt:ref_type:tag:ref:v2"),
+            [],
+        ),
         (github(**IDS), equals(IDS["sub"]), []),
     ],
 )
-def test_warns_of_what_is_let_in_besides(claims: dict[str, Any], condition: dict[str, Any], found: list[str]) -> None:
+def test_warns_of_what_is_let_in_besides(
+    claims: dict[str, Any], condition: dict[str, Any], found: list[str]
+) -> None:
     assert warnings(claims, policy(claims, condition)) == found
 
 
@@ -315,7 +416,9 @@ def test_warns_of_what_is_let_in_besides(claims: dict[str, Any], condition: dict
         ({":aud": "sts.amazonaws.com"}, f"every project on {GITHUB} may"),
     ],
 )
-def test_says_who_is_let_in_without_a_condition_on_the_subject(keys: dict[str, str], words: str) -> None:
+def test_says_who_is_let_in_without_a_condition_on_the_subject(
+    keys: dict[str, str], words: str
+) -> None:
     (found,) = explained(github(), policy(github(), {"StringEquals": keys})).findings
     assert found.id == "oidc-missing-subject"
     assert words in found.message
@@ -328,8 +431,14 @@ PINNED = {"StringEquals": {":sub": LAB, ":project_id": "20", ":ref_protected": "
     ("condition", "found"),
     [
         ({"ForAllValues:StringEquals": {":project_idd": "7"}}, ["oidc-forallvalues-allows-absent"]),
-        ({"ForAllValues:StringEquals": {":user_login": "ada"}}, ["oidc-forallvalues-allows-absent"]),
-        ({"ForAllValues:StringEquals": {":user_login": "ada"}, "Null": {":user_login": "false"}}, []),
+        (
+            {"ForAllValues:StringEquals": {":user_login": "ada"}},
+            ["oidc-forallvalues-allows-absent"],
+        ),
+        (
+            {"ForAllValues:StringEquals": {":user_login": "ada"}, "Null": {":user_login": "false"}},
+            [],
+        ),
         ({"StringNotEquals": {":environment": "test"}}, ["oidc-negated-allows-absent"]),
         ({"StringNotLike": {":user_login": "bot-*"}}, ["oidc-negated-allows-absent"]),
         ({"StringNotEquals": {":user_login": "bot"}, "StringLike": {":user_login": "a*"}}, []),
@@ -337,35 +446,47 @@ PINNED = {"StringEquals": {":sub": LAB, ":project_id": "20", ":ref_protected": "
         ({"StringEqualsIfExists": {":user_login": "ada"}}, []),
     ],
 )
-def test_warns_of_conditions_that_hold_without_the_claim(condition: dict[str, Any], found: list[str]) -> None:
+def test_warns_of_conditions_that_hold_without_the_claim(
+    condition: dict[str, Any], found: list[str]
+) -> None:
     assert warnings(gitlab(), policy(gitlab(), {**PINNED, **condition})) == found
 
 
 def test_the_claims_of_a_deny_are_not_warned_of() -> None:
     document = policy(gitlab(), PINNED)
-    document["Statement"] += policy(gitlab(), {"StringNotEquals": {":ref_protected": "true"}}, Effect="Deny")[
-        "Statement"
-    ]
+    document["Statement"] += policy(
+        gitlab(), {"StringNotEquals": {":ref_protected": "true"}}, Effect="Deny"
+    )["Statement"]
     assert warnings(gitlab(), document) == []
 
 
 @pytest.mark.parametrize(
     "part",
     [
-        {"Condition": {"StringEquals": {f"{GITLAB}:sub": LAB}, "IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}},
+        {
+            "Condition": {
+                "StringEquals": {f"{GITLAB}:sub": LAB},
+                "IpAddress": {"aws:SourceIp": "10.0.0.0/8"},
+            }
+        },
         {"Condition": {"StringMatches": {f"{GITLAB}:sub": LAB}}},
         {"Principal": {"Federated": f"{ACCOUNT}*"}},
     ],
 )
 def test_what_cannot_be_decided_is_said(part: dict[str, Any]) -> None:
-    found = explained(gitlab(), policy(gitlab(), equals(LAB), **part), provider=f"{ACCOUNT}{GITLAB}")
+    found = explained(
+        gitlab(), policy(gitlab(), equals(LAB), **part), provider=f"{ACCOUNT}{GITLAB}"
+    )
     assert found.verdict == "unknown"
     assert "oidc-undecided" in [finding.id for finding in found.findings]
 
 
 def test_the_account_is_that_of_the_role_or_the_provider() -> None:
     document = policy(gitlab(), equals(LAB))
-    assert explained(gitlab(), document, role="arn:aws:iam::111111111111:role/path/r").verdict == "allowed"
+    assert (
+        explained(gitlab(), document, role="arn:aws:iam::111111111111:role/path/r").verdict
+        == "allowed"
+    )
     assert explained(gitlab(), document, provider=f"{ACCOUNT}{GITLAB}").verdict == "allowed"
     other = explained(gitlab(), document, role="arn:aws:iam::222222222222:role/r")
     assert (other.verdict, other.findings[0].id) == ("denied", "oidc-no-provider-for-issuer")
@@ -445,15 +566,33 @@ PINNED_KEYS = {f"{GITLAB}{key}": value for key, value in PINNED["StringEquals"].
 
 ANYTHING: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2)
+    ),
     max_leaves=4,
 )
-NAMES = ["sub", "aud", "azp", "project_id", "ref_protected", "pipeline_source", "event_name", *TAGS, *FLAT]
+NAMES = [
+    "sub",
+    "aud",
+    "azp",
+    "project_id",
+    "ref_protected",
+    "pipeline_source",
+    "event_name",
+    *TAGS,
+    *FLAT,
+]
 
 
-@given(st.dictionaries(st.sampled_from([*NAMES, "exp", "nbf", "https://aws.amazon.com/source_identity"]), ANYTHING))
+@given(
+    st.dictionaries(
+        st.sampled_from([*NAMES, "exp", "nbf", "https://aws.amazon.com/source_identity"]), ANYTHING
+    )
+)
 def test_whatever_the_claims_are_they_are_explained(claims: dict[str, Any]) -> None:
     whole = {"iss": "https://gitlab.com", **claims}
-    found = explained(whole, policy(whole, {**PINNED, "StringLike": {":aud": "*"}, "Bool": {":amr": "true"}}))
+    found = explained(
+        whole, policy(whole, {**PINNED, "StringLike": {":aud": "*"}, "Bool": {":amr": "true"}})
+    )
     assert found.verdict == "denied"
     assert all(finding.fix for finding in found.findings)

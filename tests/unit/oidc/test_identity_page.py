@@ -14,7 +14,11 @@ PAGE = (Path(__file__).parents[3] / "docs" / "identity.md").read_text()
 
 def test_the_example_is_true() -> None:
     policy, claims = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
-    printed = re.search(r"\$ cipipe oidc explain --policy policy.json --claims claims.json\n(.*?)```", PAGE, re.DOTALL)
+    printed = re.search(
+        r"\$ cipipe oidc explain --policy policy.json --claims claims.json\n(.*?)```",
+        PAGE,
+        re.DOTALL,
+    )
     assert printed
     assert identity.explanation(explained(json.loads(claims), parse(policy))) == printed[1]
 

@@ -1,4 +1,6 @@
-"""Findings on merge requests: tokens that a policy lets in, policies that do not tell them apart, fixes that are safe."""
+"""Findings on merge requests: tokens that a policy lets in, policies that do not tell them apart,
+fixes that are safe.
+"""
 
 from typing import Any
 
@@ -24,8 +26,14 @@ def found(claims: dict[str, Any], condition: dict[str, Any]) -> tuple[str, dict[
         (gitlab(**FORK), {"StringEquals": {":sub": LAB}}),
         (gitlab(host=OWN, **FORK), {"StringEquals": {":sub": LAB}}),
         (gitlab("side", **FORK), {"StringLike": {":sub": "project_path:acme/data/dbt:*"}}),
-        (github("pull_request", event_name="pull_request"), {"StringEquals": {":sub": "repo:acme/dbt:pull_request"}}),
-        (github(event_name="pull_request_target", head_ref="side"), {"StringEquals": {":sub": MAIN}}),
+        (
+            github("pull_request", event_name="pull_request"),
+            {"StringEquals": {":sub": "repo:acme/dbt:pull_request"}},
+        ),
+        (
+            github(event_name="pull_request_target", head_ref="side"),
+            {"StringEquals": {":sub": MAIN}},
+        ),
         (
             github("environment:live", event_name="pull_request", ref="refs/pull/7/merge"),
             {"StringEquals": {":sub": "repo:acme/dbt:environment:live"}},
@@ -36,7 +44,9 @@ def found(claims: dict[str, Any], condition: dict[str, Any]) -> tuple[str, dict[
         ),
     ],
 )
-def test_a_merge_requests_token_is_not_let_in_without_a_word(claims: dict[str, Any], condition: dict[str, Any]) -> None:
+def test_a_merge_requests_token_is_not_let_in_without_a_word(
+    claims: dict[str, Any], condition: dict[str, Any]
+) -> None:
     verdict, findings = found(claims, condition)
     assert verdict == "allowed"
     assert findings["oidc-merge-request-allowed"].severity == "warning"
@@ -89,7 +99,10 @@ def test_no_guards(guard: dict[str, Any]) -> None:
 def test_what_a_gitlab_server_can_do() -> None:
     _, findings = found(gitlab(host=OWN), {"StringEquals": {":sub": LAB}})
     assert f"{LAB}:environment_protected:true" in findings["oidc-merge-request-indistinct"].fix
-    assert "AWS sees no claim of gitlab.example.com" in findings["oidc-merge-request-indistinct"].message
+    assert (
+        "AWS sees no claim of gitlab.example.com"
+        in findings["oidc-merge-request-indistinct"].message
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,7 +118,9 @@ def test_what_a_gitlab_server_can_do() -> None:
     ],
 )
 @pytest.mark.parametrize("more", [{}, FORK, CHILD])
-def test_no_fix_trusts_a_ref_that_is_not_protected(condition: dict[str, Any], more: dict[str, str]) -> None:
+def test_no_fix_trusts_a_ref_that_is_not_protected(
+    condition: dict[str, Any], more: dict[str, str]
+) -> None:
     claims = gitlab(**{"ref_protected": "false", **more})
     verdict, findings = found(claims, {"ForAnyValue:StringLike": {":sub": LAB}, **condition})
     assert verdict == "denied"
@@ -118,9 +133,14 @@ def test_no_fix_trusts_a_ref_that_is_not_protected(condition: dict[str, Any], mo
 def test_nor_does_that_of_a_deny() -> None:
     claims = gitlab(ref_protected="false")
     document = policy(claims, {"StringEquals": {":sub": LAB}})
-    document["Statement"] += policy(claims, {"StringNotEquals": {":ref_protected": "true"}}, Effect="Deny")["Statement"]
+    document["Statement"] += policy(
+        claims, {"StringNotEquals": {":ref_protected": "true"}}, Effect="Deny"
+    )["Statement"]
     (first, *_) = explained(claims, document).findings
-    assert (first.id, first.fix.startswith("protect the branch main")) == ("oidc-explicit-deny", True)
+    assert (first.id, first.fix.startswith("protect the branch main")) == (
+        "oidc-explicit-deny",
+        True,
+    )
 
 
 def test_nor_where_aws_sees_no_such_claim() -> None:
@@ -139,18 +159,29 @@ def test_no_fix_trusts_the_source_of_a_merge_request() -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({":repository": "acme/dbt", ":environment": "live"}, "every ref and pull request of the project whose job"),
+        (
+            {":repository": "acme/dbt", ":environment": "live"},
+            "every ref and pull request of the project whose job",
+        ),
         ({":repository": "acme/dbt"}, "every ref, pull request and environment of the project"),
-        ({":repository": "acme/dbt", ":ref": "refs/pull/7/merge"}, "every ref, pull request and environment"),
+        (
+            {":repository": "acme/dbt", ":ref": "refs/pull/7/merge"},
+            "every ref, pull request and environment",
+        ),
         ({":repository_owner_id": "123"}, "all projects that have this repository_owner_id"),
         ({":ref": "refs/heads/main"}, f"any project on {GITHUB} whose token has this ref"),
         ({":environment": "live", ":actor": "ada"}, "whose token has this actor and environment"),
-        ({":job_workflow_ref": "acme/ci/.github/workflows/x.yml@refs/heads/main"}, "whichever repository calls this"),
+        (
+            {":job_workflow_ref": "acme/ci/.github/workflows/x.yml@refs/heads/main"},
+            "whichever repository calls this",
+        ),
         ({":aud": "sts.amazonaws.com"}, f"every project on {GITHUB}"),
     ],
 )
 def test_who_is_left_without_a_subject(keys: dict[str, str], words: str) -> None:
-    claims = github("environment:live", **{key[1:]: value for key, value in keys.items() if key != ":aud"})
+    claims = github(
+        "environment:live", **{key[1:]: value for key, value in keys.items() if key != ":aud"}
+    )
     _, findings = found(claims, {"StringEquals": keys})
     message = findings["oidc-missing-subject"].message
     assert words in message
@@ -162,7 +193,13 @@ def test_who_is_left_without_a_subject(keys: dict[str, str], words: str) -> None
     [
         {"StringEquals": {":repository": "acme/dbt", ":ref": "refs/heads/main"}},
         {"StringEquals": {":repository_id": "456"}, "StringLike": {":ref": "refs/tags/v*"}},
-        {"StringEquals": {":repository": "acme/dbt", ":ref": "refs/heads/main", ":environment": "live"}},
+        {
+            "StringEquals": {
+                ":repository": "acme/dbt",
+                ":ref": "refs/heads/main",
+                ":environment": "live",
+            }
+        },
     ],
 )
 def test_a_project_and_its_ref_leave_nobody(condition: dict[str, Any]) -> None:
@@ -179,17 +216,25 @@ def test_a_wildcard_is_no_restriction() -> None:
 
 def test_a_pattern_that_takes_pull_requests_leaves_them() -> None:
     condition = {"StringEquals": {":repository_id": "456"}, "StringLike": {":ref": "refs/*"}}
-    assert "every ref, pull request" in found(github(), condition)[1]["oidc-missing-subject"].message
+    assert (
+        "every ref, pull request" in found(github(), condition)[1]["oidc-missing-subject"].message
+    )
 
 
-@pytest.mark.parametrize("operator", ["StringEqualsIfExists", "ForAllValues:StringLike", "StringLikeIfExists"])
+@pytest.mark.parametrize(
+    "operator", ["StringEqualsIfExists", "ForAllValues:StringLike", "StringLikeIfExists"]
+)
 def test_claims_that_every_token_has_restrict_with_any_operator(operator: str) -> None:
     _, findings = found(github(), {operator: {":repository": "acme/dbt"}})
     assert "every ref, pull request and environment" in findings["oidc-missing-subject"].message
-    _, findings = found(github(), {operator: {":repository": "acme/dbt", ":ref": "refs/heads/main"}})
+    _, findings = found(
+        github(), {operator: {":repository": "acme/dbt", ":ref": "refs/heads/main"}}
+    )
     assert "oidc-missing-subject" not in findings
     _, findings = found(github(), {operator: {":environment": "live"}})
-    assert f"every project on {GITHUB}" in findings["oidc-missing-subject"].message, "most tokens have none"
+    assert f"every project on {GITHUB}" in findings["oidc-missing-subject"].message, (
+        "most tokens have none"
+    )
 
 
 @pytest.mark.parametrize(
@@ -215,11 +260,31 @@ def test_claims_of_gitlab_by_which_a_project_is_named() -> None:
     [
         (github(), "repo:acme/dbt", "oidc-subject-mismatch", "names the project only"),
         (gitlab(), "project_path:acme/data/dbt", "oidc-subject-mismatch", "names the project only"),
-        (github(sub="repo:acme/dbt"), MAIN, "oidc-subject-mismatch", "the token's subject names the project only"),
+        (
+            github(sub="repo:acme/dbt"),
+            MAIN,
+            "oidc-subject-mismatch",
+            "the token's subject names the project only",
+        ),
         (github(), "repo:acme/other", "oidc-subject-mismatch", "the role trusts acme/other"),
-        (github(sub="repo:acme/dbt"), "repo:acme/other", "oidc-subject-mismatch", "the role trusts acme/other"),
-        (github(sub="repo:acme/x"), MAIN, "oidc-subject-mismatch", "the token is of the project acme/x"),
-        (github(), "repo:acme/dbt:ref:main", "oidc-subject-mismatch", "does not spell the branch as the provider"),
+        (
+            github(sub="repo:acme/dbt"),
+            "repo:acme/other",
+            "oidc-subject-mismatch",
+            "the role trusts acme/other",
+        ),
+        (
+            github(sub="repo:acme/x"),
+            MAIN,
+            "oidc-subject-mismatch",
+            "the token is of the project acme/x",
+        ),
+        (
+            github(),
+            "repo:acme/dbt:ref:main",
+            "oidc-subject-mismatch",
+            "does not spell the branch as the provider",
+        ),
         (
             github(sub="repo:acme@1/dbt@2:ref:refs/heads/main"),
             "repo:acme@1/dbt@3:ref:refs/heads/main",
@@ -234,7 +299,12 @@ def test_claims_of_gitlab_by_which_a_project_is_named() -> None:
             "oidc-subject-pull-request",
             "not merged",
         ),
-        (github("pull_request", event_name="pull_request"), "repo:acme/dbt", "oidc-subject-pull-request", "not merged"),
+        (
+            github("pull_request", event_name="pull_request"),
+            "repo:acme/dbt",
+            "oidc-subject-pull-request",
+            "not merged",
+        ),
         (
             github(sub="repo:acme@1/dbt@2:pull_request"),
             MAIN,
@@ -243,7 +313,9 @@ def test_claims_of_gitlab_by_which_a_project_is_named() -> None:
         ),
     ],
 )
-def test_subjects_that_begin_alike(claims: dict[str, Any], subject: str, id: str, words: str) -> None:
+def test_subjects_that_begin_alike(
+    claims: dict[str, Any], subject: str, id: str, words: str
+) -> None:
     verdict, findings = found(claims, {"StringEquals": {":sub": subject}})
     assert verdict == "denied"
     assert words in findings[id].message
@@ -251,7 +323,9 @@ def test_subjects_that_begin_alike(claims: dict[str, Any], subject: str, id: str
 
 def test_a_customised_subject_beside_a_pattern() -> None:
     claims = github(sub=f"{MAIN}:workflow:deploy")
-    verdict, findings = found(claims, {"StringLike": {":sub": "repo:acme/dbt:ref:refs/heads/rel-*"}})
+    verdict, findings = found(
+        claims, {"StringLike": {":sub": "repo:acme/dbt:ref:refs/heads/rel-*"}}
+    )
     assert (verdict, "customised" in findings["oidc-subject-custom"].message) == ("denied", True)
 
 
@@ -270,8 +344,13 @@ def test_any_ids_are_safe_with_the_repository() -> None:
     both = {"StringLike": {":sub": pattern}, "StringEquals": {":repository": "acme/dbt"}}
     verdict, findings = found(claims, both)
     assert (verdict, set(findings)) == ("allowed", {"oidc-mutable-name"})
-    elsewhere = github(sub="repo:acme@1/x@2:environment:a/dbt@3:ref:refs/heads/main", repository="acme/x")
+    elsewhere = github(
+        sub="repo:acme@1/x@2:environment:a/dbt@3:ref:refs/heads/main", repository="acme/x"
+    )
     assert found(elsewhere, {"StringLike": {":sub": pattern}})[0] == "allowed"
     assert found(elsewhere, both)[0] == "denied"
-    wide = {"StringLike": {":sub": "repo:acme@*/dbt@*:*"}, "StringEquals": {":repository": "acme/dbt"}}
+    wide = {
+        "StringLike": {":sub": "repo:acme@*/dbt@*:*"},
+        "StringEquals": {":repository": "acme/dbt"},
+    }
     assert "oidc-subject-too-wide" in found(claims, wide)[1]

@@ -87,7 +87,10 @@ def test_says_what_is_wrong_with_the_text(text: str, words: str) -> None:
 
 def test_takes_off_what_is_around_a_policy() -> None:
     policy = {"Version": "2012-10-17", "Statement": GOOD}
-    for text in ({"Role": {"RoleName": "r", "AssumeRolePolicyDocument": policy}}, {"schema": 1, "policy": policy}):
+    for text in (
+        {"Role": {"RoleName": "r", "AssumeRolePolicyDocument": policy}},
+        {"schema": 1, "policy": policy},
+    ):
         assert parse(json.dumps(text)) == policy
 
 
@@ -100,7 +103,8 @@ def test_a_statement_may_stand_alone_and_values_have_their_texts() -> None:
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
     lambda inner: (
-        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from([*GOOD, "AWS", "x"]), inner, max_size=3)
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from([*GOOD, "AWS", "x"]), inner, max_size=3)
     ),
     max_leaves=6,
 )

@@ -14,7 +14,9 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Job:
-    """A job in which tokens are minted, one for each session of `length` seconds; `fails` makes that impossible."""
+    """A job in which tokens are minted, one for each session of `length` seconds; `fails` makes
+    that impossible.
+    """
 
     def __init__(self, length: int) -> None:
         self.now, self.length, self.tokens, self.fails = START, timedelta(seconds=length), 0, False
@@ -45,7 +47,12 @@ def test_the_second_refresh_of_a_600_second_job_mints_a_new_token() -> None:
 
 def test_an_hour_is_renewed_a_quarter_of_an_hour_before_its_end() -> None:
     job = Job(3600)
-    assert [job.at(seconds) for seconds in (0, 2699, 2701, 5000)] == ["ASIA1", "ASIA1", "ASIA2", "ASIA2"]
+    assert [job.at(seconds) for seconds in (0, 2699, 2701, 5000)] == [
+        "ASIA1",
+        "ASIA1",
+        "ASIA2",
+        "ASIA2",
+    ]
 
 
 def test_the_old_session_serves_for_as_long_as_it_holds_when_renewing_fails() -> None:
@@ -69,7 +76,10 @@ def test_there_is_nothing_to_fall_back_on_at_first() -> None:
 def test_many_that_ask_at_once_begin_one_session() -> None:
     job = Job(900)
     found: list[str] = []
-    threads = [threading.Thread(target=lambda: found.append(job.renewed.current().access_key_id)) for _ in range(16)]
+    threads = [
+        threading.Thread(target=lambda: found.append(job.renewed.current().access_key_id))
+        for _ in range(16)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -98,7 +108,9 @@ def test_who_asks_while_a_renewal_goes_on_gets_the_old_session() -> None:
 def asked_in_a_thread(job: Job) -> str:
     """What another thread gets, which has to end by itself."""
     found: list[str] = []
-    thread = threading.Thread(target=lambda: found.append(job.renewed.current().access_key_id), daemon=True)
+    thread = threading.Thread(
+        target=lambda: found.append(job.renewed.current().access_key_id), daemon=True
+    )
     thread.start()
     thread.join(5)
     return "".join(found) or "nothing: it waits"

@@ -29,10 +29,14 @@ def test_a_made_session_name_always_fits(parts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("region", "partition"), [("eu-central-1", "aws"), ("cn-northwest-1", "aws-cn"), ("us-gov-east-1", "aws-us-gov")]
+    ("region", "partition"),
+    [("eu-central-1", "aws"), ("cn-northwest-1", "aws-cn"), ("us-gov-east-1", "aws-us-gov")],
 )
 def test_each_partition_has_its_own_roles(region: str, partition: str) -> None:
-    check(SessionRequest(f"arn:{partition}:iam::111111111111:role/x", "111111111111", "name"), region=region)
+    check(
+        SessionRequest(f"arn:{partition}:iam::111111111111:role/x", "111111111111", "name"),
+        region=region,
+    )
 
 
 @pytest.mark.parametrize("duration", [899, 3601, 43200])

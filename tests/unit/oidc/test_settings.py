@@ -1,4 +1,6 @@
-"""What is wrong with an environment's roles and sessions is told with the configuration's other problems."""
+"""What is wrong with an environment's roles and sessions is told with the configuration's other
+problems.
+"""
 
 from typing import Any
 
@@ -20,7 +22,10 @@ LONG = {"Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "x" * 20
         {"verify_role_arn": ROLE, "verify_via_role_arn": OTHER},
         {"session_seconds": 43200},
         {"via_role_arn": OTHER, "session_seconds": 3600},
-        {"session_policy": {"Statement": []}, "session_policy_arns": ("arn:aws:iam::aws:policy/ReadOnlyAccess",) * 10},
+        {
+            "session_policy": {"Statement": []},
+            "session_policy_arns": ("arn:aws:iam::aws:policy/ReadOnlyAccess",) * 10,
+        },
         {"region": "cn-north-1", "role_arn": ROLE.replace(":aws:", ":aws-cn:")},
         {"region": "us-gov-west-1", "role_arn": ROLE.replace(":aws:", ":aws-us-gov:")},
     ],

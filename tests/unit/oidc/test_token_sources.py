@@ -1,4 +1,6 @@
-"""Where tokens come from. The request is a stand-in for tools/http.py; the sandbox's issuer answers it elsewhere."""
+"""Where tokens come from. The request is a stand-in for tools/http.py; the sandbox's issuer answers
+it elsewhere.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +31,9 @@ class Door:
         return answer
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> tuple[Door, str | None, IdentityError | None]:
+def run(
+    monkeypatch: pytest.MonkeyPatch, *answers: Any
+) -> tuple[Door, str | None, IdentityError | None]:
     door = Door(*answers)
     monkeypatch.setattr(http, "get_json", door.get_json)
     try:

@@ -12,7 +12,11 @@ SUBJECT = "project_path:group/project:ref_type:branch:ref:main"
 REQUEST = Request(
     PROVIDER,
     "gitlab.com",
-    {"gitlab.com:sub": (SUBJECT,), "gitlab.com:aud": ("https://gitlab.com",), "sts:rolesessionname": ("main",)},
+    {
+        "gitlab.com:sub": (SUBJECT,),
+        "gitlab.com:aud": ("https://gitlab.com",),
+        "sts:rolesessionname": ("main",),
+    },
 )
 
 
@@ -41,7 +45,14 @@ def policy(*statements: dict[str, Any], version: str = "2012-10-17") -> dict[str
         ({"Action": "sts:AssumeRole"}, "denied"),
         ({"Principal": "*"}, "allowed"),
         ({"Principal": {"AWS": "*"}}, "allowed"),
-        ({"Principal": {"Federated": ["arn:aws:iam::111111111111:oidc-provider/other", PROVIDER]}}, "allowed"),
+        (
+            {
+                "Principal": {
+                    "Federated": ["arn:aws:iam::111111111111:oidc-provider/other", PROVIDER]
+                }
+            },
+            "allowed",
+        ),
         ({"Principal": {"Federated": PROVIDER.upper()}}, "denied"),
         ({"Principal": {"Federated": "*"}}, "unknown"),
         ({"Principal": {"Service": "ec2.amazonaws.com"}}, "denied"),
@@ -51,13 +62,32 @@ def policy(*statements: dict[str, Any], version: str = "2012-10-17") -> dict[str
         ({"Condition": {}}, "allowed"),
         ({"Condition": {"StringEquals": {"GitLab.com:SUB": SUBJECT}}}, "allowed"),
         ({"Condition": {"StringEquals": {"gitlab.com:sub": ["x", SUBJECT]}}}, "allowed"),
-        ({"Condition": {"StringEquals": {"gitlab.com:sub": SUBJECT, "gitlab.com:aud": "x"}}}, "denied"),
-        ({"Condition": {"StringEquals": {"gitlab.com:sub": SUBJECT}, "Null": {"gitlab.com:amr": "true"}}}, "allowed"),
+        (
+            {"Condition": {"StringEquals": {"gitlab.com:sub": SUBJECT, "gitlab.com:aud": "x"}}},
+            "denied",
+        ),
+        (
+            {
+                "Condition": {
+                    "StringEquals": {"gitlab.com:sub": SUBJECT},
+                    "Null": {"gitlab.com:amr": "true"},
+                }
+            },
+            "allowed",
+        ),
         ({"Condition": {"Null": {"gitlab.com:sub": False}}}, "allowed"),
         ({"Condition": {"Null": {"gitlab.com:sub": "yes"}}}, "unknown"),
         ({"Condition": {"Null": {"gitlab.com:sub": ["false", ""]}}}, "unknown"),
         ({"Condition": {"Made Up": {"gitlab.com:sub": SUBJECT}}}, "unknown"),
-        ({"Condition": {"Made Up": {"gitlab.com:sub": "x"}, "StringEquals": {"gitlab.com:aud": "x"}}}, "denied"),
+        (
+            {
+                "Condition": {
+                    "Made Up": {"gitlab.com:sub": "x"},
+                    "StringEquals": {"gitlab.com:aud": "x"},
+                }
+            },
+            "denied",
+        ),
         ({"Condition": {"StringEquals": {"github.com:sub": SUBJECT}}}, "denied"),
         ({"Condition": {"StringNotEquals": {"gitlab.com:user_login": "mallory"}}}, "allowed"),
         ({"Condition": {"ForAllValues:StringEquals": {"gitlab.com:subb": "x"}}}, "allowed"),
@@ -65,7 +95,10 @@ def policy(*statements: dict[str, Any], version: str = "2012-10-17") -> dict[str
         ({"Condition": {"StringEqualsIfExists": {"gitlab.com:subb": "x"}}}, "allowed"),
         ({"Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}}, "unknown"),
         ({"Condition": {"StringEquals": {"sts:RoleSessionName": "main"}}}, "allowed"),
-        ({"Condition": {"StringLike": {"gitlab.com:sub": "*:ref:${sts:RoleSessionName}"}}}, "allowed"),
+        (
+            {"Condition": {"StringLike": {"gitlab.com:sub": "*:ref:${sts:RoleSessionName}"}}},
+            "allowed",
+        ),
         ({"Condition": {"StringLike": {"gitlab.com:sub": "*:ref:${nothing, 'main'}"}}}, "allowed"),
         ({"Condition": {"StringLike": {"gitlab.com:sub": "*${aws:username}"}}}, "unknown"),
     ],
@@ -80,7 +113,9 @@ def test_one_statement(changes: dict[str, Any], verdict: str) -> None:
 
 
 def test_a_single_statement_may_stand_without_a_list() -> None:
-    assert evaluate({"Version": "2012-10-17", "Statement": statement()}, REQUEST).verdict == "allowed"
+    assert (
+        evaluate({"Version": "2012-10-17", "Statement": statement()}, REQUEST).verdict == "allowed"
+    )
 
 
 def test_variables_stand_for_themselves_before_2012() -> None:
@@ -89,7 +124,9 @@ def test_variables_stand_for_themselves_before_2012() -> None:
 
 
 def test_wildcards_in_a_variables_value_are_not_wildcards() -> None:
-    request = Request(PROVIDER, "gitlab.com", {"gitlab.com:sub": ("main",), "sts:rolesessionname": ("m*",)})
+    request = Request(
+        PROVIDER, "gitlab.com", {"gitlab.com:sub": ("main",), "sts:rolesessionname": ("m*",)}
+    )
     entry = statement(Condition={"StringLike": {"gitlab.com:sub": "${sts:RoleSessionName}"}})
     assert evaluate(policy(entry), request).verdict == "denied"
 
@@ -101,8 +138,17 @@ def test_wildcards_in_a_variables_value_are_not_wildcards() -> None:
         ([statement(Action="x"), statement()], "allowed"),
         ([statement(), statement(Effect="Deny")], "denied"),
         ([statement(), statement(Effect="Deny", Action="x")], "allowed"),
-        ([statement(), statement(Effect="Deny", Condition={"Bool": {"aws:SecureTransport": "false"}})], "unknown"),
-        ([statement(Effect="Deny", Condition={"Bool": {"aws:SecureTransport": "false"}})], "denied"),
+        (
+            [
+                statement(),
+                statement(Effect="Deny", Condition={"Bool": {"aws:SecureTransport": "false"}}),
+            ],
+            "unknown",
+        ),
+        (
+            [statement(Effect="Deny", Condition={"Bool": {"aws:SecureTransport": "false"}})],
+            "denied",
+        ),
         ([statement(Condition={"X": {"a": "b"}}), statement(Effect="Deny")], "denied"),
         ([statement(Condition={"X": {"a": "b"}}), statement()], "allowed"),
     ],
@@ -172,10 +218,18 @@ def test_a_request_holds_only_what_iam_sees() -> None:
 
 def test_a_self_managed_issuer_shows_subject_and_audience_only() -> None:
     assert visible("https://gitlab.example.com") == {"sub", "aud", "amr"}
-    payload = {"iss": "https://gitlab.example.com/gl", "sub": "s", "aud": ["a", "b"], "ref_protected": "true"}
+    payload = {
+        "iss": "https://gitlab.example.com/gl",
+        "sub": "s",
+        "aud": ["a", "b"],
+        "ref_protected": "true",
+    }
     request = request_for(Claims({}, payload), account_id="111111111111", partition="aws-cn")
     assert request.provider == "arn:aws-cn:iam::111111111111:oidc-provider/gitlab.example.com/gl"
-    assert request.context == {"gitlab.example.com/gl:sub": ("s",), "gitlab.example.com/gl:aud": ("a", "b")}
+    assert request.context == {
+        "gitlab.example.com/gl:sub": ("s",),
+        "gitlab.example.com/gl:aud": ("a", "b"),
+    }
 
 
 def test_the_authorised_party_is_the_audience() -> None:

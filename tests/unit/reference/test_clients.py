@@ -39,8 +39,14 @@ def test_a_role_is_assumed_once_for_all_clients() -> None:
     clients = Clients(session, "eu-central-1", ROLE, "airflow/dbt build")
     assert clients("ecs") is clients("ecs")
     clients("logs")
-    assert session.assumed == [{"RoleArn": ROLE, "RoleSessionName": "airflow-dbt-build", "DurationSeconds": 3600}]
-    keys = {"aws_access_key_id": "id", "aws_secret_access_key": "secret", "aws_session_token": "token"}
+    assert session.assumed == [
+        {"RoleArn": ROLE, "RoleSessionName": "airflow-dbt-build", "DurationSeconds": 3600}
+    ]
+    keys = {
+        "aws_access_key_id": "id",
+        "aws_secret_access_key": "secret",
+        "aws_session_token": "token",
+    }
     assert [options for service, options in session.made if service != "sts"] == [
         {"region_name": "eu-central-1", **keys},
         {"region_name": "eu-central-1", **keys},

@@ -8,14 +8,20 @@ from dbt_deployment import fargate
 from dbt_deployment.fargate import Container, LogTail, TaskFailedError
 
 ARN = "arn:aws:ecs:eu-central-1:111111111111:task/cluster/0123"
-CONTAINER = Container("cluster", "dbt:7", "dbt", ["subnet-1"], ["sg-1"], ["dbt", "build"], {"DBT_TARGET": "redshift"})
+CONTAINER = Container(
+    "cluster", "dbt:7", "dbt", ["subnet-1"], ["sg-1"], ["dbt", "build"], {"DBT_TARGET": "redshift"}
+)
 
 
 class Ecs:
     """Answers in turn, and keeps what it was asked."""
 
     def __init__(
-        self, *, running: list[str] | None = None, answer: Any = None, states: list[Any] | None = None
+        self,
+        *,
+        running: list[str] | None = None,
+        answer: Any = None,
+        states: list[Any] | None = None,
     ) -> None:
         self.running, self.answer, self.states = running or [], answer, states or []
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -31,7 +37,10 @@ class Ecs:
     def describe_tasks(self, **request: Any) -> Any:
         self.asked.append(("describe_tasks", request))
         state = self.states.pop(0)
-        return {"tasks": [state] if state else [], "failures": [] if state else [{"arn": ARN, "reason": "MISSING"}]}
+        return {
+            "tasks": [state] if state else [],
+            "failures": [] if state else [{"arn": ARN, "reason": "MISSING"}],
+        }
 
 
 def test_start_asks_for_one_private_task_with_the_overrides() -> None:
@@ -96,7 +105,14 @@ def test_every_try_has_the_same_name_and_a_token_of_its_own() -> None:
 
 
 def test_wait_returns_when_the_task_has_stopped_and_tells_of_every_answer() -> None:
-    ecs = Ecs(states=[None, {"lastStatus": "PENDING"}, {"lastStatus": "RUNNING"}, {"lastStatus": "STOPPED", "x": 1}])
+    ecs = Ecs(
+        states=[
+            None,
+            {"lastStatus": "PENDING"},
+            {"lastStatus": "RUNNING"},
+            {"lastStatus": "STOPPED", "x": 1},
+        ]
+    )
     calls: list[int] = []
     task = fargate.wait(lambda: ecs, "cluster", ARN, 0, lambda: calls.append(1))
     assert task == {"lastStatus": "STOPPED", "x": 1}
@@ -112,19 +128,27 @@ def test_wait_gives_up_on_a_task_that_ecs_does_not_know() -> None:
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ({"containers": [{"name": "dbt", "exitCode": 1}]}, "ended with exit code 1: ECS gives no reason"),
+        (
+            {"containers": [{"name": "dbt", "exitCode": 1}]},
+            "ended with exit code 1: ECS gives no reason",
+        ),
         ({"containers": [{"name": "dbt"}]}, "stopped without an exit code"),
         ({"containers": []}, "stopped without an exit code"),
         ({}, "stopped without an exit code"),
         ({"containers": [{"name": "sidecar", "exitCode": 0}]}, "stopped without an exit code"),
         ({"containers": [{"name": "dbt", "exitCode": None}]}, "stopped without an exit code"),
         (
-            {"stopCode": "TaskFailedToStart", "containers": [{"name": "dbt", "reason": "CannotPullContainerError"}]},
+            {
+                "stopCode": "TaskFailedToStart",
+                "containers": [{"name": "dbt", "reason": "CannotPullContainerError"}],
+            },
             "without an exit code: TaskFailedToStart; CannotPullContainerError",
         ),
     ],
 )
-def test_anything_but_exit_code_0_is_a_failure_with_its_reason(task: dict[str, Any], message: str) -> None:
+def test_anything_but_exit_code_0_is_a_failure_with_its_reason(
+    task: dict[str, Any], message: str
+) -> None:
     with pytest.raises(TaskFailedError) as caught:
         fargate.check({"taskArn": ARN, **task}, "dbt")
     assert message in str(caught.value)
@@ -133,7 +157,11 @@ def test_anything_but_exit_code_0_is_a_failure_with_its_reason(task: dict[str, A
 
 def test_exit_code_0_is_success_whatever_a_sidecar_does() -> None:
     fargate.check(
-        {"taskArn": ARN, "containers": [{"name": "log", "exitCode": 137}, {"name": "dbt", "exitCode": 0}]}, "dbt"
+        {
+            "taskArn": ARN,
+            "containers": [{"name": "log", "exitCode": 137}, {"name": "dbt", "exitCode": 0}],
+        },
+        "dbt",
     )
 
 
@@ -152,14 +180,21 @@ class Logs:
         self.denied = False
 
     def get_log_events(self, *, nextToken: str = "0", **request: Any) -> Any:  # noqa: N803 - boto3's name
-        assert request == {"logGroupName": "group", "logStreamName": "stream", "startFromHead": True}
+        assert request == {
+            "logGroupName": "group",
+            "logStreamName": "stream",
+            "startFromHead": True,
+        }
         if self.denied:
             raise self.exceptions.ClientError("AccessDenied")
         if self.lines is None:
             raise self.exceptions.ResourceNotFoundException
         start = int(nextToken)
         page = self.lines[start : start + 2]
-        return {"events": [{"message": line} for line in page], "nextForwardToken": str(start + len(page))}
+        return {
+            "events": [{"message": line} for line in page],
+            "nextForwardToken": str(start + len(page)),
+        }
 
 
 def test_a_log_is_read_on_from_where_it_was_left() -> None:
@@ -173,9 +208,13 @@ def test_a_log_is_read_on_from_where_it_was_left() -> None:
     assert list(tail.lines()) == ["d"]
 
 
-def test_a_log_that_may_not_be_read_is_said_once_and_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_that_may_not_be_read_is_said_once_and_fails_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     logs = Logs()
     logs.denied = True
     tail = LogTail(lambda: logs, "group", "stream")
     assert [*tail.lines(), *tail.lines()] == []
-    assert [record.getMessage() for record in caplog.records] == ["The container's log cannot be shown: AccessDenied"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "The container's log cannot be shown: AccessDenied"
+    ]

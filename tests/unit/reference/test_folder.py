@@ -1,4 +1,6 @@
-"""The folder `dags/` of this repository: what is a helper in it, and what each DAG file says of itself."""
+"""The folder `dags/` of this repository: what is a helper in it, and what each DAG file says of
+itself.
+"""
 
 import ast
 import re
@@ -22,7 +24,11 @@ def bodies() -> dict[str, bytes]:
 def test_helpers_and_queries_are_uploaded_before_the_dags() -> None:
     helpers, dags = in_order(bodies())
     assert set(dags) == FILES
-    assert {"dbt_deployment/fargate.py", "dbt_deployment/operators.py", "sql/athena_elt_export.sql"} <= set(helpers)
+    assert {
+        "dbt_deployment/fargate.py",
+        "dbt_deployment/operators.py",
+        "sql/athena_elt_export.sql",
+    } <= set(helpers)
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
@@ -30,7 +36,10 @@ def test_each_dag_explains_itself_and_its_markers_are_sound(name: str) -> None:
     source = bodies()[name]
     assert is_dag(name, source)
     explanation = ast.get_docstring(ast.parse(source)) or ""
-    assert all(f"**{word}**" in explanation for word in ("What it shows.", "How it is configured.", "What it needs."))
+    assert all(
+        f"**{word}**" in explanation
+        for word in ("What it shows.", "How it is configured.", "What it needs.")
+    )
     found = scan(source, name)
     assert found.problems == ()
     assert len(found.targets) == len(found.markers) >= 2
@@ -52,5 +61,11 @@ def test_the_dags_are_checked_for_the_airflow_that_terraform_makes() -> None:
     made = re.search(r'variable "mwaa_airflow_version" \{[^}]*?default *= "([^"]+)"', variables)
     assert made is not None
     assert declared["airflow_version"] == made[1]
-    assert f'output "{declared["mwaa_environment"]["output"]}" {{' in (root / "terraform/outputs.tf").read_text()
-    assert not any("mwaa_airflow_version" in path.read_text() for path in (root / "terraform/environments").iterdir())
+    assert (
+        f'output "{declared["mwaa_environment"]["output"]}" {{'
+        in (root / "terraform/outputs.tf").read_text()
+    )
+    assert not any(
+        "mwaa_airflow_version" in path.read_text()
+        for path in (root / "terraform/environments").iterdir()
+    )

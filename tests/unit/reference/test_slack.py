@@ -58,8 +58,14 @@ def test_success_and_failure_name_the_run(posted: list[tuple[str, dict[str, str]
     ("connection", "address"),
     [
         (Connection(), "https://hooks.slack.com/services/T0/B0/token"),
-        (Connection(host="https://hooks.slack.com/services/"), "https://hooks.slack.com/services/T0/B0/token"),
-        (Connection(host="hooks.slack.com/services", schema="https"), "https://hooks.slack.com/services/T0/B0/token"),
+        (
+            Connection(host="https://hooks.slack.com/services/"),
+            "https://hooks.slack.com/services/T0/B0/token",
+        ),
+        (
+            Connection(host="hooks.slack.com/services", schema="https"),
+            "https://hooks.slack.com/services/T0/B0/token",
+        ),
         (Connection(host="hooks.example.com", password=" /x\n"), "https://hooks.example.com/x"),
     ],
 )

@@ -55,15 +55,24 @@ def test_what_a_workflow_asks() -> None:
 def test_nothing_due() -> None:
     values = parsed(
         github.render(
-            plan(stage("iac", Status.UNCHANGED, Reason.UNCHANGED), stage("default", Status.DUE, Reason.NOTHING_DUE))
+            plan(
+                stage("iac", Status.UNCHANGED, Reason.UNCHANGED),
+                stage("default", Status.DUE, Reason.NOTHING_DUE),
+            )
         )
     )
-    assert (values["any"], values["stages"], values["due_default"]) == ("false", '["default"]', "true")
+    assert (values["any"], values["stages"], values["due_default"]) == (
+        "false",
+        '["default"]',
+        "true",
+    )
 
 
 def test_hostile_names_stay_data() -> None:
     name = "x<<EOF\nany=true\nEOF\n::set-output"
-    values = parsed(github.render(plan(stage(name, Status.DUE), environment="dev\nEOF\nany<<X\ntrue\nX")))
+    values = parsed(
+        github.render(plan(stage(name, Status.DUE), environment="dev\nEOF\nany<<X\ntrue\nX"))
+    )
     assert values["environment"] == "dev\nEOF\nany<<X\ntrue\nX"
     assert json.loads(values["stages"]) == [name]
     assert values["due_x__EOF_any_true_EOF___set-output"] == "true"

@@ -10,12 +10,18 @@ from cipipe.report import gitlab
 
 
 def stage(
-    name: str, kind: str, status: Status, reason: Reason = Reason.CHANGED, needs: tuple[str, ...] = ()
+    name: str,
+    kind: str,
+    status: Status,
+    reason: Reason = Reason.CHANGED,
+    needs: tuple[str, ...] = (),
 ) -> StagePlan:
     return StagePlan(name, kind, status, reason, "", "0" * 64, None, (), needs, ())
 
 
-def plan(*stages: StagePlan, mode: Mode = Mode.DEPLOY, environment: str = "dev", project: str = "dbt") -> Plan:
+def plan(
+    *stages: StagePlan, mode: Mode = Mode.DEPLOY, environment: str = "dev", project: str = "dbt"
+) -> Plan:
     return Plan(project, environment, mode, "gitlab", "0" * 40, Baseline("ledger"), stages)
 
 
@@ -23,7 +29,9 @@ def rendered(made: Plan, **options: Any) -> dict[str, Any]:
     text = gitlab.render(made, **options)
     document = json.loads(text)
     assert yaml.safe_load(text) == document
-    return {name: job for name, job in document.items() if isinstance(job, dict) and "script" in job}
+    return {
+        name: job for name, job in document.items() if isinstance(job, dict) and "script" in job
+    }
 
 
 def test_due_and_conditional_stages_are_jobs() -> None:
@@ -69,19 +77,27 @@ def test_when_nothing_is_due_the_last_job_is_the_only_one() -> None:
             stage("default", "command", Status.DUE, Reason.NOTHING_DUE),
         )
     )
-    assert {name: job["script"] for name, job in jobs.items()} == {"finish": ["cipipe run --env dev --if-newest"]}
+    assert {name: job["script"] for name, job in jobs.items()} == {
+        "finish": ["cipipe run --env dev --if-newest"]
+    }
 
 
 def test_a_deployment_always_ends_by_planning_again() -> None:
-    assert list(rendered(plan(stage("iac", "terraform", Status.UNCHANGED, Reason.UNCHANGED)))) == ["finish"]
+    assert list(rendered(plan(stage("iac", "terraform", Status.UNCHANGED, Reason.UNCHANGED)))) == [
+        "finish"
+    ]
     assert list(rendered(plan())) == ["finish"]
 
 
 def test_the_last_job_waits_for_all_others() -> None:
-    document = json.loads(gitlab.render(plan(stage("a", "command", Status.DUE), stage("b", "image", Status.DUE))))
+    document = json.loads(
+        gitlab.render(plan(stage("a", "command", Status.DUE), stage("b", "image", Status.DUE)))
+    )
     assert document["stages"] == ["deploy", "finish"]
     assert document["finish"]["stage"] == "finish"
-    assert "needs" not in document["finish"]  # which would let it start before the stages before it have ended
+    assert (
+        "needs" not in document["finish"]
+    )  # which would let it start before the stages before it have ended
 
 
 def test_no_job_asks_for_the_lock_that_its_parent_holds() -> None:
@@ -157,5 +173,18 @@ def test_hostile_names_stay_data() -> None:
 
 
 def test_stages_named_like_keywords() -> None:
-    jobs = rendered(plan(*(stage(name, "command", Status.DUE) for name in ("image", "default", "pages", ".hidden"))))
-    assert list(jobs) == ["deploy:image", "deploy:default", "deploy:pages", "deploy:.hidden", "finish"]
+    jobs = rendered(
+        plan(
+            *(
+                stage(name, "command", Status.DUE)
+                for name in ("image", "default", "pages", ".hidden")
+            )
+        )
+    )
+    assert list(jobs) == [
+        "deploy:image",
+        "deploy:default",
+        "deploy:pages",
+        "deploy:.hidden",
+        "finish",
+    ]

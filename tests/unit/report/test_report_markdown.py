@@ -71,7 +71,9 @@ def test_a_plan() -> None:
         stage("image", Status.CONDITIONAL, reason=Reason.UPSTREAM, detail="due if the outputs of iac change", paths=()),
         stage("default", Status.UNCHANGED, reason=Reason.UNCHANGED, detail="runs when nothing else is due", paths=(), steps=()),
     )  # fmt: skip
-    made = markdown.render(plan(*stages, mode=Mode.VERIFY, baseline=Baseline("revision", "e" * 40), warnings=("mind",)))
+    made = markdown.render(
+        plan(*stages, mode=Mode.VERIFY, baseline=Baseline("revision", "e" * 40), warnings=("mind",))
+    )
     assert made == (
         "### `shop` → `dev`\n"
         "\n"
@@ -116,10 +118,19 @@ def test_a_plan() -> None:
 
 def test_hostile_names_stay_data() -> None:
     shown = [visible(name.decode(errors="backslashreplace")) for name in HOSTILE]
-    tokens = read(markdown.render(plan(stage(paths=HOSTILE, steps=tuple(shown)), warnings=tuple(shown))))
+    tokens = read(
+        markdown.render(plan(stage(paths=HOSTILE, steps=tuple(shown)), warnings=tuple(shown)))
+    )
     assert [fence.splitlines() for fence in of(tokens, "fence")] == [shown, shown, shown]
     html = "".join(of(tokens, "html_block") + of(tokens, "html_inline"))
-    assert html.split() == ["<details><summary>dags:", "20", "paths,", "20", "steps</summary>", "</details>"]
+    assert html.split() == [
+        "<details><summary>dags:",
+        "20",
+        "paths,",
+        "20",
+        "steps</summary>",
+        "</details>",
+    ]
     assert not of(tokens, "link_open") + of(tokens, "image") + of(tokens, "list_item_open")
     assert len(of(tokens, "heading_open")) == 1
     assert "@" not in "".join(of(tokens, "text"))
@@ -130,12 +141,16 @@ def test_a_hostile_reason_stays_in_its_cell(name: bytes) -> None:
     shown = visible(name.decode(errors="backslashreplace"))
     tokens = read(markdown.render(plan(stage(detail=shown, paths=()), stage("other", paths=()))))
     assert len(of(tokens, "td_open")) == 8
-    assert shown.replace("|", "\\x7c").strip() in [code.strip() for code in of(tokens, "code_inline")]
+    assert shown.replace("|", "\\x7c").strip() in [
+        code.strip() for code in of(tokens, "code_inline")
+    ]
     assert "".join(of(tokens, "html_inline")) == ""
 
 
 def test_control_characters_are_shown_and_not_obeyed() -> None:
-    made = markdown.render(plan(stage(paths=(b"\x1b]0;x\x07", b"a\rb"), steps=("x\x1b[31m",)), warnings=("\r\n## no",)))
+    made = markdown.render(
+        plan(stage(paths=(b"\x1b]0;x\x07", b"a\rb"), steps=("x\x1b[31m",)), warnings=("\r\n## no",))
+    )
     assert all(line.isprintable() for line in made.split("\n"))
     assert "\n## no" not in made
 
@@ -143,7 +158,12 @@ def test_control_characters_are_shown_and_not_obeyed() -> None:
 @pytest.mark.parametrize("count", [300, 5_000])
 def test_many_paths_are_cut_below_the_limit(count: int) -> None:
     made = markdown.render(
-        plan(*[stage(f"s{n}", paths=tuple(b"%d/%d.sql" % (n, i) for i in range(count))) for n in range(3)])
+        plan(
+            *[
+                stage(f"s{n}", paths=tuple(b"%d/%d.sql" % (n, i) for i in range(count)))
+                for n in range(3)
+            ]
+        )
     )
     assert len(made) <= markdown.LIMIT < 65_536
     assert f"… and {count - 200} more" in made
@@ -159,10 +179,14 @@ def test_many_paths_are_cut_below_the_limit(count: int) -> None:
         (50, 2_000, "_Cut to fit"),
     ],
 )
-def test_a_plan_of_any_size_fits_and_says_what_was_left_out(stages: int, length: int, said: str) -> None:
+def test_a_plan_of_any_size_fits_and_says_what_was_left_out(
+    stages: int, length: int, said: str
+) -> None:
     paths = tuple(b"%03d" % n + b"x" * length for n in range(300))
     detail = "y" * length if stages > 30 else "changed"
-    made = markdown.render(plan(*[stage(f"s{n}", paths=paths, detail=detail) for n in range(stages)]))
+    made = markdown.render(
+        plan(*[stage(f"s{n}", paths=paths, detail=detail) for n in range(stages)])
+    )
     assert len(made) <= markdown.LIMIT
     assert said in made
     tokens = read(made)

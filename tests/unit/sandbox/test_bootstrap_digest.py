@@ -25,7 +25,12 @@ def test_commands_that_view_one_environment_do_not_bootstrap_again(tmp_path: Pat
     whole = config.load(TEXT)
     first = bootstrap_digest(whole, tmp_path, started_at="now")
     assert bootstrap_digest(whole.at("dev"), tmp_path, started_at="now") == first
-    assert bootstrap_digest(config.load(TEXT.replace(b"-deploy", b"-other")), tmp_path, started_at="now") != first
+    assert (
+        bootstrap_digest(
+            config.load(TEXT.replace(b"-deploy", b"-other")), tmp_path, started_at="now"
+        )
+        != first
+    )
     assert bootstrap_digest(whole, tmp_path, started_at="later") != first
     (tmp_path / "main.tf").write_text("# two")
     assert bootstrap_digest(whole, tmp_path, started_at="now") != first

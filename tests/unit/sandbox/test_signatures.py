@@ -1,4 +1,6 @@
-"""Verifying signatures: AWS's published example of chunks, botocore's own signatures in every form, and forgeries."""
+"""Verifying signatures: AWS's published example of chunks, botocore's own signatures in every form,
+and forgeries.
+"""
 
 import datetime as dt
 from collections.abc import Callable
@@ -28,7 +30,12 @@ def as_sent(request: Any) -> tuple[Received, bytes]:
 
 
 def signed_by_botocore(
-    auth: Callable[..., Any], service: str, *, path: str = "/", token: str | None = None, **request: Any
+    auth: Callable[..., Any],
+    service: str,
+    *,
+    path: str = "/",
+    token: str | None = None,
+    **request: Any,
 ) -> tuple[Received, bytes]:
     url = f"http://127.0.0.1:4566{path}"
     made = botocore.awsrequest.AWSRequest(**{"method": "GET", "url": url, "data": b"", **request})
@@ -36,7 +43,9 @@ def signed_by_botocore(
     return as_sent(made.prepare())
 
 
-def check(received: Received, body: bytes, *, secret: str = SECRET, after: dt.timedelta = dt.timedelta()) -> Proof:
+def check(
+    received: Received, body: bytes, *, secret: str = SECRET, after: dt.timedelta = dt.timedelta()
+) -> Proof:
     proof = proof_of(received)
     assert proof is not None
     verify(received, proof, secret, body=lambda: body, now=dt.datetime.now(dt.UTC) + after)
@@ -77,7 +86,11 @@ FORMS: dict[str, dict[str, Any]] = {
         "service": "s3",
         "path": f"/bucket?list-type=2&prefix={quote('a/b c')}&delimiter=%2F&versions",
     },
-    "s3, presigned": {"auth": botocore.auth.S3SigV4QueryAuth, "service": "s3", "path": "/bucket/key?x-id=GetObject"},
+    "s3, presigned": {
+        "auth": botocore.auth.S3SigV4QueryAuth,
+        "service": "s3",
+        "path": "/bucket/key?x-id=GetObject",
+    },
     "sts, presigned": {
         "auth": botocore.auth.SigV4QueryAuth,
         "service": "sts",
@@ -117,7 +130,9 @@ def test_nothing_of_it_may_be_another(form: str) -> None:
         check(received, body, secret=SECRET.lower())
 
 
-@pytest.mark.parametrize("form", [name for name, asked in FORMS.items() if "presigned" not in name and "data" in asked])
+@pytest.mark.parametrize(
+    "form", [name for name, asked in FORMS.items() if "presigned" not in name and "data" in asked]
+)
 def test_nor_its_body(form: str) -> None:
     received, body = signed_by_botocore(**FORMS[form])
     with pytest.raises(BadSignature):
@@ -215,8 +230,13 @@ def streamed() -> tuple[Received, bytes]:
     }
     names = ";".join(sorted(headers))
     scope = f"{KEY}/20130524/us-east-1/s3/aws4_request"
-    headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={scope},SignedHeaders={names},Signature={SEED}"
-    body = b"".join(b"%x;chunk-signature=%s\r\n%s\r\n" % (size, sig.encode(), b"a" * size) for size, sig in CHUNKS)
+    headers["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={scope},SignedHeaders={names},Signature={SEED}"
+    )
+    body = b"".join(
+        b"%x;chunk-signature=%s\r\n%s\r\n" % (size, sig.encode(), b"a" * size)
+        for size, sig in CHUNKS
+    )
     return Received("PUT", "/examplebucket/chunkObject.txt", "", headers), body
 
 

@@ -1,4 +1,6 @@
-"""Which files a `.dockerignore` leaves out, by Docker's documentation and the tables of its own tests."""
+"""Which files a `.dockerignore` leaves out, by Docker's documentation and the tables of its own
+tests.
+"""
 
 import io
 import tarfile
@@ -18,7 +20,11 @@ def kept(ignore: bytes, *files: str) -> set[str]:
 @pytest.mark.parametrize(
     ("ignore", "files", "left"),
     [
-        ("**/private", ("private/id", "a/private/id", "a/b/c/d/private/id", "a/privateer"), {"a/privateer"}),
+        (
+            "**/private",
+            ("private/id", "a/private/id", "a/b/c/d/private/id", "a/privateer"),
+            {"a/privateer"},
+        ),
         ("**/cache", ("cache", "a/cache", "mycache"), {"mycache"}),
         ("src/**/gen", ("src/gen/x", "src/a/gen/x", "src/a/b/gen", "gen/x"), {"gen/x"}),
         ("**.pem", ("key.pem", "a/key.pem", "a/key.pem.pub"), {"a/key.pem.pub"}),
@@ -41,7 +47,11 @@ def kept(ignore: bytes, *files: str) -> set[str]:
         ("[a-c]x\n[^m-p]y", ("ax", "dx", "qy", "my"), {"dx", "my"}),
         ("[[:digit:]]*\nv\\d", ("1a", "a1", "v7", "vd"), {"a1", "vd"}),
         ("a.|)$(}+{b", ("a.|)$(}+{b", "ax"), {"ax"}),
-        ("{{cookiecutter.name}}/*.md\nx|y\n*\\|z", ("{{cookiecutter.name}}/a.md", "x|y", "a|z", "x"), {"x"}),
+        (
+            "{{cookiecutter.name}}/*.md\nx|y\n*\\|z",
+            ("{{cookiecutter.name}}/a.md", "x|y", "a|z", "x"),
+            {"x"},
+        ),
         ("*\n!keep", ("keep/a/b", "keep", "x"), {"keep/a/b", "keep"}),
         ("*\n!**/*.py", ("a.py", "x/y/b.py", "x/y/b.pyc"), {"a.py", "x/y/b.py"}),
         ("docs\n!docs/README.md", ("docs/a", "docs/README.md"), {"docs/README.md"}),
@@ -63,7 +73,9 @@ def test_names_that_are_not_utf8() -> None:
     assert kept(b"**.txt", name) == set()
 
 
-@pytest.mark.parametrize("line", ["!", "a[", "[]", "a\\", "[z-a]", "[[:nope:]]", "src\\build", "a|*", "*{2}"])
+@pytest.mark.parametrize(
+    "line", ["!", "a[", "[]", "a\\", "[z-a]", "[[:nope:]]", "src\\build", "a|*", "*{2}"]
+)
 def test_a_line_that_cannot_be_read_is_refused(line: str) -> None:
     with pytest.raises(UsageError) as caught:
         dockerignore.patterns(f"fine\n{line}\n".encode())
@@ -71,7 +83,14 @@ def test_a_line_that_cannot_be_read_is_refused(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["*a" * 200 + "b", "**/a" * 200 + "/b", "*" * 3000 + "b", "**a" * 1000 + "b", "[^/]*?" * 500 + "b"]
+    "pattern",
+    [
+        "*a" * 200 + "b",
+        "**/a" * 200 + "/b",
+        "*" * 3000 + "b",
+        "**a" * 1000 + "b",
+        "[^/]*?" * 500 + "b",
+    ],
 )
 def test_hostile_patterns_are_matched_in_linear_time(pattern: str) -> None:
     started = time.monotonic()
@@ -87,7 +106,10 @@ def sent(files: dict[str, bytes], dockerfile: str = "Dockerfile") -> dict[str, b
 
 
 def test_the_daemon_always_gets_its_own_files() -> None:
-    assert sent({"Dockerfile": b"", ".dockerignore": b"*", "a": b""}).keys() == {"Dockerfile", ".dockerignore"}
+    assert sent({"Dockerfile": b"", ".dockerignore": b"*", "a": b""}).keys() == {
+        "Dockerfile",
+        ".dockerignore",
+    }
 
 
 def test_a_dockerfiles_own_ignore_file_takes_precedence() -> None:
@@ -114,7 +136,9 @@ def test_a_dockerfiles_own_ignore_file_takes_precedence() -> None:
 def test_the_daemon_hides_what_the_dockerfiles_own_ignore_file_says(
     own: bytes, general: bytes | None, hidden: set[str]
 ) -> None:
-    """The daemon removes its two files from the context when `.dockerignore` names them; it knows no other file."""
+    """The daemon removes its two files from the context when `.dockerignore` names them; it knows
+    no other file.
+    """
     files = {"Dockerfile": b"", "src": b"", "Dockerfile.dockerignore": own}
     context = sent(files if general is None else {**files, ".dockerignore": general})
     told = dockerignore.patterns(context.get(".dockerignore", b""))
@@ -123,8 +147,13 @@ def test_the_daemon_hides_what_the_dockerfiles_own_ignore_file_says(
 
 def test_a_linked_ignore_file_is_followed() -> None:
     linked = (Entry(b"120000", b"0" * 40, b".dockerignore"), b"conf/ignore")
-    rest = [(Entry(b"100644", b"0" * 40, name), body) for name, body in ((b"conf/ignore", b"a"), (b"a", b""))]
-    tar = tarfile.open(fileobj=io.BytesIO(docker.context([linked, *rest], dockerfile="Dockerfile", created=0)))  # noqa: SIM115
+    rest = [
+        (Entry(b"100644", b"0" * 40, name), body)
+        for name, body in ((b"conf/ignore", b"a"), (b"a", b""))
+    ]
+    tar = tarfile.open(
+        fileobj=io.BytesIO(docker.context([linked, *rest], dockerfile="Dockerfile", created=0))
+    )
     assert "a" not in tar.getnames()
     with pytest.raises(UsageError) as caught:
         docker.context([linked], dockerfile="Dockerfile", created=0)

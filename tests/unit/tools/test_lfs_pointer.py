@@ -25,7 +25,9 @@ def test_a_pointer(text: str) -> None:
 
 
 def test_a_pointer_to_what_extensions_changed_names_the_file_before_them() -> None:
-    extended = PLAIN.replace("oid", f"ext-0-fold sha256:{'a' * 64}\next-1-pack sha256:{'b' * 64}\noid")
+    extended = PLAIN.replace(
+        "oid", f"ext-0-fold sha256:{'a' * 64}\next-1-pack sha256:{'b' * 64}\noid"
+    )
     assert pointer(extended.encode()) == Pointer(OID, 12345, "a" * 64)
 
 

@@ -62,14 +62,18 @@ def test_the_examples_of_awss_documentation(
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-VALUE = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=30).map(str.strip)
+VALUE = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=30).map(
+    str.strip
+)
 
 
 @given(
     method=st.sampled_from(["GET", "PUT", "HEAD", "DELETE"]),
     key=TEXT,
     query=st.dictionaries(
-        st.sampled_from(["prefix", "versionId", "versions", "key-marker", "A", "a"]), TEXT, max_size=4
+        st.sampled_from(["prefix", "versionId", "versions", "key-marker", "A", "a"]),
+        TEXT,
+        max_size=4,
     ),
     value=VALUE,
     body=st.binary(max_size=100),
@@ -80,18 +84,28 @@ def test_botocore_signs_s3_requests_the_same(
 ) -> None:
     target = path_of(f"/{key}") + (f"?{query_of(query)}" if query else "")
     headers = {"host": HOST, "x-amz-meta": value, "content-type": "text/plain"}
-    ours = signed(method, target, headers, body, **{**S3, "credentials": Credentials("id", "secret", token)})
+    ours = signed(
+        method, target, headers, body, **{**S3, "credentials": Credentials("id", "secret", token)}
+    )
     assert ours["authorization"] == _botocore(method, target, headers, body, token, "s3")
 
 
 @given(form=st.dictionaries(TEXT, TEXT, max_size=5), token=st.none() | st.just("a/token"))
 def test_botocore_signs_sts_requests_the_same(form: dict[str, str], token: str | None) -> None:
     body = query_of(form).encode()
-    headers = {"host": "sts.eu-central-1.amazonaws.com", "content-type": "application/x-www-form-urlencoded"}
+    headers = {
+        "host": "sts.eu-central-1.amazonaws.com",
+        "content-type": "application/x-www-form-urlencoded",
+    }
     given_ = {**S3, "service": "sts", "credentials": Credentials("id", "secret", token)}
     ours = signed("POST", "/", headers, body, **given_)
     assert ours["authorization"] == _botocore(
-        "POST", "/", {**headers, "x-amz-content-sha256": ours["x-amz-content-sha256"]}, body, token, "sts"
+        "POST",
+        "/",
+        {**headers, "x-amz-content-sha256": ours["x-amz-content-sha256"]},
+        body,
+        token,
+        "sts",
     )
 
 
@@ -101,12 +115,18 @@ def test_everything_that_is_not_unreserved_is_encoded(text: str) -> None:
     assert query_of({"": text}) == "=" + quote(text, safe="-_.~")
 
 
-def _botocore(method: str, target: str, headers: dict[str, str], body: bytes, token: str | None, service: str) -> str:
+def _botocore(
+    method: str, target: str, headers: dict[str, str], body: bytes, token: str | None, service: str
+) -> str:
     kinds = {"s3": botocore.auth.S3SigV4Auth, "sts": botocore.auth.SigV4Auth}
     keys = botocore.credentials.Credentials("id", "secret", token)
     signer = kinds[service](keys, service, "us-east-1")
     request = botocore.awsrequest.AWSRequest(
-        method, f"https://{headers['host']}{target}", dict(headers), body, auth_path=target.partition("?")[0]
+        method,
+        f"https://{headers['host']}{target}",
+        dict(headers),
+        body,
+        auth_path=target.partition("?")[0],
     )
     request.context["payload_signing_enabled"] = True
     with pytest.MonkeyPatch.context() as patch:

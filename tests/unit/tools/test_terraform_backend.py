@@ -43,7 +43,9 @@ def test_secrets_are_in_the_environment_and_the_rest_in_a_private_file(
             assert not stat.S_IMODE(file.parent.stat().st_mode) & 0o077
     assert "hunter22" not in f"{text}{arguments}"
     assert not any(file.exists() for file in files)
-    kept = {key: value for key, value in backend.settings.items() if value not in variables.values()}
+    kept = {
+        key: value for key, value in backend.settings.items() if value not in variables.values()
+    }
     assert (json.loads(text) if text else {}) == kept
     assert [secret for secret in variables.values() if "hunter22" in secret] == backend.secrets()
 
@@ -67,9 +69,17 @@ def test_the_type_is_no_setting_and_the_region_is_that_of_the_environment() -> N
     given: dict[str, Value] = {"bucket": "b", "key": "k"}
     s3 = backend_of(Settings(root="r", backend=given), LIVE, sandbox=False)
     assert s3 == Backend("s3", {"region": "eu-west-3", "bucket": "b", "key": "k"})
-    named = backend_of(Settings(root="r", backend={**given, "type": "s3", "region": "x"}), LIVE, sandbox=True)
-    assert named == Backend("s3", {"region": "x", "bucket": "b", "key": "k", "use_path_style": True})
-    gcs = backend_of(Settings(root="r", backend={"type": "gcs", "bucket": "b"}, workspace="w"), LIVE, sandbox=True)
+    named = backend_of(
+        Settings(root="r", backend={**given, "type": "s3", "region": "x"}), LIVE, sandbox=True
+    )
+    assert named == Backend(
+        "s3", {"region": "x", "bucket": "b", "key": "k", "use_path_style": True}
+    )
+    gcs = backend_of(
+        Settings(root="r", backend={"type": "gcs", "bucket": "b"}, workspace="w"),
+        LIVE,
+        sandbox=True,
+    )
     assert gcs == Backend("gcs", {"bucket": "b"}, "w")
 
 
@@ -125,7 +135,11 @@ def test_the_block_that_a_root_declares(files: dict[str, bytes], found: Declared
 
 def test_the_refusal_has_the_lines_and_the_file() -> None:
     error = not_kept(None, wanted="s3", root="infra/net", declared=None)
-    assert (error.id, error.exit_status, error.where) == ("terraform-state-not-kept", 5, "infra/net/backend.tf")
+    assert (error.id, error.exit_status, error.where) == (
+        "terraform-state-not-kept",
+        5,
+        "infra/net/backend.tf",
+    )
     assert error.message.endswith('\n  terraform {\n    backend "s3" {}\n  }')
     error = not_kept("local", wanted="gcs", root="infra", declared=Declared("local", "main.tf", 7))
     assert (error.id, error.where) == ("terraform-state-not-kept", "infra/main.tf:7")
@@ -156,7 +170,9 @@ def test_the_backend_that_init_set_up(text: str, type: str | None, tmp_path: Pat
     [("", None, False), ("default", None, False), ("blue", "blue", False), ("blue", None, True), ("", "blue", False),
      ("blue", "green", True), ("default", "green", True)],
 )  # fmt: skip
-def test_tf_workspace_is_neither_obeyed_nor_dropped(variable: str, workspace: str | None, refused: bool) -> None:
+def test_tf_workspace_is_neither_obeyed_nor_dropped(
+    variable: str, workspace: str | None, refused: bool
+) -> None:
     if not refused:
         terraform_backend.refuse_workspace_variable({"TF_WORKSPACE": variable}, workspace)
         return
@@ -169,7 +185,9 @@ def test_tf_workspace_is_neither_obeyed_nor_dropped(variable: str, workspace: st
 def test_the_unlock_command_is_complete() -> None:
     options = ("--sandbox", "--config", "conf/my file.toml")
     command = unlock_command(options, "live", "--stage", "net")
-    assert command == "cipipe iac unlock --env live --stage net --sandbox --config 'conf/my file.toml'"
+    assert (
+        command == "cipipe iac unlock --env live --stage net --sandbox --config 'conf/my file.toml'"
+    )
     assert unlock_command((), "dev", "--bootstrap") == "cipipe iac unlock --env dev --bootstrap"
 
 
@@ -186,7 +204,9 @@ def test_the_unlock_command_is_complete() -> None:
 )
 def test_a_gitlab_job_shows_its_token_to_its_own_instance_alone(address: str, let_in: bool) -> None:
     job = {"CI_API_V4_URL": API, "CI_JOB_TOKEN": "glcbt-64_x"}
-    expected = {"TF_HTTP_USERNAME": "gitlab-ci-token", "TF_HTTP_PASSWORD": "glcbt-64_x"} if let_in else {}
+    expected = (
+        {"TF_HTTP_USERNAME": "gitlab-ci-token", "TF_HTTP_PASSWORD": "glcbt-64_x"} if let_in else {}
+    )
     assert gitlab.state_login(job, address) == expected
     assert gitlab.state_login({"CI_API_V4_URL": API}, address) == {}
     assert github.state_login(job, address) == {}
@@ -208,7 +228,11 @@ def test_a_store_that_wants_a_login_gets_it_and_no_other(tmp_path: Path) -> None
         return client(root, backend)._environment()
 
     env = terraform(Backend("http", {"address": "https://h/s"}, "blue"))
-    assert (env["TF_HTTP_PASSWORD"], env["TF_WORKSPACE"], asked) == ("hunter22", "blue", ["https://h/s"])
+    assert (env["TF_HTTP_PASSWORD"], env["TF_WORKSPACE"], asked) == (
+        "hunter22",
+        "blue",
+        ["https://h/s"],
+    )
     assert "TF_LOG" not in env
     assert redactor.text("hunter22") == "[redacted]"
     assert "TF_HTTP_PASSWORD" not in terraform(Backend("s3"))

@@ -1,4 +1,6 @@
-"""The dependency lock file of a root that has none: there while a command runs, and never left behind."""
+"""The dependency lock file of a root that has none: there while a command runs, and never left
+behind.
+"""
 
 import fcntl
 from pathlib import Path
@@ -69,7 +71,9 @@ def test_a_command_that_fails_leaves_none(places: tuple[Path, Path, LockFile]) -
         assert not file.path.exists()
 
 
-def test_another_run_in_the_same_work_tree_takes_its_own_away(places: tuple[Path, Path, LockFile]) -> None:
+def test_another_run_in_the_same_work_tree_takes_its_own_away(
+    places: tuple[Path, Path, LockFile],
+) -> None:
     root, data, file = places
     other = LockFile(root, data.parent / "other")
     (data.parent / "other").mkdir()

@@ -1,7 +1,8 @@
-"""What Terraform says of locks that it did not get, in the words of its backends, and what is made of it.
+"""What Terraform says of locks that it did not get, in the words of its backends, and what is made
+of it.
 
-The texts are those of Terraform 1.10 to 1.13: internal/backend/remote-state/*/client.go. Those of S3 and DynamoDB were
-printed by Terraform 1.11.4.
+The texts are those of Terraform 1.10 to 1.13: internal/backend/remote-state/*/client.go. Those of
+S3 and DynamoDB were printed by Terraform 1.11.4.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -33,10 +34,14 @@ Lock Info:
 """  # noqa: W291 - as Terraform prints it
 S3 = "operation error S3: {}, https response error StatusCode: {}, RequestID: 7R, HostID: q+/=, api error {}"
 PRECONDITION = S3.format(
-    "PutObject", 412, "PreconditionFailed: At least one of the pre-conditions you specified did not hold"
+    "PutObject",
+    412,
+    "PreconditionFailed: At least one of the pre-conditions you specified did not hold",
 )
 DENIED = S3.format(
-    "PutObject", 403, "AccessDenied: User: arn:aws:sts::1:assumed-role/d/s is not authorized to perform: s3:PutObject"
+    "PutObject",
+    403,
+    "AccessDenied: User: arn:aws:sts::1:assumed-role/d/s is not authorized to perform: s3:PutObject",
 )
 UNREADABLE = "unable to retrieve file from S3 bucket 'states' with key 'net.tfstate.tflock': "
 GONE = (
@@ -46,7 +51,9 @@ GONE = (
 NOT_READABLE = UNREADABLE + S3.format("GetObject", 403, "AccessDenied: Access Denied")
 NO_TABLE = "operation error DynamoDB: {}, https response error StatusCode: 400, RequestID: K3, ResourceNotFoundException: Requested resource not found"
 NO_TABLE_TWICE = (
-    NO_TABLE.format("PutItem") + '\nUnable to retrieve item from DynamoDB table "locks": ' + NO_TABLE.format("GetItem")
+    NO_TABLE.format("PutItem")
+    + '\nUnable to retrieve item from DynamoDB table "locks": '
+    + NO_TABLE.format("GetItem")
 )
 CONDITION = "operation error DynamoDB: PutItem, https response error StatusCode: 400, RequestID: K3, ConditionalCheckFailedException: The conditional request failed"
 NETWORK = (
@@ -59,7 +66,9 @@ DYNAMO_DENIED = (
     "User: arn:aws:sts::1:assumed-role/d/s is not authorized to perform: dynamodb:PutItem on resource: table/locks"
 )
 GCS = 'writing "gs://states/net/default.tflock" failed: googleapi: Error {}'
-GCS_HELD = GCS.format("412: At least one of the pre-conditions you specified did not hold., conditionNotMet")
+GCS_HELD = GCS.format(
+    "412: At least one of the pre-conditions you specified did not hold., conditionNotMet"
+)
 GCS_DENIED = GCS.format(
     "403: ci@p.iam.gserviceaccount.com does not have storage.objects.create access to the object., forbidden"
 )
@@ -67,9 +76,7 @@ AZURE_DENIED = (
     "executing request: unexpected status 403 (403 This request is not authorized to perform this operation using this "
     "permission.) with AuthorizationPermissionMismatch: This request is not authorized"
 )
-KUBERNETES_DENIED = (
-    'leases.coordination.k8s.io is forbidden: User "system:ci" cannot create resource "leases" in the namespace "tf"'
-)
+KUBERNETES_DENIED = 'leases.coordination.k8s.io is forbidden: User "system:ci" cannot create resource "leases" in the namespace "tf"'
 AZURE_LEASED = "executing request: unexpected status 409 (409 There is already a lease present.) with LeaseAlreadyPresent: There is already a lease present."
 HTTP_HELD = "HTTP remote state already locked: ID=0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11"
 HTTP_DOWN = 'Failed to lock: POST https://git.example.com/api/v4/projects/4/terraform/state/net/lock giving up after 3 attempt(s): Post "https://git.example.com/api/v4/projects/4/terraform/state/net/lock": dial tcp 10.0.0.9:443: connect: connection refused'
@@ -139,12 +146,19 @@ def test_a_lock_that_was_refused_for_another_reason(text: str, id: str, status: 
 def test_a_refused_write_names_the_lock_that_lies_there_and_is_still_a_refusal() -> None:
     error = made(DENIED + INFO)
     assert error.id == "terraform-lock-denied"
-    assert "a lock of runner@job-81 (ID 0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11) lies there" in error.message
+    assert (
+        "a lock of runner@job-81 (ID 0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11) lies there"
+        in error.message
+    )
 
 
-@pytest.mark.parametrize("text", ["Workspace is already locked: default", "Already locked for workspace creation: x"])
+@pytest.mark.parametrize(
+    "text", ["Workspace is already locked: default", "Already locked for workspace creation: x"]
+)
 def test_a_lock_of_postgres_comes_with_the_info_of_the_one_who_asked(text: str) -> None:
-    error = made(text + INFO, Asked(unlock="cipipe iac unlock", where="infra", now=NOW, own_info=True))
+    error = made(
+        text + INFO, Asked(unlock="cipipe iac unlock", where="infra", now=NOW, own_info=True)
+    )
     assert (error.id, error.exit_status) == ("terraform-lock-taken", 6)
     assert "runner@job-81" not in error.message
 
@@ -179,12 +193,18 @@ def test_an_http_store_that_does_not_say_who(what: str) -> None:
 
 def test_info_without_an_id_is_none() -> None:
     assert terraform_locks.info(INFO.replace("0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11", "")) is None
-    assert made(PRECONDITION + INFO.replace("0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11", "")).id == "terraform-lock-taken"
+    assert (
+        made(PRECONDITION + INFO.replace("0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11", "")).id
+        == "terraform-lock-taken"
+    )
 
 
 def test_words_in_the_lock_itself_are_no_reason() -> None:
     """Whoever locks says who they are: nothing in it makes a lock that is held something else."""
-    assert made(PRECONDITION + INFO.replace("runner@job-81", "AccessDenied@host")).id == "terraform-locked"
+    assert (
+        made(PRECONDITION + INFO.replace("runner@job-81", "AccessDenied@host")).id
+        == "terraform-locked"
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,7 +239,9 @@ def test_the_age_of_a_lock(passed: timedelta, told: str) -> None:
     assert terraform_locks.age(NOW - passed, NOW) == told
 
 
-@pytest.mark.parametrize(("id", "pasted"), [("a b;c", "'a b;c'"), ("-rf", "-- -rf"), ("$(id)", "'$(id)'")])
+@pytest.mark.parametrize(
+    ("id", "pasted"), [("a b;c", "'a b;c'"), ("-rf", "-- -rf"), ("$(id)", "'$(id)'")]
+)
 def test_an_id_is_pasted_into_a_shell(id: str, pasted: str) -> None:
     error = made(PRECONDITION + INFO.replace("0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11", id))
     assert str(error.hint).endswith(f"--stage net {pasted}")

@@ -1,4 +1,6 @@
-"""What Terraform shows of a plan or state: read as far as it is looked at, and refused unseen where its form is another."""
+"""What Terraform shows of a plan or state: read as far as it is looked at, and refused unseen where
+its form is another.
+"""
 
 import json
 from typing import Any
@@ -13,7 +15,9 @@ SECRET = "battery-staple"
 
 
 def shown(answer: Any) -> Shown:
-    made: Shown = document(Completed(("terraform", "show", "-json"), 0, json.dumps(answer).encode(), b""), Shown)
+    made: Shown = document(
+        Completed(("terraform", "show", "-json"), 0, json.dumps(answer).encode(), b""), Shown
+    )
     return made
 
 
@@ -24,7 +28,11 @@ def shown(answer: Any) -> Shown:
         [SECRET],
         {"resource_changes": SECRET},
         {"resource_changes": [{"address": SECRET}]},
-        {"resource_changes": [{"address": "a.b", "type": "a", "change": {"actions": ["create"], "before": SECRET}}]},
+        {
+            "resource_changes": [
+                {"address": "a.b", "type": "a", "change": {"actions": ["create"], "before": SECRET}}
+            ]
+        },
         {"planned_values": {"outputs": [SECRET]}},
         {"values": {"root_module": {"resources": [{SECRET: SECRET}]}}},
     ],
@@ -47,15 +55,31 @@ def test_a_plan() -> None:
                     "address": "aws_vpc.a",
                     "mode": "managed",
                     "type": "aws_vpc",
-                    "change": {"actions": ["delete", "create"], "before": before, "after_unknown": {"id": True}},
+                    "change": {
+                        "actions": ["delete", "create"],
+                        "before": before,
+                        "after_unknown": {"id": True},
+                    },
                     "action_reason": "replace_because_tainted",
                 },
-                {"address": "aws_vpc.b", "mode": "managed", "type": "aws_vpc", "change": {"actions": ["no-op"]}},
-                {"address": "data.x.y", "mode": "data", "type": "x", "change": {"actions": ["read"], "before": None}},
+                {
+                    "address": "aws_vpc.b",
+                    "mode": "managed",
+                    "type": "aws_vpc",
+                    "change": {"actions": ["no-op"]},
+                },
+                {
+                    "address": "data.x.y",
+                    "mode": "data",
+                    "type": "x",
+                    "change": {"actions": ["read"], "before": None},
+                },
             ],
         }
     )
-    assert made.changes() == (Change("aws_vpc.a", "aws_vpc", ("delete", "create"), before, tainted=True),)
+    assert made.changes() == (
+        Change("aws_vpc.a", "aws_vpc", ("delete", "create"), before, tainted=True),
+    )
     assert list(made.planned_values.outputs) == ["one"]
 
 
