@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cipipe.sandbox import Sandbox, attached
-from cipipe.tools.aws import Aws
+from cipipe.tools.aws.clients import Aws
 
 ACCOUNT, REGION = "111111111111", "eu-central-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/deploy"

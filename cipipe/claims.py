@@ -18,8 +18,8 @@ import msgspec
 from cipipe import bounded
 from cipipe.errors import RefusedError, StageError
 from cipipe.model import SCHEMA, Owner
-from cipipe.tools.aws import AwsError
-from cipipe.tools.s3 import Bucket
+from cipipe.tools.aws.clients import AwsError
+from cipipe.tools.aws.s3 import Bucket
 
 PREFIX = "owners/"
 

@@ -16,7 +16,7 @@ import msgspec
 
 from cipipe.model import Output
 from cipipe.patterns import Patterns
-from cipipe.tools.git import LINK, SUBMODULE, TREE, Entry, Repository, Tree
+from cipipe.tools.git.client import LINK, SUBMODULE, TREE, Entry, Repository, Tree
 
 VERSION = b"cipipe fingerprint 1"
 

@@ -15,8 +15,8 @@ import msgspec
 from cipipe import bounded
 from cipipe.errors import CipipeError, ConflictError, RefusedError, StageError
 from cipipe.model import SCHEMA, Newest, Output, Owner, Record
-from cipipe.tools.aws import AwsError
-from cipipe.tools.s3 import Bucket
+from cipipe.tools.aws.clients import AwsError
+from cipipe.tools.aws.s3 import Bucket
 
 _ATTEMPTS = 5
 

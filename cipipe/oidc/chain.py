@@ -8,8 +8,8 @@ from cipipe.errors import IdentityError
 from cipipe.oidc.exchange import taken
 from cipipe.oidc.session import SessionRequest, check
 from cipipe.redact import Redactor
-from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, Credentials, Endpoint
-from cipipe.tools.sts import assume_role
+from cipipe.tools.aws.clients import Aws, AwsError, AwsUnreachable, Credentials, Endpoint
+from cipipe.tools.aws.sts import assume_role
 
 
 def chain(

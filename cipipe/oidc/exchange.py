@@ -13,8 +13,8 @@ from cipipe.oidc import claims as jwt
 from cipipe.oidc import refusals
 from cipipe.oidc.session import SessionRequest, check
 from cipipe.redact import Redactor
-from cipipe.tools.aws import AwsError, AwsUnreachable, Credentials, Endpoint
-from cipipe.tools.sts import Assumed, assume_role_with_web_identity
+from cipipe.tools.aws.clients import AwsError, AwsUnreachable, Credentials, Endpoint
+from cipipe.tools.aws.sts import Assumed, assume_role_with_web_identity
 
 ATTEMPTS = 5
 _FIRST_WAIT = 0.5

@@ -11,7 +11,7 @@ from cipipe.oidc.claims import ALGORITHMS, Claims
 from cipipe.oidc.explain import Finding, explain, render
 from cipipe.oidc.request import ROLE_ARN, provider_arn, request_for
 from cipipe.oidc.trust_policy import Verdict, evaluate
-from cipipe.tools.aws import AwsError
+from cipipe.tools.aws.clients import AwsError
 
 KEYS_NOT_FETCHED = "Couldn't retrieve verification key"
 

@@ -29,7 +29,7 @@ from cipipe.pipeline.identity import (
 from cipipe.pipeline.job_token import refuse_token
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
-from cipipe.tools.aws import Aws, AwsError, Credentials, Endpoint
+from cipipe.tools.aws.clients import Aws, AwsError, Credentials, Endpoint
 
 __all__ = [
     "Access",

@@ -34,8 +34,8 @@ from cipipe.pipeline.project import Project
 from cipipe.pipeline.trusted import Trust, Whose, ids_of, trust
 from cipipe.redact import Redactor
 from cipipe.stages.terraform_root import Root, backend, client, data_dir, unlock_command
-from cipipe.tools.aws import Aws, AwsError
-from cipipe.tools.terraform import Terraform
+from cipipe.tools.aws.clients import Aws, AwsError
+from cipipe.tools.terraform.client import Terraform
 
 
 def bootstrap(

@@ -25,8 +25,8 @@ from cipipe.stagework import Progress, failing
 from cipipe.titles import in_environment
 
 if TYPE_CHECKING:
+    from cipipe.stages.dags.bucket.inventory import Inventory
     from cipipe.stages.dags.diff import Difference
-    from cipipe.stages.dags.inventory import Inventory
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -102,7 +102,7 @@ def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> "Differen
 
 def status(call: Call) -> "Inventory":
     """What the manifest says is in the bucket, beside what is there."""
-    from cipipe.stages.dags.inventory import Inventory, inventory
+    from cipipe.stages.dags.bucket.inventory import Inventory, inventory
 
     with _opened(call, read_only=True) as (runner, _):
         (stage,) = runner.planned.plan.stages

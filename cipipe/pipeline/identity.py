@@ -11,7 +11,7 @@ from cipipe.config import OidcSettings
 from cipipe.errors import IdentityError
 from cipipe.oidc import sources
 from cipipe.pipeline.project import Project
-from cipipe.tools.aws import Credentials
+from cipipe.tools.aws.clients import Credentials
 
 Mint = Callable[[], tuple[str, str]]
 """Gives an ID token and the audience that it is for."""

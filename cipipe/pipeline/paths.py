@@ -18,7 +18,7 @@ from cipipe.pipeline.planning import Planning
 from cipipe.pipeline.project import Project
 from cipipe.stages import KINDS
 from cipipe.stages.base import Needed, Stage, replaced
-from cipipe.tools.git import Repository
+from cipipe.tools.git.client import Repository
 
 _COMPARED = 5000
 """How many names a suggestion is looked for among, at most."""

@@ -19,7 +19,7 @@ from cipipe.stages import KINDS
 from cipipe.stages.base import references
 from cipipe.terminal import visible
 from cipipe.tools import own_folder
-from cipipe.tools.git import Entry, Object
+from cipipe.tools.git.client import Entry, Object
 
 if TYPE_CHECKING:
     from cipipe.ledger import Held, Ledger
@@ -126,7 +126,7 @@ def sweep_lock_files(project: Project) -> None:
     """
     folder = project.repository.root / own_folder.NAME / "terraform"
     if folder.is_dir():
-        from cipipe.tools import terraform_lock_file
+        from cipipe.tools.terraform import lock_file as terraform_lock_file
 
         terraform_lock_file.sweep(folder, project.repository.tracks)
 

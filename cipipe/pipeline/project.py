@@ -13,7 +13,7 @@ import msgspec
 from cipipe import ci
 from cipipe.errors import UsageError
 from cipipe.model import Context
-from cipipe.tools.git import Repository
+from cipipe.tools.git.client import Repository
 
 if TYPE_CHECKING:
     from cipipe.config import Config

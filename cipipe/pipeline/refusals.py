@@ -14,7 +14,7 @@ from cipipe.pipeline.planning import Planning, fingerprints_in
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 from cipipe.stages import terraform
-from cipipe.tools.terraform_backend import refuse_workspace_variable
+from cipipe.tools.terraform.backend import refuse_workspace_variable
 
 
 def refuse_ref(project: Project, name: str, mode: Mode) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from cipipe.errors import Problem, ProblemsError
 from cipipe.pipeline.project import Project
 from cipipe.stages import terraform
-from cipipe.tools.terraform_backend import not_kept
-from cipipe.tools.terraform_blocks import declared
+from cipipe.tools.terraform.backend import not_kept
+from cipipe.tools.terraform.blocks import declared
 
 
 def refuse_lost_states(project: Project) -> None:

@@ -21,7 +21,7 @@ from cipipe.planner import Prepared
 from cipipe.stages import KINDS
 from cipipe.stages.base import Input, replaced
 from cipipe.terminal import visible
-from cipipe.tools.git import Entry, Repository
+from cipipe.tools.git.client import Entry, Repository
 
 _SHOWN = 10
 
@@ -144,7 +144,7 @@ class _Look:
         """The files that a pattern matches, segment by segment, so that only folders that it
         reaches are read.
         """
-        from cipipe.tools import dockerignore
+        from cipipe.tools.docker import dockerignore
 
         segments = wanted.wild.split("/")
         folders = [wanted.path]
@@ -173,7 +173,7 @@ class _Look:
         """The files below a folder that match a pattern with `**`; or that lie, if not `flat`, in a
         folder that does.
         """
-        from cipipe.tools import dockerignore
+        from cipipe.tools.docker import dockerignore
 
         found = self.repository.at(self.tree, folder)
         above = folder.encode(errors="surrogateescape")
@@ -206,7 +206,7 @@ def _without(files: list[Entry], exclude: tuple[str, ...], start: int) -> list[E
     """The files whose path below the source, or name, no pattern matches; a pattern that cannot be
     read matches none.
     """
-    from cipipe.tools import dockerignore
+    from cipipe.tools.docker import dockerignore
 
     with contextlib.suppress(UsageError):
         patterns = dockerignore.patterns("\n".join(exclude).encode(errors="surrogateescape"))

@@ -14,9 +14,10 @@ from typing import IO, Any
 
 from cipipe import ci
 from cipipe.errors import StageError, UsageError
-from cipipe.sandbox import dockerd, state
+from cipipe.sandbox import state
+from cipipe.sandbox.images import dockerd
 from cipipe.tools import http, process
-from cipipe.tools.aws import Credentials, Endpoint
+from cipipe.tools.aws.clients import Credentials, Endpoint
 
 _START = 60.0
 _STOP = 45.0

@@ -4,8 +4,8 @@ import os
 import shutil
 from collections.abc import Mapping
 
-from cipipe.sandbox import dockerd
-from cipipe.sandbox.registry import PROGRAMS
+from cipipe.sandbox.images import dockerd
+from cipipe.sandbox.images.registry import PROGRAMS
 
 
 def missing(env: Mapping[str, str]) -> dict[str, str]:

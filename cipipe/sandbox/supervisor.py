@@ -16,16 +16,17 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from cipipe.sandbox import dockerd, needs, state
-from cipipe.sandbox.backend import Backend
-from cipipe.sandbox.dockerd import Dockerd
-from cipipe.sandbox.ecr import Ecr
-from cipipe.sandbox.front import Front
+from cipipe.sandbox import needs, state
+from cipipe.sandbox.aws.backend import Backend
+from cipipe.sandbox.aws.ecr import Ecr
+from cipipe.sandbox.aws.front import Front
+from cipipe.sandbox.aws.sts import Sts
+from cipipe.sandbox.images import dockerd
+from cipipe.sandbox.images.dockerd import Dockerd
+from cipipe.sandbox.images.registry import Registry
+from cipipe.sandbox.images.registry_front import RegistryFront
 from cipipe.sandbox.issuer import Issuer, connect_to
 from cipipe.sandbox.peers import OwnerOnly
-from cipipe.sandbox.registry import Registry
-from cipipe.sandbox.registry_front import RegistryFront
-from cipipe.sandbox.sts import Sts
 from cipipe.sandbox.web import Server
 
 

@@ -16,11 +16,11 @@ from cipipe.errors import Problem
 from cipipe.interrupt import Interrupt
 from cipipe.model import Effect, Environment, Mode, Output, Record
 from cipipe.redact import Redactor
-from cipipe.tools.git import Entry, Repository
+from cipipe.tools.git.client import Entry, Repository
 
 if TYPE_CHECKING:
     from cipipe.claims import Claims
-    from cipipe.tools.aws import Aws
+    from cipipe.tools.aws.clients import Aws
 
 When = Literal["due", "nothing-due", "always"]
 

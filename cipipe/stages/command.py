@@ -18,7 +18,7 @@ from cipipe.stages.base import (
     owns_nothing,
 )
 from cipipe.stages.base import Settings as BaseSettings
-from cipipe.tools.git import Repository
+from cipipe.tools.git.client import Repository
 
 NAME = "command"
 

@@ -31,11 +31,12 @@ from cipipe.stages.base import (
     shown,
 )
 from cipipe.stages.base import Settings as BaseSettings
-from cipipe.tools.git import Repository
+from cipipe.tools.git.client import Repository
 
 if TYPE_CHECKING:
     from cipipe.stages.image_context import Context
-    from cipipe.tools import docker, registry
+    from cipipe.tools import registry
+    from cipipe.tools.docker import client as docker
 
 NAME = "image"
 
@@ -178,7 +179,7 @@ class _Job:
         if self._digest:
             return
         from cipipe.stages.image_context import build_context
-        from cipipe.tools import buildkit
+        from cipipe.tools.docker import buildkit
 
         settings: Settings = run.stage.settings
         context = build_context(run)
@@ -263,7 +264,7 @@ class _Job:
         return registry.login(run.aws, literal(run.stage.settings.repository), run.redactor)
 
     def _daemon(self, run: StageRun) -> "docker.Docker":
-        from cipipe.tools import docker
+        from cipipe.tools.docker import client as docker
 
         return docker.Docker(run.child_env, run.redactor, run.line, run.interrupt)
 
@@ -276,7 +277,7 @@ def _buildkit(run: StageRun, context: "Context") -> tuple[str, ...] | None:
     where there is none.
     """
     from cipipe.stages.dockerfile import needs_buildkit
-    from cipipe.tools import buildkit
+    from cipipe.tools.docker import buildkit
 
     name = posixpath.normpath(run.stage.settings.dockerfile)
     needed = needs_buildkit(context.files[name].body) if name in context.files else None

@@ -13,8 +13,9 @@ from cipipe import fingerprint
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.patterns import Patterns
 from cipipe.stages.base import StageRun
-from cipipe.tools import context, dockerignore, lfs
-from cipipe.tools.git import SUBMODULE, Entry, Repository
+from cipipe.tools.docker import context, dockerignore
+from cipipe.tools.git import lfs
+from cipipe.tools.git.client import SUBMODULE, Entry, Repository
 
 
 @dataclass(frozen=True)

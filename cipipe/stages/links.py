@@ -3,7 +3,7 @@
 import posixpath
 
 from cipipe.stages.base import repository_path
-from cipipe.tools.git import LINK, Entry, Repository
+from cipipe.tools.git.client import LINK, Entry, Repository
 
 _MOST = 40
 """Links in one path, as Linux has it."""

@@ -29,12 +29,12 @@ from cipipe.stages.base import (
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.stages.links import Links
 from cipipe.stages.terraform_root import Root, backend, client, data_dir, unlock_command
-from cipipe.tools.git import Repository
-from cipipe.tools.terraform_backend import NOT_KEPT, Backend, Value
+from cipipe.tools.git.client import Repository
+from cipipe.tools.terraform.backend import NOT_KEPT, Backend, Value
 
 if TYPE_CHECKING:
-    from cipipe.tools.terraform import Terraform
-    from cipipe.tools.terraform_shown import Change
+    from cipipe.tools.terraform.client import Terraform
+    from cipipe.tools.terraform.shown import Change
 
 NAME = "terraform"
 

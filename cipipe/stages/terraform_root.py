@@ -13,10 +13,10 @@ from cipipe.interrupt import Interrupt
 from cipipe.model import Environment
 from cipipe.redact import Redactor
 from cipipe.tools.own_folder import own_folder
-from cipipe.tools.terraform_backend import Backend, Value, refuse_workspace_variable
+from cipipe.tools.terraform.backend import Backend, Value, refuse_workspace_variable
 
 if TYPE_CHECKING:
-    from cipipe.tools.terraform import Terraform
+    from cipipe.tools.terraform.client import Terraform
 
 Login = Callable[[str], Mapping[str, str]]
 """Gives the variables that let this job in to an HTTP store of states at that address."""
@@ -50,7 +50,7 @@ def client(root: Root, kept: Backend) -> "Terraform":
     """Terraform in that root, with its state in that backend. Raises UsageError where TF_WORKSPACE
     contradicts it.
     """
-    from cipipe.tools.terraform import Terraform
+    from cipipe.tools.terraform.client import Terraform
 
     refuse_workspace_variable(root.env, kept.workspace)
     env = dict(root.env)

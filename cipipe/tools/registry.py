@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from cipipe.errors import StageError
 from cipipe.redact import Redactor
 from cipipe.tools import http
-from cipipe.tools.aws import Aws, AwsError
+from cipipe.tools.aws.clients import Aws, AwsError
 
 _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",

@@ -16,10 +16,10 @@ from cipipe.model import Environment, Mode
 from cipipe.redact import Redactor
 from cipipe.stages import dags
 from cipipe.stages.base import Stage, StageRun
-from cipipe.stages.dags import airflow3, imports
-from cipipe.stages.dags.extras import archive
-from cipipe.stages.dags.ignore import ignored
-from cipipe.tools.git import Repository
+from cipipe.stages.dags.checks import airflow3, imports
+from cipipe.stages.dags.checks.ignore import ignored
+from cipipe.stages.dags.mwaa.extras import archive
+from cipipe.tools.git.client import Repository
 
 GOOD = b'import helper\nfrom airflow import DAG\nimport pendulum\nwith DAG("%s", schedule=None):\n    pass\n'
 HANGS = b"# airflow dag\nimport signal, time\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\ntime.sleep(60)\n"

@@ -21,7 +21,9 @@ from dagworld import BUCKET, CONFIG, OUTPUTS, Cli, Shop
 from mwaa import NAME, Mwaa, served
 
 from cipipe.model import Output
-from cipipe.stages.dags import airflow_probe, confirm, mwaa
+from cipipe.stages.dags.checks import airflow_probe
+from cipipe.stages.dags.mwaa import confirm
+from cipipe.stages.dags.mwaa import environment as mwaa
 
 GOOD = 'from airflow import DAG\nCLUSTER = "local"  # cipipe: cluster\nwith DAG("etl", schedule=None, tags=[CLUSTER]):\n    pass\n'
 BROKEN = 'from airflow import DAG\nCLUSTER = "local"  # cipipe: cluster\nassert CLUSTER == "local", f"not {CLUSTER}"\nDAG("etl")\n'

@@ -18,12 +18,12 @@ from cipipe.interrupt import Interrupt
 from cipipe.model import Mode
 from cipipe.patterns import Patterns
 from cipipe.redact import Redactor
-from cipipe.sandbox import dockerd
+from cipipe.sandbox.images import dockerd
 from cipipe.stages import image
 from cipipe.stages.base import Stage, StageRun
-from cipipe.tools import buildkit
-from cipipe.tools.docker import Docker
-from cipipe.tools.git import Repository
+from cipipe.tools.docker import buildkit
+from cipipe.tools.docker.client import Docker
+from cipipe.tools.git.client import Repository
 
 REPOSITORY = "cipipe-test-base"
 BASE = f"{REPOSITORY}:1"

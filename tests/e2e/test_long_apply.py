@@ -17,7 +17,7 @@ from tools import require
 
 from cipipe.sandbox import attached
 from cipipe.sandbox.client import Sandbox
-from cipipe.tools.sts import assume_role_with_web_identity
+from cipipe.tools.aws.sts import assume_role_with_web_identity
 
 ACCOUNT, REGION = "111111111111", "eu-central-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/deploy"

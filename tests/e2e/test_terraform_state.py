@@ -18,8 +18,8 @@ from tools import require
 from cipipe.errors import ConflictError, RefusedError, StageError
 from cipipe.redact import Redactor
 from cipipe.stages.terraform_root import Root, client
-from cipipe.tools.terraform import Terraform
-from cipipe.tools.terraform_backend import Backend, in_force
+from cipipe.tools.terraform.backend import Backend, in_force
+from cipipe.tools.terraform.client import Terraform
 
 REGION = "eu-central-1"
 BLOCK = 'terraform {\n  backend "%s" {\n%s  }\n}\n'

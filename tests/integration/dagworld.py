@@ -22,7 +22,7 @@ from cipipe.ledger import Ledger
 from cipipe.model import Output, Record, State
 from cipipe.pipeline import planning, project
 from cipipe.tools import http
-from cipipe.tools.aws import Aws, Credentials, Endpoint
+from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 LEDGER, BUCKET = f"cipipe-{ACCOUNT}-{REGION}", "dags-bucket"

@@ -15,7 +15,7 @@ from repo import ENV, Repo
 
 from cipipe.sandbox import Sandbox, attached
 from cipipe.tools import process
-from cipipe.tools.aws import Aws
+from cipipe.tools.aws.clients import Aws
 
 ACCOUNT, OTHER = "111111111111", "222222222222"
 REGION = "eu-central-1"

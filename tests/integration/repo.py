@@ -9,7 +9,7 @@ from pathlib import Path
 from cipipe import fingerprint
 from cipipe.patterns import Patterns
 from cipipe.tools import process
-from cipipe.tools.git import Entry, Repository
+from cipipe.tools.git.client import Entry, Repository
 
 ENV = {
     **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},

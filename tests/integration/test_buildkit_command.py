@@ -12,7 +12,7 @@ from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
 from cipipe.stages.dockerfile import needs_buildkit
-from cipipe.tools import buildkit
+from cipipe.tools.docker import buildkit
 
 SAID = """\
 import json, os, sys

@@ -14,7 +14,7 @@ import pytest
 from jobs import ACCOUNT, CONFIG, OTHER, REGION, github, gitlab, sandbox_with_roles, shell
 
 from cipipe.sandbox import Sandbox
-from cipipe.tools.aws import Aws, Credentials
+from cipipe.tools.aws.clients import Aws, Credentials
 
 COMMAND = ("oidc", "credential-process")
 

@@ -11,8 +11,8 @@ import pytest
 from dagworld import BUCKET, CONFIG, DAG, OUTPUTS, REGION, Cli, Shop, served
 
 from cipipe.model import Output, State
-from cipipe.tools.aws import Aws
-from cipipe.tools.signed import Signed
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.signed import Signed
 
 
 @pytest.fixture(scope="module")
@@ -436,7 +436,7 @@ def test_another_bucket_since_then(shop: Shop, cipipe: Cli) -> None:
 def test_a_rollback_that_was_cut_off_goes_on(
     shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    from cipipe.tools.s3 import Bucket
+    from cipipe.tools.aws.s3 import Bucket
 
     class Killed(BaseException):
         pass
@@ -475,7 +475,7 @@ def test_a_deployment_that_failed_half_way_is_undone(
 ) -> None:
     """The second of three uploads fails: exit 4; a rerun finishes, a rollback restores."""
     from cipipe.errors import StageError
-    from cipipe.tools.s3 import Bucket
+    from cipipe.tools.aws.s3 import Bucket
 
     cipipe("dags", "deploy")
     before = shop.bodies()
@@ -509,7 +509,7 @@ def test_a_deletion_that_failed_half_way_is_not_forgotten(
     with a destroy.
     """
     from cipipe.errors import StageError
-    from cipipe.tools.s3 import Bucket
+    from cipipe.tools.aws.s3 import Bucket
 
     shop.commit({"dags/b.sql": "1", "dags/c.sql": "1"})
     cipipe("dags", "deploy")

@@ -18,12 +18,12 @@ from cipipe.patterns import Patterns
 from cipipe.redact import Redactor
 from cipipe.stages import dags
 from cipipe.stages.base import Reference, Stage, StageRun
-from cipipe.stages.dags import manifest, parallel
+from cipipe.stages.dags.bucket import manifest, parallel
 from cipipe.tools import http, process
-from cipipe.tools.aws import Aws, Credentials, Endpoint
-from cipipe.tools.connections import Answer
-from cipipe.tools.git import Entry, Repository
-from cipipe.tools.s3 import Bucket
+from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
+from cipipe.tools.aws.connections import Answer
+from cipipe.tools.aws.s3 import Bucket
+from cipipe.tools.git.client import Entry, Repository
 
 BUCKET = "dags-bucket"
 REGION = "eu-central-1"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cipipe.stages.dags.ignore import ignored
+from cipipe.stages.dags.checks.ignore import ignored
 
 
 @pytest.mark.parametrize(

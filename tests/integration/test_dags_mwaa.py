@@ -11,7 +11,8 @@ from dagworld import BUCKET, CONFIG, DAG, OUTPUTS, Cli, Shop
 from mwaa import NAME, Mwaa, Refused, served
 
 from cipipe.model import Output, State
-from cipipe.stages.dags import confirm, mwaa
+from cipipe.stages.dags.mwaa import confirm
+from cipipe.stages.dags.mwaa import environment as mwaa
 
 MORE = """\
 requirements = "dags/requirements.txt"

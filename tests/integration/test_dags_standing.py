@@ -15,8 +15,9 @@ from dagworld import BUCKET, CONFIG, DAG, LEDGER, OUTPUTS, REGION, Cli, Shop, se
 from cipipe.model import Mode, Output
 from cipipe.stages import dags
 from cipipe.stages.base import Stage
-from cipipe.stages.dags import manifest, patch
-from cipipe.tools.git import Repository
+from cipipe.stages.dags.bucket import manifest
+from cipipe.stages.dags.markers import patch
+from cipipe.tools.git.client import Repository
 
 
 @pytest.fixture(scope="module")

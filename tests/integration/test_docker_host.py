@@ -19,7 +19,7 @@ from cipipe.interrupt import Interrupt
 from cipipe.pipeline.doctor.base import Doubtful, Skipped
 from cipipe.pipeline.doctor.docker import check_docker
 from cipipe.redact import Redactor
-from cipipe.tools.docker import Docker
+from cipipe.tools.docker.client import Docker
 
 
 class _Daemon(BaseHTTPRequestHandler):

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cipipe.errors import UsageError
-from cipipe.tools import dockerignore
+from cipipe.tools.docker import dockerignore
 
 FILES = (
     *(

@@ -11,7 +11,7 @@ import pytest
 from jobs import CONFIG, Done, Job, github, gitlab, sandbox_with_roles, shell
 
 from cipipe.sandbox import Sandbox
-from cipipe.tools.aws import Aws
+from cipipe.tools.aws.clients import Aws
 
 
 @pytest.fixture(scope="module")

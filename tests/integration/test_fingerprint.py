@@ -14,7 +14,7 @@ from repo import ENV, HOSTILE, Repo
 
 from cipipe import fingerprint
 from cipipe.patterns import Patterns
-from cipipe.tools.git import Entry, Repository, Tree
+from cipipe.tools.git.client import Entry, Repository, Tree
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import pytest
 from repo import ENV, HOSTILE, Repo, changed, files
 
 from cipipe.errors import UsageError
-from cipipe.tools import git, process
-from cipipe.tools.git import Entry, Repository
+from cipipe.tools import process
+from cipipe.tools.git import client as git
+from cipipe.tools.git.client import Entry, Repository
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from cipipe.errors import CipipeError, ConflictError, StageError
 from cipipe.ledger import Held, Ledger
 from cipipe.model import Newest, Output, Record, State
-from cipipe.tools.aws import Aws, Credentials, Endpoint
+from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
 
 REGION = "eu-central-1"
 KEYS = Credentials("testing", "testing")

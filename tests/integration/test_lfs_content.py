@@ -11,7 +11,7 @@ import pytest
 from dagworld import OUTPUTS, Cli, Shop, served
 from repo import Repo
 
-from cipipe.tools import lfs
+from cipipe.tools.git import lfs
 
 BODY = b"a,b\n1,2\n" * 500
 SHA256 = hashlib.sha256(BODY).hexdigest()

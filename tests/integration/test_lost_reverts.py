@@ -25,7 +25,7 @@ import yaml  # type: ignore[import-untyped]
 from repo import Repo
 
 from cipipe.sandbox import Sandbox
-from cipipe.tools.aws import Aws
+from cipipe.tools.aws.clients import Aws
 
 ROOT = Path(__file__).resolve().parents[2]
 LEDGER = f"cipipe-{jobs.ACCOUNT}-{jobs.REGION}"

@@ -26,7 +26,7 @@ from jobs import (
 )
 
 from cipipe.sandbox import Sandbox
-from cipipe.tools.aws import Aws
+from cipipe.tools.aws.clients import Aws
 
 OPEN = CONFIG.replace(":role/deploy", ":role/open")
 UNPROTECTED = f"""{OPEN}

@@ -22,8 +22,8 @@ from cipipe.pipeline import project, running
 from cipipe.pipeline.planning import Options
 from cipipe.pipeline.running import Outcome, RunOptions
 from cipipe.redact import Redactor
-from cipipe.tools.aws import Aws, AwsError, Credentials, Endpoint
-from cipipe.tools.s3 import Bucket, StoredObject
+from cipipe.tools.aws.clients import Aws, AwsError, Credentials, Endpoint
+from cipipe.tools.aws.s3 import Bucket, StoredObject
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 BUCKET = f"cipipe-{ACCOUNT}-{REGION}"

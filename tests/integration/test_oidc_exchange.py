@@ -22,8 +22,8 @@ from cipipe.oidc.session import SessionRequest
 from cipipe.redact import Redactor
 from cipipe.sandbox import Sandbox, attached
 from cipipe.tools import http
-from cipipe.tools.aws import Aws, Credentials, Endpoint
-from cipipe.tools.sts import assume_role_with_web_identity
+from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
+from cipipe.tools.aws.sts import assume_role_with_web_identity
 
 ACCOUNT = "111111111111"
 REGION = "eu-central-1"

@@ -12,8 +12,8 @@ import pytest
 
 from cipipe import cli
 from cipipe.sandbox import Sandbox, attached
-from cipipe.tools.aws import Aws, AwsError
-from cipipe.tools.sts import assume_role_with_web_identity
+from cipipe.tools.aws.clients import Aws, AwsError
+from cipipe.tools.aws.sts import assume_role_with_web_identity
 
 ACCOUNT, REGION = "111111111111", "eu-central-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/deploy"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cipipe.ledger import Ledger
 from cipipe.model import Output, State
-from cipipe.tools.s3 import Bucket, Version
+from cipipe.tools.aws.s3 import Bucket, Version
 
 PROD = f"""
 [environments.prod]

@@ -24,7 +24,7 @@ from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import load
 from cipipe.redact import Redactor
 from cipipe.sandbox import Sandbox
-from cipipe.tools.aws import Aws, AwsError, Credentials, Endpoint
+from cipipe.tools.aws.clients import Aws, AwsError, Credentials, Endpoint
 
 BOTO3 = """
 import boto3, sys, time

@@ -20,10 +20,10 @@ from botocore.config import Config
 from dagworld import ACCOUNT, CONFIG, Cli, Shop, served
 
 from cipipe.errors import UsageError
-from cipipe.tools import connections
-from cipipe.tools import signed as module
-from cipipe.tools.aws import Aws, AwsError, AwsUnreachable, Credentials, Endpoint
-from cipipe.tools.s3 import Bucket
+from cipipe.tools.aws import connections
+from cipipe.tools.aws import signed as module
+from cipipe.tools.aws.clients import Aws, AwsError, AwsUnreachable, Credentials, Endpoint
+from cipipe.tools.aws.s3 import Bucket
 
 KEYS = Credentials("AKIDEXAMPLE", "secret")
 REGION = "eu-central-1"
@@ -105,7 +105,7 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     made = Server()
-    monkeypatch.setattr("cipipe.tools.signed.time.sleep", lambda _: None)
+    monkeypatch.setattr("cipipe.tools.aws.signed.time.sleep", lambda _: None)
     yield made
     made.close()
 

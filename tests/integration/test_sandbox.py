@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from cipipe.errors import StageError
-from cipipe.sandbox import Sandbox, attached, dockerd, down, find, missing, up
+from cipipe.sandbox import Sandbox, attached, down, find, missing, up
 from cipipe.sandbox import state as states
+from cipipe.sandbox.images import dockerd
 from cipipe.tools import http
-from cipipe.tools.aws import Aws
+from cipipe.tools.aws.clients import Aws
 
 ACCOUNT = "111111111111"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")

@@ -10,7 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from cipipe.sandbox.sts import Sts
+from cipipe.sandbox.aws.sts import Sts
 
 CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
 ISSUER = "https://gitlab.com"

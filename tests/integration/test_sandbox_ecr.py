@@ -18,9 +18,10 @@ import pytest
 
 from cipipe.errors import StageError
 from cipipe.redact import Redactor
-from cipipe.sandbox import Sandbox, attached, dockerd, needs
+from cipipe.sandbox import Sandbox, attached, needs
+from cipipe.sandbox.images import dockerd
 from cipipe.tools import http, registry
-from cipipe.tools.aws import Aws, AwsError
+from cipipe.tools.aws.clients import Aws, AwsError
 
 ACCOUNT = "111111111111"
 REGION = "eu-central-1"

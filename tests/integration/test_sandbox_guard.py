@@ -26,9 +26,9 @@ from jobs import ACCOUNT, AUDIENCES, REGION, ROLE, sandbox_with_roles
 
 from cipipe.errors import UsageError
 from cipipe.sandbox import Sandbox, find, needs, peers, up
-from cipipe.sandbox.services import SERVED
-from cipipe.tools.aws import Aws, Credentials
-from cipipe.tools.sts import assume_role_with_web_identity
+from cipipe.sandbox.aws.services import SERVED
+from cipipe.tools.aws.clients import Aws, Credentials
+from cipipe.tools.aws.sts import assume_role_with_web_identity
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")

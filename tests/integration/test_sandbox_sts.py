@@ -12,8 +12,8 @@ from jobs import ACCOUNT, AUDIENCES, OTHER, REGION, ROLE, role, sandbox_with_rol
 
 from cipipe.sandbox import Sandbox
 from cipipe.tools import http
-from cipipe.tools.aws import Aws, Credentials
-from cipipe.tools.sts import assume_role_with_web_identity
+from cipipe.tools.aws.clients import Aws, Credentials
+from cipipe.tools.aws.sts import assume_role_with_web_identity
 
 LONG = json.dumps(
     {

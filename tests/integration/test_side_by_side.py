@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from repo import ENV, Repo
 
-from cipipe.tools.aws import Aws, Credentials, Endpoint
+from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 BUCKET = f"cipipe-{ACCOUNT}-{REGION}"

@@ -14,8 +14,8 @@ import certificates
 import pytest
 
 from cipipe.errors import UsageError
-from cipipe.tools.aws import AwsError, AwsUnreachable, Endpoint
-from cipipe.tools.sts import Assumed, assume_role_with_web_identity
+from cipipe.tools.aws.clients import AwsError, AwsUnreachable, Endpoint
+from cipipe.tools.aws.sts import Assumed, assume_role_with_web_identity
 
 ANSWER = """<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
 <AssumeRoleWithWebIdentityResult><AssumedRoleUser><Arn>arn:aws:sts::111111111111:assumed-role/x/y</Arn></AssumedRoleUser>

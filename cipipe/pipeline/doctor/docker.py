@@ -12,9 +12,9 @@ from cipipe.interrupt import Interrupt
 from cipipe.pipeline.access import Door
 from cipipe.pipeline.doctor.base import Doubtful, Skipped
 from cipipe.redact import Redactor
-from cipipe.tools import docker_host
-from cipipe.tools.docker import Docker
-from cipipe.tools.docker_host import Address, NotYet, Tls
+from cipipe.tools.docker import host as docker_host
+from cipipe.tools.docker.client import Docker
+from cipipe.tools.docker.host import Address, NotYet, Tls
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

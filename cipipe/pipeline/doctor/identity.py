@@ -24,7 +24,7 @@ from cipipe.pipeline.doctor.base import Doubtful, Skipped
 from cipipe.pipeline.identity import has_own, minting, no_token, token_source
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
-from cipipe.tools.aws import Aws, Credentials
+from cipipe.tools.aws.clients import Aws, Credentials
 
 _OF_TIME = {"oidc-token-expired", "oidc-token-not-yet-valid"}
 _NOT_TOLD = {"oidc-mutable-name"}

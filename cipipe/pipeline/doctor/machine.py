@@ -8,8 +8,9 @@ from cipipe.errors import CipipeError, ProblemsError, StageError, UsageError
 from cipipe.pipeline.doctor.base import Skipped
 from cipipe.pipeline.project import Project
 from cipipe.stages import KINDS
-from cipipe.tools import git, terraform
+from cipipe.tools.git import client as git
 from cipipe.tools.process import ToolMissing
+from cipipe.tools.terraform import client as terraform
 
 OLDEST_TERRAFORM = (1, 11)
 """Its S3 backend is the first that locks with a file beside the state."""

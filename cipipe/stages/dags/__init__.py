@@ -24,11 +24,11 @@ from cipipe.stages.base import (
     repository_path,
 )
 from cipipe.stages.base import Settings as BaseSettings
+from cipipe.stages.dags.bucket.manifest import OUTPUTS, owns
+from cipipe.stages.dags.bucket.sharing import clashes
 from cipipe.stages.dags.deploy import steps
 from cipipe.stages.dags.files import included, select
-from cipipe.stages.dags.manifest import OUTPUTS, owns
-from cipipe.stages.dags.sharing import clashes
-from cipipe.tools.git import Entry, Repository
+from cipipe.tools.git.client import Entry, Repository
 
 __all__ = [
     "NAME",
@@ -195,8 +195,8 @@ def consumes(
     """The outputs that the markers in the stage's Python files ask for."""
     if OUTPUTS in recorded:
         return frozenset(recorded[OUTPUTS])
-    from cipipe.stages.dags.extras import belongs
-    from cipipe.stages.dags.patch import markers
+    from cipipe.stages.dags.markers.patch import markers
+    from cipipe.stages.dags.mwaa.extras import belongs
 
     settings = stage.settings
     own = [

@@ -13,17 +13,17 @@ import msgspec
 
 from cipipe.model import Effect, Mode, State
 from cipipe.stages.base import Reference, Stage, StageRun, Step, literal, shown
-from cipipe.stages.dags import manifest, ownership, sharing
-from cipipe.stages.dags.extras import KEYS, PLUGINS, REQUIREMENTS
+from cipipe.stages.dags.bucket import manifest, ownership, sharing
 from cipipe.stages.dags.files import count, in_order, relative
+from cipipe.stages.dags.mwaa.extras import KEYS, PLUGINS, REQUIREMENTS
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from cipipe.stages.dags.ignore import Ignored
+    from cipipe.stages.dags.bucket.store import There
+    from cipipe.stages.dags.checks.ignore import Ignored
     from cipipe.stages.dags.prepare import Prepared
-    from cipipe.stages.dags.store import There
-    from cipipe.tools.s3 import Bucket
+    from cipipe.tools.aws.s3 import Bucket
 
 
 _SHOWN = 3
@@ -144,7 +144,9 @@ class Deployment(msgspec.Struct):
         )
         if (run.settled and same) or self.made is None:
             return
-        from cipipe.stages.dags import checks, containers, imports, mwaa
+        from cipipe.stages.dags.checks import containers, imports
+        from cipipe.stages.dags.checks import static as checks
+        from cipipe.stages.dags.mwaa import environment as mwaa
 
         settings = run.stage.settings
         below, misplaced = mwaa.placed(settings.prefix, mwaa.dag_folder(run))
@@ -169,7 +171,7 @@ class Deployment(msgspec.Struct):
 
     def _ignored(self, run: StageRun, below: str) -> "Ignored":
         """The files, by repository path, that `.airflowignore` names."""
-        from cipipe.stages.dags.ignore import Ignored, ignored
+        from cipipe.stages.dags.checks.ignore import Ignored, ignored
 
         settings = run.stage.settings
         made = self.made.bodies if self.made else {}
@@ -187,7 +189,7 @@ class Deployment(msgspec.Struct):
         )
 
     def compare(self, run: StageRun) -> None:
-        from cipipe.stages.dags.store import look, newest
+        from cipipe.stages.dags.bucket.store import look, newest
 
         if isinstance(run.stage.settings.bucket, Reference):
             run.line(
@@ -284,7 +286,7 @@ class Deployment(msgspec.Struct):
         """Have the environment run requirements and plugins before any DAG that needs them is
         there.
         """
-        from cipipe.stages.dags import mwaa
+        from cipipe.stages.dags.mwaa import environment as mwaa
 
         wanted = self._installed(run)
         if not _mwaa_environment(run):
@@ -327,7 +329,7 @@ class Deployment(msgspec.Struct):
         A stage that began at the same moment, with another setting that turned out to be this
         bucket, has its record by now.
         """
-        from cipipe.stages.dags.store import look
+        from cipipe.stages.dags.bucket.store import look
 
         if self.looked_again:
             return
@@ -362,7 +364,7 @@ class Deployment(msgspec.Struct):
         return {key: self.bodies[key] for key in keys}
 
     def confirm(self, run: StageRun) -> None:
-        from cipipe.stages.dags.confirm import confirm
+        from cipipe.stages.dags.mwaa.confirm import confirm
 
         name = _mwaa_environment(run)
         if not name:
@@ -379,8 +381,8 @@ class Deployment(msgspec.Struct):
             confirm(run, name, {key: self.bodies[key] for key in changed}, self.uploaded)
 
     def _put(self, run: StageRun, keys: list[str]) -> None:
-        from cipipe.stages.dags.parallel import Throttled, in_parallel
-        from cipipe.stages.dags.store import asked
+        from cipipe.stages.dags.bucket.parallel import Throttled, in_parallel
+        from cipipe.stages.dags.bucket.store import asked
 
         bucket = bucket_of(run)
         ours = Throttled(run.still_ours)
@@ -408,8 +410,8 @@ class Deployment(msgspec.Struct):
             run.line(f"uploaded {key}")
 
     def prune(self, run: StageRun) -> None:
+        from cipipe.stages.dags.bucket.parallel import Throttled
         from cipipe.stages.dags.destroy import purge_keys
-        from cipipe.stages.dags.parallel import Throttled
 
         bucket = bucket_of(run)
         ours = Throttled(run.still_ours)

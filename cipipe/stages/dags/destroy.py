@@ -3,11 +3,11 @@ there stays.
 """
 
 from cipipe.stages.base import StageRun
-from cipipe.stages.dags import manifest, ownership, sharing
+from cipipe.stages.dags.bucket import manifest, ownership, sharing
+from cipipe.stages.dags.bucket.parallel import Throttled, in_parallel
+from cipipe.stages.dags.bucket.store import look, proves
 from cipipe.stages.dags.files import count
-from cipipe.stages.dags.parallel import Throttled, in_parallel
-from cipipe.stages.dags.store import look, proves
-from cipipe.tools.aws import AwsError
+from cipipe.tools.aws.clients import AwsError
 
 
 def list_owned(run: StageRun) -> None:

@@ -11,13 +11,13 @@ import msgspec
 
 from cipipe.errors import Problem
 from cipipe.stages.base import StageRun
-from cipipe.stages.dags import manifest, sharing
+from cipipe.stages.dags.bucket import manifest, sharing
+from cipipe.stages.dags.bucket.parallel import in_parallel
+from cipipe.stages.dags.bucket.store import look
 from cipipe.stages.dags.deploy import bucket_of
-from cipipe.stages.dags.parallel import in_parallel
-from cipipe.stages.dags.patch import Replacement, masked
+from cipipe.stages.dags.markers.patch import Replacement, masked
+from cipipe.stages.dags.markers.text import NotPythonError, decode
 from cipipe.stages.dags.prepare import UNKNOWN_YET, Prepared, prepared
-from cipipe.stages.dags.store import look
-from cipipe.stages.dags.text import NotPythonError, decode
 
 _WITHHELD = UNKNOWN_YET - {"dag-output-unknown"}
 

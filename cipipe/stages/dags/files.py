@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from cipipe.errors import Problem
 from cipipe.patterns import Patterns
-from cipipe.tools.git import Entry
+from cipipe.tools.git.client import Entry
 
 _TEST_FOLDERS = {"test", "tests"}
 _CACHES = {"__pycache__"}

@@ -17,8 +17,8 @@ from cipipe import bounded
 from cipipe.errors import Problem, ProblemsError, RefusedError, UsageError
 from cipipe.model import Output
 from cipipe.stages.dags.files import counts, irregular, not_utf8
-from cipipe.stages.dags.patch import Replacement, patch_all
-from cipipe.tools import lfs
+from cipipe.stages.dags.markers.patch import Replacement, patch_all
+from cipipe.tools.git import lfs
 
 
 class PatchedFolder(msgspec.Struct, frozen=True):

@@ -9,11 +9,11 @@ import msgspec
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.model import Mode
 from cipipe.stages.base import StageRun
-from cipipe.stages.dags.extras import belongs, extras
 from cipipe.stages.dags.files import included, left_out, relative, select
-from cipipe.stages.dags.patch import Replacement, patch_all
-from cipipe.tools import lfs
-from cipipe.tools.git import Entry
+from cipipe.stages.dags.markers.patch import Replacement, patch_all
+from cipipe.stages.dags.mwaa.extras import belongs, extras
+from cipipe.tools.git import lfs
+from cipipe.tools.git.client import Entry
 
 UNKNOWN_YET = frozenset({"dag-output-unknown", "dag-output-withheld"})
 """What is no error where nothing is deployed: the stage that makes the outputs has not run."""

@@ -12,9 +12,9 @@ from itertools import chain, takewhile
 from cipipe.errors import RefusedError, StageError
 from cipipe.model import Effect, Record, State
 from cipipe.stages.base import Stage, StageRun, Step, shown
+from cipipe.stages.dags.bucket.manifest import GOING_BACK, MADE_OF, OUTPUTS, RESTORED, hashes
+from cipipe.stages.dags.bucket.parallel import in_parallel
 from cipipe.stages.dags.deploy import Deployment, bucket_of, writing
-from cipipe.stages.dags.manifest import GOING_BACK, MADE_OF, OUTPUTS, RESTORED, hashes
-from cipipe.stages.dags.parallel import in_parallel
 
 
 def choose(history: Iterable[Record], wanted: str | None) -> Record:

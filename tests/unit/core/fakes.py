@@ -29,7 +29,7 @@ from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Runner
 from cipipe.stages.base import Reference, Stage, StageRun, Step, references
-from cipipe.tools.s3 import Bucket, StoredObject, Written
+from cipipe.tools.aws.s3 import Bucket, StoredObject, Written
 
 READ, WRITE, DESTROY = Effect.READ, Effect.WRITE, Effect.DESTROY
 

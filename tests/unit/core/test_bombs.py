@@ -17,11 +17,13 @@ from cipipe.model import Output
 from cipipe.oidc import policy
 from cipipe.oidc.conditions import holds, like
 from cipipe.pipeline.project import _like
-from cipipe.stages.dags import airflow3, checks
+from cipipe.stages.dags.checks import airflow3
+from cipipe.stages.dags.checks import static as checks
 from cipipe.stages.dags.local import read_outputs
-from cipipe.stages.dags.patch import patch, patch_all
+from cipipe.stages.dags.markers.patch import patch, patch_all
 from cipipe.stages.dockerfile import taken
-from cipipe.tools import process, terraform_locks
+from cipipe.tools import process
+from cipipe.tools.terraform import locks as terraform_locks
 
 HEAD = """\
 [project]

@@ -13,7 +13,7 @@ from cipipe.claims import Claim, Claimed, Claims, key_of
 from cipipe.errors import CipipeError, RefusedError, StageError
 from cipipe.ledger import Ledger
 from cipipe.model import Mode, Owner, Record, State
-from cipipe.tools.aws import AwsError
+from cipipe.tools.aws.clients import AwsError
 
 STATE = Claimed(
     type="state",

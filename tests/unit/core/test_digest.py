@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cipipe import fingerprint
 from cipipe.fingerprint import consumed, effective
 from cipipe.model import Output
-from cipipe.tools.git import Entry
+from cipipe.tools.git.client import Entry
 
 
 def digest(kind: str, settings: Any, entries: Iterable[Entry]) -> str:

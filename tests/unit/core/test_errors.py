@@ -5,7 +5,8 @@ import pytest
 from cipipe import errors
 from cipipe.errors import CipipeError, Problem, ProblemsError
 from cipipe.pipeline import access
-from cipipe.tools import aws, http, process
+from cipipe.tools import http, process
+from cipipe.tools.aws import clients as aws
 
 STATUS = {
     errors.CipipeError: 1,

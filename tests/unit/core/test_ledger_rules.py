@@ -11,7 +11,7 @@ from fakes import FakeBucket
 from cipipe.errors import CipipeError, ConflictError, StageError
 from cipipe.ledger import Held, Ledger
 from cipipe.model import Output, Record, State
-from cipipe.tools.s3 import Written
+from cipipe.tools.aws.s3 import Written
 
 
 def record(state: State = State.DEPLOYING, stage: str = "iac", **changes: object) -> Record:

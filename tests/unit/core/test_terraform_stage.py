@@ -11,8 +11,8 @@ from cipipe.model import Environment, Mode
 from cipipe.redact import Redactor
 from cipipe.stages import terraform
 from cipipe.stages.base import Stage, StageRun
-from cipipe.tools.git import Repository
-from cipipe.tools.terraform import Terraform
+from cipipe.tools.git.client import Repository
+from cipipe.tools.terraform.client import Terraform
 
 REPLACE = ["delete", "create"]
 
@@ -116,7 +116,7 @@ def test_an_older_terraform_cannot_lock_by_a_file(
 ) -> None:
     given: list[dict[str, Any]] = []
     lines: list[str] = []
-    monkeypatch.setattr("cipipe.tools.terraform.version", lambda _: version)
+    monkeypatch.setattr("cipipe.tools.terraform.client.version", lambda _: version)
     monkeypatch.setattr(Terraform, "_init", lambda _, settings: given.append(dict(settings)))
     Terraform(tmp_path, tmp_path / "d", {}, Redactor(), lines.append, "unlock").init()
     assert [settings.get("use_lockfile", False) for settings in given] == [locked]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cipipe.errors import Problem, ProblemsError, RefusedError
-from cipipe.stages.dags.checks import check
+from cipipe.stages.dags.checks.static import check
 
 DAG = b"from airflow import DAG\n"
 DEEP = DAG + b"x = " + b"-" * 100_000 + b"1\n"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cipipe.stages.dags.containers import overrides
-from cipipe.stages.dags.patch import markers
+from cipipe.stages.dags.checks.containers import overrides
+from cipipe.stages.dags.markers.patch import markers
 
 DAGS = Path(__file__).parents[3] / "dags"
 PINNED = {

@@ -9,9 +9,9 @@ from cipipe.errors import ProblemsError
 from cipipe.model import Effect, Mode
 from cipipe.stages import dags
 from cipipe.stages.base import Reference, Stage, StageRun
-from cipipe.stages.dags.extras import extras
 from cipipe.stages.dags.files import counts, in_order, is_dag, relative, select
-from cipipe.tools.git import Entry
+from cipipe.stages.dags.mwaa.extras import extras
+from cipipe.tools.git.client import Entry
 
 DAG = b"from airflow import DAG"
 

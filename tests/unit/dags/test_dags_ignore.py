@@ -3,7 +3,7 @@
 import pytest
 from budget import cpu_seconds
 
-from cipipe.stages.dags.ignore import ignored, re2_reads, uses_re2
+from cipipe.stages.dags.checks.ignore import ignored, re2_reads, uses_re2
 
 FILES = (
     "a.py",

@@ -5,9 +5,9 @@ import ast
 import pytest
 
 from cipipe.errors import ProblemsError
-from cipipe.stages.dags import airflow3, parse_time
-from cipipe.stages.dags.checks import check
-from cipipe.stages.dags.containers import overrides
+from cipipe.stages.dags.checks import airflow3, parse_time
+from cipipe.stages.dags.checks.containers import overrides
+from cipipe.stages.dags.checks.static import check
 
 DAG = b"from airflow import DAG\n"
 

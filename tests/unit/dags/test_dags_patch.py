@@ -8,7 +8,7 @@ import pytest
 from cipipe.errors import Problem, ProblemsError
 from cipipe.model import Output
 from cipipe.redact import MASK
-from cipipe.stages.dags.patch import markers, patch, patch_all
+from cipipe.stages.dags.markers.patch import markers, patch, patch_all
 
 PATH = "dags/x.py"
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from cipipe.errors import ProblemsError
 from cipipe.model import Output
-from cipipe.stages.dags.patch import patch
-from cipipe.stages.dags.statements import statements
-from cipipe.stages.dags.text import decode
+from cipipe.stages.dags.markers.patch import patch
+from cipipe.stages.dags.markers.statements import statements
+from cipipe.stages.dags.markers.text import decode
 
 # Shift JIS writes a yen sign as a backslash, which would take the quote after it out of a filler's
 # string.

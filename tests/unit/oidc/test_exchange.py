@@ -11,8 +11,8 @@ from cipipe.oidc import exchange as module
 from cipipe.oidc.exchange import exchange
 from cipipe.oidc.session import SessionRequest
 from cipipe.redact import MASK, Redactor
-from cipipe.tools.aws import AwsError, AwsUnreachable, Credentials, Endpoint
-from cipipe.tools.sts import Assumed
+from cipipe.tools.aws.clients import AwsError, AwsUnreachable, Credentials, Endpoint
+from cipipe.tools.aws.sts import Assumed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROLE = "arn:aws:iam::111111111111:role/path/deploy"
@@ -56,7 +56,7 @@ OF_A_TOKEN = {
 
 
 class Sts:
-    """Stands in for the door in tools/sts.py; fails with what it is given, in order, then succeeds."""
+    """Stands in for the door in tools/aws/sts.py; fails with what it is given, in order, then succeeds."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []

@@ -13,7 +13,7 @@ import botocore.awsrequest
 import botocore.credentials
 import pytest
 
-from cipipe.sandbox.signatures import BadSignature, Proof, Received, proof_of, verify
+from cipipe.sandbox.aws.signatures import BadSignature, Proof, Received, proof_of, verify
 
 KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 REGION = "eu-central-1"

@@ -9,8 +9,9 @@ import time
 import pytest
 
 from cipipe.errors import UsageError
-from cipipe.tools import docker, dockerignore
-from cipipe.tools.git import Entry
+from cipipe.tools.docker import client as docker
+from cipipe.tools.docker import dockerignore
+from cipipe.tools.git.client import Entry
 
 
 def kept(ignore: bytes, *files: str) -> set[str]:

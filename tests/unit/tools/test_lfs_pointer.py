@@ -2,7 +2,7 @@
 
 import pytest
 
-from cipipe.tools.lfs import Pointer, pointer
+from cipipe.tools.git.lfs import Pointer, pointer
 
 OID = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393"
 PLAIN = f"version https://git-lfs.github.com/spec/v1\noid sha256:{OID}\nsize 12345\n"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cipipe.tools.aws import Credentials
-from cipipe.tools.sigv4 import path_of, query_of, signed
+from cipipe.tools.aws.clients import Credentials
+from cipipe.tools.aws.signing import path_of, query_of, signed
 
 DAY = dt.datetime(2013, 5, 24, tzinfo=dt.UTC)
 EXAMPLE = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")

@@ -13,9 +13,9 @@ from cipipe.redact import Redactor
 from cipipe.stages.base import Stage
 from cipipe.stages.terraform import Settings, backend_of, problems
 from cipipe.stages.terraform_root import Root, client, unlock_command
-from cipipe.tools import terraform_backend
-from cipipe.tools.terraform_backend import Backend, Value, in_force, not_kept, settings_file
-from cipipe.tools.terraform_blocks import Declared, declared
+from cipipe.tools.terraform import backend as terraform_backend
+from cipipe.tools.terraform.backend import Backend, Value, in_force, not_kept, settings_file
+from cipipe.tools.terraform.blocks import Declared, declared
 
 LIVE = Environment("2" * 12, "eu-west-3", "arn")
 API = "https://git.example.com/api/v4"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cipipe.tools.terraform_lock_file import NAME, LockFile, sweep
+from cipipe.tools.terraform.lock_file import NAME, LockFile, sweep
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cipipe.errors import CipipeError
-from cipipe.tools import terraform_locks
-from cipipe.tools.terraform_locks import Asked, LockInfo
+from cipipe.tools.terraform import locks as terraform_locks
+from cipipe.tools.terraform.locks import Asked, LockInfo
 
 NOW = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
 ASKED = Asked(unlock="cipipe iac unlock --env live --stage net", where="infra", now=NOW)

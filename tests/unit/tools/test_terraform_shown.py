@@ -9,7 +9,7 @@ import pytest
 
 from cipipe.errors import StageError
 from cipipe.tools.process import Completed, document
-from cipipe.tools.terraform_shown import Change, Shown
+from cipipe.tools.terraform.shown import Change, Shown
 
 SECRET = "battery-staple"
 

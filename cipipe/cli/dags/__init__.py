@@ -1,0 +1,18 @@
+"""`cipipe dags`: the parts of the `dags` stage, each on its own."""
+
+import click
+
+from cipipe.cli.lazy import Lazy
+
+COMMANDS = {
+    "deploy": "cipipe.cli.dags.bucket:deploy",
+    "diff": "cipipe.cli.dags.bucket:diff",
+    "patch": "cipipe.cli.dags.patch:patch",
+    "rollback": "cipipe.cli.dags.bucket:rollback",
+    "status": "cipipe.cli.dags.bucket:status",
+}
+
+
+@click.group(cls=Lazy, where=COMMANDS)
+def dags() -> None:
+    """The parts of the `dags` stage, each on its own."""

@@ -1,0 +1,128 @@
+"""All that the sandbox knows of moto: its WSGI application, and the few things read from its tables
+directly.
+
+One moto serves every account: the front says with each request which account its access key belongs
+to.
+"""
+
+import json
+import logging
+import re
+from typing import Any
+
+from cipipe.sandbox.aws.services import only_served
+from cipipe.sandbox.state import admin_account
+from cipipe.sandbox.web import WSGIApplication
+
+
+class Backend:
+    """moto in this process. `account_id` is the account of requests that no known access key
+    signed.
+
+    `admin_secret` is the secret key of every account's administrator.
+    """
+
+    def __init__(self, account_id: str, admin_secret: str) -> None:
+        from moto.ecr.models import ecr_backends
+        from moto.iam.models import get_account_id_from, iam_backends
+        from moto.moto_server.werkzeug_app import (
+            DomainDispatcherApplication,
+            MotoRequestHandler,
+            create_backend_app,
+        )
+        from moto.sts.models import sts_backends
+
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self.account_id = account_id
+        self._admin_secret = admin_secret
+        self.app: WSGIApplication = DomainDispatcherApplication(only_served(create_backend_app))
+        self.handler: type[Any] = MotoRequestHandler
+        self._ecr, self._iam, self._sts = ecr_backends, iam_backends, sts_backends
+        self._account_of = get_account_id_from
+
+    def account_of(self, access_key_id: str) -> str:
+        """The account that an access key belongs to."""
+        if account := admin_account(access_key_id):
+            return account
+        return (
+            str(self._account_of(access_key_id))
+            if self._user_key(access_key_id)
+            else self.account_id
+        )
+
+    def secret_of(self, access_key_id: str) -> str | None:
+        """The secret key of an administrator or an IAM user; None where the sandbox has given out
+        no such key.
+        """
+        if admin_account(access_key_id):
+            return self._admin_secret
+        key = self._user_key(access_key_id)
+        return str(key.secret_access_key) if key is not None and key.status == "Active" else None
+
+    def _user_key(self, access_key_id: str) -> Any | None:
+        partitions = [
+            partition for account in list(self._iam.values()) for partition in account.values()
+        ]
+        found = (partition.access_keys.get(access_key_id) for partition in partitions)
+        return next((key for key in found if key is not None), None)
+
+    def role(self, arn: str, account_id: str, partition: str = "aws") -> Any | None:
+        """moto's role with that ARN."""
+        return next(
+            (role for role in self._iam[account_id][partition].get_roles() if role.arn == arn), None
+        )
+
+    def trust_policy(self, role: Any) -> Any:
+        return json.loads(role.assume_role_policy_document)
+
+    def client_ids(
+        self, provider_arn: str, account_id: str, partition: str = "aws"
+    ) -> list[str] | None:
+        """The audiences that an OIDC provider takes; None where the account has no such provider."""
+        provider = self._iam[account_id][partition].open_id_providers.get(provider_arn)
+        return None if provider is None else list(provider.client_id_list)
+
+    def assume(
+        self,
+        *,
+        role_arn: str,
+        account_id: str,
+        partition: str,
+        region: str,
+        session_name: str,
+        duration: int,
+    ) -> Any:
+        """moto's new session of a role: keys, `expiration`, `arn` and `user_id`."""
+        return self._sts[account_id][partition].assume_role_with_web_identity(
+            region_name=region,
+            role_session_name=session_name,
+            role_arn=role_arn,
+            policy=None,
+            duration=duration,
+            external_id=None,
+        )
+
+    def keeps_tag(self, repository: str, tag: str) -> bool:
+        """Whether a repository of that name, of any account and region, lets a tag name one image
+        for ever.
+        """
+        regions = [region for account in list(self._ecr.values()) for region in account.values()]
+        found = [
+            backend.repositories[repository]
+            for backend in regions
+            if repository in backend.repositories
+        ]
+        return any(_keeps_tag(one, tag) for one in found)
+
+    def has_repository(self, name: str, account_id: str, region: str) -> bool:
+        return name in self._ecr[account_id][region].repositories
+
+
+def _keeps_tag(repository: Any, tag: str) -> bool:
+    """The filters of an exclusion turn the rule round for the tags that they match; `*` is any
+    number of characters.
+    """
+    filters = repository.image_tag_mutability_exclusion_filters or ()
+    patterns = [".*".join(map(re.escape, one["filter"].split("*"))) for one in filters]
+    excluded = any(re.fullmatch(pattern, tag) for pattern in patterns)
+    return bool(repository.is_tag_immutable()) is not excluded

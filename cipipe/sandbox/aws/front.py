@@ -1,0 +1,183 @@
+"""The AWS endpoint: one address for everything, in front of moto.
+
+A request is answered if it is signed with keys that this sandbox has given out. The token exchange,
+AssumeRole and ECR's images are answered here; all else goes to moto as it came, with the account
+added that its access key belongs to.
+"""
+
+import io
+import json
+import urllib.parse
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from cipipe.sandbox import peers
+from cipipe.sandbox.aws import refusals
+from cipipe.sandbox.aws.backend import Backend
+from cipipe.sandbox.aws.ecr import TARGET, Ecr
+from cipipe.sandbox.aws.refusals import refused
+from cipipe.sandbox.aws.signatures import BadSignature, Proof, Received, proof_of, verify
+from cipipe.sandbox.aws.sts import Sts, refusal
+from cipipe.sandbox.aws.sts_rules import StsError
+from cipipe.sandbox.web import Request, Response, StartResponse, WSGIEnvironment, json_answer
+
+_FORM = "application/x-www-form-urlencoded"
+
+
+class Front:
+    """A WSGI application. `identity` is what `GET /_cipipe/health` answers with, so that a client
+    knows whom it met.
+    """
+
+    def __init__(
+        self, backend: Backend, sts: Sts, ecr: Ecr | None, *, identity: str, region: str
+    ) -> None:
+        self._backend, self._sts, self._ecr = backend, sts, ecr
+        self._identity = identity
+        self._region = region
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        answer = self._answer(request, _received(request))
+        if answer is not None:
+            return answer(environ, start_response)
+        return self._backend.app(environ, start_response)
+
+    def _answer(self, request: Request, received: Received) -> Response | None:
+        """The answer to a request; None where moto has to give it."""
+        if request.path.startswith("/_cipipe/"):
+            return (
+                self._own(request) if peers.permitted(request.environ) else peers.refusal(request)
+            )
+        form = _form(request)
+        action = form.get("Action", "")
+        proof, problem = _proof(received)
+        region = proof.region if proof else self._region
+        if (
+            action == "AssumeRoleWithWebIdentity"
+        ):  # AWS does not look at a signature here, good or bad
+            return self._sts.web_identity(form, region)
+        if action in {"AssumeRoleWithSAML", "AssumeRoot"}:
+            text = f"Could not find operation {action} for version 2011-06-15"
+            return refusal(action, StsError("InvalidAction", text))
+        if proof is None:
+            return _unproven(request, action, problem)
+        if refusing := self._checked(request, received, proof):
+            return refusing
+        account = self._backend.account_of(proof.key)
+        request.environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
+        _name_checksum(request.environ)
+        if action == "AssumeRole":
+            return self._sts.assume_role(form, region, proof.key, account)
+        target = request.headers.get("X-Amz-Target")
+        if request.path == "/" and target is not None and "." not in target:
+            return json_answer({"__type": "UnknownOperationException"}, 400)
+        return self._images(request, account, region)
+
+    def _checked(self, request: Request, received: Received, proof: Proof) -> Response | None:
+        """The refusal of a request that is not signed with good keys of this sandbox."""
+        session = self._sts.sessions.of(proof.key)
+        secret = session.secret if session else self._backend.secret_of(proof.key)
+        if secret is None or (session and proof.token != session.token):
+            return refused(refusals.UNKNOWN_KEY, proof.service, request)
+        try:
+            verify(received, proof, secret, body=lambda: _body(request), now=datetime.now(UTC))
+        except BadSignature as error:
+            return refused(_bad(error), proof.service, request)
+        return (
+            refused(refusals.EXPIRED, proof.service, request)
+            if session and session.expired
+            else None
+        )
+
+    def _own(self, request: Request) -> Response:
+        match request.method, request.path:
+            case "GET", "/_cipipe/health":
+                return json_answer({"sandbox": self._identity})
+            case "GET", "/_cipipe/exchanges":
+                return json_answer({"exchanges": self._sts.exchanges})
+            case "GET", "/_cipipe/secret-hashes":
+                return json_answer({"sha256": self._sts.sessions.secret_hashes})
+            case "POST", "/_cipipe/longest-session":
+                self._sts.sessions.longest = json.loads(request.get_data())["seconds"]
+                return json_answer({})
+        return json_answer({"error": f"nothing at {request.path}"}, 404)
+
+    def _images(self, request: Request, account: str, region: str) -> Response | None:
+        target = request.headers.get("X-Amz-Target", "")
+        if self._ecr is None or not target.startswith(TARGET):
+            return None
+        body = _body(request)
+
+        def forward() -> Response:
+            _rewind(request, body)
+            return Response.from_app(self._backend.app, request.environ, buffered=True)
+
+        return self._ecr.answer(
+            target.removeprefix(TARGET), body, account_id=account, region=region, forward=forward
+        )
+
+
+def _received(request: Request) -> Received:
+    path, _, query = str(request.environ["RAW_URI"]).partition("?")
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Received(request.method, path, query, headers)
+
+
+def _proof(received: Received) -> tuple[Proof | None, BadSignature | None]:
+    try:
+        return proof_of(received), None
+    except BadSignature as error:
+        return None, error
+
+
+def _form(request: Request) -> dict[str, str]:
+    """The parameters of a request in the query protocol; empty for any other."""
+    if request.path != "/":
+        return {}
+    form: dict[str, str] = dict(request.args.items())
+    if request.method == "POST" and request.mimetype == _FORM:
+        form |= urllib.parse.parse_qsl(_body(request).decode(errors="replace"))
+    return form
+
+
+def _unproven(request: Request, action: str, problem: BadSignature | None) -> Response:
+    """The refusal of a request whose signature is missing, or is none."""
+    target = "X-Amz-Target" in request.headers
+    if problem is not None:
+        return refused(_bad(problem), "" if action or target else "s3", request)
+    if action:
+        return refusal(
+            action,
+            StsError(refusals.UNSIGNED.query, refusals.UNSIGNED.text, refusals.UNSIGNED.status),
+        )
+    return refused(refusals.UNSIGNED, "" if target else "s3", request)
+
+
+def _bad(error: BadSignature) -> refusals.Refusal:
+    return refusals.BAD_SIGNATURE._replace(text=str(error))
+
+
+def _name_checksum(environ: WSGIEnvironment) -> None:
+    """S3 keeps a checksum that comes with an object; moto keeps it only where its algorithm is
+    named besides.
+    """
+    for algorithm in ("SHA256", "SHA1", "CRC32", "CRC32C", "CRC64NVME"):
+        if f"HTTP_X_AMZ_CHECKSUM_{algorithm}" in environ:
+            environ.setdefault("HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM", algorithm)
+
+
+def _body(request: Request) -> bytes:
+    """The request's body, which stays there to be read for the application that comes next."""
+    body = request.get_data(cache=True, parse_form_data=False)
+    _rewind(request, body)
+    return body
+
+
+def _rewind(request: Request, body: bytes) -> None:
+    """Put a body that was read back, for the application that comes next."""
+    environ: dict[str, Any] = request.environ
+    environ["wsgi.input"] = io.BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
+    environ.pop("HTTP_TRANSFER_ENCODING", None)

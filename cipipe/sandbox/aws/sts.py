@@ -1,0 +1,268 @@
+"""AssumeRoleWithWebIdentity and AssumeRole as AWS does them: tokens are verified, and trust
+policies are evaluated.
+
+Codes and texts are AWS's, from its API reference and from answers of the service that people have
+published. What the caller's own policies allow is not looked at: in the sandbox the trust policy
+alone decides.
+"""
+
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from xml.sax.saxutils import escape
+
+import jwt
+
+from cipipe.errors import CipipeError
+from cipipe.model import partition_of
+from cipipe.oidc import claims as tokens
+from cipipe.oidc.request import Request, provider_arn, request_for
+from cipipe.oidc.trust_policy import evaluate
+from cipipe.sandbox.aws.backend import Backend
+from cipipe.sandbox.aws.callers import Session, Sessions, assume_role_request
+from cipipe.sandbox.aws.sts_rules import Asked, StsError, asked, required
+from cipipe.sandbox.web import Response
+
+FetchJson = Callable[[str], Any]
+"""Gives the JSON document at an issuer's URL. Raises CipipeError."""
+
+_A_REGION = {
+    "aws": "us-east-1",
+    "aws-cn": "cn-north-1",
+    "aws-us-gov": "us-gov-west-1",
+    "aws-eusc": "eusc-de-east-1",
+    "aws-iso": "us-iso-east-1",
+    "aws-iso-b": "us-isob-east-1",
+    "aws-iso-e": "eu-isoe-west-1",
+    "aws-iso-f": "us-isof-south-1",
+}
+"""One of each partition: an unsigned request does not say which region it was sent to."""
+
+_NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
+_NOT_A_JWT = (
+    "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"
+)
+_NO_KEY = (
+    "Couldn't retrieve verification key from your identity provider,  please reference AssumeRoleWithWebIdentity "
+    "documentation for requirements"
+)
+_DENIED = "Not authorized to perform sts:AssumeRoleWithWebIdentity"
+
+
+class Sts:
+    """The exchange, a log of the tokens that were accepted, and the sessions that were begun."""
+
+    def __init__(self, backend: Backend, fetch: FetchJson) -> None:
+        self._backend = backend
+        self._fetch = fetch
+        self._lock = threading.Lock()
+        self._accepted: list[dict[str, Any]] = []
+        self.sessions = Sessions()
+
+    @property
+    def exchanges(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return list(self._accepted)
+
+    def web_identity(self, form: Mapping[str, str], region: str) -> Response:
+        """The whole HTTP answer to AssumeRoleWithWebIdentity with these parameters."""
+        return _answer("AssumeRoleWithWebIdentity", lambda: self._exchange(form, region))
+
+    def assume_role(
+        self, form: Mapping[str, str], region: str, access_key_id: str, account: str
+    ) -> Response:
+        """The whole HTTP answer to AssumeRole, signed with that key of that account."""
+        return _answer("AssumeRole", lambda: self._chain(form, region, access_key_id, account))
+
+    def _exchange(self, form: Mapping[str, str], region: str) -> str:
+        token, wanted = required(form, "WebIdentityToken"), asked(form)
+        claims, kid, audience = self._verified(token, wanted)
+        request = request_for(
+            claims,
+            account_id=wanted.account,
+            partition=wanted.partition,
+            session_name=wanted.session_name,
+        )
+        if not self._trusts(wanted, lambda policy: (policy, request)):
+            raise StsError("AccessDenied", _DENIED, 403)
+        session = self._begin(wanted, region)
+        with self._lock:
+            self._accepted.append(
+                {
+                    "issuer": claims.issuer,
+                    "sub": claims.subject,
+                    "aud": audience,
+                    "jti": claims.payload.get("jti"),
+                    "role": wanted.role_arn,
+                    "kid": kid,
+                    "verified": True,
+                    "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                }
+            )
+        seen = {
+            "SubjectFromWebIdentityToken": claims.subject,
+            "Audience": audience,
+            "Provider": request.provider,
+        }
+        return "".join(f"<{name}>{escape(text)}</{name}>" for name, text in seen.items()) + _given(
+            session
+        )
+
+    def _chain(self, form: Mapping[str, str], region: str, access_key_id: str, account: str) -> str:
+        caller = self.sessions.of(access_key_id)
+        wanted = asked(form, chained=caller is not None)
+
+        def seen(policy: Mapping[str, Any]) -> tuple[Mapping[str, Any], Request]:
+            return assume_role_request(
+                policy, account=account, session=caller, session_name=wanted.session_name
+            )
+
+        if not self._trusts(wanted, seen):
+            name = caller.arn if caller else f"arn:aws:iam::{account}:root"
+            text = f"User: {name} is not authorized to perform: sts:AssumeRole on resource: {wanted.role_arn}"
+            raise StsError("AccessDenied", text, 403)
+        return _given(self._begin(wanted, region))
+
+    def _trusts(
+        self, wanted: Asked, seen: Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Request]]
+    ) -> bool:
+        """Whether the role is there and its trust policy lets the request in; AWS does not say
+        which it is.
+        """
+        role = self._backend.role(wanted.role_arn, wanted.account, wanted.partition)
+        try:
+            if (
+                role is None
+                or evaluate(*seen(self._backend.trust_policy(role))).verdict != "allowed"
+            ):
+                return False
+        except (CipipeError, ValueError):
+            return False
+        if wanted.duration > int(getattr(role, "max_session_duration", None) or 3600):
+            raise StsError(
+                "ValidationError",
+                "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
+            )
+        return True
+
+    def _begin(self, wanted: Asked, region: str) -> Any:
+        duration = min(wanted.duration, self.sessions.longest or wanted.duration)
+        begun = self._backend.assume(
+            role_arn=wanted.role_arn,
+            account_id=wanted.account,
+            partition=wanted.partition,
+            region=region
+            if partition_of(region) == wanted.partition
+            else _A_REGION[wanted.partition],
+            session_name=wanted.session_name,
+            duration=duration,
+        )
+        expires = begun.expiration.replace(tzinfo=UTC)
+        self.sessions.add_secret(begun.secret_access_key)
+        self.sessions.add(
+            begun.access_key_id,
+            Session(
+                begun.arn, wanted.role_arn, expires, begun.secret_access_key, begun.session_token
+            ),
+        )
+        return begun
+
+    def _verified(self, token: str, wanted: Asked) -> tuple[tokens.Claims, str, str]:
+        """The claims of a good token, the id of the key that signed it, and which of its audiences
+        is accepted.
+        """
+        try:
+            claims = tokens.decode(token)
+            tokens.check_signed(claims)
+            tokens.check_form(
+                claims, needed=set(tokens.REQUIRED_CLAIMS) - {"aud"}
+            )  # which has a text of its own below
+        except CipipeError:
+            raise StsError("InvalidIdentityToken", _NOT_A_JWT) from None
+        provider = provider_arn(
+            claims.issuer, account_id=wanted.account, partition=wanted.partition
+        )
+        client_ids = self._backend.client_ids(provider, wanted.account, wanted.partition)
+        if client_ids is None:
+            raise StsError(
+                "InvalidIdentityToken",
+                f"No OpenIDConnect provider found in your account for {claims.issuer}",
+            )
+        kid = self._verify_signature(token, claims)
+        _verify_times(claims)
+        audience = next((name for name in claims.audiences if name in client_ids), None)
+        if audience is None:
+            raise StsError("InvalidIdentityToken", "Incorrect token audience")
+        return claims, kid, audience
+
+    def _verify_signature(self, token: str, claims: tokens.Claims) -> str:
+        try:
+            document = self._fetch(f"{claims.issuer}/.well-known/openid-configuration")
+            if document["issuer"] != claims.issuer:
+                raise StsError("InvalidIdentityToken", _NO_KEY)
+            keys = {key["kid"]: key for key in self._fetch(document["jwks_uri"])["keys"]}
+            kid = str(claims.header.get("kid"))
+            key = jwt.PyJWK(keys[kid], claims.header["alg"])
+        except (CipipeError, KeyError, TypeError, jwt.PyJWTError):
+            raise StsError("InvalidIdentityToken", _NO_KEY) from None
+        try:
+            jwt.api_jws.decode(
+                token, key, algorithms=[claims.header["alg"]]
+            )  # one of tokens.ALGORITHMS
+        except jwt.PyJWTError:
+            raise StsError("InvalidIdentityToken", "Token signature invalid") from None
+        return kid
+
+
+def _verify_times(claims: tokens.Claims) -> None:
+    now = int(datetime.now(UTC).timestamp())
+    times: dict[str, Any] = {
+        "nbf": 0,
+        **{name: claims.payload.get(name) for name in ("exp", "iat")},
+    }
+    if claims.payload.get("nbf") is not None:
+        times["nbf"] = claims.payload["nbf"]
+    if not all(isinstance(time, int) for time in times.values()):
+        raise StsError("InvalidIdentityToken", _NOT_A_JWT)
+    if now >= times["exp"]:
+        text = f"Token expired: current date/time {now} must be before the expiration date/time {times['exp']}"
+        raise StsError("ExpiredTokenException", text)
+    if max(times["iat"], times["nbf"]) > now + 60:
+        raise StsError("InvalidIdentityToken", "Token not yet valid")
+
+
+def refusal(action: str, error: StsError) -> Response:
+    """The whole HTTP answer to an action that STS does not even look at."""
+
+    def refuse() -> str:
+        raise error
+
+    return _answer(action, refuse)
+
+
+def _answer(action: str, act: Callable[[], str]) -> Response:
+    identifier = str(uuid.uuid4())
+    try:
+        result, status = act(), 200
+    except StsError as error:
+        body = f"<Error><Type>Sender</Type><Code>{error.code}</Code><Message>{escape(error.text)}</Message></Error>"
+        xml = f'<ErrorResponse xmlns="{_NAMESPACE}">{body}<RequestId>{identifier}</RequestId></ErrorResponse>'
+        status = error.status
+    else:
+        xml = (
+            f'<{action}Response xmlns="{_NAMESPACE}"><{action}Result>{result}</{action}Result>'
+            f"<ResponseMetadata><RequestId>{identifier}</RequestId></ResponseMetadata></{action}Response>"
+        )
+    return Response(xml, status, [("x-amzn-RequestId", identifier)], content_type="text/xml")
+
+
+def _given(session: Any) -> str:
+    expiration = session.expiration.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (
+        f"<AssumedRoleUser><Arn>{session.arn}</Arn><AssumedRoleId>{session.user_id}</AssumedRoleId></AssumedRoleUser>"
+        f"<Credentials><AccessKeyId>{session.access_key_id}</AccessKeyId>"
+        f"<SecretAccessKey>{session.secret_access_key}</SecretAccessKey>"
+        f"<SessionToken>{session.session_token}</SessionToken><Expiration>{expiration}</Expiration></Credentials>"
+    )

@@ -1,0 +1,86 @@
+"""What the manifest says is in the bucket, beside what is there. Reads only.
+
+One listing, whatever the number of files; where the bucket keeps no versions, a request for each
+besides.
+"""
+
+import msgspec
+
+from cipipe.model import Record
+from cipipe.stages.base import StageRun
+from cipipe.stages.dags.bucket.parallel import in_parallel
+from cipipe.stages.dags.bucket.store import asked, newest, proves
+from cipipe.stages.dags.deploy import bucket_of
+
+
+class Held(msgspec.Struct, frozen=True):
+    """One key of the manifest. `state` is `ok`, `changed` (by somebody else), `missing`, or
+    `uncertain` (half-way).
+    """
+
+    key: str
+    state: str
+    sha256: str | None
+    version: str | None
+
+
+class Inventory(msgspec.Struct, frozen=True):
+    """A stage's files in its bucket. `foreign` counts the objects below `prefix` that are not the
+    stage's.
+    """
+
+    stage: str
+    state: str
+    commit: str | None = None
+    finished_at: str | None = None
+    bucket: str | None = None
+    prefix: str | None = None
+    files: tuple[Held, ...] = ()
+    foreign: int = 0
+
+    @property
+    def drifted(self) -> tuple[Held, ...]:
+        return tuple(file for file in self.files if file.state != "ok")
+
+
+def inventory(run: StageRun, record: Record) -> Inventory:
+    """Look at every key that the record names."""
+    prefix = run.stage.settings.prefix
+    entries = record.data.get("manifest") or {}
+    bucket = run.aws.bucket(record.data["bucket"]) if record.data.get("bucket") else bucket_of(run)
+    there = newest(bucket, prefix)
+    unproven = sorted(
+        key for key, entry in entries.items() if entry["sha256"] and not proves(entry)
+    )
+    contents = {
+        key: found.sha256 for key, found in in_parallel(lambda key: asked(bucket, key), unproven)
+    }
+    files = []
+    for key, entry in sorted(entries.items()):
+        version = there.get(key) if key.startswith(prefix) else _version(run, bucket.name, key)
+        state = (
+            "missing"
+            if version is None
+            else "uncertain"
+            if entry["sha256"] is None
+            else "ok"
+            if version == (entry["version"] or "null")
+            and contents.get(key, entry["sha256"]) == entry["sha256"]
+            else "changed"
+        )
+        files.append(Held(key, state, entry["sha256"], version))
+    return Inventory(
+        run.stage.name,
+        record.state.value,
+        record.commit,
+        record.finished_at,
+        bucket.name,
+        prefix,
+        tuple(files),
+        len(there.keys() - entries.keys()),
+    )
+
+
+def _version(run: StageRun, bucket: str, key: str) -> str | None:
+    head = run.aws.bucket(bucket).head(key)
+    return (head.version or "null") if head else None

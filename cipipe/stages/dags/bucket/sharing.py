@@ -1,0 +1,91 @@
+"""Several `dags` stages in one bucket: a key belongs to one of them.
+
+What can be seen in the configuration is refused there; what cannot (prefixes inside each other,
+buckets that turn out to be the same) is told by the records: a key that another stage's record
+names is neither written nor deleted.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+from cipipe.errors import Problem, RefusedError
+from cipipe.model import Mode
+from cipipe.stages.base import Stage, StageRun
+from cipipe.stages.dags.bucket import manifest
+
+
+def clashes(stages: Iterable[Stage]) -> Iterator[Problem]:
+    """Two `dags` stages that would write the same keys; `where` is the key path in the
+    configuration.
+    """
+    for first, second in combinations(stages, 2):
+        one, other = first.settings, second.settings
+        if one.bucket != other.bucket:
+            continue
+        where = f"stages.{second.name}"
+        if one.prefix == other.prefix:
+            yield Problem(
+                "dags-prefix-shared",
+                f"stage {first.name} has the prefix {one.prefix!r} in this bucket as well",
+                f"{where}.prefix",
+                f"Give each its own, such as {other.prefix}{second.name}/.",
+            )
+        for key in ("requirements", "plugins"):
+            if getattr(one, key) is not None and getattr(other, key) is not None:
+                yield Problem(
+                    "dags-extra-shared",
+                    f"stage {first.name} has {key} for this bucket as well, and an MWAA environment has them once",
+                    f"{where}.{key}",
+                    "Leave them to one of the two stages.",
+                )
+
+
+def taken(run: StageRun, bucket: str) -> dict[str, str]:
+    """The keys of that bucket that other stages own now, with the stage's name. What they deleted
+    is nobody's.
+    """
+    return {
+        key: name
+        for name, data in sorted(run.beside().items())
+        for key in manifest.places(data, bucket).get(bucket, ())
+    }
+
+
+def refuse_taken(run: StageRun, bucket: str, wanted: Iterable[str]) -> None:
+    """Raise RefusedError (`dags-key-taken`) where another stage owns what this one wants to write.
+
+    Where nothing is written that is a warning: the change may be one that moves the file.
+    """
+    others = taken(run, bucket)
+    found = sorted(others.keys() & set(wanted))
+    if not found:
+        return
+    owner = others[found[0]]
+    more = f" and {len(found) - 1} more" if found[1:] else ""
+    message = (
+        f"{found[0]}{more} belongs to stage {owner}, which would delete it once its source lacks it"
+    )
+    if run.mode is Mode.VERIFY:
+        run.line(f"warning: {message}")
+        return
+    raise RefusedError(
+        "dags-key-taken",
+        message,
+        hint=f"Rename the file, or give the stages other prefixes. If it moves from {owner} to {run.stage.name}, run again "
+        f"once {owner} is deployed without it.",
+        where=f"s3://{bucket}/{found[0]}",
+    )
+
+
+def ours(run: StageRun, places: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Keys by bucket, without those that another stage owns too."""
+    return {
+        name: list(without_taken(run, name, dict.fromkeys(keys))) for name, keys in places.items()
+    }
+
+
+def without_taken(run: StageRun, bucket: str, owned: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest's entries of one bucket, without those that another stage owns too."""
+    others = taken(run, bucket)
+    return {key: entry for key, entry in owned.items() if key not in others}

@@ -1,0 +1,148 @@
+"""The containers that a DAG's tasks name have to be in the task definition that the deployment
+pins.
+
+ECS finds out when the task is started; here it is found out before anything is uploaded.
+"""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from cipipe.errors import Problem, ProblemsError
+from cipipe.stages.base import StageRun
+from cipipe.stages.dags.checks.trees import constants, dotted
+from cipipe.stages.dags.markers.patch import Replacement
+from cipipe.tools.aws.clients import AwsError
+
+_DEFINITION = ("task_definition", "taskDefinition")
+_CONTAINER = ("container", "container_name")
+
+
+class Override(NamedTuple):
+    """A container that is named beside a task definition."""
+
+    definition: str
+    container: str
+    where: str
+
+
+def check(
+    run: StageRun, bodies: Mapping[str, bytes], replacements: tuple[Replacement, ...]
+) -> list[Problem]:
+    """Ask ECS for each task definition that was put into a file; give warnings. Raises
+    ProblemsError.
+
+    What was not put in by a marker is a local value, or somebody else's: it is left alone.
+    """
+    wanted: dict[str, list[Override]] = defaultdict(list)
+    for path in sorted({replacement.file for replacement in replacements}):
+        pinned = {replacement.name for replacement in replacements if replacement.file == path}
+        for override in overrides(bodies[path], path, pinned):
+            wanted[override.definition].append(override)
+    wrong: list[Problem] = []
+    notes: list[Problem] = []
+    for definition, found in wanted.items():
+        try:
+            answer = run.aws.call("ecs", "describe_task_definition", taskDefinition=definition)
+        except AwsError as error:
+            absent = error.code == "ClientException"
+            (wrong if absent else notes).append(_unknown(definition, found[0].where, error))
+            continue
+        names = {
+            container["name"] for container in answer["taskDefinition"]["containerDefinitions"]
+        }
+        wrong += [_absent(override, names) for override in found if override.container not in names]
+    if wrong:
+        raise ProblemsError(
+            "dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong)
+        )
+    return notes
+
+
+def overrides(body: bytes, path: str, pinned: set[str]) -> Iterator[Override]:
+    """What a file names literally, in calls that take a task definition out of one of the `pinned`
+    names.
+    """
+    try:
+        tree = ast.parse(body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    known = constants(tree)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        chosen = [given[name] for name in _DEFINITION if name in given]
+        if not chosen or not isinstance(chosen[0], ast.Name) or chosen[0].id not in pinned:
+            continue
+        definition = _text(chosen[0], known)
+        named = [given[name] for name in _CONTAINER if name in given]
+        for name in [*named, *_containers(given.get("overrides"), known)]:
+            container = _text(name, known)
+            if definition is not None and container is not None:
+                yield Override(definition, container, f"{path}:{name.lineno}")
+
+
+def _containers(node: ast.expr | None, known: Mapping[str, ast.expr]) -> Iterator[ast.expr]:
+    """The values of `name` in `{"containerOverrides": [{"name": …}]}`, or what a function that
+    makes that is given.
+    """
+    node = _value(node, known)
+    if isinstance(node, ast.Call):
+        if _makes_overrides(node):
+            yield from node.args[:1] or (
+                keyword.value for keyword in node.keywords if keyword.arg == "name"
+            )
+        return
+    listed = _value(_entries(node, known).get("containerOverrides"), known)
+    for item in listed.elts if isinstance(listed, ast.List | ast.Tuple) else ():
+        name = _entries(item, known).get("name")
+        if name is not None:
+            yield name
+
+
+def _makes_overrides(call: ast.Call) -> bool:
+    """By its name: `container_overrides("dbt", …)`. What another function takes first may be
+    anything.
+    """
+    name = dotted(call.func, {}).rpartition(".")[2].lower()
+    return "container" in name and "override" in name
+
+
+def _entries(node: ast.expr | None, known: Mapping[str, ast.expr]) -> dict[str, ast.expr]:
+    node = _value(node, known)
+    if not isinstance(node, ast.Dict):
+        return {}
+    return {
+        key.value: value
+        for key, value in zip(node.keys, node.values, strict=True)
+        if isinstance(key, ast.Constant) and isinstance(key.value, str)
+    }
+
+
+def _value(node: ast.expr | None, known: Mapping[str, ast.expr]) -> ast.expr | None:
+    return known.get(node.id) if isinstance(node, ast.Name) else node
+
+
+def _text(node: ast.expr | None, known: Mapping[str, ast.expr]) -> str | None:
+    node = _value(node, known)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _absent(override: Override, names: set[str]) -> Problem:
+    return Problem(
+        "dag-container-unknown",
+        f"names a container {override.container!r}, which {override.definition} does not have",
+        override.where,
+        f"Its containers are: {', '.join(sorted(names))}. Take the name from a Terraform output as well.",
+    )
+
+
+def _unknown(definition: str, where: str, error: AwsError) -> Problem:
+    return Problem(
+        "dag-task-definition-unknown",
+        f"the task definition {definition} cannot be looked at: {error.code}: {error.text}",
+        where,
+        "Does the output that the marker names hold a task definition of this account and region?",
+    )

@@ -1,0 +1,1 @@
+"""The marker `# cipipe: NAME` in a DAG file: found, checked, replaced. Pure."""

@@ -1,0 +1,108 @@
+"""After the upload: what MWAA's Airflow made of our files. Reads only.
+
+An import error in a file of ours fails the stage; one in another file is a warning. That nothing
+can be found out (no permission, a private web server, too slow) is a warning as well: unconfirmed
+is not failed.
+"""
+
+import ast
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cipipe.errors import StageError
+from cipipe.stages.base import StageRun
+from cipipe.stages.dags.checks.static import dag_ids
+from cipipe.stages.dags.mwaa import environment as mwaa
+from cipipe.tools.aws.clients import AwsError, AwsUnreachable
+
+DAGS_FOLDER = "/usr/local/airflow/dags/"
+"""Where MWAA keeps what it copies from the bucket."""
+
+sync_seconds = 30.0
+"""MWAA copies the bucket that often: what was parsed before that may have been the old file."""
+
+
+def confirm(run: StageRun, name: str, bodies: Mapping[str, bytes], uploaded: datetime) -> None:
+    """Wait until Airflow has read the DAG files, given by key. Raises StageError
+    (`dags-import-error`).
+    """
+    seconds = run.stage.settings.confirm_timeout
+    if not bodies or not seconds:
+        return
+    deadline = time.monotonic() + seconds
+    since = uploaded + timedelta(seconds=sync_seconds)
+    try:
+        folder = mwaa.folder_of(mwaa.environment(run, name))
+        files = {key.removeprefix(folder): key for key in bodies}
+        wanted = {dag: key for key, body in bodies.items() for dag in _ids(body)}
+        told: set[str] = set()
+        while True:
+            _refuse_broken(
+                run, files, mwaa.listed(run, name, "/importErrors", "import_errors"), since, told
+            )
+            parsed = {
+                dag["dag_id"]
+                for dag in mwaa.listed(run, name, "/dags", "dags")
+                if _moment(dag) >= since
+            }
+            missing = sorted(wanted.keys() - parsed)
+            if not missing and datetime.now(UTC) >= since:
+                run.line(f"Airflow has read all {len(wanted)} DAGs of these files")
+                return
+            if time.monotonic() > deadline:
+                which = (
+                    f"{', '.join(missing[:3])} and others" if missing[3:] else ", ".join(missing)
+                )
+                run.line(f"warning: unconfirmed: Airflow has not read {which} after {seconds} s")
+                return
+            run.interrupt.sleep(mwaa.poll_seconds)
+    except (AwsError, AwsUnreachable) as error:
+        run.line(
+            f"warning: unconfirmed: Airflow cannot be asked what it made of the files: {error.message}"
+        )
+
+
+def _refuse_broken(
+    run: StageRun,
+    files: Mapping[str, str],
+    errors: list[dict[str, Any]],
+    since: datetime,
+    told: set[str],
+) -> None:
+    for error in errors:
+        place = str(error.get("filename", "")).removeprefix(DAGS_FOLDER)
+        if place in files and _time(error.get("timestamp")) >= since:
+            raise StageError(
+                "dags-import-error",
+                f"Airflow cannot import {files[place]}:\n{run.redactor.text(str(error.get('stack_trace', ''))).strip()}",
+                hint="The files are uploaded. `cipipe dags rollback` puts the earlier ones back; or mend it and deploy.",
+                where=files[place],
+            )
+        if place not in files and place not in told:
+            told.add(place)
+            last = (str(error.get("stack_trace", "")).strip().splitlines() or [""])[-1]
+            run.line(
+                f"warning: Airflow cannot import {place}, which is not of this deployment: {last}"
+            )
+
+
+def _ids(body: bytes) -> dict[str, int]:
+    try:
+        return dag_ids(ast.parse(body))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
+
+
+def _moment(dag: Mapping[str, Any]) -> datetime:
+    return _time(dag.get("last_parsed_time") or dag.get("last_parsed"))
+
+
+def _time(text: Any) -> datetime:
+    """A moment as Airflow writes it; one that is missing lies long ago."""
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

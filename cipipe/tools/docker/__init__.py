@@ -1,0 +1,1 @@
+"""One client of Docker: the daemon, the two builders, the build context."""

@@ -1,0 +1,148 @@
+"""Builds with BuildKit, by the `docker` command: the SDK speaks to Docker's classic builder only.
+
+Source: docs.docker.com/reference/cli/docker/buildx/build, docs.docker.com/build/buildkit.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from cipipe.errors import StageError
+from cipipe.interrupt import Interrupt
+from cipipe.redact import Redactor
+from cipipe.tools import process
+from cipipe.tools.docker import host as docker_host
+
+_BUILT_IN, _PLUGIN = 18, 23
+"""Majors of the command from which it has BuildKit itself, and from which that is the plugin
+buildx.
+"""
+
+_OWN = re.compile(r"PATH|HOME|NO_PROXY|no_proxy|(?:DOCKER|BUILDX)_.*")
+"""Variables that the command reads itself: a build argument of that name is given to it by value.
+"""
+
+_SHOWN = 15
+
+_NOT_PULLED = re.compile(
+    r"resolve image config for \S*docker/dockerfile|failed to resolve source metadata for \S*docker/dockerfile"
+)
+_TOO_OLD = re.compile(r"parse error.*: unknown (?:flag|instruction)", re.IGNORECASE)
+
+
+class Build(msgspec.Struct, frozen=True, kw_only=True):
+    """What is built. `dockerfile` is relative to the context; `created` is the time, in seconds,
+    that files and image get.
+    """
+
+    dockerfile: str
+    tag: str
+    build_args: Mapping[str, str]
+    labels: Mapping[str, str]
+    platform: str | None = None
+    network: str | None = None
+    created: int = 0
+
+
+def command(env: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The first `docker` in PATH that builds with BuildKit, with its arguments; None where there
+    is none.
+    """
+    for folder in env.get("PATH", os.defpath).split(os.pathsep):
+        program = shutil.which("docker", path=folder) if folder else None
+        if program is None:
+            continue
+        asked = process.run(
+            [program, "version", "--format", "{{.Client.Version}}"], env=env, check=False
+        )
+        found = re.match(rb"\d+", asked.stdout)
+        major = int(found[0]) if found else 0
+        if _BUILT_IN <= major < _PLUGIN:
+            return (program, "build")
+        if (
+            major >= _PLUGIN
+            and process.run([program, "buildx", "version"], env=env, check=False).returncode == 0
+        ):
+            return (program, "buildx", "build", "--load")
+    return None
+
+
+def build(
+    argv: tuple[str, ...],
+    folder: Path,
+    wanted: Build,
+    *,
+    env: Mapping[str, str],
+    line: Callable[[str], None],
+    redactor: Redactor,
+    interrupt: Interrupt,
+) -> None:
+    """Build a folder that holds the context, and give each line that is printed to `line`. Raises
+    StageError.
+    """
+    by_value = {name: value for name, value in wanted.build_args.items() if _OWN.fullmatch(name)}
+    by_name = {name: value for name, value in wanted.build_args.items() if name not in by_value}
+    arguments = [
+        *("--progress", "plain", "--tag", wanted.tag, "--file", str(folder / wanted.dockerfile)),
+        *(f"--label={name}={value}" for name, value in wanted.labels.items()),
+        # A value that is not given is taken from the environment, which others cannot read.
+        *(f"--build-arg={name}" for name in by_name),
+        *(f"--build-arg={name}={value}" for name, value in by_value.items()),
+        *([f"--platform={wanted.platform}"] if wanted.platform else []),
+        *([f"--network={wanted.network}"] if wanted.network else []),
+    ]
+    own = {
+        "DOCKER_BUILDKIT": "1",
+        "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+        "SOURCE_DATE_EPOCH": str(wanted.created),
+    }
+    try:
+        process.stream(
+            [*argv, *arguments, str(folder)],
+            env={**env, **own, **_no_proxy(env), **by_name},
+            line=line,
+            redactor=redactor,
+            interrupt=interrupt,
+        )
+    except process.ProcessFailed as error:
+        raise _failed(wanted.tag, error.completed.stdout.decode(errors="replace")) from error
+
+
+def _no_proxy(env: Mapping[str, str]) -> dict[str, str]:
+    """The daemon is not asked through a proxy."""
+    host = docker_host.address(env).host
+    if not host:
+        return {}
+    return {
+        name: f"{env[name]},{host}" if env.get(name) else host for name in ("NO_PROXY", "no_proxy")
+    }
+
+
+def _failed(tag: str, printed: str) -> StageError:
+    lines = [
+        text
+        for text in printed.splitlines()
+        if text.strip() and not re.match(r"#\d+ sha256:|-+\Z", text)
+    ]
+    last = lines[-1] if lines else "it printed nothing"
+    hint = "The lines above are the builder's own."
+    if _NOT_PULLED.search(printed):
+        hint = (
+            "The image that `# syntax=` names cannot be pulled. Let the daemon reach its registry, name a copy in one that "
+            "it reaches, or remove the line if the builder knows by itself what the Dockerfile uses."
+        )
+    elif _TOO_OLD.search(printed):
+        hint = (
+            "This Docker is too old to know that by itself: write `# syntax=docker/dockerfile:1` as the first line of the "
+            "Dockerfile, or update Docker."
+        )
+    tail = "\n".join(lines[-_SHOWN:-1])
+    return StageError(
+        "docker-build-failed",
+        f"docker build of {tag} failed: {last}" + (f"\n{tail}" if tail else ""),
+        hint=hint,
+    )

@@ -1,0 +1,1 @@
+"""One client of git: its command, the objects that it stores, Git LFS."""
