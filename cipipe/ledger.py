@@ -21,7 +21,7 @@ from cipipe.tools.aws.s3 import Bucket
 _ATTEMPTS = 5
 
 
-class Held(msgspec.Struct, frozen=True):
+class StoredRecord(msgspec.Struct, frozen=True):
     """A record as read or written, with the ETag that the next write has to match."""
 
     record: Record
@@ -42,13 +42,13 @@ class Ledger:
     _probed: bool = field(default=False, init=False)
     _probing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    def read(self, stages: Iterable[str]) -> dict[str, Held | None]:
+    def read(self, stages: Iterable[str]) -> dict[str, StoredRecord | None]:
         """The record of each stage (None where there is none), one GET each, side by side."""
         names = list(stages)
         with ThreadPoolExecutor(max_workers=8) as pool:
             return dict(zip(names, pool.map(self._read, names), strict=True))
 
-    def write(self, record: Record, previous: Held | None) -> Held:
+    def write(self, record: Record, previous: StoredRecord | None) -> StoredRecord:
         """Write the record over `previous` (or where there is none). Raises ConflictError if
         another one is there.
         """
@@ -65,9 +65,9 @@ class Ledger:
         )
         if written is None:
             return self._lost(record)
-        return Held(record, written.etag)
+        return StoredRecord(record, written.etag)
 
-    def check(self, held: Held) -> None:
+    def check(self, held: StoredRecord) -> None:
         """Raise ConflictError where another record stands in the place of ours."""
         now = self._read(held.record.stage)
         if now is None or now.etag != held.etag:
@@ -160,7 +160,7 @@ class Ledger:
             where=f"s3://{self.bucket.name}/{self._newest_key(newest.provider)}",
         )
 
-    def _read(self, stage: str) -> Held | None:
+    def _read(self, stage: str) -> StoredRecord | None:
         key = self._key(stage)
         try:
             stored = self.bucket.get(key)
@@ -189,7 +189,7 @@ class Ledger:
                 hint='Give each environment its own place: [ledger] prefix = "ledger/{project}/{environment}/".',
                 where=f"s3://{self.bucket.name}/{key}",
             )
-        return Held(record, stored.etag)
+        return StoredRecord(record, stored.etag)
 
     def _foreign(self, record: Record) -> bool:
         """Whether a record says that it is another environment's. Those of earlier versions do not
@@ -226,7 +226,7 @@ class Ledger:
             )
         self._probed = True
 
-    def _lost(self, wanted: Record) -> Held:
+    def _lost(self, wanted: Record) -> StoredRecord:
         """Somebody else's record is there, or our own: a write whose answer was lost on the way is
         sent again.
 
@@ -240,7 +240,7 @@ class Ledger:
             return held
         raise self._conflict(wanted.stage, held)
 
-    def _conflict(self, stage: str, held: Held | None) -> ConflictError:
+    def _conflict(self, stage: str, held: StoredRecord | None) -> ConflictError:
         who = "somebody else"
         if held:
             record = held.record

@@ -28,7 +28,7 @@ from cipipe.stages.base import Reference, Stage, Step, references, replaced
 _LEFT_OUT = "stage {} needs {}, which is due and was not selected: it works with what is deployed"
 
 
-class Prepared(msgspec.Struct, frozen=True):
+class Candidate(msgspec.Struct, frozen=True):
     """A stage with all that is known from the commit alone: variables and fingerprints filled in,
     outputs not yet.
 
@@ -72,7 +72,7 @@ class Question(msgspec.Struct, frozen=True):
     provider: str
     commit: str
     baseline: Baseline
-    prepared: Mapping[str, Prepared]
+    prepared: Mapping[str, Candidate]
     known: Mapping[str, Known]
     selected: frozenset[str] = frozenset()
     forced: frozenset[str] = frozenset()
@@ -80,7 +80,7 @@ class Question(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-class Planned(msgspec.Struct, frozen=True):
+class ExecutablePlan(msgspec.Struct, frozen=True):
     """A plan, and the very steps that it shows. `left_out` are stages with a needed one that is due
     and not selected, `kept` those that stay as they are.
     """
@@ -95,8 +95,8 @@ def prepare(
     config: Config,
     contents: Mapping[str, Sequence[bytes]],
     env: Mapping[str, str],
-    known: Mapping[str, Prepared] | None = None,
-) -> dict[str, Prepared]:
+    known: Mapping[str, Candidate] | None = None,
+) -> dict[str, Candidate]:
     """The fingerprint of every stage, of what `fingerprint.Contents` gives. What is as in `known`
     is not hashed again.
 
@@ -106,7 +106,7 @@ def prepare(
         name: tuple(r.fingerprint for _, r in references(stage.settings) if r.fingerprint)
         for name, stage in config.stages.items()
     }
-    done: dict[str, Prepared] = {}
+    done: dict[str, Candidate] = {}
     for name in ordered(graph):
         stage = config.stages[name]
         settings = replaced(stage.settings, _filler(name, done, env))
@@ -117,11 +117,11 @@ def prepare(
             done[name] = same
         else:
             counted = {"paths": stage.paths, "settings": msgspec.to_builtins(settings)}
-            done[name] = Prepared(filled, digest(stage.kind, counted, content), content)
+            done[name] = Candidate(filled, digest(stage.kind, counted, content), content)
     return {name: done[name] for name in config.stages}
 
 
-def plan(question: Question) -> Planned:
+def plan(question: Question) -> ExecutablePlan:
     """Which stages are due, and why, in the order in which they run."""
     decided: dict[str, StagePlan] = {}
     steps: dict[str, tuple[Step, ...]] = {}
@@ -157,11 +157,11 @@ def plan(question: Question) -> Planned:
         warnings=(*question.warnings, *(_LEFT_OUT.format(*pair) for pair in left_out)),
     )
     kept = frozenset(name for name, stage in decided.items() if stage.status is Status.UNCHANGED)
-    return Planned(result, steps, left_out, kept)
+    return ExecutablePlan(result, steps, left_out, kept)
 
 
 def _decide(
-    question: Question, prepared: Prepared, before: Mapping[str, StagePlan]
+    question: Question, prepared: Candidate, before: Mapping[str, StagePlan]
 ) -> tuple[Status, Reason, str]:
     stage = prepared.stage
     if stage.name in question.forced:
@@ -190,7 +190,7 @@ def _decide(
     return Status.UNCHANGED, Reason.UNCHANGED, _same(known.record)
 
 
-def _by_record(prepared: Prepared, known: Known) -> tuple[Status, Reason, str] | None:
+def _by_record(prepared: Candidate, known: Known) -> tuple[Status, Reason, str] | None:
     record = known.record
     if record is None:
         if not prepared.has_files:
@@ -210,7 +210,7 @@ def _by_record(prepared: Prepared, known: Known) -> tuple[Status, Reason, str] |
 
 
 def _by_revision(
-    question: Question, prepared: Prepared, known: Known
+    question: Question, prepared: Candidate, known: Known
 ) -> tuple[Status, Reason, str] | None:
     if question.baseline.kind == "none":
         if not prepared.has_files:
@@ -231,7 +231,7 @@ def _default(
     question: Question,
     decided: Mapping[str, StagePlan],
     shown: StagePlan,
-    prepared: Prepared,
+    prepared: Candidate,
     steps: dict[str, tuple[Step, ...]],
 ) -> StagePlan:
     others = [
@@ -274,7 +274,7 @@ def _left_out(
                 yield name, need
 
 
-def _steps(question: Question, prepared: Prepared) -> tuple[Step, ...]:
+def _steps(question: Question, prepared: Candidate) -> tuple[Step, ...]:
     stage = prepared.stage
     steps = titles.steps_of(
         question.config, question.environment, stage, question.mode, tag=prepared.tag
@@ -286,7 +286,7 @@ def _steps(question: Question, prepared: Prepared) -> tuple[Step, ...]:
 
 
 def _filler(
-    name: str, done: Mapping[str, Prepared], env: Mapping[str, str]
+    name: str, done: Mapping[str, Candidate], env: Mapping[str, str]
 ) -> "Callable[[Reference | str], object]":
     def fill(value: Reference | str) -> object:
         if isinstance(value, str) or value.output is not None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from cipipe.ledger import Held, Ledger
+from cipipe.ledger import Ledger, StoredRecord
 from cipipe.model import SCHEMA, Context, Output, Plan, Record, StagePlan, State
 
 
@@ -16,7 +16,7 @@ class Records:
     """The records of a plan's stages: as `held` has them at first, then as this run writes them."""
 
     def __init__(
-        self, ledger: Ledger, plan: Plan, context: Context, held: Mapping[str, Held | None]
+        self, ledger: Ledger, plan: Plan, context: Context, held: Mapping[str, StoredRecord | None]
     ) -> None:
         self._ledger = ledger
         self._plan = plan

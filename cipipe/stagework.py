@@ -15,7 +15,7 @@ from cipipe.errors import CipipeError, StageError, UsageError
 from cipipe.fingerprint import consumed, effective
 from cipipe.interrupt import Interrupt
 from cipipe.model import Effect, Mode, Output, Result, StagePlan, StageReport, State, Status
-from cipipe.planner import Planned, Prepared
+from cipipe.planner import Candidate, ExecutablePlan
 from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.stages.base import Reference, Stage, StageRun, Step, replaced
@@ -58,7 +58,7 @@ class Workplace(Protocol):
         """The outside tools that the stage needs and that are not to be had here."""
         ...
 
-    def consumes(self, prepared: Prepared) -> frozenset[str]:
+    def consumes(self, prepared: Candidate) -> frozenset[str]:
         """The Terraform outputs that the stage takes."""
         ...
 
@@ -66,7 +66,7 @@ class Workplace(Protocol):
         """A setting's text with `{environment}` and the like filled in."""
         ...
 
-    def prepare(self, prepared: Prepared, stage: Stage, **given: Any) -> StageRun:
+    def prepare(self, prepared: Candidate, stage: Stage, **given: Any) -> StageRun:
         """The stage's doors; `stage` has every setting resolved, `given` are fields of StageRun
         that the runner knows.
         """
@@ -94,8 +94,8 @@ class StageWork:
     that schedules, and by no other.
     """
 
-    planned: Planned
-    prepared: Mapping[str, Prepared]
+    planned: ExecutablePlan
+    prepared: Mapping[str, Candidate]
     records: Records
     workplace: Workplace
     redactor: Redactor

@@ -12,7 +12,7 @@ from cipipe.config.settings import (
     Config,
     LedgerSettings,
     OidcSettings,
-    Project,
+    ProjectSettings,
     StageTable,
     upstream,
 )
@@ -24,7 +24,7 @@ __all__ = [
     "Config",
     "LedgerSettings",
     "OidcSettings",
-    "Project",
+    "ProjectSettings",
     "StageTable",
     "_File",
     "load",

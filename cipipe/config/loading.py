@@ -19,7 +19,7 @@ from cipipe.config.settings import (
     Config,
     LedgerSettings,
     OidcSettings,
-    Project,
+    ProjectSettings,
     StageTable,
     filled,
     stages_of,
@@ -39,7 +39,7 @@ environment.
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    project: Project
+    project: ProjectSettings
     environments: dict[str, Environment]
     stages: dict[str, Any]
     ledger: LedgerSettings = LedgerSettings()
@@ -123,7 +123,7 @@ def _in_each_environment(
         for name, entry in tables(table, "environments").items()
         if (environment := converted(entry, Environment)) is not None
     }
-    project = converted(table.get("project"), Project)
+    project = converted(table.get("project"), ProjectSettings)
     if project is None or not environments:
         return
     if any(naming.circles(table, stages)):

@@ -14,7 +14,7 @@ from cipipe.config.settings import (
     PLACEHOLDERS,
     VALUES,
     LedgerSettings,
-    Project,
+    ProjectSettings,
     stages_of,
     upstream,
 )
@@ -56,7 +56,7 @@ def across(
     it is checked: `partial` are the stages whose wrong settings were left out.
     """
     environments = tables(table, "environments")
-    project = converted(table.get("project"), Project)
+    project = converted(table.get("project"), ProjectSettings)
     if project is not None and not NAME.fullmatch(project.name):
         yield Problem(
             "config-bad-name", "a project's name is letters, digits, `-` and `_`", "project.name"

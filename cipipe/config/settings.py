@@ -21,7 +21,7 @@ VALUES = "values."
 PLACEHOLDER = re.compile(r"\{(values\.[A-Za-z0-9_-]*|\w*)\}")
 
 
-class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ProjectSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     default_environment: str
 
@@ -80,7 +80,7 @@ class Config(msgspec.Struct, frozen=True):
     it is a view of.
     """
 
-    project: Project
+    project: ProjectSettings
     ledger: LedgerSettings
     oidc: dict[str, OidcSettings]
     bootstrap: Bootstrap

@@ -16,7 +16,7 @@ from cipipe.pipeline.planning import Options, Planning, plan
 from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.refusals import refuse_ref
-from cipipe.planner import Planned
+from cipipe.planner import ExecutablePlan
 from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Runner
@@ -146,7 +146,7 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
         whole = msgspec.structs.replace(
             runner.planned.plan, commit=target.commit or "", stages=(back,)
         )
-        runner.planned = Planned(whole, {call.stage: steps})
+        runner.planned = ExecutablePlan(whole, {call.stage: steps})
         runner.records = Records(ledger, whole, call.project.context, held)
         runner.restored = {call.stage: target.effective}
         return running.Outcome(runner.deploy(), runner.error)

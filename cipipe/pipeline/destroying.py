@@ -9,7 +9,7 @@ from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.refusals import refuse_destroy, refuse_other_workspace, refuse_ref
 from cipipe.pipeline.running import Outcome, lacking, missing_tools, runner_of, scratch_folder
-from cipipe.planner import Planned, Prepared
+from cipipe.planner import Candidate, ExecutablePlan
 from cipipe.redact import Redactor
 from cipipe.stagework import Progress
 from cipipe.titles import steps_of
@@ -62,7 +62,7 @@ def destroy(
         baseline=Baseline("ledger"),
         stages=tuple(stages),
     )
-    planning = Planning(Planned(whole, steps), shot, held, outputs)
+    planning = Planning(ExecutablePlan(whole, steps), shot, held, outputs)
     refuse_other_workspace(project, planning)
     refuse_missing(project, planning)
     missing = missing_tools(project, planning, door)
@@ -74,7 +74,7 @@ def destroy(
         return Outcome(runner.destroy(), runner.error)
 
 
-def _to_destroy(prepared: Prepared, *, there: bool, steps: tuple[str, ...]) -> StagePlan:
+def _to_destroy(prepared: Candidate, *, there: bool, steps: tuple[str, ...]) -> StagePlan:
     return StagePlan(
         name=prepared.stage.name,
         kind=prepared.stage.kind,

@@ -15,7 +15,7 @@ from cipipe.model import Mode, Owner
 from cipipe.pipeline.access import Access
 from cipipe.pipeline.planning import Planning, consumed_outputs
 from cipipe.pipeline.project import Project
-from cipipe.planner import Prepared
+from cipipe.planner import Candidate
 from cipipe.redact import Redactor
 from cipipe.stages import KINDS
 from cipipe.stages.base import PlaceType, Stage, StageRun
@@ -47,14 +47,14 @@ class Place:
     def lacking(self, stage: Stage) -> Sequence[str]:
         return [tool for tool in KINDS[stage.kind].tools(stage) if tool in self.missing]
 
-    def consumes(self, prepared: Prepared) -> frozenset[str]:
+    def consumes(self, prepared: Candidate) -> frozenset[str]:
         held = self.planning.held.get(prepared.stage.name)
         return consumed_outputs(self.project, self.planning.snapshot, prepared, held)
 
     def expand(self, text: str) -> str:
         return self.project.config.expanded(text, self.environment)
 
-    def prepare(self, prepared: Prepared, stage: Stage, **given: Any) -> StageRun:
+    def prepare(self, prepared: Candidate, stage: Stage, **given: Any) -> StageRun:
         shot, previous = self.planning.snapshot, given["previous"]
         folder = self.scratch / stage.name
         folder.mkdir(exist_ok=True)

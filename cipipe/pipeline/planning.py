@@ -14,7 +14,7 @@ from cipipe.parse import nearest
 from cipipe.patterns import Patterns
 from cipipe.pipeline import undeclared
 from cipipe.pipeline.project import Project
-from cipipe.planner import Known, Planned, Prepared, Question
+from cipipe.planner import Candidate, ExecutablePlan, Known, Question
 from cipipe.stages import KINDS
 from cipipe.stages.base import references
 from cipipe.terminal import visible
@@ -22,7 +22,7 @@ from cipipe.tools import own_folder
 from cipipe.tools.git.client import Entry, Object
 
 if TYPE_CHECKING:
-    from cipipe.ledger import Held, Ledger
+    from cipipe.ledger import Ledger, StoredRecord
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -48,7 +48,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     commit: str
     tree: str
     time: int
-    prepared: Mapping[str, Prepared]
+    prepared: Mapping[str, Candidate]
     patterns: Mapping[str, Patterns]
     contents: fingerprint.Contents
 
@@ -56,9 +56,9 @@ class Snapshot(msgspec.Struct, frozen=True):
 class Planning(msgspec.Struct, frozen=True):
     """A plan, with all that a run needs of how it came about."""
 
-    planned: Planned
+    planned: ExecutablePlan
     snapshot: Snapshot
-    held: "dict[str, Held | None]" = {}
+    held: "dict[str, StoredRecord | None]" = {}
     outputs: dict[str, dict[str, Output]] = {}
 
 
@@ -183,7 +183,7 @@ def fingerprints_in(project: Project, shot: Snapshot, environment: str) -> dict[
 
 
 def consumed_outputs(
-    project: Project, shot: Snapshot, prepared: Prepared, held: "Held | None"
+    project: Project, shot: Snapshot, prepared: Candidate, held: "StoredRecord | None"
 ) -> frozenset[str]:
     """The Terraform outputs that a stage takes: those in its settings, and those that its files ask
     for.
@@ -267,7 +267,7 @@ def _recorded(settings: Config) -> list[str]:
 
 
 def _outputs(
-    settings: Config, ledger: "Ledger", held: "Mapping[str, Held | None]"
+    settings: Config, ledger: "Ledger", held: "Mapping[str, StoredRecord | None]"
 ) -> dict[str, dict[str, Output]]:
     found = {}
     for name, stage in settings.stages.items():
@@ -285,7 +285,7 @@ def _known(
     project: Project,
     shot: Snapshot,
     name: str,
-    held: "Held | None",
+    held: "StoredRecord | None",
     outputs: Mapping[str, Mapping[str, Output]],
     changes: "_Changes",
 ) -> Known:

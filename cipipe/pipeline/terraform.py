@@ -55,7 +55,7 @@ def unlock(
         terraform.unlock(lock_id)
 
 
-def _stage(project: Project, wanted: str | None) -> planner.Prepared:
+def _stage(project: Project, wanted: str | None) -> planner.Candidate:
     found = [p for p in snapshot(project).prepared.values() if p.stage.kind == kind.NAME]
     chosen = [p for p in found if wanted in {None, p.stage.name}]
     if len(chosen) != 1:

@@ -17,7 +17,7 @@ from cipipe.errors import UsageError
 from cipipe.model import Plan, Reason, StagePlan, Status
 from cipipe.patterns import Patterns
 from cipipe.pipeline.project import Project
-from cipipe.planner import Prepared
+from cipipe.planner import Candidate
 from cipipe.stages import KINDS
 from cipipe.stages.base import Input, replaced
 from cipipe.terminal import visible
@@ -32,7 +32,7 @@ def warnings(
     project: Project,
     plan: Plan,
     tree: str,
-    prepared: Mapping[str, Prepared],
+    prepared: Mapping[str, Candidate],
     patterns: Mapping[str, Patterns],
     *,
     everywhere: bool,
@@ -60,7 +60,7 @@ def _of_stage(
     project: Project,
     plan: Plan,
     planned: StagePlan,
-    prepared: Mapping[str, Prepared],
+    prepared: Mapping[str, Candidate],
     look: "_Look",
     *,
     everywhere: bool,

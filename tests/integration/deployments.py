@@ -8,7 +8,7 @@ from repo import ENV, Repo
 
 from cipipe.errors import CipipeError
 from cipipe.fingerprint import consumed, effective
-from cipipe.ledger import Held, Ledger
+from cipipe.ledger import Ledger, StoredRecord
 from cipipe.model import Mode, Output, Plan, Record, State
 from cipipe.pipeline import planning, project
 from cipipe.pipeline.planning import Options, Planning
@@ -71,17 +71,17 @@ class MemoryLedger(Ledger):
         self.records: dict[str, Record | CipipeError] = {}
         self.outputs: dict[str, Output] | None = None
 
-    def read(self, stages: Iterable[str]) -> dict[str, Held | None]:
+    def read(self, stages: Iterable[str]) -> dict[str, StoredRecord | None]:
         return {name: self._held(name) for name in stages}
 
     def read_outputs(self, stage: str) -> dict[str, Output] | None:
         return self.outputs
 
-    def _held(self, name: str) -> Held | None:
+    def _held(self, name: str) -> StoredRecord | None:
         found = self.records.get(name)
         if isinstance(found, CipipeError):
             raise found
-        return Held(found, '"etag"') if found else None
+        return StoredRecord(found, '"etag"') if found else None
 
 
 class World:

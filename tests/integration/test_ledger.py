@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from cipipe.errors import CipipeError, ConflictError, StageError
-from cipipe.ledger import Held, Ledger
+from cipipe.ledger import Ledger, StoredRecord
 from cipipe.model import Newest, Output, Record, State
 from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
 
@@ -63,7 +63,7 @@ def test_a_deployment(aws: Aws, ledger: Ledger) -> None:
 def test_two_writers_and_one_winner(aws: Aws) -> None:
     """Both have read that there is no record; both then say `deploying`."""
 
-    def begin(number: int) -> Held | ConflictError:
+    def begin(number: int) -> StoredRecord | ConflictError:
         try:
             return Ledger(aws.bucket("ledger"), "p/").write(
                 record(pipeline_url=f"https://ci/{number}"), None
@@ -73,7 +73,7 @@ def test_two_writers_and_one_winner(aws: Aws) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(begin, range(8)))
-    (winner,) = [one for one in made if isinstance(one, Held)]
+    (winner,) = [one for one in made if isinstance(one, StoredRecord)]
     losers = [one for one in made if isinstance(one, ConflictError)]
     assert len(losers) == 7
     for loser in losers:

@@ -336,7 +336,7 @@ def test_the_words_of_a_plan_are_explained() -> None:
 # --- configuration -----------------------------------------------------------------------------------------------------------
 
 TABLES: dict[str, type[msgspec.Struct]] = {
-    "[project]": config.Project,
+    "[project]": config.ProjectSettings,
     "[ledger]": config.LedgerSettings,
     "[oidc]": config.OidcSettings,
     "[bootstrap]": config.Bootstrap,

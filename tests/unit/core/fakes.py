@@ -24,7 +24,7 @@ from cipipe.model import (
     StageReport,
     State,
 )
-from cipipe.planner import Known, Planned, Question
+from cipipe.planner import ExecutablePlan, Known, Question
 from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Runner
@@ -168,7 +168,7 @@ class World:
             "gitlab", "push", "main", "branch", sequence=9, pipeline_url="https://ci/9"
         )
         return Runner(
-            planned=Planned(msgspec.structs.replace(plan, mode=self.mode), self.steps),
+            planned=ExecutablePlan(msgspec.structs.replace(plan, mode=self.mode), self.steps),
             prepared=self.prepared,
             records=Records(self.ledger, plan, context, held),
             workplace=self,
@@ -184,7 +184,7 @@ class World:
     def lacking(self, stage: Stage) -> list[str]:
         return [tool for tool in self.tools.get(stage.name, ()) if tool in self.missing]
 
-    def consumes(self, prepared: planner.Prepared) -> frozenset[str]:
+    def consumes(self, prepared: planner.Candidate) -> frozenset[str]:
         return frozenset(r.output for _, r in references(prepared.stage.settings) if r.output)
 
     def expand(self, text: str) -> str:
@@ -220,7 +220,7 @@ class World:
                         {"kept": 1})  # fmt: skip
         self.bucket.objects[f"p/{name}.json"] = msgspec.json.encode(record)
 
-    def prepare(self, prepared: planner.Prepared, stage: Stage, **doors: Any) -> StageRun:
+    def prepare(self, prepared: planner.Candidate, stage: Stage, **doors: Any) -> StageRun:
         held: Mapping[str, Any] = doors["previous"].data if doors["previous"] else {}
         given = {
             "project": "shop",

@@ -9,7 +9,7 @@ import pytest
 from fakes import FakeBucket
 
 from cipipe.errors import CipipeError, ConflictError, StageError
-from cipipe.ledger import Held, Ledger
+from cipipe.ledger import Ledger, StoredRecord
 from cipipe.model import Output, Record, State
 from cipipe.tools.aws.s3 import Written
 
@@ -79,7 +79,7 @@ def test_a_record_of_a_later_version_may_have_more_keys() -> None:
         {**msgspec.to_builtins(record()), "later": 1}
     )
     found = Ledger(bucket, "p/").read(["iac"])["iac"]
-    assert isinstance(found, Held)
+    assert isinstance(found, StoredRecord)
     assert found.record == record()
 
 

@@ -9,7 +9,7 @@ from samples import HEAD, IAC, WHOLE, command, load
 from cipipe import planner
 from cipipe.errors import UsageError
 from cipipe.model import Baseline, Mode, Plan, Reason, Record, State, Status
-from cipipe.planner import Known, Prepared, Question
+from cipipe.planner import Candidate, Known, Question
 
 LEDGER = Baseline("ledger")
 NOTHING = Baseline("none")
@@ -225,7 +225,7 @@ def test_a_changed_fingerprint_setting_makes_the_stage_that_names_it_due() -> No
 
 
 def fingerprint(text: str, env: dict[str, str] | None = None) -> str:
-    prepared: Prepared = World(HEAD + text, env=env).prepared["a"]
+    prepared: Candidate = World(HEAD + text, env=env).prepared["a"]
     return prepared.fingerprint
 
 

@@ -10,7 +10,7 @@ from fakes import READ, WRITE, World, results
 from cipipe.errors import ConflictError, InterruptedRun, RefusedError, StageError
 from cipipe.fingerprint import effective
 from cipipe.model import Mode, Output, State, Status
-from cipipe.planner import Planned
+from cipipe.planner import ExecutablePlan
 from cipipe.stages.base import StageRun, Step
 
 
@@ -326,7 +326,7 @@ def test_a_stage_that_finds_nothing_to_write_leaves_its_record_alone() -> None:
     runner = world.runner(a=State.DEPLOYED)
     stage = runner.planned.plan.stages[0]
     forced = msgspec.structs.replace(stage, status=Status.DUE)
-    runner.planned = Planned(
+    runner.planned = ExecutablePlan(
         msgspec.structs.replace(runner.planned.plan, stages=(forced,)), world.steps
     )
     runner.restored = {"a": "e" * 64}

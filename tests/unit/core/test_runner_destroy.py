@@ -8,7 +8,7 @@ from fakes import DESTROY, READ, World, results
 
 from cipipe.errors import RefusedError, StageError
 from cipipe.model import Mode, Plan, Reason, State, Status
-from cipipe.planner import Planned
+from cipipe.planner import ExecutablePlan
 from cipipe.runner import Runner
 from cipipe.stages.base import StageRun
 
@@ -37,7 +37,7 @@ def to_destroy(world: World, **known: State) -> Runner:
     plan: Plan = msgspec.structs.replace(
         runner.planned.plan, mode=Mode.DESTROY, stages=tuple(stages)
     )
-    runner.planned = Planned(plan, world.steps)
+    runner.planned = ExecutablePlan(plan, world.steps)
     return runner
 
 
