@@ -72,7 +72,7 @@ class Question(msgspec.Struct, frozen=True):
     provider: str
     commit: str
     baseline: Baseline
-    prepared: Mapping[str, Candidate]
+    candidates: Mapping[str, Candidate]
     known: Mapping[str, Known]
     selected: frozenset[str] = frozenset()
     forced: frozenset[str] = frozenset()
@@ -91,7 +91,7 @@ class ExecutablePlan(msgspec.Struct, frozen=True):
     kept: frozenset[str] = frozenset()
 
 
-def prepare(
+def make_candidates(
     config: Config,
     contents: Mapping[str, Sequence[bytes]],
     env: Mapping[str, str],
@@ -125,25 +125,25 @@ def plan(question: Question) -> ExecutablePlan:
     """Which stages are due, and why, in the order in which they run."""
     decided: dict[str, StagePlan] = {}
     steps: dict[str, tuple[Step, ...]] = {}
-    for name, prepared in question.prepared.items():
-        status, reason, detail = _decide(question, prepared, decided)
-        steps[name] = _steps(question, prepared) if status is not Status.UNCHANGED else ()
+    for name, candidate in question.candidates.items():
+        status, reason, detail = _decide(question, candidate, decided)
+        steps[name] = _steps(question, candidate) if status is not Status.UNCHANGED else ()
         known = question.known.get(name, Known())
         decided[name] = StagePlan(
             name=name,
-            kind=prepared.stage.kind,
+            kind=candidate.stage.kind,
             status=status,
             reason=reason,
             detail=detail,
-            fingerprint=prepared.fingerprint,
+            fingerprint=candidate.fingerprint,
             deployed_fingerprint=_deployed(question, known),
             paths=(known.changed or ()) if status is Status.DUE else (),
-            needs=prepared.stage.needs,
+            needs=candidate.stage.needs,
             steps=tuple(step.title for step in steps[name]),
         )
-    for name, prepared in question.prepared.items():
-        if prepared.stage.when == "nothing-due":
-            decided[name] = _default(question, decided, decided[name], prepared, steps)
+    for name, candidate in question.candidates.items():
+        if candidate.stage.when == "nothing-due":
+            decided[name] = _default(question, decided, decided[name], candidate, steps)
     shown = [name for name in decided if _shown(question, name)]
     left_out = tuple(_left_out(question, decided, shown))
     result = Plan(
@@ -161,9 +161,9 @@ def plan(question: Question) -> ExecutablePlan:
 
 
 def _decide(
-    question: Question, prepared: Candidate, before: Mapping[str, StagePlan]
+    question: Question, candidate: Candidate, before: Mapping[str, StagePlan]
 ) -> tuple[Status, Reason, str]:
-    stage = prepared.stage
+    stage = candidate.stage
     if stage.name in question.forced:
         return Status.DUE, Reason.FORCED, "asked for with --force"
     if stage.when == "always":
@@ -172,9 +172,9 @@ def _decide(
         return Status.UNCHANGED, Reason.UNCHANGED, "runs when nothing else is due"
     known = question.known.get(stage.name, Known())
     found = (
-        _by_revision(question, prepared, known)
+        _by_revision(question, candidate, known)
         if question.baseline.kind != "ledger"
-        else _by_record(prepared, known)
+        else _by_record(candidate, known)
     )
     if found is not None:
         return found
@@ -190,10 +190,10 @@ def _decide(
     return Status.UNCHANGED, Reason.UNCHANGED, _same(known.record)
 
 
-def _by_record(prepared: Candidate, known: Known) -> tuple[Status, Reason, str] | None:
+def _by_record(candidate: Candidate, known: Known) -> tuple[Status, Reason, str] | None:
     record = known.record
     if record is None:
-        if not prepared.has_files:
+        if not candidate.has_files:
             return Status.UNCHANGED, Reason.UNCHANGED, "has no files, and nothing is deployed"
         return Status.DUE, Reason.NEVER_DEPLOYED, "never deployed here"
     if record.state is State.DESTROYED:
@@ -204,19 +204,19 @@ def _by_record(prepared: Candidate, known: Known) -> tuple[Status, Reason, str] 
             Reason.NOT_FINISHED,
             f"the last deployment did not end well ({record.state.value} since {record.since})",
         )
-    if record.fingerprint != prepared.fingerprint:
+    if record.fingerprint != candidate.fingerprint:
         return Status.DUE, Reason.CHANGED, _changed(known.changed, record.commit)
     return None
 
 
 def _by_revision(
-    question: Question, prepared: Candidate, known: Known
+    question: Question, candidate: Candidate, known: Known
 ) -> tuple[Status, Reason, str] | None:
     if question.baseline.kind == "none":
-        if not prepared.has_files:
+        if not candidate.has_files:
             return Status.UNCHANGED, Reason.UNCHANGED, "has no files"
         return Status.DUE, Reason.NO_BASELINE, "there is nothing to compare with"
-    if known.fingerprint == prepared.fingerprint:
+    if known.fingerprint == candidate.fingerprint:
         return None
     if known.fingerprint is None:
         return (
@@ -231,17 +231,17 @@ def _default(
     question: Question,
     decided: Mapping[str, StagePlan],
     shown: StagePlan,
-    prepared: Candidate,
+    candidate: Candidate,
     steps: dict[str, tuple[Step, ...]],
 ) -> StagePlan:
     others = [
         s
         for n, s in decided.items()
-        if question.prepared[n].stage.when == "due" and s.status is not Status.UNCHANGED
+        if question.candidates[n].stage.when == "due" and s.status is not Status.UNCHANGED
     ]
     if others or shown.status is Status.DUE:
         return shown
-    steps[shown.name] = _steps(question, prepared)
+    steps[shown.name] = _steps(question, candidate)
     return msgspec.structs.replace(
         shown,
         status=Status.DUE,
@@ -252,7 +252,7 @@ def _default(
 
 
 def _shown(question: Question, name: str) -> bool:
-    if question.only_due and question.prepared[name].stage.when != "due":
+    if question.only_due and question.candidates[name].stage.when != "due":
         return False
     return not question.selected or name in question.selected | question.forced
 
@@ -268,16 +268,16 @@ def _left_out(
             if (
                 need not in shown
                 and decided[need].status is Status.DUE
-                and question.prepared[need].stage.when != "always"
+                and question.candidates[need].stage.when != "always"
                 and decided[name].status is not Status.UNCHANGED
             ):
                 yield name, need
 
 
-def _steps(question: Question, prepared: Candidate) -> tuple[Step, ...]:
-    stage = prepared.stage
+def _steps(question: Question, candidate: Candidate) -> tuple[Step, ...]:
+    stage = candidate.stage
     steps = titles.steps_of(
-        question.config, question.environment, stage, question.mode, tag=prepared.tag
+        question.config, question.environment, stage, question.mode, tag=candidate.tag
     )
     if question.mode is Mode.VERIFY and any(step.effect is not Effect.READ for step in steps):
         message = f"kind {stage.kind} plans to write in verify mode"

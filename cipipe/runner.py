@@ -40,7 +40,7 @@ class Runner(StageWork):
         return self.report()
 
     def report(self) -> Report:
-        plan = self.planned.plan
+        plan = self.executable.plan
         absent = [s for s in plan.stages if s.name not in self.reports]
         left = tuple(
             StageReport(s.name, s.kind, Result.NOT_RUN, s.reason, "not reached", 0.0)
@@ -50,7 +50,7 @@ class Runner(StageWork):
         return Report(plan.project, plan.environment, plan.mode, plan.commit, done + left)
 
     def _schedule(self) -> None:
-        waiting = list(self.planned.plan.stages)
+        waiting = list(self.executable.plan.stages)
         running: set[Future[Ended]] = set()
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="stage") as pool:
             while waiting or running:
@@ -86,7 +86,7 @@ class Runner(StageWork):
         return ready
 
     def _unfinished(self, stage: StagePlan) -> bool:
-        planned = {other.name for other in self.planned.plan.stages}
+        planned = {other.name for other in self.executable.plan.stages}
         return any(need in planned and need not in self.reports for need in stage.needs)
 
     def _idle(self, stage: StagePlan) -> tuple[Result, str] | None:
@@ -97,9 +97,9 @@ class Runner(StageWork):
         blocked = [r.name for r in needs if r.result in {Result.FAILED, Result.NOT_RUN}]
         if blocked:
             return Result.NOT_RUN, f"needs {' and '.join(blocked)}"
-        if not self.planned.steps[stage.name]:
-            return Result.SKIPPED, f"does nothing in {self.planned.plan.mode} mode"
-        lacking = self.workplace.lacking(self.prepared[stage.name].stage)
+        if not self.executable.steps[stage.name]:
+            return Result.SKIPPED, f"does nothing in {self.executable.plan.mode} mode"
+        lacking = self.workplace.lacking(self.candidates[stage.name].stage)
         if lacking:
             return Result.SKIPPED, f"{' and '.join(lacking)} is not to be had here"
         return None
@@ -127,7 +127,7 @@ class Runner(StageWork):
         besides.
         """
         if self._interrupted or (
-            self.interrupt.happened and len(self.reports) < len(self.planned.plan.stages)
+            self.interrupt.happened and len(self.reports) < len(self.executable.plan.stages)
         ):
             where = " and ".join(self._interrupted)
             during = (
@@ -141,7 +141,7 @@ class Runner(StageWork):
             )
 
     def _destroy(self) -> None:
-        for stage in self.planned.plan.stages:
+        for stage in self.executable.plan.stages:
             if stage.status is not Status.UNCHANGED:
                 self.progress.stage_begins(stage, alone=True)
                 run = self.prepare(stage)
@@ -149,7 +149,7 @@ class Runner(StageWork):
                     run.claims.check(strictly=True)
                 for step in self.looks(stage):
                     self.step(run, step)
-        for stage in self.planned.plan.stages:
+        for stage in self.executable.plan.stages:
             if stage.status is not Status.UNCHANGED:
                 self._take(self.guarded(stage, self.take_down))
             else:

@@ -58,7 +58,7 @@ class Workplace(Protocol):
         """The outside tools that the stage needs and that are not to be had here."""
         ...
 
-    def consumes(self, prepared: Candidate) -> frozenset[str]:
+    def consumes(self, candidate: Candidate) -> frozenset[str]:
         """The Terraform outputs that the stage takes."""
         ...
 
@@ -66,7 +66,7 @@ class Workplace(Protocol):
         """A setting's text with `{environment}` and the like filled in."""
         ...
 
-    def prepare(self, prepared: Candidate, stage: Stage, **given: Any) -> StageRun:
+    def prepare(self, candidate: Candidate, stage: Stage, **given: Any) -> StageRun:
         """The stage's doors; `stage` has every setting resolved, `given` are fields of StageRun
         that the runner knows.
         """
@@ -94,8 +94,8 @@ class StageWork:
     that schedules, and by no other.
     """
 
-    planned: ExecutablePlan
-    prepared: Mapping[str, Candidate]
+    executable: ExecutablePlan
+    candidates: Mapping[str, Candidate]
     records: Records
     workplace: Workplace
     redactor: Redactor
@@ -137,10 +137,10 @@ class StageWork:
 
     def deploy_stage(self, stage: StagePlan, *, alone: bool) -> Ended:
         started = time.monotonic()
-        prepared = self.prepared[stage.name]
+        candidate = self.candidates[stage.name]
         run = self.prepare(stage)
         actual = self.restored.get(stage.name) or effective(
-            stage.fingerprint, consumed(run.outputs, self.workplace.consumes(prepared))
+            stage.fingerprint, consumed(run.outputs, self.workplace.consumes(candidate))
         )
         last = self.records.last(stage.name)
         if stage.status is Status.CONDITIONAL and last and last.effective == actual:
@@ -148,11 +148,11 @@ class StageWork:
             return Ended(self.end(stage, Result.UNCHANGED, detail, time.monotonic() - started))
         self.progress.stage_begins(stage, alone=alone)
         run.standing = self.records.stands(stage, actual)
-        recorded = prepared.stage.when == "due"
+        recorded = candidate.stage.when == "due"
         begun = False
         if run.claims is not None:
             run.claims.check()
-        for step in self.planned.steps[stage.name]:
+        for step in self.executable.steps[stage.name]:
             if (
                 run.settled
                 and step.effect is not Effect.READ
@@ -166,7 +166,7 @@ class StageWork:
             self.step(run, step)
         if run.made_outputs is not None:
             self.records.write_outputs(stage.name, run.made_outputs)
-        if recorded and self.planned.plan.mode is Mode.DEPLOY:
+        if recorded and self.executable.plan.mode is Mode.DEPLOY:
             self.records.write(stage, State.DEPLOYED, actual, run.data)
         report = self.end(stage, Result.DONE, stage.detail, time.monotonic() - started, run.made)
         return Ended(report, outputs=run.made_outputs)
@@ -185,7 +185,7 @@ class StageWork:
         run = self.runs[stage.name]
         self.interrupt.check()
         self.records.write(stage, State.DEPLOYING, None, run.data)
-        for step in self.planned.steps[stage.name][len(self.looks(stage)) :]:
+        for step in self.executable.steps[stage.name][len(self.looks(stage)) :]:
             self.step(run, step)
         self.records.write(stage, State.DESTROYED, None, {})
         if run.claims is not None:
@@ -197,12 +197,12 @@ class StageWork:
     def looks(self, stage: StagePlan) -> Sequence[Step]:
         """The stage's steps before the first one that is not READ."""
         return tuple(
-            takewhile(lambda step: step.effect is Effect.READ, self.planned.steps[stage.name])
+            takewhile(lambda step: step.effect is Effect.READ, self.executable.steps[stage.name])
         )
 
     def step(self, run: StageRun, step: Step) -> None:
         self.interrupt.check()
-        before = self.prepared[run.stage.name].stage.settings
+        before = self.candidates[run.stage.name].stage.settings
         title = titles.running(step, before, run.stage.settings, run.outputs)
         self.progress.step(run.stage.name, title)
         step.run(run)
@@ -211,23 +211,23 @@ class StageWork:
         """A stage's doors, with its settings resolved. Raises StageError where an output is not to
         be had.
         """
-        prepared = self.prepared[stage.name]
+        candidate = self.candidates[stage.name]
         known: dict[str, Output] = {}
         for need in self.workplace.upstream(stage.name):
             known |= self.outputs.get(need, {})
         for secret in outputs.secrets(known.values()):
             self.redactor.register_value(secret)
         settings = replaced(
-            prepared.stage.settings, lambda value: self._resolved(value, stage, known)
+            candidate.stage.settings, lambda value: self._resolved(value, stage, known)
         )
         self.runs[stage.name] = run = self.workplace.prepare(
-            prepared,
-            msgspec.structs.replace(prepared.stage, settings=settings),
+            candidate,
+            msgspec.structs.replace(candidate.stage, settings=settings),
             outputs=known,
             previous=self.records.last(stage.name),
             line=lambda text: self.progress.line(stage.name, text),
             still_ours=lambda: self._still_ours(stage.name),
-            beside=lambda: self._beside(prepared.stage),
+            beside=lambda: self._beside(candidate.stage),
             interrupt=self.interrupt,
         )
         return run
@@ -239,7 +239,7 @@ class StageWork:
     def _beside(self, stage: Stage) -> dict[str, Mapping[str, Any]]:
         others = [
             p.stage.name
-            for p in self.prepared.values()
+            for p in self.candidates.values()
             if p.stage.kind == stage.kind and p.stage != stage
         ]
         return {
@@ -255,7 +255,7 @@ class StageWork:
         # Terraform leaves an output out that is null; where none is known, nothing was applied yet.
         if value.default is not None and known and (name not in known or known[name].value is None):
             return value.default
-        if self.planned.plan.mode is Mode.VERIFY and name not in known:
+        if self.executable.plan.mode is Mode.VERIFY and name not in known:
             return value
         try:
             return outputs.text(name, known, stage=stage.name)

@@ -61,7 +61,7 @@ def diff(call: Call, *, worktree: bool = False) -> "Difference":
     from cipipe.stages.dags.diff import difference
 
     with _opened(call, worktree=worktree, read_only=True) as (runner, _):
-        (stage,) = runner.planned.plan.stages
+        (stage,) = runner.executable.plan.stages
         with _in_stage():
             return difference(runner.prepare(stage))
 
@@ -91,7 +91,7 @@ def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> "Differen
     options = _alone(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
     refuse_ref(call.project, call.environment, options.planning.mode)
     with _opened(call, read_only=True, refusing=options) as (runner, _):
-        (stage,) = runner.planned.plan.stages
+        (stage,) = runner.executable.plan.stages
         run = runner.prepare(stage)
         run.allow_empty = allow_empty
         with _in_stage():
@@ -105,7 +105,7 @@ def status(call: Call) -> "Inventory":
     from cipipe.stages.dags.bucket.inventory import Inventory, inventory
 
     with _opened(call, read_only=True) as (runner, _):
-        (stage,) = runner.planned.plan.stages
+        (stage,) = runner.executable.plan.stages
         record = runner.records.last(call.stage)
         if record is None or record.state is State.DESTROYED:
             return Inventory(call.stage, record.state.value if record else "never-deployed")
@@ -126,12 +126,12 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
         )
     refuse_ref(call.project, call.environment, Mode.DEPLOY)
     with _opened(call) as (runner, ledger):
-        (stage,) = runner.planned.plan.stages
-        held = ledger.read([n for n, p in runner.prepared.items() if p.stage.kind == kind.NAME])
+        (stage,) = runner.executable.plan.stages
+        held = ledger.read([n for n, p in runner.candidates.items() if p.stage.kind == kind.NAME])
         target = going_back.choose(ledger.history(call.stage), to)
         steps = going_back.steps(
             in_environment(
-                call.project.config, call.environment, runner.prepared[call.stage].stage
+                call.project.config, call.environment, runner.candidates[call.stage].stage
             ),
             target,
         )
@@ -144,9 +144,9 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
             steps=tuple(step.title for step in steps),
         )
         whole = msgspec.structs.replace(
-            runner.planned.plan, commit=target.commit or "", stages=(back,)
+            runner.executable.plan, commit=target.commit or "", stages=(back,)
         )
-        runner.planned = ExecutablePlan(whole, {call.stage: steps})
+        runner.executable = ExecutablePlan(whole, {call.stage: steps})
         runner.records = Records(ledger, whole, call.project.context, held)
         runner.restored = {call.stage: target.effective}
         return running.Outcome(runner.deploy(), runner.error)

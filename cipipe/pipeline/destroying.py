@@ -32,26 +32,26 @@ def destroy(
     access = connect(project, name, Mode.DESTROY, redactor=redactor, door=door)
     ledger = ledger_of(project, name, access)
     shot = snapshot(project)
-    recorded = [n for n, prepared in shot.prepared.items() if prepared.stage.when == "due"]
+    recorded = [n for n, candidate in shot.candidates.items() if candidate.stage.when == "due"]
     held = ledger.read(recorded)
     stages, steps = [], {}
     for stage_name in reversed(recorded):
-        prepared, found = shot.prepared[stage_name], held[stage_name]
+        candidate, found = shot.candidates[stage_name], held[stage_name]
         there = found is not None and found.record.state is not State.DESTROYED
         steps[stage_name] = steps_of(
-            project.config, name, prepared.stage, Mode.DESTROY, tag=prepared.tag
+            project.config, name, candidate.stage, Mode.DESTROY, tag=candidate.tag
         )
         if not there:
             steps[stage_name] = ()
         stages.append(
             _to_destroy(
-                prepared, there=there, steps=tuple(step.title for step in steps[stage_name])
+                candidate, there=there, steps=tuple(step.title for step in steps[stage_name])
             )
         )
     outputs = {
         n: ledger.read_outputs(n) or {}
         for n in recorded
-        if shot.prepared[n].stage.kind == "terraform" and held[n] is not None
+        if shot.candidates[n].stage.kind == "terraform" and held[n] is not None
     }
     whole = Plan(
         project=project.config.project.name,
@@ -74,16 +74,16 @@ def destroy(
         return Outcome(runner.destroy(), runner.error)
 
 
-def _to_destroy(prepared: Candidate, *, there: bool, steps: tuple[str, ...]) -> StagePlan:
+def _to_destroy(candidate: Candidate, *, there: bool, steps: tuple[str, ...]) -> StagePlan:
     return StagePlan(
-        name=prepared.stage.name,
-        kind=prepared.stage.kind,
+        name=candidate.stage.name,
+        kind=candidate.stage.kind,
         status=Status.DUE if there else Status.UNCHANGED,
         reason=Reason.FORCED if there else Reason.UNCHANGED,
         detail="destroy was asked for" if there else "nothing of it is deployed",
-        fingerprint=prepared.fingerprint,
+        fingerprint=candidate.fingerprint,
         deployed_fingerprint=None,
         paths=(),
-        needs=prepared.stage.needs,
+        needs=candidate.stage.needs,
         steps=steps,
     )

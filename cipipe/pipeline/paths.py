@@ -45,12 +45,12 @@ def refuse_missing(project: Project, planning: Planning, *, allow_empty: bool = 
     was started.
     """
     plan, look = (
-        planning.planned.plan,
+        planning.executable.plan,
         _Look(project.repository, planning.snapshot.tree, disk=False),
     )
     wanted: dict[str, list[Needed]] = {}
     for planned in plan.stages:
-        stage = planning.snapshot.prepared[planned.name].stage
+        stage = planning.snapshot.candidates[planned.name].stage
         if planned.status is Status.UNCHANGED or (
             plan.mode is Mode.DESTROY and "terraform" not in KINDS[stage.kind].tools(stage)
         ):

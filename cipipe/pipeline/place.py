@@ -39,7 +39,7 @@ class Place:
 
     @property
     def environment(self) -> str:
-        return self.planning.planned.plan.environment
+        return self.planning.executable.plan.environment
 
     def upstream(self, stage: str) -> Sequence[str]:
         return config.upstream(stage, self.project.config.stages)
@@ -47,14 +47,14 @@ class Place:
     def lacking(self, stage: Stage) -> Sequence[str]:
         return [tool for tool in KINDS[stage.kind].tools(stage) if tool in self.missing]
 
-    def consumes(self, prepared: Candidate) -> frozenset[str]:
-        held = self.planning.held.get(prepared.stage.name)
-        return consumed_outputs(self.project, self.planning.snapshot, prepared, held)
+    def consumes(self, candidate: Candidate) -> frozenset[str]:
+        held = self.planning.held.get(candidate.stage.name)
+        return consumed_outputs(self.project, self.planning.snapshot, candidate, held)
 
     def expand(self, text: str) -> str:
         return self.project.config.expanded(text, self.environment)
 
-    def prepare(self, prepared: Candidate, stage: Stage, **given: Any) -> StageRun:
+    def prepare(self, candidate: Candidate, stage: Stage, **given: Any) -> StageRun:
         shot, previous = self.planning.snapshot, given["previous"]
         folder = self.scratch / stage.name
         folder.mkdir(exist_ok=True)
@@ -62,16 +62,16 @@ class Place:
             project=self.project.config.project.name,
             environment_name=self.environment,
             environment=self.project.config.environment(self.environment),
-            mode=self.planning.planned.plan.mode,
+            mode=self.planning.executable.plan.mode,
             stage=stage,
             repository=self.project.repository,
             commit=shot.commit,
             commit_time=shot.time,
             tree=shot.tree,
             entries=fingerprint.files(
-                self.project.repository, shot.tree, shot.patterns[prepared.stage.name]
+                self.project.repository, shot.tree, shot.patterns[candidate.stage.name]
             ),
-            fingerprint=prepared.fingerprint,
+            fingerprint=candidate.fingerprint,
             aws=self.access.aws,
             child_env={**self.access.child_env, "CIPIPE_ENV": self.environment},
             redactor=self.redactor,
@@ -104,7 +104,7 @@ class Place:
             for place in KINDS[stage.kind].places(stage, environment)
             if place.type in types
         )
-        if not places or self.planning.planned.plan.mode is Mode.VERIFY:
+        if not places or self.planning.executable.plan.mode is Mode.VERIFY:
             return None
         return Claims(
             bucket=ledger_of(self.project, self.environment, self.access).bucket,

@@ -48,7 +48,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     commit: str
     tree: str
     time: int
-    prepared: Mapping[str, Candidate]
+    candidates: Mapping[str, Candidate]
     patterns: Mapping[str, Patterns]
     contents: fingerprint.Contents
 
@@ -56,7 +56,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 class Planning(msgspec.Struct, frozen=True):
     """A plan, with all that a run needs of how it came about."""
 
-    planned: ExecutablePlan
+    executable: ExecutablePlan
     snapshot: Snapshot
     held: "dict[str, StoredRecord | None]" = {}
     outputs: dict[str, dict[str, Output]] = {}
@@ -85,7 +85,7 @@ def plan(
         changes = _Changes(project, shot)
         known = {
             name: _known(project, shot, name, held.get(name), outputs, changes)
-            for name in shot.prepared
+            for name in shot.candidates
         }
         baseline = Baseline("ledger")
     else:
@@ -100,24 +100,24 @@ def plan(
         provider=project.context.provider,
         commit=shot.commit,
         baseline=baseline,
-        prepared=shot.prepared,
+        candidates=shot.candidates,
         known=known,
         selected=options.selected,
         forced=options.forced,
         only_due=options.only_due,
         warnings=warnings,
     )
-    planned = planner.plan(question)
+    executable = planner.plan(question)
     found = undeclared.warnings(
         project,
-        planned.plan,
+        executable.plan,
         shot.tree,
-        shot.prepared,
+        shot.candidates,
         shot.patterns,
         everywhere=options.show_uncovered,
     )
-    whole = msgspec.structs.replace(planned.plan, warnings=(*planned.plan.warnings, *found))
-    return Planning(msgspec.structs.replace(planned, plan=whole), shot, held, outputs)
+    whole = msgspec.structs.replace(executable.plan, warnings=(*executable.plan.warnings, *found))
+    return Planning(msgspec.structs.replace(executable, plan=whole), shot, held, outputs)
 
 
 def sweep_lock_files(project: Project) -> None:
@@ -135,17 +135,17 @@ def shown(project: Project, planning: Planning) -> Plan:
     """The plan as it is printed: titles of steps have the outputs that are known, those of stages
     that stay as they are.
     """
-    planned = planning.planned
-    everything = project.at(planned.plan.environment).config.stages
+    executable = planning.executable
+    everything = project.at(executable.plan.environment).config.stages
     stages = []
-    for stage in planned.plan.stages:
+    for stage in executable.plan.stages:
         known: dict[str, Output] = {}
         for need in config.upstream(stage.name, everything):
-            known |= planning.outputs.get(need, {}) if need in planned.kept else {}
-        settings = planning.snapshot.prepared[stage.name].stage.settings
-        made = titles.planned(planned.steps[stage.name], settings, known)
+            known |= planning.outputs.get(need, {}) if need in executable.kept else {}
+        settings = planning.snapshot.candidates[stage.name].stage.settings
+        made = titles.planned(executable.steps[stage.name], settings, known)
         stages.append(msgspec.structs.replace(stage, steps=made))
-    return msgspec.structs.replace(planned.plan, stages=tuple(stages))
+    return msgspec.structs.replace(executable.plan, stages=tuple(stages))
 
 
 def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:
@@ -166,8 +166,8 @@ def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:
             tree = project.repository.worktree_tree(Path(folder) / "index")
     patterns = {name: Patterns(stage.paths) for name, stage in project.config.stages.items()}
     contents = fingerprint.Contents(project.repository)
-    prepared = planner.prepare(project.config, contents.of(tree, patterns), project.env)
-    return Snapshot(head.oid, tree, _time(head), prepared, patterns, contents)
+    candidates = planner.make_candidates(project.config, contents.of(tree, patterns), project.env)
+    return Snapshot(head.oid, tree, _time(head), candidates, patterns, contents)
 
 
 def fingerprints_in(project: Project, shot: Snapshot, environment: str) -> dict[str, str]:
@@ -176,14 +176,14 @@ def fingerprints_in(project: Project, shot: Snapshot, environment: str) -> dict[
     """
     settings = project.config.at(environment)
     patterns = {name: Patterns(stage.paths) for name, stage in settings.stages.items()}
-    there = planner.prepare(
-        settings, shot.contents.of(shot.tree, patterns), project.env, shot.prepared
+    there = planner.make_candidates(
+        settings, shot.contents.of(shot.tree, patterns), project.env, shot.candidates
     )
-    return {name: prepared.fingerprint for name, prepared in there.items()}
+    return {name: candidate.fingerprint for name, candidate in there.items()}
 
 
 def consumed_outputs(
-    project: Project, shot: Snapshot, prepared: Candidate, held: "StoredRecord | None"
+    project: Project, shot: Snapshot, candidate: Candidate, held: "StoredRecord | None"
 ) -> frozenset[str]:
     """The Terraform outputs that a stage takes: those in its settings, and those that its files ask
     for.
@@ -191,20 +191,20 @@ def consumed_outputs(
     record = held.record if held is not None else None
     same = record is not None and (record.state, record.fingerprint) == (
         State.DEPLOYED,
-        prepared.fingerprint,
+        candidate.fingerprint,
     )
     recorded = record.data if record is not None and same else {}
 
     def files() -> Iterator[Entry]:  # most kinds do not look at their files
         yield from fingerprint.files(
-            project.repository, shot.tree, shot.patterns[prepared.stage.name]
+            project.repository, shot.tree, shot.patterns[candidate.stage.name]
         )
 
     settings = frozenset(
-        r.output for _, r in references(prepared.stage.settings) if r.output is not None
+        r.output for _, r in references(candidate.stage.settings) if r.output is not None
     )
-    return settings | KINDS[prepared.stage.kind].consumes(
-        prepared.stage, files(), project.repository, recorded
+    return settings | KINDS[candidate.stage.kind].consumes(
+        candidate.stage, files(), project.repository, recorded
     )
 
 
@@ -242,7 +242,7 @@ def _warnings(project: Project, shot: Snapshot, options: Options) -> tuple[str, 
 
 def refuse_dirty(project: Project, planning: Planning) -> None:
     """A run works with the files on disk: refuse it where they are not those of the commit."""
-    due = [s.name for s in planning.planned.plan.stages if s.status != "unchanged"]
+    due = [s.name for s in planning.executable.plan.stages if s.status != "unchanged"]
     patterns = [planning.snapshot.patterns[name] for name in due]
     dirty = [
         path
@@ -291,14 +291,14 @@ def _known(
 ) -> Known:
     if held is None:
         return Known()
-    record, prepared = held.record, shot.prepared[name]
-    if record.state is not State.DEPLOYED or record.fingerprint != prepared.fingerprint:
+    record, candidate = held.record, shot.candidates[name]
+    if record.state is not State.DEPLOYED or record.fingerprint != candidate.fingerprint:
         return Known(record, changed=changes.since(record.commit, name))
     available: dict[str, Output] = {}
     for need in config.upstream(name, project.config.stages):
         available |= outputs.get(need, {})
-    values = fingerprint.consumed(available, consumed_outputs(project, shot, prepared, held))
-    actual = fingerprint.effective(prepared.fingerprint, values)
+    values = fingerprint.consumed(available, consumed_outputs(project, shot, candidate, held))
+    actual = fingerprint.effective(candidate.fingerprint, values)
     return Known(record, inputs_changed=record.effective != actual)
 
 
@@ -395,13 +395,15 @@ def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known]
         settings = project.config if same else config.load(text.body, name=project.config_path)
         settings = settings.at(project.config.viewed) if project.config.viewed else settings
         patterns = {name: Patterns(stage.paths) for name, stage in settings.stages.items()}
-        then = planner.prepare(
-            settings, shot.contents.of(_tree(base), patterns), project.env, shot.prepared
+        then = planner.make_candidates(
+            settings, shot.contents.of(_tree(base), patterns), project.env, shot.candidates
         )
     except CipipeError:
         return None
-    was = {name: prepared.fingerprint for name, prepared in then.items()}
-    differ = any(was.get(name) != prepared.fingerprint for name, prepared in shot.prepared.items())
+    was = {name: candidate.fingerprint for name, candidate in then.items()}
+    differ = any(
+        was.get(name) != candidate.fingerprint for name, candidate in shot.candidates.items()
+    )
     changed = (
         fingerprint.changed(project.repository, _tree(base), shot.tree, shot.patterns)
         if differ
@@ -412,7 +414,7 @@ def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known]
             fingerprint=was.get(name),
             changed=changed.get(name) if was.get(name) != now.fingerprint else None,
         )
-        for name, now in shot.prepared.items()
+        for name, now in shot.candidates.items()
     }
 
 

@@ -35,9 +35,9 @@ def refuse_ref(project: Project, name: str, mode: Mode) -> None:
 
 def refuse_other_workspace(project: Project, planning: Planning) -> None:
     """Refuse TF_WORKSPACE where it contradicts a stage that is to run. Raises UsageError."""
-    plan = planning.planned.plan
+    plan = planning.executable.plan
     for name in [stage.name for stage in plan.stages if stage.status is not Status.UNCHANGED]:
-        stage = planning.snapshot.prepared[name].stage
+        stage = planning.snapshot.candidates[name].stage
         if stage.kind == terraform.NAME:
             workspace = stage.settings.workspace
             wanted = project.config.expanded(workspace, plan.environment) if workspace else None
@@ -70,7 +70,7 @@ def refuse_older(
     `newest` gives the newest pipeline of a provider; it is asked only where something is due.
     """
     context = project.context
-    due = [stage for stage in planning.planned.plan.stages if _deploys(planning, stage)]
+    due = [stage for stage in planning.executable.plan.stages if _deploys(planning, stage)]
     if allowed or context.mode is Mode.VERIFY or context.sequence is None or not due:
         return
     names = {
@@ -88,13 +88,13 @@ def refuse_older(
             "the environment was deployed",
             found,
             context.sequence,
-            planning.planned.plan.environment,
+            planning.executable.plan.environment,
         )
 
 
 def _deploys(planning: Planning, stage: StagePlan) -> bool:
     """Whether a run would deploy this stage. The default stage deploys nothing."""
-    when = planning.snapshot.prepared[stage.name].stage.when
+    when = planning.snapshot.candidates[stage.name].stage.when
     return stage.status is not Status.UNCHANGED and when != "nothing-due"
 
 
@@ -112,8 +112,8 @@ def refuse_unready(planning: Planning) -> None:
     """Refuse a stage whose needed stage is due and not part of this run: DAGs would name an image
     that is not there.
     """
-    if planning.planned.left_out:
-        stage, need = planning.planned.left_out[0]
+    if planning.executable.left_out:
+        stage, need = planning.executable.left_out[0]
         raise RefusedError(
             "needed-stage-due",
             f"stage {stage} needs {need}, which is due and was not selected",
@@ -131,7 +131,7 @@ def refuse_unproven(
     first = project.config.environment(name).after
     due = [
         s
-        for s in planning.planned.plan.stages
+        for s in planning.executable.plan.stages
         if s.status is not Status.UNCHANGED and s.name in planning.held
     ]
     if first is None or not due:

@@ -104,9 +104,9 @@ def run(
         why = options.forgiven.get(error.id)
         if why is None:
             raise
-        return _skipped(planning.planned.plan, error, why, progress)
+        return _skipped(planning.executable.plan, error, why, progress)
     planned(shown(project, planning))
-    for warning in planning.planned.plan.warnings:
+    for warning in planning.executable.plan.warnings:
         progress.warning(warning)
     missing = missing_tools(project, planning, door)
     with scratch_folder(project) as scratch, served(access, progress.warning) as access:
@@ -148,7 +148,7 @@ def _keep_newest(
     tells of this one.
     """
     context = project.context
-    stages = planning.snapshot.prepared
+    stages = planning.snapshot.candidates
     ended = {stage.result for stage in report.stages if stages[stage.name].stage.when == "due"}
     if (
         context.mode is Mode.VERIFY
@@ -171,7 +171,7 @@ def refuse(
 ) -> None:
     """Raise RefusedError where this plan may not be run (the ref is looked at before there is one)."""
     if options.expected is not None:
-        refuse_stale(planning.planned.plan, options.expected)
+        refuse_stale(planning.executable.plan, options.expected)
     refuse_missing(project, planning, allow_empty=options.allow_empty)
     if not options.planning.worktree:
         refuse_dirty(project, planning)
@@ -193,10 +193,10 @@ def refuse(
 def runner_of(
     planning: Planning, place: Place, ledger: Ledger, progress: Progress, *, jobs: int = 1
 ) -> Runner:
-    planned = planning.planned
+    planned = planning.executable
     return Runner(
-        planned=planned,
-        prepared=planning.snapshot.prepared,
+        executable=planned,
+        candidates=planning.snapshot.candidates,
         records=Records(ledger, planned.plan, place.project.context, planning.held),
         workplace=place,
         redactor=place.redactor,
@@ -234,8 +234,8 @@ def missing_tools(project: Project, planning: Planning, door: Door | None) -> di
     """The tools that due stages need and this machine lacks. Outside the sandbox that is an error,
     before anything runs.
     """
-    due = [s for s in planning.planned.plan.stages if s.status is not Status.UNCHANGED]
-    stages = [planning.snapshot.prepared[s.name].stage for s in due]
+    due = [s for s in planning.executable.plan.stages if s.status is not Status.UNCHANGED]
+    stages = [planning.snapshot.candidates[s.name].stage for s in due]
     needed = {tool for stage in stages for tool in KINDS[stage.kind].tools(stage)}
     if door is not None:
         return {tool: why for tool, why in door.missing.items() if tool in needed}

@@ -44,24 +44,24 @@ def _one(project: Project, name: str, redactor: Redactor, door: Door | None) -> 
     environment = project.config.environment(name)
     access = connect(project, name, Mode.DEPLOY, redactor=redactor, door=door, read_only=True)
     shot = snapshot(project)
-    recorded = [n for n, prepared in shot.prepared.items() if prepared.stage.when == "due"]
+    recorded = [n for n, candidate in shot.candidates.items() if candidate.stage.when == "due"]
     held = ledger_of(project, name, access).read(recorded)
     stages = []
     for stage in recorded:
-        found, prepared = held[stage], shot.prepared[stage]
+        found, candidate = held[stage], shot.candidates[stage]
         record = found.record if found else None
         live = record is not None and record.state is not State.DESTROYED
         stages.append(
             StageStatus(
                 name=stage,
-                kind=prepared.stage.kind,
+                kind=candidate.stage.kind,
                 state=record.state.value if record else "never-deployed",
                 commit=record.commit if record else None,
                 ref=record.ref if record else None,
                 pipeline_url=record.pipeline_url if record else None,
                 finished_at=(record.finished_at or record.started_at) if record else None,
                 fingerprint=record.fingerprint if record else None,
-                drift=not live or record is None or record.fingerprint != prepared.fingerprint,
+                drift=not live or record is None or record.fingerprint != candidate.fingerprint,
             )
         )
     return EnvironmentStatus(name, environment.account_id, environment.region, tuple(stages))

@@ -56,7 +56,7 @@ def unlock(
 
 
 def _stage(project: Project, wanted: str | None) -> planner.Candidate:
-    found = [p for p in snapshot(project).prepared.values() if p.stage.kind == kind.NAME]
+    found = [p for p in snapshot(project).candidates.values() if p.stage.kind == kind.NAME]
     chosen = [p for p in found if wanted in {None, p.stage.name}]
     if len(chosen) != 1:
         names = ", ".join(p.stage.name for p in found) or "none"

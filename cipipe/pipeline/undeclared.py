@@ -32,7 +32,7 @@ def warnings(
     project: Project,
     plan: Plan,
     tree: str,
-    prepared: Mapping[str, Candidate],
+    candidates: Mapping[str, Candidate],
     patterns: Mapping[str, Patterns],
     *,
     everywhere: bool,
@@ -48,7 +48,7 @@ def warnings(
             with contextlib.suppress(UsageError):
                 told = list(
                     dict.fromkeys(
-                        _of_stage(project, plan, stage, prepared, look, everywhere=everywhere)
+                        _of_stage(project, plan, stage, candidates, look, everywhere=everywhere)
                     )
                 )
                 more = [f"… and {len(told) - _SHOWN} more like these"] if len(told) > _SHOWN else []
@@ -60,12 +60,12 @@ def _of_stage(
     project: Project,
     plan: Plan,
     planned: StagePlan,
-    prepared: Mapping[str, Candidate],
+    candidates: Mapping[str, Candidate],
     look: "_Look",
     *,
     everywhere: bool,
 ) -> Iterator[str]:
-    stage = prepared[planned.name].stage
+    stage = candidates[planned.name].stage
     settings = replaced(
         stage.settings,
         lambda v: project.config.expanded(v, plan.environment) if isinstance(v, str) else v,

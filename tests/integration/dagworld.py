@@ -111,10 +111,10 @@ class Shop:
 
     def apply(self, **outputs: Output) -> None:
         """Have the infrastructure deployed, with these outputs."""
-        prepared = planning.snapshot(project.load(self.repo.root, self.env)).prepared["iac"]
+        candidate = planning.snapshot(project.load(self.repo.root, self.env)).candidates["iac"]
         held = self.ledger.read(["iac"])["iac"]
-        same = effective(prepared.fingerprint, {})
-        record = Record(1, "iac", prepared.fingerprint, same, State.DEPLOYED, self.head, "main", "local", None, None,
+        same = effective(candidate.fingerprint, {})
+        record = Record(1, "iac", candidate.fingerprint, same, State.DEPLOYED, self.head, "main", "local", None, None,
                         "2026-01-02T03:04:05+00:00", "2026-01-02T03:04:05+00:00", {})  # fmt: skip
         self.ledger.write(record, held)
         self.ledger.write_outputs("iac", outputs)

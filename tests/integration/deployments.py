@@ -106,7 +106,7 @@ class World:
         return planning.plan(found, Options(**given), None if offline else self.ledger)
 
     def plan(self, **options: Any) -> Plan:
-        return self.planning(**options).planned.plan
+        return self.planning(**options).executable.plan
 
     def reasons(self, **options: Any) -> dict[str, str]:
         return {
@@ -144,14 +144,14 @@ class World:
         shot = planning.snapshot(found)
         self.ledger.outputs = OUTPUTS
         for name in names or STAGES:
-            prepared = shot.prepared[name]
+            candidate = shot.candidates[name]
             usual = {"image": ["url"], "dags": ["bucket", "cluster"]}.get(name, [])
             values = consumed(OUTPUTS, usual if inputs is None else inputs)
             given: dict[str, Any] = {
                 "schema": 1,
                 "stage": name,
-                "fingerprint": prepared.fingerprint,
-                "effective": effective(prepared.fingerprint, values),
+                "fingerprint": candidate.fingerprint,
+                "effective": effective(candidate.fingerprint, values),
                 "state": state,
                 "commit": shot.commit,
                 "ref": "main",

@@ -281,7 +281,7 @@ def test_the_command_exits_with_2(
 def fingerprints(repo: Repo, name: str) -> dict[str, str]:
     found = project.load(repo.root, ENV)
     made = planning.plan(found, planning.Options(name, Mode.DEPLOY), None)
-    return {stage.name: stage.fingerprint for stage in made.planned.plan.stages}
+    return {stage.name: stage.fingerprint for stage in made.executable.plan.stages}
 
 
 VALUED = (
@@ -318,7 +318,7 @@ def test_what_comes_after_dev_is_compared_with_the_fingerprints_that_dev_has(rep
     found = project.load(repo.root, ENV).at("live")
     shot = planning.snapshot(found)
     assert planning.fingerprints_in(found, shot, "dev") == fingerprints(repo, "dev")
-    assert planning.fingerprints_in(found, shot, "dev")["iac"] != shot.prepared["iac"].fingerprint
+    assert planning.fingerprints_in(found, shot, "dev")["iac"] != shot.candidates["iac"].fingerprint
     assert set(planning.fingerprints_in(found, shot, "dev")) == {"iac", "image"}
 
 
@@ -335,7 +335,7 @@ def test_a_commit_before_the_environment_was_there_is_no_baseline(repo: Repo) ->
     found = project.load(repo.root, ENV)
     made = planning.plan(
         found, planning.Options("live", Mode.DEPLOY, base=first), None
-    ).planned.plan
+    ).executable.plan
     assert made.baseline.kind == "none"
     assert {stage.reason for stage in made.stages} == {"no-baseline"}
 

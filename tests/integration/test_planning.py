@@ -370,7 +370,7 @@ def test_a_bare_repository_and_a_second_work_tree(world: World, tmp_path: Path) 
     bare = world.repo.clone(tmp_path / "bare.git", "--bare")
     found = project.load(bare.root, ENV, world.repo.root / "cipipe.toml")
     shot = planning.snapshot(found)
-    assert {n: p.fingerprint for n, p in shot.prepared.items()} == world.fingerprints()
+    assert {n: p.fingerprint for n, p in shot.candidates.items()} == world.fingerprints()
 
 
 def printed(world: World) -> dict[str, str]:

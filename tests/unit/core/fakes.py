@@ -131,7 +131,9 @@ class World:
                 for n, wanted in needs.items()
             )
         )
-        self.prepared = planner.prepare(self.config, {name: [name.encode()] for name in needs}, {})
+        self.candidates = planner.make_candidates(
+            self.config, {name: [name.encode()] for name in needs}, {}
+        )
         for name in needs:
             self.does(name, READ, WRITE)
 
@@ -144,12 +146,12 @@ class World:
 
     def takes(self, name: str, setting: str) -> None:
         """Give the stage an environment variable that comes from a Terraform output."""
-        prepared = self.prepared[name]
+        candidate = self.candidates[name]
         settings = msgspec.structs.replace(
-            prepared.stage.settings, env={"X": Reference(output=setting)}
+            candidate.stage.settings, env={"X": Reference(output=setting)}
         )
-        stage = msgspec.structs.replace(prepared.stage, settings=settings)
-        self.prepared[name] = msgspec.structs.replace(prepared, stage=stage)
+        stage = msgspec.structs.replace(candidate.stage, settings=settings)
+        self.candidates[name] = msgspec.structs.replace(candidate, stage=stage)
 
     def runner(self, **known: State | str) -> Runner:
         """A runner of a fresh plan; `known` gives records that are there already: a state, or
@@ -157,10 +159,10 @@ class World:
         """
         for name, what in known.items():
             self._record(name, what)
-        held = self.ledger.read(self.prepared)
+        held = self.ledger.read(self.candidates)
         plan = planner.plan(
             Question(
-                self.config, "dev", Mode.DEPLOY, "local", "c" * 40, Baseline("ledger"), self.prepared,
+                self.config, "dev", Mode.DEPLOY, "local", "c" * 40, Baseline("ledger"), self.candidates,
                 {name: Known(found.record if found else None) for name, found in held.items()},
             )
         ).plan  # fmt: skip
@@ -168,8 +170,8 @@ class World:
             "gitlab", "push", "main", "branch", sequence=9, pipeline_url="https://ci/9"
         )
         return Runner(
-            planned=ExecutablePlan(msgspec.structs.replace(plan, mode=self.mode), self.steps),
-            prepared=self.prepared,
+            executable=ExecutablePlan(msgspec.structs.replace(plan, mode=self.mode), self.steps),
+            candidates=self.candidates,
             records=Records(self.ledger, plan, context, held),
             workplace=self,
             redactor=self.redactor,
@@ -184,8 +186,8 @@ class World:
     def lacking(self, stage: Stage) -> list[str]:
         return [tool for tool in self.tools.get(stage.name, ()) if tool in self.missing]
 
-    def consumes(self, prepared: planner.Candidate) -> frozenset[str]:
-        return frozenset(r.output for _, r in references(prepared.stage.settings) if r.output)
+    def consumes(self, candidate: planner.Candidate) -> frozenset[str]:
+        return frozenset(r.output for _, r in references(candidate.stage.settings) if r.output)
 
     def expand(self, text: str) -> str:
         return text.replace("{environment}", "dev")
@@ -215,12 +217,12 @@ class World:
 
     def _record(self, name: str, what: State | str) -> None:
         state = what if isinstance(what, State) else State.DEPLOYED
-        fingerprint = self.prepared[name].fingerprint if isinstance(what, State) else what
+        fingerprint = self.candidates[name].fingerprint if isinstance(what, State) else what
         record = Record(1, name, fingerprint, "e" * 64, state, "d" * 40, "main", "gitlab", 8, "https://ci/8", "2026", None,
                         {"kept": 1})  # fmt: skip
         self.bucket.objects[f"p/{name}.json"] = msgspec.json.encode(record)
 
-    def prepare(self, prepared: planner.Candidate, stage: Stage, **doors: Any) -> StageRun:
+    def prepare(self, candidate: planner.Candidate, stage: Stage, **doors: Any) -> StageRun:
         held: Mapping[str, Any] = doors["previous"].data if doors["previous"] else {}
         given = {
             "project": "shop",
@@ -229,7 +231,7 @@ class World:
             "mode": self.mode,
             "stage": stage,
             "commit": "c" * 40,
-            "fingerprint": prepared.fingerprint,
+            "fingerprint": candidate.fingerprint,
             "redactor": self.redactor,
             "data": dict(held),
             **doors,

@@ -166,8 +166,8 @@ class Claiming(World):
         super().__init__(**given)
         self.owner = owner
 
-    def prepare(self, prepared: Any, stage: Any, **doors: Any) -> Any:
-        return super().prepare(prepared, stage, claims=claims(self.bucket, self.owner), **doors)
+    def prepare(self, candidate: Any, stage: Any, **doors: Any) -> Any:
+        return super().prepare(candidate, stage, claims=claims(self.bucket, self.owner), **doors)
 
 
 def test_a_run_claims_before_its_first_effect() -> None:

@@ -24,13 +24,13 @@ class World:
     ) -> None:
         self.config = load(text)
         contents = {name: [] if name in without else [name.encode()] for name in self.config.stages}
-        self.prepared = planner.prepare(self.config, contents, env or {})
+        self.candidates = planner.make_candidates(self.config, contents, env or {})
 
     def deployed(
         self, *names: str, state: State = State.DEPLOYED, **changes: Any
     ) -> dict[str, Known]:
         return {
-            name: Known(record(name, self.prepared[name].fingerprint, state), **changes)
+            name: Known(record(name, self.candidates[name].fingerprint, state), **changes)
             for name in names
         }
 
@@ -42,7 +42,7 @@ class World:
                 "dev",
                 provider="local",
                 commit="a" * 40,
-                prepared=self.prepared,
+                candidates=self.candidates,
                 known=known,
                 **given,
             )
@@ -110,7 +110,7 @@ ALL = ("iac", "image", "dags")
 def test_against_the_ledger(known: Known, expected: tuple[Status, Reason, str]) -> None:
     world = World(HEAD + command("a"))
     if known.record and known.record.fingerprint == "SAME":
-        same = msgspec.structs.replace(known.record, fingerprint=world.prepared["a"].fingerprint)
+        same = msgspec.structs.replace(known.record, fingerprint=world.candidates["a"].fingerprint)
         known = Known(same, known.fingerprint, known.changed, known.inputs_changed)
     (stage,) = world.plan({"a": known}).stages
     assert (stage.status, stage.reason) == expected[:2]
@@ -134,7 +134,7 @@ def test_against_the_ledger(known: Known, expected: tuple[Status, Reason, str]) 
 def test_against_a_commit(baseline: Baseline, known: Known, expected: str) -> None:
     world = World(HEAD + command("a"))
     if known.fingerprint == "SAME":
-        known = Known(fingerprint=world.prepared["a"].fingerprint)
+        known = Known(fingerprint=world.candidates["a"].fingerprint)
     assert world.reasons({"a": known}, baseline=baseline) == {"a": expected}
 
 
@@ -217,16 +217,16 @@ def test_a_changed_fingerprint_setting_makes_the_stage_that_names_it_due() -> No
     )
     before, after = World(text), World(text, without=("image",))
     assert (
-        before.prepared["iac"].stage.settings.variables["tag"]
-        == before.prepared["image"].fingerprint[:20]
+        before.candidates["iac"].stage.settings.variables["tag"]
+        == before.candidates["image"].fingerprint[:20]
     )
-    assert before.prepared["iac"].fingerprint != after.prepared["iac"].fingerprint
-    assert before.prepared["dags"].fingerprint == after.prepared["dags"].fingerprint
+    assert before.candidates["iac"].fingerprint != after.candidates["iac"].fingerprint
+    assert before.candidates["dags"].fingerprint == after.candidates["dags"].fingerprint
 
 
 def fingerprint(text: str, env: dict[str, str] | None = None) -> str:
-    prepared: Candidate = World(HEAD + text, env=env).prepared["a"]
-    return prepared.fingerprint
+    candidate: Candidate = World(HEAD + text, env=env).candidates["a"]
+    return candidate.fingerprint
 
 
 def test_what_counts_into_a_fingerprint() -> None:
@@ -258,4 +258,4 @@ def test_a_variable_that_is_not_set() -> None:
 
 def test_an_output_counts_by_its_name() -> None:
     one, other = WHOLE, WHOLE.replace('"url"', '"link"')
-    assert World(one).prepared["image"].fingerprint != World(other).prepared["image"].fingerprint
+    assert World(one).candidates["image"].fingerprint != World(other).candidates["image"].fingerprint

@@ -37,7 +37,7 @@ def test_deploying_comes_before_the_first_effect_and_deployed_after_the_last() -
     ]
     record = world.record("a")
     assert (record.fingerprint, record.commit, record.ref) == (
-        world.prepared["a"].fingerprint,
+        world.candidates["a"].fingerprint,
         "c" * 40,
         "main",
     )
@@ -203,9 +203,9 @@ def test_verify_tells_the_ledger_nothing() -> None:
 @pytest.mark.parametrize("when", ["always", "nothing-due"])
 def test_only_stages_that_can_be_due_are_recorded(when: str) -> None:
     world = World(a="")
-    prepared = world.prepared["a"]
-    stage = msgspec.structs.replace(prepared.stage, when=when)
-    world.prepared["a"] = msgspec.structs.replace(prepared, stage=stage)
+    candidate = world.candidates["a"]
+    stage = msgspec.structs.replace(candidate.stage, when=when)
+    world.candidates["a"] = msgspec.structs.replace(candidate, stage=stage)
     assert world.deploy()[0] == {"a": "done"}
     assert world.bucket.log == ["a: read", "a: write"]
 
@@ -306,11 +306,11 @@ def test_settings_are_expanded_and_titles_filled_in() -> None:
     world.takes("b", "url")
     (step,) = world.steps["b"][:1]
     world.steps["b"] = (Step("push {url}, {urls}, {key}", step.effect, step.run),)
-    stage = world.prepared["b"].stage
+    stage = world.candidates["b"].stage
     settings = msgspec.structs.replace(stage.settings, run=(("echo", "{environment}"),))
     changed = msgspec.structs.replace(stage, settings=settings)
-    world.prepared["b"] = msgspec.structs.replace(
-        world.prepared["b"], stage=changed, fingerprint="f" * 64
+    world.candidates["b"] = msgspec.structs.replace(
+        world.candidates["b"], stage=changed, fingerprint="f" * 64
     )
     world.deploy(a=State.DEPLOYED)
     assert world.listener.titles[-1] == "b: push here, {urls}, {key}"
@@ -324,10 +324,10 @@ def test_a_stage_that_finds_nothing_to_write_leaves_its_record_alone() -> None:
     world = World(a="")
     world.does("a", (READ, settle), WRITE)
     runner = world.runner(a=State.DEPLOYED)
-    stage = runner.planned.plan.stages[0]
+    stage = runner.executable.plan.stages[0]
     forced = msgspec.structs.replace(stage, status=Status.DUE)
-    runner.planned = ExecutablePlan(
-        msgspec.structs.replace(runner.planned.plan, stages=(forced,)), world.steps
+    runner.executable = ExecutablePlan(
+        msgspec.structs.replace(runner.executable.plan, stages=(forced,)), world.steps
     )
     runner.restored = {"a": "e" * 64}
     assert results(runner.deploy()) == {"a": "unchanged"}

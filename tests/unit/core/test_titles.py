@@ -27,7 +27,7 @@ OUTPUTS = {
 def plan(text: str, *, deployed: tuple[str, ...]) -> Plan:
     """The plan of a configuration of which some stages are deployed as they are."""
     config = load(text).at("dev")
-    prepared = planner.prepare(
+    candidates = planner.make_candidates(
         config, {name: [name.encode()] for name in config.stages}, {"HUB": "hub.example"}
     )
     moment = "2026-01-02T03:04:05+00:00"
@@ -36,7 +36,7 @@ def plan(text: str, *, deployed: tuple[str, ...]) -> Plan:
             Record(
                 1,
                 name,
-                prepared[name].fingerprint,
+                candidates[name].fingerprint,
                 None,
                 State.DEPLOYED,
                 "d" * 40,
@@ -58,7 +58,7 @@ def plan(text: str, *, deployed: tuple[str, ...]) -> Plan:
             provider="local",
             commit="a" * 40,
             baseline=Baseline("ledger"),
-            prepared=prepared,
+            candidates=candidates,
             known=known,
         )
     ).plan

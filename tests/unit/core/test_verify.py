@@ -57,9 +57,9 @@ def test_a_kind_that_would_write_is_stopped_in_the_planner(monkeypatch: pytest.M
 
     monkeypatch.setattr(KINDS["command"], "steps", writes)
     config = load(HEAD + command("a"))
-    prepared = planner.prepare(config, {"a": [b"a/x"]}, {})
+    candidates = planner.make_candidates(config, {"a": [b"a/x"]}, {})
     question = Question(
-        config, "dev", Mode.VERIFY, "local", "a" * 40, Baseline("none"), prepared, {}
+        config, "dev", Mode.VERIFY, "local", "a" * 40, Baseline("none"), candidates, {}
     )
     with pytest.raises(AssertionError, match="plans to write in verify mode"):
         planner.plan(question)
