@@ -16,14 +16,14 @@ def bootstrap(shared: Common) -> None:
     """
     project = shared.project()
     name = project.environment_name(shared.environment)
-    with sandboxed(shared, project, name, bootstrap=False) as door:
+    with sandboxed(shared, project, name, bootstrap=False) as target:
         outputs = use_case.bootstrap(
             project,
             name,
             redactor=shared.console.redactor,
             line=shared.console.say,
             warning=shared.console.warning,
-            door=door,
+            target=target,
         )
     if shared.format == "json":
         shared.answer(json.document(environment=name, outputs=outputs))

@@ -30,7 +30,7 @@ def doctor(shared: Common, offline: bool) -> int:
 
     project, name, problem = _project(shared)
     with contextlib.ExitStack() as stack:
-        door = stack.enter_context(sandboxed(shared, project, name)) if project and name else None
+        target = stack.enter_context(sandboxed(shared, project, name)) if project and name else None
         found = list(
             examine(
                 shared.console.env,
@@ -40,7 +40,7 @@ def doctor(shared: Common, offline: bool) -> int:
                 redactor=shared.console.redactor,
                 interrupt=Interrupt(),
                 offline=offline,
-                door=door,
+                target=target,
             )
         )
     checks, errors = [check for check, _ in found], [error for _, error in found if error]

@@ -27,11 +27,15 @@ def unlock(shared: Common, stage: str | None, bootstrap: bool, lock_id: str) -> 
     project = shared.project()
     name = project.environment_name(shared.environment)
     redactor, line = shared.console.redactor, shared.console.say
-    with sandboxed(shared, project, name, bootstrap=False) as door:
+    with sandboxed(shared, project, name, bootstrap=False) as target:
         if bootstrap:
-            use_bootstrap.unlock(project, name, lock_id, redactor=redactor, line=line, door=door)
+            use_bootstrap.unlock(
+                project, name, lock_id, redactor=redactor, line=line, target=target
+            )
         else:
-            use_case.unlock(project, name, stage, lock_id, redactor=redactor, line=line, door=door)
+            use_case.unlock(
+                project, name, stage, lock_id, redactor=redactor, line=line, target=target
+            )
     shared.answer(
         json.document(released=lock_id) if shared.format == "json" else f"released {lock_id}\n"
     )

@@ -12,7 +12,7 @@ from cipipe.model import Plan
 
 if TYPE_CHECKING:
     from cipipe.ledger import Ledger
-    from cipipe.pipeline.access import Door
+    from cipipe.pipeline.access import AwsTarget
     from cipipe.pipeline.planning import Options
     from cipipe.pipeline.project import Project
 
@@ -59,8 +59,8 @@ def plan(
         show_uncovered,
     )
     planning.check_names(project, options)
-    with sandboxed(shared, project, name) as door:
-        ledger = None if offline or base is not None else _ledger(shared, project, options, door)
+    with sandboxed(shared, project, name) as target:
+        ledger = None if offline or base is not None else _ledger(shared, project, options, target)
         found = planning.plan(project, options, ledger)
         refuse_missing(project.at(name), found)
         if project.env.get("TF_WORKSPACE"):
@@ -74,7 +74,7 @@ def plan(
 
 
 def _ledger(
-    shared: Common, project: "Project", options: "Options", door: "Door | None"
+    shared: Common, project: "Project", options: "Options", target: "AwsTarget | None"
 ) -> "Ledger | None":
     """The ledger; None where nobody gave this process an identity, which is a warning: a plan needs
     no credentials.
@@ -87,18 +87,23 @@ def _ledger(
 
     name = options.environment
     instead = "comparing with a commit, not with what is deployed"
-    if not can_connect(project, door):
+    if not can_connect(project, target):
         shared.console.warning(f"no AWS credentials here: {instead}")
         return None
-    if door is None and (hint := lacks_token(project, options.mode)) is not None:
+    if target is None and (hint := lacks_token(project, options.mode)) is not None:
         shared.console.warning(f"this job has no ID token: {instead}. {hint}")
         return None
     try:
         access = connect(
-            project, name, options.mode, redactor=shared.console.redactor, door=door, read_only=True
+            project,
+            name,
+            options.mode,
+            redactor=shared.console.redactor,
+            target=target,
+            read_only=True,
         )
     except IdentityError as error:
-        if project.context.provider != "local" or door is not None:
+        if project.context.provider != "local" or target is not None:
             raise
         shared.console.warning(f"{instead}: {error.message}")
         return None

@@ -114,13 +114,13 @@ def run(
     def planned(plan: Plan) -> None:
         shared.console.say(text.plan(plan, shared.console.styled_stderr))
 
-    with sandboxed(shared, project, name) as door:
+    with sandboxed(shared, project, name) as target:
         outcome = running.run(
             project,
             options,
             redactor=shared.console.redactor,
             progress=shared.console,
-            door=door,
+            target=target,
             planned=planned,
         )
     return finish(shared, outcome)
@@ -143,7 +143,7 @@ def destroy(shared: Common, confirm: str | None, allow_destroy: bool, yes: bool)
     name = project.environment_name(shared.environment)
     refuse_destroy(project, name, confirm, allow_destroy=allow_destroy)
     confirm_at_shell(shared, project, name, yes=yes, named=True)
-    with sandboxed(shared, project, name) as door:
+    with sandboxed(shared, project, name) as target:
         outcome = destroying.destroy(
             project,
             name,
@@ -151,7 +151,7 @@ def destroy(shared: Common, confirm: str | None, allow_destroy: bool, yes: bool)
             progress=shared.console,
             confirm=confirm,
             allow_destroy=allow_destroy,
-            door=door,
+            target=target,
         )
     return finish(shared, outcome)
 

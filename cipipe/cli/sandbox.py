@@ -6,7 +6,7 @@ import click
 
 from cipipe.cli.lazy import Group
 from cipipe.cli.options import Common, common
-from cipipe.cli.sandboxed import bootstrap_once, data_root, door_of, folder_of, without_docker
+from cipipe.cli.sandboxed import bootstrap_once, data_root, target_of, folder_of, without_docker
 from cipipe.errors import UsageError
 from cipipe.pipeline.project import Project
 from cipipe.report import json
@@ -33,7 +33,7 @@ def up(shared: Common) -> None:
         docker=not without_docker(project),
         say=shared.console.say,
     )
-    bootstrap_once(shared, project, name, running, door_of(project, name, running))
+    bootstrap_once(shared, project, name, running, target_of(project, name, running))
     _show(shared, project, name, running)
 
 

@@ -16,15 +16,15 @@ from cipipe.tools.own_folder import own_folder
 
 if TYPE_CHECKING:
     from cipipe.config import Config
-    from cipipe.pipeline.access import Door
+    from cipipe.pipeline.access import AwsTarget
     from cipipe.sandbox.client import Sandbox
 
 
 @contextlib.contextmanager
 def sandboxed(
     shared: Common, project: Project, name: str, *, bootstrap: bool = True
-) -> Iterator["Door | None"]:
-    """The door to the sandbox, for environment `name`; None where --sandbox was not asked for.
+) -> Iterator["AwsTarget | None"]:
+    """The sandbox as the AWS target, for environment `name`; None where --sandbox was not asked for.
 
     A sandbox that this call starts ends with it, whatever happens.
     """
@@ -52,10 +52,10 @@ def sandboxed(
                     say=shared.console.say,
                 )
             )
-        door = door_of(project, name, kept)
+        target = target_of(project, name, kept)
         if bootstrap:
-            bootstrap_once(shared, project, name, kept, door)
-        yield door
+            bootstrap_once(shared, project, name, kept, target)
+        yield target
 
 
 def folder_of(project: Project) -> Path:
@@ -79,8 +79,8 @@ def data_root(project: Project) -> Path:
     return own_folder(project.repository.root) / "docker"
 
 
-def door_of(project: Project, name: str, sandbox: "Sandbox") -> "Door":
-    from cipipe.pipeline.access import Door, issuer_of
+def target_of(project: Project, name: str, sandbox: "Sandbox") -> "AwsTarget":
+    from cipipe.pipeline.access import AwsTarget, issuer_of
 
     own = project.context.provider
     flavour = (
@@ -105,11 +105,11 @@ def door_of(project: Project, name: str, sandbox: "Sandbox") -> "Door":
         return token, audience
 
     admin = sandbox.admin_of(project.config.environment(name).account_id)
-    return Door(sandbox.endpoint, admin, sandbox.child_env(), mint, sandbox.state.missing)
+    return AwsTarget(sandbox.endpoint, admin, sandbox.child_env(), mint, sandbox.state.missing)
 
 
 def bootstrap_once(
-    shared: Common, project: Project, name: str, sandbox: "Sandbox", door: "Door"
+    shared: Common, project: Project, name: str, sandbox: "Sandbox", target: "AwsTarget"
 ) -> None:
     """Bootstrap the account of an environment, unless this sandbox has seen this very bootstrap
     already.
@@ -118,7 +118,7 @@ def bootstrap_once(
     from cipipe.pipeline.bootstrap_root import chosen
     from cipipe.sandbox import state
 
-    if "terraform" in door.missing:
+    if "terraform" in target.missing:
         return
     root = chosen(project, shared.console.detail)
     digest = bootstrap_digest(project.config, root, started_at=sandbox.state.started_at)
@@ -127,7 +127,7 @@ def bootstrap_once(
         return
     shared.console.say(f"bootstrapping the account of {name}: bucket, OIDC providers, roles")
     outputs = use_case.bootstrap(
-        project, name, redactor=shared.console.redactor, line=shared.console.detail, door=door
+        project, name, redactor=shared.console.redactor, line=shared.console.detail, target=target
     )
     with state.create(marker) as stamp:
         stamp.write(digest.encode())

@@ -17,10 +17,10 @@ def status(shared: Common) -> None:
     project = shared.project()
     name = shared.environment or shared.console.env.get("CIPIPE_ENV")
     chosen = project.environment_name(name)
-    # The sandbox's door leads into one account; elsewhere all environments stand side by side.
+    # The sandbox has one account; elsewhere every environment is shown.
     names = [chosen] if name is not None or shared.sandbox else list(project.config.environments)
-    with sandboxed(shared, project, chosen) as door:
-        found = use_case.status(project, names, redactor=shared.console.redactor, door=door)
+    with sandboxed(shared, project, chosen) as target:
+        found = use_case.status(project, names, redactor=shared.console.redactor, target=target)
     head = project.repository.commit("HEAD")
     commit = head.oid if head else ""
     shared.answer(

@@ -33,7 +33,7 @@ from cipipe.tools.aws.clients import Aws, AwsError, Credentials, Endpoint
 
 __all__ = [
     "Access",
-    "Door",
+    "AwsTarget",
     "ambient",
     "can_connect",
     "check_account",
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-class Door(msgspec.Struct, frozen=True):
+class AwsTarget(msgspec.Struct, frozen=True):
     """Where AWS is, when it is not AWS itself: the sandbox. `mint` gives an ID token and its
     audience.
 
@@ -78,7 +78,7 @@ def connect(
     mode: Mode,
     *,
     redactor: Redactor,
-    door: Door | None = None,
+    target: AwsTarget | None = None,
     read_only: bool = False,
 ) -> Access:
     """Exchange the job's token for the environment's role; on a laptop without one, use its own
@@ -89,8 +89,8 @@ def connect(
     """
     shield.undumpable()  # what the children of a run may do is theirs; what this process holds is not
     environment = project.config.environment(name)
-    renewed = sessions(project, name, mode, redactor=redactor, door=door, read_only=read_only)
-    endpoint = endpoint_of(project, environment, door)
+    renewed = sessions(project, name, mode, redactor=redactor, target=target, read_only=read_only)
+    endpoint = endpoint_of(project, environment, target)
     if renewed is not None:
         credentials: Credentials | None = renewed.current()
         aws = Aws(endpoint, renewed.current, account=environment.account_id)
@@ -109,7 +109,7 @@ def connect(
         aws = Aws(endpoint, credentials, account=environment.account_id)
         check_account(aws, name, environment)
     return Access(
-        aws, child_environment(project, environment, endpoint, credentials, door), renewed
+        aws, child_environment(project, environment, endpoint, credentials, target), renewed
     )
 
 
@@ -119,7 +119,7 @@ def sessions(
     mode: Mode,
     *,
     redactor: Redactor,
-    door: Door | None = None,
+    target: AwsTarget | None = None,
     read_only: bool = False,
 ) -> Renewed | None:
     """The sessions that the job's tokens are exchanged for, one after the other; None where there
@@ -136,7 +136,7 @@ def sessions(
     for variable in secret_variables(project):
         redactor.register(project.env.get(variable, ""))
     role, via = role_of(name, environment, mode, read_only=read_only)
-    mint = minting(project, (lambda: door.mint(environment)) if door else None)
+    mint = minting(project, (lambda: target.mint(environment)) if target else None)
     if mint is None:
         return None
     if request:
@@ -151,14 +151,14 @@ def sessions(
         policy_text(environment.session_policy),
         environment.session_policy_arns,
     )
-    endpoint = endpoint_of(project, environment, door)
+    endpoint = endpoint_of(project, environment, target)
     begin = _Begin(
         mint=mint,
         session=session,
         via=via,
         endpoint=endpoint,
         redactor=redactor,
-        read_policy=lambda arn: _read_policy(endpoint, door, arn),
+        read_policy=lambda arn: _read_policy(endpoint, target, arn),
         inspect=(lambda token: refuse_token(project, name, token, read_only=read_only))
         if deploys and own
         else None,
@@ -228,14 +228,14 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def can_connect(project: Project, door: Door | None) -> bool:
+def can_connect(project: Project, target: AwsTarget | None) -> bool:
     """Whether there is anything to connect with; a laptop without AWS credentials and a fork's job
     plan offline.
     """
     if project.context.fork:
         return False
     if (
-        door is not None
+        target is not None
         or project.context.provider != "local"
         or "AWS_ACCESS_KEY_ID" in project.env
     ):
@@ -265,14 +265,14 @@ def child_environment(
     environment: Environment,
     endpoint: Endpoint,
     credentials: Credentials | None,
-    door: Door | None,
+    target: AwsTarget | None,
 ) -> dict[str, str]:
     """The environment of child processes: this one's, without static AWS keys and tokens, with the
     credentials got.
     """
     hidden = {*(STRIPPED if credentials else ()), *secret_variables(project)}
     kept = {key: value for key, value in project.env.items() if key not in hidden}
-    if door is not None:
+    if target is not None:
         kept = {
             key: value
             for key, value in kept.items()
@@ -284,7 +284,7 @@ def child_environment(
         "AWS_REGION": environment.region,
         "AWS_DEFAULT_REGION": environment.region,
         **(credentials.environment() if credentials else {}),
-        **(door.child_env if door else {}),
+        **(target.child_env if target else {}),
     }
     if endpoint.url:
         kept |= {
@@ -294,11 +294,11 @@ def child_environment(
     return kept
 
 
-def endpoint_of(project: Project, environment: Environment, door: Door | None) -> Endpoint:
+def endpoint_of(project: Project, environment: Environment, target: AwsTarget | None) -> Endpoint:
     """Where AWS is for this environment."""
     return (
-        door.endpoint(environment.region)
-        if door
+        target.endpoint(environment.region)
+        if target
         else Endpoint.found_in(project.env, environment.region)
     )
 
@@ -321,11 +321,13 @@ def role_of(
     return environment.role_arn, environment.via_role_arn
 
 
-def _read_policy(endpoint: Endpoint, door: Door | None, role: str) -> dict[str, Any] | None:
-    if door is None:
+def _read_policy(endpoint: Endpoint, target: AwsTarget | None, role: str) -> dict[str, Any] | None:
+    if target is None:
         return None
     try:
-        answer = Aws(endpoint, door.admin).call("iam", "get_role", RoleName=role.rpartition("/")[2])
+        answer = Aws(endpoint, target.admin).call(
+            "iam", "get_role", RoleName=role.rpartition("/")[2]
+        )
     except CipipeError:
         return None
     policy = answer["Role"]["AssumeRolePolicyDocument"]

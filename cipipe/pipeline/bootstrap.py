@@ -21,7 +21,7 @@ from cipipe.oidc.request import ROLE_ARN, issuer_key, request_for
 from cipipe.oidc.trust_policy import evaluate
 from cipipe.pipeline import roles
 from cipipe.pipeline.access import (
-    Door,
+    AwsTarget,
     ambient,
     check_account,
     child_environment,
@@ -45,7 +45,7 @@ def bootstrap(
     redactor: Redactor,
     line: Callable[[str], None],
     warning: Callable[[str], None] = lambda _: None,
-    door: Door | None = None,
+    target: AwsTarget | None = None,
 ) -> dict[str, Any]:
     """Create, or bring up to date, the account's bucket, OIDC providers and roles. Gives
     Terraform's outputs.
@@ -55,7 +55,7 @@ def bootstrap(
     """
     trusted = _trusted(project, name)
     with (
-        _terraform(project, name, redactor=redactor, line=line, door=door) as (
+        _terraform(project, name, redactor=redactor, line=line, target=target) as (
             aws,
             terraform,
             bucket,
@@ -86,10 +86,14 @@ def unlock(
     *,
     redactor: Redactor,
     line: Callable[[str], None],
-    door: Door | None = None,
+    target: AwsTarget | None = None,
 ) -> None:
     """Release the lock that a killed bootstrap left."""
-    with _terraform(project, name, redactor=redactor, line=line, door=door) as (_, terraform, _):
+    with _terraform(project, name, redactor=redactor, line=line, target=target) as (
+        _,
+        terraform,
+        _,
+    ):
         terraform.unlock(lock_id)
 
 
@@ -100,7 +104,7 @@ def _terraform(
     *,
     redactor: Redactor,
     line: Callable[[str], None],
-    door: Door | None,
+    target: AwsTarget | None,
 ) -> Iterator[tuple[Aws, Terraform, str]]:
     """The account, Terraform in the bootstrap's root, initialised, and the bucket, which is made
     first.
@@ -108,12 +112,12 @@ def _terraform(
     Raises RefusedError in a merge request's job, which may have the credentials of another step.
     The sandbox is its own.
     """
-    if project.context.mode is Mode.VERIFY and door is None:
+    if project.context.mode is Mode.VERIFY and target is None:
         raise merge_request_read_only(name)
     root = chosen(project, line)
     environment = project.config.environment(name)
-    endpoint = endpoint_of(project, environment, door)
-    credentials = door.admin if door else ambient(project)
+    endpoint = endpoint_of(project, environment, target)
+    credentials = target.admin if target else ambient(project)
     aws = Aws(endpoint, credentials, account=environment.account_id)
     check_account(aws, name, environment)
     bucket = project.config.expanded(project.config.ledger.bucket, name)
@@ -126,14 +130,14 @@ def _terraform(
                 folder=folder,
                 shown=_shown(project, root),
                 data_dir=data_dir(project.repository.root, name, "bootstrap"),
-                env=child_environment(project, environment, endpoint, credentials, door),
+                env=child_environment(project, environment, endpoint, credentials, target),
                 redactor=redactor,
                 line=line,
                 unlock=unlock_command(
-                    project.command_options(sandbox=door is not None), name, "--bootstrap"
+                    project.command_options(sandbox=target is not None), name, "--bootstrap"
                 ),
             ),
-            backend("s3", {"bucket": bucket, "key": key}, environment, sandbox=door is not None),
+            backend("s3", {"bucket": bucket, "key": key}, environment, sandbox=target is not None),
         )
         terraform.init()
         yield aws, terraform, bucket

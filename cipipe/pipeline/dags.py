@@ -10,7 +10,7 @@ from cipipe.errors import RefusedError, UsageError
 from cipipe.ledger import Ledger
 from cipipe.model import Mode, Plan, Reason, State, Status
 from cipipe.pipeline import running
-from cipipe.pipeline.access import Access, Door, connect
+from cipipe.pipeline.access import Access, AwsTarget, connect
 from cipipe.pipeline.place import Place, ledger_of
 from cipipe.pipeline.planning import Options, Planning, plan
 from cipipe.pipeline.profile import served
@@ -37,7 +37,7 @@ class Call(msgspec.Struct, frozen=True):
     stage: str
     redactor: Redactor
     progress: Progress
-    door: Door | None = None
+    target: AwsTarget | None = None
 
 
 def stage_of(project: Project, wanted: str | None) -> str:
@@ -79,7 +79,7 @@ def deploy(
         redactor=call.redactor,
         progress=call.progress,
         planned=planned,
-        door=call.door,
+        target=call.target,
         meanwhile=lambda access: _look_ahead(call, access),
     )
 
@@ -191,7 +191,7 @@ def _opened(
     """
     project, name = call.project.at(call.environment), call.environment
     access = connect(
-        project, name, Mode.DEPLOY, redactor=call.redactor, door=call.door, read_only=read_only
+        project, name, Mode.DEPLOY, redactor=call.redactor, target=call.target, read_only=read_only
     )
     ledger = ledger_of(project, name, access)
     options = Options(name, Mode.DEPLOY, worktree=worktree, selected=frozenset({call.stage}))
@@ -202,12 +202,14 @@ def _opened(
         lambda: _look_ahead(call, access),
     )
     if refusing is not None:
-        running.refuse(project, refusing, planning, ledger, redactor=call.redactor, door=call.door)
+        running.refuse(
+            project, refusing, planning, ledger, redactor=call.redactor, target=call.target
+        )
     with (
         running.scratch_folder(project) as scratch,
         served(access, call.progress.warning) as access,
     ):
         place = Place(
-            project, planning, access, call.redactor, scratch, sandbox=call.door is not None
+            project, planning, access, call.redactor, scratch, sandbox=call.target is not None
         )
         yield running.runner_of(planning, place, ledger, call.progress), ledger

@@ -1,7 +1,7 @@
 """`cipipe destroy`: what the ledger says is there, taken down in the reverse order."""
 
 from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, State, Status
-from cipipe.pipeline.access import Door, connect
+from cipipe.pipeline.access import AwsTarget, connect
 from cipipe.pipeline.paths import refuse_missing
 from cipipe.pipeline.place import Place, ledger_of
 from cipipe.pipeline.planning import Planning, snapshot
@@ -23,13 +23,13 @@ def destroy(
     progress: Progress,
     confirm: str | None,
     allow_destroy: bool = False,
-    door: Door | None = None,
+    target: AwsTarget | None = None,
 ) -> Outcome:
     """Take an environment down, in reverse order. Raises RefusedError before any call to AWS."""
     refuse_destroy(project, name, confirm, allow_destroy=allow_destroy)
     refuse_ref(project, name, Mode.DESTROY)
     project = project.at(name)
-    access = connect(project, name, Mode.DESTROY, redactor=redactor, door=door)
+    access = connect(project, name, Mode.DESTROY, redactor=redactor, target=target)
     ledger = ledger_of(project, name, access)
     shot = snapshot(project)
     recorded = [n for n, candidate in shot.candidates.items() if candidate.stage.when == "due"]
@@ -65,11 +65,11 @@ def destroy(
     planning = Planning(ExecutablePlan(whole, steps), shot, held, outputs)
     refuse_other_workspace(project, planning)
     refuse_missing(project, planning)
-    missing = missing_tools(project, planning, door)
+    missing = missing_tools(project, planning, target)
     if missing:
         raise lacking(missing)
     with scratch_folder(project) as scratch, served(access, progress.warning) as access:
-        place = Place(project, planning, access, redactor, scratch, sandbox=door is not None)
+        place = Place(project, planning, access, redactor, scratch, sandbox=target is not None)
         runner = runner_of(planning, place, ledger, progress)
         return Outcome(runner.destroy(), runner.error)
 

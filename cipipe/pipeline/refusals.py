@@ -8,7 +8,7 @@ from typing import Any
 from cipipe import config
 from cipipe.errors import RefusedError
 from cipipe.model import Mode, Newest, Plan, Record, StagePlan, State, Status
-from cipipe.pipeline.access import Door, connect, merge_request_read_only
+from cipipe.pipeline.access import AwsTarget, connect, merge_request_read_only
 from cipipe.pipeline.place import ledger_of
 from cipipe.pipeline.planning import Planning, fingerprints_in
 from cipipe.pipeline.project import Project
@@ -123,7 +123,7 @@ def refuse_unready(planning: Planning) -> None:
 
 
 def refuse_unproven(
-    project: Project, planning: Planning, name: str, *, redactor: Redactor, door: Door | None
+    project: Project, planning: Planning, name: str, *, redactor: Redactor, target: AwsTarget | None
 ) -> None:
     """Where the environment comes after another one, refuse content that the other one does not
     run.
@@ -140,7 +140,7 @@ def refuse_unproven(
     due = [
         stage for stage in due if stage.name in wanted
     ]  # what the first one does not have proves nothing
-    access = connect(project, first, Mode.DEPLOY, redactor=redactor, door=door, read_only=True)
+    access = connect(project, first, Mode.DEPLOY, redactor=redactor, target=target, read_only=True)
     there = ledger_of(project, first, access).read([stage.name for stage in due])
     for stage in due:
         held = there[stage.name]

@@ -13,7 +13,7 @@ import msgspec
 from cipipe.errors import CipipeError, RefusedError, StageError
 from cipipe.ledger import Ledger
 from cipipe.model import SCHEMA, Mode, Newest, Plan, Report, Result, StageReport, Status
-from cipipe.pipeline.access import Access, Door, connect
+from cipipe.pipeline.access import Access, AwsTarget, connect
 from cipipe.pipeline.paths import refuse_missing
 from cipipe.pipeline.place import Place, ledger_of
 from cipipe.pipeline.planning import Options, Planning, plan, refuse_dirty, shown
@@ -84,7 +84,7 @@ def run(
     redactor: Redactor,
     progress: Progress,
     planned: Callable[[Plan], None],
-    door: Door | None = None,
+    target: AwsTarget | None = None,
     meanwhile: Callable[[Access], None] = lambda _: None,
 ) -> Outcome:
     """Run what is due. `planned` is told the plan before anything starts. Raises CipipeError where
@@ -95,11 +95,11 @@ def run(
     name = options.planning.environment
     project = project.at(name)
     refuse_ref(project, name, options.planning.mode)
-    access = connect(project, name, options.planning.mode, redactor=redactor, door=door)
+    access = connect(project, name, options.planning.mode, redactor=redactor, target=target)
     ledger = ledger_of(project, name, access)
     planning = plan(project, options.planning, ledger, lambda: meanwhile(access))
     try:
-        refuse(project, options, planning, ledger, redactor=redactor, door=door)
+        refuse(project, options, planning, ledger, redactor=redactor, target=target)
     except RefusedError as error:
         why = options.forgiven.get(error.id)
         if why is None:
@@ -108,7 +108,7 @@ def run(
     planned(shown(project, planning))
     for warning in planning.executable.plan.warnings:
         progress.warning(warning)
-    missing = missing_tools(project, planning, door)
+    missing = missing_tools(project, planning, target)
     with scratch_folder(project) as scratch, served(access, progress.warning) as access:
         place = Place(
             project=project,
@@ -117,7 +117,7 @@ def run(
             redactor=redactor,
             scratch=scratch,
             missing=frozenset(missing),
-            sandbox=door is not None,
+            sandbox=target is not None,
             allow_replace=options.allow_replace,
             allow_empty=options.allow_empty,
         )
@@ -167,7 +167,7 @@ def refuse(
     ledger: Ledger,
     *,
     redactor: Redactor,
-    door: Door | None,
+    target: AwsTarget | None,
 ) -> None:
     """Raise RefusedError where this plan may not be run (the ref is looked at before there is one)."""
     if options.expected is not None:
@@ -182,11 +182,11 @@ def refuse(
         allowed=options.allow_rollback,
         newest=lambda provider: ledger.read_newest(provider)[0],
     )
-    if options.planning.mode is Mode.DEPLOY and door is None:
+    if options.planning.mode is Mode.DEPLOY and target is None:
         refuse_unready(planning)
     if options.planning.mode is Mode.DEPLOY:
         refuse_unproven(
-            project, planning, options.planning.environment, redactor=redactor, door=door
+            project, planning, options.planning.environment, redactor=redactor, target=target
         )
 
 
@@ -230,15 +230,15 @@ def _alive(pid: str) -> bool:
     return True
 
 
-def missing_tools(project: Project, planning: Planning, door: Door | None) -> dict[str, str]:
+def missing_tools(project: Project, planning: Planning, target: AwsTarget | None) -> dict[str, str]:
     """The tools that due stages need and this machine lacks. Outside the sandbox that is an error,
     before anything runs.
     """
     due = [s for s in planning.executable.plan.stages if s.status is not Status.UNCHANGED]
     stages = [planning.snapshot.candidates[s.name].stage for s in due]
     needed = {tool for stage in stages for tool in KINDS[stage.kind].tools(stage)}
-    if door is not None:
-        return {tool: why for tool, why in door.missing.items() if tool in needed}
+    if target is not None:
+        return {tool: why for tool, why in target.missing.items() if tool in needed}
     if "terraform" in needed and shutil.which("terraform", path=project.env.get("PATH")) is None:
         raise lacking({"terraform": "developer.hashicorp.com/terraform/install"})
     return {}

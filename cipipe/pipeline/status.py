@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from cipipe.errors import CipipeError, IdentityError, StageError
 from cipipe.model import EnvironmentStatus, Mode, StageStatus, State
-from cipipe.pipeline.access import Door, connect
+from cipipe.pipeline.access import AwsTarget, connect
 from cipipe.pipeline.place import ledger_of
 from cipipe.pipeline.planning import snapshot
 from cipipe.pipeline.project import Project
@@ -14,7 +14,7 @@ _CLOSED = {"ledger-unreadable", "ledger-no-bucket"}
 
 
 def status(
-    project: Project, names: Sequence[str], *, redactor: Redactor, door: Door | None = None
+    project: Project, names: Sequence[str], *, redactor: Redactor, target: AwsTarget | None = None
 ) -> tuple[EnvironmentStatus, ...]:
     """Read the ledgers of environments, each with its read-only role where it has one.
 
@@ -25,7 +25,7 @@ def status(
     refused: list[CipipeError] = []
     for name in names:
         try:
-            found.append(_one(project.at(name), name, redactor, door))
+            found.append(_one(project.at(name), name, redactor, target))
         except (IdentityError, StageError) as error:
             if error.id not in _CLOSED and not isinstance(error, IdentityError):
                 raise
@@ -40,9 +40,11 @@ def status(
     return tuple(found)
 
 
-def _one(project: Project, name: str, redactor: Redactor, door: Door | None) -> EnvironmentStatus:
+def _one(
+    project: Project, name: str, redactor: Redactor, target: AwsTarget | None
+) -> EnvironmentStatus:
     environment = project.config.environment(name)
-    access = connect(project, name, Mode.DEPLOY, redactor=redactor, door=door, read_only=True)
+    access = connect(project, name, Mode.DEPLOY, redactor=redactor, target=target, read_only=True)
     shot = snapshot(project)
     recorded = [n for n, candidate in shot.candidates.items() if candidate.stage.when == "due"]
     held = ledger_of(project, name, access).read(recorded)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from cipipe import planner
 from cipipe.errors import UsageError
 from cipipe.model import Mode
-from cipipe.pipeline.access import Door, connect, merge_request_read_only
+from cipipe.pipeline.access import AwsTarget, connect, merge_request_read_only
 from cipipe.pipeline.planning import snapshot
 from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
@@ -24,7 +24,7 @@ def unlock(
     *,
     redactor: Redactor,
     line: Callable[[str], None],
-    door: Door | None = None,
+    target: AwsTarget | None = None,
 ) -> None:
     """Release a state lock, as the deploy role. Raises UsageError, RefusedError, StageError."""
     if project.context.mode is Mode.VERIFY:
@@ -33,13 +33,13 @@ def unlock(
     project = project.at(name)
     chosen = _stage(project, stage)
     environment = project.config.environment(name)
-    connected = connect(project, name, Mode.DEPLOY, redactor=redactor, door=door)
+    connected = connect(project, name, Mode.DEPLOY, redactor=redactor, target=target)
     settings = replaced(
         chosen.stage.settings,
         lambda v: project.config.expanded(v, name) if isinstance(v, str) else v,
     )
     with served(connected, line) as access:
-        options = project.command_options(sandbox=door is not None)
+        options = project.command_options(sandbox=target is not None)
         root = Root(
             folder=project.repository.root / settings.root,
             shown=settings.root,
@@ -50,7 +50,7 @@ def unlock(
             unlock=unlock_command(options, name, "--stage", chosen.stage.name),
             login=project.state_login,
         )
-        terraform = client(root, kind.backend_of(settings, environment, sandbox=door is not None))
+        terraform = client(root, kind.backend_of(settings, environment, sandbox=target is not None))
         terraform.init()
         terraform.unlock(lock_id)
 

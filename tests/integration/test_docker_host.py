@@ -260,7 +260,7 @@ def doctor(env: Mapping[str, str], raised: Any = None, *, offline: bool = False)
     def examined() -> str:
         tools = frozenset({"docker"})
         return check_docker(
-            env, tools, redactor=Redactor(), interrupt=Interrupt(), door=None, offline=offline
+            env, tools, redactor=Redactor(), interrupt=Interrupt(), target=None, offline=offline
         )
 
     if raised is None:

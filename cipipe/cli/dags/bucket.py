@@ -42,8 +42,8 @@ def _call(shared: Common, stage: str | None, *, yes: bool | None = None) -> Iter
     chosen = use_case.stage_of(project, stage)
     if yes is not None:
         confirm(shared, project, name, yes=yes)
-    with sandboxed(shared, project, name) as door:
-        yield use_case.Call(project, name, chosen, shared.console.redactor, shared.console, door)
+    with sandboxed(shared, project, name) as target:
+        yield use_case.Call(project, name, chosen, shared.console.redactor, shared.console, target)
 
 
 @click.command

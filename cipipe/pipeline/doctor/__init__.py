@@ -10,7 +10,7 @@ from functools import partial
 from cipipe.errors import CipipeError
 from cipipe.interrupt import Interrupt
 from cipipe.model import Check
-from cipipe.pipeline.access import Door
+from cipipe.pipeline.access import AwsTarget
 from cipipe.pipeline.doctor.base import Skipped, checked
 from cipipe.pipeline.doctor.docker import check_docker
 from cipipe.pipeline.doctor.identity import CHECKS, Job
@@ -28,20 +28,20 @@ def examine(
     redactor: Redactor,
     interrupt: Interrupt,
     offline: bool = False,
-    door: Door | None = None,
+    target: AwsTarget | None = None,
 ) -> Iterator[tuple[Check, CipipeError | None]]:
     """Each check as it is made, with its error where it failed. `problem` is why there is no
     project, or no `name`.
     """
     tools = needed(project)
     docker = partial(
-        check_docker, redactor=redactor, interrupt=interrupt, door=door, offline=offline
+        check_docker, redactor=redactor, interrupt=interrupt, target=target, offline=offline
     )
     yield checked("git", lambda: check_git(env))
     yield checked("terraform", lambda: check_terraform(env, tools), needed=tools is not None)
     yield checked("docker", lambda: docker(env, tools), needed=tools is not None)
     yield checked("config", lambda: check_config(project, problem))
-    job = Job(project, name, redactor, door, offline) if project and name else None
+    job = Job(project, name, redactor, target, offline) if project and name else None
     for word, check in CHECKS.items():
         yield checked(word, partial(check, job) if job else _without_environment)
 

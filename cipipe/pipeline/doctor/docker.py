@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
-from cipipe.pipeline.access import Door
+from cipipe.pipeline.access import AwsTarget
 from cipipe.pipeline.doctor.base import Doubtful, Skipped
 from cipipe.redact import Redactor
 from cipipe.tools.docker import host as docker_host
@@ -29,12 +29,12 @@ def check_docker(
     *,
     redactor: Redactor,
     interrupt: Interrupt,
-    door: Door | None,
+    target: AwsTarget | None,
     offline: bool,
 ) -> str:
     if tools is not None and "docker" not in tools:
         raise Skipped("no stage needs it")
-    settings = {**env, **(door.child_env if door else {})}
+    settings = {**env, **(target.child_env if target else {})}
     found = docker_host.address(settings)
     if found.tls is not None:
         _check_certificates(found.tls, settings)
@@ -50,7 +50,7 @@ def check_docker(
         message = f"{error.message}; ca.pem did not issue cert.pem"
         raise StageError(error.id, message, hint=error.hint, where=error.where) from error
     unused = [name for name in _TLS_VARIABLES if settings.get(name)]
-    if found.path and unused and not door:
+    if found.path and unused and not target:
         raise Doubtful(
             f"{version} at {found.url}, where {' and '.join(unused)} {'have' if len(unused) > 1 else 'has'} no effect",
             "set DOCKER_HOST=tcp://HOST:2376 to use TLS, or unset them",

@@ -19,7 +19,7 @@ from cipipe.oidc.explain import explain
 from cipipe.oidc.request import request_for
 from cipipe.oidc.trust_policy import evaluate
 from cipipe.pipeline import access, roles
-from cipipe.pipeline.access import Door
+from cipipe.pipeline.access import AwsTarget
 from cipipe.pipeline.doctor.base import Doubtful, Skipped
 from cipipe.pipeline.identity import has_own, minting, no_token, token_source
 from cipipe.pipeline.project import Project
@@ -43,7 +43,7 @@ class Job:
     project: Project
     name: str
     redactor: Redactor
-    door: Door | None
+    target: AwsTarget | None
     offline: bool
     claims: jwt.Claims | None = field(default=None, init=False)
     audience: str = field(default="", init=False)
@@ -66,7 +66,7 @@ class Job:
 
 def check_region(job: Job) -> str:
     region = job.environment.region
-    url = access.endpoint_of(job.project, job.environment, job.door).url_of("sts")
+    url = access.endpoint_of(job.project, job.environment, job.target).url_of("sts")
     return f"{region}, in partition {partition_of(region)}; STS at {url}"
 
 
@@ -87,7 +87,7 @@ def check_role(job: Job) -> str:
 
 def check_token(job: Job) -> str:
     source = token_source(job.project)
-    if isinstance(source, NoToken) and job.door is None:
+    if isinstance(source, NoToken) and job.target is None:
         if job.project.context.provider == "local":
             raise Skipped("a shell has none; AWS credentials of your own are used")
         if has_own(job.project):
@@ -95,8 +95,8 @@ def check_token(job: Job) -> str:
         raise no_token(job.project, source)
     if isinstance(source, RequestToken) and job.offline:
         raise Skipped("it is minted when it is needed, and --offline asks nobody")
-    door = job.door
-    mint = minting(job.project, (lambda: door.mint(job.environment)) if door else None)
+    target = job.target
+    mint = minting(job.project, (lambda: target.mint(job.environment)) if target else None)
     token, job.audience = mint() if mint else ("", "")
     job.redactor.register(token)
     job.redactor.register(token.rpartition(".")[2])
@@ -136,18 +136,18 @@ def check_credentials(job: Job) -> str:
     if job.offline:
         raise Skipped("--offline asks nobody")
     sessions = access.sessions(
-        job.project, job.name, job.mode, redactor=job.redactor, door=job.door
+        job.project, job.name, job.mode, redactor=job.redactor, target=job.target
     )
     if sessions is not None:
         job.credentials = sessions.current()
         ends = job.credentials.expiration
         return "a session of the role" + (f" until {ends:%H:%M} UTC" if ends else "")
-    if not access.can_connect(job.project, job.door):
+    if not access.can_connect(job.project, job.target):
         raise Doubtful(
             "there are none: a plan compares with a commit",
             "log in (`aws sso login`), or use --sandbox",
         )
-    access.connect(job.project, job.name, job.mode, redactor=job.redactor, door=job.door)
+    access.connect(job.project, job.name, job.mode, redactor=job.redactor, target=job.target)
     return f"your own, of account {job.environment.account_id}"
 
 
@@ -206,10 +206,10 @@ def _wrong(job: Job) -> IdentityError | None:
 
 
 def _policy(job: Job, role: str) -> Mapping[str, Any]:
-    keys = job.door.admin if job.door else job.credentials
+    keys = job.target.admin if job.target else job.credentials
     if keys is None:
         raise Skipped("without credentials it cannot be read")
-    aws = Aws(access.endpoint_of(job.project, job.environment, job.door), keys)
+    aws = Aws(access.endpoint_of(job.project, job.environment, job.target), keys)
     try:
         return roles.read(aws, role).policy
     except CipipeError as error:
