@@ -6,6 +6,10 @@ Sequences: ECMA-48, and "XTerm Control Sequences" for what ends an operating sys
 
 import re
 import unicodedata
+from collections.abc import Callable
+
+Style = Callable[[str, str], str]
+"""Colours a word (first) in a colour (second); without a terminal it returns the word."""
 
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _RESET = "\x1b[0m"

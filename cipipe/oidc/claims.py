@@ -33,7 +33,7 @@ https://openid.net/specs/openid-connect-core-1_0.html#IDToken
 _HINT_TEXT = "Is it the job's ID token, and is it passed whole, without quotes or line breaks?"
 
 
-class Claims(msgspec.Struct, frozen=True):
+class TokenClaims(msgspec.Struct, frozen=True):
     """A decoded JWT: header and payload, neither of them verified."""
 
     header: Mapping[str, Any]
@@ -65,7 +65,7 @@ class Claims(msgspec.Struct, frozen=True):
         return str(self.header.get("alg", "none")).strip().lower() not in {"none", ""}
 
 
-def decode(token: str) -> Claims:
+def decode(token: str) -> TokenClaims:
     """Read a JWT in compact form (RFC 7519, RFC 7515 section 3.1) without verifying anything.
 
     Raises IdentityError `oidc-token-malformed`.
@@ -74,10 +74,10 @@ def decode(token: str) -> Claims:
     if len(parts) != 3:
         raise _malformed(f"a JWT has three parts with dots between them, this has {len(parts)}")
     header, payload = _part(parts[0], "header"), _part(parts[1], "payload")
-    return Claims(header, payload)
+    return TokenClaims(header, payload)
 
 
-def check(claims: Claims, *, audience: str, now: datetime) -> None:
+def check(claims: TokenClaims, *, audience: str, now: datetime) -> None:
     """Refuse a token that AWS would certainly refuse. `audience` is what this provider's tokens are
     asked for with.
 
@@ -97,7 +97,7 @@ def check(claims: Claims, *, audience: str, now: datetime) -> None:
     check_form(claims)
 
 
-def check_form(claims: Claims, *, needed: Container[str] = REQUIRED_CLAIMS) -> None:
+def check_form(claims: TokenClaims, *, needed: Container[str] = REQUIRED_CLAIMS) -> None:
     """Refuse a token that lacks one of the `needed` claims, or has one of REQUIRED_CLAIMS that is
     not of its type.
 
@@ -119,7 +119,7 @@ def check_form(claims: Claims, *, needed: Container[str] = REQUIRED_CLAIMS) -> N
         )
 
 
-def check_signed(claims: Claims) -> None:
+def check_signed(claims: TokenClaims) -> None:
     """Refuse a token that nobody signed, or in a way that STS does not take.
 
     Raises IdentityError `oidc-token-unsigned`, `oidc-token-malformed`.
@@ -134,7 +134,7 @@ def check_signed(claims: Claims) -> None:
         raise _malformed(f"the `alg` of its header is none of {', '.join(ALGORITHMS)}")
 
 
-def check_times(claims: Claims, *, now: datetime, needed: bool = True) -> None:
+def check_times(claims: TokenClaims, *, now: datetime, needed: bool = True) -> None:
     """Refuse a token that has expired or does not hold yet; one without `exp` unless it is not
     `needed`.
 
@@ -171,12 +171,12 @@ def _part(text: str, name: str) -> dict[str, Any]:
     return found
 
 
-def _text(claims: Claims, name: str) -> str:
+def _text(claims: TokenClaims, name: str) -> str:
     found = claims.payload.get(name)
     return found if isinstance(found, str) else ""
 
 
-def _time(claims: Claims, name: str) -> float | None:
+def _time(claims: TokenClaims, name: str) -> float | None:
     found = claims.payload.get(name)
     if found is None:
         return None

@@ -14,12 +14,12 @@ import msgspec
 from cipipe.errors import CipipeError, IdentityError, UsageError
 from cipipe.model import ANY_PARTITION
 from cipipe.oidc import claims as jwt
-from cipipe.oidc.claims import Claims
+from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.explain import explain
 from cipipe.oidc.findings import Finding
 from cipipe.oidc.policy import load
 from cipipe.oidc.request import ROLE_ARN, Request, issuer_key, request_for
-from cipipe.oidc.trust_policy import Verdict, evaluate
+from cipipe.oidc.trust_policy import Decision, evaluate
 
 PROVIDER_ARN = re.compile(rf"arn:{ANY_PARTITION}:iam::(\d{{12}}):oidc-provider/(\S+)")
 """Groups: partition, account, issuer without its scheme."""
@@ -28,7 +28,7 @@ PROVIDER_ARN = re.compile(rf"arn:{ANY_PARTITION}:iam::(\d{{12}}):oidc-provider/(
 class Explanation(msgspec.Struct, frozen=True):
     """What `cipipe oidc explain` answers."""
 
-    verdict: Verdict
+    verdict: Decision
     findings: tuple[Finding, ...]
 
 
@@ -49,7 +49,7 @@ def examine(
 
 
 def request_of(
-    claims: Claims, policy: Mapping[str, Any], *, provider: str | None, role: str | None
+    claims: TokenClaims, policy: Mapping[str, Any], *, provider: str | None, role: str | None
 ) -> tuple[Request, tuple[Finding, ...]]:
     """The request that a token makes, and whether its account knows the issuer.
 
@@ -61,7 +61,7 @@ def request_of(
         _matched(ROLE_ARN, role, "--role-arn"),
     )
     if not claims.issuer and trusted is not None:
-        claims = Claims(claims.header, {**claims.payload, "iss": f"https://{trusted[3]}"})
+        claims = TokenClaims(claims.header, {**claims.payload, "iss": f"https://{trusted[3]}"})
     if not claims.issuer:
         raise UsageError(
             "oidc-claims-unreadable",
@@ -87,7 +87,7 @@ def request_of(
     return request, (elsewhere,)
 
 
-def token_problems(claims: Claims, now: datetime, *, live: bool) -> tuple[Finding, ...]:
+def token_problems(claims: TokenClaims, now: datetime, *, live: bool) -> tuple[Finding, ...]:
     """What STS would refuse in a token at the moment `now`.
 
     Claims that were kept (`live=False`) may be without what has been left out: all but the subject.

@@ -122,7 +122,7 @@ def _transient(error: CipipeError) -> bool:
     )
 
 
-def _decoded(token: str) -> jwt.Claims | None:
+def _decoded(token: str) -> jwt.TokenClaims | None:
     try:
         return jwt.decode(token)
     except IdentityError:

@@ -11,7 +11,7 @@ from cipipe.oidc import conditions, subjects, unmerged
 from cipipe.oidc.findings import Finding, first_difference, line, nearest, render
 from cipipe.oidc.lints import lint
 from cipipe.oidc.request import Request, issuer_key, visible
-from cipipe.oidc.trust_policy import Condition, Evaluation, Statement, undecided
+from cipipe.oidc.trust_policy import ConditionResult, Evaluation, StatementResult, undecided
 
 __all__ = ["Finding", "explain", "first_difference", "render"]
 
@@ -33,7 +33,7 @@ def explain(evaluation: Evaluation, request: Request) -> tuple[Finding, ...]:
 
 
 def _reasons(
-    evaluation: Evaluation, allows: Sequence[Statement], request: Request
+    evaluation: Evaluation, allows: Sequence[StatementResult], request: Request
 ) -> Iterator[Finding]:
     denies = [s for s in evaluation.statements if s.effect == "Deny" and s.applies]
     further = {
@@ -54,7 +54,7 @@ def _reasons(
         yield _missing_action(meant[0], action)
 
 
-def _denied(statement: Statement, request: Request) -> Iterator[Finding]:
+def _denied(statement: StatementResult, request: Request) -> Iterator[Finding]:
     if statement.action is False:
         assume = any(name.lower() == "sts:assumerole" for name in statement.actions)
         yield Finding(
@@ -86,7 +86,7 @@ def _denied(statement: Statement, request: Request) -> Iterator[Finding]:
         )
 
 
-def _cause(condition: Condition, request: Request) -> tuple[str, str, str]:
+def _cause(condition: ConditionResult, request: Request) -> tuple[str, str, str]:
     operator, key, expected = condition.operator, condition.key, condition.expected
     claim = key.lower().removeprefix(f"{request.issuer.lower()}:")
     mismatch = {"aud": "oidc-audience-mismatch", "sub": "oidc-subject-mismatch"}.get(
@@ -131,7 +131,7 @@ def _cause(condition: Condition, request: Request) -> tuple[str, str, str]:
     return mismatch, f"the token's {claim} is not the one that the role trusts", fix
 
 
-def _absent(condition: Condition, request: Request) -> tuple[str, str, str]:
+def _absent(condition: ConditionResult, request: Request) -> tuple[str, str, str]:
     """Why the request lacks a key: it is another's, it is misspelt, IAM does not offer it, or the
     token has none.
     """
@@ -166,7 +166,7 @@ def _absent(condition: Condition, request: Request) -> tuple[str, str, str]:
     return "oidc-claim-not-visible", message, instead
 
 
-def _amended(condition: Condition) -> tuple[str, ...]:
+def _amended(condition: ConditionResult) -> tuple[str, ...]:
     """The values of a condition that lets the request in: in place of the only one, else of the one
     that it nearly is.
     """
@@ -189,7 +189,7 @@ def _equal(operator: str) -> str:
     return re.sub("(Less|Greater)Than(Equals)?", "Equals", operator, flags=re.IGNORECASE)
 
 
-def _explicit_deny(statement: Statement, request: Request) -> Finding:
+def _explicit_deny(statement: StatementResult, request: Request) -> Finding:
     first = statement.conditions[0] if statement.conditions else None
     about = {condition.key.lower(): condition for condition in statement.conditions}
     protected = about.get(f"{request.issuer}:{unmerged.PROTECTED}".lower())
@@ -211,7 +211,7 @@ def _explicit_deny(statement: Statement, request: Request) -> Finding:
     )
 
 
-def _missing_action(statement: Statement, action: str) -> Finding:
+def _missing_action(statement: StatementResult, action: str) -> Finding:
     actions = (
         (*statement.actions, action)
         if statement.action
@@ -231,7 +231,7 @@ def _missing_action(statement: Statement, action: str) -> Finding:
     )
 
 
-def _no_provider(allows: Sequence[Statement], request: Request) -> Finding:
+def _no_provider(allows: Sequence[StatementResult], request: Request) -> Finding:
     return Finding(
         "oidc-no-provider-for-issuer",
         "error",
@@ -245,7 +245,7 @@ def _no_provider(allows: Sequence[Statement], request: Request) -> Finding:
     )
 
 
-def _undecided(statement: Statement) -> Finding:
+def _undecided(statement: StatementResult) -> Finding:
     what = ", ".join(undecided(statement))
     return Finding(
         "oidc-undecided",

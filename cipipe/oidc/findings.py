@@ -6,13 +6,12 @@ cannot be decided.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
 
-Style = Callable[[str, str], str]
-"""Colours a word; see `cipipe.report.text`."""
+from cipipe.terminal import Style
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from cipipe.oidc import conditions
 from cipipe.oidc.findings import Finding, line
 from cipipe.oidc.reach import reach
 from cipipe.oidc.request import Request, visible
-from cipipe.oidc.trust_policy import Condition, Statement
+from cipipe.oidc.trust_policy import ConditionResult, StatementResult
 from cipipe.oidc.unmerged import guarded, indistinct
 
 _ALWAYS = {"sub", "aud"}
@@ -34,7 +34,7 @@ one of its kind.
 
 
 def lint(
-    statement: Statement, request: Request, every: Sequence[Statement] = ()
+    statement: StatementResult, request: Request, every: Sequence[StatementResult] = ()
 ) -> Iterator[Finding]:
     """The warnings on one statement, `every` other statement of the policy considered."""
     if statement.effect != "Allow" or not statement.principal:
@@ -58,7 +58,7 @@ def lint(
         yield from _absent(statement, condition, request)
 
 
-def _restricting(statement: Statement, key: str) -> list[Condition]:
+def _restricting(statement: StatementResult, key: str) -> list[ConditionResult]:
     """The conditions that hold only for some values of a key, all of which are written down."""
     return [
         condition
@@ -69,11 +69,11 @@ def _restricting(statement: Statement, key: str) -> list[Condition]:
     ]
 
 
-def _pinned(statement: Statement, request: Request) -> bool:
+def _pinned(statement: StatementResult, request: Request) -> bool:
     return any(_exactly(statement, f"{request.issuer}:{claim}") for claim in _project_claims())
 
 
-def _exactly(statement: Statement, key: str) -> list[Condition]:
+def _exactly(statement: StatementResult, key: str) -> list[ConditionResult]:
     """The conditions that want a key to be there, and to have one of some values without wildcards
     or variables.
     """
@@ -100,7 +100,7 @@ def _project_claims() -> frozenset[str]:
     return frozenset(provider.PINS.project for provider in ci.PROVIDERS.values() if provider.PINS)
 
 
-def _missing_subject(statement: Statement, request: Request, who: str) -> Finding:
+def _missing_subject(statement: StatementResult, request: Request, who: str) -> Finding:
     key = f"{request.issuer}:sub"
     return Finding(
         "oidc-missing-subject",
@@ -116,7 +116,7 @@ def _missing_subject(statement: Statement, request: Request, who: str) -> Findin
 
 
 def _wide(
-    statement: Statement, condition: Condition, request: Request, *, pinned: bool
+    statement: StatementResult, condition: ConditionResult, request: Request, *, pinned: bool
 ) -> Iterator[Finding]:
     if "like" not in condition.operator.lower():
         return
@@ -150,7 +150,7 @@ def _wide(
         )
 
 
-def _bare(statement: Statement, condition: Condition) -> Iterator[Finding]:
+def _bare(statement: StatementResult, condition: ConditionResult) -> Iterator[Finding]:
     """The warning on a subject that was customised to name the project only, where that is the
     token's.
     """
@@ -185,7 +185,9 @@ def _too_much(end: str, *, protected: bool) -> str:
     return ""
 
 
-def _mutable(statement: Statement, condition: Condition, request: Request) -> Iterator[Finding]:
+def _mutable(
+    statement: StatementResult, condition: ConditionResult, request: Request
+) -> Iterator[Finding]:
     """Names can be given up and taken by somebody else; ids cannot. Where IAM sees no id there is
     nothing to do.
     """
@@ -214,7 +216,9 @@ def _has_ids(value: str) -> bool:
     return "_id:" in value or (ids is not None and "".join(ids).isdigit())
 
 
-def _absent(statement: Statement, condition: Condition, request: Request) -> Iterator[Finding]:
+def _absent(
+    statement: StatementResult, condition: ConditionResult, request: Request
+) -> Iterator[Finding]:
     """Conditions that hold where the key is absent, so that they keep out nobody who leaves it
     away.
     """
@@ -264,7 +268,7 @@ def _absent(statement: Statement, condition: Condition, request: Request) -> Ite
     )
 
 
-def _guarded(statement: Statement, key: str) -> bool:
+def _guarded(statement: StatementResult, key: str) -> bool:
     """Whether another condition of the statement wants the key to be there."""
     return any(
         other.key.lower() == key.lower()

@@ -27,7 +27,7 @@ _STATEMENT = (
 _PRINCIPALS = ("AWS", "Federated", "Service", "CanonicalUser")
 
 
-class Clause(msgspec.Struct, frozen=True):
+class PolicyCondition(msgspec.Struct, frozen=True):
     """One operator on one key, with the values beside it."""
 
     operator: str
@@ -35,7 +35,7 @@ class Clause(msgspec.Struct, frozen=True):
     values: tuple[str, ...]
 
 
-class Entry(msgspec.Struct, frozen=True):
+class PolicyStatement(msgspec.Struct, frozen=True):
     """One statement. `principals` by their kind, `{"*": ()}` for everybody; `beyond` names elements
     that it has besides.
     """
@@ -44,7 +44,7 @@ class Entry(msgspec.Struct, frozen=True):
     effect: str
     principals: Mapping[str, tuple[str, ...]]
     actions: tuple[str, ...]
-    clauses: tuple[Clause, ...]
+    clauses: tuple[PolicyCondition, ...]
     beyond: tuple[str, ...]
 
 
@@ -52,7 +52,7 @@ class Document(msgspec.Struct, frozen=True):
     """A whole policy."""
 
     version: str
-    entries: tuple[Entry, ...]
+    entries: tuple[PolicyStatement, ...]
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def malformed(detail: str, place: str | None) -> UsageError:
     )
 
 
-def _entry(entry: Mapping[str, Any], place: str) -> Entry:
+def _entry(entry: Mapping[str, Any], place: str) -> PolicyStatement:
     _known(entry, _STATEMENT, f"{place}.")
     effect, sid = entry.get("Effect"), entry.get("Sid")
     if effect not in ("Allow", "Deny"):
@@ -127,7 +127,7 @@ def _entry(entry: Mapping[str, Any], place: str) -> Entry:
             raise malformed(
                 f"it has {both} `{one}` {'and' if one in entry else 'nor'} `{other}`", place
             )
-    return Entry(
+    return PolicyStatement(
         sid,
         effect,
         _principals(entry.get("Principal", entry.get("NotPrincipal")), f"{place}.Principal"),
@@ -150,14 +150,14 @@ def _principals(found: Any, place: str) -> dict[str, tuple[str, ...]]:
     return {kind: _strings(names, f"{place}.{kind}") for kind, names in found.items()}
 
 
-def _clauses(block: Any, place: str) -> Iterator[Clause]:
+def _clauses(block: Any, place: str) -> Iterator[PolicyCondition]:
     if not isinstance(block, Mapping):
         raise malformed("it is not an object", place)
     for operator, keys in block.items():
         if not isinstance(keys, Mapping):
             raise malformed("it is not an object of keys and values", f"{place}.{operator}")
         for key, values in keys.items():
-            yield Clause(operator, key, _strings(values, f'{place}.{operator}["{key}"]'))
+            yield PolicyCondition(operator, key, _strings(values, f'{place}.{operator}["{key}"]'))
 
 
 def _strings(found: Any, place: str) -> tuple[str, ...]:

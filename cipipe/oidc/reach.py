@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from cipipe.oidc import conditions
 from cipipe.oidc.conditions import literal
-from cipipe.oidc.trust_policy import Condition, Statement
+from cipipe.oidc.trust_policy import ConditionResult, StatementResult
 
 _PROJECT = ("repository_id", "project_id", "repository", "project_path")
 _OWNER = (
@@ -31,7 +31,7 @@ one without does.
 _OPERATORS = {"stringequals", "stringequalsignorecase", "stringlike", "numericequals", "bool"}
 
 
-def reach(statement: Statement, issuer: str) -> str:
+def reach(statement: StatementResult, issuer: str) -> str:
     """Who may assume the role, as the subject of a sentence; empty where that is one ref of one
     project.
     """
@@ -56,7 +56,7 @@ def reach(statement: Statement, issuer: str) -> str:
     return f"every project on {issuer}"
 
 
-def _of_project(limits: dict[str, Condition]) -> str:
+def _of_project(limits: dict[str, ConditionResult]) -> str:
     ref = limits.get("ref")
     if ref is not None and not any(_of_requests(ref, value) for value in ref.expected):
         return ""
@@ -65,7 +65,7 @@ def _of_project(limits: dict[str, Condition]) -> str:
     return "every ref, pull request and environment of the project"
 
 
-def _of_requests(ref: Condition, value: str) -> bool:
+def _of_requests(ref: ConditionResult, value: str) -> bool:
     """Whether a value of a condition on the ref is that of pull requests, or a pattern that matches
     theirs.
     """
@@ -73,7 +73,7 @@ def _of_requests(ref: Condition, value: str) -> bool:
     return _REQUEST_REF.match(value) is not None or (like and conditions.like(_PULL_REQUEST, value))
 
 
-def _limits(condition: Condition) -> bool:
+def _limits(condition: ConditionResult) -> bool:
     """Whether a condition wants its key to have one of some values that are not mere wildcards."""
     always = condition.key.lower().rpartition(":")[2] in _ALWAYS
     return (
@@ -84,7 +84,7 @@ def _limits(condition: Condition) -> bool:
     )
 
 
-def _exact(condition: Condition) -> bool:
+def _exact(condition: ConditionResult) -> bool:
     return all(literal(condition.operator, value) == value for value in condition.expected)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from cipipe.errors import CipipeError, IdentityError
-from cipipe.oidc.claims import ALGORITHMS, Claims
+from cipipe.oidc.claims import ALGORITHMS, TokenClaims
 from cipipe.oidc.explain import Finding, explain, render
 from cipipe.oidc.request import ROLE_ARN, provider_arn, request_for
-from cipipe.oidc.trust_policy import Verdict, evaluate
+from cipipe.oidc.trust_policy import Decision, evaluate
 from cipipe.tools.aws.clients import AwsError
 
 KEYS_NOT_FETCHED = "Couldn't retrieve verification key"
@@ -43,7 +43,7 @@ class ExchangeError(IdentityError):
 
 def explained(
     error: AwsError,
-    claims: Claims | None,
+    claims: TokenClaims | None,
     role_arn: str,
     session_name: str,
     policy: Mapping[str, Any] | None,
@@ -68,7 +68,7 @@ def explained(
 
 
 def _meaning(
-    error: AwsError, claims: Claims | None, issuer: str, role_arn: str
+    error: AwsError, claims: TokenClaims | None, issuer: str, role_arn: str
 ) -> tuple[str, str, str]:
     text = error.text
     if error.code == "AccessDenied":
@@ -123,7 +123,9 @@ def _meaning(
     )
 
 
-def _invalid(text: str, claims: Claims | None, issuer: str, role_arn: str) -> tuple[str, str, str]:
+def _invalid(
+    text: str, claims: TokenClaims | None, issuer: str, role_arn: str
+) -> tuple[str, str, str]:
     if "OpenIDConnect provider" in text:
         match = ROLE_ARN.fullmatch(role_arn)
         account, partition = (match[2], match[1]) if match else ("", "aws")
@@ -171,8 +173,8 @@ def _invalid(text: str, claims: Claims | None, issuer: str, role_arn: str) -> tu
 
 
 def _evaluated(
-    policy: Mapping[str, Any], claims: Claims, role_arn: str, session_name: str
-) -> tuple[Verdict, tuple[Finding, ...]]:
+    policy: Mapping[str, Any], claims: TokenClaims, role_arn: str, session_name: str
+) -> tuple[Decision, tuple[Finding, ...]]:
     match = ROLE_ARN.fullmatch(role_arn)
     if match is None:
         return "unknown", ()

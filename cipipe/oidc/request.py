@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from cipipe.model import ANY_PARTITION
-from cipipe.oidc.claims import Claims
+from cipipe.oidc.claims import TokenClaims
 
 ACTION = "sts:AssumeRoleWithWebIdentity"
 
@@ -95,7 +95,7 @@ def visible(issuer: str) -> frozenset[str]:
 
 
 def request_for(
-    claims: Claims, *, account_id: str, partition: str = "aws", session_name: str | None = None
+    claims: TokenClaims, *, account_id: str, partition: str = "aws", session_name: str | None = None
 ) -> Request:
     """The request that a token makes in an account. With an `azp` claim, that is what IAM calls
     `aud`.

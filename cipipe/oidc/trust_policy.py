@@ -16,14 +16,14 @@ from cipipe.oidc import conditions, policy
 from cipipe.oidc.policy import parse
 from cipipe.oidc.request import Request
 
-__all__ = ["Condition", "Evaluation", "Statement", "Verdict", "evaluate", "parse"]
+__all__ = ["ConditionResult", "Decision", "Evaluation", "StatementResult", "evaluate", "parse"]
 
-Verdict = Literal["allowed", "denied", "unknown"]
+Decision = Literal["allowed", "denied", "unknown"]
 
 _VARIABLE = re.compile(r"\$\{([^${}*?]+)\}")
 
 
-class Condition(msgspec.Struct, frozen=True):
+class ConditionResult(msgspec.Struct, frozen=True):
     """One operator on one key. `actual` is None where the key is absent from the request; `holds`
     None if unknown.
     """
@@ -35,7 +35,7 @@ class Condition(msgspec.Struct, frozen=True):
     holds: bool | None
 
 
-class Statement(msgspec.Struct, frozen=True):
+class StatementResult(msgspec.Struct, frozen=True):
     """How one statement meets the request: its parts and, from them, whether it `applies` (None if
     unknown).
 
@@ -50,15 +50,15 @@ class Statement(msgspec.Struct, frozen=True):
     action: bool | None
     principals: tuple[str, ...]
     actions: tuple[str, ...]
-    conditions: tuple[Condition, ...]
+    conditions: tuple[ConditionResult, ...]
     unknown: tuple[str, ...] = ()
 
     @property
-    def failing(self) -> tuple[Condition, ...]:
+    def failing(self) -> tuple[ConditionResult, ...]:
         return tuple(condition for condition in self.conditions if condition.holds is False)
 
     @property
-    def undecided(self) -> tuple[Condition, ...]:
+    def undecided(self) -> tuple[ConditionResult, ...]:
         return tuple(condition for condition in self.conditions if condition.holds is None)
 
     @property
@@ -74,10 +74,10 @@ class Evaluation(msgspec.Struct, frozen=True):
     nothing allows; `further_denies` the Deny statements that apply to such an action.
     """
 
-    verdict: Verdict
-    statements: tuple[Statement, ...]
+    verdict: Decision
+    statements: tuple[StatementResult, ...]
     missing: tuple[str, ...] = ()
-    further_denies: tuple[Statement, ...] = ()
+    further_denies: tuple[StatementResult, ...] = ()
 
 
 def evaluate(document: Mapping[str, Any], request: Request) -> Evaluation:
@@ -94,7 +94,7 @@ def evaluate(document: Mapping[str, Any], request: Request) -> Evaluation:
         for action, found in further.items()
     }
     every = {_verdict(statements), *verdicts.values()}
-    verdict: Verdict = (
+    verdict: Decision = (
         "denied" if "denied" in every else "unknown" if "unknown" in every else "allowed"
     )
     missing = tuple(
@@ -105,7 +105,7 @@ def evaluate(document: Mapping[str, Any], request: Request) -> Evaluation:
     )
 
 
-def _verdict(statements: tuple[Statement, ...]) -> Verdict:
+def _verdict(statements: tuple[StatementResult, ...]) -> Decision:
     allow = [statement.applies for statement in statements if statement.effect == "Allow"]
     deny = [statement.applies for statement in statements if statement.effect == "Deny"]
     if True in deny or (True not in allow and None not in allow):
@@ -113,7 +113,9 @@ def _verdict(statements: tuple[Statement, ...]) -> Verdict:
     return "allowed" if True in allow and None not in deny else "unknown"
 
 
-def _statements(document: policy.Document, request: Request, action: str) -> tuple[Statement, ...]:
+def _statements(
+    document: policy.Document, request: Request, action: str
+) -> tuple[StatementResult, ...]:
     return tuple(
         _statement(index, entry, request, action, document.version)
         for index, entry in enumerate(document.entries)
@@ -121,10 +123,10 @@ def _statements(document: policy.Document, request: Request, action: str) -> tup
 
 
 def _statement(
-    index: int, entry: policy.Entry, request: Request, action: str, version: str
-) -> Statement:
+    index: int, entry: policy.PolicyStatement, request: Request, action: str, version: str
+) -> StatementResult:
     matches = any(conditions.like(action.lower(), pattern.lower()) for pattern in entry.actions)
-    return Statement(
+    return StatementResult(
         index,
         entry.sid,
         entry.effect,
@@ -148,7 +150,7 @@ def _principal(found: Mapping[str, tuple[str, ...]], request: Request) -> bool |
     return None if any("*" in name for name in federated) else False
 
 
-def _condition(clause: policy.Clause, request: Request, version: str) -> Condition:
+def _condition(clause: policy.PolicyCondition, request: Request, version: str) -> ConditionResult:
     operator, key, expected = clause.operator, clause.key, clause.values
     actual = request.context.get(key.lower()) or None
     unresolved: list[str] = []
@@ -165,7 +167,7 @@ def _condition(clause: policy.Clause, request: Request, version: str) -> Conditi
     holds = conditions.holds(operator, expected, actual, expand=expand)
     if unresolved or request.undecided(key):
         holds = None
-    return Condition(operator, key, expected, actual, holds)
+    return ConditionResult(operator, key, expected, actual, holds)
 
 
 def _expanded(value: str, request: Request, unresolved: list[str]) -> str:
@@ -190,7 +192,7 @@ def _expanded(value: str, request: Request, unresolved: list[str]) -> str:
     return _VARIABLE.sub(value_of, value)
 
 
-def undecided(statement: Statement) -> Iterator[str]:
+def undecided(statement: StatementResult) -> Iterator[str]:
     """What of a statement could not be decided, for people."""
     yield from (f"`{name}`" for name in statement.unknown)
     if statement.principal is None and not statement.unknown:

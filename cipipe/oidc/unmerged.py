@@ -11,7 +11,7 @@ from cipipe import ci
 from cipipe.oidc import conditions
 from cipipe.oidc.findings import Finding, line
 from cipipe.oidc.request import Request, visible
-from cipipe.oidc.trust_policy import Condition, Evaluation, Statement
+from cipipe.oidc.trust_policy import ConditionResult, Evaluation, StatementResult
 
 PROTECTED, SOURCE = "ref_protected", "pipeline_source"
 COMPONENTS = "ci_id_token_sub_claim_components"
@@ -42,10 +42,10 @@ def let_in(evaluation: Evaluation, request: Request) -> Iterator[Finding]:
 
 
 def indistinct(
-    statement: Statement,
-    subjects: Sequence[Condition],
+    statement: StatementResult,
+    subjects: Sequence[ConditionResult],
     request: Request,
-    every: Sequence[Statement] = (),
+    every: Sequence[StatementResult] = (),
 ) -> Iterator[Finding]:
     """The finding on a statement that takes the token of a fork's merge request for that of a
     branch.
@@ -59,19 +59,19 @@ def indistinct(
             return
 
 
-def guarded(statement: Statement, issuer: str) -> bool:
+def guarded(statement: StatementResult, issuer: str) -> bool:
     """Whether the statement takes protected refs only, or sources that neither a merge request nor
     its child has.
     """
     return any(_guards(condition, issuer) for condition in statement.conditions)
 
 
-def tells(condition: Condition, request: Request) -> bool:
+def tells(condition: ConditionResult, request: Request) -> bool:
     """Whether a condition is on a claim by which merge requests are told apart."""
     return _claim(condition, request.issuer) in {PROTECTED, SOURCE}
 
 
-def refused(condition: Condition, request: Request) -> tuple[str, str, str] | None:
+def refused(condition: ConditionResult, request: Request) -> tuple[str, str, str] | None:
     """Id, message and fix where a condition fails because the ref is not protected, or the token a
     merge request's.
 
@@ -118,7 +118,7 @@ def subject_with_protection(request: Request, subject: str) -> str:
 
 
 def _indistinct(
-    statement: Statement, condition: Condition, value: str, request: Request
+    statement: StatementResult, condition: ConditionResult, value: str, request: Request
 ) -> Finding:
     if PROTECTED in visible(request.issuer):
         what, fix = (
@@ -153,7 +153,7 @@ def _of_branch(value: str) -> bool:
     return False
 
 
-def _guards(condition: Condition, issuer: str) -> bool:
+def _guards(condition: ConditionResult, issuer: str) -> bool:
     claim, operator = _claim(condition, issuer), condition.operator
     if claim not in {PROTECTED, SOURCE}:
         return False
@@ -172,7 +172,7 @@ def _guards(condition: Condition, issuer: str) -> bool:
     )
 
 
-def _denies(statement: Statement, issuer: str) -> bool:
+def _denies(statement: StatementResult, issuer: str) -> bool:
     """Whether a statement denies every token of a ref that is not protected."""
     return (
         statement.effect == "Deny"
@@ -186,7 +186,7 @@ def _denies(statement: Statement, issuer: str) -> bool:
     )
 
 
-def _claim(condition: Condition, issuer: str) -> str | None:
+def _claim(condition: ConditionResult, issuer: str) -> str | None:
     prefix, _, claim = condition.key.lower().rpartition(":")
     return claim if prefix == issuer.lower() else None
 

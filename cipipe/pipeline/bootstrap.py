@@ -15,7 +15,7 @@ import msgspec
 
 from cipipe.errors import UsageError
 from cipipe.model import Mode
-from cipipe.oidc.claims import Claims
+from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.explain import explain
 from cipipe.oidc.request import ROLE_ARN, issuer_key, request_for
 from cipipe.oidc.trust_policy import evaluate
@@ -244,7 +244,7 @@ def _warn_of_policy(
             match = ROLE_ARN.fullmatch(environment.role_arn)
             partition = match[1] if match else "aws"
             request = request_for(
-                Claims({}, payload), account_id=environment.account_id, partition=partition
+                TokenClaims({}, payload), account_id=environment.account_id, partition=partition
             )
             for finding in explain(evaluate(policy, request), request):
                 if finding.id == "oidc-merge-request-indistinct":

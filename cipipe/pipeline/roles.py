@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from cipipe.errors import IdentityError, UsageError
-from cipipe.oidc.claims import Claims
+from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.findings import Finding
 from cipipe.oidc.request import ROLE_ARN, provider_arn
 from cipipe.tools.aws.clients import Aws, AwsError
@@ -57,7 +57,7 @@ def read(aws: Aws, name_or_arn: str) -> Role:
     return Role(found["Arn"], found["AssumeRolePolicyDocument"])
 
 
-def provider_problems(aws: Aws, role: Role, claims: Claims) -> tuple[Finding, ...]:
+def provider_problems(aws: Aws, role: Role, claims: TokenClaims) -> tuple[Finding, ...]:
     """What STS would refuse because of the account's OIDC provider: that there is none, or not for
     this audience.
 
@@ -95,7 +95,7 @@ def provider_problems(aws: Aws, role: Role, claims: Claims) -> tuple[Finding, ..
     )
 
 
-def _missing(arn: str, claims: Claims) -> Finding:
+def _missing(arn: str, claims: TokenClaims) -> Finding:
     return Finding(
         "oidc-no-provider-for-issuer",
         "error",

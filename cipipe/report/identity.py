@@ -7,9 +7,9 @@ import msgspec
 
 from cipipe.ci import Subject
 from cipipe.oidc.examine import Explanation
-from cipipe.oidc.findings import Finding, Style, render
+from cipipe.oidc.findings import Finding, render
 from cipipe.report.text import plain
-from cipipe.terminal import visible
+from cipipe.terminal import Style, visible
 
 _VERDICTS = {
     "allowed": ("green", "the role's trust policy lets this token in"),
@@ -19,7 +19,7 @@ _VERDICTS = {
 _FORMS = {False: "by names", True: "with the ids of owner and repository"}
 
 
-class Shown(msgspec.Struct, frozen=True):
+class IdentityReport(msgspec.Struct, frozen=True):
     """What `cipipe oidc token` shows; never the token. `keys` are what AWS sees, `hidden` the
     claims that it does not.
     """
@@ -43,7 +43,7 @@ def explanation(found: Explanation, style: Style = plain) -> str:
     return f"{first}\n{shown}\n" if shown else first
 
 
-def token(shown: Shown, subject: Subject, style: Style = plain) -> str:
+def token(shown: IdentityReport, subject: Subject, style: Style = plain) -> str:
     """The claims as two lists: what AWS sees, under the names of its condition keys, and what it
     does not.
     """
@@ -71,7 +71,7 @@ def token(shown: Shown, subject: Subject, style: Style = plain) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _expiry(shown: Shown, style: Style) -> str:
+def _expiry(shown: IdentityReport, style: Style) -> str:
     if shown.expires_at is None or shown.expires_in is None:
         return "never: AWS takes no such token"
     if shown.expires_in < 0:

@@ -3,7 +3,7 @@ back.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from cipipe import terminal
@@ -18,9 +18,7 @@ from cipipe.model import (
     Status,
     Verdict,
 )
-from cipipe.terminal import visible
-
-Style = Callable[[str, str], str]
+from cipipe.terminal import Style, visible
 
 PATHS_SHOWN = 10
 

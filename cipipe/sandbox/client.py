@@ -143,7 +143,7 @@ def up(
     `docker_data` keeps a private daemon's images; `docker=False` leaves Docker out. `say` is told
     what happens. Raises StageError `sandbox-not-started`.
     """
-    options = state.Options(
+    options = state.SandboxOptions(
         directory.resolve(), account_id, region, not detached, docker, docker_data
     )
     sandbox, service = _up(options, env, say)
@@ -167,7 +167,9 @@ def attached(
     down at the end.
     """
     sandbox, service = _up(
-        state.Options(directory.resolve(), account_id, region, True, docker, docker_data), env, say
+        state.SandboxOptions(directory.resolve(), account_id, region, True, docker, docker_data),
+        env,
+        say,
     )
     try:
         yield sandbox
@@ -196,7 +198,7 @@ def down(directory: Path) -> bool:
 
 
 def _up(
-    options: state.Options, env: Mapping[str, str], say: Callable[[str], None]
+    options: state.SandboxOptions, env: Mapping[str, str], say: Callable[[str], None]
 ) -> tuple[Sandbox, process.Service | None]:
     if importlib.util.find_spec("moto") is None:
         raise UsageError(

@@ -16,7 +16,7 @@ NAME = "sandbox.json"
 _ADMIN_KEY = "AKIASBOX"
 
 
-class Options(msgspec.Struct, frozen=True):
+class SandboxOptions(msgspec.Struct, frozen=True):
     """How a sandbox is started. `docker` False leaves Docker out; `docker_data` is a private
     daemon's data-root.
     """
@@ -29,13 +29,13 @@ class Options(msgspec.Struct, frozen=True):
     docker_data: Path | None
 
 
-def encode(options: Options) -> str:
+def encode(options: SandboxOptions) -> str:
     """Options as the supervisor's one argument."""
     return msgspec.json.encode(options, enc_hook=os.fspath).decode()
 
 
-def decode(text: str) -> Options:
-    return msgspec.json.decode(text, type=Options, dec_hook=lambda kind, value: kind(value))
+def decode(text: str) -> SandboxOptions:
+    return msgspec.json.decode(text, type=SandboxOptions, dec_hook=lambda kind, value: kind(value))
 
 
 class Account(msgspec.Struct, frozen=True):

@@ -17,20 +17,20 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from cipipe.sandbox import needs, state
-from cipipe.sandbox.aws.backend import Backend
+from cipipe.sandbox.aws.backend import MotoBackend
 from cipipe.sandbox.aws.ecr import Ecr
 from cipipe.sandbox.aws.front import Front
 from cipipe.sandbox.aws.sts import Sts
 from cipipe.sandbox.images import dockerd
 from cipipe.sandbox.images.dockerd import Dockerd
-from cipipe.sandbox.images.registry import Registry
+from cipipe.sandbox.images.registry import RegistryServer
 from cipipe.sandbox.images.registry_front import RegistryFront
 from cipipe.sandbox.issuer import Issuer, connect_to
 from cipipe.sandbox.peers import OwnerOnly
 from cipipe.sandbox.web import Server
 
 
-def serve(options: state.Options, env: Mapping[str, str]) -> None:
+def serve(options: state.SandboxOptions, env: Mapping[str, str]) -> None:
     """Run a sandbox until it is told to end. Raises StageError where a service does not start."""
     os.umask(0o077)
     os.chdir(options.directory)  # the registry's socket is reached by a relative path
@@ -46,25 +46,25 @@ def serve(options: state.Options, env: Mapping[str, str]) -> None:
 
 
 def _start(
-    options: state.Options, env: Mapping[str, str], stack: contextlib.ExitStack
+    options: state.SandboxOptions, env: Mapping[str, str], stack: contextlib.ExitStack
 ) -> state.SandboxState:
     missing = needs.missing(env)
     if not options.docker:
         missing["docker"] = "this sandbox was started without it"
     registry = daemon = None
     if program := needs.registry_program(env):
-        registry = Registry.start(options.directory, env, program)
+        registry = RegistryServer.start(options.directory, env, program)
         stack.callback(registry.stop)
     if options.docker and not dockerd.answers(env) and (program := dockerd.program(env)):
         daemon = Dockerd.start(options.directory, options.docker_data, env, program)
         stack.callback(daemon.stop)
     issuer = Server(OwnerOnly(Issuer()))
     secret = secrets.token_urlsafe(30)
-    backend = Backend(options.account_id, secret)
+    backend = MotoBackend(options.account_id, secret)
     sts = Sts(backend, functools.partial(connect_to, issuer_url=issuer.url))
     identity = secrets.token_hex(16)
     ecr = Ecr(backend, registry) if registry else None
-    images = Server(OwnerOnly(RegistryFront(backend, registry))) if registry else None
+    images = Server(OwnerOnly(RegistryFront(registry, backend.keeps_tag))) if registry else None
     if registry and images:
         registry.host = images.host
     front = Server(

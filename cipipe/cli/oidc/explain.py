@@ -13,7 +13,7 @@ from cipipe.cli.oidc import inputs
 from cipipe.cli.options import Common, common
 from cipipe.errors import IdentityError, UsageError
 from cipipe.oidc import examine
-from cipipe.oidc.claims import Claims
+from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.examine import Explanation
 from cipipe.oidc.findings import Finding
 from cipipe.report import identity, json
@@ -84,7 +84,7 @@ def _token(
     token_file: str | None,
     token_env: str | None,
     now: datetime,
-) -> tuple[Claims, tuple[Finding, ...]]:
+) -> tuple[TokenClaims, tuple[Finding, ...]]:
     if claims is not None:
         found = inputs.claims_of(claims)
         return found, examine.token_problems(found, now, live=False)
@@ -110,7 +110,7 @@ def _moment(text: str) -> datetime:
 
 
 def _live(
-    console: Console, role: str, claims: Claims
+    console: Console, role: str, claims: TokenClaims
 ) -> tuple[dict[str, Any], str, tuple[Finding, ...]]:
     from cipipe.pipeline import roles
     from cipipe.tools.aws.clients import Aws, Endpoint

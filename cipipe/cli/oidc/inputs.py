@@ -12,7 +12,7 @@ from cipipe.cli.console import Console
 from cipipe.errors import CipipeError, IdentityError, UsageError
 from cipipe.oidc import claims as jwt
 from cipipe.oidc import policy
-from cipipe.oidc.claims import Claims
+from cipipe.oidc.claims import TokenClaims
 
 _LARGEST = 64 * bounded.KIB
 """AWS takes tokens of up to 20,000 characters, and trust policies of a few thousand."""
@@ -61,7 +61,7 @@ def policy_of(file: str) -> dict[str, Any]:
     return document
 
 
-def claims_of(file: str) -> Claims:
+def claims_of(file: str) -> TokenClaims:
     """Claims that were kept, as a JSON object. Raises UsageError."""
     try:
         found = bounded.loads(text_of(file, "--claims"))
@@ -78,7 +78,7 @@ def claims_of(file: str) -> Claims:
         found = found["claims"]  # as `cipipe oidc token --format json` prints them
     if not isinstance(found, dict):
         raise _no_claims(file, "they are not a JSON object")
-    return Claims({}, found)
+    return TokenClaims({}, found)
 
 
 def given_token(console: Console, file: str | None, variable: str | None) -> str | None:
@@ -100,7 +100,7 @@ def given_token(console: Console, file: str | None, variable: str | None) -> str
     return token
 
 
-def decoded(console: Console, token: str) -> Claims:
+def decoded(console: Console, token: str) -> TokenClaims:
     """The claims of a token; it and its parts are masked from here on. Raises IdentityError."""
     console.redactor.register(token)
     for part in token.split("."):

@@ -13,7 +13,7 @@ from cipipe.cli.oidc import inputs
 from cipipe.cli.options import Common, common
 from cipipe.errors import IdentityError, UsageError
 from cipipe.oidc import sources
-from cipipe.oidc.claims import Claims, check_form, check_signed, check_times
+from cipipe.oidc.claims import TokenClaims, check_form, check_signed, check_times
 from cipipe.oidc.request import issuer_key, request_for, visible
 from cipipe.report import identity, json
 
@@ -81,14 +81,14 @@ def _source(shared: Common) -> ci.TokenSource:
     return token_source(project)
 
 
-def _shown(claims: Claims, now: datetime) -> identity.Shown:
+def _shown(claims: TokenClaims, now: datetime) -> identity.IdentityReport:
     issuer, offered = issuer_key(claims.issuer), visible(claims.issuer)
     context = request_for(claims, account_id="").context
     expires = claims.payload.get("exp")
     if isinstance(expires, bool) or not isinstance(expires, int | float) or not 0 <= expires < 1e11:
         expires = None
     until = None if expires is None else datetime.fromtimestamp(expires, UTC)
-    return identity.Shown(
+    return identity.IdentityReport(
         issuer=claims.issuer,
         subject=claims.subject,
         kind=ci.subject(claims.subject).kind,

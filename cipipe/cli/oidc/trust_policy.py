@@ -18,7 +18,7 @@ from cipipe.config import OidcSettings
 from cipipe.errors import UsageError
 from cipipe.model import DeployFrom
 from cipipe.oidc import least
-from cipipe.oidc.claims import Claims
+from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.examine import PROVIDER_ARN, request_of
 from cipipe.oidc.lints import lint
 from cipipe.oidc.request import issuer_key, provider_arn, visible
@@ -136,7 +136,9 @@ def trust_policy(shared: Common, **given: object) -> None:
         provider_arn=arn, issuer=issuer, audience=audience, subjects=subjects, claims=claims
     )
     shown = {key: values[0] for key, values in claims.items()}
-    token = Claims({}, {**shown, "iss": f"https://{issuer}", "sub": subjects[0], "aud": audience})
+    token = TokenClaims(
+        {}, {**shown, "iss": f"https://{issuer}", "sub": subjects[0], "aud": audience}
+    )
     for text in (*trusted.doubts, *_doubts(made, token, subjects)):
         shared.console.warning(text)
     text = (
@@ -183,7 +185,7 @@ def _check_issuer(name: str, issuer: str) -> None:
             )
 
 
-def _doubts(made: Mapping[str, Any], token: Claims, subjects: list[str]) -> list[str]:
+def _doubts(made: Mapping[str, Any], token: TokenClaims, subjects: list[str]) -> list[str]:
     """What the policy lets in that may not be meant."""
     request, _ = request_of(token, made, provider=None, role=None)
     statements = evaluate(made, request).statements

@@ -45,7 +45,7 @@ class Job:
     redactor: Redactor
     target: AwsTarget | None
     offline: bool
-    claims: jwt.Claims | None = field(default=None, init=False)
+    claims: jwt.TokenClaims | None = field(default=None, init=False)
     audience: str = field(default="", init=False)
     credentials: Credentials | None = field(default=None, init=False)
 
@@ -57,7 +57,7 @@ class Job:
     def environment(self) -> Environment:
         return self.project.config.environment(self.name)
 
-    def known(self) -> jwt.Claims:
+    def known(self) -> jwt.TokenClaims:
         """The token's claims, for the checks that look at them."""
         if self.claims is None:
             raise Skipped("there is no token to look at")

@@ -15,7 +15,7 @@ from cipipe.sandbox.state import admin_account
 from cipipe.sandbox.web import WSGIApplication
 
 
-class Backend:
+class MotoBackend:
     """moto in this process. `account_id` is the account of requests that no known access key
     signed.
 

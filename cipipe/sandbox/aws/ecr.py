@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cipipe.sandbox.aws.backend import Backend
-from cipipe.sandbox.images.registry import Registry
+from cipipe.sandbox.aws.backend import MotoBackend
+from cipipe.sandbox.images.registry import RegistryServer
 from cipipe.sandbox.web import Response
 
 TARGET = "AmazonEC2ContainerRegistry_V20150921."
@@ -33,7 +33,7 @@ class EcrError(Exception):
 class Ecr:
     """The operations on images, answered from the registry, and the rewriting of all other answers."""
 
-    def __init__(self, backend: Backend, registry: Registry) -> None:
+    def __init__(self, backend: MotoBackend, registry: RegistryServer) -> None:
         self._backend = backend
         self._registry = registry
         self._operations: Mapping[str, Callable[[dict[str, Any], str, str], dict[str, Any]]] = {

@@ -14,7 +14,7 @@ from typing import Any
 
 from cipipe.sandbox import peers
 from cipipe.sandbox.aws import refusals
-from cipipe.sandbox.aws.backend import Backend
+from cipipe.sandbox.aws.backend import MotoBackend
 from cipipe.sandbox.aws.ecr import TARGET, Ecr
 from cipipe.sandbox.aws.refusals import refused
 from cipipe.sandbox.aws.signatures import BadSignature, Proof, Received, proof_of, verify
@@ -31,7 +31,7 @@ class Front:
     """
 
     def __init__(
-        self, backend: Backend, sts: Sts, ecr: Ecr | None, *, identity: str, region: str
+        self, backend: MotoBackend, sts: Sts, ecr: Ecr | None, *, identity: str, region: str
     ) -> None:
         self._backend, self._sts, self._ecr = backend, sts, ecr
         self._identity = identity

@@ -20,9 +20,9 @@ from cipipe.model import partition_of
 from cipipe.oidc import claims as tokens
 from cipipe.oidc.request import Request, provider_arn, request_for
 from cipipe.oidc.trust_policy import evaluate
-from cipipe.sandbox.aws.backend import Backend
+from cipipe.sandbox.aws.backend import MotoBackend
 from cipipe.sandbox.aws.callers import Session, Sessions, assume_role_request
-from cipipe.sandbox.aws.sts_rules import Asked, StsError, asked, required
+from cipipe.sandbox.aws.sts_rules import AssumeRoleParameters, StsError, asked, required
 from cipipe.sandbox.web import Response
 
 FetchJson = Callable[[str], Any]
@@ -54,7 +54,7 @@ _DENIED = "Not authorized to perform sts:AssumeRoleWithWebIdentity"
 class Sts:
     """The exchange, a log of the tokens that were accepted, and the sessions that were begun."""
 
-    def __init__(self, backend: Backend, fetch: FetchJson) -> None:
+    def __init__(self, backend: MotoBackend, fetch: FetchJson) -> None:
         self._backend = backend
         self._fetch = fetch
         self._lock = threading.Lock()
@@ -126,7 +126,9 @@ class Sts:
         return _given(self._begin(wanted, region))
 
     def _trusts(
-        self, wanted: Asked, seen: Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Request]]
+        self,
+        wanted: AssumeRoleParameters,
+        seen: Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Request]],
     ) -> bool:
         """Whether the role is there and its trust policy lets the request in; AWS does not say
         which it is.
@@ -147,7 +149,7 @@ class Sts:
             )
         return True
 
-    def _begin(self, wanted: Asked, region: str) -> Any:
+    def _begin(self, wanted: AssumeRoleParameters, region: str) -> Any:
         duration = min(wanted.duration, self.sessions.longest or wanted.duration)
         begun = self._backend.assume(
             role_arn=wanted.role_arn,
@@ -169,7 +171,9 @@ class Sts:
         )
         return begun
 
-    def _verified(self, token: str, wanted: Asked) -> tuple[tokens.Claims, str, str]:
+    def _verified(
+        self, token: str, wanted: AssumeRoleParameters
+    ) -> tuple[tokens.TokenClaims, str, str]:
         """The claims of a good token, the id of the key that signed it, and which of its audiences
         is accepted.
         """
@@ -197,7 +201,7 @@ class Sts:
             raise StsError("InvalidIdentityToken", "Incorrect token audience")
         return claims, kid, audience
 
-    def _verify_signature(self, token: str, claims: tokens.Claims) -> str:
+    def _verify_signature(self, token: str, claims: tokens.TokenClaims) -> str:
         try:
             document = self._fetch(f"{claims.issuer}/.well-known/openid-configuration")
             if document["issuer"] != claims.issuer:
@@ -216,7 +220,7 @@ class Sts:
         return kid
 
 
-def _verify_times(claims: tokens.Claims) -> None:
+def _verify_times(claims: tokens.TokenClaims) -> None:
     now = int(datetime.now(UTC).timestamp())
     times: dict[str, Any] = {
         "nbf": 0,

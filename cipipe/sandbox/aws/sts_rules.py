@@ -29,7 +29,7 @@ class StsError(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class AssumeRoleParameters:
     """The parameters that AssumeRole and AssumeRoleWithWebIdentity share."""
 
     role_arn: str
@@ -39,7 +39,7 @@ class Asked:
     duration: int
 
 
-def asked(form: Mapping[str, str], *, chained: bool = False) -> Asked:
+def asked(form: Mapping[str, str], *, chained: bool = False) -> AssumeRoleParameters:
     """The parameters of a request. Raises StsError where one of them is not as STS wants it."""
     for name in ("RoleArn", "RoleSessionName"):
         required(form, name)
@@ -54,7 +54,9 @@ def asked(form: Mapping[str, str], *, chained: bool = False) -> Asked:
             "ValidationError",
             "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining",
         )
-    return Asked(form["RoleArn"], match[1], match[2], form["RoleSessionName"], duration)
+    return AssumeRoleParameters(
+        form["RoleArn"], match[1], match[2], form["RoleSessionName"], duration
+    )
 
 
 def required(form: Mapping[str, str], name: str) -> str:

@@ -30,7 +30,7 @@ _SOCKET = "registry.sock"
 _TIMEOUT = 600.0
 
 
-class Registry:
+class RegistryServer:
     """A running registry. `host`, set by whoever serves it, is what stands before the first slash
     of an image name.
     """
@@ -41,7 +41,7 @@ class Registry:
         self._service = service
 
     @classmethod
-    def start(cls, folder: Path, env: Mapping[str, str], program: str) -> "Registry":
+    def start(cls, folder: Path, env: Mapping[str, str], program: str) -> "RegistryServer":
         """Start one with empty storage below `folder`, where this process works; call `wait` before
         using it.
         """

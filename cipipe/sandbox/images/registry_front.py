@@ -9,22 +9,24 @@ import hashlib
 import http.client
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from cipipe.sandbox.aws.backend import Backend
-from cipipe.sandbox.images.registry import Registry
+from cipipe.sandbox.images.registry import RegistryServer
 from cipipe.sandbox.web import Request, Response, StartResponse, WSGIEnvironment, json_answer
 
 _MANIFEST = re.compile(r"/v2/(.+)/manifests/([\w][\w.-]{0,127})")
 _HOP = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
 _PIECE = 1 << 18
 
+KeepsTag = Callable[[str, str], bool]
+"""Whether a repository (first) forbids moving a tag (second) to another image."""
+
 
 class RegistryFront:
     """A WSGI application in front of a registry."""
 
-    def __init__(self, backend: Backend, registry: Registry) -> None:
-        self._backend = backend
+    def __init__(self, registry: RegistryServer, keeps_tag: KeepsTag) -> None:
+        self._keeps_tag = keeps_tag
         self._registry = registry
         self._tagging = threading.Lock()
 
@@ -48,7 +50,7 @@ class RegistryFront:
         digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
         with self._tagging:
             named = self._registry.tags(repository).get(tag)
-            if named not in {None, digest} and self._backend.keeps_tag(repository, tag):
+            if named not in {None, digest} and self._keeps_tag(repository, tag):
                 text = (
                     f"The image tag '{tag}' already exists in the '{repository}' repository and cannot be overwritten "
                     "because the repository is immutable."

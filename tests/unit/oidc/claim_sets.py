@@ -6,7 +6,7 @@ https://docs.github.com/actions/reference/security/oidc#oidc-token-claims
 
 from typing import Any
 
-from cipipe.oidc.claims import Claims
+from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.examine import Explanation, examine, request_of
 
 GITLAB = "gitlab.com"
@@ -90,6 +90,6 @@ def policy(claims: dict[str, Any], condition: dict[str, Any], **changes: Any) ->
 def explained(claims: dict[str, Any], document: dict[str, Any], **arns: str) -> Explanation:
     """What `cipipe oidc explain` finds, without the token's times."""
     request, problems = request_of(
-        Claims({}, claims), document, provider=arns.get("provider"), role=arns.get("role")
+        TokenClaims({}, claims), document, provider=arns.get("provider"), role=arns.get("role")
     )
     return examine(document, request, problems)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cipipe.errors import IdentityError
-from cipipe.oidc.claims import ALGORITHMS, REQUIRED_CLAIMS, Claims, check, check_form, decode
+from cipipe.oidc.claims import ALGORITHMS, REQUIRED_CLAIMS, TokenClaims, check, check_form, decode
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MOMENT = int(NOW.timestamp())
@@ -20,7 +20,7 @@ def token(header: Any, payload: Any) -> str:
     return f"{part(header)}.{part(payload)}.c2lnbmF0dXJl"
 
 
-def claims(header: dict[str, Any] | None = None, **payload: Any) -> Claims:
+def claims(header: dict[str, Any] | None = None, **payload: Any) -> TokenClaims:
     usual = {
         "iss": "https://x",
         "sub": "s",
@@ -29,7 +29,7 @@ def claims(header: dict[str, Any] | None = None, **payload: Any) -> Claims:
         "iat": MOMENT - 5,
         "nbf": MOMENT - 5,
     }
-    return Claims(header or {"alg": "RS256"}, {**usual, **payload})
+    return TokenClaims(header or {"alg": "RS256"}, {**usual, **payload})
 
 
 def test_decodes_header_and_payload() -> None:
@@ -107,7 +107,7 @@ def test_a_good_token_passes() -> None:
         (claims({"alg": " none"}), "oidc-token-unsigned"),
     ],
 )
-def test_refuses(found: Claims, id: str) -> None:
+def test_refuses(found: TokenClaims, id: str) -> None:
     with pytest.raises(IdentityError) as caught:
         check(found, audience="a", now=NOW)
     assert caught.value.id == id
@@ -122,7 +122,7 @@ def test_says_expected_and_actual_audience() -> None:
 @pytest.mark.parametrize("name", REQUIRED_CLAIMS)
 def test_every_required_claim_is_missed(name: str) -> None:
     found = claims()
-    without = Claims(
+    without = TokenClaims(
         found.header, {key: value for key, value in found.payload.items() if key != name}
     )
     with pytest.raises(IdentityError, match=f"no `{name}` claim"):

@@ -10,7 +10,7 @@ from claim_sets import ACCOUNT, GITHUB, GITLAB, explained, github, gitlab, polic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cipipe.oidc.claims import Claims
+from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.request import request_for, visible
 
 MAIN = "repo:acme/dbt:ref:refs/heads/main"
@@ -525,7 +525,7 @@ def test_claims_without_an_issuer_are_of_the_provider() -> None:
 )
 def test_what_aws_sees_of_an_issuer(issuer: str, claim: str, seen: bool) -> None:
     assert (claim in visible(issuer)) is seen
-    context = request_for(Claims({}, {"iss": issuer, claim: "x"}), account_id="1").context
+    context = request_for(TokenClaims({}, {"iss": issuer, claim: "x"}), account_id="1").context
     assert (f"{issuer.removeprefix('https://')}:{claim}" in context) is seen
 
 

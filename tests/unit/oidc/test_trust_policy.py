@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from cipipe.errors import UsageError
-from cipipe.oidc.claims import Claims
+from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.request import Request, issuer_key, provider_arn, request_for, visible
 from cipipe.oidc.trust_policy import evaluate, parse
 
@@ -205,7 +205,7 @@ def test_a_request_holds_only_what_iam_sees() -> None:
         "project_id": "7",
         "ref_protected": "true",
     }
-    request = request_for(Claims({}, payload), account_id="111111111111", session_name="s")
+    request = request_for(TokenClaims({}, payload), account_id="111111111111", session_name="s")
     assert request.provider == PROVIDER
     assert request.context == {
         "gitlab.com:sub": (SUBJECT,),
@@ -224,7 +224,7 @@ def test_a_self_managed_issuer_shows_subject_and_audience_only() -> None:
         "aud": ["a", "b"],
         "ref_protected": "true",
     }
-    request = request_for(Claims({}, payload), account_id="111111111111", partition="aws-cn")
+    request = request_for(TokenClaims({}, payload), account_id="111111111111", partition="aws-cn")
     assert request.provider == "arn:aws-cn:iam::111111111111:oidc-provider/gitlab.example.com/gl"
     assert request.context == {
         "gitlab.example.com/gl:sub": ("s",),
@@ -234,7 +234,9 @@ def test_a_self_managed_issuer_shows_subject_and_audience_only() -> None:
 
 def test_the_authorised_party_is_the_audience() -> None:
     payload = {"iss": "https://gitlab.com", "aud": ["a", "b"], "azp": "b"}
-    assert request_for(Claims({}, payload), account_id="1").context == {"gitlab.com:aud": ("b",)}
+    assert request_for(TokenClaims({}, payload), account_id="1").context == {
+        "gitlab.com:aud": ("b",)
+    }
 
 
 def test_issuer_key_has_no_scheme_and_no_final_slash() -> None:
