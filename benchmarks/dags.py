@@ -107,7 +107,7 @@ for name in sys.argv[2:]:
 PATCHING = {
     "cipipe": """
 from cipipe.model import Output
-from cipipe.stages.dags.patch import patch
+from cipipe.stages.dags.markers.patch import patch
 outputs = {"cluster": Output(value="prod")}
 def work(source):
     return patch(source, "x.py", outputs).body

@@ -24,8 +24,8 @@ from cipipe.stages.base import (
     repository_path,
 )
 from cipipe.stages.base import Settings as BaseSettings
+from cipipe.stages.dags.bucket.clashes import clashes
 from cipipe.stages.dags.bucket.manifest import OUTPUTS, owns
-from cipipe.stages.dags.bucket.sharing import clashes
 from cipipe.stages.dags.deploy import steps
 from cipipe.stages.dags.files import included, select
 from cipipe.tools.git.client import Entry, Repository

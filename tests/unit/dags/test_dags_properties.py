@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cipipe.errors import ProblemsError
 from cipipe.model import Output
+from cipipe.stages.dags.markers.logical_lines import logical_lines
 from cipipe.stages.dags.markers.patch import patch
-from cipipe.stages.dags.markers.statements import statements
 from cipipe.stages.dags.markers.text import decode
 
 # Shift JIS writes a yen sign as a backslash, which would take the quote after it out of a filler's
@@ -156,7 +156,7 @@ def test_the_standard_library_is_read_as_python_reads_it() -> None:
         text = decode(source)
         ours = {
             line.tokens[0].start[0]
-            for line in statements(text.tokens())
+            for line in logical_lines(text.tokens())
             if line.tokens and not line.block
         }
         theirs = {

@@ -1,44 +1,16 @@
-"""Several `dags` stages in one bucket: a key belongs to one of them.
+"""Several `dags` stages in one bucket: every key belongs to exactly one of them.
 
-What can be seen in the configuration is refused there; what cannot (prefixes inside each other,
-buckets that turn out to be the same) is told by the records: a key that another stage's record
-names is neither written nor deleted.
+A key that another stage's record names is neither written nor deleted. What the configuration
+alone shows is refused earlier, by `clashes`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import combinations
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cipipe.errors import Problem, RefusedError
+from cipipe.errors import RefusedError
 from cipipe.model import Mode
-from cipipe.stages.base import Stage, StageRun
+from cipipe.stages.base import StageRun
 from cipipe.stages.dags.bucket import manifest
-
-
-def clashes(stages: Iterable[Stage]) -> Iterator[Problem]:
-    """Two `dags` stages that would write the same keys; `where` is the key path in the
-    configuration.
-    """
-    for first, second in combinations(stages, 2):
-        one, other = first.settings, second.settings
-        if one.bucket != other.bucket:
-            continue
-        where = f"stages.{second.name}"
-        if one.prefix == other.prefix:
-            yield Problem(
-                "dags-prefix-shared",
-                f"stage {first.name} has the prefix {one.prefix!r} in this bucket as well",
-                f"{where}.prefix",
-                f"Give each its own, such as {other.prefix}{second.name}/.",
-            )
-        for key in ("requirements", "plugins"):
-            if getattr(one, key) is not None and getattr(other, key) is not None:
-                yield Problem(
-                    "dags-extra-shared",
-                    f"stage {first.name} has {key} for this bucket as well, and an MWAA environment has them once",
-                    f"{where}.{key}",
-                    "Leave them to one of the two stages.",
-                )
 
 
 def taken(run: StageRun, bucket: str) -> dict[str, str]:

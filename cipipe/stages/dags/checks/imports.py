@@ -16,8 +16,8 @@ import msgspec
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.patterns import Patterns
 from cipipe.stages.base import StageRun
-from cipipe.stages.dags.checks.lacking import required, unfinished
 from cipipe.stages.dags.checks.static import duplicate
+from cipipe.stages.dags.checks.unfinished import required, unfinished
 from cipipe.stages.dags.files import relative
 from cipipe.stages.dags.mwaa.extras import PLUGINS, REQUIREMENTS, unpacked
 from cipipe.tools import process

@@ -6,7 +6,14 @@ import ast
 import warnings
 from typing import Any
 
-from cipipe.stages.dags.markers.values import TYPES, Annotation, Shape, Wanted, shape_of, supported
+from cipipe.stages.dags.markers.values import (
+    TYPES,
+    Annotation,
+    ExpectedValue,
+    Shape,
+    shape_of,
+    supported,
+)
 
 _WRAPPERS = {"Annotated", "ClassVar", "Final"}
 _MOST_PARTS = 500
@@ -41,20 +48,20 @@ def evaluate(literal: str) -> Any:
     return value
 
 
-def shape_wanted(default: Any, annotation: str) -> Wanted:
+def shape_wanted(default: Any, annotation: str) -> ExpectedValue:
     """What may replace a default that is annotated like this (empty text: not at all). Raises
     RuleError.
     """
     noted = annotated(annotation)
     if default is not None:
-        return Wanted(default, shape_of(default), noted.optional, noted.item)
+        return ExpectedValue(default, shape_of(default), noted.optional, noted.item)
     if noted.base is None:
         raise RuleError(
             "dag-default-none",
             "the marked value is None, which does not say what type the output has",
             "Annotate the name, such as `NAME: str | None = None`, or give it a value of the right type.",
         )
-    return Wanted(None, Shape((), noted.base), optional=True)
+    return ExpectedValue(None, Shape((), noted.base), optional=True)
 
 
 def annotated(annotation: str) -> Annotation:

@@ -13,7 +13,7 @@ from cipipe.errors import Problem, ProblemsError
 from cipipe.model import Output
 from cipipe.outputs import strings
 from cipipe.redact import MASK
-from cipipe.stages.dags.markers.find import Marker, Target, markers, scan
+from cipipe.stages.dags.markers.scan import Marker, Target, markers, scan
 from cipipe.stages.dags.markers.values import MismatchError, render
 
 __all__ = ["Marker", "Patched", "Replacement", "markers", "masked", "patch", "patch_all"]

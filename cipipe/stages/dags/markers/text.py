@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from cipipe.stages.dags.markers.formatted import without_formatted_strings
+from cipipe.stages.dags.markers.fstrings import without_formatted_strings
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _BYTE_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")

@@ -94,7 +94,7 @@ class Annotation(msgspec.Struct, frozen=True):
     item: "Annotation | None" = None
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class ExpectedValue(msgspec.Struct, frozen=True):
     """What may stand in a literal's place: values of that shape, or None where `optional`. `item`
     is of what is in them.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cipipe.stages.dags.checks import airflow_probe
-from cipipe.stages.dags.checks.lacking import required, unfinished
+from cipipe.stages.dags.checks.unfinished import required, unfinished
 
 OS = '  File "<frozen os>", line 679, in __getitem__\n'
 REQUIREMENTS = required(

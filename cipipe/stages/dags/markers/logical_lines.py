@@ -39,7 +39,7 @@ _AUGMENTED = frozenset(
 )
 
 
-class Statement(msgspec.Struct, frozen=True):
+class LogicalLine(msgspec.Struct, frozen=True):
     """One logical line. `tokens` is empty where only comments stand. `block`: indented; `local`: in
     a def or class.
     """
@@ -57,7 +57,7 @@ class Statement(msgspec.Struct, frozen=True):
         return None
 
 
-def statements(tokens: Iterable[tokenize.TokenInfo]) -> Iterator[Statement]:
+def logical_lines(tokens: Iterable[tokenize.TokenInfo]) -> Iterator[LogicalLine]:
     """Group tokens into logical lines."""
     blocks: list[bool] = []
     line: Tokens = []
@@ -78,10 +78,10 @@ def statements(tokens: Iterable[tokenize.TokenInfo]) -> Iterator[Statement]:
                 words = [word.string for word in line[:2]]
                 opens_local = words[0] in {"def", "class"} or words == ["async", "def"]
             if line or comments:
-                yield Statement(line, comments, block=bool(blocks), local=any(blocks))
+                yield LogicalLine(line, comments, block=bool(blocks), local=any(blocks))
                 line, comments = [], []
     if comments:
-        yield Statement([], comments, block=bool(blocks), local=any(blocks))
+        yield LogicalLine([], comments, block=bool(blocks), local=any(blocks))
 
 
 def outermost(tokens: Tokens, *wanted: str) -> list[int]:
@@ -100,7 +100,7 @@ def outermost(tokens: Tokens, *wanted: str) -> list[int]:
     return found
 
 
-def bound(statement: Statement) -> Iterator[tokenize.TokenInfo]:
+def bound(statement: LogicalLine) -> Iterator[tokenize.TokenInfo]:
     """The names that a logical line binds at module level, as the tokens where it does so."""
     if statement.local:
         if statement.tokens and statement.tokens[0].string == "global":
@@ -113,7 +113,7 @@ def bound(statement: Statement) -> Iterator[tokenize.TokenInfo]:
                 yield name
 
 
-def _simple_parts(statement: Statement) -> Iterator[Tokens]:
+def _simple_parts(statement: LogicalLine) -> Iterator[Tokens]:
     tokens = statement.tokens
     start = 0
     for end in [*outermost(tokens, ";"), len(tokens)]:

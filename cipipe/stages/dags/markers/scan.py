@@ -15,16 +15,16 @@ import msgspec
 from cipipe.errors import Problem
 from cipipe.stages.dags.markers.defaults import RuleError, evaluate, shape_wanted
 from cipipe.stages.dags.markers.limits import LARGEST, too_large
-from cipipe.stages.dags.markers.statements import (
+from cipipe.stages.dags.markers.logical_lines import (
     COMPOUND,
-    Statement,
+    LogicalLine,
     Tokens,
     bound,
+    logical_lines,
     outermost,
-    statements,
 )
 from cipipe.stages.dags.markers.text import NotPythonError, Text, decode
-from cipipe.stages.dags.markers.values import Wanted
+from cipipe.stages.dags.markers.values import ExpectedValue
 
 EXAMPLE = 'such as `CLUSTER = "local"  # cipipe: ecs_cluster_name`'
 
@@ -63,7 +63,7 @@ class Target(msgspec.Struct, frozen=True):
     end: int
     column: int
     literal: str
-    wanted: Wanted
+    wanted: ExpectedValue
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -85,7 +85,7 @@ def scan(source: bytes, path: str) -> Scan:
         return Scan(None, problems=(too_large(path, "has markers, and is"),))
     try:
         text = decode(source)
-        lines = list(statements(text.tokens()))
+        lines = list(logical_lines(text.tokens()))
     except NotPythonError as error:
         hint = "A file with markers has to be Python that can be read; without markers it is uploaded as it is."
         return Scan(
@@ -93,7 +93,7 @@ def scan(source: bytes, path: str) -> Scan:
             problems=(Problem("dag-not-python", f"cannot be read as Python: {error}", path, hint),),
         )
     found: list[Marker] = []
-    targets: list[tuple[Target, Statement]] = []
+    targets: list[tuple[Target, LogicalLine]] = []
     wrong: list[Problem] = []
     for line in lines:
         for comment in line.comments:
@@ -135,7 +135,7 @@ def _parse(rests: list[str], path: str, line: int) -> Marker:
     return Marker(match["output"], path, line, match["sensitive"] is not None)
 
 
-def _target(marker: Marker, line: Statement, comment: tokenize.TokenInfo, text: Text) -> Target:
+def _target(marker: Marker, line: LogicalLine, comment: tokenize.TokenInfo, text: Text) -> Target:
     tokens = line.tokens
     if comment is not line.trailing:
         raise RuleError(
@@ -215,13 +215,13 @@ def _without_parentheses(value: Tokens) -> Tokens:
 
 
 def _reassigned(
-    targets: list[tuple[Target, Statement]], lines: list[Statement]
+    targets: list[tuple[Target, LogicalLine]], lines: list[LogicalLine]
 ) -> Iterator[Problem]:
     wanted = {target.name for target, _ in targets}
     naming = [
         line for line in lines if not wanted.isdisjoint([token[1] for token in line.tokens])
     ]  # few of many
-    bindings: dict[str, list[tuple[tokenize.TokenInfo, Statement]]] = defaultdict(list)
+    bindings: dict[str, list[tuple[tokenize.TokenInfo, LogicalLine]]] = defaultdict(list)
     for line in naming:
         for token in bound(line):
             bindings[token.string].append((token, line))
