@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
-from leaks import leaks
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+from support.leaks import leaks
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("cipipe", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,12 +8,12 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from harness import Aws, Clone, Outcome
-from leaks import leaks
-from tools import ROOT, require
 
 from cipipe.sandbox import client
 from cipipe.sandbox.client import Sandbox
+from support.clone import Aws, Clone, Outcome
+from support.leaks import leaks
+from support.tools import ROOT, require
 
 _FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "TF_VAR_")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools import ROOT, VENVS, require
+
+from support.tools import ROOT, VENVS, require
 
 DAGS = ROOT / "dags"
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools import VENVS, require
 
 from cipipe.errors import ProblemsError, StageError
 from cipipe.model import Environment, Mode
@@ -20,6 +19,7 @@ from cipipe.stages.dags.checks import airflow3, imports
 from cipipe.stages.dags.checks.ignore import ignored
 from cipipe.stages.dags.mwaa.extras import archive
 from cipipe.tools.git.client import Repository
+from support.tools import VENVS, require
 
 GOOD = b'import helper\nfrom airflow import DAG\nimport pendulum\nwith DAG("%s", schedule=None):\n    pass\n'
 HANGS = b"# airflow dag\nimport signal, time\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\ntime.sleep(60)\n"

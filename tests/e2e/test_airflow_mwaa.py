@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools import ROOT, VENVS, require
+
+from support.tools import ROOT, VENVS, require
 
 sys.path.insert(0, str(ROOT / "tests/integration"))
-
-from dagworld import BUCKET, CONFIG, OUTPUTS, Cli, Shop
-from mwaa import NAME, Mwaa, served
 
 from cipipe.model import Output
 from cipipe.stages.dags.checks import airflow_probe
 from cipipe.stages.dags.mwaa import confirm
 from cipipe.stages.dags.mwaa import environment as mwaa
+from support.mwaa import NAME, Mwaa, served
+from support.shop import BUCKET, CONFIG, OUTPUTS, Cli, Shop
 
 GOOD = 'from airflow import DAG\nCLUSTER = "local"  # cipipe: cluster\nwith DAG("etl", schedule=None, tags=[CLUSTER]):\n    pass\n'
 BROKEN = 'from airflow import DAG\nCLUSTER = "local"  # cipipe: cluster\nassert CLUSTER == "local", f"not {CLUSTER}"\nDAG("etl")\n'

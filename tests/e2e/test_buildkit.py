@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools import require
 
 from cipipe import fingerprint
 from cipipe.errors import StageError
@@ -24,6 +23,7 @@ from cipipe.stages.base import Stage, StageRun
 from cipipe.tools.docker import buildkit
 from cipipe.tools.docker.client import Docker
 from cipipe.tools.git.client import Repository
+from support.tools import require
 
 REPOSITORY = "cipipe-test-base"
 BASE = f"{REPOSITORY}:1"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools import ROOT, VENVS, require
+
+from support.tools import ROOT, VENVS, require
 
 QUERY = """
 import duckdb, json, sys

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flaky import FlakyProxy
-from harness import Aws, Clone, Outcome
-from tools import require
 
 from cipipe.pipeline.bootstrap_root import SHIPPED
 from cipipe.sandbox import client
 from cipipe.sandbox.client import Sandbox
+from support.clone import Aws, Clone, Outcome
+from support.flaky import FlakyProxy
+from support.tools import require
 
 BUCKET = "cipipe-111111111111-eu-central-1"
 SEED = int(os.environ.get("FAULTS_SEED", "20261125"))

@@ -12,12 +12,12 @@ from typing import Any
 
 import boto3
 import pytest
-from harness import Clone, Outcome
-from tools import require
 
 from cipipe.sandbox import attached
 from cipipe.sandbox.client import Sandbox
 from cipipe.tools.aws.sts import assume_role_with_web_identity
+from support.clone import Clone, Outcome
+from support.tools import require
 
 ACCOUNT, REGION = "111111111111", "eu-central-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/deploy"

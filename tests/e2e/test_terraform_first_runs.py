@@ -14,9 +14,10 @@ from typing import Any
 
 import boto3
 import pytest
-import statestore
-from statestore import Store
-from tools import require
+
+from support import statestore
+from support.statestore import Store
+from support.tools import require
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"  # moto's own account
 BUCKET, OTHER_BUCKET = f"cipipe-{ACCOUNT}-{REGION}", "other-ledger"

@@ -11,7 +11,8 @@ from typing import Any
 
 import boto3
 import pytest
-from tools import require
+
+from support.tools import require
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"  # moto's own account
 LEDGER, DAGS = f"cipipe-{ACCOUNT}-{REGION}", "shared-dags"

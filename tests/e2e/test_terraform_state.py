@@ -11,15 +11,15 @@ from typing import Any
 
 import boto3
 import pytest
-import statestore
-from statestore import Store
-from tools import require
 
 from cipipe.errors import ConflictError, RefusedError, StageError
 from cipipe.redact import Redactor
 from cipipe.stages.terraform_root import Root, client
 from cipipe.tools.terraform.backend import Backend, in_force
 from cipipe.tools.terraform.client import Terraform
+from support import statestore
+from support.statestore import Store
+from support.tools import require
 
 REGION = "eu-central-1"
 BLOCK = 'terraform {\n  backend "%s" {\n%s  }\n}\n'

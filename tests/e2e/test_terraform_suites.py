@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tools import ROOT, require
+
+from support.tools import ROOT, require
 
 ROOTS = ("cipipe/bootstrap", "terraform")
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployments import CONFIG, NOTHING_DUE, STAGES, World, gitlab
-from repo import ENV, HOSTILE, Repo
 
 from cipipe.errors import RefusedError, UsageError
 from cipipe.model import Baseline, Newest, State
 from cipipe.pipeline import planning, project, refusals
+from support.deployed_repo import CONFIG, NOTHING_DUE, STAGES, World, gitlab
+from support.git import ENV, HOSTILE, Repo
 
 NO_BASELINE = dict.fromkeys(STAGES, "due no-baseline") | {"default": "unchanged unchanged"}
 

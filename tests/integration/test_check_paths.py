@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from repo import ENV, Repo
 
 from cipipe.cli import main
 from cipipe.errors import Problem, ProblemsError
 from cipipe.model import Mode
 from cipipe.pipeline import paths, planning, project
+from support.git import ENV, Repo
 
 HEAD = """\
 [project]

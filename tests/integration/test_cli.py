@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployments import CONFIG, World
-from repo import ENV
 
 from cipipe.tools import process
+from support.deployed_repo import CONFIG, World
+from support.git import ENV
 
 FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "NO_COLOR", "COLUMNS")
 HEAVY = (

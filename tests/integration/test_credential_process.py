@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import ACCOUNT, CONFIG, OTHER, REGION, github, gitlab, sandbox_with_roles, shell
 
 from cipipe.sandbox import Sandbox
 from cipipe.tools.aws.clients import Aws, Credentials
+from support.jobs import ACCOUNT, CONFIG, OTHER, REGION, github, gitlab, sandbox_with_roles, shell
 
 COMMAND = ("oidc", "credential-process")
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from dagworld import BUCKET, CONFIG, DAG, OUTPUTS, REGION, Cli, Shop, served
 
 from cipipe.model import Output, State
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.signed import Signed
+from support.shop import BUCKET, CONFIG, DAG, OUTPUTS, REGION, Cli, Shop, served
 
 
 @pytest.fixture(scope="module")

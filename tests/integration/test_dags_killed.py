@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from dagworld import ACCOUNT, BUCKET, OUTPUTS, Shop
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import FakeKey, s3_backends
 from werkzeug.serving import make_server
 
 from cipipe.model import Output, State
+from support.shop import ACCOUNT, BUCKET, OUTPUTS, Shop
 
 FILES, MOMENTS = 40, 50
 SEED = int(os.environ.get("CIPIPE_TEST_SEED", "1"))

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagworld import BUCKET, CONFIG, DAG, OUTPUTS, Cli, Shop
-from mwaa import NAME, Mwaa, Refused, served
 
 from cipipe.model import Output, State
 from cipipe.stages.dags.mwaa import confirm
 from cipipe.stages.dags.mwaa import environment as mwaa
+from support.mwaa import NAME, Mwaa, Refused, served
+from support.shop import BUCKET, CONFIG, DAG, OUTPUTS, Cli, Shop
 
 MORE = """\
 requirements = "dags/requirements.txt"

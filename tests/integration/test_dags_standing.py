@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from dagworld import BUCKET, CONFIG, DAG, LEDGER, OUTPUTS, REGION, Cli, Shop, served
 
 from cipipe.model import Mode, Output
 from cipipe.stages import dags
@@ -18,6 +17,7 @@ from cipipe.stages.base import Stage
 from cipipe.stages.dags.bucket import manifest
 from cipipe.stages.dags.markers import patch
 from cipipe.tools.git.client import Repository
+from support.shop import BUCKET, CONFIG, DAG, LEDGER, OUTPUTS, REGION, Cli, Shop, served
 
 
 @pytest.fixture(scope="module")

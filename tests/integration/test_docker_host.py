@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificates import Authority
 
 from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
@@ -20,6 +19,7 @@ from cipipe.pipeline.doctor.base import Doubtful, Skipped
 from cipipe.pipeline.doctor.docker import check_docker
 from cipipe.redact import Redactor
 from cipipe.tools.docker.client import Docker
+from support.certificates import Authority
 
 
 class _Daemon(BaseHTTPRequestHandler):

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
-from docker_client import Client, client
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cipipe.errors import UsageError
 from cipipe.tools.docker import dockerignore
+from support.docker_client import Client, client
 
 FILES = (
     *(

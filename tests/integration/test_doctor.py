@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import CONFIG, Done, Job, github, gitlab, sandbox_with_roles, shell
 
 from cipipe.sandbox import Sandbox
 from cipipe.tools.aws.clients import Aws
+from support.jobs import CONFIG, Done, Job, github, gitlab, sandbox_with_roles, shell
 
 
 @pytest.fixture(scope="module")

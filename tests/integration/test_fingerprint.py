@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from repo import ENV, HOSTILE, Repo
 
 from cipipe import fingerprint
 from cipipe.patterns import Patterns
 from cipipe.tools.git.client import Entry, Repository, Tree
+from support.git import ENV, HOSTILE, Repo
 
 
 @pytest.fixture

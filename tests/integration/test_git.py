@@ -9,12 +9,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from repo import ENV, HOSTILE, Repo, changed, files
 
 from cipipe.errors import UsageError
 from cipipe.tools import process
 from cipipe.tools.git import client as git
 from cipipe.tools.git.client import Entry, Repository
+from support.git import ENV, HOSTILE, Repo, changed, files
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from repo import Repo, files
 
 from cipipe.errors import ProblemsError, StageError
 from cipipe.stages import image
 from cipipe.stages.base import Stage, StageRun
 from cipipe.stages.image_context import build_context
+from support.git import Repo, files
 
 WEIGHTS = b"\0weights" * 999
 POINTER = (

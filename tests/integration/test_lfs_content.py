@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagworld import OUTPUTS, Cli, Shop, served
-from repo import Repo
 
 from cipipe.tools.git import lfs
+from support.git import Repo
+from support.shop import OUTPUTS, Cli, Shop, served
 
 BODY = b"a,b\n1,2\n" * 500
 SHA256 = hashlib.sha256(BODY).hexdigest()

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagworld import CONFIG, KEYS, Shop, served
 
 from cipipe.model import Output, State
+from support.shop import CONFIG, KEYS, Shop, served
 
 PROVIDERS = {
     "github": {"GITHUB_ACTIONS": "true", "GITHUB_REF_NAME": "main", "GITHUB_EVENT_NAME": "push"},

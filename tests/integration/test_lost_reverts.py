@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jobs
 import pytest
 import yaml  # type: ignore[import-untyped]
-from repo import Repo
 
 from cipipe.sandbox import Sandbox
 from cipipe.tools.aws.clients import Aws
+from support import jobs
+from support.git import Repo
 
 ROOT = Path(__file__).resolve().parents[2]
 LEDGER = f"cipipe-{jobs.ACCOUNT}-{jobs.REGION}"

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import (
+
+from cipipe.sandbox import Sandbox
+from cipipe.tools.aws.clients import Aws
+from support.jobs import (
     ACCOUNT,
     AUDIENCES,
     CONFIG,
@@ -24,9 +27,6 @@ from jobs import (
     role,
     sandbox_with_roles,
 )
-
-from cipipe.sandbox import Sandbox
-from cipipe.tools.aws.clients import Aws
 
 OPEN = CONFIG.replace(":role/deploy", ":role/open")
 UNPROTECTED = f"""{OPEN}

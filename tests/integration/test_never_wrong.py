@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from repo import ENV, Repo
 
 from cipipe.cli import main
 from cipipe.errors import ConflictError
@@ -24,6 +23,7 @@ from cipipe.pipeline.running import Outcome, RunOptions
 from cipipe.redact import Redactor
 from cipipe.tools.aws.clients import Aws, AwsError, Credentials, Endpoint
 from cipipe.tools.aws.s3 import Bucket, StoredObject
+from support.git import ENV, Repo
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 BUCKET = f"cipipe-{ACCOUNT}-{REGION}"

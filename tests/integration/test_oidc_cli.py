@@ -13,10 +13,10 @@ from typing import Any
 
 import boto3
 import pytest
-from deployments import CONFIG, World
 from moto import mock_aws
 
 from cipipe import cli
+from support.deployed_repo import CONFIG, World
 
 ACCOUNT = "arn:aws:iam::111111111111:oidc-provider"
 LAB = f"{ACCOUNT}/gitlab.com"

@@ -7,12 +7,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from repo import ENV, Repo
 
 from cipipe.errors import StageError, UsageError
 from cipipe.pipeline import bootstrap_root
 from cipipe.pipeline.project import Project, load
 from cipipe.tools.own_folder import own_folder
+from support.git import ENV, Repo
 
 CONFIG = """
 [project]

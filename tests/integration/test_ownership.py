@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from dagworld import ACCOUNT, BUCKET, CONFIG, DAG, LEDGER, OUTPUTS, REGION, Cli, Shop, served
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cipipe.ledger import Ledger
 from cipipe.model import Output, State
 from cipipe.tools.aws.s3 import Bucket, Version
+from support.shop import ACCOUNT, BUCKET, CONFIG, DAG, LEDGER, OUTPUTS, REGION, Cli, Shop, served
 
 PROD = f"""
 [environments.prod]

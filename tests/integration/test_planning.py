@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from deployments import CONFIG, FILES, NOTHING_DUE, STAGES, World, gitlab
-from repo import ENV, HOSTILE, Repo
 
 from cipipe.errors import StageError
 from cipipe.model import Output, State
@@ -19,6 +17,8 @@ from cipipe.report import gitlab as as_gitlab
 from cipipe.report import json as as_json
 from cipipe.report import markdown as as_markdown
 from cipipe.report import text as as_text
+from support.deployed_repo import CONFIG, FILES, NOTHING_DUE, STAGES, World, gitlab
+from support.git import ENV, HOSTILE, Repo
 
 ALL = set(STAGES)
 

@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from jobs import REGION, github, gitlab, sandbox_with_roles, shell
 
 from cipipe.errors import IdentityError
 from cipipe.model import Mode
@@ -25,6 +24,7 @@ from cipipe.pipeline.project import load
 from cipipe.redact import Redactor
 from cipipe.sandbox import Sandbox
 from cipipe.tools.aws.clients import Aws, AwsError, Credentials, Endpoint
+from support.jobs import REGION, github, gitlab, sandbox_with_roles, shell
 
 BOTO3 = """
 import boto3, sys, time

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import certificates
 import pytest
 from botocore.config import Config
-from dagworld import ACCOUNT, CONFIG, Cli, Shop, served
 
 from cipipe.errors import UsageError
 from cipipe.tools.aws import connections
 from cipipe.tools.aws import signed as module
 from cipipe.tools.aws.clients import Aws, AwsError, AwsUnreachable, Credentials, Endpoint
 from cipipe.tools.aws.s3 import Bucket
+from support import certificates
+from support.shop import ACCOUNT, CONFIG, Cli, Shop, served
 
 KEYS = Credentials("AKIDEXAMPLE", "secret")
 REGION = "eu-central-1"

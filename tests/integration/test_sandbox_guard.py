@@ -22,13 +22,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials as BotoKeys
 from botocore.exceptions import ClientError
-from jobs import ACCOUNT, AUDIENCES, REGION, ROLE, sandbox_with_roles
 
 from cipipe.errors import UsageError
 from cipipe.sandbox import Sandbox, find, needs, peers, up
 from cipipe.sandbox.aws.services import SERVED
 from cipipe.tools.aws.clients import Aws, Credentials
 from cipipe.tools.aws.sts import assume_role_with_web_identity
+from support.jobs import ACCOUNT, AUDIENCES, REGION, ROLE, sandbox_with_roles
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")

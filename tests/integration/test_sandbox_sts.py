@@ -8,12 +8,12 @@ from typing import Any
 import boto3
 import botocore.exceptions
 import pytest
-from jobs import ACCOUNT, AUDIENCES, OTHER, REGION, ROLE, role, sandbox_with_roles
 
 from cipipe.sandbox import Sandbox
 from cipipe.tools import http
 from cipipe.tools.aws.clients import Aws, Credentials
 from cipipe.tools.aws.sts import assume_role_with_web_identity
+from support.jobs import ACCOUNT, AUDIENCES, OTHER, REGION, ROLE, role, sandbox_with_roles
 
 LONG = json.dumps(
     {

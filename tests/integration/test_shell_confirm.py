@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from repo import ENV, Repo
+
+from support.git import ENV, Repo
 
 CONFIG = """
 [project]

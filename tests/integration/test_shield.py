@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from repo import ENV, Repo
+
+from support.git import ENV, Repo
 
 CONFIG = """\
 [project]

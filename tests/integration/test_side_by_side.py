@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from repo import ENV, Repo
 
 from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
+from support.git import ENV, Repo
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 BUCKET = f"cipipe-{ACCOUNT}-{REGION}"

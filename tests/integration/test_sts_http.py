@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import certificates
 import pytest
 
 from cipipe.errors import UsageError
 from cipipe.tools.aws.clients import AwsError, AwsUnreachable, Endpoint
 from cipipe.tools.aws.sts import Assumed, assume_role_with_web_identity
+from support import certificates
 
 ANSWER = """<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
 <AssumeRoleWithWebIdentityResult><AssumedRoleUser><Arn>arn:aws:sts::111111111111:assumed-role/x/y</Arn></AssumedRoleUser>

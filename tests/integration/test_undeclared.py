@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from deployments import CONFIG, World
-from repo import HOSTILE
 
 from cipipe.model import State
 from cipipe.report import json as as_json
+from support.deployed_repo import CONFIG, World
+from support.git import HOSTILE
 
 ROOT = Path(__file__).parents[2]
 

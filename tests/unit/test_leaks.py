@@ -3,7 +3,8 @@
 import hashlib
 
 import pytest
-from leaks import leaks
+
+from support.leaks import leaks
 
 KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzdWJqZWN0In0.c2lnbmF0dXJl"

@@ -8,9 +8,9 @@ import urllib.request
 from typing import Any
 
 import pytest
-from harness import Aws, Clone, Outcome
 
 from cipipe.sandbox.client import Sandbox
+from support.clone import Aws, Clone, Outcome
 
 
 def test_every_stage_is_done(deployed: Outcome) -> None:

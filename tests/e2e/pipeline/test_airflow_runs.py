@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from airflow_runs import VARIABLES, Done, airflow_role, clear, run_all
 from botocore.exceptions import ClientError
-from fargate import CSV, Fargate
-from harness import Aws, Outcome
-from tools import VENVS, require
+
+from support.airflow_runs import VARIABLES, Done, airflow_role, clear, run_all
+from support.clone import Aws, Outcome
+from support.fargate import CSV, Fargate
+from support.tools import VENVS, require
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """With a sandbox that is kept: what is due after which change, and what a run does then."""
 
-from harness import Aws, Clone, Outcome
+from support.clone import Aws, Clone, Outcome
 
 NOWHERE = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import Aws, Clone, Outcome
+from support.clone import Aws, Clone, Outcome
 
 MANY = 300
 

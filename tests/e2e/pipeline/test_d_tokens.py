@@ -3,9 +3,9 @@ token in any output.
 """
 
 import pytest
-from harness import Clone, Outcome
 
 from cipipe.sandbox.client import Sandbox
+from support.clone import Clone, Outcome
 
 
 def _mint(sandbox: Sandbox, **more: object) -> str:

@@ -1,6 +1,6 @@
 """Destroy: everything goes but the bootstrap's things; again is fine; not by accident."""
 
-from harness import Aws, Clone, Outcome
+from support.clone import Aws, Clone, Outcome
 
 STATE = "cipipe-111111111111-eu-central-1"
 

@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness import Clone
-from tools import ROOT, require
+
+from support.clone import Clone
+from support.tools import ROOT, require
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from budget import cpu_seconds
 
 from cipipe import bounded, config
 from cipipe.ci import github
@@ -24,6 +23,7 @@ from cipipe.stages.dags.markers.patch import patch, patch_all
 from cipipe.stages.dockerfile import taken
 from cipipe.tools import process
 from cipipe.tools.terraform import locks as terraform_locks
+from support.budget import cpu_seconds
 
 HEAD = """\
 [project]

@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from fakes import FakeBucket, World
 
 from cipipe.claims import Claim, Claimed, Claims, key_of
 from cipipe.errors import CipipeError, RefusedError, StageError
 from cipipe.ledger import Ledger
 from cipipe.model import Mode, Owner, Record, State
 from cipipe.tools.aws.clients import AwsError
+from support.fakes import FakeBucket, World
 
 STATE = Claimed(
     type="state",

@@ -1,11 +1,23 @@
 """cipipe.toml: what is right, and what is wrong, each with its key path and line."""
 
 import pytest
-from samples import DAGS, DEFAULT, HEAD, IAC, IMAGE, WHOLE, command, line_of, load, only, problems
 
 from cipipe import config
 from cipipe.errors import ProblemsError, UsageError
 from cipipe.stages.base import Reference
+from support.configurations import (
+    DAGS,
+    DEFAULT,
+    HEAD,
+    IAC,
+    IMAGE,
+    WHOLE,
+    command,
+    line_of,
+    load,
+    only,
+    problems,
+)
 
 
 def test_a_valid_one() -> None:

@@ -3,10 +3,21 @@ some do not have.
 """
 
 import pytest
-from samples import DEFAULT, HEAD, IAC, IMAGE, WHOLE, command, line_of, load, only, problems
 
 from cipipe.errors import Problem, ProblemsError
 from cipipe.stages.base import Reference
+from support.configurations import (
+    DEFAULT,
+    HEAD,
+    IAC,
+    IMAGE,
+    WHOLE,
+    command,
+    line_of,
+    load,
+    only,
+    problems,
+)
 
 ACCOUNT = "111111111111"
 

@@ -9,7 +9,6 @@ import threading
 from typing import Any
 
 import pytest
-from githublog import COMMANDS, commands
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from cipipe.cli.leaving import Filter, Log
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.model import Reason, Result, StagePlan, StageReport, Status
 from cipipe.redact import MASK, Redactor
+from support.githublog import COMMANDS, commands
 
 GITHUB = {"GITHUB_ACTIONS": "true"}
 GITLAB = {"GITLAB_CI": "true"}

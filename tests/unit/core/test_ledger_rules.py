@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from fakes import FakeBucket
 
 from cipipe.errors import CipipeError, ConflictError, StageError
 from cipipe.ledger import Ledger, StoredRecord
 from cipipe.model import Output, Record, State
 from cipipe.tools.aws.s3 import Written
+from support.fakes import FakeBucket
 
 
 def record(state: State = State.DEPLOYING, stage: str = "iac", **changes: object) -> Record:

@@ -5,11 +5,11 @@ with.
 from functools import cache
 
 import pytest
-from budget import cpu_seconds
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cipipe.patterns import Patterns, complaint
+from support.budget import cpu_seconds
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from samples import HEAD, IAC, WHOLE, command, load
 
 from cipipe import planner
 from cipipe.errors import UsageError
 from cipipe.model import Baseline, Mode, Plan, Reason, Record, State, Status
 from cipipe.planner import Candidate, Known, Question
+from support.configurations import HEAD, IAC, WHOLE, command, load
 
 LEDGER = Baseline("ledger")
 NOTHING = Baseline("none")
@@ -258,4 +258,6 @@ def test_a_variable_that_is_not_set() -> None:
 
 def test_an_output_counts_by_its_name() -> None:
     one, other = WHOLE, WHOLE.replace('"url"', '"link"')
-    assert World(one).candidates["image"].fingerprint != World(other).candidates["image"].fingerprint
+    assert (
+        World(one).candidates["image"].fingerprint != World(other).candidates["image"].fingerprint
+    )

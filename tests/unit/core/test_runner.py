@@ -5,13 +5,13 @@ from typing import NoReturn
 
 import msgspec
 import pytest
-from fakes import READ, WRITE, World, results
 
 from cipipe.errors import ConflictError, InterruptedRun, RefusedError, StageError
 from cipipe.fingerprint import effective
 from cipipe.model import Mode, Output, State, Status
 from cipipe.planner import ExecutablePlan
 from cipipe.stages.base import StageRun, Step
+from support.fakes import READ, WRITE, World, results
 
 
 def fails(run: StageRun) -> NoReturn:

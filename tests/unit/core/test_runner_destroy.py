@@ -4,13 +4,13 @@ from typing import NoReturn
 
 import msgspec
 import pytest
-from fakes import DESTROY, READ, World, results
 
 from cipipe.errors import RefusedError, StageError
 from cipipe.model import Mode, Plan, Reason, State, Status
 from cipipe.planner import ExecutablePlan
 from cipipe.runner import Runner
 from cipipe.stages.base import StageRun
+from support.fakes import DESTROY, READ, World, results
 
 
 def refuses(run: StageRun) -> NoReturn:

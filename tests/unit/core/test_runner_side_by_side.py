@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
-from fakes import READ, WRITE, World, results
 
 from cipipe.errors import InterruptedRun, RefusedError, StageError
 from cipipe.model import Output, StageReport, State
 from cipipe.stages.base import StageRun
+from support.fakes import READ, WRITE, World, results
 
 PATIENCE = 20
 

@@ -5,7 +5,6 @@ known.
 from typing import Any
 
 import pytest
-from samples import DAGS, DEFAULT, HEAD, IAC, IMAGE, load
 
 from cipipe import planner, titles
 from cipipe.model import Baseline, Effect, Mode, Output, Plan, Record, State
@@ -13,6 +12,7 @@ from cipipe.planner import Known, Question
 from cipipe.stages import dags, image
 from cipipe.stages.base import Reference, Stage, Step
 from cipipe.tools import registry
+from support.configurations import DAGS, DEFAULT, HEAD, IAC, IMAGE, load
 
 URL = "111111111111.dkr.ecr.eu-central-1.amazonaws.com/shop"
 OUTPUTS = {

@@ -1,13 +1,13 @@
 """Merge and pull requests: every kind of stage only reads."""
 
 import pytest
-from samples import DAGS, HEAD, IAC, IMAGE, command, load
 
 from cipipe import planner
 from cipipe.model import Baseline, Effect, Mode
 from cipipe.planner import Question
 from cipipe.stages import KINDS
 from cipipe.stages.base import Stage, Step
+from support.configurations import DAGS, HEAD, IAC, IMAGE, command, load
 
 SMOKE = IMAGE + 'smoke = ["dbt", "parse"]\ntags = ["latest"]\n'
 STAGES = load(HEAD + IAC + SMOKE + DAGS + command("command")).stages

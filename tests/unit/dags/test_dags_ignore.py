@@ -1,9 +1,9 @@
 """`.airflowignore`, as Airflow reads it in both of its syntaxes."""
 
 import pytest
-from budget import cpu_seconds
 
 from cipipe.stages.dags.checks.ignore import ignored, re2_reads, uses_re2
+from support.budget import cpu_seconds
 
 FILES = (
     "a.py",

@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from claim_sets import ACCOUNT, GITHUB, GITLAB, explained, github, gitlab, policy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.request import request_for, visible
+from support.claim_sets import ACCOUNT, GITHUB, GITLAB, explained, github, gitlab, policy
 
 MAIN = "repo:acme/dbt:ref:refs/heads/main"
 LAB = "project_path:acme/data/dbt:ref_type:branch:ref:main"

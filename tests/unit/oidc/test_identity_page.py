@@ -4,10 +4,9 @@ import json
 import re
 from pathlib import Path
 
-from claim_sets import explained
-
 from cipipe.oidc.policy import parse
 from cipipe.report import identity
+from support.claim_sets import explained
 
 PAGE = (Path(__file__).parents[3] / "docs" / "identity.md").read_text()
 

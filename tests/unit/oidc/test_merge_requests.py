@@ -5,7 +5,8 @@ fixes that are safe.
 from typing import Any
 
 import pytest
-from claim_sets import GITHUB, explained, github, gitlab, policy
+
+from support.claim_sets import GITHUB, explained, github, gitlab, policy
 
 LAB = "project_path:acme/data/dbt:ref_type:branch:ref:main"
 MAIN = "repo:acme/dbt:ref:refs/heads/main"

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from samples import HEAD, command, load
 
 from cipipe import config, planner
 from cipipe.ledger import Ledger
@@ -30,6 +29,7 @@ from cipipe.redact import Redactor
 from cipipe.runner import Runner
 from cipipe.stages.base import Reference, Stage, StageRun, Step, references
 from cipipe.tools.aws.s3 import Bucket, StoredObject, Written
+from support.configurations import HEAD, command, load
 
 READ, WRITE, DESTROY = Effect.READ, Effect.WRITE, Effect.DESTROY
 

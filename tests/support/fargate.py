@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import docker
-from harness import Aws
 
 from cipipe.sandbox.web import Request, Response, Server, StartResponse, WSGIEnvironment
+from support.clone import Aws
 
 CSV = "movie_id,title,ratings,mean_rating\n1,Heat,2,4.5\n"
 ENDINGS: dict[str, dict[str, Any]] = {

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repo import ENV, Repo
-
 from cipipe.sandbox import Sandbox, attached
 from cipipe.tools import process
 from cipipe.tools.aws.clients import Aws
+from support.git import ENV, Repo
 
 ACCOUNT, OTHER = "111111111111", "222222222222"
 REGION = "eu-central-1"

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from moto.server import ThreadedMotoServer
-from repo import ENV, Repo
 
 from cipipe.cli import main
 from cipipe.fingerprint import effective
@@ -23,6 +22,7 @@ from cipipe.model import Output, Record, State
 from cipipe.pipeline import planning, project
 from cipipe.tools import http
 from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
+from support.git import ENV, Repo
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 LEDGER, BUCKET = f"cipipe-{ACCOUNT}-{REGION}", "dags-bucket"

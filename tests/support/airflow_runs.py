@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fargate import Fargate
-from harness import Aws
-from tools import ROOT
+from support.clone import Aws
+from support.fargate import Fargate
+from support.tools import ROOT
 
 # Name, DAG, and how its containers end (`fargate.Fargate`).
 RUNS = [
@@ -129,7 +129,7 @@ def run_all(version: str, python: Path, dags: Path, fargate: Fargate, keys: dict
     (work / "runs.json").write_text(json.dumps(runs))
     status, text = fargate.contain(image_of(fargate.aws), ["dbt", "seed"])
     assert status == 0, text
-    script = [ROOT / "tests/e2e/airflow_child.py", dags, work / "runs.json", work / "answer.json"]
+    script = [ROOT / "tests/support/airflow_child.py", dags, work / "runs.json", work / "answer.json"]
     output = ""
     for arguments in (["-m", "airflow", "db", "migrate"], list(map(str, script))):
         ended = subprocess.run(

@@ -10,10 +10,10 @@ from typing import Any
 
 import boto3
 import pytest
-from leaks import leaks
 
 from cipipe.sandbox import client
 from cipipe.sandbox.client import Sandbox
+from support.leaks import leaks
 
 
 @dataclass

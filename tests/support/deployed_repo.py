@@ -4,14 +4,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from repo import ENV, Repo
-
 from cipipe.errors import CipipeError
 from cipipe.fingerprint import consumed, effective
 from cipipe.ledger import Ledger, StoredRecord
 from cipipe.model import Mode, Output, Plan, Record, State
 from cipipe.pipeline import planning, project
 from cipipe.pipeline.planning import Options, Planning
+from support.git import ENV, Repo
 
 CONFIG = """\
 [project]
