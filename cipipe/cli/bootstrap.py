@@ -4,7 +4,7 @@ import click
 
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
-from cipipe.pipeline import bootstrap as use_case
+from cipipe.pipeline.bootstrap import account as use_case
 from cipipe.report import json
 
 

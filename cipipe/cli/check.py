@@ -12,7 +12,7 @@ def check(shared: Common) -> None:
     """Check the configuration, and that the files it names are there; every problem is reported in
     one go.
     """
-    from cipipe.pipeline.state_blocks import refuse_lost_states
+    from cipipe.pipeline.checks.state_blocks import refuse_lost_states
 
     project = shared.project(look=True)
     refuse_lost_states(project)

@@ -5,8 +5,8 @@ import click
 from cipipe.cli.lazy import Group
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
-from cipipe.pipeline import bootstrap as use_bootstrap
-from cipipe.pipeline import terraform as use_case
+from cipipe.pipeline import unlocking as use_case
+from cipipe.pipeline.bootstrap import account as use_bootstrap
 from cipipe.report import json
 
 

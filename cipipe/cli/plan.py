@@ -12,7 +12,7 @@ from cipipe.model import Plan
 
 if TYPE_CHECKING:
     from cipipe.ledger import Ledger
-    from cipipe.pipeline.access import AwsTarget
+    from cipipe.pipeline.identity.access import AwsTarget
     from cipipe.pipeline.planning import Options
     from cipipe.pipeline.project import Project
 
@@ -46,7 +46,7 @@ def plan(
     project = shared.project()
     from cipipe.cli.sandboxed import sandboxed
     from cipipe.pipeline import planning
-    from cipipe.pipeline.paths import refuse_missing
+    from cipipe.pipeline.checks.paths import refuse_missing
 
     name = project.environment_name(shared.environment)
     options = planning.Options(
@@ -64,7 +64,7 @@ def plan(
         found = planning.plan(project, options, ledger)
         refuse_missing(project.at(name), found)
         if project.env.get("TF_WORKSPACE"):
-            from cipipe.pipeline.refusals import refuse_other_workspace
+            from cipipe.pipeline.checks.refusals import refuse_other_workspace
 
             refuse_other_workspace(project.at(name), found)
         made = planning.shown(project, found)
@@ -82,8 +82,8 @@ def _ledger(
     A job whose token is refused is an error all the same: what it was to be compared with is not
     known.
     """
-    from cipipe.pipeline.access import can_connect, connect, lacks_token
-    from cipipe.pipeline.place import ledger_of
+    from cipipe.pipeline.contexts import ledger_of
+    from cipipe.pipeline.identity.access import can_connect, connect, lacks_token
 
     name = options.environment
     instead = "comparing with a commit, not with what is deployed"
@@ -121,7 +121,7 @@ def rendered(plan: Plan, shared: Common, project: "Project") -> str:
 
         return markdown.render(plan)
     if shared.format == "gitlab":
-        from cipipe.pipeline.access import issuer_of
+        from cipipe.pipeline.identity.access import issuer_of
         from cipipe.report import gitlab
 
         issuer = issuer_of(project, gitlab.PROVIDER)

@@ -13,8 +13,8 @@ from cipipe.cli.sandboxed import sandboxed
 from cipipe.errors import CipipeError, UsageError
 from cipipe.model import Plan
 from cipipe.pipeline import destroying, running
+from cipipe.pipeline.checks.refusals import refuse_destroy
 from cipipe.pipeline.planning import Options, check_names
-from cipipe.pipeline.refusals import refuse_destroy
 from cipipe.report import json, text
 
 

@@ -6,7 +6,7 @@ import click
 
 from cipipe.cli.lazy import Group
 from cipipe.cli.options import Common, common
-from cipipe.cli.sandboxed import bootstrap_once, data_root, target_of, folder_of, without_docker
+from cipipe.cli.sandboxed import bootstrap_once, data_root, folder_of, target_of, without_docker
 from cipipe.errors import UsageError
 from cipipe.pipeline.project import Project
 from cipipe.report import json

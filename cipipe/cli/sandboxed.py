@@ -16,7 +16,7 @@ from cipipe.tools.own_folder import own_folder
 
 if TYPE_CHECKING:
     from cipipe.config import Config
-    from cipipe.pipeline.access import AwsTarget
+    from cipipe.pipeline.identity.access import AwsTarget
     from cipipe.sandbox.client import Sandbox
 
 
@@ -80,7 +80,7 @@ def data_root(project: Project) -> Path:
 
 
 def target_of(project: Project, name: str, sandbox: "Sandbox") -> "AwsTarget":
-    from cipipe.pipeline.access import AwsTarget, issuer_of
+    from cipipe.pipeline.identity.access import AwsTarget, issuer_of
 
     own = project.context.provider
     flavour = (
@@ -114,8 +114,8 @@ def bootstrap_once(
     """Bootstrap the account of an environment, unless this sandbox has seen this very bootstrap
     already.
     """
-    from cipipe.pipeline import bootstrap as use_case
-    from cipipe.pipeline.bootstrap_root import chosen
+    from cipipe.pipeline.bootstrap import account as use_case
+    from cipipe.pipeline.bootstrap.root import chosen
     from cipipe.sandbox import state
 
     if "terraform" in target.missing:

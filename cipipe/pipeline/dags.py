@@ -10,12 +10,12 @@ from cipipe.errors import RefusedError, UsageError
 from cipipe.ledger import Ledger
 from cipipe.model import Mode, Plan, Reason, State, Status
 from cipipe.pipeline import running
-from cipipe.pipeline.access import Access, AwsTarget, connect
-from cipipe.pipeline.place import Place, ledger_of
+from cipipe.pipeline.checks.refusals import refuse_ref
+from cipipe.pipeline.contexts import Place, ledger_of
+from cipipe.pipeline.identity.access import Access, AwsTarget, connect
+from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.planning import Options, Planning, plan
-from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
-from cipipe.pipeline.refusals import refuse_ref
 from cipipe.planner import ExecutablePlan
 from cipipe.records import Records
 from cipipe.redact import Redactor

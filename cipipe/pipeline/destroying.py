@@ -1,13 +1,13 @@
 """`cipipe destroy`: what the ledger says is there, taken down in the reverse order."""
 
 from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, State, Status
-from cipipe.pipeline.access import AwsTarget, connect
-from cipipe.pipeline.paths import refuse_missing
-from cipipe.pipeline.place import Place, ledger_of
+from cipipe.pipeline.checks.paths import refuse_missing
+from cipipe.pipeline.checks.refusals import refuse_destroy, refuse_other_workspace, refuse_ref
+from cipipe.pipeline.contexts import Place, ledger_of
+from cipipe.pipeline.identity.access import AwsTarget, connect
+from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.planning import Planning, snapshot
-from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
-from cipipe.pipeline.refusals import refuse_destroy, refuse_other_workspace, refuse_ref
 from cipipe.pipeline.running import Outcome, lacking, missing_tools, runner_of, scratch_folder
 from cipipe.planner import Candidate, ExecutablePlan
 from cipipe.redact import Redactor

@@ -12,7 +12,7 @@ from cipipe.errors import CipipeError, RefusedError, UsageError
 from cipipe.model import Baseline, Mode, Output, Plan, State
 from cipipe.parse import nearest
 from cipipe.patterns import Patterns
-from cipipe.pipeline import undeclared
+from cipipe.pipeline.checks import undeclared
 from cipipe.pipeline.project import Project
 from cipipe.planner import Candidate, ExecutablePlan, Known, Question
 from cipipe.stages import KINDS

@@ -147,6 +147,6 @@ def load(
 
 
 def _missing(repository: Repository) -> "Look":
-    from cipipe.pipeline.paths import checker
+    from cipipe.pipeline.checks.paths import checker
 
     return checker(repository)

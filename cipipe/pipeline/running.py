@@ -13,13 +13,8 @@ import msgspec
 from cipipe.errors import CipipeError, RefusedError, StageError
 from cipipe.ledger import Ledger
 from cipipe.model import SCHEMA, Mode, Newest, Plan, Report, Result, StageReport, Status
-from cipipe.pipeline.access import Access, AwsTarget, connect
-from cipipe.pipeline.paths import refuse_missing
-from cipipe.pipeline.place import Place, ledger_of
-from cipipe.pipeline.planning import Options, Planning, plan, refuse_dirty, shown
-from cipipe.pipeline.profile import served
-from cipipe.pipeline.project import Project
-from cipipe.pipeline.refusals import (
+from cipipe.pipeline.checks.paths import refuse_missing
+from cipipe.pipeline.checks.refusals import (
     refuse_older,
     refuse_other_workspace,
     refuse_ref,
@@ -27,6 +22,11 @@ from cipipe.pipeline.refusals import (
     refuse_unproven,
     refuse_unready,
 )
+from cipipe.pipeline.contexts import Place, ledger_of
+from cipipe.pipeline.identity.access import Access, AwsTarget, connect
+from cipipe.pipeline.identity.profile import served
+from cipipe.pipeline.planning import Options, Planning, plan, refuse_dirty, shown
+from cipipe.pipeline.project import Project
 from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Runner

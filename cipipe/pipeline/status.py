@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from cipipe.errors import CipipeError, IdentityError, StageError
 from cipipe.model import EnvironmentStatus, Mode, StageStatus, State
-from cipipe.pipeline.access import AwsTarget, connect
-from cipipe.pipeline.place import ledger_of
+from cipipe.pipeline.contexts import ledger_of
+from cipipe.pipeline.identity.access import AwsTarget, connect
 from cipipe.pipeline.planning import snapshot
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from cipipe.pipeline.bootstrap_root import SHIPPED
+from cipipe.pipeline.bootstrap.root import SHIPPED
 from cipipe.sandbox import client
 from cipipe.sandbox.client import Sandbox
 from support.clone import Aws, Clone, Outcome

@@ -8,7 +8,8 @@ import pytest
 
 from cipipe.errors import RefusedError, UsageError
 from cipipe.model import Baseline, Newest, State
-from cipipe.pipeline import planning, project, refusals
+from cipipe.pipeline import planning, project
+from cipipe.pipeline.checks import refusals
 from support.deployed_repo import CONFIG, NOTHING_DUE, STAGES, World, gitlab
 from support.git import ENV, HOSTILE, Repo
 

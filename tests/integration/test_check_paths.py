@@ -11,7 +11,8 @@ import pytest
 from cipipe.cli import main
 from cipipe.errors import Problem, ProblemsError
 from cipipe.model import Mode
-from cipipe.pipeline import paths, planning, project
+from cipipe.pipeline import planning, project
+from cipipe.pipeline.checks import paths
 from support.git import ENV, Repo
 
 HEAD = """\

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cipipe.errors import StageError, UsageError
-from cipipe.pipeline import bootstrap_root
+from cipipe.pipeline.bootstrap import root as bootstrap_root
 from cipipe.pipeline.project import Project, load
 from cipipe.tools.own_folder import own_folder
 from support.git import ENV, Repo

@@ -18,8 +18,8 @@ import pytest
 from cipipe.errors import IdentityError
 from cipipe.model import Mode
 from cipipe.oidc.renewal import Renewed
-from cipipe.pipeline.access import Access, connect
-from cipipe.pipeline.profile import served
+from cipipe.pipeline.identity.access import Access, connect
+from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.project import load
 from cipipe.redact import Redactor
 from cipipe.sandbox import Sandbox
@@ -38,9 +38,9 @@ HOLDER = """
 import os, sys, time
 from datetime import UTC, datetime
 from cipipe.oidc.renewal import Renewed
-from cipipe.pipeline.access import Access
-from cipipe.pipeline.profile import served
-from cipipe.tools.aws import Aws, Credentials, Endpoint
+from cipipe.pipeline.identity.access import Access
+from cipipe.pipeline.identity.profile import served
+from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
 renewed = Renewed(lambda: Credentials("ASIAX", "s", "t", datetime(2099, 1, 1, tzinfo=UTC)), lambda: datetime.now(UTC))
 with served(Access(Aws(Endpoint("eu-central-1"), None), {}, renewed), print) as access:
     print(access.child_env["AWS_CONFIG_FILE"], flush=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cipipe.errors import ProblemsError
+from cipipe.pipeline.checks.state_blocks import refuse_lost_states
 from cipipe.pipeline.project import load
-from cipipe.pipeline.state_blocks import refuse_lost_states
 from cipipe.tools import process
 
 CONFIG = """

@@ -42,7 +42,7 @@ def credential_process(shared: Common, socket: Path | None) -> None:
 
 
 def _exchanged(shared: Common) -> str:
-    from cipipe.pipeline.access import sessions
+    from cipipe.pipeline.identity.access import sessions
 
     project = shared.project()
     name = project.environment_name(shared.environment)

@@ -112,7 +112,7 @@ def _moment(text: str) -> datetime:
 def _live(
     console: Console, role: str, claims: TokenClaims
 ) -> tuple[dict[str, Any], str, tuple[Finding, ...]]:
-    from cipipe.pipeline import roles
+    from cipipe.pipeline.identity import iam_roles as roles
     from cipipe.tools.aws.clients import Aws, Endpoint
 
     env = console.env

@@ -76,7 +76,7 @@ def _source(shared: Common) -> ci.TokenSource:
         provider, env = shared.console.provider, shared.console.env
         usual = provider.IDENTITY or Identity("", audience="", token_variable="")
         return provider.token(env, audience=usual.audience, token_variable=usual.token_variable)
-    from cipipe.pipeline.identity import token_source
+    from cipipe.pipeline.identity.tokens import token_source
 
     return token_source(project)
 

@@ -23,8 +23,15 @@ from cipipe.oidc.examine import PROVIDER_ARN, request_of
 from cipipe.oidc.lints import lint
 from cipipe.oidc.request import issuer_key, provider_arn, visible
 from cipipe.oidc.trust_policy import evaluate
+from cipipe.pipeline.identity.trusted import (
+    Whose,
+    deploy_claims,
+    ids_of,
+    trust,
+    with_ids,
+    workflow_claims,
+)
 from cipipe.pipeline.project import Project
-from cipipe.pipeline.trusted import Whose, deploy_claims, ids_of, trust, with_ids, workflow_claims
 from cipipe.report import json
 
 _PROVIDERS = [name for name, provider in ci.PROVIDERS.items() if provider.IDENTITY]
@@ -230,7 +237,7 @@ def _identity(project: Project | None, name: str) -> Identity:
     usual = ci.PROVIDERS[name].IDENTITY or Identity("", audience="", token_variable="")
     if project is None:
         return usual
-    from cipipe.pipeline.access import issuer_of
+    from cipipe.pipeline.identity.access import issuer_of
 
     return issuer_of(project, name)
 

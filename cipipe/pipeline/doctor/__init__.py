@@ -10,11 +10,11 @@ from functools import partial
 from cipipe.errors import CipipeError
 from cipipe.interrupt import Interrupt
 from cipipe.model import Check
-from cipipe.pipeline.access import AwsTarget
 from cipipe.pipeline.doctor.base import Skipped, checked
 from cipipe.pipeline.doctor.docker import check_docker
 from cipipe.pipeline.doctor.identity import CHECKS, Job
 from cipipe.pipeline.doctor.machine import check_config, check_git, check_terraform, needed
+from cipipe.pipeline.identity.access import AwsTarget
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 

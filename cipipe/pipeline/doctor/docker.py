@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
-from cipipe.pipeline.access import AwsTarget
 from cipipe.pipeline.doctor.base import Doubtful, Skipped
+from cipipe.pipeline.identity.access import AwsTarget
 from cipipe.redact import Redactor
 from cipipe.tools.docker import host as docker_host
 from cipipe.tools.docker.client import Docker

@@ -18,10 +18,11 @@ from cipipe.oidc import claims as jwt
 from cipipe.oidc.explain import explain
 from cipipe.oidc.request import request_for
 from cipipe.oidc.trust_policy import evaluate
-from cipipe.pipeline import access, roles
-from cipipe.pipeline.access import AwsTarget
 from cipipe.pipeline.doctor.base import Doubtful, Skipped
-from cipipe.pipeline.identity import has_own, minting, no_token, token_source
+from cipipe.pipeline.identity import access
+from cipipe.pipeline.identity import iam_roles as roles
+from cipipe.pipeline.identity.access import AwsTarget
+from cipipe.pipeline.identity.tokens import has_own, minting, no_token, token_source
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 from cipipe.tools.aws.clients import Aws, Credentials

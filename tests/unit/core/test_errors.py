@@ -4,7 +4,7 @@ import pytest
 
 from cipipe import errors
 from cipipe.errors import CipipeError, Problem, ProblemsError
-from cipipe.pipeline import access
+from cipipe.pipeline.identity import access
 from cipipe.tools import http, process
 from cipipe.tools.aws import clients as aws
 

@@ -8,7 +8,7 @@ import pytest
 
 from cipipe.config import OidcSettings
 from cipipe.errors import UsageError
-from cipipe.pipeline.trusted import Trust, Whose, ids_of, trust
+from cipipe.pipeline.identity.trusted import Trust, Whose, ids_of, trust
 
 HUB, LAB, OWN = "token.actions.githubusercontent.com", "gitlab.com", "gitlab.example.com"
 MAIN = "repo:acme/bugs:ref:refs/heads/main"

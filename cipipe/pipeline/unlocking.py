@@ -5,11 +5,11 @@ from collections.abc import Callable
 from cipipe import planner
 from cipipe.errors import UsageError
 from cipipe.model import Mode
-from cipipe.pipeline.access import AwsTarget, connect, merge_request_read_only
+from cipipe.pipeline.checks.refusals import refuse_ref
+from cipipe.pipeline.identity.access import AwsTarget, connect, merge_request_read_only
+from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.planning import snapshot
-from cipipe.pipeline.profile import served
 from cipipe.pipeline.project import Project
-from cipipe.pipeline.refusals import refuse_ref
 from cipipe.redact import Redactor
 from cipipe.stages import terraform as kind
 from cipipe.stages.base import replaced

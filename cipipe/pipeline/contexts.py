@@ -12,7 +12,7 @@ from cipipe import config, fingerprint
 from cipipe.claims import Claimed, Claims
 from cipipe.ledger import Ledger
 from cipipe.model import Mode, Owner
-from cipipe.pipeline.access import Access
+from cipipe.pipeline.identity.access import Access
 from cipipe.pipeline.planning import Planning, consumed_outputs
 from cipipe.pipeline.project import Project
 from cipipe.planner import Candidate

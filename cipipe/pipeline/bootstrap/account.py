@@ -19,8 +19,9 @@ from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.explain import explain
 from cipipe.oidc.request import ROLE_ARN, issuer_key, request_for
 from cipipe.oidc.trust_policy import evaluate
-from cipipe.pipeline import roles
-from cipipe.pipeline.access import (
+from cipipe.pipeline.bootstrap.root import chosen, prepared, refuse_other_outputs
+from cipipe.pipeline.identity import iam_roles as roles
+from cipipe.pipeline.identity.access import (
     AwsTarget,
     ambient,
     check_account,
@@ -29,9 +30,8 @@ from cipipe.pipeline.access import (
     issuer_of,
     merge_request_read_only,
 )
-from cipipe.pipeline.bootstrap_root import chosen, prepared, refuse_other_outputs
+from cipipe.pipeline.identity.trusted import Trust, Whose, ids_of, trust
 from cipipe.pipeline.project import Project
-from cipipe.pipeline.trusted import Trust, Whose, ids_of, trust
 from cipipe.redact import Redactor
 from cipipe.stages.terraform_root import Root, backend, client, data_dir, unlock_command
 from cipipe.tools.aws.clients import Aws, AwsError

@@ -16,7 +16,8 @@ from cipipe.errors import CipipeError, IdentityError, RefusedError
 from cipipe.model import Environment, Mode
 from cipipe.oidc.renewal import Renewed
 from cipipe.oidc.session import LONGEST_CHAINED, SessionRequest, policy_text, session_name
-from cipipe.pipeline.identity import (
+from cipipe.pipeline.identity.job_token import refuse_token
+from cipipe.pipeline.identity.tokens import (
     STRIPPED,
     Mint,
     ambient,
@@ -26,7 +27,6 @@ from cipipe.pipeline.identity import (
     secret_variables,
     token_source,
 )
-from cipipe.pipeline.job_token import refuse_token
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 from cipipe.tools.aws.clients import Aws, AwsError, Credentials, Endpoint

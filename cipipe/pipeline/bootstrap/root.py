@@ -15,7 +15,7 @@ from pathlib import Path
 from cipipe.errors import UsageError
 from cipipe.pipeline.project import Project
 
-SHIPPED = Path(__file__).parents[1] / "bootstrap"
+SHIPPED = Path(__file__).parents[2] / "bootstrap"
 """cipipe's own root, which lies in the installed package and may not be writable."""
 
 _FORMER = "terraform/bootstrap"

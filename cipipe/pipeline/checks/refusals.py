@@ -8,8 +8,8 @@ from typing import Any
 from cipipe import config
 from cipipe.errors import RefusedError
 from cipipe.model import Mode, Newest, Plan, Record, StagePlan, State, Status
-from cipipe.pipeline.access import AwsTarget, connect, merge_request_read_only
-from cipipe.pipeline.place import ledger_of
+from cipipe.pipeline.contexts import ledger_of
+from cipipe.pipeline.identity.access import AwsTarget, connect, merge_request_read_only
 from cipipe.pipeline.planning import Planning, fingerprints_in
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor

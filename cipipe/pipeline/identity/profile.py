@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cipipe.pipeline.identity import STRIPPED
+from cipipe.pipeline.identity.tokens import STRIPPED
 
 if TYPE_CHECKING:
-    from cipipe.pipeline.access import Access
+    from cipipe.pipeline.identity.access import Access
 
 NAME = "cipipe"
 
@@ -67,7 +67,7 @@ def served(access: "Access", warn: Callable[[str], None]) -> Iterator["Access"]:
 
 def _program(socket: Path) -> str:
     """A shell script that runs this very cipipe, whatever the environment of the process that asks."""
-    here = str(Path(__file__).resolve().parents[2])
+    here = str(Path(__file__).resolve().parents[3])
     code = f"import sys; sys.path.insert(0, {here!r}); from cipipe.__main__ import entry; entry()"
     argv = [sys.executable, "-I", "-c", code, "oidc", "credential-process", "--socket", str(socket)]
     return f"exec {shlex.join(argv)}\n"

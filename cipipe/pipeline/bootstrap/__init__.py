@@ -1,0 +1,1 @@
+"""What an account needs before its first pipeline: bucket, OIDC providers, roles."""
