@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from cipipe.sandbox import Sandbox, attached
+from cipipe.sandbox import Sandbox, SandboxOptions, attached
 from cipipe.tools.aws.clients import Aws
 
 ACCOUNT, REGION = "111111111111", "eu-central-1"
@@ -103,8 +103,8 @@ def main() -> None:
 @contextmanager
 def served(scratch: Path) -> Iterator[Sandbox]:
     """A sandbox with one role that trusts one project at GitLab."""
-    given = {"account_id": ACCOUNT, "env": dict(os.environ), "docker_data": None, "docker": False}
-    with attached(scratch / "sandbox", say=lambda _: None, **given) as sandbox:  # type: ignore[arg-type]
+    options = SandboxOptions(directory=scratch / "sandbox", account_id=ACCOUNT, docker=False)
+    with attached(options, env=dict(os.environ), say=lambda _: None) as sandbox:
         admin = Aws(sandbox.endpoint(REGION), sandbox.admin)
         url = {
             "Url": "https://gitlab.com",

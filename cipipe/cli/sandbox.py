@@ -10,7 +10,7 @@ from cipipe.cli.sandboxed import bootstrap_once, data_root, folder_of, target_of
 from cipipe.errors import UsageError
 from cipipe.pipeline.project import Project
 from cipipe.report import json
-from cipipe.sandbox import client
+from cipipe.sandbox import SandboxOptions, client
 
 
 @click.group(cls=Group)
@@ -25,12 +25,14 @@ def up(shared: Common) -> None:
     project = shared.project()
     name = project.environment_name(shared.environment)
     running = client.up(
-        folder_of(project),
-        account_id=project.config.environment(name).account_id,
+        SandboxOptions(
+            directory=folder_of(project),
+            account_id=project.config.environment(name).account_id,
+            attached=False,
+            docker=not without_docker(project),
+            docker_data=data_root(project),
+        ),
         env=project.env,
-        detached=True,
-        docker_data=data_root(project),
-        docker=not without_docker(project),
         say=shared.console.say,
     )
     bootstrap_once(shared, project, name, running, target_of(project, name, running))

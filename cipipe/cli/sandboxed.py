@@ -31,7 +31,7 @@ def sandboxed(
     if not shared.sandbox:
         yield None
         return
-    from cipipe.sandbox import client, needs
+    from cipipe.sandbox import SandboxOptions, client, needs
 
     folder = folder_of(project)
     for tool, how in {**needs.missing(project.env), **without_docker(project)}.items():
@@ -44,11 +44,13 @@ def sandboxed(
             shared.console.say("starting a sandbox: AWS services, OIDC issuer, image registry")
             kept = stack.enter_context(
                 client.attached(
-                    folder,
-                    account_id=project.config.environment(name).account_id,
+                    SandboxOptions(
+                        directory=folder,
+                        account_id=project.config.environment(name).account_id,
+                        docker=not without_docker(project),
+                        docker_data=data_root(project),
+                    ),
                     env=project.env,
-                    docker_data=data_root(project),
-                    docker=not without_docker(project),
                     say=shared.console.say,
                 )
             )

@@ -8,6 +8,6 @@ machine's loopback cannot reach the registry.
 
 from cipipe.sandbox.client import Sandbox, attached, down, find, up
 from cipipe.sandbox.needs import missing
-from cipipe.sandbox.state import SandboxState
+from cipipe.sandbox.state import SandboxOptions, SandboxState
 
-__all__ = ["Sandbox", "SandboxState", "attached", "down", "find", "missing", "up"]
+__all__ = ["Sandbox", "SandboxOptions", "SandboxState", "attached", "down", "find", "missing", "up"]

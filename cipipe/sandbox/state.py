@@ -1,5 +1,6 @@
-"""The folder of a sandbox and the state file in it: what its clients need to know. Its owner's
-only, whatever the umask.
+"""The folder of a sandbox, and the state file in it that tells clients how to reach it.
+
+Only the owner can read either of them, whatever the umask.
 """
 
 import contextlib
@@ -13,24 +14,33 @@ from cipipe.errors import UsageError
 from cipipe.model import SCHEMA
 
 NAME = "sandbox.json"
+
+# An administrator's access key id is this prefix and the account's number.
 _ADMIN_KEY = "AKIASBOX"
 
 
-class SandboxOptions(msgspec.Struct, frozen=True):
-    """How a sandbox is started. `docker` False leaves Docker out; `docker_data` is a private
-    daemon's data-root.
-    """
+class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a sandbox is started."""
 
+    # Keeps the state, the logs and the registry's images. One sandbox per folder.
     directory: Path
+
+    # The account whose administrator `Sandbox.admin` is; every other account exists as well.
     account_id: str
-    region: str
-    attached: bool
-    docker: bool
-    docker_data: Path | None
+    region: str = "eu-central-1"
+
+    # An attached sandbox stops when the process that started it does.
+    attached: bool = True
+
+    # False: no Docker at all, which starts sooner.
+    docker: bool = True
+
+    # The data-root of a private Docker daemon; None for one inside `directory`.
+    docker_data: Path | None = None
 
 
 def encode(options: SandboxOptions) -> str:
-    """Options as the supervisor's one argument."""
+    """Options as the supervisor's only argument."""
     return msgspec.json.encode(options, enc_hook=os.fspath).decode()
 
 
@@ -39,57 +49,66 @@ def decode(text: str) -> SandboxOptions:
 
 
 class Account(msgspec.Struct, frozen=True):
-    """The administrator's keys. The secret is made when a sandbox starts, and is the same in every
-    account.
-    """
+    """An administrator's keys."""
 
     id: str
     access_key_id: str
+
+    # Random for each start of a sandbox, and the same in all of its accounts.
     secret_access_key: str
 
 
-class SandboxState(msgspec.Struct, frozen=True):
-    """Written when everything answers. `registry` is host:port; `docker_host` is None unless the
-    daemon is private.
-    """
+class SandboxState(msgspec.Struct, frozen=True, kw_only=True):
+    """The state file. It is written once every service answers."""
 
+    # The supervisor's process, and the random text with which its health check answers: a pid
+    # alone may belong to another process by now.
     pid: int
     identity: str
+
     aws_url: str
     issuer_url: str
+
+    # HOST:PORT; None where no registry is installed.
     registry: str | None
+
+    # The address of a private daemon; None where the machine's own daemon is used.
     docker_host: str | None
     account: Account
+
+    # Tool → how to install it.
     missing: dict[str, str]
+
+    # ISO 8601.
     started_at: str
     schema: int = SCHEMA
 
 
 def admin_key(account_id: str) -> str:
-    """The access key id of an account's administrator: it names the account."""
+    """The access key id of an account's administrator, which contains the account's number."""
     return _ADMIN_KEY + account_id
 
 
 def admin_account(access_key_id: str) -> str | None:
-    """The account that an administrator's access key id names; None for any other key."""
+    """The account of an administrator's access key id; None for any other key."""
     account = access_key_id.removeprefix(_ADMIN_KEY)
-    return (
-        account if account != access_key_id and len(account) == 12 and account.isdecimal() else None
-    )
+    if account == access_key_id:
+        return None
+    return account if len(account) == 12 and account.isdecimal() else None
 
 
 def close(directory: Path) -> None:
-    """Make the folder, for its owner only. Raises UsageError where it is somebody else's."""
+    """Create the folder and make it private. Raises UsageError if it belongs to another user."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     directory.mkdir(mode=0o700, exist_ok=True)
     refuse_foreign(directory)
+
+    # A folder that existed before keeps its mode with mkdir.
     directory.chmod(0o700)
 
 
 def refuse_foreign(directory: Path) -> None:
-    """Refuse a folder that another user owns: its state file could name any place as AWS. Raises
-    UsageError.
-    """
+    """Raise UsageError if another user owns the folder: its state file could send us anywhere."""
     with contextlib.suppress(FileNotFoundError):
         if directory.stat().st_uid != os.geteuid():
             raise UsageError(
@@ -101,13 +120,15 @@ def refuse_foreign(directory: Path) -> None:
 
 
 def create(path: Path) -> BinaryIO:
-    """An empty file that only its owner can read, in place of any that is there."""
+    """A new empty file that only its owner can read; an existing file is replaced."""
     path.unlink(missing_ok=True)
+
+    # O_EXCL: whoever creates the path in between makes this fail instead of reading along.
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def write(directory: Path, state: SandboxState) -> None:
-    """Put the state in place in one go."""
+    """Write the state file atomically."""
     draft = directory / f".{NAME}.{os.getpid()}"
     with create(draft) as file:
         file.write(msgspec.json.format(msgspec.json.encode(state)) + b"\n")
@@ -115,7 +136,7 @@ def write(directory: Path, state: SandboxState) -> None:
 
 
 def read(directory: Path) -> SandboxState | None:
-    """The state in a folder; None where there is none, or none of this version. Raises UsageError."""
+    """The state in a folder; None if there is none or it has another version. Raises UsageError."""
     refuse_foreign(directory)
     try:
         return msgspec.json.decode((directory / NAME).read_bytes(), type=SandboxState)

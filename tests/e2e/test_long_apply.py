@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
-from cipipe.sandbox import attached
+from cipipe.sandbox import SandboxOptions, attached
 from cipipe.sandbox.client import Sandbox
 from cipipe.tools.aws.sts import assume_role_with_web_identity
 from support.clone import Clone, Outcome
@@ -104,13 +104,8 @@ class Applied:
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     require("terraform", "the apply")
     folder = tmp_path_factory.mktemp("sandbox")
-    arguments = {
-        "account_id": ACCOUNT,
-        "env": dict(os.environ),
-        "docker_data": None,
-        "docker": False,
-    }
-    with attached(folder, say=print, **arguments) as running:  # type: ignore[arg-type]
+    options = SandboxOptions(directory=folder, account_id=ACCOUNT, docker=False)
+    with attached(options, env=dict(os.environ), say=print) as running:
         admin = session(running)
         admin("iam").create_open_id_connect_provider(
             Url=f"https://{ISSUER}", ClientIDList=["sts.amazonaws.com"], ThumbprintList=[]

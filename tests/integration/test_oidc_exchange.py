@@ -20,7 +20,7 @@ from cipipe.oidc.claims import decode
 from cipipe.oidc.exchange import exchange
 from cipipe.oidc.session import SessionRequest
 from cipipe.redact import Redactor
-from cipipe.sandbox import Sandbox, attached
+from cipipe.sandbox import Sandbox, SandboxOptions, attached
 from cipipe.tools import http
 from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
 from cipipe.tools.aws.sts import assume_role_with_web_identity
@@ -38,12 +38,11 @@ SUBJECTS = {
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     with attached(
-        tmp_path_factory.mktemp("sandbox"),
-        account_id=ACCOUNT,
+        SandboxOptions(
+            directory=tmp_path_factory.mktemp("sandbox"), account_id=ACCOUNT, docker=False
+        ),
         env=dict(os.environ),
-        docker_data=None,
         say=print,
-        docker=False,
     ) as running:
         for account in (ACCOUNT, "222222222222"):
             admin = Aws(running.endpoint(REGION), running.admin_of(account))

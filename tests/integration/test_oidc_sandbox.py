@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cipipe import cli
-from cipipe.sandbox import Sandbox, attached
+from cipipe.sandbox import Sandbox, SandboxOptions, attached
 from cipipe.tools.aws.clients import Aws, AwsError
 from cipipe.tools.aws.sts import assume_role_with_web_identity
 
@@ -25,7 +25,9 @@ AUDIENCES = {"gitlab": "https://gitlab.com", "github": "sts.amazonaws.com"}
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     folder = tmp_path_factory.mktemp("sandbox")
     with attached(
-        folder, account_id=ACCOUNT, env=dict(os.environ), docker_data=None, say=print, docker=False
+        SandboxOptions(directory=folder, account_id=ACCOUNT, docker=False),
+        env=dict(os.environ),
+        say=print,
     ) as running:
         admin = Aws(running.endpoint(REGION), running.admin_of(ACCOUNT))
         for flavour, host in HOSTS.items():

@@ -10,14 +10,16 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from cipipe.errors import StageError
-from cipipe.sandbox import Sandbox, attached, down, find, missing, up
+from cipipe.sandbox import Sandbox, SandboxOptions, attached, down, find, missing, up
 from cipipe.sandbox import state as states
 from cipipe.sandbox.images import dockerd
 from cipipe.tools import http
@@ -29,22 +31,21 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 PARENT = """
 import json, os, sys, time
 from pathlib import Path
-from cipipe.sandbox import up
-found = up(Path(sys.argv[1]), account_id="111111111111", env=dict(os.environ), detached=False, docker_data=None,
-           say=lambda text: None, docker=sys.argv[2] == "docker")
+from typing import Any
+from cipipe.sandbox import SandboxOptions, up
+options = SandboxOptions(
+    directory=Path(sys.argv[1]), account_id="111111111111", docker=sys.argv[2] == "docker"
+)
+found = up(options, env=dict(os.environ), say=lambda text: None)
 print(found.state.pid, flush=True)
 time.sleep(600)
 """
 
 
-def start(directory: Path, **changes: object) -> Sandbox:
-    arguments: dict[str, object] = {
-        "account_id": ACCOUNT,
-        "env": dict(os.environ),
-        "detached": True,
-        "docker_data": None,
-    }
-    return up(directory, **{**arguments, "say": print, "docker": False, **changes})  # type: ignore[arg-type]
+def start(directory: Path, env: Mapping[str, str] | None = None, **changes: Any) -> Sandbox:
+    options = SandboxOptions(directory=directory, account_id=ACCOUNT, attached=False, docker=False)
+    changed = msgspec.structs.replace(options, **changes)
+    return up(changed, env=dict(os.environ) if env is None else env, say=print)
 
 
 def family(pid: int) -> set[int]:
@@ -142,13 +143,8 @@ def test_an_attached_one_ends_with_its_block_even_after_an_error(directory: Path
     met: list[Sandbox | None] = []
 
     def interrupted() -> None:
-        arguments = {
-            "account_id": ACCOUNT,
-            "env": dict(os.environ),
-            "docker_data": None,
-            "docker": False,
-        }
-        with attached(directory, say=said.append, **arguments):  # type: ignore[arg-type]
+        options = SandboxOptions(directory=directory, account_id=ACCOUNT, docker=False)
+        with attached(options, env=dict(os.environ), say=said.append):
             met.append(find(directory))
             raise KeyboardInterrupt
 
@@ -163,14 +159,8 @@ def test_an_attached_one_ends_with_its_block_even_after_an_error(directory: Path
 
 def test_a_block_leaves_a_sandbox_running_that_it_did_not_start(directory: Path) -> None:
     kept = start(directory)
-    with attached(
-        directory,
-        account_id=ACCOUNT,
-        env=dict(os.environ),
-        docker_data=None,
-        say=print,
-        docker=False,
-    ) as sandbox:
+    options = SandboxOptions(directory=directory, account_id=ACCOUNT, docker=False)
+    with attached(options, env=dict(os.environ), say=print) as sandbox:
         assert sandbox == kept
     assert find(directory) == kept
 

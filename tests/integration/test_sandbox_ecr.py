@@ -18,7 +18,7 @@ import pytest
 
 from cipipe.errors import StageError
 from cipipe.redact import Redactor
-from cipipe.sandbox import Sandbox, attached, needs
+from cipipe.sandbox import Sandbox, SandboxOptions, attached, needs
 from cipipe.sandbox.images import dockerd
 from cipipe.tools import http, registry
 from cipipe.tools.aws.clients import Aws, AwsError
@@ -40,7 +40,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         lacking("docker-registry")
     folder = tmp_path_factory.mktemp("sandbox")
     with attached(
-        folder, account_id=ACCOUNT, env=dict(os.environ), docker_data=None, say=print
+        SandboxOptions(directory=folder, account_id=ACCOUNT), env=dict(os.environ), say=print
     ) as running:
         yield running
 

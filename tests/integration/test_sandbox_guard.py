@@ -24,7 +24,7 @@ from botocore.credentials import Credentials as BotoKeys
 from botocore.exceptions import ClientError
 
 from cipipe.errors import UsageError
-from cipipe.sandbox import Sandbox, find, needs, peers, up
+from cipipe.sandbox import Sandbox, SandboxOptions, find, needs, peers, up
 from cipipe.sandbox.aws.services import SERVED
 from cipipe.tools.aws.clients import Aws, Credentials
 from cipipe.tools.aws.sts import assume_role_with_web_identity
@@ -371,13 +371,9 @@ def test_a_folder_of_another_user_is_not_believed(tmp_path: Path) -> None:
     assert caught.value.id == "sandbox-folder-foreign"
     with pytest.raises(UsageError) as caught:
         up(
-            tmp_path,
-            account_id=ACCOUNT,
+            SandboxOptions(directory=tmp_path, account_id=ACCOUNT, attached=False, docker=False),
             env={},
-            detached=True,
-            docker_data=None,
             say=print,
-            docker=False,
         )
     assert caught.value.id == "sandbox-folder-foreign"
 

@@ -129,7 +129,12 @@ def run_all(version: str, python: Path, dags: Path, fargate: Fargate, keys: dict
     (work / "runs.json").write_text(json.dumps(runs))
     status, text = fargate.contain(image_of(fargate.aws), ["dbt", "seed"])
     assert status == 0, text
-    script = [ROOT / "tests/support/airflow_child.py", dags, work / "runs.json", work / "answer.json"]
+    script = [
+        ROOT / "tests/support/airflow_child.py",
+        dags,
+        work / "runs.json",
+        work / "answer.json",
+    ]
     output = ""
     for arguments in (["-m", "airflow", "db", "migrate"], list(map(str, script))):
         ended = subprocess.run(

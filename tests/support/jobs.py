@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cipipe.sandbox import Sandbox, attached
+from cipipe.sandbox import Sandbox, SandboxOptions, attached
 from cipipe.tools import process
 from cipipe.tools.aws.clients import Aws
 from support.git import ENV, Repo
@@ -85,12 +85,9 @@ def sandbox_with_roles(folder: Path) -> Iterator[Sandbox]:
     `deploy`.
     """
     with attached(
-        folder,
-        account_id=ACCOUNT,
+        SandboxOptions(directory=folder, account_id=ACCOUNT, docker=False),
         env=dict(os.environ),
-        docker_data=None,
         say=lambda _: None,
-        docker=False,
     ) as sandbox:
         admin = Aws(sandbox.endpoint(REGION), sandbox.admin)
         for flavour, url in ISSUERS.items():
