@@ -1,1 +1,4 @@
-"""The marker `# cipipe: NAME` in a DAG file: found, checked, replaced. Pure."""
+"""The marker `# cipipe: NAME` in DAG files: find it, check it, replace the literal before it.
+
+Everything in this package is pure: bytes and Terraform outputs in, bytes and problems out.
+"""

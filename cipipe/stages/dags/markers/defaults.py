@@ -1,5 +1,6 @@
-"""What a marked literal, and the annotation before it, say of the output: its type, and whether
-None will do.
+"""What a marked literal and its annotation say about the output: its type, and if it may be None.
+
+Both are source text, and are never executed: `ast` parses them, and only literals are evaluated.
 """
 
 import ast
@@ -16,7 +17,9 @@ from cipipe.stages.dags.markers.values import (
 )
 
 _WRAPPERS = {"Annotated", "ClassVar", "Final"}
-_MOST_PARTS = 500
+
+# Limits for annotations that somebody made to be slow: members of a union, nested item types.
+_MOST_MEMBERS = 500
 _DEEPEST = 20
 
 
@@ -30,12 +33,15 @@ class RuleError(Exception):
 
 
 def evaluate(literal: str) -> Any:
-    """The value of a literal's source text. Raises RuleError where it is not one, or of no type
-    that Terraform has.
+    """The value of a literal's source text.
+
+    Raises RuleError where it is no literal, or of no type that Terraform has.
     """
     try:
+        # An invalid escape such as "\d" is a warning that belongs to the file, not to this run.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            # The parentheses let the literal go over several lines; a comment may end its last one.
             value = ast.literal_eval(f"({literal}\n)")
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         value = ...
@@ -43,31 +49,34 @@ def evaluate(literal: str) -> Any:
         raise RuleError(
             "dag-default-not-literal",
             "the marked value is not a literal of strings, numbers, booleans, lists and maps",
-            "It is replaced at deployment, and is the value in a local run: write a plain literal, no call, no f-string.",
+            "It is replaced at deployment, and is the value in a local run:"
+            " write a plain literal, no call, no f-string.",
         )
     return value
 
 
-def shape_wanted(default: Any, annotation: str) -> ExpectedValue:
-    """What may replace a default that is annotated like this (empty text: not at all). Raises
-    RuleError.
+def expected_value(default: Any, annotation: str) -> ExpectedValue:
+    """What may replace a default; `annotation` is source text, empty where there is none.
+
+    Raises RuleError where the two do not tell the type.
     """
-    noted = annotated(annotation)
+    found = annotated(annotation)
     if default is not None:
-        return ExpectedValue(default, shape_of(default), noted.optional, noted.item)
-    if noted.base is None:
+        return ExpectedValue(default, shape_of(default), found.optional, found.item)
+    if found.base is None:
         raise RuleError(
             "dag-default-none",
             "the marked value is None, which does not say what type the output has",
-            "Annotate the name, such as `NAME: str | None = None`, or give it a value of the right type.",
+            "Annotate the name, such as `NAME: str | None = None`,"
+            " or give it a value of the right type.",
         )
-    return ExpectedValue(None, Shape((), noted.base), optional=True)
+    return ExpectedValue(None, Shape((), found.base), optional=True)
 
 
 def annotated(annotation: str) -> Annotation:
-    """What the text of an annotation says; nothing where it cannot be read."""
+    """What the text of an annotation says; nothing where it cannot be parsed."""
     node = _parsed(annotation)
-    return _said(node, 0) if node is not None else Annotation()
+    return _annotation(node, 0) if node is not None else Annotation()
 
 
 def _parsed(text: str) -> ast.expr | None:
@@ -79,35 +88,36 @@ def _parsed(text: str) -> ast.expr | None:
         return None
 
 
-def _said(node: ast.expr, depth: int) -> Annotation:
+def _annotation(node: ast.expr, depth: int) -> Annotation:
     """The first type of a union, and whether None is one of the others."""
     optional = False
-    found: list[ast.expr] = []
+    types: list[ast.expr] = []
     waiting = [node]
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MOST_MEMBERS):
         if not waiting:
             break
-        part = waiting.pop()
-        name = _named(part)[0]
+        member = waiting.pop()
+        name = _named(member)[0]
         optional = optional or name in {"None", "NoneType", "Optional"}
-        parts = _parts(part)
-        if parts is not None:
-            waiting += reversed(parts)
+        inner = _members(member)
+        if inner is not None:
+            waiting += reversed(inner)
         elif name not in {"None", "NoneType"}:
-            found.append(part)
-    if not found:
+            types.append(member)
+
+    if not types:
         return Annotation(optional=optional)
-    name, arguments = _named(found[0])
-    item = (
-        _said(arguments[-1 if TYPES.get(name) is dict else 0], depth + 1)
-        if arguments and depth < _DEEPEST
-        else None
-    )
-    return Annotation(TYPES.get(name), optional, item)
+    name, arguments = _named(types[0])
+    base = TYPES.get(name)
+    item = None
+    if arguments and depth < _DEEPEST:
+        # The values of a map are its second argument.
+        item = _annotation(arguments[-1 if base is dict else 0], depth + 1)
+    return Annotation(base, optional, item)
 
 
-def _parts(node: ast.expr) -> list[ast.expr] | None:
-    """What a union, a wrapper or a quoted type consists of; None for other types."""
+def _members(node: ast.expr) -> list[ast.expr] | None:
+    """The types that a union, a wrapper or a quoted type consists of; None for other types."""
     name, arguments = _named(node)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         return [node.left, node.right]
@@ -115,21 +125,20 @@ def _parts(node: ast.expr) -> list[ast.expr] | None:
         quoted = _parsed(node.value)
         return [] if quoted is None else [quoted]
     if name == "Literal":
-        kinds = [
-            type(value.value).__name__ for value in arguments if isinstance(value, ast.Constant)
-        ]
-        return [ast.Name(kind) for kind in kinds]
+        constants = [value for value in arguments if isinstance(value, ast.Constant)]
+        return [ast.Name(type(constant.value).__name__) for constant in constants]
     if name in {"Optional", "Union"}:
         return arguments
     return arguments[:1] if name in _WRAPPERS else None
 
 
 def _named(node: ast.expr) -> tuple[str, list[ast.expr]]:
-    """The last part of a type's name, and what stands in the brackets behind it."""
+    """The last part of a type's name, and the arguments in brackets behind it."""
     arguments: list[ast.expr] = []
     if isinstance(node, ast.Subscript):
         arguments = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         node = node.value
     if isinstance(node, ast.Constant) and node.value is None:
         return "None", arguments
+    # `typing.Optional` is an attribute, `Optional` a name; anything else has neither.
     return getattr(node, "attr", getattr(node, "id", "")), arguments

@@ -1,7 +1,6 @@
-"""The marker `# cipipe: NAME`, and the assignment that it stands behind (DESIGN, "The DAG
-contract").
+"""Find the markers `# cipipe: NAME` in a file, and the literal that each of them replaces.
 
-Everything here is known from the file alone; what the outputs say comes later, in `patch`.
+Everything here is known from the file alone; the outputs come in later, in `patch`.
 """
 
 import re
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from cipipe.errors import Problem
-from cipipe.stages.dags.markers.defaults import RuleError, evaluate, shape_wanted
+from cipipe.stages.dags.markers.defaults import RuleError, evaluate, expected_value
 from cipipe.stages.dags.markers.limits import LARGEST, too_large
 from cipipe.stages.dags.markers.logical_lines import (
     COMPOUND,
@@ -28,9 +27,11 @@ from cipipe.stages.dags.markers.values import ExpectedValue
 
 EXAMPLE = 'such as `CLUSTER = "local"  # cipipe: ecs_cluster_name`'
 
-# In bytes of any encoding: blanks need not be ASCII, such as the no-break space that editors and
-# chats leave.
-_HINT_OF_ONE = re.compile(rb"#[^!-~\r\n]*cipipe[^!-~\r\n]*:", re.IGNORECASE)
+# A quick look at the bytes, in any encoding: a file that does not match has no marker. Blanks need
+# not be ASCII, such as the no-break space that editors and chats leave.
+_MAY_HAVE_MARKER = re.compile(rb"#[^!-~\r\n]*cipipe[^!-~\r\n]*:", re.IGNORECASE)
+
+# The possessive quantifiers keep these linear, whatever the comment contains.
 _MARKER = re.compile(r"#\s*+cipipe\s*+:(?P<rest>[^#]*)", re.IGNORECASE)
 _REST = re.compile(
     r"\s*+(?P<output>[^\W\d][\w-]*+)\s*+(?P<sensitive>\(\s*+sensitive\s++ok\s*+\))?\s*+"
@@ -38,13 +39,14 @@ _REST = re.compile(
 
 
 class Marker(msgspec.Struct, frozen=True):
-    """A marker as written: the output that it asks for, and where it stands. `path` is as the
-    caller names the file.
-    """
+    """A marker as it is written in a file."""
 
+    # The output that it names.
     output: str
+    # The file, by whatever name the caller uses.
     path: str
     line: int
+    # Whether a sensitive value may be written into the file.
     sensitive_ok: bool
 
     @property
@@ -52,72 +54,87 @@ class Marker(msgspec.Struct, frozen=True):
         return f"{self.path}:{self.line}"
 
 
-class Target(msgspec.Struct, frozen=True):
-    """A literal that a marker has replaced: its extent in bytes, its column, and what it says of
-    its type.
-    """
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A literal that a marker replaces."""
 
     marker: Marker
+    # The name that it is assigned to.
     name: str
+    # Offsets of the literal in the file, in bytes.
     start: int
     end: int
+    # Where the literal starts in its line, in characters.
     column: int
+    # Its source text, with LF as line end.
     literal: str
-    wanted: ExpectedValue
+    expected: ExpectedValue
 
 
-class Scan(msgspec.Struct, frozen=True):
-    """What a file says: its text (None where it has no markers), its markers, what to replace, what
-    is wrong.
-    """
+class Scan(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found in a file."""
 
+    # None where the file has no markers, or cannot be parsed: it is not to be changed.
     text: Text | None
+    # All markers, also those that break a rule.
     markers: tuple[Marker, ...] = ()
     targets: tuple[Target, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
 def scan(source: bytes, path: str) -> Scan:
-    """Find the markers of a file and hold each to the contract; nothing is raised."""
-    if not _HINT_OF_ONE.search(source):
-        return Scan(None)
+    """Find the markers of a file, and check the rules for each. What is wrong is in the result."""
+    if not _MAY_HAVE_MARKER.search(source):
+        return Scan(text=None)
     if len(source) > LARGEST:
-        return Scan(None, problems=(too_large(path, "has markers, and is"),))
+        return Scan(text=None, problems=(too_large(path, "has markers, and is"),))
     try:
         text = decode(source)
         lines = list(logical_lines(text.tokens()))
     except NotPythonError as error:
-        hint = "A file with markers has to be Python that can be read; without markers it is uploaded as it is."
-        return Scan(
-            None,
-            problems=(Problem("dag-not-python", f"cannot be read as Python: {error}", path, hint),),
-        )
+        return Scan(text=None, problems=(_not_python(error, path),))
+
     found: list[Marker] = []
     targets: list[tuple[Target, LogicalLine]] = []
-    wrong: list[Problem] = []
+    problems: list[Problem] = []
     for line in lines:
         for comment in line.comments:
-            matches = list(_MARKER.finditer(comment.string))
-            if not matches:
+            rests = [match["rest"] for match in _MARKER.finditer(comment.string)]
+            if not rests:
                 continue
-            where = f"{path}:{comment.start[0]}"
+            row = comment.start[0]
             try:
-                marker = _parse([match["rest"] for match in matches], path, comment.start[0])
+                marker = _parse(rests, path, row)
                 found.append(marker)
                 targets.append((_target(marker, line, comment, text), line))
             except RuleError as error:
-                wrong.append(Problem(error.slug, str(error), where, error.hint))
+                problems.append(Problem(error.slug, str(error), f"{path}:{row}", error.hint))
+
     if targets:
-        wrong += _reassigned(targets, lines)
-    return Scan(text, tuple(found), tuple(target for target, _ in targets), tuple(wrong))
+        problems += _reassigned(targets, lines)
+    return Scan(
+        text=text,
+        markers=tuple(found),
+        targets=tuple(target for target, _ in targets),
+        problems=tuple(problems),
+    )
 
 
 def markers(source: bytes, path: str) -> list[Marker]:
-    """The markers of a file that can be read, misplaced ones included."""
+    """The markers of a file that can be parsed, misplaced ones included."""
     return list(scan(source, path).markers)
 
 
+def _not_python(error: NotPythonError, path: str) -> Problem:
+    return Problem(
+        "dag-not-python",
+        f"cannot be read as Python: {error}",
+        path,
+        "A file with markers has to be valid Python; without markers it is uploaded as it is.",
+    )
+
+
 def _parse(rests: list[str], path: str, line: int) -> Marker:
+    """The marker of a comment; `rests` is the text behind each `cipipe:` in it."""
     rest = rests[0]
     if len(rests) > 1:
         raise RuleError(
@@ -130,25 +147,48 @@ def _parse(rests: list[str], path: str, line: int) -> Marker:
         raise RuleError(
             "dag-marker-syntax",
             f"the marker `# cipipe:{textwrap.shorten(rest, 80)}` does not name one output",
-            "Write `# cipipe: NAME`, or `# cipipe: NAME (sensitive ok)`; other remarks go behind a further `#`.",
+            "Write `# cipipe: NAME`, or `# cipipe: NAME (sensitive ok)`;"
+            " other remarks go behind a further `#`.",
         )
-    return Marker(match["output"], path, line, match["sensitive"] is not None)
+    return Marker(match["output"], path, line, sensitive_ok=match["sensitive"] is not None)
 
 
 def _target(marker: Marker, line: LogicalLine, comment: tokenize.TokenInfo, text: Text) -> Target:
+    _check_place(line, comment)
+    name, annotation, value = _assignment(line.tokens)
+    value = _without_parentheses(value)
+
+    start = value[0].start
+    end = value[-1].end
+    literal = text.between(start, end)
+    note = text.between(annotation[0].start, annotation[-1].end) if annotation else ""
+    return Target(
+        marker=marker,
+        name=name,
+        start=text.offset(start),
+        end=text.offset(end),
+        column=start[1],
+        literal=literal,
+        expected=expected_value(evaluate(literal), note),
+    )
+
+
+def _check_place(line: LogicalLine, comment: tokenize.TokenInfo) -> None:
+    """Raise RuleError where the marker is not at the end of a statement of its own."""
     tokens = line.tokens
     if comment is not line.trailing:
         raise RuleError(
             "dag-marker-misplaced",
             "the marker is not at the end of an assignment"
-            + (": it stands inside one" if tokens else ""),
+            + (": it is inside one" if tokens else ""),
             f"It belongs on the last line of an assignment, {EXAMPLE}.",
         )
     if line.block or tokens[0].string in COMPOUND:
         raise RuleError(
             "dag-marker-in-block",
             "the marker is inside a block (function, class, if, with, …)",
-            "Assign the value at the top of the module, without indentation, and use the name in the block.",
+            "Assign the value at the top of the module, without indentation,"
+            " and use the name in the block.",
         )
     if outermost(tokens, ";"):
         raise RuleError(
@@ -156,15 +196,6 @@ def _target(marker: Marker, line: LogicalLine, comment: tokenize.TokenInfo, text
             "the marker is on a line with several statements",
             "One statement on the line, without `;`.",
         )
-    name, annotation, value = _assignment(tokens)
-    value = _without_parentheses(value)
-    start, end = value[0].start, value[-1].end
-    literal = text.between(start, end)
-    default = evaluate(literal)
-    wanted = shape_wanted(
-        default, text.between(annotation[0].start, annotation[-1].end) if annotation else ""
-    )
-    return Target(marker, name, text.offset(start), text.offset(end), start[1], literal, wanted)
 
 
 def _assignment(tokens: Tokens) -> tuple[str, Tokens, Tokens]:
@@ -176,11 +207,12 @@ def _assignment(tokens: Tokens) -> tuple[str, Tokens, Tokens]:
             "the marker is on a line that assigns nothing with `=`",
             f"It belongs on an assignment, {EXAMPLE}.",
         )
-    first, second = tokens[0], tokens[1]
-    chained = len(equals) > 1 and not any(
-        token.string == "lambda" for token in tokens[equals[0] : equals[1]]
-    )
-    if first.type != tokenize.NAME or second.string not in {"=", ":"} or chained:
+
+    # `A = B = 1` is chained; `A = lambda b=1: b` is not: that is the default of an argument.
+    between = tokens[equals[0] : equals[1]] if len(equals) > 1 else []
+    chained = bool(between) and not any(token.string == "lambda" for token in between)
+    first = tokens[0]
+    if first.type != tokenize.NAME or tokens[1].string not in {"=", ":"} or chained:
         raise RuleError(
             "dag-marker-target",
             "the marked assignment does not have one plain name as its only target",
@@ -190,9 +222,7 @@ def _assignment(tokens: Tokens) -> tuple[str, Tokens, Tokens]:
 
 
 def _without_parentheses(value: Tokens) -> Tokens:
-    """What redundant parentheses hold: they, and what stands beside the literal in them, stay as
-    they are.
-    """
+    """What is inside redundant parentheses. They, and what else they enclose, stay in the file."""
     closing: dict[int, int] = {}
     tuples = set()
     opened: list[int] = []
@@ -203,28 +233,33 @@ def _without_parentheses(value: Tokens) -> Tokens:
             closing[opened.pop()] = index
         elif opened and token.string == ",":
             tuples.add(opened[-1])
-    first, last = 0, len(value) - 1
+
+    first = 0
+    last = len(value) - 1
     while (
         last - first > 1
         and value[first].string == "("
         and closing.get(first) == last
         and first not in tuples
     ):
-        first, last = first + 1, last - 1
+        first += 1
+        last -= 1
     return value[first : last + 1]
 
 
 def _reassigned(
     targets: list[tuple[Target, LogicalLine]], lines: list[LogicalLine]
 ) -> Iterator[Problem]:
+    """Marked names that the module binds a second time: the marker would not decide their value."""
     wanted = {target.name for target, _ in targets}
-    naming = [
-        line for line in lines if not wanted.isdisjoint([token[1] for token in line.tokens])
-    ]  # few of many
     bindings: dict[str, list[tuple[tokenize.TokenInfo, LogicalLine]]] = defaultdict(list)
-    for line in naming:
+    for line in lines:
+        # Few lines mention a marked name, and `bound` is slow.
+        if wanted.isdisjoint([token[1] for token in line.tokens]):
+            continue
         for token in bound(line):
             bindings[token.string].append((token, line))
+
     for target, own in targets:
         other = next((token for token, line in bindings[target.name] if line is not own), None)
         if other is not None:

@@ -1,11 +1,10 @@
-"""Terraform's values as Python literals: does a value fit where a default stands, and how is it
-written.
+"""Terraform's values as Python literals: whether one fits the default, and how it is written.
 
-A default is the type's witness: `"x"` wants a string, `[1]` a list of numbers, `{}` any map.
+A default is the example of its type: `"x"` accepts a string, `[1]` a list of numbers, `{}` any map.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,8 +13,10 @@ import msgspec
 from cipipe.bounded import DEEPEST, deeper
 
 _WIDTH = 120
+# Above this, a float does not tell neighbouring whole numbers apart.
 _EXACT = 2**53
 
+# The types that a marked name may have, by the names that annotations use.
 TYPES: dict[str, type] = {
     **dict.fromkeys(("str", "Text"), str),
     "int": int,
@@ -26,7 +27,6 @@ TYPES: dict[str, type] = {
     **dict.fromkeys(("set", "Set", "AbstractSet"), set),
     **dict.fromkeys(("dict", "Dict", "Mapping"), dict),
 }
-"""The types that a marked name may have, by the names that annotations use."""
 
 _TERRAFORM = {
     str: "a string",
@@ -42,7 +42,7 @@ _TERRAFORM = {
 
 
 class MismatchError(ValueError):
-    """A value does not have the type that the default asks for. `null`: it has no value at all."""
+    """A value does not have the type of the default. `null`: it is null where no null may be."""
 
     def __init__(self, message: str, *, null: bool = False) -> None:
         super().__init__(message)
@@ -50,30 +50,31 @@ class MismatchError(ValueError):
 
 
 class Shape:
-    """What a default says of the type of a value in one place: what its own values there have in
-    common.
+    """The type that one position in a default allows: what its examples there have in common.
 
-    `kind` is None where anything goes (values that do not agree, or None). The places below are
-    worked out when a value is held against them and not before: to merge them all beforehand takes
-    time exponential in the default's depth.
+    Positions further in are worked out when a value is compared with them, and not before: merging
+    all of them in advance takes time exponential in the depth of the default.
     """
+
+    # None where anything goes: the examples are of several types, or there are none.
+    kind: type | None
 
     def __init__(self, examples: Sequence[Any], kind: type | None = None) -> None:
         kinds = {type(example) for example in examples}
-        one = kinds.pop() if len(kinds) == 1 else type(None)
-        self.kind = kind or (None if one is type(None) else one)
+        common = kinds.pop() if len(kinds) == 1 else None
+        self.kind = kind or (None if common is type(None) else common)
         self._examples = examples if self.kind else ()
 
     @cached_property
     def item(self) -> "Shape | None":
-        """The shape of a list's items or of a map's values; None where the default has none."""
-        below = [
-            child for e in self._examples for child in (e.values() if isinstance(e, dict) else e)
-        ]
+        """The shape of a list's items or a map's values; None where the default has no example."""
+        below: list[Any] = []
+        for example in self._examples:
+            below += example.values() if isinstance(example, dict) else example
         return Shape(below) if below else None
 
     def of(self, key: str) -> "Shape | None":
-        """The shape of a map's value: that of the default's values of this name, where it has any."""
+        """The shape of a map's value: by its key, if the default has that, else by all values."""
         if key not in self._keys:
             named = [example[key] for example in self._examples if key in example]
             self._keys[key] = Shape(named) if named else self.item
@@ -85,19 +86,18 @@ class Shape:
 
 
 class Annotation(msgspec.Struct, frozen=True):
-    """What an annotation says: the plain type (None where it is not one that we know), whether None
-    may stand for it, and the same of a list's items or a map's values.
-    """
+    """What the annotation of a name says about its type."""
 
+    # None where it is no type that we know.
     base: type | None = None
+    # Whether the value may be None.
     optional: bool = False
+    # The same for the items of a list or the values of a map.
     item: "Annotation | None" = None
 
 
 class ExpectedValue(msgspec.Struct, frozen=True):
-    """What may stand in a literal's place: values of that shape, or None where `optional`. `item`
-    is of what is in them.
-    """
+    """What may replace a literal: values of that shape, or None where it is optional."""
 
     default: Any
     shape: Shape
@@ -105,7 +105,7 @@ class ExpectedValue(msgspec.Struct, frozen=True):
     item: Annotation | None = None
 
     def fit(self, value: Any) -> Any:
-        """The value as Python is to have it. Raises MismatchError."""
+        """The value as the Python type that the default has. Raises MismatchError."""
         if value is None and self.optional:
             return None
         if deeper(value):
@@ -114,27 +114,27 @@ class ExpectedValue(msgspec.Struct, frozen=True):
 
 
 def supported(value: Any) -> bool:
-    """Whether a literal's value is made of the types that Terraform's values can become."""
+    """Whether a literal's value consists of types that a Terraform value can become."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and supported(item) for key, item in value.items())
     if isinstance(value, list | tuple | set):
         return all(map(supported, value))
+    # Not isinstance: bytes and complex numbers are no JSON, and a bool is no int.
     return value is None or type(value) in {str, int, float, bool}
 
 
 def render(value: Any, *, width: int = _WIDTH, newline: str = "\n") -> str:
-    """A value as an ASCII literal that evaluates to it; one item a line where it is wider than
-    `width`.
-    """
+    """A value as an ASCII literal that evaluates to it, on several lines if wider than `width`."""
     text = _render(value)
     if len(text) <= width or not isinstance(value, list | tuple | set | dict) or not value:
         return text
-    items = (
-        [f"{_render(key)}: {_render(item)}" for key, item in value.items()]
-        if isinstance(value, dict)
-        else [_render(item) for item in _ordered(value)]
-    )
-    return "".join((text[0], newline, *(f"    {item},{newline}" for item in items), text[-1]))
+
+    if isinstance(value, dict):
+        items = [f"{_render(key)}: {_render(item)}" for key, item in value.items()]
+    else:
+        items = [_render(item) for item in _ordered(value)]
+    lines = [f"    {item},{newline}" for item in items]
+    return "".join((text[0], newline, *lines, text[-1]))
 
 
 def shape_of(value: Any) -> Shape:
@@ -142,44 +142,51 @@ def shape_of(value: Any) -> Shape:
     return Shape([value])
 
 
-def _fit(shape: Shape | None, value: Any, what: str, noted: Annotation | None) -> Any:
-    if (
-        shape is None
-        or shape.kind is None
-        or (value is None and noted is not None and noted.optional)
-    ):
+def _fit(shape: Shape | None, value: Any, what: str, annotation: Annotation | None) -> Any:
+    if shape is None or shape.kind is None:
         return _free(value, what)
-    kind = shape.kind
-    below = noted.item if noted is not None else None
     if value is None:
+        if annotation is not None and annotation.optional:
+            return None
         raise MismatchError(f"{what} is null", null=True)
+
+    kind = shape.kind
+    below = annotation.item if annotation is not None else None
     if kind is float and type(value) in {int, float}:
-        _check_range(value, what)
-        if float(value) != value:
-            raise MismatchError(f"{what} is a whole number that a float cannot hold exactly")
-        return float(value)
+        return _fit_float(value, what)
     if kind is int and type(value) is float and value.is_integer():
         return int(value)
     if kind in {list, tuple, set} and type(value) is list:
-        items = [
-            _fit(shape.item, item, f"item {index} of {what}", below)
-            for index, item in enumerate(value)
-        ]
-        if kind is set and not all(isinstance(item, str | int | float) for item in items):
-            raise MismatchError(f"{what} has items that a set cannot hold")
-        return kind(items)
+        return _fit_items(shape, value, what, below)
     if kind is dict and type(value) is dict:
         return {
             key: _fit(shape.of(key), item, f"{key!r} of {what}", below)
             for key, item in value.items()
         }
+    # Not isinstance: a bool is an int in Python, and is none in Terraform.
     if type(value) is not kind:
         raise MismatchError(f"{what} is {_TERRAFORM[type(value)]}, not {_TERRAFORM[kind]}")
     return value
 
 
+def _fit_float(value: float, what: str) -> float:
+    _check_range(value, what)
+    if float(value) != value:
+        raise MismatchError(f"{what} is a whole number that a float cannot represent exactly")
+    return float(value)
+
+
+def _fit_items(shape: Shape, value: list[Any], what: str, below: Annotation | None) -> Any:
+    items = [
+        _fit(shape.item, item, f"item {index} of {what}", below) for index, item in enumerate(value)
+    ]
+    if shape.kind is set and not all(isinstance(item, str | int | float) for item in items):
+        raise MismatchError(f"{what} has items that a set cannot contain")
+    return shape.kind(items) if shape.kind else items
+
+
 def _free(value: Any, what: str) -> Any:
-    """A value of which nothing is asked: numbers become whole where they are so exactly."""
+    """A value of any type. Terraform has one type of numbers: exact whole ones become ints."""
     if type(value) is list:
         return [_free(item, what) for item in value]
     if type(value) is dict:
@@ -191,32 +198,38 @@ def _free(value: Any, what: str) -> Any:
 
 
 def _check_range(value: float, what: str) -> None:
-    if (
-        not abs(value) <= sys.float_info.max
-    ):  # so that NaN, which no comparison holds for, is refused as well
-        raise MismatchError(f"{what} is not a number that Python writes, or too large a one")
+    # Written with `not`, so that NaN is refused too: every comparison with it is false.
+    if not abs(value) <= sys.float_info.max:
+        raise MismatchError(f"{what} is too large, or is no number that Python can write")
 
 
 def _ordered(value: Any) -> list[Any]:
-    return (
-        sorted(value, key=lambda item: (type(item).__name__, item))
-        if isinstance(value, set)
-        else list(value)
-    )
+    # A set has no order of its own; without one, the same value would give other bytes each time.
+    if isinstance(value, set):
+        return sorted(value, key=lambda item: (type(item).__name__, item))
+    return list(value)
 
 
 def _render(value: Any) -> str:
     if isinstance(value, str):
-        text = ascii(value)
-        return f'"{text[1:-1]}"' if text[0] == "'" and '"' not in text else text
+        return _render_text(value)
     if isinstance(value, dict):
-        return (
-            "{" + ", ".join(f"{_render(key)}: {_render(item)}" for key, item in value.items()) + "}"
-        )
+        return "{" + _render_entries(value) + "}"
     if isinstance(value, set):
+        # `{}` would be an empty map.
         return "{" + ", ".join(map(_render, _ordered(value))) + "}" if value else "set()"
     if isinstance(value, tuple):
         return "(" + ", ".join(map(_render, value)) + ("," if len(value) == 1 else "") + ")"
     if isinstance(value, list):
         return "[" + ", ".join(map(_render, value)) + "]"
     return repr(value)
+
+
+def _render_text(value: str) -> str:
+    """Double quotes, as formatters write them, where that needs no escape."""
+    text = ascii(value)
+    return f'"{text[1:-1]}"' if text[0] == "'" and '"' not in text else text
+
+
+def _render_entries(value: Mapping[str, Any]) -> str:
+    return ", ".join(f"{_render(key)}: {_render(item)}" for key, item in value.items())
