@@ -23,7 +23,7 @@ from cipipe.model import (
     State,
     Status,
 )
-from cipipe.stages.base import Reference, Stage, Step, references, replaced
+from cipipe.stages.base import AnyStage, Reference, Step, references, replaced
 
 _LEFT_OUT = "stage {} needs {}, which is due and was not selected: it works with what is deployed"
 
@@ -35,7 +35,7 @@ class Candidate(msgspec.Struct, frozen=True):
     `content` is what `fingerprint.Contents` gives of its files.
     """
 
-    stage: Stage
+    stage: AnyStage
     fingerprint: str
     content: Sequence[bytes]
 

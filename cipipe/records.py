@@ -29,7 +29,7 @@ class Records:
         held = self._held.get(stage)
         return held.record if held else None
 
-    def stands(
+    def is_current(
         self, stage: StagePlan, effective: str | None, data: Mapping[str, Any] | None = None
     ) -> bool:
         """Whether the stage's record says already what it would say once the stage is deployed,

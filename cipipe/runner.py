@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from cipipe.errors import CipipeError, InterruptedRun
 from cipipe.interrupt import attend
 from cipipe.model import Report, Result, StagePlan, StageReport, Status
-from cipipe.stagework import Ended, StageWork
+from cipipe.stagework import StageOutcome, StageWork
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Runner(StageWork):
 
     def _schedule(self) -> None:
         waiting = list(self.executable.plan.stages)
-        running: set[Future[Ended]] = set()
+        running: set[Future[StageOutcome]] = set()
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="stage") as pool:
             while waiting or running:
                 ready = self._ready(waiting)
@@ -81,7 +81,7 @@ class Runner(StageWork):
                     ready.append(stage)
                 else:
                     waiting.remove(stage)
-                    self._take(Ended(self.end(stage, *idle)))
+                    self._take(StageOutcome(self.end(stage, *idle)))
                     again = True
         return ready
 
@@ -99,7 +99,7 @@ class Runner(StageWork):
             return Result.NOT_RUN, f"needs {' and '.join(blocked)}"
         if not self.executable.steps[stage.name]:
             return Result.SKIPPED, f"does nothing in {self.executable.plan.mode} mode"
-        lacking = self.workplace.lacking(self.candidates[stage.name].stage)
+        lacking = self.factory.lacking(self.candidates[stage.name].stage)
         if lacking:
             return Result.SKIPPED, f"{' and '.join(lacking)} is not to be had here"
         return None
@@ -113,7 +113,7 @@ class Runner(StageWork):
                 f"stage {stage.name} runs although {' and '.join(skipped)} was skipped (sandbox)"
             )
 
-    def _take(self, ended: Ended) -> None:
+    def _take(self, ended: StageOutcome) -> None:
         self.reports[ended.report.name] = ended.report
         if ended.outputs is not None:
             self.outputs[ended.report.name] = ended.outputs
@@ -143,16 +143,11 @@ class Runner(StageWork):
     def _destroy(self) -> None:
         for stage in self.executable.plan.stages:
             if stage.status is not Status.UNCHANGED:
-                self.progress.stage_begins(stage, alone=True)
-                run = self.prepare(stage)
-                if run.claims is not None:
-                    run.claims.check(strictly=True)
-                for step in self.looks(stage):
-                    self.step(run, step)
+                self.look(stage)
         for stage in self.executable.plan.stages:
             if stage.status is not Status.UNCHANGED:
                 self._take(self.guarded(stage, self.take_down))
             else:
-                self._take(Ended(self.end(stage, Result.UNCHANGED, stage.detail)))
+                self._take(StageOutcome(self.end(stage, Result.UNCHANGED, stage.detail)))
             if self.reports[stage.name].result is Result.FAILED:
                 return

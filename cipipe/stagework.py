@@ -14,11 +14,11 @@ from cipipe import machine, outputs, titles
 from cipipe.errors import CipipeError, StageError, UsageError
 from cipipe.fingerprint import consumed, effective
 from cipipe.interrupt import Interrupt
-from cipipe.model import Effect, Mode, Output, Result, StagePlan, StageReport, State, Status
+from cipipe.model import Effect, Mode, Output, Record, Result, StagePlan, StageReport, State, Status
 from cipipe.planner import Candidate, ExecutablePlan
 from cipipe.records import Records
 from cipipe.redact import Redactor
-from cipipe.stages.base import Reference, Stage, StageRun, Step, replaced
+from cipipe.stages.base import AnyStage, Reference, StageContext, StageResult, Step, replaced
 from cipipe.terminal import plain
 
 
@@ -47,14 +47,25 @@ class Progress(Protocol):
     def warning(self, text: str) -> None: ...
 
 
-class Workplace(Protocol):
-    """What a run knows of the project, and the doors that it gives to stages."""
+class RunnerInputs(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a stage's context that only the runner knows; see `StageContext`."""
+
+    outputs: Mapping[str, Output]
+    previous: Record | None
+    line: Callable[[str], None]
+    still_ours: Callable[[], None]
+    beside: Callable[[], Mapping[str, Mapping[str, Any]]]
+    interrupt: Interrupt
+
+
+class ContextFactory(Protocol):
+    """What a run knows of the project, and how it makes the contexts of its stages."""
 
     def upstream(self, stage: str) -> Sequence[str]:
         """All stages that this one needs, directly or not."""
         ...
 
-    def lacking(self, stage: Stage) -> Sequence[str]:
+    def lacking(self, stage: AnyStage) -> Sequence[str]:
         """The outside tools that the stage needs and that are not to be had here."""
         ...
 
@@ -66,14 +77,14 @@ class Workplace(Protocol):
         """A setting's text with `{environment}` and the like filled in."""
         ...
 
-    def prepare(self, candidate: Candidate, stage: Stage, **given: Any) -> StageRun:
-        """The stage's doors; `stage` has every setting resolved, `given` are fields of StageRun
-        that the runner knows.
-        """
+    def context_for(
+        self, candidate: Candidate, stage: AnyStage, inputs: RunnerInputs
+    ) -> StageContext[Any]:
+        """The context of a stage. `stage` is the same as in `candidate`, with every setting resolved."""
         ...
 
 
-class Ended(msgspec.Struct, frozen=True):
+class StageOutcome(msgspec.Struct, frozen=True):
     """How a stage ended: what is told of it, the error that it failed with, the outputs that it
     made.
     """
@@ -97,18 +108,20 @@ class StageWork:
     executable: ExecutablePlan
     candidates: Mapping[str, Candidate]
     records: Records
-    workplace: Workplace
+    factory: ContextFactory
     redactor: Redactor
     progress: Progress
     outputs: dict[str, dict[str, Output]] = field(default_factory=dict)
     restored: Mapping[str, str | None] = field(default_factory=dict)
     interrupt: Interrupt = field(default_factory=Interrupt)
     reports: dict[str, StageReport] = field(default_factory=dict)
-    runs: dict[str, StageRun] = field(
-        default_factory=dict
-    )  # each stage's own, set and read by its thread
+    # Of each stage that has started, set and read by its own thread.
+    contexts: dict[str, StageContext[Any]] = field(default_factory=dict)
+    results: dict[str, StageResult] = field(default_factory=dict)
 
-    def guarded(self, stage: StagePlan, work: Callable[..., Ended], **how: Any) -> Ended:
+    def guarded(
+        self, stage: StagePlan, work: Callable[..., StageOutcome], **how: Any
+    ) -> StageOutcome:
         """Do the work; an error becomes a FAILED report and a `failed` record."""
         started = time.monotonic()
         result, error, interrupted = Result.FAILED, None, False
@@ -129,70 +142,85 @@ class StageWork:
         except KeyboardInterrupt:
             self._record_failure(stage)
             detail, interrupted = "interrupted", True
-        return Ended(
+        return StageOutcome(
             self.end(stage, result, detail, time.monotonic() - started),
             error,
             interrupted=interrupted,
         )
 
-    def deploy_stage(self, stage: StagePlan, *, alone: bool) -> Ended:
+    def deploy_stage(self, stage: StagePlan, *, alone: bool) -> StageOutcome:
         started = time.monotonic()
         candidate = self.candidates[stage.name]
-        run = self.prepare(stage)
+        context = self.context_for(stage)
+        result = self.results[stage.name] = StageResult.after(context.previous)
         actual = self.restored.get(stage.name) or effective(
-            stage.fingerprint, consumed(run.outputs, self.workplace.consumes(candidate))
+            stage.fingerprint, consumed(context.outputs, self.factory.consumes(candidate))
         )
         last = self.records.last(stage.name)
         if stage.status is Status.CONDITIONAL and last and last.effective == actual:
             detail = "its inputs turned out the same"
-            return Ended(self.end(stage, Result.UNCHANGED, detail, time.monotonic() - started))
+            return StageOutcome(
+                self.end(stage, Result.UNCHANGED, detail, time.monotonic() - started)
+            )
+
         self.progress.stage_begins(stage, alone=alone)
-        run.standing = self.records.stands(stage, actual)
+        context = msgspec.structs.replace(
+            context, is_current=self.records.is_current(stage, actual)
+        )
         recorded = candidate.stage.when == "due"
         begun = False
-        if run.claims is not None:
-            run.claims.check()
+        if context.claims is not None:
+            context.claims.check()
         for step in self.executable.steps[stage.name]:
             if (
-                run.settled
+                result.up_to_date
                 and step.effect is not Effect.READ
-                and self.records.stands(stage, actual, run.data)
+                and self.records.is_current(stage, actual, result.data)
             ):
                 detail = "all of it is there already"
-                return Ended(self.end(stage, Result.UNCHANGED, detail, time.monotonic() - started))
+                return StageOutcome(
+                    self.end(stage, Result.UNCHANGED, detail, time.monotonic() - started)
+                )
             if not begun and step.effect is not Effect.READ:
-                self._begin(stage, run, actual if recorded else None, recorded=recorded)
+                if context.claims is not None:
+                    context.claims.take()
+                if recorded:
+                    self.records.write(stage, State.DEPLOYING, actual, result.data)
                 begun = True
-            self.step(run, step)
-        if run.made_outputs is not None:
-            self.records.write_outputs(stage.name, run.made_outputs)
+            self.step(step, context, result)
+
+        if result.outputs is not None:
+            self.records.write_outputs(stage.name, result.outputs)
         if recorded and self.executable.plan.mode is Mode.DEPLOY:
-            self.records.write(stage, State.DEPLOYED, actual, run.data)
-        report = self.end(stage, Result.DONE, stage.detail, time.monotonic() - started, run.made)
-        return Ended(report, outputs=run.made_outputs)
-
-    def _begin(
-        self, stage: StagePlan, run: StageRun, actual: str | None, *, recorded: bool
-    ) -> None:
-        """Say, before the first effect, that the stage is being deployed, and whose its places are."""
-        if run.claims is not None:
-            run.claims.take()
-        if recorded:
-            self.records.write(stage, State.DEPLOYING, actual, run.data)
-
-    def take_down(self, stage: StagePlan) -> Ended:
-        started = time.monotonic()
-        run = self.runs[stage.name]
-        self.interrupt.check()
-        self.records.write(stage, State.DEPLOYING, None, run.data)
-        for step in self.executable.steps[stage.name][len(self.looks(stage)) :]:
-            self.step(run, step)
-        self.records.write(stage, State.DESTROYED, None, {})
-        if run.claims is not None:
-            run.claims.release()
-        return Ended(
-            self.end(stage, Result.DONE, "destroyed", time.monotonic() - started, run.made)
+            self.records.write(stage, State.DEPLOYED, actual, result.data)
+        report = self.end(
+            stage, Result.DONE, stage.detail, time.monotonic() - started, result.summary
         )
+        return StageOutcome(report, outputs=result.outputs)
+
+    def look(self, stage: StagePlan) -> None:
+        """Run the steps before the first effect of a stage that is to be destroyed."""
+        self.progress.stage_begins(stage, alone=True)
+        context = self.contexts[stage.name] = self.context_for(stage)
+        result = self.results[stage.name] = StageResult.after(context.previous)
+        if context.claims is not None:
+            context.claims.check(strictly=True)
+        for step in self.looks(stage):
+            self.step(step, context, result)
+
+    def take_down(self, stage: StagePlan) -> StageOutcome:
+        """Destroy a stage that has been looked at."""
+        started = time.monotonic()
+        context, result = self.contexts[stage.name], self.results[stage.name]
+        self.interrupt.check()
+        self.records.write(stage, State.DEPLOYING, None, result.data)
+        for step in self.executable.steps[stage.name][len(self.looks(stage)) :]:
+            self.step(step, context, result)
+        self.records.write(stage, State.DESTROYED, None, {})
+        if context.claims is not None:
+            context.claims.release()
+        seconds = time.monotonic() - started
+        return StageOutcome(self.end(stage, Result.DONE, "destroyed", seconds, result.summary))
 
     def looks(self, stage: StagePlan) -> Sequence[Step]:
         """The stage's steps before the first one that is not READ."""
@@ -200,29 +228,28 @@ class StageWork:
             takewhile(lambda step: step.effect is Effect.READ, self.executable.steps[stage.name])
         )
 
-    def step(self, run: StageRun, step: Step) -> None:
+    def step(self, step: Step, context: StageContext[Any], result: StageResult) -> None:
         self.interrupt.check()
-        before = self.candidates[run.stage.name].stage.settings
-        title = titles.running(step, before, run.stage.settings, run.outputs)
-        self.progress.step(run.stage.name, title)
-        step.run(run)
+        stage = context.stage
+        before = self.candidates[stage.name].stage.settings
+        title = titles.running(step, before, stage.settings, context.outputs)
+        self.progress.step(stage.name, title)
+        step.run(context, result)
 
-    def prepare(self, stage: StagePlan) -> StageRun:
-        """A stage's doors, with its settings resolved. Raises StageError where an output is not to
-        be had.
+    def context_for(self, stage: StagePlan) -> StageContext[Any]:
+        """A stage's context, with its settings resolved. Raises StageError where an output that it
+        needs is missing.
         """
         candidate = self.candidates[stage.name]
         known: dict[str, Output] = {}
-        for need in self.workplace.upstream(stage.name):
+        for need in self.factory.upstream(stage.name):
             known |= self.outputs.get(need, {})
         for secret in outputs.secrets(known.values()):
             self.redactor.register_value(secret)
         settings = replaced(
             candidate.stage.settings, lambda value: self._resolved(value, stage, known)
         )
-        self.runs[stage.name] = run = self.workplace.prepare(
-            candidate,
-            msgspec.structs.replace(candidate.stage, settings=settings),
+        inputs = RunnerInputs(
             outputs=known,
             previous=self.records.last(stage.name),
             line=lambda text: self.progress.line(stage.name, text),
@@ -230,13 +257,14 @@ class StageWork:
             beside=lambda: self._beside(candidate.stage),
             interrupt=self.interrupt,
         )
-        return run
+        resolved = msgspec.structs.replace(candidate.stage, settings=settings)
+        return self.factory.context_for(candidate, resolved, inputs)
 
     def _still_ours(self, stage: str) -> None:
         self.interrupt.check()
         self.records.check(stage)
 
-    def _beside(self, stage: Stage) -> dict[str, Mapping[str, Any]]:
+    def _beside(self, stage: AnyStage) -> dict[str, Mapping[str, Any]]:
         others = [
             p.stage.name
             for p in self.candidates.values()
@@ -250,7 +278,7 @@ class StageWork:
         self, value: Reference | str, stage: StagePlan, known: Mapping[str, Output]
     ) -> Any:
         if isinstance(value, str):
-            return self.workplace.expand(value)
+            return self.factory.expand(value)
         name = value.output or ""
         # Terraform leaves an output out that is null; where none is known, nothing was applied yet.
         if value.default is not None and known and (name not in known or known[name].value is None):
@@ -261,7 +289,7 @@ class StageWork:
             return outputs.text(name, known, stage=stage.name)
         except StageError:
             needed = [
-                self.reports[n] for n in self.workplace.upstream(stage.name) if n in self.reports
+                self.reports[n] for n in self.factory.upstream(stage.name) if n in self.reports
             ]
             if any(report.result is Result.SKIPPED for report in needed):
                 raise _Skip(f"its input {name} comes from a stage that was skipped") from None
@@ -270,8 +298,8 @@ class StageWork:
     def _record_failure(self, stage: StagePlan) -> None:
         """Where the ledger cannot be told, `deploying` stands, and means the same: due."""
         try:
-            if stage.name in self.runs:
-                self.records.write_failed(stage, self.runs[stage.name].data)
+            if stage.name in self.results:
+                self.records.write_failed(stage, self.results[stage.name].data)
         except CipipeError as error:
             self.progress.warning(
                 f"the ledger could not be told that {stage.name} failed: {error.message}"

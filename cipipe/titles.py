@@ -13,11 +13,11 @@ from cipipe.config.settings import filled
 from cipipe.errors import StageError
 from cipipe.model import Mode, Output
 from cipipe.stages import KINDS
-from cipipe.stages.base import Stage, Step, references, strings
+from cipipe.stages.base import AnyStage, Step, references, strings
 
 
 def steps_of(
-    config: Config, environment: str, stage: Stage, mode: Mode, *, tag: str
+    config: Config, environment: str, stage: AnyStage, mode: Mode, *, tag: str
 ) -> tuple[Step, ...]:
     """The steps of a stage in an environment, whose `{environment}`, `{account_id}` and the like
     are filled in.
@@ -25,7 +25,7 @@ def steps_of(
     return KINDS[stage.kind].steps(in_environment(config, environment, stage), mode, tag=tag)
 
 
-def in_environment(config: Config, environment: str, stage: Stage) -> Stage:
+def in_environment(config: Config, environment: str, stage: AnyStage) -> AnyStage:
     """The stage as it runs in an environment, but for outputs."""
     return filled(
         stage, config.project.name, environment, config.environment(environment), everything=True

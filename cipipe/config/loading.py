@@ -30,7 +30,7 @@ from cipipe.model import Environment
 from cipipe.parse import Located, collect, nearest, within_limits
 from cipipe.patterns import complaint
 from cipipe.stages import KINDS, clashes
-from cipipe.stages.base import Stage, strings
+from cipipe.stages.base import AnyStage, Stage, strings
 
 _MOST = 200
 """Stages, environments, and problems that are shown. Each stage is held against all others, in each
@@ -47,7 +47,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bootstrap: Bootstrap = Bootstrap()
 
 
-Look = Callable[[Stage], Iterable[Problem]]
+Look = Callable[[AnyStage], Iterable[Problem]]
 """What else is wrong with a stage whose placeholders are filled in; `where` is the key below its
 table.
 """
@@ -74,8 +74,8 @@ def load(text: bytes, *, name: str = FILE_NAME, also: Look = lambda _: ()) -> Co
         if len(tables(table, key)) > _MOST:
             raise UsageError("config-too-large", f"{name} has more than {_MOST} {key}", where=key)
     problems = list(collect(table, _File, ""))
-    stages: dict[str, Stage] = {}
-    partial: dict[str, Stage] = {}
+    stages: dict[str, AnyStage] = {}
+    partial: dict[str, AnyStage] = {}
     for stage_name, entry in tables(table, "stages").items():
         stage, found = _stage(stage_name, entry)
         problems += found
@@ -107,10 +107,10 @@ def load(text: bytes, *, name: str = FILE_NAME, also: Look = lambda _: ()) -> Co
 
 def _in_each_environment(
     table: Mapping[str, Any],
-    stages: Mapping[str, Stage],
+    stages: Mapping[str, AnyStage],
     known: set[str],
     also: Look,
-    partial: Mapping[str, Stage],
+    partial: Mapping[str, AnyStage],
 ) -> Iterator[Problem]:
     """What is wrong once placeholders are filled in. Settings that are wrong as they are (`known`)
     are left out.
@@ -155,7 +155,7 @@ def _in_each_environment(
             yield problem
 
 
-def _of_stages(stages: Mapping[str, Stage], also: Look) -> Iterator[Problem]:
+def _of_stages(stages: Mapping[str, AnyStage], also: Look) -> Iterator[Problem]:
     """What the kinds find wrong with settings whose placeholders are filled in."""
     for stage in stages.values():
         texts = strings(stage.settings)
@@ -177,7 +177,7 @@ def _is_set(declared: Mapping[str, Any], where: str) -> bool:
     return re.split(r"\W", key)[0] in tables(declared, stage)
 
 
-def _without_wrong_keys(name: str, entry: Any, problems: Iterable[Problem]) -> Stage | None:
+def _without_wrong_keys(name: str, entry: Any, problems: Iterable[Problem]) -> AnyStage | None:
     """The stage without the keys that are wrong in themselves; None where it is none without them."""
     wrong = {
         re.split(r"[.\[]", problem.where.removeprefix(f"stages.{name}."))[0] for problem in problems
@@ -188,7 +188,7 @@ def _without_wrong_keys(name: str, entry: Any, problems: Iterable[Problem]) -> S
     return stage
 
 
-def _stage(name: str, entry: Any) -> tuple[Stage | None, list[Problem]]:
+def _stage(name: str, entry: Any) -> tuple[AnyStage | None, list[Problem]]:
     path = f"stages.{name}"
     if not isinstance(entry, dict):
         return None, [Problem("config-wrong-type", "expected a table", path)]
@@ -238,7 +238,7 @@ def _stage(name: str, entry: Any) -> tuple[Stage | None, list[Problem]]:
     return stage, problems
 
 
-def _paths(stage: Stage, path: str) -> Iterator[Problem]:
+def _paths(stage: AnyStage, path: str) -> Iterator[Problem]:
     yield from _patterns(stage.paths, path)
     if stage.when == "due" and not any(not p.startswith("!") for p in stage.paths):
         yield Problem(

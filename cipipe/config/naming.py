@@ -23,7 +23,7 @@ from cipipe.graph import cycle
 from cipipe.model import Environment
 from cipipe.oidc import settings as sessions
 from cipipe.parse import nearest
-from cipipe.stages.base import Reference, Stage, references, strings
+from cipipe.stages.base import AnyStage, Reference, references, strings
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def converted(value: Any, kind: type[T]) -> T | None:
 
 
 def across(
-    table: Mapping[str, Any], stages: Mapping[str, Stage], partial: Mapping[str, Stage]
+    table: Mapping[str, Any], stages: Mapping[str, AnyStage], partial: Mapping[str, AnyStage]
 ) -> Iterator[Problem]:
     """What is wrong between the parts of the file, whatever the environment.
 
@@ -113,7 +113,7 @@ def _environments(environments: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _cycle(after, "after")
 
 
-def circles(table: Mapping[str, Any], stages: Mapping[str, Stage]) -> Iterator[Problem]:
+def circles(table: Mapping[str, Any], stages: Mapping[str, AnyStage]) -> Iterator[Problem]:
     """Stages that need each other, or are named by each other's fingerprints."""
     declared = tables(table, "stages")
     needs = {
@@ -131,7 +131,7 @@ def circles(table: Mapping[str, Any], stages: Mapping[str, Stage]) -> Iterator[P
 
 
 def in_environment(
-    name: str, values: Iterable[str], stages: Mapping[str, Stage], declared: Iterable[str]
+    name: str, values: Iterable[str], stages: Mapping[str, AnyStage], declared: Iterable[str]
 ) -> Iterator[Problem]:
     """Names that exist, and mean nothing in this environment: values it lacks, stages that it does
     not have.
@@ -171,8 +171,8 @@ def in_environment(
 
 
 def _settings(
-    stage: Stage,
-    stages: Mapping[str, Stage],
+    stage: AnyStage,
+    stages: Mapping[str, AnyStage],
     declared: Mapping[str, Any],
     values: Iterable[str],
     *,
@@ -188,7 +188,7 @@ def _settings(
         yield from _placeholders(text, f"stages.{stage.name}.{key}", values, only_values=own_braces)
 
 
-def _texts(stage: Stage) -> Iterator[tuple[str, str]]:
+def _texts(stage: AnyStage) -> Iterator[tuple[str, str]]:
     """Every text of a stage's settings in which placeholders are filled in, with its key path."""
     yield from strings(stage.settings)
     for key, reference in references(stage.settings):
@@ -214,8 +214,8 @@ def _environment(name: str, environment: Environment) -> Iterator[Problem]:
 
 def _reference(
     reference: Reference,
-    stage: Stage,
-    stages: Mapping[str, Stage],
+    stage: AnyStage,
+    stages: Mapping[str, AnyStage],
     declared: Iterable[str],
     where: str,
 ) -> Iterator[Problem]:
@@ -240,7 +240,9 @@ def _reference(
         )
 
 
-def _may_know_outputs(stage: Stage, stages: Mapping[str, Stage], declared: Iterable[str]) -> bool:
+def _may_know_outputs(
+    stage: AnyStage, stages: Mapping[str, AnyStage], declared: Iterable[str]
+) -> bool:
     """Whether a stage needs a terraform stage, or one that is wrong in itself and could be one."""
     behind = [stages[name] for name in upstream(stage.name, stages)]
     broken = set(declared) - set(stages)

@@ -12,7 +12,7 @@ from cipipe.config.settings import LedgerSettings, expanded, filled, stages_of
 from cipipe.errors import Problem
 from cipipe.model import Environment, partition_of
 from cipipe.stages import KINDS
-from cipipe.stages.base import Place, PlaceType, Stage
+from cipipe.stages.base import AnyStage, Place, PlaceType
 
 _MESSAGES = {
     PlaceType.RECORDS: "keep their records in {}: each would take what the other deployed for its own",
@@ -39,7 +39,7 @@ def shared(
     project: str,
     ledger: LedgerSettings,
     environments: Mapping[str, Environment],
-    stages: Mapping[str, Stage],
+    stages: Mapping[str, AnyStage],
 ) -> Iterator[Problem]:
     """A problem for each setting by which two environments, or two states of one, get to the same
     place.
@@ -63,7 +63,7 @@ def _used(
     ledger: LedgerSettings,
     name: str,
     environment: Environment,
-    stages: Mapping[str, Stage],
+    stages: Mapping[str, AnyStage],
 ) -> Iterator[Used]:
     known = {
         "project": project,

@@ -10,7 +10,7 @@ from cipipe.errors import UsageError
 from cipipe.model import Environment
 from cipipe.parse import nearest
 from cipipe.stages import KINDS
-from cipipe.stages.base import Reference, Stage, When, replaced
+from cipipe.stages.base import AnyStage, Reference, When, replaced
 
 FILE_NAME = "cipipe.toml"
 PLACEHOLDERS = ("project", "environment", "account_id", "region")
@@ -85,7 +85,7 @@ class Config(msgspec.Struct, frozen=True):
     oidc: dict[str, OidcSettings]
     bootstrap: Bootstrap
     environments: dict[str, Environment]
-    stages: dict[str, Stage]
+    stages: dict[str, AnyStage]
     viewed: str | None = None
     whole: "Config | None" = None
 
@@ -127,7 +127,7 @@ class Config(msgspec.Struct, frozen=True):
         return expanded(text, _known(self.project.name, environment, self.environment(environment)))
 
 
-def stages_of(stages: Mapping[str, Stage], environment: str) -> dict[str, Stage]:
+def stages_of(stages: Mapping[str, AnyStage], environment: str) -> dict[str, AnyStage]:
     """The stages that an environment has. `needs` skips those that it does not have."""
     here = {
         name: stage
@@ -135,7 +135,7 @@ def stages_of(stages: Mapping[str, Stage], environment: str) -> dict[str, Stage]
         if environment in (stage.environments or (environment,))
     }
 
-    def needed(stage: Stage) -> tuple[str, ...]:
+    def needed(stage: AnyStage) -> tuple[str, ...]:
         found: list[str] = []
         for need in stage.needs:
             if need in here:
@@ -150,8 +150,8 @@ def stages_of(stages: Mapping[str, Stage], environment: str) -> dict[str, Stage]
 
 
 def filled(
-    stage: Stage, project: str, name: str, environment: Environment, *, everything: bool
-) -> Stage:
+    stage: AnyStage, project: str, name: str, environment: Environment, *, everything: bool
+) -> AnyStage:
     """The stage with an environment's values and paths filled in, which then count into its
     fingerprint.
 
@@ -198,7 +198,7 @@ def _known(project: str, name: str, environment: Environment) -> dict[str, str]:
     }
 
 
-def upstream(name: str, stages: Mapping[str, Stage]) -> list[str]:
+def upstream(name: str, stages: Mapping[str, AnyStage]) -> list[str]:
     """Every stage that this one needs, directly or through others."""
     found: list[str] = []
     waiting = list(stages[name].needs)

@@ -18,12 +18,13 @@ from cipipe.pipeline.project import Project
 from cipipe.planner import Candidate
 from cipipe.redact import Redactor
 from cipipe.stages import KINDS
-from cipipe.stages.base import PlaceType, Stage, StageRun
+from cipipe.stages.base import AnyStage, PlaceType, StageContext
+from cipipe.stagework import RunnerInputs
 
 
 @dataclass(frozen=True)
 class Place:
-    """Meets `stagework.Workplace`. `scratch` is a private folder; `missing` are tools that are not
+    """Meets `stagework.ContextFactory`. `scratch` is a private folder; `missing` are tools that are not
     to be had here.
     """
 
@@ -44,7 +45,7 @@ class Place:
     def upstream(self, stage: str) -> Sequence[str]:
         return config.upstream(stage, self.project.config.stages)
 
-    def lacking(self, stage: Stage) -> Sequence[str]:
+    def lacking(self, stage: AnyStage) -> Sequence[str]:
         return [tool for tool in KINDS[stage.kind].tools(stage) if tool in self.missing]
 
     def consumes(self, candidate: Candidate) -> frozenset[str]:
@@ -54,11 +55,13 @@ class Place:
     def expand(self, text: str) -> str:
         return self.project.config.expanded(text, self.environment)
 
-    def prepare(self, candidate: Candidate, stage: Stage, **given: Any) -> StageRun:
-        shot, previous = self.planning.snapshot, given["previous"]
+    def context_for(
+        self, candidate: Candidate, stage: AnyStage, inputs: RunnerInputs
+    ) -> StageContext[Any]:
+        shot = self.planning.snapshot
         folder = self.scratch / stage.name
         folder.mkdir(exist_ok=True)
-        return StageRun(
+        return StageContext(
             project=self.project.config.project.name,
             environment_name=self.environment,
             environment=self.project.config.environment(self.environment),
@@ -77,18 +80,22 @@ class Place:
             redactor=self.redactor,
             scratch=folder,
             owned=self._owned,
-            claims=self._claims(stage, given["line"]),
+            claims=self._claims(stage, inputs.line),
             siblings=frozenset(self.project.config.stages) - {stage.name},
             sandbox=self.sandbox,
             command_options=self.project.command_options(sandbox=self.sandbox),
             state_login=self.project.state_login,
             allow_replace=self.allow_replace,
             allow_empty=self.allow_empty,
-            data=dict(previous.data) if previous else {},
-            **given,
+            outputs=inputs.outputs,
+            previous=inputs.previous,
+            line=inputs.line,
+            still_ours=inputs.still_ours,
+            beside=inputs.beside,
+            interrupt=inputs.interrupt,
         )
 
-    def _claims(self, stage: Stage, line: Callable[[str], None]) -> Claims | None:
+    def _claims(self, stage: AnyStage, line: Callable[[str], None]) -> Claims | None:
         """What the stage has to itself; nobody asks for it in verify mode, which writes nothing."""
         environment = self.project.config.environment(self.environment)
         types = {PlaceType.STATE: True, PlaceType.REPOSITORY: False}

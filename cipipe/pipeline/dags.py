@@ -21,6 +21,7 @@ from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Runner
 from cipipe.stages import dags as kind
+from cipipe.stages.base import StageResult
 from cipipe.stagework import Progress, failing
 from cipipe.titles import in_environment
 
@@ -63,7 +64,8 @@ def diff(call: Call, *, worktree: bool = False) -> "Difference":
     with _opened(call, worktree=worktree, read_only=True) as (runner, _):
         (stage,) = runner.executable.plan.stages
         with _in_stage():
-            return difference(runner.prepare(stage))
+            context = runner.context_for(stage)
+            return difference(context, StageResult.after(context.previous))
 
 
 def deploy(
@@ -92,12 +94,14 @@ def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> "Differen
     refuse_ref(call.project, call.environment, options.planning.mode)
     with _opened(call, read_only=True, refusing=options) as (runner, _):
         (stage,) = runner.executable.plan.stages
-        run = runner.prepare(stage)
-        run.allow_empty = allow_empty
+        context = msgspec.structs.replace(runner.context_for(stage), allow_empty=allow_empty)
+        result = StageResult.after(context.previous)
         with _in_stage():
             for step in runner.looks(stage):
-                step.run(run)
-        return msgspec.structs.replace(difference(run), warnings=())  # which the steps have told
+                step.run(context, result)
+        return msgspec.structs.replace(
+            difference(context, result), warnings=()
+        )  # which the steps have told
 
 
 def status(call: Call) -> "Inventory":
@@ -109,7 +113,7 @@ def status(call: Call) -> "Inventory":
         record = runner.records.last(call.stage)
         if record is None or record.state is State.DESTROYED:
             return Inventory(call.stage, record.state.value if record else "never-deployed")
-        return inventory(runner.prepare(stage), record)
+        return inventory(runner.context_for(stage), record)
 
 
 def rollback(call: Call, to: str | None) -> running.Outcome:

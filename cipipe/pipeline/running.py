@@ -198,7 +198,7 @@ def runner_of(
         executable=planned,
         candidates=planning.snapshot.candidates,
         records=Records(ledger, planned.plan, place.project.context, planning.held),
-        workplace=place,
+        factory=place,
         redactor=place.redactor,
         progress=progress,
         outputs=dict(planning.outputs),

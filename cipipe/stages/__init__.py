@@ -1,14 +1,15 @@
 """The kinds of stage. A new one is one module here that meets `base.Kind`, and one line in `KINDS`."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from cipipe.errors import Problem
 from cipipe.stages import command, dags, image, terraform
-from cipipe.stages.base import Kind, Stage
+from cipipe.stages.base import AnyStage, Kind
 
-KINDS: dict[str, Kind] = {kind.NAME: kind for kind in (terraform, image, dags, command)}
+KINDS: dict[str, Kind[Any]] = {kind.NAME: kind for kind in (terraform, image, dags, command)}
 
 
-def clashes(stages: Iterable[Stage]) -> Iterable[Problem]:
+def clashes(stages: Iterable[AnyStage]) -> Iterable[Problem]:
     """What stages that are right in themselves get wrong together; `where` is the whole key path."""
     return dags.clashes([stage for stage in stages if stage.kind == dags.NAME])

@@ -1,14 +1,14 @@
 """What a kind of stage is: a module that parses its settings and says its steps.
 
 `steps` is pure: a plan shows the titles of the very objects that a run executes. Effects happen in
-`Step.run`, through the doors that `StageRun` carries.
+`Step.run`, through the clients that `StageContext` has.
 """
 
 import enum
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -59,17 +59,25 @@ class Settings(
     """
 
 
-class Stage(msgspec.Struct, frozen=True):
-    """One entry under `[stages]`. `settings` is the kind's own type."""
+S = TypeVar("S", bound=Settings)
+"""A kind's own type of settings."""
+
+
+class Stage(msgspec.Struct, Generic[S], frozen=True):
+    """One entry under `[stages]`."""
 
     name: str
     kind: str
-    settings: Any
+    settings: S
     paths: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     when: When = "due"
     environments: tuple[str, ...] = ()
     """The environments that have the stage; empty: all of them."""
+
+
+AnyStage: TypeAlias = Stage[Any]
+"""A stage whose kind is not known here."""
 
 
 class PlaceType(enum.StrEnum):
@@ -153,63 +161,91 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(number), item) for number, item in enumerate(value))
 
 
-class StageRun(msgspec.Struct):
-    """Everything that a step may use while it runs, and where it leaves what it made.
-
-    `stage.settings` has every reference resolved. `tree` names the git tree that the fingerprint
-    was made from; file contents are read from there, not from disk, wherever the tool allows it.
-    `entries` are the stage's files in that tree. `outputs` are the Terraform outputs of the stages
-    that this one needs. `data` becomes `data` in the stage's record; it starts as what the previous
-    record held, and is written with the `deploying` record before the first step that is not READ.
-    `made` is one line for the summary. `made_outputs` is set by a kind that produces outputs.
-    `standing`: the record says that all of this, outputs included, is deployed. `settled` says,
-    after the steps that read, that nothing is left to write. `allow_empty` lets a stage deploy
-    nothing. `still_ours` raises ConflictError where a later run has taken the stage over: ask
-    before each write that AWS takes unconditionally. `interrupt` is told of Ctrl-C: stages may run
-    in threads, where nothing raises it; `still_ours` asks it too. `scratch` is a private folder
-    that goes when the run ends. `owned` is what all stages of the environment own in S3, as
-    `s3://BUCKET/KEY`: a destroy deletes that, and refuses where there is more. `beside` gives what
-    the records of the other stages of this kind hold at that moment, by stage. `command_options`
-    are those of this run that a command has to repeat to work on the same environment.
-    `state_login` gives the variables that let this job in to a store of Terraform states, by its
-    address. `claims` says whose the stage's places are, where that is asked; `siblings` are the
-    names of all other stages of the environment.
-    """
+class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
+    """Everything that a step may use while it runs. What it produces goes into a `StageResult`."""
 
     project: str
     environment_name: str
     environment: Environment
     mode: Mode
-    stage: Stage
+
+    # Every reference in its settings is resolved.
+    stage: Stage[S]
+
+    # The git tree that the fingerprint was made from. Files are read from there, not from disk,
+    # wherever the tool allows it; `entries` are those of this stage.
     repository: Repository
     commit: str
+    # Seconds since the epoch.
     commit_time: int
     tree: str
     entries: tuple[Entry, ...]
     fingerprint: str
+
     aws: "Aws"
+    # The whole environment of child processes.
     child_env: Mapping[str, str]
-    outputs: Mapping[str, Output]
-    previous: Record | None
     redactor: Redactor
+    # Prints a line below the stage's current step.
     line: Callable[[str], None]
+    # A private folder that is deleted when the run ends.
     scratch: Path
+
+    # The Terraform outputs of the stages that this one needs, directly or not.
+    outputs: Mapping[str, Output] = {}
+    # The stage's record as this run found it.
+    previous: Record | None = None
+    # The record says that all of this, outputs included, is deployed.
+    is_current: bool = False
+
+    # Set by Ctrl-C. Stages may run in threads, where nothing raises KeyboardInterrupt.
     interrupt: Interrupt = msgspec.field(default_factory=Interrupt)
+    # Raises ConflictError where a later run took over the stage, and InterruptedRun after Ctrl-C.
+    # Call it before each write that AWS accepts unconditionally.
     still_ours: Callable[[], None] = lambda: None
+
+    # What all stages of the environment own in S3, as `s3://BUCKET/KEY`. A destroy deletes that,
+    # and refuses if there is more.
     owned: frozenset[str] = frozenset()
-    siblings: frozenset[str] = frozenset()
+    # Who owns the stage's resources; None where nobody has to ask.
     claims: "Claims | None" = None
+    # The names of all other stages of the environment.
+    siblings: frozenset[str] = frozenset()
+    # Reads the `data` of the other stages of this kind from their current records, by stage.
     beside: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+
     sandbox: bool = False
+    # The options of this run that another command needs to work on the same environment.
     command_options: tuple[str, ...] = ()
+    # Gives the variables that log this job in to an HTTP store of Terraform states, by address.
     state_login: Callable[[str], Mapping[str, str]] = lambda _: {}
+    # --allow-replace
     allow_replace: bool = False
+    # --allow-empty
     allow_empty: bool = False
-    standing: bool = False
-    settled: bool = False
+
+
+class StageResult(msgspec.Struct, kw_only=True):
+    """What the steps of one stage produce. Each step may add to it."""
+
+    # Becomes `data` in the stage's record. It starts as what the previous record has, and is first
+    # written with state `deploying`, before the first step that is not READ.
     data: dict[str, Any] = {}
-    made: str = ""
-    made_outputs: dict[str, Output] | None = None
+    # One line for the summary at the end of the run.
+    summary: str = ""
+    # The Terraform outputs that the stage produced; None if its kind produces none.
+    outputs: dict[str, Output] | None = None
+    # Set by a READ step: there is nothing left to write.
+    up_to_date: bool = False
+
+    @classmethod
+    def after(cls, previous: Record | None) -> "StageResult":
+        """The result that a run starts from, given the stage's record."""
+        return cls(data=dict(previous.data) if previous else {})
+
+
+Action: TypeAlias = Callable[[StageContext[Any], StageResult], None]
+"""What a step does when it runs. The context is that of the step's own kind."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -219,7 +255,7 @@ class Step(msgspec.Struct, frozen=True):
 
     title: str
     effect: Effect
-    run: Callable[[StageRun], None]
+    run: Action
 
 
 MOST_READ = 256 * 1024
@@ -263,7 +299,7 @@ class Needed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def consumes_nothing(
-    stage: Stage,  # noqa: ARG001 - part of the Protocol
+    stage: AnyStage,  # noqa: ARG001 - part of the Protocol
     entries: Iterable[Entry],  # noqa: ARG001
     repository: Repository,  # noqa: ARG001
     recorded: Mapping[str, Any],  # noqa: ARG001
@@ -277,12 +313,12 @@ def owns_nothing(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001 - p
     return frozenset()
 
 
-def needs_no_file(stage: Stage) -> Iterable[Needed]:  # noqa: ARG001 - part of the Protocol
+def needs_no_file(stage: AnyStage) -> Iterable[Needed]:  # noqa: ARG001 - part of the Protocol
     """`Kind.needed` where settings name no file of the repository."""
     return ()
 
 
-def has_no_place(stage: Stage, environment: Environment) -> Iterable[Place]:  # noqa: ARG001 - part of the Protocol
+def has_no_place(stage: AnyStage, environment: Environment) -> Iterable[Place]:  # noqa: ARG001 - part of the Protocol
     """`Kind.places` where a stage has nothing outside to itself."""
     return ()
 
@@ -295,29 +331,29 @@ def repository_path(*parts: str) -> str:
     return "" if path == "." else path
 
 
-class Kind(Protocol):
+class Kind(Protocol[S]):
     """A module in `stages/`. Listed in `stages/__init__.py`."""
 
     NAME: str
-    Settings: type[Settings]
+    Settings: type[S]
     PATHS: tuple[str, ...]
     """The settings that name a file or folder of the repository, which count into the fingerprint
     as filled in.
     """
 
-    def problems(self, stage: Stage) -> Iterable[Problem]:
+    def problems(self, stage: Stage[S]) -> Iterable[Problem]:
         """What is wrong with the settings beyond their types; `where` is the key below the stage's
         table.
         """
         ...
 
-    def tools(self, stage: Stage) -> tuple[str, ...]:
+    def tools(self, stage: Stage[S]) -> tuple[str, ...]:
         """The outside tools that the steps need: `terraform`, `docker`."""
         ...
 
     def consumes(
         self,
-        stage: Stage,
+        stage: Stage[S],
         entries: Iterable[Entry],
         repository: Repository,
         recorded: Mapping[str, Any],
@@ -332,23 +368,23 @@ class Kind(Protocol):
         """The objects in S3 that a stage with this `data` in its record owns, as `s3://BUCKET/KEY`."""
         ...
 
-    def places(self, stage: Stage, environment: Environment) -> Iterable[Place]:
+    def places(self, stage: Stage[S], environment: Environment) -> Iterable[Place]:
         """What the stage has to itself, as far as its settings are known; all their placeholders
         are filled in.
         """
         ...
 
-    def needed(self, stage: Stage) -> Iterable[Needed]:
+    def needed(self, stage: Stage[S]) -> Iterable[Needed]:
         """The files and folders that have to be there; all placeholders are filled in."""
         ...
 
-    def inputs(self, stage: Stage, repository: Repository, tree: str) -> Iterable[Input]:
+    def inputs(self, stage: Stage[S], repository: Repository, tree: str) -> Iterable[Input]:
         """What the settings and files name as made from; a plan warns where `paths` leave it out.
         Reads `tree` only.
         """
         ...
 
-    def steps(self, stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:
+    def steps(self, stage: Stage[S], mode: Mode, *, tag: str) -> tuple[Step, ...]:
         """What a run in that mode does, in order. Pure. `tag` is the first 20 hex digits of the
         fingerprint.
         """

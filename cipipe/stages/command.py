@@ -1,6 +1,6 @@
 """The `command` kind: argument lists, run in order at the top of the repository, without a shell."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 from cipipe.errors import Problem
@@ -9,7 +9,8 @@ from cipipe.stages.base import (
     Input,
     Setting,
     Stage,
-    StageRun,
+    StageContext,
+    StageResult,
     Step,
     consumes_nothing,
     has_no_place,
@@ -34,21 +35,21 @@ class Settings(BaseSettings, frozen=True):
     env: dict[str, Setting] = {}
 
 
-def problems(stage: Stage) -> Iterable[Problem]:
+def problems(stage: Stage[Settings]) -> Iterable[Problem]:
     for number, argv in enumerate(stage.settings.run):
         if not argv or not argv[0]:
             yield Problem("config-empty-command", "the command is empty", f"run[{number}]")
 
 
-def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
+def tools(stage: Stage[Settings]) -> tuple[str, ...]:  # noqa: ARG001
     return ()
 
 
-def inputs(stage: Stage, repository: Repository, tree: str) -> Iterable[Input]:  # noqa: ARG001
+def inputs(stage: Stage[Settings], repository: Repository, tree: str) -> Iterable[Input]:  # noqa: ARG001
     return ()
 
 
-def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
+def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
     """A command may do anything, so that it counts as a write; merge requests and destroy leave it
     out.
     """
@@ -57,26 +58,22 @@ def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: A
     import shlex
 
     return tuple(
-        Step(shlex.join(argv), Effect.WRITE, _runner(index))
+        Step(shlex.join(argv), Effect.WRITE, partial(_run, index))
         for index, argv in enumerate(stage.settings.run)
     )
 
 
-def _runner(index: int) -> Callable[[StageRun], None]:
-    return partial(_run, index)
-
-
-def _run(index: int, run: StageRun) -> None:
+def _run(index: int, context: StageContext[Settings], result: StageResult) -> None:
     from cipipe.tools import process
 
-    settings: Settings = run.stage.settings
+    settings = context.stage.settings
     extra = {name: literal(value) for name, value in settings.env.items()}
     process.stream(
         settings.run[index],
-        env={**run.child_env, **extra},
-        line=run.line,
-        cwd=run.repository.root,
-        redactor=run.redactor,
-        interrupt=run.interrupt,
+        env={**context.child_env, **extra},
+        line=context.line,
+        cwd=context.repository.root,
+        redactor=context.redactor,
+        interrupt=context.interrupt,
     )
-    run.made = f"{len(settings.run)} command{'s' if len(settings.run) != 1 else ''}"
+    result.summary = f"{len(settings.run)} command{'s' if len(settings.run) != 1 else ''}"

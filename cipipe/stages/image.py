@@ -21,7 +21,8 @@ from cipipe.stages.base import (
     Reference,
     Setting,
     Stage,
-    StageRun,
+    StageContext,
+    StageResult,
     Step,
     consumes_nothing,
     literal,
@@ -34,7 +35,7 @@ from cipipe.stages.base import Settings as BaseSettings
 from cipipe.tools.git.client import Repository
 
 if TYPE_CHECKING:
-    from cipipe.stages.image_context import Context
+    from cipipe.stages.image_context import BuildContext
     from cipipe.tools import registry
     from cipipe.tools.docker import client as docker
 
@@ -65,8 +66,8 @@ class Settings(BaseSettings, frozen=True):
     daemon_timeout: int = 60
 
 
-def problems(stage: Stage) -> Iterable[Problem]:
-    settings: Settings = stage.settings
+def problems(stage: Stage[Settings]) -> Iterable[Problem]:
+    settings = stage.settings
     yield from outside(settings.context, "context")
     yield from outside(settings.dockerfile, "dockerfile")
     for number, tag in enumerate(settings.tags):
@@ -80,7 +81,7 @@ def problems(stage: Stage) -> Iterable[Problem]:
             )
 
 
-def places(stage: Stage, environment: Environment) -> Iterator[Place]:  # noqa: ARG001 - its name has the account
+def places(stage: Stage[Settings], environment: Environment) -> Iterator[Place]:  # noqa: ARG001 - its name has the account
     repository = stage.settings.repository
     if isinstance(repository, str):
         hint = "Give each environment its own, such as …/{project}-{environment}."
@@ -93,23 +94,23 @@ def places(stage: Stage, environment: Environment) -> Iterator[Place]:  # noqa: 
         )
 
 
-def needed(stage: Stage) -> Iterator[Needed]:
-    settings: Settings = stage.settings
+def needed(stage: Stage[Settings]) -> Iterator[Needed]:
+    settings = stage.settings
     context = repository_path(settings.context)
     yield Needed(key="context", path=context, folder=True)
     yield Needed(key="dockerfile", path=repository_path(context, settings.dockerfile))
 
 
-def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
+def tools(stage: Stage[Settings]) -> tuple[str, ...]:  # noqa: ARG001
     return ("docker", "registry")
 
 
-def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:
+def inputs(stage: Stage[Settings], repository: Repository, tree: str) -> Iterator[Input]:
     """The Dockerfile, the ignore files, and what the Dockerfile copies from the context.
 
     Where there is an ignore file it is not told what of a folder goes into the image.
     """
-    settings: Settings = stage.settings
+    settings = stage.settings
     context = repository_path(settings.context)
     dockerfile = repository_path(context, settings.dockerfile)
     ignore = (f"{dockerfile}.dockerignore", repository_path(context, ".dockerignore"))
@@ -138,8 +139,8 @@ def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:
             yield Input(repository_path(context, path), told, some=some, wild=wild, exclude=exclude)
 
 
-def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:
-    settings: Settings = stage.settings
+def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]:
+    settings = stage.settings
     job = _Job()
     name = shown(settings.repository)
     build = Step(f"docker build {settings.context}/ as {name}:{tag}", Effect.READ, job.build)
@@ -170,78 +171,78 @@ class _Job:
         self._digest: str | None = None
         self._own: list[str] = []
 
-    def look(self, run: StageRun) -> None:
-        self._digest = self._registry(run).digest(_tag(run))
+    def look(self, context: StageContext[Settings], _: StageResult) -> None:
+        self._digest = self._registry(context).digest(_tag(context))
         if self._digest:
-            run.line(f"{_tag(run)} is there already as {self._digest}: nothing to build")
+            context.line(f"{_tag(context)} is there already as {self._digest}: nothing to build")
 
-    def build(self, run: StageRun) -> None:
+    def build(self, context: StageContext[Settings], result: StageResult) -> None:
         if self._digest:
             return
         from cipipe.stages.image_context import build_context
         from cipipe.tools.docker import buildkit
 
-        settings: Settings = run.stage.settings
-        context = build_context(run)
+        settings = context.stage.settings
+        source = build_context(context)
         wanted = buildkit.Build(
             dockerfile=settings.dockerfile,
-            tag=self._name(run),
+            tag=self._name(context),
             build_args={name: literal(value) for name, value in settings.build_args.items()},
             labels={
-                "org.opencontainers.image.revision": run.commit,
+                "org.opencontainers.image.revision": context.commit,
                 "org.opencontainers.image.created": datetime.fromtimestamp(
-                    run.commit_time, UTC
+                    context.commit_time, UTC
                 ).isoformat(),
-                "org.opencontainers.image.title": run.project,
-                "io.cipipe.fingerprint": run.fingerprint,
+                "org.opencontainers.image.title": context.project,
+                "io.cipipe.fingerprint": context.fingerprint,
             },
             platform=settings.platform,
             network=None if settings.network is None else literal(settings.network),
-            created=run.commit_time,
+            created=context.commit_time,
         )
-        argv = _buildkit(run, context)
-        daemon = self._daemon(run)
+        argv = _buildkit(context, source)
+        daemon = self._daemon(context)
         daemon.wait(settings.daemon_timeout)
         if argv is None:
-            daemon.build(context.tar(), wanted)
+            daemon.build(source.tar(), wanted)
         else:
             import shutil
             import tempfile
 
-            folder = Path(tempfile.mkdtemp(prefix="context-", dir=run.scratch))
-            context.write(folder)
+            folder = Path(tempfile.mkdtemp(prefix="context-", dir=context.scratch))
+            source.write(folder)
             buildkit.build(
                 argv,
                 folder,
                 wanted,
-                env=run.child_env,
-                line=run.line,
-                redactor=run.redactor,
-                interrupt=run.interrupt,
+                env=context.child_env,
+                line=context.line,
+                redactor=context.redactor,
+                interrupt=context.interrupt,
             )
             shutil.rmtree(folder)
-        run.made = f"built {self._name(run)}"
+        result.summary = f"built {self._name(context)}"
 
-    def smoke(self, run: StageRun) -> None:
+    def smoke(self, context: StageContext[Settings], _: StageResult) -> None:
         if not self._digest:
-            self._daemon(run).run(self._name(run), run.stage.settings.smoke)
+            self._daemon(context).run(self._name(context), context.stage.settings.smoke)
 
-    def push(self, run: StageRun) -> None:
-        found = self._registry(run)
+    def push(self, context: StageContext[Settings], result: StageResult) -> None:
+        found = self._registry(context)
         existed = self._digest is not None
         if self._digest is None:
-            daemon = self._daemon(run)
+            daemon = self._daemon(context)
             login = {"username": found.username, "password": found.password}
-            self._digest = daemon.push(found.repository, _tag(run), **login)
-        run.data = {"repository": found.repository, "tag": _tag(run), "digest": self._digest}
-        run.made = f"{found.repository}:{_tag(run)}" + (" (was there)" if existed else "")
+            self._digest = daemon.push(found.repository, _tag(context), **login)
+        result.data = {"repository": found.repository, "tag": _tag(context), "digest": self._digest}
+        result.summary = f"{found.repository}:{_tag(context)}" + (" (was there)" if existed else "")
 
-    def retag(self, extra: str, run: StageRun) -> None:
-        self._registry(run).retag(self._digest or "", extra)
+    def retag(self, extra: str, context: StageContext[Settings], _: StageResult) -> None:
+        self._registry(context).retag(self._digest or "", extra)
 
-    def list(self, run: StageRun) -> None:
-        tags = self._registry(run).tags()
-        known = set(run.stage.settings.tags)
+    def list(self, context: StageContext[Settings], _: StageResult) -> None:
+        tags = self._registry(context).tags()
+        known = set(context.stage.settings.tags)
         self._own = [tag for tag in tags if re.fullmatch(_OWN_TAG, tag) or tag in known]
         foreign = sorted(set(tags) - set(self._own))
         if foreign:
@@ -249,41 +250,43 @@ class _Job:
                 "destroy-foreign-images",
                 f"the repository holds images that cipipe did not push: {', '.join(foreign[:10])}",
                 hint="Delete or move them first. Nothing was deleted.",
-                where=run.stage.name,
+                where=context.stage.name,
             )
-        run.line(f"{len(self._own)} images")
+        context.line(f"{len(self._own)} images")
 
-    def delete(self, run: StageRun) -> None:
+    def delete(self, context: StageContext[Settings], result: StageResult) -> None:
         if self._own:
-            self._registry(run).delete(self._own)
-        run.made = f"{len(self._own)} images deleted"
+            self._registry(context).delete(self._own)
+        result.summary = f"{len(self._own)} images deleted"
 
-    def _registry(self, run: StageRun) -> "registry.Registry":
+    def _registry(self, context: StageContext[Settings]) -> "registry.Registry":
         from cipipe.tools import registry
 
-        return registry.login(run.aws, literal(run.stage.settings.repository), run.redactor)
+        return registry.login(
+            context.aws, literal(context.stage.settings.repository), context.redactor
+        )
 
-    def _daemon(self, run: StageRun) -> "docker.Docker":
+    def _daemon(self, context: StageContext[Settings]) -> "docker.Docker":
         from cipipe.tools.docker import client as docker
 
-        return docker.Docker(run.child_env, run.redactor, run.line, run.interrupt)
+        return docker.Docker(context.child_env, context.redactor, context.line, context.interrupt)
 
-    def _name(self, run: StageRun) -> str:
-        return f"{_repository_or_local(run)}:{_tag(run)}"
+    def _name(self, context: StageContext[Settings]) -> str:
+        return f"{_repository_or_local(context)}:{_tag(context)}"
 
 
-def _buildkit(run: StageRun, context: "Context") -> tuple[str, ...] | None:
+def _buildkit(context: StageContext[Settings], source: "BuildContext") -> tuple[str, ...] | None:
     """The command that builds with BuildKit, where the Dockerfile needs it. Raises StageError
     where there is none.
     """
     from cipipe.stages.dockerfile import needs_buildkit
     from cipipe.tools.docker import buildkit
 
-    name = posixpath.normpath(run.stage.settings.dockerfile)
-    needed = needs_buildkit(context.files[name].body) if name in context.files else None
+    name = posixpath.normpath(context.stage.settings.dockerfile)
+    needed = needs_buildkit(source.files[name].body) if name in source.files else None
     if needed is None:
         return None
-    argv = buildkit.command(run.child_env)
+    argv = buildkit.command(context.child_env)
     if argv is None:
         line, what = needed
         raise StageError(
@@ -291,16 +294,16 @@ def _buildkit(run: StageRun, context: "Context") -> tuple[str, ...] | None:
             f"{name} uses {what}, which needs BuildKit, and no docker command here has it",
             hint="Install the docker command with its plugin buildx in the job (Docker's docker-ce-cli and "
             "docker-buildx-plugin; Alpine's docker-cli and docker-cli-buildx).",
-            where=f"{repository_path(run.stage.settings.context, name)}:{line}",
+            where=f"{repository_path(context.stage.settings.context, name)}:{line}",
         )
     return argv
 
 
-def _repository_or_local(run: StageRun) -> str:
+def _repository_or_local(context: StageContext[Settings]) -> str:
     """In verify mode the outputs may not be known; the image gets a local name then."""
-    setting = run.stage.settings.repository
-    return f"cipipe/{run.stage.name}" if isinstance(setting, Reference) else str(setting)
+    setting = context.stage.settings.repository
+    return f"cipipe/{context.stage.name}" if isinstance(setting, Reference) else str(setting)
 
 
-def _tag(run: StageRun) -> str:
-    return run.fingerprint[:FINGERPRINT_TAG_LENGTH]
+def _tag(context: StageContext[Settings]) -> str:
+    return context.fingerprint[:FINGERPRINT_TAG_LENGTH]

@@ -8,48 +8,53 @@ have that tag for ever.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cipipe import fingerprint
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.patterns import Patterns
-from cipipe.stages.base import StageRun
-from cipipe.tools.docker import context, dockerignore
+from cipipe.stages.base import StageContext
+from cipipe.tools.docker import context as docker_context
+from cipipe.tools.docker import dockerignore
 from cipipe.tools.git import lfs
 from cipipe.tools.git.client import SUBMODULE, Entry, Repository
 
+if TYPE_CHECKING:
+    from cipipe.stages.image import Settings
+
 
 @dataclass(frozen=True)
-class Context:
+class BuildContext:
     """The files of a context, and the rules for what of them is sent."""
 
-    files: context.Files
-    rules: context.Rules
+    files: docker_context.Files
+    rules: docker_context.Rules
     dockerfile: str
     created: int
 
     def tar(self) -> bytes:
         """For Docker's classic builder."""
-        files = context.sent(self.files, self.rules, dockerfile=self.dockerfile)
-        return context.packed(files, created=self.created)
+        files = docker_context.sent(self.files, self.rules, dockerfile=self.dockerfile)
+        return docker_context.packed(files, created=self.created)
 
     def write(self, folder: Path) -> None:
         """For BuildKit, whose client reads a folder."""
-        context.unpacked(
+        docker_context.unpacked(
             self.files, self.rules, folder, dockerfile=self.dockerfile, created=self.created
         )
 
 
-def build_context(run: StageRun) -> Context:
+def build_context(context: "StageContext[Settings]") -> BuildContext:
     """The context of an image stage. Raises ProblemsError, StageError, UsageError."""
-    settings = run.stage.settings
+    settings = context.stage.settings
     folder = settings.context.strip("/")
     below = f"{folder}/" if folder not in {"", "."} else ""
-    patterns = Patterns(run.stage.paths)
+    patterns = Patterns(context.stage.paths)
     gathered = _Gathered(
         below=below.encode(),
         taken_away=lambda path: patterns.names(path) and not patterns.matches(path),
     )
-    gathered.add(run.repository, run.entries)
+    gathered.add(context.repository, context.entries)
     if gathered.unfetched or not (gathered.files or gathered.missing):
         raise StageError(
             "image-context-missing",
@@ -58,10 +63,10 @@ def build_context(run: StageRun) -> Context:
             else f"none of the stage's files lies in {folder}",
             hint="What the stage's `paths` do not cover, and what is not committed, does not get into the image. "
             "A partial clone has to be fetched without --filter.",
-            where=f"stages.{run.stage.name}.context",
+            where=f"stages.{context.stage.name}.context",
         )
 
-    rules = context.ignore_rules(gathered.files, settings.dockerfile)
+    rules = docker_context.ignore_rules(gathered.files, settings.dockerfile)
     unneeded = dockerignore.ignored(rules.patterns, gathered.missing)
     problems = [
         problem
@@ -77,7 +82,7 @@ def build_context(run: StageRun) -> Context:
             "files of the build context are not in this clone",
             tuple(problems),
         )
-    return Context(gathered.files, rules, settings.dockerfile, run.commit_time)
+    return BuildContext(gathered.files, rules, settings.dockerfile, context.commit_time)
 
 
 @dataclass
@@ -90,7 +95,7 @@ class _Gathered:
 
     below: bytes
     taken_away: Callable[[bytes], bool]
-    files: dict[str, context.File] = field(default_factory=dict, init=False)
+    files: dict[str, docker_context.File] = field(default_factory=dict, init=False)
     missing: dict[str, Problem] = field(default_factory=dict, init=False)
     submodules: set[str] = field(default_factory=set, init=False)
     unfetched: bool = field(default=False, init=False)
@@ -111,7 +116,7 @@ class _Gathered:
             else:
                 bodies[path] = body
         for path, body in bodies.items():
-            self.files[self._name(above + path)] = context.File(own[path].mode, body)
+            self.files[self._name(above + path)] = docker_context.File(own[path].mode, body)
         for entry in wanted:
             if entry.mode == SUBMODULE:
                 self._add_submodule(repository, entry, above)

@@ -18,7 +18,8 @@ from cipipe.stages.base import (
     PlaceType,
     Setting,
     Stage,
-    StageRun,
+    StageContext,
+    StageResult,
     Step,
     consumes_nothing,
     literal,
@@ -103,8 +104,8 @@ class Settings(BaseSettings, frozen=True):
     protected_types: tuple[str, ...] = PROTECTED_TYPES
 
 
-def problems(stage: Stage) -> Iterable[Problem]:
-    settings: Settings = stage.settings
+def problems(stage: Stage[Settings]) -> Iterable[Problem]:
+    settings = stage.settings
     yield from outside(settings.root, "root")
     for number, name in enumerate(settings.var_files):
         yield from outside(f"{settings.root}/{name}", f"var_files[{number}]")
@@ -125,8 +126,8 @@ def problems(stage: Stage) -> Iterable[Problem]:
         )
 
 
-def places(stage: Stage, environment: Environment) -> Iterator[Place]:
-    settings: Settings = stage.settings
+def places(stage: Stage[Settings], environment: Environment) -> Iterator[Place]:
+    settings = stage.settings
     kind, bucket, key = (settings.backend.get(name) for name in ("type", "bucket", "key"))
     workspace = (
         f" (workspace {settings.workspace})" if settings.workspace not in {None, "default"} else ""
@@ -160,23 +161,23 @@ def _object(settings: Settings, key: str) -> str:
     return f"{settings.backend.get('workspace_key_prefix', 'env:')}/{settings.workspace}/{key}"
 
 
-def needed(stage: Stage) -> Iterator[Needed]:
-    settings: Settings = stage.settings
+def needed(stage: Stage[Settings]) -> Iterator[Needed]:
+    settings = stage.settings
     root = repository_path(settings.root)
     yield Needed(key="root", path=root, folder=True, on_disk=True)
     for number, file in enumerate(settings.var_files):
         yield Needed(key=f"var_files[{number}]", path=repository_path(root, file), on_disk=True)
 
 
-def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001
+def tools(stage: Stage[Settings]) -> tuple[str, ...]:  # noqa: ARG001
     return ("terraform",)
 
 
-def inputs(stage: Stage, repository: Repository, tree: str) -> Iterator[Input]:
+def inputs(stage: Stage[Settings], repository: Repository, tree: str) -> Iterator[Input]:
     """The root, its variable files, the local modules that it uses, through and through, and paths
     that these read.
     """
-    settings: Settings = stage.settings
+    settings = stage.settings
     root = repository_path(settings.root)
     yield Input(root, "root", endings=_ROOT, flat=True)
     for number, file in enumerate(settings.var_files):
@@ -217,7 +218,7 @@ def _files(links: Links, folder: str) -> Iterator[tuple[str, bytes]]:
             yield name, body
 
 
-def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
+def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
     job = _Job(stage.settings)
     root = job.settings.root
     init = Step(f"terraform init in {root}/", Effect.READ, job.init)
@@ -261,47 +262,49 @@ class _Job:
         self._changes: tuple[Change, ...] = ()
         self._plan: Path | None = None
 
-    def init(self, run: StageRun) -> None:
-        self._refuse_ignored(run)
-        self._terraform(run).init()
+    def init(self, context: StageContext[Settings], _: StageResult) -> None:
+        self._refuse_ignored(context)
+        self._terraform(context).init()
 
-    def create_state(self, run: StageRun) -> None:
-        self._terraform(run).create_state()
+    def create_state(self, context: StageContext[Settings], _: StageResult) -> None:
+        self._terraform(context).create_state()
 
-    def plan(self, run: StageRun) -> None:
-        settings: Settings = run.stage.settings
-        terraform = self._terraform(run)
-        if run.mode is not Mode.DEPLOY and not terraform.has_workspace():
+    def plan(self, context: StageContext[Settings], result: StageResult) -> None:
+        settings = context.stage.settings
+        terraform = self._terraform(context)
+        if context.mode is not Mode.DEPLOY and not terraform.has_workspace():
             # Planning would create it, and this mode writes no state.
-            run.made = f"workspace {settings.workspace} does not exist yet"
-            run.line(f"{run.made}: there is nothing to compare with, so nothing was planned")
+            result.summary = f"workspace {settings.workspace} does not exist yet"
+            context.line(
+                f"{result.summary}: there is nothing to compare with, so nothing was planned"
+            )
             return
         # The plan holds values of the state: it lies in a private folder, which goes when the run
         # ends.
-        self._plan = run.scratch / "terraform.tfplan"
+        self._plan = context.scratch / "terraform.tfplan"
         # In a file, because a command line is there for every user of the machine to read.
-        variables = run.scratch / "stage.tfvars.json"
+        variables = context.scratch / "stage.tfvars.json"
         variables.write_bytes(
             msgspec.json.encode({n: literal(v) for n, v in settings.variables.items()})
         )
         changed = terraform.plan(
             self._plan,
             var_files=(*settings.var_files, str(variables)),
-            destroy=run.mode is Mode.DESTROY,
-            lock=run.mode is not Mode.VERIFY,
+            destroy=context.mode is Mode.DESTROY,
+            lock=context.mode is not Mode.VERIFY,
         )
         self._changes = terraform.changes(self._plan) if changed else ()
-        if run.mode is not Mode.DESTROY and not run.allow_replace:
+        if context.mode is not Mode.DESTROY and not context.allow_replace:
             self._refuse_loss(settings)
-        run.made = summary(self._changes, done=run.mode is not Mode.VERIFY)
+        result.summary = summary(self._changes, done=context.mode is not Mode.VERIFY)
 
-    def apply(self, run: StageRun) -> None:
+    def apply(self, context: StageContext[Settings], _: StageResult) -> None:
         if self._plan is None:
             return  # there is no workspace, so nothing to destroy
         # An empty plan is applied too: it may hold changed outputs, which are no resource's change.
-        self._terraform(run).apply(self._plan)
+        self._terraform(context).apply(self._plan)
 
-    def look_for_blocks(self, run: StageRun) -> None:
+    def look_for_blocks(self, context: StageContext[Settings], _: StageResult) -> None:
         """Terraform cannot delete a bucket that holds anything: say so now, before anything else is
         gone.
         """
@@ -310,7 +313,8 @@ class _Job:
                 continue
             bucket = str(change.before["bucket"])
             foreign = sorted(
-                {f"s3://{bucket}/{key}" for key in run.aws.bucket(bucket).all_keys()} - run.owned
+                {f"s3://{bucket}/{key}" for key in context.aws.bucket(bucket).all_keys()}
+                - context.owned
             )
             if foreign:
                 more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
@@ -318,10 +322,10 @@ class _Job:
                     "destroy-foreign-objects",
                     f"{change.address} holds objects that no stage owns: {', '.join(foreign[:_SHOWN])}{more}",
                     hint="Move or delete them first, all versions included. Nothing was deleted.",
-                    where=run.stage.name,
+                    where=context.stage.name,
                 )
 
-    def deregister(self, run: StageRun) -> None:
+    def deregister(self, context: StageContext[Settings], _: StageResult) -> None:
         """`skip_destroy` keeps every revision of a task definition runnable; with the environment
         they go all the same.
 
@@ -333,27 +337,29 @@ class _Job:
             if change.type == "aws_ecs_task_definition" and change.before.get("skip_destroy")
         }
         for family in sorted(families):
-            pages = run.aws.pages(
+            pages = context.aws.pages(
                 "ecs", "list_task_definitions", familyPrefix=family, status="ACTIVE"
             )
             for arn in [arn for page in pages for arn in page["taskDefinitionArns"]]:
                 if arn.rpartition("/")[2].rpartition(":")[0] == family:
-                    run.aws.call("ecs", "deregister_task_definition", taskDefinition=arn)
-                    run.line(f"deregistered {arn}")
+                    context.aws.call("ecs", "deregister_task_definition", taskDefinition=arn)
+                    context.line(f"deregistered {arn}")
 
-    def keep_outputs(self, run: StageRun) -> None:
-        run.made_outputs = {
+    def keep_outputs(self, context: StageContext[Settings], result: StageResult) -> None:
+        result.outputs = {
             name: Output(
                 type=o.get("type"), value=o.get("value"), sensitive=bool(o.get("sensitive"))
             )
-            for name, o in self._terraform(run).outputs().items()
+            for name, o in self._terraform(context).outputs().items()
         }
-        run.data = {"outputs": sorted(run.made_outputs)}
+        result.data = {"outputs": sorted(result.outputs)}
 
-    def _refuse_ignored(self, run: StageRun) -> None:
+    def _refuse_ignored(self, context: StageContext[Settings]) -> None:
         """Terraform loads files that git ignores, and nobody would know what was deployed."""
-        root = run.stage.settings.root
-        found = [path.decode(errors="backslashreplace") for path in run.repository.ignored(root)]
+        root = context.stage.settings.root
+        found = [
+            path.decode(errors="backslashreplace") for path in context.repository.ignored(root)
+        ]
         loaded = [path for path in found if path.endswith(_LOADED) and "/.terraform/" not in path]
         if loaded:
             raise RefusedError(
@@ -382,28 +388,30 @@ class _Job:
                 where=settings.root,
             )
 
-    def _terraform(self, run: StageRun) -> "Terraform":
-        settings: Settings = run.stage.settings
+    def _terraform(self, context: StageContext[Settings]) -> "Terraform":
+        settings = context.stage.settings
         variables = {
-            "TF_VAR_project": run.project,
-            "TF_VAR_environment": run.environment_name,
-            "TF_VAR_region": run.environment.region,
-            "TF_VAR_account_id": run.environment.account_id,
+            "TF_VAR_project": context.project,
+            "TF_VAR_environment": context.environment_name,
+            "TF_VAR_region": context.environment.region,
+            "TF_VAR_account_id": context.environment.account_id,
         }
         root = Root(
-            folder=run.repository.root / settings.root,
+            folder=context.repository.root / settings.root,
             shown=settings.root,
-            data_dir=data_dir(run.repository.root, run.environment_name, run.stage.name),
-            env={**run.child_env, **variables},
-            redactor=run.redactor,
-            line=run.line,
-            unlock=unlock_command(
-                run.command_options, run.environment_name, "--stage", run.stage.name
+            data_dir=data_dir(
+                context.repository.root, context.environment_name, context.stage.name
             ),
-            interrupt=run.interrupt,
-            login=run.state_login,
+            env={**context.child_env, **variables},
+            redactor=context.redactor,
+            line=context.line,
+            unlock=unlock_command(
+                context.command_options, context.environment_name, "--stage", context.stage.name
+            ),
+            interrupt=context.interrupt,
+            login=context.state_login,
         )
-        return client(root, backend_of(settings, run.environment, sandbox=run.sandbox))
+        return client(root, backend_of(settings, context.environment, sandbox=context.sandbox))
 
 
 def backend_of(settings: Settings, environment: Environment, *, sandbox: bool) -> Backend:

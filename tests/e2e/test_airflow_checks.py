@@ -8,17 +8,19 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cipipe.errors import ProblemsError, StageError
 from cipipe.model import Environment, Mode
 from cipipe.redact import Redactor
 from cipipe.stages import dags
-from cipipe.stages.base import Stage, StageRun
+from cipipe.stages.base import Stage, StageContext
 from cipipe.stages.dags.checks import airflow3, imports
 from cipipe.stages.dags.checks.ignore import ignored
 from cipipe.stages.dags.mwaa.extras import archive
 from cipipe.tools.git.client import Repository
+from support.contexts import stage_context
 from support.tools import VENVS, require
 
 GOOD = b'import helper\nfrom airflow import DAG\nimport pendulum\nwith DAG("%s", schedule=None):\n    pass\n'
@@ -60,7 +62,9 @@ def version(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def run_in(tmp_path: Path, version: str, lines: list[str], **settings: Any) -> StageRun:
+def context_in(
+    tmp_path: Path, version: str, lines: list[str], **settings: Any
+) -> StageContext[Any]:
     link = tmp_path / "python"
     if not link.exists():
         link.write_text(f'#!/bin/sh\nexec {python(version)} "$@"\n')
@@ -68,27 +72,23 @@ def run_in(tmp_path: Path, version: str, lines: list[str], **settings: Any) -> S
     table = {"source": "dags", "bucket": "b-b-b", "airflow_python": "python", **settings}
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    required: dict[str, Any] = dict.fromkeys(
-        StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)]
+    return stage_context(
+        mode=Mode.DEPLOY,
+        environment=Environment("1" * 12, "eu-central-1", "arn"),
+        stage=Stage("dags", "dags", dags.Settings(**table)),
+        repository=Repository(tmp_path, os.environ),
+        child_env={**os.environ, "AWS_SECRET_ACCESS_KEY": "hunter22"},
+        redactor=Redactor(),
+        scratch=scratch,
+        line=lines.append,
     )
-    given = {
-        "mode": Mode.DEPLOY,
-        "environment": Environment("1" * 12, "eu-central-1", "arn"),
-        "stage": Stage("dags", "dags", dags.Settings(**table)),
-        "repository": Repository(tmp_path, os.environ),
-        "child_env": {**os.environ, "AWS_SECRET_ACCESS_KEY": "hunter22"},
-        "redactor": Redactor(),
-        "scratch": scratch,
-        "line": lines.append,
-    }
-    return StageRun(**{**required, **given})
 
 
 def test_files_are_read_as_airflow_does(tmp_path: Path, version: str) -> None:
     lines: list[str] = []
-    run = run_in(tmp_path, version, lines, dynamic=("team/*.py",))
+    context = context_in(tmp_path, version, lines, dynamic=("team/*.py",))
     notes = imports.check(
-        run,
+        context,
         {
             "dags/a.py": GOOD % b"a"
             + b"import os\nassert not [n for n in os.environ if 'SECRET' in n]\n",
@@ -104,13 +104,13 @@ def test_files_are_read_as_airflow_does(tmp_path: Path, version: str) -> None:
 
 
 def test_what_is_broken_is_told_with_airflows_words(tmp_path: Path, version: str) -> None:
-    run = run_in(tmp_path, version, [], import_timeout=3)
+    context = context_in(tmp_path, version, [], import_timeout=3)
     same = (
         b'from airflow import DAG\nNAME = "tw" + "in"\nwith DAG(NAME, schedule=None):\n    pass\n'
     )
     with pytest.raises(ProblemsError) as caught:
         imports.check(
-            run,
+            context,
             {
                 "dags/broken.py": b"import nothing.of_the_kind  # airflow dag\n",
                 "dags/hangs.py": HANGS,
@@ -139,7 +139,7 @@ def test_a_file_that_ends_the_process_hides_no_other(tmp_path: Path, version: st
         "dags/d.py": b"# airflow dag\nimport nothing.of_the_kind\n",
     }
     with pytest.raises(ProblemsError) as caught:
-        imports.check(run_in(tmp_path, version, []), bodies)
+        imports.check(context_in(tmp_path, version, []), bodies)
     found = caught.value.problems
     assert [(each.id, each.where) for each in found] == [
         ("dag-import-failed", path) for path in bodies
@@ -163,13 +163,13 @@ def test_what_only_the_real_airflow_has_is_a_warning(tmp_path: Path, version: st
             b"# airflow dag\nfrom airflow.sdk import Variable\nVariable.get('account')\n"
         )
     with pytest.raises(ProblemsError) as caught:
-        imports.check(run_in(tmp_path, version, []), bodies)
+        imports.check(context_in(tmp_path, version, []), bodies)
     assert [(found.id, found.where) for found in caught.value.problems] == [
         ("dag-import-failed", "dags/c.py")
     ]
     del bodies["dags/c.py"]
     (tmp_path / "again").mkdir()
-    notes = imports.check(run_in(tmp_path / "again", version, []), bodies)
+    notes = imports.check(context_in(tmp_path / "again", version, []), bodies)
     assert [(note.id, note.where) for note in notes] == [
         ("dag-import-unfinished", path) for path in bodies
     ]
@@ -183,7 +183,7 @@ def test_imports_begin_at_the_folder_that_mwaa_reads(tmp_path: Path) -> None:
     }
     with pytest.raises(ProblemsError) as caught:
         imports.check(
-            run_in(tmp_path, "2", [], prefix="dags/team/", dynamic=("*.py",)), bodies, "team/"
+            context_in(tmp_path, "2", [], prefix="dags/team/", dynamic=("*.py",)), bodies, "team/"
         )
     assert [(found.id, found.where) for found in caught.value.problems] == [
         ("dag-import-failed", "dags/b.py")
@@ -194,7 +194,7 @@ def test_modules_are_found_where_airflow_finds_them(tmp_path: Path, version: str
     """Beside the DAGs; not beside the program that reads them, and not in place of what Python has
     itself.
     """
-    run = run_in(tmp_path, version, [], dynamic=("*.py",))
+    context = context_in(tmp_path, version, [], dynamic=("*.py",))
     bodies = {
         "dags/a.py": b"# airflow dag\nimport colorsys\nfrom checks import sql\n",
         "dags/b.py": b"# airflow dag\nimport parallel\n",
@@ -203,28 +203,30 @@ def test_modules_are_found_where_airflow_finds_them(tmp_path: Path, version: str
         "dags/colorsys.py": b"raise RuntimeError\n",
     }
     with pytest.raises(ProblemsError) as caught:
-        imports.check(run, bodies)
+        imports.check(context, bodies)
     assert [(found.id, found.where) for found in caught.value.problems] == [
         ("dag-import-failed", "dags/b.py")
     ]
 
 
 def test_another_airflow_than_the_declared_one_is_a_warning(tmp_path: Path) -> None:
-    notes = imports.check(run_in(tmp_path, "2", [], airflow_version="2.9.2"), {"dags/a.py": b""})
+    notes = imports.check(
+        context_in(tmp_path, "2", [], airflow_version="2.9.2"), {"dags/a.py": b""}
+    )
     assert [note.id for note in notes] == ["dags-airflow-other"]
 
 
 def test_an_airflow_that_is_not_there(tmp_path: Path) -> None:
-    run = run_in(tmp_path, "2", [], airflow_python="nowhere/python")
+    context = context_in(tmp_path, "2", [], airflow_python="nowhere/python")
     with pytest.raises(StageError) as caught:
-        imports.check(run, {})
+        imports.check(context, {})
     assert caught.value.id == "dags-airflow-missing"
-    run.sandbox = True
-    assert [note.id for note in imports.check(run, {})] == ["dags-not-imported"]
+    sandboxed = msgspec.structs.replace(context, sandbox=True)
+    assert [note.id for note in imports.check(sandboxed, {})] == ["dags-not-imported"]
 
 
 def test_plugins_that_the_stage_ships_are_on_the_path(tmp_path: Path, version: str) -> None:
-    run = run_in(tmp_path, version, [], dynamic=("*.py",))
+    context = context_in(tmp_path, version, [], dynamic=("*.py",))
     plugins = archive(
         {
             "operators/__init__.py": (b"", b"100644"),
@@ -232,7 +234,7 @@ def test_plugins_that_the_stage_ships_are_on_the_path(tmp_path: Path, version: s
         }
     )
     bodies = {"dags/a.py": b"# airflow dag\nfrom operators.hello import NAME\n"}
-    assert imports.check(run, bodies, extras={"plugins.zip": plugins}) == []
+    assert imports.check(context, bodies, extras={"plugins.zip": plugins}) == []
 
 
 def test_what_only_mwaa_has_leaves_an_import_unfinished(tmp_path: Path, version: str) -> None:
@@ -243,7 +245,7 @@ def test_what_only_mwaa_has_leaves_an_import_unfinished(tmp_path: Path, version:
         "dags/d.py": b"# airflow dag\nimport shop_tools.orders\n",
     }
     notes = imports.check(
-        run_in(tmp_path, version, []), bodies, extras={"requirements.txt": b"shop-tools==1.2\n"}
+        context_in(tmp_path, version, []), bodies, extras={"requirements.txt": b"shop-tools==1.2\n"}
     )
     assert [(note.id, note.where) for note in notes] == [
         ("dag-import-unfinished", path) for path in bodies
@@ -265,7 +267,7 @@ def test_what_only_mwaa_has_leaves_an_import_unfinished(tmp_path: Path, version:
         "dags/f.py": b"# airflow dag\nimport os\nassert os.path.isdir(os.environ['AIRFLOW_HOME'] + '/dags')\n",
     }
     (tmp_path / "again").mkdir()
-    assert imports.check(run_in(tmp_path / "again", version, [], **given), known) == []
+    assert imports.check(context_in(tmp_path / "again", version, [], **given), known) == []
 
 
 @pytest.mark.parametrize("pattern", ["old/", "old", r"o.d/.*\.py"])
@@ -278,8 +280,8 @@ def test_airflow_ignores_what_the_checks_ignore(tmp_path: Path, version: str, pa
         "b.py": b"",
     }
     assert ignored(bodies, version=version + ".0", env={}).paths == {"old/a.py"}
-    run = run_in(tmp_path, version, [], dynamic=("**",))
-    assert imports.check(run, {f"dags/{path}": body for path, body in bodies.items()}) == []
+    context = context_in(tmp_path, version, [], dynamic=("**",))
+    assert imports.check(context, {f"dags/{path}": body for path, body in bodies.items()}) == []
 
 
 def test_the_table_of_what_airflow_3_lacks(tmp_path: Path) -> None:

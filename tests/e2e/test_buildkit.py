@@ -19,10 +19,11 @@ from cipipe.patterns import Patterns
 from cipipe.redact import Redactor
 from cipipe.sandbox.images import dockerd
 from cipipe.stages import image
-from cipipe.stages.base import Stage, StageRun
+from cipipe.stages.base import Stage, StageResult
 from cipipe.tools.docker import buildkit
 from cipipe.tools.docker.client import Docker
 from cipipe.tools.git.client import Repository
+from support.contexts import stage_context
 from support.tools import require
 
 REPOSITORY = "cipipe-test-base"
@@ -89,27 +90,23 @@ class World:
             image.Settings(context="app", repository="r.test/app", **settings),
             ("app/**",),
         )
-        required: dict[str, Any] = dict.fromkeys(
-            StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)]
+        context = stage_context(
+            project="shop",
+            stage=stage,
+            repository=repository,
+            commit=commit.oid,
+            commit_time=1_700_000_000,
+            entries=fingerprint.files(repository, tree.oid, Patterns(stage.paths)),
+            fingerprint="0123456789" * 6 + "abcd",
+            child_env=self.env,
+            redactor=self.redactor,
+            line=self.lines.append,
+            scratch=self.root / "scratch",
         )
-        given = {
-            "project": "shop",
-            "stage": stage,
-            "repository": repository,
-            "commit": commit.oid,
-            "commit_time": 1_700_000_000,
-            "entries": fingerprint.files(repository, tree.oid, Patterns(stage.paths)),
-            "fingerprint": "0123456789" * 6 + "abcd",
-            "child_env": self.env,
-            "redactor": self.redactor,
-            "line": self.lines.append,
-            "scratch": self.root / "scratch",
-        }
-        run = StageRun(**{**required, **given})
         self.lines.clear()
-        image.steps(stage, Mode.VERIFY, tag="")[0].run(run)
+        image.steps(stage, Mode.VERIFY, tag="")[0].run(context, StageResult())
         assert list((self.root / "scratch").iterdir()) == []
-        return f"r.test/app:{run.fingerprint[:20]}"
+        return f"r.test/app:{context.fingerprint[:20]}"
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ interruption leaves.
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -17,7 +19,7 @@ from cipipe.model import Effect, Environment, Mode, Output
 from cipipe.patterns import Patterns
 from cipipe.redact import Redactor
 from cipipe.stages import dags
-from cipipe.stages.base import Reference, Stage, StageRun
+from cipipe.stages.base import Reference, Stage, StageContext, StageResult, Step
 from cipipe.stages.dags.bucket import manifest, parallel
 from cipipe.tools import http, process
 from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
@@ -39,6 +41,21 @@ GIT_ENV = {
         for what in ("NAME", "EMAIL")
     },
 }
+
+
+@dataclass
+class Run:
+    """A run that executes its steps one at a time."""
+
+    context: StageContext[Any]
+    result: StageResult
+
+    def do(self, step: Step) -> None:
+        step.run(self.context, self.result)
+
+    def change(self, **given: Any) -> None:
+        """Replace fields of the context."""
+        self.context = msgspec.structs.replace(self.context, **given)
 
 
 class World:
@@ -69,12 +86,12 @@ class World:
 
     def start(
         self, mode: Mode = Mode.DEPLOY, outputs: dict[str, Output] | None = None, **settings: Any
-    ) -> tuple[StageRun, tuple[Any, ...]]:
+    ) -> tuple[Run, tuple[Step, ...]]:
         table: dict[str, Any] = {"source": "dags", "bucket": BUCKET, **settings}
         stage = Stage("dags", "dags", dags.Settings(**table), paths=("dags/**",))
         repository = Repository(self.root, os.environ)
         self.lines.clear()
-        run = StageRun(
+        context = StageContext(
             project="p",
             environment_name="dev",
             environment=Environment("111111111111", REGION, "arn:aws:iam::111111111111:role/x"),
@@ -93,11 +110,12 @@ class World:
             redactor=self.redactor,
             line=self.lines.append,
             scratch=self.root / "nowhere",
-            data=dict(self.record),
         )
-        return run, dags.steps(stage, mode, tag="0" * 20)
+        return Run(context, StageResult(data=dict(self.record))), dags.steps(
+            stage, mode, tag="0" * 20
+        )
 
-    def run(self, mode: Mode = Mode.DEPLOY, **given: Any) -> StageRun:
+    def run(self, mode: Mode = Mode.DEPLOY, **given: Any) -> StageResult:
         """Run all steps, recording as the runner does: before the first effect, and at the end,
         however it ends.
         """
@@ -105,12 +123,12 @@ class World:
         try:
             for step in steps:
                 if step.effect is not Effect.READ:
-                    self.record = dict(run.data)
-                step.run(run)
+                    self.record = dict(run.result.data)
+                run.do(step)
         finally:
             if mode is not Mode.VERIFY:
-                self.record = dict(run.data)
-        return run
+                self.record = dict(run.result.data)
+        return run.result
 
     def bodies(self) -> dict[str, bytes]:
         bucket = self.aws.bucket(BUCKET)
@@ -178,18 +196,18 @@ OURS = {"dags/a.py", "dags/lib/helper.py", "dags/sql/q.sql", "dags/.airflowignor
 
 
 def test_first_deployment(world: World) -> None:
-    run = world.run()
+    result = world.run()
     bodies = world.bodies()
     assert set(bodies) == OURS
     assert (
         bodies["dags/a.py"]
         == b'from airflow import DAG\n# a\nCLUSTER = "prod"  # cipipe: cluster\n'
     )
-    assert run.made == "4 uploaded, 0 unchanged, 0 deleted in s3://dags-bucket/dags/"
+    assert result.summary == "4 uploaded, 0 unchanged, 0 deleted in s3://dags-bucket/dags/"
     assert world.lines.index("uploaded dags/a.py") > world.lines.index(
         "uploaded dags/lib/helper.py"
     )
-    assert run.data["bucket"] == BUCKET
+    assert result.data["bucket"] == BUCKET
     world.check_manifest()
 
 
@@ -203,8 +221,8 @@ def test_the_work_tree_does_not_count(world: World) -> None:
 def test_again_without_a_change_writes_nothing(world: World) -> None:
     world.run()
     before = (world.versions(), world.record)
-    run = world.run()
-    assert run.made == "0 uploaded, 4 unchanged, 0 deleted in s3://dags-bucket/dags/"
+    result = world.run()
+    assert result.summary == "0 uploaded, 4 unchanged, 0 deleted in s3://dags-bucket/dags/"
     assert (world.versions(), world.record) == before
 
 
@@ -228,20 +246,20 @@ def test_a_look_costs_one_listing_and_a_question_for_each_key_that_is_not_as_the
     asked = counted(world.aws)
     run, steps = world.start()
     for step in steps[:3]:
-        step.run(run)
-    assert run.settled
+        run.do(step)
+    assert run.result.up_to_date
     assert asked == ["ListObjectVersions"]
     world.aws.bucket(BUCKET).put(
         "dags/sql/q.sql", b"select 1"
     )  # the same again, as another version
     asked.clear()
-    run = world.run()
+    result = world.run()
     assert asked == [
         "ListObjectVersions",
         "HeadObject",
         "ListObjectVersions",
     ]  # again once the record is written
-    assert run.settled
+    assert result.up_to_date
     world.check_manifest()
 
 
@@ -250,7 +268,7 @@ def test_what_others_uploaded_without_a_checksum_is_read(world: World) -> None:
     world.aws.call("s3", "put_object", Bucket=BUCKET, Key="dags/sql/q.sql", Body=b"select 1")
     world.aws.call("s3", "put_object", Bucket=BUCKET, Key="dags/.airflowignore", Body=b"bil")
     asked = counted(world.aws)
-    run = world.run()
+    result = world.run()
     looks = [
         "GetObject",
         "GetObject",
@@ -260,7 +278,7 @@ def test_what_others_uploaded_without_a_checksum_is_read(world: World) -> None:
         "ListObjectVersions",
     ]
     assert sorted(asked) == [*looks, "PutObject"]
-    assert run.made.startswith("1 uploaded, 3 unchanged")
+    assert result.summary.startswith("1 uploaded, 3 unchanged")
     world.check_manifest()
 
 
@@ -269,8 +287,8 @@ def test_what_differs_is_uploaded_and_what_is_gone_deleted_last(world: World) ->
     world.commit(
         {"dags/a.py": DAG.format(comment="# b\n"), "dags/sql/q.sql": None, "dags/c.py": HELPER}
     )
-    run = world.run()
-    assert run.made == "2 uploaded, 2 unchanged, 1 deleted in s3://dags-bucket/dags/"
+    result = world.run()
+    assert result.summary == "2 uploaded, 2 unchanged, 1 deleted in s3://dags-bucket/dags/"
     assert [line for line in world.lines if line.startswith(("uploaded", "deleted"))] == [
         "uploaded dags/c.py",
         "uploaded dags/a.py",
@@ -284,17 +302,17 @@ def test_size_and_time_count_for_nothing(world: World) -> None:
     world.run()
     file = world.root / "dags/sql/q.sql"
     file.touch()
-    assert world.run().made.startswith("0 uploaded, 4 unchanged")
+    assert world.run().summary.startswith("0 uploaded, 4 unchanged")
     world.commit({"dags/sql/q.sql": "select 2"})
     os.utime(file, (0, 0))
-    assert world.run().made.startswith("1 uploaded, 3 unchanged")
+    assert world.run().summary.startswith("1 uploaded, 3 unchanged")
     assert world.bodies()["dags/sql/q.sql"] == b"select 2"
 
 
 def test_another_value_alone_makes_an_upload(world: World) -> None:
     world.run()
-    run = world.run(outputs={"cluster": Output(value="next")})
-    assert run.made.startswith("1 uploaded, 3 unchanged")
+    result = world.run(outputs={"cluster": Output(value="next")})
+    assert result.summary.startswith("1 uploaded, 3 unchanged")
     assert b'"next"' in world.bodies()["dags/a.py"]
 
 
@@ -302,14 +320,14 @@ def test_what_somebody_changed_in_the_bucket_is_put_right(world: World) -> None:
     world.run()
     world.aws.bucket(BUCKET).put("dags/a.py", b"tampered")
     world.aws.bucket(BUCKET).delete("dags/sql/q.sql")
-    assert world.run().made.startswith("2 uploaded, 2 unchanged")
+    assert world.run().summary.startswith("2 uploaded, 2 unchanged")
     world.check_manifest()
 
 
 def test_a_lost_record_costs_nothing_but_the_look(world: World) -> None:
     world.run()
     world.record = {}
-    assert world.run().made.startswith("0 uploaded, 4 unchanged")
+    assert world.run().summary.startswith("0 uploaded, 4 unchanged")
     assert set(world.record["manifest"]) == OURS
 
 
@@ -394,9 +412,10 @@ def test_cut_off_anywhere_and_run_again(
             for step in steps:
                 if step.title.startswith("upload"):
                     world.record = {
-                        key: (dict(v) if isinstance(v, dict) else v) for key, v in run.data.items()
+                        key: (dict(v) if isinstance(v, dict) else v)
+                        for key, v in run.result.data.items()
                     }
-                step.run(run)
+                run.do(step)
         except Killed:
             pass
     assert set(world.bodies()) - {"dags/theirs.py"} <= set(world.record["manifest"])
@@ -475,8 +494,8 @@ def test_links_are_refused(world: World) -> None:
 
 def test_verify_reads_only(world: World) -> None:
     before = world.versions()
-    run = world.run(Mode.VERIFY)
-    assert (world.versions(), run.data) == (before, {})
+    result = world.run(Mode.VERIFY)
+    assert (world.versions(), result.data) == (before, {})
     assert "4 to upload, 0 unchanged, 0 to delete" in world.lines
 
 
@@ -491,9 +510,9 @@ def test_verify_before_anything_is_deployed(world: World) -> None:
 
 def test_a_sensitive_value_is_in_the_bucket_and_nowhere_else(world: World) -> None:
     world.commit({"dags/a.py": DAG.format(comment="").rstrip() + " (sensitive ok)\n"})
-    run = world.run(outputs={"cluster": Output(value="hunter22", sensitive=True)})
+    result = world.run(outputs={"cluster": Output(value="hunter22", sensitive=True)})
     assert b"hunter22" in world.bodies()["dags/a.py"]
-    assert "hunter22" not in "\n".join([*world.lines, run.made, str(world.record)]), (
+    assert "hunter22" not in "\n".join([*world.lines, result.summary, str(world.record)]), (
         "not before it is masked either"
     )
     assert (world.record["outputs"], world.record.get("made_of")) == (["cluster"], None)
@@ -503,11 +522,10 @@ def test_another_sensitive_value_is_put_in_though_no_digest_tells(world: World) 
     world.commit({"dags/a.py": DAG.format(comment="").rstrip() + " (sensitive ok)\n"})
     world.run(outputs={"cluster": Output(value="hunter22", sensitive=True)})
     run, steps = world.start(outputs={"cluster": Output(value="hunter33", sensitive=True)})
-    run.standing = (
-        True  # as the runner says: of a sensitive output it counts only that there is one
-    )
+    # as the runner says: of a sensitive output it counts only that there is one
+    run.change(is_current=True)
     for step in steps:
-        step.run(run)
+        run.do(step)
     assert b"hunter33" in world.bodies()["dags/a.py"]
 
 
@@ -519,11 +537,11 @@ def test_a_stage_that_began_at_the_same_moment_is_seen_before_the_first_upload(
     """
     run, steps = world.start()
     for step in steps[:3]:
-        step.run(run)
+        run.do(step)
     theirs = {"bucket": BUCKET, "manifest": {"dags/a.py": manifest.UNCERTAIN}}
-    run.beside = lambda: {"other": theirs}
+    run.change(beside=lambda: {"other": theirs})
     with pytest.raises(RefusedError, match=r"dags/a\.py belongs to stage other") as caught:
-        steps[3].run(run)
+        run.do(steps[3])
     assert caught.value.id == "dags-key-taken"
     assert world.bodies() == {}
 
@@ -531,17 +549,16 @@ def test_a_stage_that_began_at_the_same_moment_is_seen_before_the_first_upload(
 def test_destroy_leaves_what_another_stage_owns_too(world: World) -> None:
     world.run()
     run, steps = world.start(Mode.DESTROY)
-    run.beside = lambda: {
-        "other": {
-            "bucket": BUCKET,
-            "manifest": {"dags/a.py": world.record["manifest"]["dags/a.py"]},
-        }
+    theirs = {
+        "bucket": BUCKET,
+        "manifest": {"dags/a.py": world.record["manifest"]["dags/a.py"]},
     }
+    run.change(beside=lambda: {"other": theirs})
     for step in steps:
-        step.run(run)
+        run.do(step)
     assert set(world.bodies()) == {"dags/a.py"}
     assert "s3://dags-bucket/dags/a.py" not in world.lines
-    assert run.made == "3 objects deleted, with 3 versions"
+    assert run.result.summary == "3 objects deleted, with 3 versions"
 
 
 def test_destroy_leaves_no_version_and_succeeds_again(world: World) -> None:
@@ -549,11 +566,11 @@ def test_destroy_leaves_no_version_and_succeeds_again(world: World) -> None:
     world.commit({"dags/a.py": DAG.format(comment="# b\n"), "dags/sql/q.sql": None})
     world.run()
     assert world.versions() > len(world.bodies())
-    run = world.run(Mode.DESTROY)
+    result = world.run(Mode.DESTROY)
     assert world.versions() == 0
-    assert run.made == "3 objects deleted, with 6 versions"
-    assert run.data["manifest"] == {}
-    assert world.run(Mode.DESTROY).made == "0 objects deleted, with 0 versions"
+    assert result.summary == "3 objects deleted, with 6 versions"
+    assert result.data["manifest"] == {}
+    assert world.run(Mode.DESTROY).summary == "0 objects deleted, with 0 versions"
 
 
 def test_destroy_leaves_what_others_put_where_we_deleted(world: World) -> None:
@@ -566,7 +583,7 @@ def test_destroy_leaves_what_others_put_where_we_deleted(world: World) -> None:
 
 
 def test_destroy_of_what_was_never_deployed(world: World) -> None:
-    assert world.run(Mode.DESTROY, bucket=Reference(output="dags_bucket")).made.startswith(
+    assert world.run(Mode.DESTROY, bucket=Reference(output="dags_bucket")).summary.startswith(
         "0 objects"
     )
 
@@ -645,13 +662,13 @@ def test_a_run_that_was_taken_over_writes_nothing_more(world: World) -> None:
     def taken() -> None:
         raise ConflictError("ledger-conflict", "stage dags was taken by another run")
 
-    run.still_ours = taken
+    run.change(still_ours=taken)
     for step in steps:
         if step.effect is Effect.READ:
-            step.run(run)
+            run.do(step)
             continue
         with pytest.raises(ConflictError):
-            step.run(run)
+            run.do(step)
     assert world.bodies() == before
 
 
@@ -664,11 +681,11 @@ def test_what_another_run_wrote_before_the_record_was_taken_is_put_right(world: 
             world.aws.bucket(BUCKET).put("dags/lib/helper.py", b"of an older run")
             world.aws.bucket(BUCKET).put("dags/sql/q.sql", b"select 1")
             world.aws.bucket(BUCKET).delete("dags/.airflowignore")
-        step.run(run)
+        run.do(step)
     assert world.bodies()["dags/lib/helper.py"] == HELPER.encode()
     assert set(world.bodies()) == OURS
-    assert run.made.startswith("3 uploaded, 1 unchanged")
-    world.record = dict(run.data)
+    assert run.result.summary.startswith("3 uploaded, 1 unchanged")
+    world.record = dict(run.result.data)
     world.check_manifest()
 
 
@@ -689,7 +706,7 @@ def test_a_run_that_is_stopped_while_it_deletes_deletes_no_more(
         bucket="second-bucket" if what == "former" else BUCKET,
     )
     for step in steps[:-1]:
-        step.run(run)
+        run.do(step)
     asked = 0
 
     def stopped() -> None:
@@ -698,7 +715,7 @@ def test_a_run_that_is_stopped_while_it_deletes_deletes_no_more(
         if asked > 4:
             raise InterruptedRun("interrupted", "interrupted")
 
-    run.still_ours = stopped
+    run.change(still_ours=stopped)
     with pytest.raises(InterruptedRun):
-        steps[-1].run(run)
+        run.do(steps[-1])
     assert len(many.keys() - world.bodies().keys()) <= 4

@@ -5,7 +5,6 @@ against it makes it read.
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -13,10 +12,11 @@ import pytest
 
 from cipipe.model import Mode, Output
 from cipipe.stages import dags
-from cipipe.stages.base import Stage
+from cipipe.stages.base import Stage, StageResult
 from cipipe.stages.dags.bucket import manifest
 from cipipe.stages.dags.markers import patch
 from cipipe.tools.git.client import Repository
+from support.contexts import stage_context
 from support.shop import BUCKET, CONFIG, DAG, LEDGER, OUTPUTS, REGION, Cli, Shop, served
 
 
@@ -176,18 +176,12 @@ SETTINGS = dags.Settings(source="dags", bucket="b")
 def found(**changes: Any) -> dict[str, str] | None:
     """What a record proves to a run that is like the one that wrote it, but for `changes`."""
     stage = Stage("dags", "dags", SETTINGS)
-    run: Any = SimpleNamespace(
-        standing=True,
-        mode=Mode.DEPLOY,
-        outputs={"cluster": Output(value="prod")},
-        stage=stage,
-        data=dict(STANDING),
+    context = stage_context(
+        is_current=True, mode=Mode.DEPLOY, outputs={"cluster": Output(value="prod")}, stage=stage
     )
-    run.data["made_of"] = manifest.made_of(run, ["cluster"])
-    run.data |= changes.pop("data", {})
-    for name, value in changes.items():
-        setattr(run, name, value)
-    return manifest.proven(run)
+    data = {**STANDING, "made_of": manifest.made_of(context, ["cluster"])}
+    result = StageResult(data=data | changes.pop("data", {}))
+    return manifest.proven(msgspec.structs.replace(context, **changes), result)
 
 
 def test_what_a_record_proves() -> None:
@@ -197,7 +191,7 @@ def test_what_a_record_proves() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"standing": False},
+        {"is_current": False},
         {"mode": Mode.VERIFY},
         {"outputs": {}},
         {"outputs": {"cluster": Output(value="prod", sensitive=True)}},

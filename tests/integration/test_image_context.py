@@ -6,14 +6,14 @@ import hashlib
 import io
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cipipe.errors import ProblemsError, StageError
 from cipipe.stages import image
-from cipipe.stages.base import Stage, StageRun
+from cipipe.stages.base import Stage
 from cipipe.stages.image_context import build_context
+from support.contexts import stage_context
 from support.git import Repo, files
 
 WEIGHTS = b"\0weights" * 999
@@ -29,19 +29,13 @@ def packed(
     """The files of the context by name: contents, or where a link leads."""
     paths = paths or ("app/**",)
     settings = image.Settings(context=context, repository="r", dockerfile=dockerfile)
-    required: dict[str, Any] = dict.fromkeys(
-        StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)]
+    stage_of = stage_context(
+        stage=Stage("image", "image", settings, paths=paths),
+        repository=repo.repository(),
+        entries=tuple(files(repo.repository(), repo.tree, *paths)),
+        commit_time=0,
     )
-    run = StageRun(
-        **{
-            **required,
-            "stage": Stage("image", "image", settings, paths=paths),
-            "repository": repo.repository(),
-            "entries": tuple(files(repo.repository(), repo.tree, *paths)),
-            "commit_time": 0,
-        }
-    )
-    with tarfile.open(fileobj=io.BytesIO(build_context(run).tar())) as tar:
+    with tarfile.open(fileobj=io.BytesIO(build_context(stage_of).tar())) as tar:
         return {m.name: m.linkname if m.issym() else tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
 
 

@@ -3,12 +3,13 @@ steps, a listener.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from cipipe import config, planner
+from cipipe.claims import Claims
 from cipipe.ledger import Ledger
 from cipipe.model import (
     Baseline,
@@ -27,9 +28,19 @@ from cipipe.planner import ExecutablePlan, Known, Question
 from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Runner
-from cipipe.stages.base import Reference, Stage, StageRun, Step, references
+from cipipe.stages.base import (
+    Action,
+    AnyStage,
+    Reference,
+    StageContext,
+    StageResult,
+    Step,
+    references,
+)
+from cipipe.stagework import RunnerInputs
 from cipipe.tools.aws.s3 import Bucket, StoredObject, Written
 from support.configurations import HEAD, command, load
+from support.contexts import stage_context
 
 READ, WRITE, DESTROY = Effect.READ, Effect.WRITE, Effect.DESTROY
 
@@ -108,7 +119,7 @@ class World:
     """Stages `a`, `b needs a`, … whose steps the test gives: what they do is written into
     `bucket.log` too.
 
-    Meets `runner.Workplace`.
+    Meets `stagework.ContextFactory`.
     """
 
     def __init__(self, *, mode: Mode = Mode.DEPLOY, **needs: str) -> None:
@@ -123,7 +134,8 @@ class World:
         self.tools: dict[str, tuple[str, ...]] = {}
         self.outputs: dict[str, dict[str, Output]] = {}
         self.settings: dict[str, dict[str, Any]] = {}
-        self.made: dict[str, Any] = {}
+        self.contexts: dict[str, StageContext[Any]] = {}
+        self.claims: Claims | None = None
         self.config = load(
             HEAD
             + "".join(
@@ -137,9 +149,9 @@ class World:
         for name in needs:
             self.does(name, READ, WRITE)
 
-    def does(self, name: str, *steps: Effect | tuple[Effect, Callable[[StageRun], None]]) -> None:
+    def does(self, name: str, *steps: Effect | tuple[Effect, Action]) -> None:
         """The stage's steps; each leaves a line in the log, then does what was given."""
-        made = [step if isinstance(step, tuple) else (step, lambda run: None) for step in steps]
+        made = [step if isinstance(step, tuple) else (step, lambda *_: None) for step in steps]
         self.steps[name] = tuple(
             Step(f"{effect} {name}", effect, self._logged(name, effect, do)) for effect, do in made
         )
@@ -173,7 +185,7 @@ class World:
             executable=ExecutablePlan(msgspec.structs.replace(plan, mode=self.mode), self.steps),
             candidates=self.candidates,
             records=Records(self.ledger, plan, context, held),
-            workplace=self,
+            factory=self,
             redactor=self.redactor,
             progress=self.listener,
             outputs=self.outputs,
@@ -183,7 +195,7 @@ class World:
     def upstream(self, stage: str) -> list[str]:
         return config.upstream(stage, self.config.stages)
 
-    def lacking(self, stage: Stage) -> list[str]:
+    def lacking(self, stage: AnyStage) -> list[str]:
         return [tool for tool in self.tools.get(stage.name, ()) if tool in self.missing]
 
     def consumes(self, candidate: planner.Candidate) -> frozenset[str]:
@@ -205,13 +217,11 @@ class World:
         assert found is not None
         return found.record
 
-    def _logged(
-        self, name: str, effect: Effect, do: Callable[[StageRun], None]
-    ) -> Callable[[StageRun], None]:
-        def step(run: StageRun) -> None:
+    def _logged(self, name: str, effect: Effect, do: Action) -> Action:
+        def step(context: StageContext[Any], result: StageResult) -> None:
             self.bucket.log.append(f"{name}: {effect}")
-            self.made[name] = run
-            do(run)
+            self.contexts[name] = context
+            do(context, result)
 
         return step
 
@@ -222,23 +232,21 @@ class World:
                         {"kept": 1})  # fmt: skip
         self.bucket.objects[f"p/{name}.json"] = msgspec.json.encode(record)
 
-    def prepare(self, candidate: planner.Candidate, stage: Stage, **doors: Any) -> StageRun:
-        held: Mapping[str, Any] = doors["previous"].data if doors["previous"] else {}
-        given = {
-            "project": "shop",
-            "environment_name": "dev",
-            "environment": Environment("1" * 12, "eu-central-1", "arn"),
-            "mode": self.mode,
-            "stage": stage,
-            "commit": "c" * 40,
-            "fingerprint": candidate.fingerprint,
-            "redactor": self.redactor,
-            "data": dict(held),
-            **doors,
-        }
-        required = StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)]
-        unused: dict[str, Any] = dict.fromkeys(required)
-        return StageRun(**{**unused, "made": "", **given})
+    def context_for(
+        self, candidate: planner.Candidate, stage: AnyStage, inputs: RunnerInputs
+    ) -> StageContext[Any]:
+        return stage_context(
+            project="shop",
+            environment_name="dev",
+            environment=Environment("1" * 12, "eu-central-1", "arn"),
+            mode=self.mode,
+            stage=stage,
+            commit="c" * 40,
+            fingerprint=candidate.fingerprint,
+            redactor=self.redactor,
+            claims=self.claims,
+            **msgspec.structs.asdict(inputs),
+        )
 
 
 def etag(body: bytes) -> str:

@@ -17,14 +17,14 @@ from cipipe.parse import Located
 from cipipe.pipeline.planning import Planning
 from cipipe.pipeline.project import Project
 from cipipe.stages import KINDS
-from cipipe.stages.base import Needed, Stage, replaced
+from cipipe.stages.base import AnyStage, Needed, replaced
 from cipipe.tools.git.client import Repository
 
 _COMPARED = 5000
 """How many names a suggestion is looked for among, at most."""
 
 
-def checker(repository: Repository) -> Callable[[Stage], Iterator[Problem]]:
+def checker(repository: Repository) -> Callable[[AnyStage], Iterator[Problem]]:
     """What tells of a stage, with its settings filled in, which of its paths are neither in the
     commit nor on disk.
     """
@@ -32,7 +32,7 @@ def checker(repository: Repository) -> Callable[[Stage], Iterator[Problem]]:
     tree = head.oid if head is not None else None
     look = _Look(repository, tree, disk=True)
 
-    def check(stage: Stage) -> Iterator[Problem]:
+    def check(stage: AnyStage) -> Iterator[Problem]:
         wanted = list(KINDS[stage.kind].needed(stage))
         for need in look.missing(wanted):
             yield look.problem(need)

@@ -18,16 +18,15 @@ from cipipe.stages.base import (
     Needed,
     Place,
     PlaceType,
-    Setting,
     Stage,
     outside,
     repository_path,
 )
-from cipipe.stages.base import Settings as BaseSettings
 from cipipe.stages.dags.bucket.clashes import clashes
 from cipipe.stages.dags.bucket.manifest import OUTPUTS, owns
 from cipipe.stages.dags.deploy import steps
 from cipipe.stages.dags.files import included, select
+from cipipe.stages.dags.settings import Settings
 from cipipe.tools.git.client import Entry, Repository
 
 __all__ = [
@@ -54,29 +53,7 @@ _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _VERSION = r"\d+\.\d+(\.\d+)?"
 
 
-class Settings(BaseSettings, frozen=True):
-    """`source` is a folder of the repository; its files go to `prefix` in `bucket`, under their
-    names below `source`.
-    """
-
-    source: str
-    bucket: Setting
-    prefix: str = "dags/"
-    allow_empty: bool = False
-    airflow_version: str | None = None
-    airflow_python: str | None = None
-    import_timeout: int = 30
-    dynamic: tuple[str, ...] = ()
-    requirements: str | None = None
-    plugins: str | None = None
-    mwaa_environment: Setting | None = None
-    confirm_timeout: int = 300
-    include: tuple[str, ...] = ()
-    check_env: dict[str, str] = {}
-    check_variables: dict[str, str] = {}
-
-
-def problems(stage: Stage) -> Iterable[Problem]:
+def problems(stage: Stage[Settings]) -> Iterable[Problem]:
     settings: Settings = stage.settings
     segments = settings.source.rstrip("/").split("/")
     if settings.source not in {".", "./"} and not {"", ".", ".."}.isdisjoint(segments):
@@ -149,7 +126,7 @@ def _check_env(settings: Settings) -> Iterator[Problem]:
             )
 
 
-def places(stage: Stage, environment: Environment) -> Iterator[Place]:
+def places(stage: Stage[Settings], environment: Environment) -> Iterator[Place]:
     """The folder of the DAG files, and what MWAA installs, which is once in a bucket."""
     settings: Settings = stage.settings
     if not isinstance(settings.bucket, str):
@@ -173,7 +150,7 @@ def places(stage: Stage, environment: Environment) -> Iterator[Place]:
             )
 
 
-def needed(stage: Stage) -> Iterator[Needed]:
+def needed(stage: Stage[Settings]) -> Iterator[Needed]:
     settings: Settings = stage.settings
     if not settings.allow_empty:
         yield Needed(
@@ -185,12 +162,15 @@ def needed(stage: Stage) -> Iterator[Needed]:
         yield Needed(key="plugins", path=repository_path(settings.plugins), folder=True)
 
 
-def tools(stage: Stage) -> tuple[str, ...]:  # noqa: ARG001 - part of the Protocol
+def tools(stage: Stage[Settings]) -> tuple[str, ...]:  # noqa: ARG001 - part of the Protocol
     return ()
 
 
 def consumes(
-    stage: Stage, entries: Iterable[Entry], repository: Repository, recorded: Mapping[str, Any]
+    stage: Stage[Settings],
+    entries: Iterable[Entry],
+    repository: Repository,
+    recorded: Mapping[str, Any],
 ) -> frozenset[str]:
     """The outputs that the markers in the stage's Python files ask for."""
     if OUTPUTS in recorded:
@@ -212,7 +192,7 @@ def consumes(
     )
 
 
-def inputs(stage: Stage, repository: Repository, tree: str) -> Iterable[Input]:  # noqa: ARG001
+def inputs(stage: Stage[Settings], repository: Repository, tree: str) -> Iterable[Input]:  # noqa: ARG001
     """The source folder, and what MWAA installs. A file that `paths` leave out is not uploaded
     either.
     """

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cipipe.model import Effect, Mode, State
-from cipipe.stages.base import Reference, Stage, StageRun, Step, literal, shown
+from cipipe.stages.base import Reference, Stage, StageContext, StageResult, Step, literal, shown
 from cipipe.stages.dags.bucket import manifest, ownership, sharing
 from cipipe.stages.dags.files import count, in_order, relative
 from cipipe.stages.dags.mwaa.extras import KEYS, PLUGINS, REQUIREMENTS
+from cipipe.stages.dags.settings import Settings
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _SHOWN = 3
 
 
-def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001 - part of the Protocol
+def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001 - part of the Protocol
     settings = stage.settings
     source = settings.source.strip("/")
     there = f"s3://{shown(settings.bucket)}/{settings.prefix}"
@@ -51,7 +52,7 @@ def steps(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: A
     return (*reading, *writing(stage, work))
 
 
-def writing(stage: Stage, work: "Deployment") -> tuple[Step, ...]:
+def writing(stage: Stage[Settings], work: "Deployment") -> tuple[Step, ...]:
     """The steps that make the bucket, and the MWAA environment, what `work` wants them to be."""
     settings = stage.settings
     there = f"s3://{shown(settings.bucket)}/{settings.prefix}"
@@ -102,78 +103,83 @@ class Deployment(msgspec.Struct):
     uploaded: "datetime | None" = None
     made: "Prepared | None" = None
 
-    def prepare(self, run: StageRun) -> None:
+    def prepare(self, context: StageContext[Settings], result: StageResult) -> None:
         """Read and patch the files; where the record says that they are deployed, only once
         anything has to be done.
         """
-        known = manifest.proven(run)
-        if known is None or not known.keys().isdisjoint(sharing.taken(run, run.data["bucket"])):
-            self.read(run)
+        known = manifest.proven(context, result)
+        if known is None or not known.keys().isdisjoint(
+            sharing.taken(context, result.data["bucket"])
+        ):
+            self.read(context)
         else:
             self.wanted, self.assumed = known, True
-            self.outputs, self.made_of = run.data[manifest.OUTPUTS], run.data[manifest.MADE_OF]
-            run.line(f"{count(len(known), 'file')}, and the record has what becomes of them")
+            self.outputs, self.made_of = (
+                result.data[manifest.OUTPUTS],
+                result.data[manifest.MADE_OF],
+            )
+            context.line(f"{count(len(known), 'file')}, and the record has what becomes of them")
 
-    def read(self, run: StageRun) -> None:
+    def read(self, context: StageContext[Settings]) -> None:
         from cipipe.stages.dags.prepare import prepared
 
-        self.made = prepared(run)
+        self.made = prepared(context)
         for note in self.made.warnings:
-            run.line(f"warning: {note.where}: {note.message}")
+            context.line(f"warning: {note.where}: {note.message}")
         self.bodies = self.made.contents
         self.wanted = manifest.hashes_of(self.bodies)
         self.outputs = sorted({replacement.output for replacement in self.made.replacements})
-        self.made_of = manifest.made_of(run, self.outputs)
-        run.line(
+        self.made_of = manifest.made_of(context, self.outputs)
+        context.line(
             f"{count(len(self.bodies), 'file')}, {count(len(self.made.replacements), 'value')} put in"
         )
         if left_out := self.made.left_out:
             some = ", ".join(left_out[:_SHOWN]) + (", …" if left_out[_SHOWN:] else "")
-            run.line(
+            context.line(
                 f"{count(len(left_out), 'file')} left out (tests, caches, hidden files; see `include`): {some}"
             )
 
-    def check(self, run: StageRun) -> None:
+    def check(self, context: StageContext[Settings], result: StageResult) -> None:
         """Check what was patched, unless all of it lies in the bucket: then this very content was
         checked before.
         """
-        last = run.previous
+        last = context.previous
         same = last is not None and (last.state, last.fingerprint) == (
             State.DEPLOYED,
-            run.fingerprint,
+            context.fingerprint,
         )
-        if (run.settled and same) or self.made is None:
+        if (result.up_to_date and same) or self.made is None:
             return
         from cipipe.stages.dags.checks import containers, imports
         from cipipe.stages.dags.checks import static as checks
         from cipipe.stages.dags.mwaa import environment as mwaa
 
-        settings = run.stage.settings
-        below, misplaced = mwaa.placed(settings.prefix, mwaa.dag_folder(run))
-        ignored = self._ignored(run, below)
+        settings = context.stage.settings
+        below, misplaced = mwaa.placed(settings.prefix, mwaa.dag_folder(context))
+        ignored = self._ignored(context, below)
         notes = [
             *misplaced,
             *ignored.problems,
             *checks.check(
                 self.made.sources,
                 self.made.bodies,
-                allow_empty=settings.allow_empty or run.allow_empty,
+                allow_empty=settings.allow_empty or context.allow_empty,
                 source=settings.source,
                 airflow_version=settings.airflow_version,
                 ignored=ignored.paths,
-                compiled_elsewhere=imports.python_of(run) not in {None, sys.executable},
+                compiled_elsewhere=imports.python_of(context) not in {None, sys.executable},
             ),
-            *containers.check(run, self.made.bodies, self.made.replacements),
-            *imports.check(run, self.made.bodies, below, extras=self.made.extras),
+            *containers.check(context, self.made.bodies, self.made.replacements),
+            *imports.check(context, self.made.bodies, below, extras=self.made.extras),
         ]
         for note in notes:
-            run.line(f"warning: {note.where}: {note.message}")
+            context.line(f"warning: {note.where}: {note.message}")
 
-    def _ignored(self, run: StageRun, below: str) -> "Ignored":
+    def _ignored(self, context: StageContext[Settings], below: str) -> "Ignored":
         """The files, by repository path, that `.airflowignore` names."""
         from cipipe.stages.dags.checks.ignore import Ignored, ignored
 
-        settings = run.stage.settings
+        settings = context.stage.settings
         made = self.made.bodies if self.made else {}
         paths = {relative(path, settings.source) or path: path for path in made}
         bodies = {name: made[path] for name, path in paths.items()}
@@ -188,28 +194,31 @@ class Deployment(msgspec.Struct):
             ),
         )
 
-    def compare(self, run: StageRun) -> None:
+    def compare(self, context: StageContext[Settings], result: StageResult) -> None:
         from cipipe.stages.dags.bucket.store import look, newest
 
-        if isinstance(run.stage.settings.bucket, Reference):
-            run.line(
-                f"the bucket is not known before {shown(run.stage.settings.bucket)} is: nothing to compare with"
+        if isinstance(context.stage.settings.bucket, Reference):
+            context.line(
+                f"the bucket is not known before {shown(context.stage.settings.bucket)} is: nothing to compare with"
             )
             return
-        bucket = bucket_of(run)
-        sharing.refuse_taken(run, bucket.name, self.wanted)
-        owned, former = manifest.owned(run.data, bucket.name)
-        owned, former = sharing.without_taken(run, bucket.name, owned), sharing.ours(run, former)
-        listed = newest(bucket, run.stage.settings.prefix) if self.wanted or owned else {}
-        there = look(
-            bucket, self.wanted.keys() | owned.keys(), owned, run.stage.settings.prefix, listed
+        bucket = bucket_of(context)
+        sharing.refuse_taken(context, bucket.name, self.wanted)
+        owned, former = manifest.owned(result.data, bucket.name)
+        owned, former = (
+            sharing.without_taken(context, bucket.name, owned),
+            sharing.ours(context, former),
         )
-        ownership.refuse_foreign(run, bucket.name, {key: there[key] for key in self.wanted})
+        listed = newest(bucket, context.stage.settings.prefix) if self.wanted or owned else {}
+        there = look(
+            bucket, self.wanted.keys() | owned.keys(), owned, context.stage.settings.prefix, listed
+        )
+        ownership.refuse_foreign(context, bucket.name, {key: there[key] for key in self.wanted})
         if not owned:
-            ownership.refuse_neighbours(run, bucket, listed.keys() - self.wanted.keys())
-        lost = ownership.foreign(run, there)
+            ownership.refuse_neighbours(context, bucket, listed.keys() - self.wanted.keys())
+        lost = ownership.foreign(context, there)
         if lost:
-            run.line(
+            context.line(
                 f"{count(len(lost), 'object')} of the record belong to others by now, and stay"
             )
         owned = {key: entry for key, entry in owned.items() if key not in lost}
@@ -222,33 +231,35 @@ class Deployment(msgspec.Struct):
         self.gone = sorted(owned.keys() - self.wanted.keys())
         for key in sorted(self.uploads - owned.keys()):
             if there[key].sha256 is not None:
-                run.line(
+                context.line(
                     f"warning: {key} is there already, and not from this stage: it is replaced, and owned from now on"
                 )
         unchanged = len(self.wanted) - len(self.uploads)
-        run.line(
+        context.line(
             f"{len(self.uploads)} to upload, {unchanged} unchanged, {len(self.gone)} to delete"
         )
-        run.made = f"{len(self.uploads)} to upload, {len(self.gone)} to delete"
-        if run.mode is Mode.DEPLOY:
+        result.summary = f"{len(self.uploads)} to upload, {len(self.gone)} to delete"
+        if context.mode is Mode.DEPLOY:
             for told in (
                 manifest.GOING_BACK,
                 manifest.RESTORED,
                 manifest.OUTPUTS,
                 manifest.MADE_OF,
             ):
-                run.data.pop(told, None)
-            run.data |= self._intended(run.data, bucket.name, owned, former, there)
-            installed = self._installed(run)
-            run.settled = not (self.uploads or self.gone or former) and installed in (
+                result.data.pop(told, None)
+            result.data |= self._intended(result.data, bucket.name, owned, former, there)
+            installed = self._installed(context, result)
+            result.up_to_date = not (self.uploads or self.gone or former) and installed in (
                 None,
-                run.data.get("mwaa"),
+                result.data.get("mwaa"),
             )
-        if self.assumed and not (run.settled and run.previous and run.data == run.previous.data):
+        if self.assumed and not (
+            result.up_to_date and context.previous and result.data == context.previous.data
+        ):
             self.assumed = False
-            run.data = dict(run.previous.data) if run.previous else {}
-            self.read(run)
-            self.compare(run)
+            result.data = dict(context.previous.data) if context.previous else {}
+            self.read(context)
+            self.compare(context, result)
 
     def _intended(
         self,
@@ -277,30 +288,32 @@ class Deployment(msgspec.Struct):
             **({} if self.made_of is None else {manifest.MADE_OF: self.made_of}),
         }
 
-    def upload_extra(self, key: str, run: StageRun) -> None:
+    def upload_extra(self, key: str, context: StageContext[Settings], result: StageResult) -> None:
         """Upload requirements or plugins, if they are not there."""
-        self._look_again(run)
-        self._put(run, sorted(self.uploads & {key}))
+        self._look_again(context, result)
+        self._put(context, result, sorted(self.uploads & {key}))
 
-    def install(self, run: StageRun) -> None:
+    def install(self, context: StageContext[Settings], result: StageResult) -> None:
         """Have the environment run requirements and plugins before any DAG that needs them is
         there.
         """
         from cipipe.stages.dags.mwaa import environment as mwaa
 
-        wanted = self._installed(run)
-        if not _mwaa_environment(run):
-            run.line("there is no MWAA environment: nothing to install into")
+        wanted = self._installed(context, result)
+        if not _mwaa_environment(context):
+            context.line("there is no MWAA environment: nothing to install into")
         elif wanted is not None:
-            mwaa.update(run, wanted["environment"], wanted["versions"])
-            run.data["mwaa"] = wanted
+            mwaa.update(context, wanted["environment"], wanted["versions"])
+            result.data["mwaa"] = wanted
 
-    def _installed(self, run: StageRun) -> dict[str, Any] | None:
+    def _installed(
+        self, context: StageContext[Settings], result: StageResult
+    ) -> dict[str, Any] | None:
         """What the record says once the environment runs what the bucket holds; None where that is
         not asked for.
         """
-        name = _mwaa_environment(run)
-        held = run.data["manifest"]
+        name = _mwaa_environment(context)
+        held = result.data["manifest"]
         versions = {
             key: held[key]["version"]
             for key in sorted(KEYS & self.wanted.keys())
@@ -308,21 +321,23 @@ class Deployment(msgspec.Struct):
         }
         return {"environment": name, "versions": versions} if name and versions else None
 
-    def upload(self, run: StageRun) -> None:
+    def upload(self, context: StageContext[Settings], result: StageResult) -> None:
         from datetime import UTC, datetime
 
-        self._look_again(run)
+        self._look_again(context, result)
         rest = {
-            key: self.bodies[key] for key in self.uploads if not run.data["manifest"][key]["sha256"]
+            key: self.bodies[key]
+            for key in self.uploads
+            if not result.data["manifest"][key]["sha256"]
         }
         for wave in (
             [key for key in sorted(rest) if key in KEYS],
             *in_order({k: rest[k] for k in rest.keys() - KEYS}),
         ):
-            self._put(run, wave)
+            self._put(context, result, wave)
         self.uploaded = datetime.now(UTC)
 
-    def _look_again(self, run: StageRun) -> None:
+    def _look_again(self, context: StageContext[Settings], result: StageResult) -> None:
         """Upload also what changed since it was compared: only now that the record is ours do other
         runs stop writing.
 
@@ -334,13 +349,13 @@ class Deployment(msgspec.Struct):
         if self.looked_again:
             return
         self.looked_again = True
-        sharing.refuse_taken(run, bucket_of(run).name, self.wanted)
-        held = run.data["manifest"]
-        bucket, prefix = bucket_of(run), run.stage.settings.prefix
+        sharing.refuse_taken(context, bucket_of(context).name, self.wanted)
+        held = result.data["manifest"]
+        bucket, prefix = bucket_of(context), context.stage.settings.prefix
         found = look(bucket, (self.wanted.keys() - self.uploads) | set(self.gone), held, prefix)
-        self._let_go(run, ownership.foreign(run, {key: found[key] for key in self.gone}))
+        self._let_go(result, ownership.foreign(context, {key: found[key] for key in self.gone}))
         there = {key: now for key, now in found.items() if key in self.wanted}
-        ownership.refuse_foreign(run, bucket.name, there)
+        ownership.refuse_foreign(context, bucket.name, there)
         changed = sorted(key for key, now in there.items() if now.sha256 != self.wanted[key])
         held |= {
             key: manifest.UNCERTAIN
@@ -349,43 +364,45 @@ class Deployment(msgspec.Struct):
             for key, now in there.items()
         }
         if changed:
-            run.line(f"{len(changed)} more to upload: somebody wrote them in the meantime")
-            self.bodies |= self.fetched(run, changed)
+            context.line(f"{len(changed)} more to upload: somebody wrote them in the meantime")
+            self.bodies |= self.fetched(context, changed)
             self.uploads.update(changed)
 
-    def _let_go(self, run: StageRun, foreign: Iterable[str]) -> None:
+    def _let_go(self, result: StageResult, foreign: Iterable[str]) -> None:
         """Forget keys that were to be deleted, and have become another's."""
         for key in foreign:
             self.gone.remove(key)
-            del run.data["manifest"][key]
+            del result.data["manifest"][key]
 
-    def fetched(self, run: StageRun, keys: Iterable[str]) -> dict[str, bytes]:  # noqa: ARG002 - where a rollback reads
+    def fetched(self, context: StageContext[Settings], keys: Iterable[str]) -> dict[str, bytes]:  # noqa: ARG002 - where a rollback reads
         """The contents of keys that turn out to be uploaded."""
         return {key: self.bodies[key] for key in keys}
 
-    def confirm(self, run: StageRun) -> None:
+    def confirm(self, context: StageContext[Settings], _: StageResult) -> None:
         from cipipe.stages.dags.mwaa.confirm import confirm
 
-        name = _mwaa_environment(run)
+        name = _mwaa_environment(context)
         if not name:
-            run.line("there is no MWAA environment: nothing to ask")
+            context.line("there is no MWAA environment: nothing to ask")
         elif self.uploaded is not None:
             helpers, dags = in_order(self.bodies)
-            well = run.previous is not None and run.previous.state is State.DEPLOYED
+            well = context.previous is not None and context.previous.state is State.DEPLOYED
             some = well and not self.uploads.intersection(helpers)
             changed = [key for key in dags if key in self.uploads] if some else dags
             if self.made is not None:
                 paths = {key: path for path, key in self.made.keys.items()}
-                ignored = self._ignored(run, run.stage.settings.prefix.partition("/")[2]).paths
+                ignored = self._ignored(
+                    context, context.stage.settings.prefix.partition("/")[2]
+                ).paths
                 changed = [key for key in changed if paths.get(key) not in ignored]
-            confirm(run, name, {key: self.bodies[key] for key in changed}, self.uploaded)
+            confirm(context, name, {key: self.bodies[key] for key in changed}, self.uploaded)
 
-    def _put(self, run: StageRun, keys: list[str]) -> None:
+    def _put(self, context: StageContext[Settings], result: StageResult, keys: list[str]) -> None:
         from cipipe.stages.dags.bucket.parallel import Throttled, in_parallel
         from cipipe.stages.dags.bucket.store import asked
 
-        bucket = bucket_of(run)
-        ours = Throttled(run.still_ours)
+        bucket = bucket_of(context)
+        ours = Throttled(context.still_ours)
 
         def put(key: str) -> dict[str, Any]:
             ours()
@@ -395,48 +412,48 @@ class Deployment(msgspec.Struct):
                 key,
                 self.bodies[key],
                 content_type=kind,
-                owner=ownership.owner(run).text,
+                owner=ownership.owner(context).text,
             )
             written = write(if_none_match=key in self.absent)
             if (
                 written is None
             ):  # it was not there when it was compared; or this is our own write, made again
-                ownership.refuse_foreign(run, bucket.name, {key: asked(bucket, key)})
+                ownership.refuse_foreign(context, bucket.name, {key: asked(bucket, key)})
                 written = write()
             return {"sha256": self.wanted[key], "version": written.version if written else None}
 
         for key, entry in in_parallel(put, keys):
-            run.data["manifest"][key] = entry
-            run.line(f"uploaded {key}")
+            result.data["manifest"][key] = entry
+            context.line(f"uploaded {key}")
 
-    def prune(self, run: StageRun) -> None:
+    def prune(self, context: StageContext[Settings], result: StageResult) -> None:
         from cipipe.stages.dags.bucket.parallel import Throttled
         from cipipe.stages.dags.destroy import purge_keys
 
-        bucket = bucket_of(run)
-        ours = Throttled(run.still_ours)
+        bucket = bucket_of(context)
+        ours = Throttled(context.still_ours)
         ours()
         for key in self.gone:
             ours()
-            run.data["deleted"] = sorted({*run.data["deleted"], key})
+            result.data["deleted"] = sorted({*result.data["deleted"], key})
             bucket.delete(key)
-            del run.data["manifest"][key]
-            run.line(f"deleted {key}")
-        for name, keys in list(run.data["former"].items()):
-            purge_keys(run, name, keys)
-            del run.data["former"][name]
+            del result.data["manifest"][key]
+            context.line(f"deleted {key}")
+        for name, keys in list(result.data["former"].items()):
+            purge_keys(context, result, name, keys)
+            del result.data["former"][name]
         unchanged = len(self.wanted) - len(self.uploads)
-        run.made = (
+        result.summary = (
             f"{len(self.uploads)} uploaded, {unchanged} unchanged, {len(self.gone)} deleted in "
-            f"s3://{bucket.name}/{run.stage.settings.prefix}"
+            f"s3://{bucket.name}/{context.stage.settings.prefix}"
         )
 
 
-def bucket_of(run: StageRun) -> "Bucket":
+def bucket_of(context: StageContext[Settings]) -> "Bucket":
     """The stage's bucket."""
-    return run.aws.bucket(literal(run.stage.settings.bucket))
+    return context.aws.bucket(literal(context.stage.settings.bucket))
 
 
-def _mwaa_environment(run: StageRun) -> str:
+def _mwaa_environment(context: StageContext[Settings]) -> str:
     """The name of the MWAA environment; empty where there is none."""
-    return literal(run.stage.settings.mwaa_environment or "")
+    return literal(context.stage.settings.mwaa_environment or "")

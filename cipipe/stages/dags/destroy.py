@@ -2,60 +2,72 @@
 there stays.
 """
 
-from cipipe.stages.base import StageRun
+from cipipe.stages.base import StageContext, StageResult
 from cipipe.stages.dags.bucket import manifest, ownership, sharing
 from cipipe.stages.dags.bucket.parallel import Throttled, in_parallel
 from cipipe.stages.dags.bucket.store import look, proves
 from cipipe.stages.dags.files import count
+from cipipe.stages.dags.settings import Settings
 from cipipe.tools.aws.clients import AwsError
 
 
-def list_owned(run: StageRun) -> None:
+def list_owned(context: StageContext[Settings], result: StageResult) -> None:
     """Say what will be deleted. Raises RefusedError where some of it is another's."""
-    places = sharing.ours(run, manifest.places(run.data, run.stage.settings.bucket))
+    places = sharing.ours(context, manifest.places(result.data, context.stage.settings.bucket))
     for name, keys in places.items():
-        _refuse_foreign(run, name, keys)
+        _refuse_foreign(context, result, name, keys)
         for key in keys:
-            run.line(f"s3://{name}/{key}")
-    run.line(
+            context.line(f"s3://{name}/{key}")
+    context.line(
         f"{count(sum(map(len, places.values())), 'object')} to delete; what others put there stays"
     )
 
 
-def _refuse_foreign(run: StageRun, name: str, keys: list[str]) -> None:
+def _refuse_foreign(
+    context: StageContext[Settings], result: StageResult, name: str, keys: list[str]
+) -> None:
     """Raise RefusedError where a key that the record names has become another's, before anything is
     deleted.
     """
-    known = manifest.entries(run.data, name)
+    known = manifest.entries(result.data, name)
     try:
-        there = look(run.aws.bucket(name), keys, known, run.stage.settings.prefix)
+        there = look(context.aws.bucket(name), keys, known, context.stage.settings.prefix)
     except AwsError as error:
         if error.code != "NoSuchBucket":
             raise
         return
-    ownership.refuse_foreign(run, name, there)
+    ownership.refuse_foreign(context, name, there)
 
 
-def purge(run: StageRun) -> None:
+def purge(context: StageContext[Settings], result: StageResult) -> None:
     """Delete every version of what the stage owns, and of what it owned and has deleted."""
-    places = sharing.ours(run, manifest.places(run.data, run.stage.settings.bucket))
-    versions = sum(purge_keys(run, name, keys) for name, keys in places.items())
-    if run.data.get("deleted"):
-        versions += purge_keys(run, run.data["bucket"], run.data["deleted"], absent=True)
-    run.data |= {"manifest": {}, "deleted": [], "former": {}}
-    run.made = f"{count(sum(map(len, places.values())), 'object')} deleted, with {count(versions, 'version')}"
+    places = sharing.ours(context, manifest.places(result.data, context.stage.settings.bucket))
+    versions = sum(purge_keys(context, result, name, keys) for name, keys in places.items())
+    if result.data.get("deleted"):
+        versions += purge_keys(
+            context, result, result.data["bucket"], result.data["deleted"], absent=True
+        )
+    result.data |= {"manifest": {}, "deleted": [], "former": {}}
+    result.summary = f"{count(sum(map(len, places.values())), 'object')} deleted, with {count(versions, 'version')}"
 
 
-def purge_keys(run: StageRun, name: str, keys: list[str], *, absent: bool = False) -> int:
+def purge_keys(
+    context: StageContext[Settings],
+    result: StageResult,
+    name: str,
+    keys: list[str],
+    *,
+    absent: bool = False,
+) -> int:
     """Delete every version of some keys of a bucket that may be gone; gives how many there were.
 
     Raises ConflictError where a later run has taken the stage over. `absent`: only of those where
     no object is now; what is there again has been put there by others.
     """
     versions = 0
-    known = manifest.entries(run.data, name)
-    bucket = run.aws.bucket(name)
-    ours = Throttled(run.still_ours)
+    known = manifest.entries(result.data, name)
+    bucket = context.aws.bucket(name)
+    ours = Throttled(context.still_ours)
 
     def purge_one(key: str) -> int:
         ours()
@@ -63,15 +75,15 @@ def purge_keys(run: StageRun, name: str, keys: list[str], *, absent: bool = Fals
             return 0
         entry = known.get(key) or {}
         proven = entry["version"] if proves(entry) else None
-        return bucket.purge(key, lambda version: ownership.kept(run, bucket, version, proven))
+        return bucket.purge(key, lambda version: ownership.kept(context, bucket, version, proven))
 
     try:
         for key, found in in_parallel(purge_one, keys):
             versions += found
             if found:
-                run.line(f"deleted s3://{name}/{key}")
+                context.line(f"deleted s3://{name}/{key}")
     except AwsError as error:
         if error.code != "NoSuchBucket":
             raise
-        run.line(f"the bucket {name} is gone already")
+        context.line(f"the bucket {name} is gone already")
     return versions

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from cipipe.errors import Problem
-from cipipe.stages.base import StageRun
+from cipipe.stages.base import StageContext, StageResult
 from cipipe.stages.dags.bucket import manifest, sharing
 from cipipe.stages.dags.bucket.parallel import in_parallel
 from cipipe.stages.dags.bucket.store import look
@@ -18,6 +18,7 @@ from cipipe.stages.dags.deploy import bucket_of
 from cipipe.stages.dags.markers.patch import Replacement, masked
 from cipipe.stages.dags.markers.text import NotPythonError, decode
 from cipipe.stages.dags.prepare import UNKNOWN_YET, Prepared, prepared
+from cipipe.stages.dags.settings import Settings
 
 _WITHHELD = UNKNOWN_YET - {"dag-output-unknown"}
 
@@ -51,17 +52,17 @@ class Difference(msgspec.Struct, frozen=True):
         }
 
 
-def difference(run: StageRun) -> Difference:
+def difference(context: StageContext[Settings], result: StageResult) -> Difference:
     """Compare what the commit would become with what is in the bucket. Raises as a deployment does,
     and writes nothing.
     """
-    made = prepared(run, tolerate=_WITHHELD)
-    bucket = bucket_of(run)
+    made = prepared(context, tolerate=_WITHHELD)
+    bucket = bucket_of(context)
     bodies = made.contents
     wanted = manifest.hashes_of(bodies)
-    sharing.refuse_taken(run, bucket.name, wanted)
-    owned = sharing.without_taken(run, bucket.name, manifest.owned(run.data, bucket.name)[0])
-    there = look(bucket, wanted, owned, run.stage.settings.prefix)
+    sharing.refuse_taken(context, bucket.name, wanted)
+    owned = sharing.without_taken(context, bucket.name, manifest.owned(result.data, bucket.name)[0])
+    there = look(bucket, wanted, owned, context.stage.settings.prefix)
     differing = [key for key, sha256 in wanted.items() if there[key].sha256 != sha256]
     gone = sorted(owned.keys() - bodies.keys())
     stored = dict(
@@ -84,7 +85,12 @@ def difference(run: StageRun) -> Difference:
     removed = sum(change.change == "removed" for change in changes)
     unchanged = len(bodies) - (len(changes) - removed)
     return Difference(
-        bucket.name, run.stage.settings.prefix, tuple(changes), unchanged, made.replacements, notes
+        bucket.name,
+        context.stage.settings.prefix,
+        tuple(changes),
+        unchanged,
+        made.replacements,
+        notes,
     )
 
 

@@ -8,10 +8,11 @@ import msgspec
 
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.model import Mode
-from cipipe.stages.base import StageRun
+from cipipe.stages.base import StageContext
 from cipipe.stages.dags.files import included, left_out, relative, select
 from cipipe.stages.dags.markers.patch import Replacement, patch_all
 from cipipe.stages.dags.mwaa.extras import belongs, extras
+from cipipe.stages.dags.settings import Settings
 from cipipe.tools.git import lfs
 from cipipe.tools.git.client import Entry
 
@@ -41,17 +42,19 @@ class Prepared(msgspec.Struct, frozen=True):
         return {**{self.keys[path]: body for path, body in self.bodies.items()}, **self.extras}
 
 
-def prepared(run: StageRun, *, tolerate: frozenset[str] = frozenset()) -> Prepared:
+def prepared(
+    context: StageContext[Settings], *, tolerate: frozenset[str] = frozenset()
+) -> Prepared:
     """Read and patch. Raises ProblemsError, and StageError where git lacks contents
     (`dags-blob-missing`).
     """
-    sources = _sources(run)
+    sources = _sources(context)
     modules = {path: body for path, body in sources.items() if path.endswith(".py")}
     patched = patch_all(
-        modules, run.outputs, tolerate=UNKNOWN_YET if run.mode is Mode.VERIFY else tolerate
+        modules, context.outputs, tolerate=UNKNOWN_YET if context.mode is Mode.VERIFY else tolerate
     )
-    others = extras(run)
-    prefix, source = run.stage.settings.prefix, run.stage.settings.source
+    others = extras(context)
+    prefix, source = context.stage.settings.prefix, context.stage.settings.source
     return Prepared(
         sources,
         sources | {path: file.body for path, file in patched.items()},
@@ -60,36 +63,36 @@ def prepared(run: StageRun, *, tolerate: frozenset[str] = frozenset()) -> Prepar
         tuple(replacement for file in patched.values() for replacement in file.replacements),
         tuple(note for file in patched.values() for note in file.warnings),
         (
-            *left_out(_own(run), source, included(run.stage.settings.include)),
-            *_left_out_of_plugins(run),
+            *left_out(_own(context), source, included(context.stage.settings.include)),
+            *_left_out_of_plugins(context),
         ),
     )
 
 
-def _left_out_of_plugins(run: StageRun) -> list[str]:
-    plugins = run.stage.settings.plugins
-    return [] if plugins is None else left_out(run.entries, plugins)
+def _left_out_of_plugins(context: StageContext[Settings]) -> list[str]:
+    plugins = context.stage.settings.plugins
+    return [] if plugins is None else left_out(context.entries, plugins)
 
 
-def _own(run: StageRun) -> list[Entry]:
+def _own(context: StageContext[Settings]) -> list[Entry]:
     """The stage's files without what MWAA installs."""
-    settings = run.stage.settings
+    settings = context.stage.settings
     return [
         e
-        for e in run.entries
+        for e in context.entries
         if not belongs(os.fsdecode(e.path), settings.requirements, settings.plugins)
     ]
 
 
-def _sources(run: StageRun) -> dict[str, bytes]:
+def _sources(context: StageContext[Settings]) -> dict[str, bytes]:
     """The contents, in the commit, of the files that are uploaded, by repository path."""
-    settings = run.stage.settings
-    selected, wrong = select(_own(run), settings.source, included(settings.include))
+    settings = context.stage.settings
+    selected, wrong = select(_own(context), settings.source, included(settings.include))
     if wrong:
         raise ProblemsError(
             "dags-files-refused", "the source holds files that cannot be uploaded", tuple(wrong)
         )
-    blobs = run.repository.blobs(selected.values(), keep=True)
+    blobs = context.repository.blobs(selected.values(), keep=True)
     missing = [path for path, entry in selected.items() if entry.path not in blobs]
     if missing:
         raise StageError(
@@ -99,7 +102,7 @@ def _sources(run: StageRun) -> dict[str, bytes]:
             hint="This is a partial clone: fetch without --filter in this job.",
             where=settings.source,
         )
-    bodies, pointers = lfs.contents(run.repository, blobs)
+    bodies, pointers = lfs.contents(context.repository, blobs)
     if pointers:
         raise ProblemsError(
             "dags-files-refused", "the source holds files that cannot be uploaded", tuple(pointers)

@@ -11,10 +11,11 @@ from itertools import chain, takewhile
 
 from cipipe.errors import RefusedError, StageError
 from cipipe.model import Effect, Record, State
-from cipipe.stages.base import Stage, StageRun, Step, shown
+from cipipe.stages.base import Stage, StageContext, StageResult, Step, shown
 from cipipe.stages.dags.bucket.manifest import GOING_BACK, MADE_OF, OUTPUTS, RESTORED, hashes
 from cipipe.stages.dags.bucket.parallel import in_parallel
 from cipipe.stages.dags.deploy import Deployment, bucket_of, writing
+from cipipe.stages.dags.settings import Settings
 
 
 def choose(history: Iterable[Record], wanted: str | None) -> Record:
@@ -76,7 +77,7 @@ def _meant(record: Record, current: Record, wanted: str | None) -> bool:
     return hashes(record.data) != hashes(current.data)
 
 
-def steps(stage: Stage, target: Record) -> tuple[Step, ...]:
+def steps(stage: Stage[Settings], target: Record) -> tuple[Step, ...]:
     """What a rollback does, in order. Pure."""
     wanted = {key: str(sha256) for key, sha256 in hashes(target.data).items()}
     work = _Rollback(
@@ -102,25 +103,25 @@ class _Rollback(Deployment, kw_only=True):
 
     target: Record
 
-    def compare(self, run: StageRun) -> None:
+    def compare(self, context: StageContext[Settings], result: StageResult) -> None:
         there = self.target.data.get("bucket")
-        if there != bucket_of(run).name:
+        if there != bucket_of(context).name:
             raise RefusedError(
                 "dags-rollback-moved",
-                f"that manifest is of the bucket {there}, and the stage deploys to {bucket_of(run).name} now",
+                f"that manifest is of the bucket {there}, and the stage deploys to {bucket_of(context).name} now",
                 hint="Check out that commit and run the stage: it moves the files as well.",
-                where=run.stage.name,
+                where=context.stage.name,
             )
-        super().compare(run)
-        run.settled = False  # the record is another one, even where all objects are there
-        run.data[GOING_BACK] = self.target.finished_at
-        run.data[RESTORED] = self.target.data.get(RESTORED) or self.target.finished_at
+        super().compare(context, result)
+        result.up_to_date = False  # the record is another one, even where all objects are there
+        result.data[GOING_BACK] = self.target.finished_at
+        result.data[RESTORED] = self.target.data.get(RESTORED) or self.target.finished_at
 
-    def recall(self, run: StageRun) -> None:
-        self.bodies = self.fetched(run, self.uploads)
+    def recall(self, context: StageContext[Settings], _: StageResult) -> None:
+        self.bodies = self.fetched(context, self.uploads)
 
-    def fetched(self, run: StageRun, keys: Iterable[str]) -> dict[str, bytes]:
-        bucket = bucket_of(run)
+    def fetched(self, context: StageContext[Settings], keys: Iterable[str]) -> dict[str, bytes]:
+        bucket = bucket_of(context)
         entries = self.target.data["manifest"]
 
         def read(key: str) -> bytes | None:
@@ -141,6 +142,6 @@ class _Rollback(Deployment, kw_only=True):
             )
         return {key: body for key, body in found.items() if body is not None}
 
-    def prune(self, run: StageRun) -> None:
-        super().prune(run)
-        run.data.pop(GOING_BACK, None)
+    def prune(self, context: StageContext[Settings], result: StageResult) -> None:
+        super().prune(context, result)
+        result.data.pop(GOING_BACK, None)

@@ -164,10 +164,7 @@ class Claiming(World):
 
     def __init__(self, owner: str = "shop/dev/iac", **given: Any) -> None:
         super().__init__(**given)
-        self.owner = owner
-
-    def prepare(self, candidate: Any, stage: Any, **doors: Any) -> Any:
-        return super().prepare(candidate, stage, claims=claims(self.bucket, self.owner), **doors)
+        self.claims = claims(self.bucket, owner)
 
 
 def test_a_run_claims_before_its_first_effect() -> None:

@@ -1,7 +1,7 @@
 """A run: what the ledger is told when, and what becomes of the stages behind one that fails."""
 
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -10,15 +10,15 @@ from cipipe.errors import ConflictError, InterruptedRun, RefusedError, StageErro
 from cipipe.fingerprint import effective
 from cipipe.model import Mode, Output, State, Status
 from cipipe.planner import ExecutablePlan
-from cipipe.stages.base import StageRun, Step
+from cipipe.stages.base import Action, StageContext, StageResult, Step
 from support.fakes import READ, WRITE, World, results
 
 
-def fails(run: StageRun) -> NoReturn:
+def fails(context: StageContext[Any], _: StageResult) -> NoReturn:
     raise StageError("tool-failed", "it broke: s3cret\nsecond line")
 
 
-def interrupts(run: StageRun) -> NoReturn:
+def interrupts(context: StageContext[Any], _: StageResult) -> NoReturn:
     raise KeyboardInterrupt
 
 
@@ -57,9 +57,9 @@ def test_data_starts_as_the_last_record_had_it_and_ends_as_the_steps_left_it() -
     world = World(a="")
     seen = []
 
-    def write(run: StageRun) -> None:
-        seen.append((dict(run.data), dict(world.record("a").data)))
-        run.data["new"] = 2
+    def write(context: StageContext[Any], result: StageResult) -> None:
+        seen.append((dict(result.data), dict(world.record("a").data)))
+        result.data["new"] = 2
 
     world.does("a", (WRITE, write))
     world.deploy(a="0" * 64)
@@ -70,8 +70,8 @@ def test_data_starts_as_the_last_record_had_it_and_ends_as_the_steps_left_it() -
 def test_a_failure_keeps_what_the_steps_said_before_it() -> None:
     world = World(a="")
 
-    def rebinds(run: StageRun) -> None:
-        run.data = {**run.data, "deleted": ["x"]}
+    def rebinds(context: StageContext[Any], result: StageResult) -> None:
+        result.data = {**result.data, "deleted": ["x"]}
 
     world.does("a", (WRITE, rebinds), (WRITE, fails))
     world.deploy(a="0" * 64)
@@ -135,7 +135,7 @@ def test_an_interrupt_ends_the_run(step: object, log: list[str]) -> None:
 
 
 def test_a_bug_leaves_deploying_which_makes_the_stage_due() -> None:
-    def bug(run: StageRun) -> NoReturn:
+    def bug(context: StageContext[Any], _: StageResult) -> NoReturn:
         raise ZeroDivisionError
 
     world = World(a="")
@@ -184,7 +184,7 @@ def test_a_conflict_at_the_end_leaves_the_others_record() -> None:
 
 
 def test_the_first_error_counts() -> None:
-    def refuses(run: StageRun) -> NoReturn:
+    def refuses(context: StageContext[Any], _: StageResult) -> NoReturn:
         raise RefusedError("x", "no")
 
     world = World(a="", b="")
@@ -210,9 +210,9 @@ def test_only_stages_that_can_be_due_are_recorded(when: str) -> None:
     assert world.bucket.log == ["a: read", "a: write"]
 
 
-def makes(**outputs: Output) -> Callable[[StageRun], None]:
-    def make(run: StageRun) -> None:
-        run.made_outputs = outputs
+def makes(**outputs: Output) -> Action:
+    def make(context: StageContext[Any], result: StageResult) -> None:
+        result.outputs = outputs
 
     return make
 
@@ -226,7 +226,7 @@ def test_outputs_are_kept_before_the_stage_counts_as_deployed_and_reach_the_next
     world.deploy()
     assert world.bucket.log[:4] == ["a: deploying", "a: write", "a.outputs", "a: deployed"]
     assert b"s3cret" not in world.bucket.objects["p/a.outputs.json"]
-    assert world.made["b"].stage.settings.env == {"X": "here"}
+    assert world.contexts["b"].stage.settings.env == {"X": "here"}
     assert world.record("b").effective == effective(world.record("b").fingerprint, {"url": "here"})
 
 
@@ -246,7 +246,10 @@ def test_a_sensitive_output_is_masked_before_the_stage_that_needs_it_begins() ->
     world = World(a="", b="a")
     world.outputs["a"] = {"keys": Output(value=["hunter22", {"more": "hunter33"}], sensitive=True)}
     seen: list[str] = []
-    world.does("b", (READ, lambda run: seen.append(run.redactor.text("hunter22 and hunter33"))))
+    world.does(
+        "b",
+        (READ, lambda context, result: seen.append(context.redactor.text("hunter22 and hunter33"))),
+    )
     world.deploy(a=State.DEPLOYED)
     assert len(seen) == 1
     assert "hunter" not in seen[0]
@@ -281,7 +284,7 @@ def test_an_output_becomes_text_as_terraform_writes_it(value: object, text: str)
     world.outputs["a"] = {"url": Output(value=value)}
     world.takes("b", "url")
     world.deploy(a=State.DEPLOYED)
-    assert world.made["b"].stage.settings.env == {"X": text}
+    assert world.contexts["b"].stage.settings.env == {"X": text}
 
 
 def test_a_stage_whose_tool_is_missing_is_skipped_and_never_done() -> None:
@@ -314,12 +317,12 @@ def test_settings_are_expanded_and_titles_filled_in() -> None:
     )
     world.deploy(a=State.DEPLOYED)
     assert world.listener.titles[-1] == "b: push here, {urls}, {key}"
-    assert world.made["b"].stage.settings.run == (("echo", "dev"),)
+    assert world.contexts["b"].stage.settings.run == (("echo", "dev"),)
 
 
 def test_a_stage_that_finds_nothing_to_write_leaves_its_record_alone() -> None:
-    def settle(run: StageRun) -> None:
-        run.settled = True
+    def settle(context: StageContext[Any], result: StageResult) -> None:
+        result.up_to_date = True
 
     world = World(a="")
     world.does("a", (READ, settle), WRITE)

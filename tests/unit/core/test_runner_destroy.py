@@ -1,6 +1,6 @@
 """Destroying: look at everything first, then take it down in the order of the plan."""
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -9,15 +9,15 @@ from cipipe.errors import RefusedError, StageError
 from cipipe.model import Mode, Plan, Reason, State, Status
 from cipipe.planner import ExecutablePlan
 from cipipe.runner import Runner
-from cipipe.stages.base import StageRun
+from cipipe.stages.base import StageContext, StageResult
 from support.fakes import DESTROY, READ, World, results
 
 
-def refuses(run: StageRun) -> NoReturn:
+def refuses(context: StageContext[Any], _: StageResult) -> NoReturn:
     raise RefusedError("destroy-foreign-images", "not ours")
 
 
-def fails(run: StageRun) -> NoReturn:
+def fails(context: StageContext[Any], _: StageResult) -> NoReturn:
     raise StageError("tool-failed", "it broke")
 
 

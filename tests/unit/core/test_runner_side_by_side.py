@@ -1,34 +1,33 @@
 """Which stages run at the same time, and what an interrupt or a failure of one does to the others."""
 
 import threading
-from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from cipipe.errors import InterruptedRun, RefusedError, StageError
 from cipipe.model import Output, StageReport, State
-from cipipe.stages.base import StageRun
+from cipipe.stages.base import Action, StageContext, StageResult
 from support.fakes import READ, WRITE, World, results
 
 PATIENCE = 20
 
 
-def meets(barrier: threading.Barrier) -> Callable[[StageRun], None]:
+def meets(barrier: threading.Barrier) -> Action:
     """A step that ends only when as many others have begun as the barrier is for."""
 
-    def step(run: StageRun) -> None:
+    def step(context: StageContext[Any], _: StageResult) -> None:
         barrier.wait(PATIENCE)
 
     return step
 
 
-def fails(run: StageRun) -> NoReturn:
+def fails(context: StageContext[Any], _: StageResult) -> NoReturn:
     raise StageError("tool-failed", "it broke")
 
 
-def waits_for_the_interrupt(run: StageRun) -> None:
-    run.interrupt.sleep(PATIENCE)
+def waits_for_the_interrupt(context: StageContext[Any], _: StageResult) -> None:
+    context.interrupt.sleep(PATIENCE)
     raise AssertionError
 
 
@@ -48,12 +47,12 @@ def test_no_more_at_the_same_time_than_asked_for() -> None:
     now: list[str] = []
     most: list[int] = []
 
-    def step(run: StageRun) -> None:
-        now.append(run.stage.name)
+    def step(context: StageContext[Any], _: StageResult) -> None:
+        now.append(context.stage.name)
         most.append(len(now))
         if len(most) <= 2:
             barrier.wait(PATIENCE)
-        now.remove(run.stage.name)
+        now.remove(context.stage.name)
 
     barrier = threading.Barrier(2)
     for name in "abc":
@@ -80,14 +79,14 @@ def test_outputs_reach_the_stages_behind_and_no_others() -> None:
     world = World(a="", b="", c="a")
     world.jobs = 4
 
-    def make(run: StageRun) -> None:
-        run.made_outputs = {"url": Output(value=run.stage.name)}
+    def make(context: StageContext[Any], result: StageResult) -> None:
+        result.outputs = {"url": Output(value=context.stage.name)}
 
     for name in "ab":
         world.does(name, (WRITE, make))
     world.takes("c", "url")
     world.deploy()
-    assert world.made["c"].stage.settings.env == {"X": "a"}
+    assert world.contexts["c"].stage.settings.env == {"X": "a"}
 
 
 def test_a_failure_leaves_those_alone_that_do_not_need_it() -> None:
@@ -95,9 +94,9 @@ def test_a_failure_leaves_those_alone_that_do_not_need_it() -> None:
     world.jobs = 4
     both = threading.Barrier(2)
 
-    def fails_beside(run: StageRun) -> NoReturn:
+    def fails_beside(context: StageContext[Any], result: StageResult) -> NoReturn:
         both.wait(PATIENCE)
-        fails(run)
+        fails(context, result)
 
     world.does("a", (WRITE, fails_beside))
     world.does("b", (WRITE, meets(both)))
@@ -136,7 +135,7 @@ def test_an_interrupt_is_the_error_even_after_another_failure() -> None:
     world.jobs = 4
     after = threading.Event()
 
-    def stop(run: StageRun) -> NoReturn:
+    def stop(context: StageContext[Any], _: StageResult) -> NoReturn:
         after.wait(PATIENCE)
         raise KeyboardInterrupt
 
@@ -155,7 +154,7 @@ def test_an_interrupt_is_the_error_even_after_another_failure() -> None:
 def test_an_interrupt_between_two_stages() -> None:
     world = World(a="", b="a")
     runner = world.runner()
-    world.does("a", (WRITE, lambda run: runner.interrupt.trigger()))
+    world.does("a", (WRITE, lambda context, result: runner.interrupt.trigger()))
     assert results(runner.deploy()) == {"a": "done", "b": "not-run"}
     assert isinstance(runner.error, InterruptedRun)
     assert runner.error.where is None
@@ -164,7 +163,7 @@ def test_an_interrupt_between_two_stages() -> None:
 def test_an_interrupt_that_comes_too_late_changes_nothing() -> None:
     world = World(a="")
     runner = world.runner()
-    world.does("a", (WRITE, lambda run: runner.interrupt.trigger()))
+    world.does("a", (WRITE, lambda context, result: runner.interrupt.trigger()))
     assert results(runner.deploy()) == {"a": "done"}
     assert runner.error is None
 
@@ -172,9 +171,9 @@ def test_an_interrupt_that_comes_too_late_changes_nothing() -> None:
 def test_before_each_unconditional_write_the_interrupt_is_asked() -> None:
     world = World(a="")
 
-    def step(run: StageRun) -> None:
-        run.interrupt.trigger()
-        run.still_ours()
+    def step(context: StageContext[Any], _: StageResult) -> None:
+        context.interrupt.trigger()
+        context.still_ours()
         raise AssertionError
 
     world.does("a", (WRITE, step))
@@ -188,7 +187,7 @@ def test_a_bug_in_one_is_told_when_the_others_have_ended() -> None:
     world.jobs = 4
     both = threading.Barrier(2)
 
-    def bug(run: StageRun) -> NoReturn:
+    def bug(context: StageContext[Any], _: StageResult) -> NoReturn:
         both.wait(PATIENCE)
         raise ZeroDivisionError
 
@@ -219,7 +218,7 @@ def test_a_skipped_stage_is_warned_of_once() -> None:
 
 
 def test_the_error_of_a_refusal_keeps_its_status() -> None:
-    def refuses(run: StageRun) -> NoReturn:
+    def refuses(context: StageContext[Any], _: StageResult) -> NoReturn:
         raise RefusedError("x", "no")
 
     world = World(a="", b="")

@@ -10,9 +10,10 @@ from cipipe.errors import RefusedError
 from cipipe.model import Environment, Mode
 from cipipe.redact import Redactor
 from cipipe.stages import terraform
-from cipipe.stages.base import Stage, StageRun
+from cipipe.stages.base import Stage, StageResult
 from cipipe.tools.git.client import Repository
 from cipipe.tools.terraform.client import Terraform
+from support.contexts import stage_context
 
 REPLACE = ["delete", "create"]
 
@@ -24,7 +25,7 @@ def entry(type: str, actions: list[str], **more: Any) -> dict[str, Any]:
 
 def plan(
     monkeypatch: pytest.MonkeyPatch, folder: Path, *entries: dict[str, Any], **given: Any
-) -> StageRun:
+) -> StageResult:
     """The step that plans, with a Terraform that answers so."""
     monkeypatch.setattr(Terraform, "plan", lambda *_, **__: bool(entries))
     shown = {"resource_changes": list(entries)}
@@ -32,16 +33,20 @@ def plan(
     settings = terraform.Settings(root="terraform", backend={"bucket": "b", "key": "k"})
     mode: Mode = given.get("mode", Mode.DEPLOY)
     stage = Stage("iac", "terraform", settings)
-    unused: dict[str, Any] = dict.fromkeys(
-        StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)]
-    )
-    run = StageRun(**unused | {
-        "stage": stage, "mode": mode, "scratch": folder, "repository": Repository(folder, {}), "child_env": {},
-        "project": "shop", "environment_name": "dev", "environment": Environment("1" * 12, "eu-central-1", "arn"), **given,
-    })  # fmt: skip
+    fields = {
+        "stage": stage,
+        "mode": mode,
+        "scratch": folder,
+        "repository": Repository(folder, {}),
+        "child_env": {},
+        "project": "shop",
+        "environment_name": "dev",
+        "environment": Environment("1" * 12, "eu-central-1", "arn"),
+    }
+    result = StageResult()
     (step,) = [step for step in terraform.steps(stage, mode, tag="") if "plan" in step.title][:1]
-    step.run(run)
-    return run
+    step.run(stage_context(**fields | given), result)
+    return result
 
 
 @pytest.mark.parametrize("actions", [["delete"], REPLACE, ["create", "delete"]])
@@ -54,8 +59,8 @@ def test_losing_what_holds_data_is_refused(
     assert caught.value.id == "terraform-protected-resource"
     assert "aws_s3_bucket.it" in caught.value.message
     assert "aws_iam_role" not in caught.value.message
-    run = plan(monkeypatch, tmp_path, lost, allow_replace=True)
-    assert "1 destroyed" in run.made
+    result = plan(monkeypatch, tmp_path, lost, allow_replace=True)
+    assert "1 destroyed" in result.summary
 
 
 @pytest.mark.parametrize(
@@ -87,13 +92,13 @@ def test_replaced_for_another_reason_than_being_half_made(
 def test_data_sources_and_no_ops_do_not_count(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    run = plan(
+    result = plan(
         monkeypatch,
         tmp_path,
         entry("aws_s3_bucket", ["delete"], mode="data"),
         entry("aws_s3_bucket", ["no-op"]),
     )
-    assert run.made == "no resource changes"
+    assert result.summary == "no resource changes"
 
 
 @pytest.mark.parametrize("mode", [Mode.VERIFY, Mode.DESTROY])
@@ -101,10 +106,10 @@ def test_a_workspace_that_does_not_exist_is_not_created_to_look_at_it(
     mode: Mode, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(Terraform, "has_workspace", lambda _: False)
-    run = plan(
+    result = plan(
         monkeypatch, tmp_path, entry("aws_iam_role", ["create"]), mode=mode, line=lambda _: None
     )
-    assert "does not exist yet" in run.made
+    assert "does not exist yet" in result.summary
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from cipipe import planner, titles
 from cipipe.model import Baseline, Effect, Mode, Output, Plan, Record, State
 from cipipe.planner import Known, Question
 from cipipe.stages import dags, image
-from cipipe.stages.base import Reference, Stage, Step
+from cipipe.stages.base import Reference, Stage, StageResult, Step
 from cipipe.tools import registry
 from support.configurations import DAGS, DEFAULT, HEAD, IAC, IMAGE, load
+from support.contexts import stage_context
 
 URL = "111111111111.dkr.ecr.eu-central-1.amazonaws.com/shop"
 OUTPUTS = {
@@ -118,7 +119,7 @@ def test_while_it_runs_a_setting_is_what_it_turned_out_to_be() -> None:
             source="dags", bucket="b", mwaa_environment=Reference(output="mwaa", default="")
         )
         after = dags.Settings(source="dags", bucket="b", mwaa_environment=resolved)
-        return titles.running(Step(text, Effect.READ, lambda _: None), before, after, {})
+        return titles.running(Step(text, Effect.READ, lambda *_: None), before, after, {})
 
     assert title("airflow") == "ask airflow, not {other}"
     assert title("") == "ask (none), not {other}"
@@ -162,20 +163,6 @@ class Registry:
         self.tags[tag] = digest
 
 
-class Run:
-    """As much of a StageRun as the steps use here."""
-
-    aws = redactor = None
-    fingerprint = "f" * 64
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.data: dict[str, Any] = {}
-        self.made = ""
-
-    def line(self, text: str) -> None: ...
-
-
 def test_each_extra_tag_of_an_image_is_a_step_that_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     there = Registry()
     monkeypatch.setattr(registry, "login", lambda *_: there)
@@ -189,11 +176,12 @@ def test_each_extra_tag_of_an_image_is_a_step_that_sets_it(monkeypatch: pytest.M
         f"tag it {URL}:stable",
     ]
     assert [step.effect for step in made][-3:] == [Effect.WRITE] * 3
-    run: Any = Run(stage)
+    context = stage_context(stage=stage, fingerprint="f" * 64, line=lambda _: None)
+    result = StageResult()
     for step in made[:-1]:
-        step.run(run)
+        step.run(context, result)
     assert there.tags == {"latest": f"sha256:{'f' * 20}"}
-    made[-1].run(run)
+    made[-1].run(context, result)
     assert there.tags == dict.fromkeys(("latest", "stable"), f"sha256:{'f' * 20}")
-    assert run.data["digest"] == f"sha256:{'f' * 20}"
+    assert result.data["digest"] == f"sha256:{'f' * 20}"
     assert image.steps(stage, Mode.VERIFY, tag="f" * 20)[-1].title.startswith("docker build")

@@ -6,7 +6,7 @@ from cipipe import planner
 from cipipe.model import Baseline, Effect, Mode
 from cipipe.planner import Question
 from cipipe.stages import KINDS
-from cipipe.stages.base import Stage, Step
+from cipipe.stages.base import AnyStage, Step
 from support.configurations import DAGS, HEAD, IAC, IMAGE, command, load
 
 SMOKE = IMAGE + 'smoke = ["dbt", "parse"]\ntags = ["latest"]\n'
@@ -52,8 +52,8 @@ def test_titles_are_single_lines_and_steps_are_made_anew(kind: str, mode: Mode) 
 
 
 def test_a_kind_that_would_write_is_stopped_in_the_planner(monkeypatch: pytest.MonkeyPatch) -> None:
-    def writes(stage: Stage, mode: Mode, *, tag: str) -> tuple[Step, ...]:
-        return (Step("write", Effect.WRITE, lambda run: None),)
+    def writes(stage: AnyStage, mode: Mode, *, tag: str) -> tuple[Step, ...]:
+        return (Step("write", Effect.WRITE, lambda *_: None),)
 
     monkeypatch.setattr(KINDS["command"], "steps", writes)
     config = load(HEAD + command("a"))

@@ -20,7 +20,7 @@ SETTINGS = st.builds(
 )
 
 
-def by_pairs(stages: list[Stage]) -> Iterator[Problem]:
+def by_pairs(stages: list[Stage[dags.Settings]]) -> Iterator[Problem]:
     """The definition: every pair of stages, in the order in which they are written."""
     for first, second in combinations(stages, 2):
         one, other = first.settings, second.settings

@@ -1,17 +1,16 @@
 """Which files are uploaded, in which order, and what their settings may be."""
 
-from typing import Any
-
 import msgspec
 import pytest
 
 from cipipe.errors import ProblemsError
 from cipipe.model import Effect, Mode
 from cipipe.stages import dags
-from cipipe.stages.base import Reference, Stage, StageRun
+from cipipe.stages.base import Reference, Stage
 from cipipe.stages.dags.files import counts, in_order, is_dag, relative, select
 from cipipe.stages.dags.mwaa.extras import extras
 from cipipe.tools.git.client import Entry
+from support.contexts import stage_context
 
 DAG = b"from airflow import DAG"
 
@@ -97,7 +96,7 @@ def test_what_cannot_be_uploaded_is_told() -> None:
     ]
 
 
-def stage(**settings: object) -> Stage:
+def stage(**settings: object) -> Stage[dags.Settings]:
     table = {"source": "dags", "bucket": {"output": "dags_bucket"}, **settings}
     return Stage("dags", "dags", msgspec.convert(table, dags.Settings))
 
@@ -190,13 +189,10 @@ def test_no_tools_are_needed() -> None:
 def test_names_in_plugins_are_utf_8() -> None:
     names = [b"plugins/\xff.py", b"plugins/\xc3\xa9.py"]
     settings = dags.Settings(source="dags", bucket="b-b-b", plugins="plugins")
-    required: dict[str, Any] = dict.fromkeys(
-        StageRun.__struct_fields__[: -len(StageRun.__struct_defaults__)]
-    )
     entries = tuple(Entry(b"100644", b"0" * 40, name) for name in names)
-    run = StageRun(**{**required, "stage": Stage("dags", "dags", settings), "entries": entries})
+    context = stage_context(stage=Stage("dags", "dags", settings), entries=entries)
     with pytest.raises(ProblemsError) as caught:
-        extras(run)
+        extras(context)
     assert [(found.id, found.where) for found in caught.value.problems] == [
         ("dag-file-name", "plugins/\\xff.py")
     ]

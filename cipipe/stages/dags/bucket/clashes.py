@@ -9,11 +9,12 @@ from typing import Any
 
 from cipipe.errors import Problem
 from cipipe.stages.base import Stage
+from cipipe.stages.dags.settings import Settings
 
 _EXTRAS = ("requirements", "plugins")
 
 
-def clashes(stages: Iterable[Stage]) -> list[Problem]:
+def clashes(stages: Iterable[Stage[Settings]]) -> list[Problem]:
     """One problem for every setting that an earlier stage has for the same bucket.
 
     Each stage is compared with the first one that has the setting and with no other, so the work
@@ -35,7 +36,7 @@ def clashes(stages: Iterable[Stage]) -> list[Problem]:
     return [problem for _, problem in found]
 
 
-def _exclusive(stage: Stage) -> Iterator[tuple[str, str | None]]:
+def _exclusive(stage: Stage[Settings]) -> Iterator[tuple[str, str | None]]:
     """The settings that no two stages may share in one bucket, and the value that must differ."""
     yield "prefix", stage.settings.prefix
     for key in _EXTRAS:
@@ -44,7 +45,7 @@ def _exclusive(stage: Stage) -> Iterator[tuple[str, str | None]]:
             yield key, None
 
 
-def _clash(stage: Stage, first: str, key: str) -> Problem:
+def _clash(stage: Stage[Settings], first: str, key: str) -> Problem:
     where = f"stages.{stage.name}.{key}"
     if key == "prefix":
         prefix = stage.settings.prefix

@@ -7,10 +7,11 @@ besides.
 import msgspec
 
 from cipipe.model import Record
-from cipipe.stages.base import StageRun
+from cipipe.stages.base import StageContext
 from cipipe.stages.dags.bucket.parallel import in_parallel
 from cipipe.stages.dags.bucket.store import asked, newest, proves
 from cipipe.stages.dags.deploy import bucket_of
+from cipipe.stages.dags.settings import Settings
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -43,11 +44,15 @@ class Inventory(msgspec.Struct, frozen=True):
         return tuple(file for file in self.files if file.state != "ok")
 
 
-def inventory(run: StageRun, record: Record) -> Inventory:
+def inventory(context: StageContext[Settings], record: Record) -> Inventory:
     """Look at every key that the record names."""
-    prefix = run.stage.settings.prefix
+    prefix = context.stage.settings.prefix
     entries = record.data.get("manifest") or {}
-    bucket = run.aws.bucket(record.data["bucket"]) if record.data.get("bucket") else bucket_of(run)
+    bucket = (
+        context.aws.bucket(record.data["bucket"])
+        if record.data.get("bucket")
+        else bucket_of(context)
+    )
     there = newest(bucket, prefix)
     unproven = sorted(
         key for key, entry in entries.items() if entry["sha256"] and not proves(entry)
@@ -57,7 +62,7 @@ def inventory(run: StageRun, record: Record) -> Inventory:
     }
     files = []
     for key, entry in sorted(entries.items()):
-        version = there.get(key) if key.startswith(prefix) else _version(run, bucket.name, key)
+        version = there.get(key) if key.startswith(prefix) else _version(context, bucket.name, key)
         state = (
             "missing"
             if version is None
@@ -70,7 +75,7 @@ def inventory(run: StageRun, record: Record) -> Inventory:
         )
         files.append(Held(key, state, entry["sha256"], version))
     return Inventory(
-        run.stage.name,
+        context.stage.name,
         record.state.value,
         record.commit,
         record.finished_at,
@@ -81,6 +86,6 @@ def inventory(run: StageRun, record: Record) -> Inventory:
     )
 
 
-def _version(run: StageRun, bucket: str, key: str) -> str | None:
-    head = run.aws.bucket(bucket).head(key)
+def _version(context: StageContext[Settings], bucket: str, key: str) -> str | None:
+    head = context.aws.bucket(bucket).head(key)
     return (head.version or "null") if head else None

@@ -15,7 +15,8 @@ import msgspec
 
 from cipipe import __version__
 from cipipe.model import Mode
-from cipipe.stages.base import Setting, StageRun, literal
+from cipipe.stages.base import Setting, StageContext, StageResult, literal
+from cipipe.stages.dags.settings import Settings
 
 UNCERTAIN: Mapping[str, Any] = {"sha256": None, "version": None}
 """A key that may hold anything: it is about to be written."""
@@ -49,32 +50,32 @@ def hashes(data: Mapping[str, Any]) -> dict[str, str | None]:
     return {key: entry["sha256"] for key, entry in (data.get("manifest") or {}).items()}
 
 
-def made_of(run: StageRun, asked: Iterable[str]) -> str | None:
+def made_of(context: StageContext[Settings], asked: Iterable[str]) -> str | None:
     """A digest of what makes the files what they are, besides the commit: this version of cipipe,
     the settings as they turned out, and the values of outputs. None where a value is sensitive (a
     digest can be guessed at) or not there.
     """
     values = {}
     for name in asked:
-        output = run.outputs.get(name)
+        output = context.outputs.get(name)
         if output is None or output.sensitive or output.value in (None, msgspec.UNSET):
             return None
         values[name] = output.value
-    parts = (__version__, msgspec.to_builtins(run.stage.settings), values)
+    parts = (__version__, msgspec.to_builtins(context.stage.settings), values)
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
-def proven(run: StageRun) -> dict[str, str] | None:
+def proven(context: StageContext[Settings], result: StageResult) -> dict[str, str] | None:
     """What the stage's files come to, by key, where the record says so; None where they have to be
     read.
     """
-    asked, told = run.data.get(OUTPUTS), run.data.get(MADE_OF)
-    if not run.standing or run.mode is not Mode.DEPLOY or asked is None or told is None:
+    asked, told = result.data.get(OUTPUTS), result.data.get(MADE_OF)
+    if not context.is_current or context.mode is not Mode.DEPLOY or asked is None or told is None:
         return None
-    if made_of(run, asked) != told:
+    if made_of(context, asked) != told:
         return None
-    known = {key: sha256 for key, sha256 in hashes(run.data).items() if sha256 is not None}
-    return known if known and len(known) == len(run.data["manifest"]) else None
+    known = {key: sha256 for key, sha256 in hashes(result.data).items() if sha256 is not None}
+    return known if known and len(known) == len(result.data["manifest"]) else None
 
 
 def owned(data: Mapping[str, Any], bucket: str) -> tuple[dict[str, Any], dict[str, list[str]]]:

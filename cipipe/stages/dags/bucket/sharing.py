@@ -9,27 +9,28 @@ from typing import Any
 
 from cipipe.errors import RefusedError
 from cipipe.model import Mode
-from cipipe.stages.base import StageRun
+from cipipe.stages.base import StageContext
 from cipipe.stages.dags.bucket import manifest
+from cipipe.stages.dags.settings import Settings
 
 
-def taken(run: StageRun, bucket: str) -> dict[str, str]:
+def taken(context: StageContext[Settings], bucket: str) -> dict[str, str]:
     """The keys of that bucket that other stages own now, with the stage's name. What they deleted
     is nobody's.
     """
     return {
         key: name
-        for name, data in sorted(run.beside().items())
+        for name, data in sorted(context.beside().items())
         for key in manifest.places(data, bucket).get(bucket, ())
     }
 
 
-def refuse_taken(run: StageRun, bucket: str, wanted: Iterable[str]) -> None:
+def refuse_taken(context: StageContext[Settings], bucket: str, wanted: Iterable[str]) -> None:
     """Raise RefusedError (`dags-key-taken`) where another stage owns what this one wants to write.
 
     Where nothing is written that is a warning: the change may be one that moves the file.
     """
-    others = taken(run, bucket)
+    others = taken(context, bucket)
     found = sorted(others.keys() & set(wanted))
     if not found:
         return
@@ -38,26 +39,29 @@ def refuse_taken(run: StageRun, bucket: str, wanted: Iterable[str]) -> None:
     message = (
         f"{found[0]}{more} belongs to stage {owner}, which would delete it once its source lacks it"
     )
-    if run.mode is Mode.VERIFY:
-        run.line(f"warning: {message}")
+    if context.mode is Mode.VERIFY:
+        context.line(f"warning: {message}")
         return
     raise RefusedError(
         "dags-key-taken",
         message,
-        hint=f"Rename the file, or give the stages other prefixes. If it moves from {owner} to {run.stage.name}, run again "
+        hint=f"Rename the file, or give the stages other prefixes. If it moves from {owner} to {context.stage.name}, run again "
         f"once {owner} is deployed without it.",
         where=f"s3://{bucket}/{found[0]}",
     )
 
 
-def ours(run: StageRun, places: Mapping[str, list[str]]) -> dict[str, list[str]]:
+def ours(context: StageContext[Settings], places: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """Keys by bucket, without those that another stage owns too."""
     return {
-        name: list(without_taken(run, name, dict.fromkeys(keys))) for name, keys in places.items()
+        name: list(without_taken(context, name, dict.fromkeys(keys)))
+        for name, keys in places.items()
     }
 
 
-def without_taken(run: StageRun, bucket: str, owned: Mapping[str, Any]) -> dict[str, Any]:
+def without_taken(
+    context: StageContext[Settings], bucket: str, owned: Mapping[str, Any]
+) -> dict[str, Any]:
     """The manifest's entries of one bucket, without those that another stage owns too."""
-    others = taken(run, bucket)
+    others = taken(context, bucket)
     return {key: entry for key, entry in owned.items() if key not in others}

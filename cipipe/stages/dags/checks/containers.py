@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from cipipe.errors import Problem, ProblemsError
-from cipipe.stages.base import StageRun
+from cipipe.stages.base import StageContext
 from cipipe.stages.dags.checks.trees import constants, dotted
 from cipipe.stages.dags.markers.patch import Replacement
+from cipipe.stages.dags.settings import Settings
 from cipipe.tools.aws.clients import AwsError
 
 _DEFINITION = ("task_definition", "taskDefinition")
@@ -28,7 +29,9 @@ class Override(NamedTuple):
 
 
 def check(
-    run: StageRun, bodies: Mapping[str, bytes], replacements: tuple[Replacement, ...]
+    context: StageContext[Settings],
+    bodies: Mapping[str, bytes],
+    replacements: tuple[Replacement, ...],
 ) -> list[Problem]:
     """Ask ECS for each task definition that was put into a file; give warnings. Raises
     ProblemsError.
@@ -44,7 +47,7 @@ def check(
     notes: list[Problem] = []
     for definition, found in wanted.items():
         try:
-            answer = run.aws.call("ecs", "describe_task_definition", taskDefinition=definition)
+            answer = context.aws.call("ecs", "describe_task_definition", taskDefinition=definition)
         except AwsError as error:
             absent = error.code == "ClientException"
             (wrong if absent else notes).append(_unknown(definition, found[0].where, error))

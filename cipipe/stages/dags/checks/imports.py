@@ -15,11 +15,12 @@ import msgspec
 
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.patterns import Patterns
-from cipipe.stages.base import StageRun
+from cipipe.stages.base import StageContext
 from cipipe.stages.dags.checks.static import duplicate
 from cipipe.stages.dags.checks.unfinished import required, unfinished
 from cipipe.stages.dags.files import relative
 from cipipe.stages.dags.mwaa.extras import PLUGINS, REQUIREMENTS, unpacked
+from cipipe.stages.dags.settings import Settings
 from cipipe.tools import process
 
 _PROBE = Path(__file__).with_name("airflow_probe.py")
@@ -40,7 +41,7 @@ class Read(msgspec.Struct):
 
 
 def check(
-    run: StageRun,
+    context: StageContext[Settings],
     bodies: Mapping[str, bytes],
     below_folder: str = "",
     *,
@@ -52,12 +53,12 @@ def check(
     The plugins among `extras` are put where Airflow looks for them. `below_folder` is what the
     prefix has below the folder that Airflow reads: that one is its path for imports.
     """
-    settings = run.stage.settings
-    python = python_of(run)
+    settings = context.stage.settings
+    python = python_of(context)
     if python is None:
-        return [_nothing_imported(run)]
+        return [_nothing_imported(context)]
     names = {path: relative(path, settings.source) or path for path in bodies}
-    home = run.scratch / "airflow"
+    home = context.scratch / "airflow"
     folder = home / "dags"
     if PLUGINS in extras:
         unpacked(extras[PLUGINS], home / "plugins")
@@ -66,8 +67,8 @@ def check(
         target = below / names[path]
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(body)
-    version, found = _read(run, python, folder)
-    run.line(f"{len(found)} files read by Airflow {version}")
+    version, found = _read(context, python, folder)
+    context.line(f"{len(found)} files read by Airflow {version}")
     files = {str(below / name): path for path, name in names.items()}
     requirements = required(extras.get(REQUIREMENTS, b""))
     wrong: list[Problem] = []
@@ -98,32 +99,34 @@ def check(
     return notes
 
 
-def python_of(run: StageRun) -> str | None:
+def python_of(context: StageContext[Settings]) -> str | None:
     """The Python that has Airflow: the one that the settings name, else this one; None where there
     is none.
     """
-    wanted = run.stage.settings.airflow_python
+    wanted = context.stage.settings.airflow_python
     if wanted is None:
         return sys.executable if importlib.util.find_spec("airflow") else None
-    python = run.repository.root / wanted
+    python = context.repository.root / wanted
     if python.exists():
         return str(python)
-    if run.sandbox:
+    if context.sandbox:
         return None
     raise StageError(
         "dags-airflow-missing",
         f"there is no {wanted}, which is to read the DAG files",
         hint="Install Airflow there before this command, or take airflow_python out of the configuration.",
-        where=f"stages.{run.stage.name}.airflow_python",
+        where=f"stages.{context.stage.name}.airflow_python",
     )
 
 
-def _read(run: StageRun, python: str, folder: Path) -> tuple[str, dict[str, Read]]:
+def _read(
+    context: StageContext[Settings], python: str, folder: Path
+) -> tuple[str, dict[str, Read]]:
     """Airflow's version, and what came of each file; a file that ends the process costs another
     start of it.
     """
-    answers = run.scratch / "airflow.jsonl"
-    seconds = run.stage.settings.import_timeout
+    answers = context.scratch / "airflow.jsonl"
+    seconds = context.stage.settings.import_timeout
     found: dict[str, Read] = {}
     while True:
         answers.unlink(missing_ok=True)
@@ -131,12 +134,12 @@ def _read(run: StageRun, python: str, folder: Path) -> tuple[str, dict[str, Read
         said: list[str] = []
         ended = process.stream(
             argv,
-            env=_environment(run, folder),
+            env=_environment(context, folder),
             line=said.append,  # what Airflow logs meanwhile
-            cwd=run.scratch,
-            redactor=run.redactor,
+            cwd=context.scratch,
+            redactor=context.redactor,
             accept=range(-64, 256),
-            interrupt=run.interrupt,
+            interrupt=context.interrupt,
         )
         told: list[dict[str, Any]] = []
         if answers.exists():
@@ -144,7 +147,7 @@ def _read(run: StageRun, python: str, folder: Path) -> tuple[str, dict[str, Read
         begun = [entry["file"] for entry in told if "begun" in entry]
         done = any("done" in entry for entry in told)
         if not done and not begun:
-            raise process.ProcessFailed(ended, run.redactor, quoted=ended.stdout)
+            raise process.ProcessFailed(ended, context.redactor, quoted=ended.stdout)
         over = any(line.startswith(_TIMEOUT) for line in said)
         found |= {
             file: Read(over=over, death="" if over else process.ending(ended.returncode))
@@ -157,25 +160,25 @@ def _read(run: StageRun, python: str, folder: Path) -> tuple[str, dict[str, Read
             return str(told[0]["airflow"]), found
 
 
-def _environment(run: StageRun, folder: Path) -> dict[str, str]:
+def _environment(context: StageContext[Settings], folder: Path) -> dict[str, str]:
     """Nothing of the job but where programs are: what is imported is code of the commit."""
-    home = run.scratch / "airflow"
+    home = context.scratch / "airflow"
     home.mkdir(exist_ok=True)
-    settings = run.stage.settings
+    settings = context.stage.settings
     variables = {
         f"AIRFLOW_VAR_{name.upper()}": value for name, value in settings.check_variables.items()
     }
     return {
-        **{name: run.child_env[name] for name in _PASSED_ON if name in run.child_env},
+        **{name: context.child_env[name] for name in _PASSED_ON if name in context.child_env},
         "HOME": str(home),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": str(run.stage.settings.import_timeout),
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": str(context.stage.settings.import_timeout),
         "AWS_EC2_METADATA_DISABLED": "true",
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "plugins"),
-        "AWS_DEFAULT_REGION": run.environment.region,
-        "AWS_REGION": run.environment.region,
+        "AWS_DEFAULT_REGION": context.environment.region,
+        "AWS_REGION": context.environment.region,
         "MWAA_AIRFLOW_COMPONENT": "scheduler",
         "PYTHONDONTWRITEBYTECODE": "1",
         **variables,
@@ -183,13 +186,13 @@ def _environment(run: StageRun, folder: Path) -> dict[str, str]:
     }
 
 
-def _nothing_imported(run: StageRun) -> Problem:
-    wanted = run.stage.settings.airflow_python
+def _nothing_imported(context: StageContext[Settings]) -> Problem:
+    wanted = context.stage.settings.airflow_python
     why = f"{wanted} is not here" if wanted else "there is no Airflow beside cipipe"
     return Problem(
         "dags-not-imported",
         f"no DAG file was imported, because {why}: Airflow may find errors that were not checked for",
-        f"stages.{run.stage.name}.airflow_python",
+        f"stages.{context.stage.name}.airflow_python",
         "Install the Airflow that MWAA runs into a virtual environment, and name its Python in airflow_python.",
     )
 

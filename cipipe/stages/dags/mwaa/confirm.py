@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cipipe.errors import StageError
-from cipipe.stages.base import StageRun
+from cipipe.stages.base import StageContext
 from cipipe.stages.dags.checks.static import dag_ids
 from cipipe.stages.dags.mwaa import environment as mwaa
+from cipipe.stages.dags.settings import Settings
 from cipipe.tools.aws.clients import AwsError, AwsUnreachable
 
 DAGS_FOLDER = "/usr/local/airflow/dags/"
@@ -24,48 +25,56 @@ sync_seconds = 30.0
 """MWAA copies the bucket that often: what was parsed before that may have been the old file."""
 
 
-def confirm(run: StageRun, name: str, bodies: Mapping[str, bytes], uploaded: datetime) -> None:
+def confirm(
+    context: StageContext[Settings], name: str, bodies: Mapping[str, bytes], uploaded: datetime
+) -> None:
     """Wait until Airflow has read the DAG files, given by key. Raises StageError
     (`dags-import-error`).
     """
-    seconds = run.stage.settings.confirm_timeout
+    seconds = context.stage.settings.confirm_timeout
     if not bodies or not seconds:
         return
     deadline = time.monotonic() + seconds
     since = uploaded + timedelta(seconds=sync_seconds)
     try:
-        folder = mwaa.folder_of(mwaa.environment(run, name))
+        folder = mwaa.folder_of(mwaa.environment(context, name))
         files = {key.removeprefix(folder): key for key in bodies}
         wanted = {dag: key for key, body in bodies.items() for dag in _ids(body)}
         told: set[str] = set()
         while True:
             _refuse_broken(
-                run, files, mwaa.listed(run, name, "/importErrors", "import_errors"), since, told
+                context,
+                files,
+                mwaa.listed(context, name, "/importErrors", "import_errors"),
+                since,
+                told,
             )
             parsed = {
                 dag["dag_id"]
-                for dag in mwaa.listed(run, name, "/dags", "dags")
+                for dag in mwaa.listed(context, name, "/dags", "dags")
                 if _moment(dag) >= since
             }
             missing = sorted(wanted.keys() - parsed)
             if not missing and datetime.now(UTC) >= since:
-                run.line(f"Airflow has read all {len(wanted)} DAGs of these files")
+                context.line(f"Airflow has read all {len(wanted)} DAGs of these files")
                 return
             if time.monotonic() > deadline:
                 which = (
                     f"{', '.join(missing[:3])} and others" if missing[3:] else ", ".join(missing)
                 )
-                run.line(f"warning: unconfirmed: Airflow has not read {which} after {seconds} s")
+                context.line(
+                    f"warning: unconfirmed: Airflow has not read {which} after {seconds} s"
+                )
                 return
-            run.interrupt.sleep(mwaa.poll_seconds)
+            context.interrupt.sleep(mwaa.poll_seconds)
     except (AwsError, AwsUnreachable) as error:
-        run.line(
+        context.line(
             f"warning: unconfirmed: Airflow cannot be asked what it made of the files: {error.message}"
         )
 
 
 def _refuse_broken(
-    run: StageRun,
+    context: StageContext[Settings],
     files: Mapping[str, str],
     errors: list[dict[str, Any]],
     since: datetime,
@@ -76,14 +85,14 @@ def _refuse_broken(
         if place in files and _time(error.get("timestamp")) >= since:
             raise StageError(
                 "dags-import-error",
-                f"Airflow cannot import {files[place]}:\n{run.redactor.text(str(error.get('stack_trace', ''))).strip()}",
+                f"Airflow cannot import {files[place]}:\n{context.redactor.text(str(error.get('stack_trace', ''))).strip()}",
                 hint="The files are uploaded. `cipipe dags rollback` puts the earlier ones back; or mend it and deploy.",
                 where=files[place],
             )
         if place not in files and place not in told:
             told.add(place)
             last = (str(error.get("stack_trace", "")).strip().splitlines() or [""])[-1]
-            run.line(
+            context.line(
                 f"warning: Airflow cannot import {place}, which is not of this deployment: {last}"
             )
 

@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from cipipe.errors import Problem, StageError
-from cipipe.stages.base import StageRun
+from cipipe.stages.base import StageContext
 from cipipe.stages.dags.mwaa.extras import PLUGINS, REQUIREMENTS
+from cipipe.stages.dags.settings import Settings
 from cipipe.tools.aws.clients import AwsError
 
 _BUSY = {"CREATING", "UPDATING", "ROLLING_BACK", "CREATING_SNAPSHOT", "PENDING", "MAINTENANCE"}
@@ -24,20 +25,20 @@ update_seconds = 3600.0
 poll_seconds = 15.0
 
 
-def environment(run: StageRun, name: str) -> dict[str, Any]:
+def environment(context: StageContext[Settings], name: str) -> dict[str, Any]:
     """The environment as it is. Raises AwsError."""
-    return dict(run.aws.call("mwaa", "get_environment", Name=name)["Environment"])
+    return dict(context.aws.call("mwaa", "get_environment", Name=name)["Environment"])
 
 
-def dag_folder(run: StageRun) -> str | None:
+def dag_folder(context: StageContext[Settings]) -> str | None:
     """The folder of the bucket that the environment reads DAGs from, with a slash; None where it
     cannot be asked.
     """
-    name = run.stage.settings.mwaa_environment
+    name = context.stage.settings.mwaa_environment
     if not isinstance(name, str) or not name:
         return None
     try:
-        return folder_of(environment(run, name))
+        return folder_of(environment(context, name))
     except AwsError:  # a job that only verifies may not be allowed to look, and before the first apply there is none
         return None
 
@@ -73,36 +74,36 @@ def folder_of(found: Mapping[str, Any]) -> str:
     return f"{path}/" if path else ""
 
 
-def update(run: StageRun, name: str, versions: Mapping[str, str]) -> bool:
+def update(context: StageContext[Settings], name: str, versions: Mapping[str, str]) -> bool:
     """Have the environment run these versions of objects, by key; gives whether it had to be
     updated.
 
     Waits for what another update is at, and to the end of our own. Raises StageError
     (`dags-mwaa-…`), AwsError.
     """
-    found = _available(run, name)
+    found = _available(context, name)
     if all(
         found.get(f"{_ARGUMENTS[key]}S3ObjectVersion") == version
         for key, version in versions.items()
     ):
-        run.line(f"the MWAA environment {name} has these versions already")
+        context.line(f"the MWAA environment {name} has these versions already")
         return False
     before = _updated_at(found)
     wanted: dict[str, str] = {}
     for key, version in versions.items():
         wanted |= {f"{_ARGUMENTS[key]}S3Path": key, f"{_ARGUMENTS[key]}S3ObjectVersion": version}
-    run.still_ours()
-    run.aws.call("mwaa", "update_environment", Name=name, **wanted)
-    run.line(f"the MWAA environment {name} is being updated; that takes twenty minutes or more")
+    context.still_ours()
+    context.aws.call("mwaa", "update_environment", Name=name, **wanted)
+    context.line(f"the MWAA environment {name} is being updated; that takes twenty minutes or more")
     deadline = time.monotonic() + update_seconds
     while True:
-        found = environment(run, name)
+        found = environment(context, name)
         last = found.get("LastUpdate") or {}
         begun = _updated_at(found) != before or found["Status"] != "AVAILABLE"
         ended = found["Status"] not in _BUSY and last.get("Status") != "PENDING"
         if begun and ended:
             break
-        _wait(run, deadline, name, found["Status"])
+        _wait(context, deadline, name, found["Status"])
     if found["Status"] != "AVAILABLE" or last.get("Status") == "FAILED":
         error = last.get("Error") or {}
         raise StageError(
@@ -115,10 +116,10 @@ def update(run: StageRun, name: str, versions: Mapping[str, str]) -> bool:
     return True
 
 
-def _available(run: StageRun, name: str) -> dict[str, Any]:
+def _available(context: StageContext[Settings], name: str) -> dict[str, Any]:
     deadline = time.monotonic() + update_seconds
-    while (found := environment(run, name))["Status"] in _BUSY:
-        _wait(run, deadline, name, found["Status"])
+    while (found := environment(context, name))["Status"] in _BUSY:
+        _wait(context, deadline, name, found["Status"])
     if found["Status"] != "AVAILABLE":
         raise StageError(
             "dags-mwaa-unavailable",
@@ -129,7 +130,7 @@ def _available(run: StageRun, name: str) -> dict[str, Any]:
     return found
 
 
-def _wait(run: StageRun, deadline: float, name: str, status: str) -> None:
+def _wait(context: StageContext[Settings], deadline: float, name: str, status: str) -> None:
     if time.monotonic() > deadline:
         raise StageError(
             "dags-mwaa-timeout",
@@ -137,8 +138,8 @@ def _wait(run: StageRun, deadline: float, name: str, status: str) -> None:
             hint="Run again when it is available: what was begun is not asked for twice.",
             where=name,
         )
-    run.line(f"{name} is {status}")
-    run.interrupt.sleep(poll_seconds)
+    context.line(f"{name} is {status}")
+    context.interrupt.sleep(poll_seconds)
 
 
 def _updated_at(found: Mapping[str, Any]) -> datetime | None:
@@ -146,12 +147,12 @@ def _updated_at(found: Mapping[str, Any]) -> datetime | None:
     return moment
 
 
-def listed(run: StageRun, name: str, path: str, key: str) -> list[dict[str, Any]]:
+def listed(context: StageContext[Settings], name: str, path: str, key: str) -> list[dict[str, Any]]:
     """Everything that a path of Airflow's REST API lists under `key`. Raises AwsError."""
     found: list[dict[str, Any]] = []
     while True:
         query = {"limit": _PAGE, "offset": len(found)}
-        answer = run.aws.call(
+        answer = context.aws.call(
             "mwaa", "invoke_rest_api", Name=name, Path=path, Method="GET", QueryParameters=query
         )
         response = answer.get("RestApiResponse") or {}

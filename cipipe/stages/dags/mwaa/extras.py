@@ -8,8 +8,9 @@ any machine.
 from pathlib import Path
 
 from cipipe.errors import Problem, ProblemsError
-from cipipe.stages.base import StageRun
+from cipipe.stages.base import StageContext
 from cipipe.stages.dags.files import counts, irregular, not_utf8, relative
+from cipipe.stages.dags.settings import Settings
 from cipipe.tools.git import lfs
 from cipipe.tools.git.client import Entry
 
@@ -20,21 +21,21 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _EXECUTABLE = b"100755"
 
 
-def extras(run: StageRun) -> dict[str, bytes]:
+def extras(context: StageContext[Settings]) -> dict[str, bytes]:
     """What the settings ask for, by key. Raises ProblemsError where the stage's files do not have
     it.
     """
-    settings = run.stage.settings
+    settings = context.stage.settings
     found: dict[str, bytes] = {}
     wrong: list[Problem] = []
     if settings.requirements is not None:
         entries = [
             entry
-            for entry in run.entries
+            for entry in context.entries
             if entry.path == settings.requirements.encode() and entry.is_blob
         ]
         if entries:
-            blobs, pointers = lfs.contents(run.repository, run.repository.blobs(entries))
+            blobs, pointers = lfs.contents(context.repository, context.repository.blobs(entries))
             found[REQUIREMENTS] = blobs[entries[0].path]
             wrong += pointers
         else:
@@ -42,7 +43,7 @@ def extras(run: StageRun) -> dict[str, bytes]:
     if settings.plugins is not None:
         named = {
             below: entry
-            for entry in run.entries
+            for entry in context.entries
             if (below := _below(entry, settings.plugins)) and counts(below)
         }
         wrong += [irregular(_text(entry)) for entry in named.values() if not entry.is_blob]
@@ -52,7 +53,9 @@ def extras(run: StageRun) -> dict[str, bytes]:
         if not named:
             wrong.append(_missing("plugins", settings.plugins, "folder"))
         elif not wrong:
-            blobs, pointers = lfs.contents(run.repository, run.repository.blobs(named.values()))
+            blobs, pointers = lfs.contents(
+                context.repository, context.repository.blobs(named.values())
+            )
             wrong += pointers
             found[PLUGINS] = archive(
                 {name: (blobs[entry.path], entry.mode) for name, entry in named.items()}
