@@ -1,7 +1,7 @@
 """cipipe.toml → Config, with everything that is wrong reported in one go.
 
 `settings` has the types, `loading` reads and checks the file, `naming` checks names and references,
-`places` finds environments that would overwrite or delete each other's things.
+`resources` finds environments that would overwrite or delete each other's things.
 """
 
 from cipipe.config.loading import _File, load

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from cipipe.config import naming, places
+from cipipe.config import naming, resources
 from cipipe.config.naming import NAME, converted, tables
 from cipipe.config.settings import (
     FILE_NAME,
@@ -150,7 +150,7 @@ def _in_each_environment(
                 told.add(problem.where)
                 yield problem
     ledger = converted(table.get("ledger"), LedgerSettings) or LedgerSettings()
-    for problem in places.shared(project.name, ledger, environments, stages):
+    for problem in resources.shared(project.name, ledger, environments, stages):
         if problem.where not in told:
             yield problem
 

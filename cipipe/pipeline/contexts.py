@@ -18,7 +18,7 @@ from cipipe.pipeline.project import Project
 from cipipe.planner import Candidate
 from cipipe.redact import Redactor
 from cipipe.stages import KINDS
-from cipipe.stages.base import AnyStage, PlaceType, StageContext
+from cipipe.stages.base import AnyStage, ResourceType, StageContext
 from cipipe.stagework import RunnerInputs
 
 
@@ -98,7 +98,7 @@ class Place:
     def _claims(self, stage: AnyStage, line: Callable[[str], None]) -> Claims | None:
         """What the stage has to itself; nobody asks for it in verify mode, which writes nothing."""
         environment = self.project.config.environment(self.environment)
-        types = {PlaceType.STATE: True, PlaceType.REPOSITORY: False}
+        types = {ResourceType.STATE: True, ResourceType.REPOSITORY: False}
         kept = environment.protected and not environment.allow_destroy
         places = tuple(
             Claimed(
@@ -108,7 +108,7 @@ class Place:
                 by_stage=types[place.type],
                 kept=kept and not types[place.type],
             )
-            for place in KINDS[stage.kind].places(stage, environment)
+            for place in KINDS[stage.kind].resources(stage, environment)
             if place.type in types
         )
         if not places or self.planning.executable.plan.mode is Mode.VERIFY:

@@ -80,8 +80,8 @@ AnyStage: TypeAlias = Stage[Any]
 """A stage whose kind is not known here."""
 
 
-class PlaceType(enum.StrEnum):
-    """What a place is: S3 keys (`FOLDER`, `OBJECT`), images, Terraform state, the ledger's records."""
+class ResourceType(enum.StrEnum):
+    """What a resource is: S3 keys (`FOLDER`, `OBJECT`), images, Terraform state, the ledger's records."""
 
     FOLDER = "folder"
     OBJECT = "object"
@@ -90,15 +90,15 @@ class PlaceType(enum.StrEnum):
     RECORDS = "records"
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class Resource(msgspec.Struct, frozen=True, kw_only=True):
     """Something outside that a stage of one environment has to itself.
 
-    `name` is the same wherever it is the same place (a `FOLDER` is inside another whose name its
+    `name` is the same wherever it is the same resource (a `FOLDER` is inside another whose name its
     own begins with), `shown` is for people. `key` is the setting that says so, below the stage's
     table, and `hint` how to change it.
     """
 
-    type: PlaceType
+    type: ResourceType
     name: str
     shown: str
     key: str
@@ -318,8 +318,8 @@ def needs_no_file(stage: AnyStage) -> Iterable[Needed]:  # noqa: ARG001 - part o
     return ()
 
 
-def has_no_place(stage: AnyStage, environment: Environment) -> Iterable[Place]:  # noqa: ARG001 - part of the Protocol
-    """`Kind.places` where a stage has nothing outside to itself."""
+def has_no_resources(stage: AnyStage, environment: Environment) -> Iterable[Resource]:  # noqa: ARG001 - part of the Protocol
+    """`Kind.resources` where a stage has nothing outside to itself."""
     return ()
 
 
@@ -368,7 +368,7 @@ class Kind(Protocol[S]):
         """The objects in S3 that a stage with this `data` in its record owns, as `s3://BUCKET/KEY`."""
         ...
 
-    def places(self, stage: Stage[S], environment: Environment) -> Iterable[Place]:
+    def resources(self, stage: Stage[S], environment: Environment) -> Iterable[Resource]:
         """What the stage has to itself, as far as its settings are known; all their placeholders
         are filled in.
         """

@@ -13,7 +13,7 @@ from cipipe.stages.base import (
     StageResult,
     Step,
     consumes_nothing,
-    has_no_place,
+    has_no_resources,
     literal,
     needs_no_file,
     owns_nothing,
@@ -25,7 +25,7 @@ NAME = "command"
 
 PATHS = ()
 
-consumes, owns, places, needed = consumes_nothing, owns_nothing, has_no_place, needs_no_file
+consumes, owns, resources, needed = consumes_nothing, owns_nothing, has_no_resources, needs_no_file
 
 
 class Settings(BaseSettings, frozen=True):

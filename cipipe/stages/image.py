@@ -16,9 +16,9 @@ from cipipe.stages.base import (
     MOST_READ,
     Input,
     Needed,
-    Place,
-    PlaceType,
     Reference,
+    Resource,
+    ResourceType,
     Setting,
     Stage,
     StageContext,
@@ -81,12 +81,12 @@ def problems(stage: Stage[Settings]) -> Iterable[Problem]:
             )
 
 
-def places(stage: Stage[Settings], environment: Environment) -> Iterator[Place]:  # noqa: ARG001 - its name has the account
+def resources(stage: Stage[Settings], environment: Environment) -> Iterator[Resource]:  # noqa: ARG001 - its name has the account
     repository = stage.settings.repository
     if isinstance(repository, str):
         hint = "Give each environment its own, such as …/{project}-{environment}."
-        yield Place(
-            type=PlaceType.REPOSITORY,
+        yield Resource(
+            type=ResourceType.REPOSITORY,
             name=repository,
             shown=repository,
             key="repository",

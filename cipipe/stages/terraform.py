@@ -14,8 +14,8 @@ from cipipe.stages.base import (
     MOST_READ,
     Input,
     Needed,
-    Place,
-    PlaceType,
+    Resource,
+    ResourceType,
     Setting,
     Stage,
     StageContext,
@@ -126,15 +126,15 @@ def problems(stage: Stage[Settings]) -> Iterable[Problem]:
         )
 
 
-def places(stage: Stage[Settings], environment: Environment) -> Iterator[Place]:
+def resources(stage: Stage[Settings], environment: Environment) -> Iterator[Resource]:
     settings = stage.settings
     kind, bucket, key = (settings.backend.get(name) for name in ("type", "bucket", "key"))
     workspace = (
         f" (workspace {settings.workspace})" if settings.workspace not in {None, "default"} else ""
     )
     if kind in {None, "s3"} and bucket and key:
-        yield Place(
-            type=PlaceType.STATE,
+        yield Resource(
+            type=ResourceType.STATE,
             name=f"{partition_of(environment.region)}:s3/{bucket}/{_object(settings, str(key))}",
             shown=f"s3://{bucket}/{key}{workspace}",
             key="backend",
@@ -145,8 +145,8 @@ def places(stage: Stage[Settings], environment: Environment) -> Iterator[Place]:
         given = ", ".join(f"{name} = {settings.backend[name]!r}" for name in telling)
         if not _NAMING & settings.backend.keys():
             given = f"{given} in {repository_path(settings.root)}"  # its block says the rest
-        yield Place(
-            type=PlaceType.STATE,
+        yield Resource(
+            type=ResourceType.STATE,
             name=f"{kind}: {given}{workspace}",
             shown=f"backend {kind}{workspace}",
             key="backend",

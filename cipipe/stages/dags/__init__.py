@@ -16,8 +16,8 @@ from cipipe.patterns import complaint
 from cipipe.stages.base import (
     Input,
     Needed,
-    Place,
-    PlaceType,
+    Resource,
+    ResourceType,
     Stage,
     outside,
     repository_path,
@@ -38,8 +38,8 @@ __all__ = [
     "inputs",
     "needed",
     "owns",
-    "places",
     "problems",
+    "resources",
     "steps",
     "tools",
 ]
@@ -126,14 +126,14 @@ def _check_env(settings: Settings) -> Iterator[Problem]:
             )
 
 
-def places(stage: Stage[Settings], environment: Environment) -> Iterator[Place]:
+def resources(stage: Stage[Settings], environment: Environment) -> Iterator[Resource]:
     """The folder of the DAG files, and what MWAA installs, which is once in a bucket."""
     settings: Settings = stage.settings
     if not isinstance(settings.bucket, str):
         return
     bucket = f"{partition_of(environment.region)}:{settings.bucket}"
-    yield Place(
-        type=PlaceType.FOLDER,
+    yield Resource(
+        type=ResourceType.FOLDER,
         name=f"{bucket}/{settings.prefix}",
         shown=f"s3://{settings.bucket}/{settings.prefix}",
         key="bucket",
@@ -141,8 +141,8 @@ def places(stage: Stage[Settings], environment: Environment) -> Iterator[Place]:
     )
     for key, name in (("requirements", "requirements.txt"), ("plugins", "plugins.zip")):
         if getattr(settings, key) is not None:
-            yield Place(
-                type=PlaceType.OBJECT,
+            yield Resource(
+                type=ResourceType.OBJECT,
                 name=f"{bucket}/{name}",
                 shown=f"s3://{settings.bucket}/{name}",
                 key=key,

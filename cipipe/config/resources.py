@@ -1,4 +1,4 @@
-"""Environments that share a place: each would overwrite what is the other's, and its destroy would
+"""Environments that share a resource: each would overwrite what is the other's, and its destroy would
 delete it.
 
 Only what the file tells: a bucket that is an output is compared when a run knows it.
@@ -12,25 +12,25 @@ from cipipe.config.settings import LedgerSettings, expanded, filled, stages_of
 from cipipe.errors import Problem
 from cipipe.model import Environment, partition_of
 from cipipe.stages import KINDS
-from cipipe.stages.base import AnyStage, Place, PlaceType
+from cipipe.stages.base import AnyStage, Resource, ResourceType
 
 _MESSAGES = {
-    PlaceType.RECORDS: "keep their records in {}: each would take what the other deployed for its own",
-    PlaceType.STATE: "keep their state in {}: each would replace the other's resources by its own",
-    PlaceType.FOLDER: "upload to {}: each would overwrite the other's files, and destroying one deletes them",
-    PlaceType.OBJECT: "upload to {}: each would overwrite the other's",
-    PlaceType.REPOSITORY: "push to {}: destroying one would delete the other's images",
+    ResourceType.RECORDS: "keep their records in {}: each would take what the other deployed for its own",
+    ResourceType.STATE: "keep their state in {}: each would replace the other's resources by its own",
+    ResourceType.FOLDER: "upload to {}: each would overwrite the other's files, and destroying one deletes them",
+    ResourceType.OBJECT: "upload to {}: each would overwrite the other's",
+    ResourceType.REPOSITORY: "push to {}: destroying one would delete the other's images",
 }
 
 
 class Used(msgspec.Struct, frozen=True):
-    """A place as one environment uses it. `stage` is empty for the ledger; `path` is the key path
+    """A resource as one environment uses it. `stage` is empty for the ledger; `path` is the key path
     of the setting.
     """
 
     environment: str
     stage: str
-    place: Place
+    resource: Resource
     path: str
     destroyed: bool = True
 
@@ -42,20 +42,20 @@ def shared(
     stages: Mapping[str, AnyStage],
 ) -> Iterator[Problem]:
     """A problem for each setting by which two environments, or two states of one, get to the same
-    place.
+    resource.
     """
-    used: dict[tuple[PlaceType, str], list[Used]] = {}
+    used: dict[tuple[ResourceType, str], list[Used]] = {}
     for name, environment in environments.items():
         for one in _used(project, ledger, name, environment, stages):
-            used.setdefault((one.place.type, one.place.name), []).append(one)
+            used.setdefault((one.resource.type, one.resource.name), []).append(one)
     found = [*(group for group in used.values() if _clash(group)), *_nested(used)]
     told: set[str] = set()
     for group in found:
         last = group[-1]
         if last.path not in told:
             told.add(last.path)
-            message = f"{_named(group)} {_MESSAGES[last.place.type].format(_shown(group))}"
-            yield Problem("config-shared-place", message, last.path, last.place.hint)
+            message = f"{_named(group)} {_MESSAGES[last.resource.type].format(_shown(group))}"
+            yield Problem("config-shared-place", message, last.path, last.resource.hint)
 
 
 def _used(
@@ -76,8 +76,8 @@ def _used(
         expanded(ledger.prefix, known).rstrip("/") + "/",
     )
     hint = 'Name the environment in it, such as prefix = "ledger/{project}/{environment}/".'
-    records = Place(
-        type=PlaceType.RECORDS,
+    records = Resource(
+        type=ResourceType.RECORDS,
         name=f"{partition_of(environment.region)}:{bucket}/{prefix}",
         shown=f"s3://{bucket}/{prefix}",
         key="prefix",
@@ -87,26 +87,26 @@ def _used(
     destroyed = not environment.protected or environment.allow_destroy
     for stage in stages_of(stages, name).values():
         whole = filled(stage, project, name, environment, everything=True)
-        for place in KINDS[stage.kind].places(whole, environment):
-            yield Used(name, stage.name, place, f"stages.{stage.name}.{place.key}", destroyed)
+        for resource in KINDS[stage.kind].resources(whole, environment):
+            yield Used(name, stage.name, resource, f"stages.{stage.name}.{resource.key}", destroyed)
 
 
 def _clash(group: list[Used]) -> bool:
-    """Whether users of one place get in each other's way."""
+    """Whether users of one resource get in each other's way."""
     several = len({one.environment for one in group}) > 1
-    match group[0].place.type:
-        case PlaceType.STATE:
+    match group[0].resource.type:
+        case ResourceType.STATE:
             return len(group) > 1
-        case PlaceType.REPOSITORY:  # with images of the same tags, which are the same
+        case ResourceType.REPOSITORY:  # with images of the same tags, which are the same
             return several and any(one.destroyed for one in group)
         case _:  # what stages of one environment share is the kind's own to tell
             return several
 
 
-def _nested(used: Mapping[tuple[PlaceType, str], list[Used]]) -> Iterator[list[Used]]:
+def _nested(used: Mapping[tuple[ResourceType, str], list[Used]]) -> Iterator[list[Used]]:
     """Folders of two environments of which one is inside the other."""
     folders = sorted(
-        (name, group) for (type_, name), group in used.items() if type_ is PlaceType.FOLDER
+        (name, group) for (type_, name), group in used.items() if type_ is ResourceType.FOLDER
     )
     open_: list[tuple[str, list[Used]]] = []
     for name, group in folders:
@@ -131,5 +131,5 @@ def _named(group: Iterable[Used]) -> str:
 
 
 def _shown(group: list[Used]) -> str:
-    names = list(dict.fromkeys(one.place.shown for one in group))
+    names = list(dict.fromkeys(one.resource.shown for one in group))
     return names[0] if len(names) == 1 else f"{names[0]} and {names[1]}, which is inside it"
