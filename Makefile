@@ -13,13 +13,18 @@ test:  ## run the tests in parallel; PYTEST_ARGS='-k dags -x' chooses, '-n 0' ru
 	scripts/setup test
 	set -a; . .cipipe/env; .venv/bin/python -m pytest -n auto --no-loadscope-reorder $(PYTEST_ARGS)
 
-lint:  ## ruff, mypy, import-linter, shellcheck
+lint:  ## ruff, mypy, import-linter, deptry, shellcheck, terraform; locks and references are current
 	scripts/setup dev
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/shellcheck scripts/setup .ci/run
+	.venv/bin/deptry cipipe
+	.venv/bin/deptry --ignore DEP001,DEP002,DEP004 --exclude '\.venv' benchmarks dags scripts tests
+	.venv/bin/shellcheck .ci/run scripts/lint_terraform scripts/lock scripts/setup scripts/uv
+	.venv/bin/python scripts/check_references.py
+	scripts/lock --check
+	scripts/lint_terraform
 
 clean:  ## stop what runs, remove what was made
 	-[ ! -x .venv/bin/cipipe ] || .venv/bin/cipipe sandbox down

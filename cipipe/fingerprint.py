@@ -1,8 +1,7 @@
 """Fingerprints: sha256 over a stage's kind, settings and files, read from a git tree.
 
 The same content has the same fingerprint in every environment: settings count before
-`{environment}` and its like are filled in, and `{ output = … }` counts by its name only (DESIGN
-§5).
+`{environment}` and its like are filled in, and `{ output = … }` counts by its name only.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The ledger: what is deployed, one record per environment and stage, in S3 (DESIGN §6).
+"""The ledger: what is deployed, one record per environment and stage, in S3.
 
 Every write is conditional, so two pipelines cannot both think that they won. A record that cannot
 be read is an error; it never means "not due".

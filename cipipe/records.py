@@ -1,5 +1,5 @@
 """What one run writes into the ledger: `deploying` before the first effect, how it ended after the
-last (DESIGN §6).
+last.
 
 A stage's record is looked after by the thread that runs the stage.
 """

@@ -245,7 +245,8 @@ def bootstrap(target: Path) -> None:
     debootstrap = shutil.which("debootstrap", path=search_path())
     if debootstrap is None or os.geteuid() != 0:
         raise Unavailable(
-            "pull it, name another in BASE_IMAGE, or run as root on Debian with debootstrap installed"
+            "pull it, name another in BASE_IMAGE, "
+            "or run as root on Debian with debootstrap installed"
         )
     mirror = debian_mirror()
     say(f"making {ours()} with debootstrap from {mirror or 'its default mirror'}")

@@ -30,28 +30,21 @@ _UNQUOTED = re.compile("[\x7f-\xa0\u2028\u2029\ufeff]")
 def render(
     plan: Plan,
     *,
-    image: str | None = None,
     token_variable: str = "AWS_ID_TOKEN",  # noqa: S107 - a variable's name
     audience: str = "https://gitlab.com",
-    templates: str = TEMPLATES,
 ) -> str:
-    """The child pipeline's text. `image` replaces the templates' container image; `audience` is the
-    ID token's.
-    """
+    """The child pipeline's text. `audience` is the ID token's."""
     due = {stage.name: stage for stage in plan.stages if stage.status is not Status.UNCHANGED}
     deploying = plan.mode is not Mode.VERIFY
     nothing_due = all(stage.reason is Reason.NOTHING_DUE for stage in due.values())
     jobs = {} if deploying and nothing_due else due
     everything = {stage.name: stage for stage in plan.stages}
     document: dict[str, Any] = {
-        "include": [{"local": templates}],
+        "include": [{"local": TEMPLATES}],
         "workflow": {"rules": [{"when": "always"}]},
         "stages": [plan.mode.value, *([FINISH] if deploying else [])],
     }
-    common: dict[str, Any] = {
-        "id_tokens": {token_variable: {"aud": audience}},
-        **({"image": image} if image else {}),
-    }
+    common = {"id_tokens": {token_variable: {"aud": audience}}}
     environment = {"name": _plain(plan.environment)}
     for stage in jobs.values():
         # What only reads is no deployment, and neither is the default job.

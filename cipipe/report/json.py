@@ -1,4 +1,4 @@
-"""The JSON documents of DESIGN §4, each with `"schema": 1`."""
+"""The JSON documents that docs/commands.md describes, each with `"schema": 1`."""
 
 import base64
 from collections.abc import Sequence

@@ -499,6 +499,13 @@ def test_links_resolve(page: Path) -> None:
     assert broken == []
 
 
+def test_architecture_lists_every_decision() -> None:
+    listed = re.findall(
+        r"\]\((decisions/[^)]+)\)", section(DOCS / "architecture.md", 2, "Decisions")
+    )
+    assert listed == [f"decisions/{page.name}" for page in sorted(DOCS.glob("decisions/*.md"))]
+
+
 def test_all_documents_are_found() -> None:
     names = {page.name for page in pages()}
     assert {

@@ -1,5 +1,5 @@
 """What a stage is made from although its `paths` leave it out: a change there would make nothing
-due (DESIGN §5).
+due.
 
 Only for stages that are due, and read sparingly: settings, Terraform files and Dockerfiles cost a
 look-up each. Links are looked for among what changed, and everywhere only where a stage was never

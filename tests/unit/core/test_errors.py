@@ -1,4 +1,4 @@
-"""Every class of error has its own exit status, the one that DESIGN §4 names."""
+"""Every class of error has its own exit status, the one in the table of docs/errors.md."""
 
 import pytest
 

@@ -241,7 +241,9 @@ def test_something_is_wrong_with(pattern: str, words: str) -> None:
 
 
 def slow(pattern: bytes, path: bytes) -> bool:
-    """DESIGN §3 read again: segment by segment, byte by byte, by trying everything."""
+    """What docs/configuration.md says of path patterns, done segment by segment, byte by byte, by
+    trying everything.
+    """
     return _segments(tuple(pattern.split(b"/")), tuple(path.split(b"/")))
 
 

@@ -149,13 +149,11 @@ def test_a_merge_request_deploys_nothing_and_waits_for_nobody() -> None:
 def test_options() -> None:
     jobs = rendered(
         plan(stage("iac", "terraform", Status.DUE)),
-        image="python:3.12",
         token_variable="T",
         audience="https://gl.example",
     )
     assert list(jobs) == ["deploy:iac", "finish"]
     for job in jobs.values():
-        assert job["image"] == "python:3.12"
         assert job["id_tokens"] == {"T": {"aud": "https://gl.example"}}
 
 
