@@ -17,7 +17,7 @@ from cipipe.redact import Redactor
 from cipipe.stages import dags
 from cipipe.stages.base import Stage, StageContext
 from cipipe.stages.dags.checks import airflow3, imports
-from cipipe.stages.dags.checks.ignore import ignored
+from cipipe.stages.dags.checks.airflowignore import ignored
 from cipipe.stages.dags.mwaa.extras import archive
 from cipipe.tools.git.client import Repository
 from support.contexts import stage_context

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cipipe.stages.dags.checks.ignore import ignored
+from cipipe.stages.dags.checks.airflowignore import ignored
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cipipe.stages.dags.bucket.store import There
-    from cipipe.stages.dags.checks.ignore import Ignored
+    from cipipe.stages.dags.checks.airflowignore import Ignored
     from cipipe.stages.dags.prepare import Prepared
     from cipipe.tools.aws.s3 import Bucket
 
@@ -177,7 +177,7 @@ class Deployment(msgspec.Struct):
 
     def _ignored(self, context: StageContext[Settings], below: str) -> "Ignored":
         """The files, by repository path, that `.airflowignore` names."""
-        from cipipe.stages.dags.checks.ignore import Ignored, ignored
+        from cipipe.stages.dags.checks.airflowignore import Ignored, ignored
 
         settings = context.stage.settings
         made = self.made.bodies if self.made else {}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cipipe.stages.dags.checks.ignore import ignored, re2_reads, uses_re2
+from cipipe.stages.dags.checks.airflowignore import ignored
+from cipipe.stages.dags.checks.ignore_expressions import re2_reads, uses_re2
 from support.budget import cpu_seconds
 
 FILES = (

@@ -1,7 +1,7 @@
-"""What Airflow 3 no longer has, among what a DAG file imports and how it makes its DAGs. The table
-is airflow3.json.
+"""What Airflow 3 removed, among what a DAG file imports and the arguments of its DAGs.
 
-An import in a `try` or an `if` is left alone: that is how one file serves both versions.
+The table is airflow3.json. An import in a `try` or an `if` is left alone: that is how one file
+supports both versions.
 """
 
 import ast
@@ -12,20 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from cipipe.errors import Problem
-from cipipe.stages.dags.checks.trees import dotted
+from cipipe.stages.dags.checks.trees import last_part
 
 _FIRST = 3
 
 
 def applies(version: str | None) -> bool:
-    """Whether a declared version of Airflow is one that lacks these things."""
+    """Whether the declared version of Airflow is one without these things."""
     return version is not None and int(version.partition(".")[0]) >= _FIRST
 
 
 @functools.cache
 def table() -> dict[str, Any]:
-    """`modules` (with all below them), `names` (of modules that stay) and `dag_arguments`, each
-    with what to use instead.
+    """What is gone, each with what to use instead, or null.
+
+    `modules` (with all modules below them), `names` (of modules that stay), `dag_arguments`.
     """
     return dict(json.loads(Path(__file__).with_name("airflow3.json").read_bytes()))
 
@@ -35,45 +36,46 @@ def findings(tree: ast.Module, path: str) -> Iterator[Problem]:
     for node in _unconditional(tree):
         if isinstance(node, ast.Import):
             for name in node.names:
-                yield from _found(name.name, f"{path}:{node.lineno}")
+                yield from _import(name.name, f"{path}:{node.lineno}")
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for name in node.names:
-                yield from _found(f"{node.module}.{name.name}", f"{path}:{name.lineno}")
-        elif isinstance(node, ast.Call) and dotted(node.func, {}).split(".")[-1] in {"DAG", "dag"}:
-            for keyword in node.keywords:
-                if keyword.arg in table()["dag_arguments"]:
-                    instead = table()["dag_arguments"][keyword.arg]
-                    yield _gone(
-                        f"the argument {keyword.arg} of a DAG",
-                        instead,
-                        f"{path}:{keyword.value.lineno}",
-                    )
+                yield from _import(f"{node.module}.{name.name}", f"{path}:{name.lineno}")
+        elif isinstance(node, ast.Call) and last_part(node.func) in {"DAG", "dag"}:
+            yield from _arguments(node, path)
 
 
 def _unconditional(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node outside of `try` and `if`, in order."""
     waiting = [node]
     while waiting:
         found = waiting.pop()
         yield found
-        below = [
-            c
-            for c in ast.iter_child_nodes(found)
-            if not isinstance(c, ast.Try | ast.TryStar | ast.If)
-        ]
-        waiting += reversed(below)
+        children = reversed(list(ast.iter_child_nodes(found)))
+        waiting += (c for c in children if not isinstance(c, ast.Try | ast.TryStar | ast.If))
 
 
-def _found(name: str, where: str) -> Iterator[Problem]:
+def _import(name: str, where: str) -> Iterator[Problem]:
     names = table()["names"]
     if name in names:
         yield _gone(name, names[name], where)
         return
+
+    # The longest name first: its replacement is the most precise. `airflow` itself is never gone.
+    modules = table()["modules"]
     parts = name.split(".")
     for length in range(len(parts), 1, -1):
         module = ".".join(parts[:length])
-        if module in table()["modules"]:
-            yield _gone(module, table()["modules"][module], where)
+        if module in modules:
+            yield _gone(module, modules[module], where)
             return
+
+
+def _arguments(call: ast.Call, path: str) -> Iterator[Problem]:
+    arguments = table()["dag_arguments"]
+    for keyword in call.keywords:
+        if keyword.arg in arguments:
+            what = f"the argument {keyword.arg} of a DAG"
+            yield _gone(what, arguments[keyword.arg], f"{path}:{keyword.value.lineno}")
 
 
 def _gone(what: str, instead: str | None, where: str) -> Problem:

@@ -1,8 +1,7 @@
-"""Run as a program: which of some paths a regular expression is found in. It ends itself where that
-takes too long.
+"""A program: in which of some paths a regular expression is found. Stops itself if that takes long.
 
-Takes `[EXPRESSION, [PATH, …]]` as JSON on standard input, and prints the numbers of the paths.
-Imports nothing of cipipe.
+Reads `[EXPRESSION, [PATH, …]]` as JSON from standard input, and prints the numbers of the paths.
+It runs with `-I -S`, and imports nothing of cipipe.
 """
 
 import json
@@ -14,6 +13,8 @@ SECONDS = 2
 
 
 def main() -> None:
+    # `re` does not return to Python while it searches: only a signal without a handler, which ends
+    # the process, can stop it.
     signal.alarm(SECONDS)
     line, paths = json.load(sys.stdin)
     expression = re.compile(line)

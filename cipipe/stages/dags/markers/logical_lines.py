@@ -63,8 +63,8 @@ def logical_lines(tokens: Iterable[tokenize.TokenInfo]) -> Iterator[LogicalLine]
     comments: Tokens = []
     opens_local = False
     for token in tokens:
-        # Nearly all tokens take the first branch: its cost is the cost of a file. An index is faster
-        # than the attribute.
+        # Nearly all tokens take the first branch, so its cost is the cost of a file. An index is
+        # faster than the attribute.
         kind = token[0]
         if kind not in _STRUCTURE:
             line.append(token)
