@@ -1,7 +1,7 @@
 """Plan + tools → Report: the stages that are due, each after those that it needs.
 
 Stages run side by side where neither needs the other, each in a thread. What belongs to several of
-them (reports, outputs, the first error) is changed by the thread that schedules, and by no other.
+them (reports, outputs, the first error) is changed only by the thread that schedules.
 """
 
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -14,140 +14,166 @@ from cipipe.stagework import StageOutcome, StageWork
 
 
 @dataclass
-class Runner(StageWork):
-    """One run of one plan; `jobs` stages at most at the same time. `error` is the first one that a
-    stage failed with.
-    """
+class Runner:
+    """One run of one plan."""
 
+    work: StageWork
+    # How many stages may run at the same time.
     jobs: int = 1
+    # The first error that a stage failed with.
     error: CipipeError | None = None
     _interrupted: list[str] = field(default_factory=list)
 
     def deploy(self) -> Report:
-        """Run every due stage after those that it needs; one that fails keeps back only what needs
+        """Run every due stage after those that it needs. A failed stage stops only those that need
         it.
         """
-        attend(self.interrupt, self._schedule)
-        self._tell_interrupted()
+        attend(self.work.interrupt, self._schedule)
+        self._report_interrupt()
         return self.report()
 
     def destroy(self) -> Report:
-        """Look at everything first, then take the stages down in the order of the plan (which is
-        the reverse one).
-        """
-        attend(self.interrupt, self._destroy)
-        self._tell_interrupted()
+        """Inspect all stages, then destroy them in the order of the plan, which is reversed."""
+        attend(self.work.interrupt, self._destroy)
+        self._report_interrupt()
         return self.report()
 
     def report(self) -> Report:
-        plan = self.executable.plan
-        absent = [s for s in plan.stages if s.name not in self.reports]
-        left = tuple(
-            StageReport(s.name, s.kind, Result.NOT_RUN, s.reason, "not reached", 0.0)
-            for s in absent
+        plan = self.work.executable.plan
+        reports = self.work.reports
+        finished = tuple(reports[stage.name] for stage in plan.stages if stage.name in reports)
+        not_reached = tuple(
+            StageReport(stage.name, stage.kind, Result.NOT_RUN, stage.reason, "not reached", 0.0)
+            for stage in plan.stages
+            if stage.name not in reports
         )
-        done = tuple(self.reports[s.name] for s in plan.stages if s.name in self.reports)
-        return Report(plan.project, plan.environment, plan.mode, plan.commit, done + left)
+        return Report(
+            project=plan.project,
+            environment=plan.environment,
+            mode=plan.mode,
+            commit=plan.commit,
+            stages=finished + not_reached,
+        )
 
     def _schedule(self) -> None:
-        waiting = list(self.executable.plan.stages)
+        waiting = list(self.work.executable.plan.stages)
         running: set[Future[StageOutcome]] = set()
+
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="stage") as pool:
             while waiting or running:
                 ready = self._ready(waiting)
-                free = ready[: self.jobs - len(running)]
                 alone = not running and (len(ready) == 1 or self.jobs == 1)
-                for stage in free:
+                for stage in ready[: self.jobs - len(running)]:
                     waiting.remove(stage)
                     self._warn_of_skipped(stage)
-                    running.add(pool.submit(self.guarded, stage, self.deploy_stage, alone=alone))
+                    running.add(
+                        pool.submit(self.work.guarded, stage, self.work.deploy, alone=alone)
+                    )
                 if not running:
                     return
+
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
-                    self._take(future.result())
+                    self._collect(future.result())
 
     def _ready(self, waiting: list[StagePlan]) -> list[StagePlan]:
-        """The stages that can start now. Those that turn out to have nothing to do end here, which
-        may free others.
+        """The stages that can start now.
+
+        One that turns out to have nothing to do is finished here, which may free others: that is
+        why this looks again until nothing changes.
         """
+        reports = self.work.reports
+        plan = self.work.executable.plan
+        unfinished = {stage.name for stage in plan.stages if stage.name not in reports}
         ready: list[StagePlan] = []
-        again = not self.interrupt.happened
+        again = not self.work.interrupt.happened
         while again:
             again = False
-            for stage in [s for s in waiting if s not in ready and not self._unfinished(s)]:
+            free = [stage for stage in waiting if unfinished.isdisjoint(stage.needs)]
+            for stage in free:
+                if stage in ready:
+                    continue
                 idle = self._idle(stage)
                 if idle is None:
                     ready.append(stage)
                 else:
                     waiting.remove(stage)
-                    self._take(StageOutcome(self.end(stage, *idle)))
+                    unfinished.remove(stage.name)
+                    self._collect(StageOutcome(self.work.finished(stage, *idle)))
                     again = True
         return ready
 
-    def _unfinished(self, stage: StagePlan) -> bool:
-        planned = {other.name for other in self.executable.plan.stages}
-        return any(need in planned and need not in self.reports for need in stage.needs)
-
     def _idle(self, stage: StagePlan) -> tuple[Result, str] | None:
-        """How a stage ends that does not even begin, and why; None for one that does."""
+        """The result of a stage that does not even start, and why; None for one that does."""
         if stage.status is Status.UNCHANGED:
             return Result.UNCHANGED, stage.detail
-        needs = [self.reports[n] for n in stage.needs if n in self.reports]
+
+        needs = [self.work.reports[need] for need in stage.needs if need in self.work.reports]
         blocked = [r.name for r in needs if r.result in {Result.FAILED, Result.NOT_RUN}]
         if blocked:
             return Result.NOT_RUN, f"needs {' and '.join(blocked)}"
-        if not self.executable.steps[stage.name]:
-            return Result.SKIPPED, f"does nothing in {self.executable.plan.mode} mode"
-        lacking = self.factory.lacking(self.candidates[stage.name].stage)
-        if lacking:
-            return Result.SKIPPED, f"{' and '.join(lacking)} is not to be had here"
+
+        if not self.work.executable.steps[stage.name]:
+            return Result.SKIPPED, f"does nothing in {self.work.executable.plan.mode} mode"
+
+        missing = self.work.factory.missing_tools(self.work.candidates[stage.name].stage)
+        if missing:
+            return Result.SKIPPED, f"{' and '.join(missing)} is not available here"
         return None
 
     def _warn_of_skipped(self, stage: StagePlan) -> None:
+        reports = self.work.reports
         skipped = [
-            n for n in stage.needs if n in self.reports and self.reports[n].result is Result.SKIPPED
+            need
+            for need in stage.needs
+            if need in reports and reports[need].result is Result.SKIPPED
         ]
         if skipped:
-            self.progress.warning(
+            self.work.progress.warning(
                 f"stage {stage.name} runs although {' and '.join(skipped)} was skipped (sandbox)"
             )
 
-    def _take(self, ended: StageOutcome) -> None:
-        self.reports[ended.report.name] = ended.report
-        if ended.outputs is not None:
-            self.outputs[ended.report.name] = ended.outputs
-        self.error = self.error or ended.error
-        if ended.interrupted:
-            self._interrupted.append(ended.report.name)
-            self.interrupt.trigger()
+    def _collect(self, outcome: StageOutcome) -> None:
+        name = outcome.report.name
+        self.work.reports[name] = outcome.report
+        if outcome.outputs is not None:
+            self.work.outputs[name] = outcome.outputs
+        self.error = self.error or outcome.error
+        if outcome.interrupted:
+            self._interrupted.append(name)
+            self.work.interrupt.trigger()
 
-    def _tell_interrupted(self) -> None:
-        """An interrupt is the error of a run that it kept from reaching the end, whatever failed
-        besides.
+    def _report_interrupt(self) -> None:
+        """Make the interrupt the run's error if it kept the run from finishing, whatever else
+        failed.
         """
-        if self._interrupted or (
-            self.interrupt.happened and len(self.reports) < len(self.executable.plan.stages)
-        ):
-            where = " and ".join(self._interrupted)
-            during = (
-                f" during stage{'s' if len(self._interrupted) > 1 else ''} {where}" if where else ""
-            )
-            self.error = InterruptedRun(
-                "interrupted",
-                f"interrupted{during}; what was running has stopped",
-                hint="Run again: what was not finished is due, and what was begun is finished.",
-                where=where or None,
-            )
+        stages = self.work.executable.plan.stages
+        cut_short = self.work.interrupt.happened and len(self.work.reports) < len(stages)
+        if not self._interrupted and not cut_short:
+            return
+
+        where = " and ".join(self._interrupted)
+        plural = "s" if len(self._interrupted) > 1 else ""
+        during = f" during stage{plural} {where}" if where else ""
+        self.error = InterruptedRun(
+            "interrupted",
+            f"interrupted{during}; what was running has stopped",
+            hint="Run again: unfinished stages are due, and continue where they stopped.",
+            where=where or None,
+        )
 
     def _destroy(self) -> None:
-        for stage in self.executable.plan.stages:
+        stages = self.work.executable.plan.stages
+        # Everything is inspected before anything is deleted: a refusal changes nothing.
+        for stage in stages:
             if stage.status is not Status.UNCHANGED:
-                self.look(stage)
-        for stage in self.executable.plan.stages:
-            if stage.status is not Status.UNCHANGED:
-                self._take(self.guarded(stage, self.take_down))
+                self.work.inspect(stage)
+
+        for stage in stages:
+            if stage.status is Status.UNCHANGED:
+                report = self.work.finished(stage, Result.UNCHANGED, stage.detail)
+                self._collect(StageOutcome(report))
             else:
-                self._take(StageOutcome(self.end(stage, Result.UNCHANGED, stage.detail)))
-            if self.reports[stage.name].result is Result.FAILED:
+                self._collect(self.work.guarded(stage, self.work.destroy))
+            if self.work.reports[stage.name].result is Result.FAILED:
                 return

@@ -1,5 +1,7 @@
-"""One stage's life: its doors, its steps in order, the ledger told before the first effect and
-after the last.
+"""What happens to one stage of a run: its steps in order, and its record in the ledger.
+
+The record says `deploying` before the first step that changes anything, and how the stage finished
+after the last one.
 """
 
 import time
@@ -22,9 +24,10 @@ from cipipe.stages.base import AnyStage, Reference, StageContext, StageResult, S
 from cipipe.terminal import plain
 
 
-def failing(error: CipipeError) -> CipipeError:
-    """An error of a stage's step: what a usage error complains of is in the stage's files, and not
-    on the command line.
+def as_stage_error(error: CipipeError) -> CipipeError:
+    """The same error, with the exit status of a failed stage.
+
+    A UsageError in a step is about a file of the stage and not about the command line.
     """
     if isinstance(error, UsageError):
         error.exit_status = StageError.exit_status
@@ -32,17 +35,19 @@ def failing(error: CipipeError) -> CipipeError:
 
 
 class Progress(Protocol):
-    """Who is told what happens, while it happens, from several threads. Text is masked already."""
+    """Reports what happens in a run while it happens. Called from several threads; text is
+    masked.
+    """
 
-    def stage_begins(self, stage: StagePlan, *, alone: bool) -> None:
-        """`alone`: no other stage runs until this one has ended."""
+    def stage_started(self, stage: StagePlan, *, alone: bool) -> None:
+        """`alone`: no other stage runs until this one has finished."""
         ...
 
     def step(self, stage: str, title: str) -> None: ...
 
     def line(self, stage: str, text: str) -> None: ...
 
-    def stage_ends(self, report: StageReport) -> None: ...
+    def stage_finished(self, report: StageReport) -> None: ...
 
     def warning(self, text: str) -> None: ...
 
@@ -59,50 +64,46 @@ class RunnerInputs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ContextFactory(Protocol):
-    """What a run knows of the project, and how it makes the contexts of its stages."""
+    """What a run has to know of the project, and how it makes the contexts of stages."""
 
     def upstream(self, stage: str) -> Sequence[str]:
         """All stages that this one needs, directly or not."""
         ...
 
-    def lacking(self, stage: AnyStage) -> Sequence[str]:
-        """The outside tools that the stage needs and that are not to be had here."""
+    def missing_tools(self, stage: AnyStage) -> Sequence[str]:
+        """The tools that the stage needs and that are not installed here."""
         ...
 
     def consumes(self, candidate: Candidate) -> frozenset[str]:
-        """The Terraform outputs that the stage takes."""
+        """The names of the Terraform outputs that the stage uses."""
         ...
 
     def expand(self, text: str) -> str:
-        """A setting's text with `{environment}` and the like filled in."""
+        """The text of a setting with `{environment}` and the like filled in."""
         ...
 
     def context_for(
         self, candidate: Candidate, stage: AnyStage, inputs: RunnerInputs
     ) -> StageContext[Any]:
-        """The context of a stage. `stage` is the same as in `candidate`, with every setting resolved."""
+        """The context of a stage; `stage` is the candidate's, with every setting resolved."""
         ...
 
 
 class StageOutcome(msgspec.Struct, frozen=True):
-    """How a stage ended: what is told of it, the error that it failed with, the outputs that it
-    made.
-    """
+    """How a stage finished."""
 
     report: StageReport
+    # The error that it failed with.
     error: CipipeError | None = None
+    # The Terraform outputs that it produced.
     outputs: dict[str, Output] | None = None
     interrupted: bool = False
 
 
-@dataclass
+@dataclass(kw_only=True)
 class StageWork:
-    """What the stages of one plan do. `outputs` are those of stages that ran earlier, `reports` how
-    stages have ended.
-
-    `restored` has the effective digest of a stage that a rollback puts back: it is what was
-    deployed then. Each stage may have a thread; `outputs` and `reports` are changed by the thread
-    that schedules, and by no other.
+    """Runs the stages of one plan, one call for each. Different stages may be run by different
+    threads.
     """
 
     executable: ExecutablePlan
@@ -111,29 +112,41 @@ class StageWork:
     factory: ContextFactory
     redactor: Redactor
     progress: Progress
-    outputs: dict[str, dict[str, Output]] = field(default_factory=dict)
-    restored: Mapping[str, str | None] = field(default_factory=dict)
     interrupt: Interrupt = field(default_factory=Interrupt)
+
+    # The effective digests of stages that a rollback restores: what was deployed then.
+    restored: Mapping[str, str | None] = field(default_factory=dict)
+
+    # The Terraform outputs of stages that have been deployed, in this run or before, and how the
+    # stages of this run finished. Read by every thread, changed only by the one that schedules.
+    outputs: dict[str, dict[str, Output]] = field(default_factory=dict)
     reports: dict[str, StageReport] = field(default_factory=dict)
-    # Of each stage that has started, set and read by its own thread.
+
+    # Of each stage that has started. An entry is used by the stage's own thread only.
     contexts: dict[str, StageContext[Any]] = field(default_factory=dict)
     results: dict[str, StageResult] = field(default_factory=dict)
 
     def guarded(
-        self, stage: StagePlan, work: Callable[..., StageOutcome], **how: Any
+        self, stage: StagePlan, work: Callable[..., StageOutcome], **options: Any
     ) -> StageOutcome:
-        """Do the work; an error becomes a FAILED report and a `failed` record."""
+        """Do the work. An error becomes a FAILED report and a `failed` record."""
         started = time.monotonic()
-        result, error, interrupted = Result.FAILED, None, False
+        result = Result.FAILED
+        error: CipipeError | None = None
+        interrupted = False
+
         try:
-            return work(stage, **how)
+            return work(stage, **options)
         except _Skip as skip:
-            result, detail = Result.SKIPPED, skip.why
+            result = Result.SKIPPED
+            detail = skip.reason
         except CipipeError as failure:
             self._record_failure(stage)
-            said = plain(self.redactor.text(failure.message)).splitlines()
-            detail, error = said[0] if said else failure.id, failing(failure)
+            message = plain(self.redactor.text(failure.message)).splitlines()
+            detail = message[0] if message else failure.id
+            error = as_stage_error(failure)
         except OSError as raised:
+            # A full disk, for instance. What no user can fix is a bug, and keeps its traceback.
             error = machine.fault(raised)
             if error is None:
                 raise
@@ -141,14 +154,14 @@ class StageWork:
             detail = error.message
         except KeyboardInterrupt:
             self._record_failure(stage)
-            detail, interrupted = "interrupted", True
-        return StageOutcome(
-            self.end(stage, result, detail, time.monotonic() - started),
-            error,
-            interrupted=interrupted,
-        )
+            detail = "interrupted"
+            interrupted = True
 
-    def deploy_stage(self, stage: StagePlan, *, alone: bool) -> StageOutcome:
+        report = self.finished(stage, result, detail, started=started)
+        return StageOutcome(report, error, interrupted=interrupted)
+
+    def deploy(self, stage: StagePlan, *, alone: bool) -> StageOutcome:
+        """Run all steps of a stage, unless its inputs turn out to be what is deployed already."""
         started = time.monotonic()
         candidate = self.candidates[stage.name]
         context = self.context_for(stage)
@@ -156,89 +169,94 @@ class StageWork:
         actual = self.restored.get(stage.name) or effective(
             stage.fingerprint, consumed(context.outputs, self.factory.consumes(candidate))
         )
+
         last = self.records.last(stage.name)
         if stage.status is Status.CONDITIONAL and last and last.effective == actual:
-            detail = "its inputs turned out the same"
-            return StageOutcome(
-                self.end(stage, Result.UNCHANGED, detail, time.monotonic() - started)
-            )
+            return self._unchanged(stage, "its inputs turned out the same", started)
 
-        self.progress.stage_begins(stage, alone=alone)
-        context = msgspec.structs.replace(
-            context, is_current=self.records.is_current(stage, actual)
-        )
-        recorded = candidate.stage.when == "due"
-        begun = False
+        self.progress.stage_started(stage, alone=alone)
+        is_current = self.records.is_current(stage, actual)
+        context = msgspec.structs.replace(context, is_current=is_current)
         if context.claims is not None:
             context.claims.check()
+
+        # Only stages that run when they are due have a record that says what is deployed.
+        recorded = candidate.stage.when == "due"
+        writing = False
         for step in self.executable.steps[stage.name]:
-            if (
-                result.up_to_date
-                and step.effect is not Effect.READ
-                and self.records.is_current(stage, actual, result.data)
-            ):
-                detail = "all of it is there already"
-                return StageOutcome(
-                    self.end(stage, Result.UNCHANGED, detail, time.monotonic() - started)
-                )
-            if not begun and step.effect is not Effect.READ:
-                if context.claims is not None:
-                    context.claims.take()
-                if recorded:
-                    self.records.write(stage, State.DEPLOYING, actual, result.data)
-                begun = True
-            self.step(step, context, result)
+            if step.effect is not Effect.READ:
+                # The record has to say so too: after a failed run the bucket may be right already
+                # while the record is not.
+                if result.up_to_date and self.records.is_current(stage, actual, result.data):
+                    return self._unchanged(stage, "all of it is there already", started)
+                if not writing:
+                    self._start_writing(stage, context, result, actual if recorded else None)
+                    writing = True
+            self._run_step(step, context, result)
 
         if result.outputs is not None:
             self.records.write_outputs(stage.name, result.outputs)
         if recorded and self.executable.plan.mode is Mode.DEPLOY:
             self.records.write(stage, State.DEPLOYED, actual, result.data)
-        report = self.end(
-            stage, Result.DONE, stage.detail, time.monotonic() - started, result.summary
+        report = self.finished(
+            stage, Result.DONE, stage.detail, started=started, summary=result.summary
         )
         return StageOutcome(report, outputs=result.outputs)
 
-    def look(self, stage: StagePlan) -> None:
-        """Run the steps before the first effect of a stage that is to be destroyed."""
-        self.progress.stage_begins(stage, alone=True)
+    def _start_writing(
+        self,
+        stage: StagePlan,
+        context: StageContext[Any],
+        result: StageResult,
+        actual: str | None,
+    ) -> None:
+        """Before the first effect: claim the stage's resources, and write a `deploying` record.
+
+        `actual` is None for a stage without a record.
+        """
+        if context.claims is not None:
+            context.claims.take()
+        if actual is not None:
+            self.records.write(stage, State.DEPLOYING, actual, result.data)
+
+    def inspect(self, stage: StagePlan) -> None:
+        """Run the first steps of a stage that is to be destroyed, which only read."""
+        self.progress.stage_started(stage, alone=True)
         context = self.contexts[stage.name] = self.context_for(stage)
         result = self.results[stage.name] = StageResult.after(context.previous)
         if context.claims is not None:
             context.claims.check(strictly=True)
-        for step in self.looks(stage):
-            self.step(step, context, result)
+        for step in self.leading_reads(stage):
+            self._run_step(step, context, result)
 
-    def take_down(self, stage: StagePlan) -> StageOutcome:
-        """Destroy a stage that has been looked at."""
+    def destroy(self, stage: StagePlan) -> StageOutcome:
+        """Run the other steps of a stage that `inspect` has looked at."""
         started = time.monotonic()
-        context, result = self.contexts[stage.name], self.results[stage.name]
+        context = self.contexts[stage.name]
+        result = self.results[stage.name]
         self.interrupt.check()
+
         self.records.write(stage, State.DEPLOYING, None, result.data)
-        for step in self.executable.steps[stage.name][len(self.looks(stage)) :]:
-            self.step(step, context, result)
+        done = len(self.leading_reads(stage))
+        for step in self.executable.steps[stage.name][done:]:
+            self._run_step(step, context, result)
         self.records.write(stage, State.DESTROYED, None, {})
         if context.claims is not None:
             context.claims.release()
-        seconds = time.monotonic() - started
-        return StageOutcome(self.end(stage, Result.DONE, "destroyed", seconds, result.summary))
 
-    def looks(self, stage: StagePlan) -> Sequence[Step]:
-        """The stage's steps before the first one that is not READ."""
-        return tuple(
-            takewhile(lambda step: step.effect is Effect.READ, self.executable.steps[stage.name])
+        report = self.finished(
+            stage, Result.DONE, "destroyed", started=started, summary=result.summary
         )
+        return StageOutcome(report)
 
-    def step(self, step: Step, context: StageContext[Any], result: StageResult) -> None:
-        self.interrupt.check()
-        stage = context.stage
-        before = self.candidates[stage.name].stage.settings
-        title = titles.running(step, before, stage.settings, context.outputs)
-        self.progress.step(stage.name, title)
-        step.run(context, result)
+    def leading_reads(self, stage: StagePlan) -> Sequence[Step]:
+        """The stage's steps before the first one that is not READ."""
+        steps = self.executable.steps[stage.name]
+        return tuple(takewhile(lambda step: step.effect is Effect.READ, steps))
 
     def context_for(self, stage: StagePlan) -> StageContext[Any]:
-        """A stage's context, with its settings resolved. Raises StageError where an output that it
-        needs is missing.
+        """The context of a stage, with its settings resolved. Raises StageError where an output
+        that it needs is missing.
         """
         candidate = self.candidates[stage.name]
         known: dict[str, Output] = {}
@@ -246,6 +264,7 @@ class StageWork:
             known |= self.outputs.get(need, {})
         for secret in outputs.secrets(known.values()):
             self.redactor.register_value(secret)
+
         settings = replaced(
             candidate.stage.settings, lambda value: self._resolved(value, stage, known)
         )
@@ -253,69 +272,91 @@ class StageWork:
             outputs=known,
             previous=self.records.last(stage.name),
             line=lambda text: self.progress.line(stage.name, text),
-            still_ours=lambda: self._still_ours(stage.name),
-            beside=lambda: self._beside(candidate.stage),
+            still_ours=lambda: self._check_ours(stage.name),
+            beside=lambda: self._data_beside(candidate.stage),
             interrupt=self.interrupt,
         )
         resolved = msgspec.structs.replace(candidate.stage, settings=settings)
         return self.factory.context_for(candidate, resolved, inputs)
 
-    def _still_ours(self, stage: str) -> None:
+    def finished(
+        self,
+        stage: StagePlan,
+        result: Result,
+        detail: str,
+        *,
+        started: float | None = None,
+        summary: str = "",
+    ) -> StageReport:
+        """Report how a stage finished. `started` is what `time.monotonic()` said then."""
+        seconds = 0.0 if started is None else time.monotonic() - started
+        report = StageReport(
+            stage.name, stage.kind, result, stage.reason, detail, round(seconds, 1), summary
+        )
+        self.progress.stage_finished(report)
+        return report
+
+    def _run_step(self, step: Step, context: StageContext[Any], result: StageResult) -> None:
+        self.interrupt.check()
+        stage = context.stage
+        before = self.candidates[stage.name].stage.settings
+        title = titles.running(step, before, stage.settings, context.outputs)
+        self.progress.step(stage.name, title)
+        step.run(context, result)
+
+    def _unchanged(self, stage: StagePlan, detail: str, started: float) -> StageOutcome:
+        return StageOutcome(self.finished(stage, Result.UNCHANGED, detail, started=started))
+
+    def _check_ours(self, stage: str) -> None:
         self.interrupt.check()
         self.records.check(stage)
 
-    def _beside(self, stage: AnyStage) -> dict[str, Mapping[str, Any]]:
+    def _data_beside(self, stage: AnyStage) -> dict[str, Mapping[str, Any]]:
         others = [
-            p.stage.name
-            for p in self.candidates.values()
-            if p.stage.kind == stage.kind and p.stage != stage
+            candidate.stage.name
+            for candidate in self.candidates.values()
+            if candidate.stage.kind == stage.kind and candidate.stage != stage
         ]
-        return {
-            name: record.data for name in others if (record := self.records.last(name)) is not None
-        }
+        records = {name: self.records.last(name) for name in others}
+        return {name: record.data for name, record in records.items() if record is not None}
 
     def _resolved(
         self, value: Reference | str, stage: StagePlan, known: Mapping[str, Output]
     ) -> Any:
+        """A setting's value: a string, or the reference itself where a dry run cannot know it."""
         if isinstance(value, str):
             return self.factory.expand(value)
+
         name = value.output or ""
-        # Terraform leaves an output out that is null; where none is known, nothing was applied yet.
-        if value.default is not None and known and (name not in known or known[name].value is None):
+        # Terraform omits outputs that are null. Where no output is known, nothing was applied yet.
+        is_null = name not in known or known[name].value is None
+        if value.default is not None and known and is_null:
             return value.default
         if self.executable.plan.mode is Mode.VERIFY and name not in known:
             return value
+
         try:
             return outputs.text(name, known, stage=stage.name)
         except StageError:
-            needed = [
-                self.reports[n] for n in self.factory.upstream(stage.name) if n in self.reports
-            ]
-            if any(report.result is Result.SKIPPED for report in needed):
+            upstream = self.factory.upstream(stage.name)
+            reports = [self.reports[need] for need in upstream if need in self.reports]
+            if any(report.result is Result.SKIPPED for report in reports):
                 raise _Skip(f"its input {name} comes from a stage that was skipped") from None
             raise
 
     def _record_failure(self, stage: StagePlan) -> None:
-        """Where the ledger cannot be told, `deploying` stands, and means the same: due."""
+        if stage.name not in self.results:
+            return
         try:
-            if stage.name in self.results:
-                self.records.write_failed(stage, self.results[stage.name].data)
+            self.records.write_failed(stage, self.results[stage.name].data)
         except CipipeError as error:
+            # The record keeps saying `deploying`, which makes the stage due as well.
             self.progress.warning(
-                f"the ledger could not be told that {stage.name} failed: {error.message}"
+                f"cannot record in the ledger that {stage.name} failed: {error.message}"
             )
-
-    def end(
-        self, stage: StagePlan, result: Result, detail: str, seconds: float = 0.0, made: str = ""
-    ) -> StageReport:
-        report = StageReport(
-            stage.name, stage.kind, result, stage.reason, detail, round(seconds, 1), made
-        )
-        self.progress.stage_ends(report)
-        return report
 
 
 class _Skip(Exception):
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -95,7 +95,7 @@ class Console:
         line = self.provider.warning(self.filter.titled(text))
         self.log.own(line if self._coloured("stderr") else plain(line))
 
-    def stage_begins(self, stage: StagePlan, *, alone: bool) -> None:
+    def stage_started(self, stage: StagePlan, *, alone: bool) -> None:
         """Logs fold what stands together; the lines of stages that run side by side do not."""
         if self.verbosity >= 0:
             title = self.filter.titled(f"{stage.name}: {stage.detail}")
@@ -117,7 +117,7 @@ class Console:
             for part in text.splitlines() or [""]:
                 self._write(f"{self.styled_stderr(stage, 'dim')} │   {part}")
 
-    def stage_ends(self, report: StageReport) -> None:
+    def stage_finished(self, report: StageReport) -> None:
         if self.verbosity < 0 and report.result is not Result.FAILED:
             return
         if report.name in self._folded:

@@ -45,7 +45,7 @@ class Place:
     def upstream(self, stage: str) -> Sequence[str]:
         return config.upstream(stage, self.project.config.stages)
 
-    def lacking(self, stage: AnyStage) -> Sequence[str]:
+    def missing_tools(self, stage: AnyStage) -> Sequence[str]:
         return [tool for tool in KINDS[stage.kind].tools(stage) if tool in self.missing]
 
     def consumes(self, candidate: Candidate) -> frozenset[str]:

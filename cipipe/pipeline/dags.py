@@ -1,6 +1,7 @@
 """`cipipe dags`: the `dags` stage on its own. What it would change, what it did, and back again."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from cipipe.redact import Redactor
 from cipipe.runner import Runner
 from cipipe.stages import dags as kind
 from cipipe.stages.base import StageResult
-from cipipe.stagework import Progress, failing
+from cipipe.stagework import Progress, StageWork, as_stage_error
 from cipipe.titles import in_environment
 
 if TYPE_CHECKING:
@@ -61,10 +62,10 @@ def diff(call: Call, *, worktree: bool = False) -> "Difference":
     """What deploying HEAD (or the files on disk) would change in the bucket. Writes nothing."""
     from cipipe.stages.dags.diff import difference
 
-    with _opened(call, worktree=worktree, read_only=True) as (runner, _):
-        (stage,) = runner.executable.plan.stages
+    with _opened(call, worktree=worktree, read_only=True) as (work, _):
+        (stage,) = work.executable.plan.stages
         with _in_stage():
-            context = runner.context_for(stage)
+            context = work.context_for(stage)
             return difference(context, StageResult.after(context.previous))
 
 
@@ -92,12 +93,12 @@ def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> "Differen
 
     options = _alone(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
     refuse_ref(call.project, call.environment, options.planning.mode)
-    with _opened(call, read_only=True, refusing=options) as (runner, _):
-        (stage,) = runner.executable.plan.stages
-        context = msgspec.structs.replace(runner.context_for(stage), allow_empty=allow_empty)
+    with _opened(call, read_only=True, refusing=options) as (work, _):
+        (stage,) = work.executable.plan.stages
+        context = msgspec.structs.replace(work.context_for(stage), allow_empty=allow_empty)
         result = StageResult.after(context.previous)
         with _in_stage():
-            for step in runner.looks(stage):
+            for step in work.leading_reads(stage):
                 step.run(context, result)
         return msgspec.structs.replace(
             difference(context, result), warnings=()
@@ -108,12 +109,12 @@ def status(call: Call) -> "Inventory":
     """What the manifest says is in the bucket, beside what is there."""
     from cipipe.stages.dags.bucket.inventory import Inventory, inventory
 
-    with _opened(call, read_only=True) as (runner, _):
-        (stage,) = runner.executable.plan.stages
-        record = runner.records.last(call.stage)
+    with _opened(call, read_only=True) as (work, _):
+        (stage,) = work.executable.plan.stages
+        record = work.records.last(call.stage)
         if record is None or record.state is State.DESTROYED:
             return Inventory(call.stage, record.state.value if record else "never-deployed")
-        return inventory(runner.context_for(stage), record)
+        return inventory(work.context_for(stage), record)
 
 
 def rollback(call: Call, to: str | None) -> running.Outcome:
@@ -129,13 +130,13 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
             where="rollback",
         )
     refuse_ref(call.project, call.environment, Mode.DEPLOY)
-    with _opened(call) as (runner, ledger):
-        (stage,) = runner.executable.plan.stages
-        held = ledger.read([n for n, p in runner.candidates.items() if p.stage.kind == kind.NAME])
+    with _opened(call) as (work, ledger):
+        (stage,) = work.executable.plan.stages
+        held = ledger.read([n for n, p in work.candidates.items() if p.stage.kind == kind.NAME])
         target = going_back.choose(ledger.history(call.stage), to)
         steps = going_back.steps(
             in_environment(
-                call.project.config, call.environment, runner.candidates[call.stage].stage
+                call.project.config, call.environment, work.candidates[call.stage].stage
             ),
             target,
         )
@@ -148,11 +149,16 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
             steps=tuple(step.title for step in steps),
         )
         whole = msgspec.structs.replace(
-            runner.executable.plan, commit=target.commit or "", stages=(back,)
+            work.executable.plan, commit=target.commit or "", stages=(back,)
         )
-        runner.executable = ExecutablePlan(whole, {call.stage: steps})
-        runner.records = Records(ledger, whole, call.project.context, held)
-        runner.restored = {call.stage: target.effective}
+        runner = Runner(
+            dataclasses.replace(
+                work,
+                executable=ExecutablePlan(whole, {call.stage: steps}),
+                records=Records(ledger, whole, call.project.context, held),
+                restored={call.stage: target.effective},
+            )
+        )
         return running.Outcome(runner.deploy(), runner.error)
 
 
@@ -162,7 +168,7 @@ def _in_stage() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        raise failing(error) from None
+        raise as_stage_error(error) from None
 
 
 def _alone(call: Call, *, allow_empty: bool, allow_rollback: bool) -> running.RunOptions:
@@ -188,8 +194,8 @@ def _opened(
     worktree: bool = False,
     read_only: bool = False,
     refusing: running.RunOptions | None = None,
-) -> Iterator[tuple[Runner, Ledger]]:
-    """A runner whose plan is this one stage, with the outputs that the ledger has; nothing is run.
+) -> Iterator[tuple[StageWork, Ledger]]:
+    """Work whose plan is this one stage, with the outputs that the ledger has; nothing is run.
 
     `refusing`: refuse what a run with these options refuses.
     """
@@ -216,4 +222,4 @@ def _opened(
         place = Place(
             project, planning, access, call.redactor, scratch, sandbox=call.target is not None
         )
-        yield running.runner_of(planning, place, ledger, call.progress), ledger
+        yield running.work_of(planning, place, ledger, call.progress), ledger

@@ -8,9 +8,10 @@ from cipipe.pipeline.identity.access import AwsTarget, connect
 from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.planning import Planning, snapshot
 from cipipe.pipeline.project import Project
-from cipipe.pipeline.running import Outcome, lacking, missing_tools, runner_of, scratch_folder
+from cipipe.pipeline.running import Outcome, lacking, missing_tools, scratch_folder, work_of
 from cipipe.planner import Candidate, ExecutablePlan
 from cipipe.redact import Redactor
+from cipipe.runner import Runner
 from cipipe.stagework import Progress
 from cipipe.titles import steps_of
 
@@ -70,7 +71,7 @@ def destroy(
         raise lacking(missing)
     with scratch_folder(project) as scratch, served(access, progress.warning) as access:
         place = Place(project, planning, access, redactor, scratch, sandbox=target is not None)
-        runner = runner_of(planning, place, ledger, progress)
+        runner = Runner(work_of(planning, place, ledger, progress))
         return Outcome(runner.destroy(), runner.error)
 
 

@@ -31,7 +31,7 @@ from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Runner
 from cipipe.stages import KINDS
-from cipipe.stagework import Progress
+from cipipe.stagework import Progress, StageWork
 from cipipe.tools.own_folder import own_folder
 
 
@@ -121,7 +121,7 @@ def run(
             allow_replace=options.allow_replace,
             allow_empty=options.allow_empty,
         )
-        runner = runner_of(planning, place, ledger, progress, jobs=options.jobs)
+        runner = Runner(work_of(planning, place, ledger, progress), jobs=options.jobs)
         report = runner.deploy()
         if options.whole:
             _keep_newest(project, planning, report, ledger, over_newer=options.allow_rollback)
@@ -190,11 +190,10 @@ def refuse(
         )
 
 
-def runner_of(
-    planning: Planning, place: Place, ledger: Ledger, progress: Progress, *, jobs: int = 1
-) -> Runner:
+def work_of(planning: Planning, place: Place, ledger: Ledger, progress: Progress) -> StageWork:
+    """What a runner needs to run the stages of a plan."""
     planned = planning.executable
-    return Runner(
+    return StageWork(
         executable=planned,
         candidates=planning.snapshot.candidates,
         records=Records(ledger, planned.plan, place.project.context, planning.held),
@@ -202,7 +201,6 @@ def runner_of(
         redactor=place.redactor,
         progress=progress,
         outputs=dict(planning.outputs),
-        jobs=jobs,
     )
 
 

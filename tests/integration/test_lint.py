@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from support.tools import ROOT, require
 
 # What the two calls of deptry in the Makefile have in common: the settings in pyproject.toml.

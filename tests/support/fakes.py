@@ -37,7 +37,7 @@ from cipipe.stages.base import (
     Step,
     references,
 )
-from cipipe.stagework import RunnerInputs
+from cipipe.stagework import RunnerInputs, StageWork
 from cipipe.tools.aws.s3 import Bucket, StoredObject, Written
 from support.configurations import HEAD, command, load
 from support.contexts import stage_context
@@ -99,7 +99,7 @@ class Listener:
         self.titles: list[str] = []
         self.warnings: list[str] = []
 
-    def stage_begins(self, stage: StagePlan, *, alone: bool) -> None:
+    def stage_started(self, stage: StagePlan, *, alone: bool) -> None:
         self.begun.append(stage.name)
         self.alone[stage.name] = alone
 
@@ -108,7 +108,7 @@ class Listener:
 
     def line(self, stage: str, text: str) -> None: ...
 
-    def stage_ends(self, report: StageReport) -> None:
+    def stage_finished(self, report: StageReport) -> None:
         self.ended.append(f"{report.name} {report.result}")
 
     def warning(self, text: str) -> None:
@@ -181,7 +181,7 @@ class World:
         context = Context(
             "gitlab", "push", "main", "branch", sequence=9, pipeline_url="https://ci/9"
         )
-        return Runner(
+        work = StageWork(
             executable=ExecutablePlan(msgspec.structs.replace(plan, mode=self.mode), self.steps),
             candidates=self.candidates,
             records=Records(self.ledger, plan, context, held),
@@ -189,13 +189,13 @@ class World:
             redactor=self.redactor,
             progress=self.listener,
             outputs=self.outputs,
-            jobs=self.jobs,
         )
+        return Runner(work, jobs=self.jobs)
 
     def upstream(self, stage: str) -> list[str]:
         return config.upstream(stage, self.config.stages)
 
-    def lacking(self, stage: AnyStage) -> list[str]:
+    def missing_tools(self, stage: AnyStage) -> list[str]:
         return [tool for tool in self.tools.get(stage.name, ()) if tool in self.missing]
 
     def consumes(self, candidate: planner.Candidate) -> frozenset[str]:

@@ -35,7 +35,7 @@ def test_the_image_is_skipped_and_never_called_done(bare: Clone) -> None:
     skipped = next(stage for stage in done.document["stages"] if stage["name"] == "image")
     assert "docker" in skipped["detail"]
     lines = done.err.splitlines()
-    said = next(number for number, line in enumerate(lines) if "docker is not to be had" in line)
+    said = next(number for number, line in enumerate(lines) if "docker is not available" in line)
     assert said < next(number for number, line in enumerate(lines) if "terraform init" in line)
     assert any("dags runs although image was skipped" in line for line in lines)
 

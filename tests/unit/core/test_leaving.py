@@ -168,10 +168,10 @@ def everything(console: Console, text: str) -> None:
     console.say(text)
     console.warning(text)
     for alone in (True, False):
-        console.stage_begins(stage, alone=alone)
+        console.stage_started(stage, alone=alone)
         console.step(text, text)
         console.line(text, text)
-        console.stage_ends(report)
+        console.stage_finished(report)
     console.error(StageError("tool-failed", text, hint=text, where=text))
     console.error(
         ProblemsError("config-invalid", text, (Problem("x", text, text, text),) * 2, hint=text)

@@ -294,7 +294,7 @@ def test_a_stage_whose_tool_is_missing_is_skipped_and_never_done() -> None:
     world.takes("b", "url")
     made, runner = world.deploy()
     assert made == {"a": "skipped", "b": "skipped", "c": "done"}
-    assert runner.report().stages[0].detail == "docker is not to be had here"
+    assert runner.report().stages[0].detail == "docker is not available here"
     assert world.state("a") is None
     assert world.listener.warnings == ["stage b runs although a was skipped (sandbox)",
                                        "stage c runs although b was skipped (sandbox)"]  # fmt: skip
@@ -327,14 +327,16 @@ def test_a_stage_that_finds_nothing_to_write_leaves_its_record_alone() -> None:
     world = World(a="")
     world.does("a", (READ, settle), WRITE)
     runner = world.runner(a=State.DEPLOYED)
-    stage = runner.executable.plan.stages[0]
+    stage = runner.work.executable.plan.stages[0]
     forced = msgspec.structs.replace(stage, status=Status.DUE)
-    runner.executable = ExecutablePlan(
-        msgspec.structs.replace(runner.executable.plan, stages=(forced,)), world.steps
+    runner.work.executable = ExecutablePlan(
+        msgspec.structs.replace(runner.work.executable.plan, stages=(forced,)), world.steps
     )
-    runner.restored = {"a": "e" * 64}
+    runner.work.restored = {"a": "e" * 64}
     assert results(runner.deploy()) == {"a": "unchanged"}
     assert world.bucket.log == ["a: read"]
-    runner.restored = {"a": "f" * 64}  # other inputs than those of the record: it is written anew
+    runner.work.restored = {
+        "a": "f" * 64
+    }  # other inputs than those of the record: it is written anew
     runner.deploy()
     assert world.bucket.log == ["a: read", "a: read", "a: deploying", "a: write", "a: deployed"]

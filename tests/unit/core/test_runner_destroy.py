@@ -32,12 +32,12 @@ def to_destroy(world: World, **known: State) -> Runner:
             status=Status.DUE if stage.name in known else Status.UNCHANGED,
             reason=Reason.FORCED,
         )
-        for stage in reversed(runner.executable.plan.stages)
+        for stage in reversed(runner.work.executable.plan.stages)
     ]
     plan: Plan = msgspec.structs.replace(
-        runner.executable.plan, mode=Mode.DESTROY, stages=tuple(stages)
+        runner.work.executable.plan, mode=Mode.DESTROY, stages=tuple(stages)
     )
-    runner.executable = ExecutablePlan(plan, world.steps)
+    runner.work.executable = ExecutablePlan(plan, world.steps)
     return runner
 
 

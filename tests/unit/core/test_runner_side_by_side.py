@@ -116,7 +116,7 @@ def test_an_interrupt_ends_all_that_run_and_starts_nothing_more() -> None:
 
     def press() -> None:
         both.wait(PATIENCE)
-        runner.interrupt.trigger()
+        runner.work.interrupt.trigger()
 
     threading.Thread(target=press).start()
     assert results(runner.deploy()) == {
@@ -141,20 +141,20 @@ def test_an_interrupt_is_the_error_even_after_another_failure() -> None:
 
     world.does("a", (WRITE, fails))
     world.does("b", (WRITE, stop))
-    ends = world.listener.stage_ends
+    ends = world.listener.stage_finished
 
     def told(report: StageReport) -> None:
         ends(report)
         after.set()
 
-    world.listener.stage_ends = told  # type: ignore[method-assign]
+    world.listener.stage_finished = told  # type: ignore[method-assign]
     assert world.deploy()[1].error.exit_status == 130  # type: ignore[union-attr]
 
 
 def test_an_interrupt_between_two_stages() -> None:
     world = World(a="", b="a")
     runner = world.runner()
-    world.does("a", (WRITE, lambda context, result: runner.interrupt.trigger()))
+    world.does("a", (WRITE, lambda context, result: runner.work.interrupt.trigger()))
     assert results(runner.deploy()) == {"a": "done", "b": "not-run"}
     assert isinstance(runner.error, InterruptedRun)
     assert runner.error.where is None
@@ -163,7 +163,7 @@ def test_an_interrupt_between_two_stages() -> None:
 def test_an_interrupt_that_comes_too_late_changes_nothing() -> None:
     world = World(a="")
     runner = world.runner()
-    world.does("a", (WRITE, lambda context, result: runner.interrupt.trigger()))
+    world.does("a", (WRITE, lambda context, result: runner.work.interrupt.trigger()))
     assert results(runner.deploy()) == {"a": "done"}
     assert runner.error is None
 
