@@ -1,16 +1,19 @@
 """Patterns over repository paths: `*` and `?` stay inside a segment, `**` crosses segments, `!`
 takes away.
 
-Everything is bytes, because git's paths are; a name may hold line breaks and invalid UTF-8. No
+Everything is bytes, because git's paths are; a name may contain line breaks and invalid UTF-8. No
 library gives exactly these semantics over bytes (docs/decisions/0002-path-patterns.md).
 """
 
 import re
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property, lru_cache
 
 _WILD = re.compile(rb"[*?]")
 _ANYTHING = {b"*", b"**"}
+
+# Whether a folder (`b""`, or ending with a slash) is one that a pattern reaches into.
+_FolderTest = Callable[[bytes], object]
 
 
 class Patterns:
@@ -21,27 +24,25 @@ class Patterns:
         encoded = [pattern.encode() for pattern in self.texts]
         self._plain = [p for p in encoded if not p.startswith(b"!")]
         self._taken = [p[1:] for p in encoded if p.startswith(b"!")]
-        self._names: dict[tuple[tuple[bytes, ...], tuple[bytes, ...]], re.Pattern[bytes]] = {}
+        self._any_plain = _AnyOf(self._plain)
+        self._any_taken = _AnyOf(self._taken)
 
     def matches(self, path: bytes) -> bool:
-        return (
-            self._plain_regex.fullmatch(path) is not None
-            and self._taken_regex.fullmatch(path) is None
-        )
+        return self._any_plain.matches(path) and not self._any_taken.matches(path)
 
     def matches_link(self, path: bytes) -> bool:
         """Whether a submodule or symlink counts: a pattern names it, or what is below it, and no
         `!` pattern does.
         """
         below = path + b"/-"
-        plain = any(self._plain_regex.fullmatch(p) for p in (path, below))
-        return plain and not any(self._taken_regex.fullmatch(p) for p in (path, below))
+        plain = any(self._any_plain.matches(p) for p in (path, below))
+        return plain and not any(self._any_taken.matches(p) for p in (path, below))
 
     def names(self, path: bytes) -> bool:
         """Whether a plain pattern matches, whatever `!` patterns take away: what they do was left
         out on purpose.
         """
-        return self._plain_regex.fullmatch(path) is not None
+        return self._any_plain.matches(path)
 
     def names_in(self, folder: bytes) -> re.Pattern[bytes] | None:
         """What the names of the files in one folder (`b""`, or ending with a slash) match that the
@@ -50,15 +51,7 @@ class Patterns:
         For many files this costs a fraction of `matches`. None where nothing in the folder matches.
         """
         plain, taken = self._segments(folder)
-        if not plain:
-            return None
-        if (plain, taken) not in self._names:
-            wanted, left_out = (
-                b"|".join(_name(segment) for segment in some) for some in (plain, taken)
-            )
-            refused = b"(?!(?:" + left_out + b")\\Z)" if taken else b""
-            self._names[plain, taken] = re.compile(refused + b"(?:" + wanted + b")", re.DOTALL)
-        return self._names[plain, taken]
+        return _names_regex(plain, taken) if plain else None
 
     def endings_in(self, folder: bytes) -> tuple[bytes, ...] | None:
         """The endings of the names in one folder that do not match, where that is all that can be
@@ -79,16 +72,14 @@ class Patterns:
         segments.
         """
         plain, taken = (
-            tuple(dict.fromkeys(s for above, s in split if above.fullmatch(folder)))
-            for split in self._split
+            tuple(dict.fromkeys(segment for is_above, segment in some if is_above(folder)))
+            for some in self._split
         )
         return plain, taken
 
     @cached_property
-    def _split(
-        self,
-    ) -> tuple[list[tuple[re.Pattern[bytes], bytes]], list[tuple[re.Pattern[bytes], bytes]]]:
-        """Of the plain and of the `!` patterns: what matches a folder, and the segment for the
+    def _split(self) -> tuple[list[tuple[_FolderTest, bytes]], list[tuple[_FolderTest, bytes]]]:
+        """Of the plain and of the `!` patterns: what recognizes a folder, and the segment for the
         names right in it.
         """
         return [_halves(p) for p in self._plain], [_halves(p) for p in self._taken]
@@ -96,7 +87,7 @@ class Patterns:
     @cached_property
     def folders(self) -> tuple[bytes, ...]:
         """The folders that count whole, so that the id of one tree stands for all that is below."""
-        whole = {p[:-3] for p in self._plain if p.endswith(b"/**") and not _WILD.search(p[:-3])}
+        whole = {p[:-3] for p in self._plain if _is_folder(p)}
         whole = {folder for folder in whole if not any(_may_meet(t, folder) for t in self._taken)}
         return tuple(
             sorted(f for f in whole if not any(f.startswith(other + b"/") for other in whole))
@@ -117,13 +108,76 @@ class Patterns:
             sorted(f for f in found if not any(f.startswith(other + b"/") for other in found))
         )
 
-    @cached_property
-    def _plain_regex(self) -> re.Pattern[bytes]:
-        return _regex(self._plain)
+
+class PatternIndex:
+    """The patterns of many stages, to find those that match a path without trying them all.
+
+    A path is matched by a pattern only at or below the pattern's literal beginning, so the stages
+    are kept by that, and looked up for each folder above the path.
+    """
+
+    def __init__(self, patterns: Mapping[str, Patterns]) -> None:
+        self._patterns = patterns
+        self._by_prefix: dict[bytes, list[str]] = {}
+        for name, some in patterns.items():
+            for prefix in dict.fromkeys((*some.folders, *some.prefixes)):
+                self._by_prefix.setdefault(prefix, []).append(name)
+
+    @property
+    def prefixes(self) -> Iterable[bytes]:
+        """Folders or files below which everything lies that any stage matches."""
+        return self._by_prefix.keys()
+
+    def matching(self, path: bytes, *, is_link: bool) -> Iterator[str]:
+        """The stages whose patterns match. `is_link`: as a symlink or submodule, which stands for
+        what is below it.
+        """
+        names: dict[str, None] = {}
+        # A link matches where its patterns match this, too: see `matches_link`.
+        above = path + b"/-" if is_link else path
+        while above:
+            names.update(dict.fromkeys(self._by_prefix.get(above, ())))
+            above = above.rpartition(b"/")[0]
+        names.update(dict.fromkeys(self._by_prefix.get(b"", ())))
+
+        for name in names:
+            some = self._patterns[name]
+            if some.matches_link(path) if is_link else some.matches(path):
+                yield name
+
+
+class _AnyOf:
+    """Several patterns, of which one has to match.
+
+    Literal paths and `FOLDER/**` are most of what there is, and compiling a regular expression
+    takes longer than all the rest that a plan does for a stage: only other patterns become one.
+    """
+
+    def __init__(self, patterns: list[bytes]) -> None:
+        literal = [p for p in patterns if not _WILD.search(p)]
+        self._literal = frozenset(literal)
+        # Each with its slash: what starts with it lies below the folder.
+        self._folders = tuple(p[:-2] for p in patterns if _is_folder(p))
+        self._others = [p for p in patterns if _WILD.search(p) and not _is_folder(p)]
+
+    def matches(self, path: bytes) -> bool:
+        if path in self._literal or self._is_below(path):
+            return True
+        return bool(self._others) and self._regex.fullmatch(path) is not None
+
+    def _is_below(self, path: bytes) -> bool:
+        if not path.startswith(self._folders):
+            return False
+        # Only a path that ends with a slash can be the folder itself, which does not match.
+        return not path.endswith(b"/") or any(
+            path.startswith(folder) for folder in self._folders if folder != path
+        )
 
     @cached_property
-    def _taken_regex(self) -> re.Pattern[bytes]:
-        return _regex(self._taken)
+    def _regex(self) -> re.Pattern[bytes]:
+        return re.compile(
+            rb"|".join(b"(?:" + _translate(p) + b")" for p in self._others), re.DOTALL
+        )
 
 
 def complaint(pattern: str) -> str | None:
@@ -143,10 +197,9 @@ def complaint(pattern: str) -> str | None:
     return None
 
 
-def _regex(patterns: list[bytes]) -> re.Pattern[bytes]:
-    if not patterns:
-        return re.compile(rb"(?!)")
-    return re.compile(rb"|".join(b"(?:" + _translate(p) + b")" for p in patterns), re.DOTALL)
+def _is_folder(pattern: bytes) -> bool:
+    """Whether a pattern is `FOLDER/**`, with a literal folder."""
+    return pattern.endswith(b"/**") and not _WILD.search(pattern[:-3])
 
 
 def _translate(pattern: bytes) -> bytes:
@@ -158,10 +211,27 @@ def _translate(pattern: bytes) -> bytes:
     return _above(before) + b".+"
 
 
-def _halves(pattern: bytes) -> tuple[re.Pattern[bytes], bytes]:
+@lru_cache(maxsize=4096)
+def _halves(pattern: bytes) -> tuple[_FolderTest, bytes]:
+    """What recognizes a folder in which the pattern's last segment says which names match, and that
+    segment.
+    """
     *before, last = pattern.split(b"/")
-    above = _above([*before, last] if last == b"**" else before)
-    return re.compile(above, re.DOTALL), last
+    segments = [*before, last] if last == b"**" else before
+    if b"**" not in segments and not any(map(_WILD.search, segments)):
+        return b"".join(s + b"/" for s in segments).__eq__, last
+    *literal, wild = segments
+    if wild == b"**" and not any(map(_WILD.search, literal)):
+        start = b"".join(s + b"/" for s in literal)
+        return lambda folder: folder.startswith(start), last
+    return re.compile(_above(segments), re.DOTALL).fullmatch, last
+
+
+@lru_cache(maxsize=4096)
+def _names_regex(plain: tuple[bytes, ...], taken: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    wanted = b"|".join(map(_name, plain))
+    refused = b"(?!(?:" + b"|".join(map(_name, taken)) + b")\\Z)" if taken else b""
+    return re.compile(refused + b"(?:" + wanted + b")", re.DOTALL)
 
 
 def _name(segment: bytes) -> bytes:

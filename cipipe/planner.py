@@ -32,7 +32,7 @@ class Candidate(msgspec.Struct, frozen=True):
     """A stage with all that is known from the commit alone: variables and fingerprints filled in,
     outputs not yet.
 
-    `content` is what `fingerprint.Contents` gives of its files.
+    `content` is what `Contents` gives of its files.
     """
 
     stage: AnyStage
@@ -97,7 +97,7 @@ def make_candidates(
     env: Mapping[str, str],
     known: Mapping[str, Candidate] | None = None,
 ) -> dict[str, Candidate]:
-    """The fingerprint of every stage, of what `fingerprint.Contents` gives. What is as in `known`
+    """The fingerprint of every stage, of what `Contents` gives. What is as in `known`
     is not hashed again.
 
     Raises UsageError where a variable that a setting names is not set.

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cipipe import config, fingerprint
+from cipipe import config, tree_files
 from cipipe.claims import Claimed, Claims
 from cipipe.ledger import Ledger
 from cipipe.model import Mode, Owner
@@ -71,7 +71,7 @@ class Place:
             commit=shot.commit,
             commit_time=shot.time,
             tree=shot.tree,
-            entries=fingerprint.files(
+            entries=tree_files.files(
                 self.project.repository, shot.tree, shot.patterns[candidate.stage.name]
             ),
             fingerprint=candidate.fingerprint,

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cipipe import config, fingerprint, planner, titles
+from cipipe import config, fingerprint, planner, titles, tree_files
 from cipipe.config import Config
+from cipipe.contents import Contents
 from cipipe.errors import CipipeError, RefusedError, UsageError
 from cipipe.model import Baseline, Mode, Output, Plan, State
 from cipipe.parse import nearest
@@ -50,7 +51,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     time: int
     candidates: Mapping[str, Candidate]
     patterns: Mapping[str, Patterns]
-    contents: fingerprint.Contents
+    contents: Contents
 
 
 class Planning(msgspec.Struct, frozen=True):
@@ -165,7 +166,7 @@ def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:
         with tempfile.TemporaryDirectory(prefix="cipipe-") as folder:
             tree = project.repository.worktree_tree(Path(folder) / "index")
     patterns = {name: Patterns(stage.paths) for name, stage in project.config.stages.items()}
-    contents = fingerprint.Contents(project.repository)
+    contents = Contents(project.repository)
     candidates = planner.make_candidates(project.config, contents.of(tree, patterns), project.env)
     return Snapshot(head.oid, tree, _time(head), candidates, patterns, contents)
 
@@ -196,7 +197,7 @@ def consumed_outputs(
     recorded = record.data if record is not None and same else {}
 
     def files() -> Iterator[Entry]:  # most kinds do not look at their files
-        yield from fingerprint.files(
+        yield from tree_files.files(
             project.repository, shot.tree, shot.patterns[candidate.stage.name]
         )
 
@@ -317,7 +318,7 @@ class _Changes:
         if commit not in self._found:
             old = self._repository.commit(commit)
             self._found[commit] = (
-                fingerprint.changed(
+                tree_files.changed(
                     self._repository, _tree(old), self._shot.tree, self._shot.patterns
                 )
                 if old
@@ -405,7 +406,7 @@ def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known]
         was.get(name) != candidate.fingerprint for name, candidate in shot.candidates.items()
     )
     changed = (
-        fingerprint.changed(project.repository, _tree(base), shot.tree, shot.patterns)
+        tree_files.changed(project.repository, _tree(base), shot.tree, shot.patterns)
         if differ
         else {}
     )

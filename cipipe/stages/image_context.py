@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cipipe import fingerprint
+from cipipe import tree_files
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.patterns import Patterns
 from cipipe.stages.base import StageContext
@@ -142,7 +142,7 @@ class _Gathered:
                 "Commit them there, and then the submodule here; or undo them.",
             )
         else:
-            files = fingerprint.below(inner, tree.oid, b"")
+            files = tree_files.below(inner, tree.oid, b"")
             self.add(
                 inner,
                 [e for e in files if not self.taken_away(whole + b"/" + e.path)],

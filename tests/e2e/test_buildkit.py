@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cipipe import fingerprint
+from cipipe import tree_files
 from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
 from cipipe.model import Mode
@@ -96,7 +96,7 @@ class World:
             repository=repository,
             commit=commit.oid,
             commit_time=1_700_000_000,
-            entries=fingerprint.files(repository, tree.oid, Patterns(stage.paths)),
+            entries=tree_files.files(repository, tree.oid, Patterns(stage.paths)),
             fingerprint="0123456789" * 6 + "abcd",
             child_env=self.env,
             redactor=self.redactor,

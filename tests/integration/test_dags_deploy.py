@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from moto.server import ThreadedMotoServer
 
-from cipipe import fingerprint
+from cipipe import tree_files
 from cipipe.errors import ConflictError, InterruptedRun, ProblemsError, RefusedError, StageError
 from cipipe.model import Effect, Environment, Mode, Output
 from cipipe.patterns import Patterns
@@ -74,7 +74,7 @@ class World:
 
     def entries(self) -> list[Entry]:
         tree = self.git("rev-parse", "HEAD^{tree}")
-        return list(fingerprint.files(Repository(self.root, os.environ), tree, Patterns(["**"])))
+        return list(tree_files.files(Repository(self.root, os.environ), tree, Patterns(["**"])))
 
     def commit(self, files: dict[str, str | None]) -> None:
         for name, text in files.items():

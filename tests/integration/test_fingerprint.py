@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from cipipe import fingerprint
+from cipipe import fingerprint, tree_files
+from cipipe.contents import Contents
 from cipipe.patterns import Patterns
 from cipipe.tools.git.client import Entry, Repository, Tree
 from support.git import ENV, HOSTILE, Repo
@@ -36,7 +37,7 @@ def entries(repo: Repo, *patterns: str) -> tuple[Entry, ...]:
 
 
 def content(repo: Repo, *patterns: str) -> list[bytes]:
-    return fingerprint.Contents(repo.repository()).of(repo.tree, {"s": Patterns(patterns)})["s"]
+    return Contents(repo.repository()).of(repo.tree, {"s": Patterns(patterns)})["s"]
 
 
 def paths(repo: Repo, *patterns: str) -> list[bytes]:
@@ -74,10 +75,10 @@ def test_files(repo: Repo) -> None:
 )
 def test_the_files_are_those_that_match(repo: Repo, patterns: tuple[str, ...]) -> None:
     chosen = Patterns(patterns)
-    every = fingerprint.files(repo.repository(), repo.tree, Patterns(["**"]))
+    every = tree_files.files(repo.repository(), repo.tree, Patterns(["**"]))
     expected = {entry.path for entry in every if chosen.matches(entry.path)}
     assert {
-        entry.path for entry in fingerprint.files(repo.repository(), repo.tree, chosen)
+        entry.path for entry in tree_files.files(repo.repository(), repo.tree, chosen)
     } == expected
     for entry in entries(repo, *patterns):
         expected -= {
@@ -256,15 +257,15 @@ def test_what_is_kept_of_one_commit_does_not_show_in_another(golden: Repo, tmp_p
     later = golden.clone(tmp_path / "later")
     old = later.tree
     later.commit({"a/x/one": "changed", "a/x-y/x": None, "b/x": "new"})
-    kept = fingerprint.Contents(later.repository())
+    kept = Contents(later.repository())
     chosen = {" ".join(patterns): Patterns(patterns) for patterns in GOLDEN}
     for tree in (old, later.tree, old):
-        assert kept.of(tree, chosen) == fingerprint.Contents(later.repository()).of(tree, chosen)
+        assert kept.of(tree, chosen) == Contents(later.repository()).of(tree, chosen)
     other = {
         name: Patterns([*patterns, "!a/x/**"])
         for name, patterns in zip(chosen, GOLDEN, strict=True)
     }
-    assert kept.of(old, other) == fingerprint.Contents(later.repository()).of(old, other)
+    assert kept.of(old, other) == Contents(later.repository()).of(old, other)
 
 
 def test_many_stages_cost_one_command(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,8 +287,8 @@ def test_many_stages_cost_one_command(repo: Repo, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "posix_spawn", spawned)
     door = Repository(repo.root, ENV)
     patterns = {"a": ["a/**"], "b": ["ab/**", "z/**"], "c": ["a/**", "!a/*.md"], "d": ["**/x"]}
-    fingerprint.Contents(door).of(tree, {name: Patterns(some) for name, some in patterns.items()})
-    fingerprint.files(door, tree, Patterns(["**"]))
+    Contents(door).of(tree, {name: Patterns(some) for name, some in patterns.items()})
+    tree_files.files(door, tree, Patterns(["**"]))
     assert started == [f"git -C {repo.root} cat-file --batch"]
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from cipipe import fingerprint
+from cipipe import tree_files
 from cipipe.patterns import Patterns
 from cipipe.tools import process
 from cipipe.tools.git.client import Entry, Repository
@@ -110,10 +110,10 @@ class Repo:
 def files(door: Repository, tree: str, *patterns: str) -> list[Entry]:
     """The files of a tree that the patterns match, in the order of their paths."""
     return sorted(
-        fingerprint.files(door, tree, Patterns(patterns or ("**",))), key=lambda entry: entry.path
+        tree_files.files(door, tree, Patterns(patterns or ("**",))), key=lambda entry: entry.path
     )
 
 
 def changed(door: Repository, old: str, new: str) -> list[bytes]:
     """The paths that differ between two trees."""
-    return list(fingerprint.changed(door, old, new, {"all": Patterns(["**"])})["all"])
+    return list(tree_files.changed(door, old, new, {"all": Patterns(["**"])})["all"])

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from cipipe import fingerprint
+from cipipe import tree_files
 from cipipe.errors import UsageError
 from cipipe.model import Plan, Reason, StagePlan, Status
 from cipipe.patterns import Patterns
@@ -75,7 +75,7 @@ def _of_stage(
         yield from look.complaint(wanted)
     # A folder that counts whole was not read, and is not read for its links alone.
     all_read = everywhere or planned.reason in _ALL_NEW or not look.patterns.folders
-    links = fingerprint.links(
+    links = tree_files.links(
         look.repository, look.tree, look.patterns, None if all_read else planned.paths
     )
     for path, body in sorted(look.repository.blobs(links).items()):
@@ -127,16 +127,14 @@ class _Look:
         elif wanted.flat:
             files = [e for e in self.repository.listing(self.tree, wanted.path) if not e.is_tree]
         else:
-            files = fingerprint.below(self.repository, found.oid, path)
+            files = tree_files.below(self.repository, found.oid, path)
         endings = tuple(ending.encode() for ending in wanted.endings)
         covers = self.patterns.matches if endings else self.patterns.names
         files = [e for e in files if not endings or e.path.endswith(endings)]
         if wanted.exclude:
             files = _without(files, wanted.exclude, len(path) + 1 if path else 0)
         left_out = [
-            e.path
-            for e in files
-            if not covers(e.path) and not fingerprint.matches(self.patterns, e)
+            e.path for e in files if not covers(e.path) and not tree_files.matches(self.patterns, e)
         ]
         return [] if wanted.some and len(left_out) < len(files) else left_out
 
@@ -177,14 +175,14 @@ class _Look:
 
         found = self.repository.at(self.tree, folder)
         above = folder.encode(errors="surrogateescape")
-        entries = fingerprint.below(self.repository, found.oid, above) if found else []
+        entries = tree_files.below(self.repository, found.oid, above) if found else []
         start = len(above) + 1 if above else 0
         names = {entry.path[start:].decode(errors="surrogateescape"): entry for entry in entries}
         matched = dockerignore.matching(pattern, names, below=not flat)
         return [entry for name, entry in names.items() if name in matched]
 
     def _below(self, folder: Entry) -> list[Entry]:
-        return fingerprint.below(self.repository, folder.oid.decode(), folder.path)
+        return tree_files.below(self.repository, folder.oid.decode(), folder.path)
 
     def _covers(self, folder: bytes, *, some: bool) -> bool:
         """Whether the patterns name a folder as a whole, or anything in it: told without reading
@@ -218,12 +216,8 @@ def _without(files: list[Entry], exclude: tuple[str, ...], start: int) -> list[E
 
 def _uncovered(project: Project, tree: str, patterns: Mapping[str, Patterns]) -> Iterator[str]:
     own = project.config_path.encode()
-    files = fingerprint.below(project.repository, tree, b"")
-    left = [
-        e.path
-        for e in files
-        if e.path != own and not any(fingerprint.matches(p, e) for p in patterns.values())
-    ]
+    files = tree_files.below(project.repository, tree, b"")
+    left = [path for path in tree_files.uncovered(files, patterns) if path != own]
     if left:
         names = ", ".join(visible(path.decode(errors="backslashreplace")) for path in left[:_SHOWN])
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""

@@ -38,7 +38,7 @@ class Object(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class Tree(msgspec.Struct, frozen=True):
+class Tree(msgspec.Struct, frozen=True, dict=True):
     """A tree object: the entries of one folder, unparsed, because there may be very many."""
 
     body: bytes
@@ -49,6 +49,11 @@ class Tree(msgspec.Struct, frozen=True):
         raw bytes.
         """
         return _entry(self.oid_size).findall(self.body)
+
+    @functools.cached_property
+    def by_name(self) -> dict[bytes, tuple[bytes, bytes, bytes]]:
+        """The same entries by their names; kept, for folders in which many names are looked up."""
+        return {entry[1]: entry for entry in self.listing()}
 
     @property
     def plain(self) -> bool:

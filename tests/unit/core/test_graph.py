@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cipipe.graph import cycle, ordered
+from support.budget import cpu_seconds
 
 NAMES = "abcdef"
 
@@ -45,3 +46,24 @@ def test_a_circle_is_told_along_its_needs() -> None:
 
 def test_a_name_that_needs_itself() -> None:
     assert cycle({"a": ("a",)}) == ["a"]
+
+
+@given(acyclic())
+def test_the_order_is_the_first_ready_name_each_time(graph: dict[str, tuple[str, ...]]) -> None:
+    expected: list[str] = []
+    while len(expected) < len(graph):
+        ready = (
+            name
+            for name, needs in graph.items()
+            if name not in expected and set(needs) <= set(expected)
+        )
+        expected.append(next(ready))
+
+    assert ordered(graph) == expected
+
+
+def test_a_long_chain_takes_no_time() -> None:
+    names = [f"n{number}" for number in range(10_000)]
+    graph = {name: (names[n + 1],) if n < 9_999 else () for n, name in enumerate(names)}
+    with cpu_seconds(2):
+        assert ordered(graph) == names[::-1]
