@@ -245,7 +245,7 @@ def _name(segment: bytes) -> bytes:
 
 
 def _above(segments: list[bytes]) -> bytes:
-    """The folders of a path, each with its slash: what stands before, between and after the `**`."""
+    """The folders of a path, each with its slash: those before, between and after the `**`."""
     head, *rest = _split_at(segments, b"**")
     made = [b"".join(_segment(segment) + b"/" for segment in head)]
     for number, some in enumerate(rest, 1):

@@ -41,7 +41,7 @@ class Reach:
             path = above
 
     def takes_all(self, folder: bytes) -> bool:
-        """Whether everything in a folder is reached, because it is below a prefix, or one itself."""
+        """Whether everything in a folder is reached: it is a prefix, or below one."""
         path = folder[:-1]
         while path and path not in self._prefixes:
             path = path.rpartition(b"/")[0]
