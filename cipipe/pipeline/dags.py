@@ -28,7 +28,7 @@ from cipipe.titles import in_environment
 
 if TYPE_CHECKING:
     from cipipe.stages.dags.bucket.inventory import Inventory
-    from cipipe.stages.dags.diff import Difference
+    from cipipe.stages.dags.diff import BucketDiff
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -58,15 +58,15 @@ def stage_of(project: Project, wanted: str | None) -> str:
     return chosen[0]
 
 
-def diff(call: Call, *, worktree: bool = False) -> "Difference":
+def diff(call: Call, *, worktree: bool = False) -> "BucketDiff":
     """What deploying HEAD (or the files on disk) would change in the bucket. Writes nothing."""
-    from cipipe.stages.dags.diff import difference
+    from cipipe.stages.dags.diff import preview
 
     with _opened(call, worktree=worktree, read_only=True) as (work, _):
         (stage,) = work.executable.plan.stages
         with _in_stage():
             context = work.context_for(stage)
-            return difference(context, StageResult.after(context.previous))
+            return preview(context, StageResult.after(context.previous))
 
 
 def deploy(
@@ -87,9 +87,9 @@ def deploy(
     )
 
 
-def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> "Difference":
+def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> "BucketDiff":
     """What `deploy` would change in the bucket. Raises what it raises before its first write."""
-    from cipipe.stages.dags.diff import difference
+    from cipipe.stages.dags.diff import preview
 
     options = _alone(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
     refuse_ref(call.project, call.environment, options.planning.mode)
@@ -101,7 +101,7 @@ def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> "Differen
             for step in work.leading_reads(stage):
                 step.run(context, result)
         return msgspec.structs.replace(
-            difference(context, result), warnings=()
+            preview(context, result), warnings=()
         )  # which the steps have told
 
 

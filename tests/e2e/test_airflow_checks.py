@@ -16,7 +16,7 @@ from cipipe.model import Environment, Mode
 from cipipe.redact import Redactor
 from cipipe.stages import dags
 from cipipe.stages.base import Stage, StageContext
-from cipipe.stages.dags.checks import airflow3, imports
+from cipipe.stages.dags.checks import airflow3, airflow_imports
 from cipipe.stages.dags.checks.airflowignore import ignored
 from cipipe.stages.dags.mwaa.extras import archive
 from cipipe.tools.git.client import Repository
@@ -87,7 +87,7 @@ def context_in(
 def test_files_are_read_as_airflow_does(tmp_path: Path, version: str) -> None:
     lines: list[str] = []
     context = context_in(tmp_path, version, lines, dynamic=("team/*.py",))
-    notes = imports.check(
+    notes = airflow_imports.check(
         context,
         {
             "dags/a.py": GOOD % b"a"
@@ -109,7 +109,7 @@ def test_what_is_broken_is_told_with_airflows_words(tmp_path: Path, version: str
         b'from airflow import DAG\nNAME = "tw" + "in"\nwith DAG(NAME, schedule=None):\n    pass\n'
     )
     with pytest.raises(ProblemsError) as caught:
-        imports.check(
+        airflow_imports.check(
             context,
             {
                 "dags/broken.py": b"import nothing.of_the_kind  # airflow dag\n",
@@ -139,7 +139,7 @@ def test_a_file_that_ends_the_process_hides_no_other(tmp_path: Path, version: st
         "dags/d.py": b"# airflow dag\nimport nothing.of_the_kind\n",
     }
     with pytest.raises(ProblemsError) as caught:
-        imports.check(context_in(tmp_path, version, []), bodies)
+        airflow_imports.check(context_in(tmp_path, version, []), bodies)
     found = caught.value.problems
     assert [(each.id, each.where) for each in found] == [
         ("dag-import-failed", path) for path in bodies
@@ -163,13 +163,13 @@ def test_what_only_the_real_airflow_has_is_a_warning(tmp_path: Path, version: st
             b"# airflow dag\nfrom airflow.sdk import Variable\nVariable.get('account')\n"
         )
     with pytest.raises(ProblemsError) as caught:
-        imports.check(context_in(tmp_path, version, []), bodies)
+        airflow_imports.check(context_in(tmp_path, version, []), bodies)
     assert [(found.id, found.where) for found in caught.value.problems] == [
         ("dag-import-failed", "dags/c.py")
     ]
     del bodies["dags/c.py"]
     (tmp_path / "again").mkdir()
-    notes = imports.check(context_in(tmp_path / "again", version, []), bodies)
+    notes = airflow_imports.check(context_in(tmp_path / "again", version, []), bodies)
     assert [(note.id, note.where) for note in notes] == [
         ("dag-import-unfinished", path) for path in bodies
     ]
@@ -182,7 +182,7 @@ def test_imports_begin_at_the_folder_that_mwaa_reads(tmp_path: Path) -> None:
         "dags/helper.py": b"",
     }
     with pytest.raises(ProblemsError) as caught:
-        imports.check(
+        airflow_imports.check(
             context_in(tmp_path, "2", [], prefix="dags/team/", dynamic=("*.py",)), bodies, "team/"
         )
     assert [(found.id, found.where) for found in caught.value.problems] == [
@@ -203,14 +203,14 @@ def test_modules_are_found_where_airflow_finds_them(tmp_path: Path, version: str
         "dags/colorsys.py": b"raise RuntimeError\n",
     }
     with pytest.raises(ProblemsError) as caught:
-        imports.check(context, bodies)
+        airflow_imports.check(context, bodies)
     assert [(found.id, found.where) for found in caught.value.problems] == [
         ("dag-import-failed", "dags/b.py")
     ]
 
 
 def test_another_airflow_than_the_declared_one_is_a_warning(tmp_path: Path) -> None:
-    notes = imports.check(
+    notes = airflow_imports.check(
         context_in(tmp_path, "2", [], airflow_version="2.9.2"), {"dags/a.py": b""}
     )
     assert [note.id for note in notes] == ["dags-airflow-other"]
@@ -219,10 +219,10 @@ def test_another_airflow_than_the_declared_one_is_a_warning(tmp_path: Path) -> N
 def test_an_airflow_that_is_not_there(tmp_path: Path) -> None:
     context = context_in(tmp_path, "2", [], airflow_python="nowhere/python")
     with pytest.raises(StageError) as caught:
-        imports.check(context, {})
+        airflow_imports.check(context, {})
     assert caught.value.id == "dags-airflow-missing"
     sandboxed = msgspec.structs.replace(context, sandbox=True)
-    assert [note.id for note in imports.check(sandboxed, {})] == ["dags-not-imported"]
+    assert [note.id for note in airflow_imports.check(sandboxed, {})] == ["dags-not-imported"]
 
 
 def test_plugins_that_the_stage_ships_are_on_the_path(tmp_path: Path, version: str) -> None:
@@ -234,7 +234,7 @@ def test_plugins_that_the_stage_ships_are_on_the_path(tmp_path: Path, version: s
         }
     )
     bodies = {"dags/a.py": b"# airflow dag\nfrom operators.hello import NAME\n"}
-    assert imports.check(context, bodies, extras={"plugins.zip": plugins}) == []
+    assert airflow_imports.check(context, bodies, extras={"plugins.zip": plugins}) == []
 
 
 def test_what_only_mwaa_has_leaves_an_import_unfinished(tmp_path: Path, version: str) -> None:
@@ -244,7 +244,7 @@ def test_what_only_mwaa_has_leaves_an_import_unfinished(tmp_path: Path, version:
         "dags/c.py": b"# airflow dag\nopen('/usr/local/airflow/dags/settings.json')\n",
         "dags/d.py": b"# airflow dag\nimport shop_tools.orders\n",
     }
-    notes = imports.check(
+    notes = airflow_imports.check(
         context_in(tmp_path, version, []), bodies, extras={"requirements.txt": b"shop-tools==1.2\n"}
     )
     assert [(note.id, note.where) for note in notes] == [
@@ -267,7 +267,7 @@ def test_what_only_mwaa_has_leaves_an_import_unfinished(tmp_path: Path, version:
         "dags/f.py": b"# airflow dag\nimport os\nassert os.path.isdir(os.environ['AIRFLOW_HOME'] + '/dags')\n",
     }
     (tmp_path / "again").mkdir()
-    assert imports.check(context_in(tmp_path / "again", version, [], **given), known) == []
+    assert airflow_imports.check(context_in(tmp_path / "again", version, [], **given), known) == []
 
 
 @pytest.mark.parametrize("pattern", ["old/", "old", r"o.d/.*\.py"])
@@ -281,7 +281,10 @@ def test_airflow_ignores_what_the_checks_ignore(tmp_path: Path, version: str, pa
     }
     assert ignored(bodies, version=version + ".0", env={}).paths == {"old/a.py"}
     context = context_in(tmp_path, version, [], dynamic=("**",))
-    assert imports.check(context, {f"dags/{path}": body for path, body in bodies.items()}) == []
+    assert (
+        airflow_imports.check(context, {f"dags/{path}": body for path, body in bodies.items()})
+        == []
+    )
 
 
 def test_the_table_of_what_airflow_3_lacks(tmp_path: Path) -> None:

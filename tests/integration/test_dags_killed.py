@@ -37,8 +37,12 @@ NURSERY = """
 import json, os, sys
 import boto3, botocore.config
 from cipipe.cli import main
-from cipipe.cli import dags_bucket
-from cipipe.stages.dags import checks, containers, imports, prepare, store
+import cipipe.cli.dags.bucket
+import cipipe.stages.dags.bucket.objects
+import cipipe.stages.dags.checks.airflow_imports
+import cipipe.stages.dags.checks.containers
+import cipipe.stages.dags.checks.static
+import cipipe.stages.dags.render
 boto3.Session("a", "b", region_name="eu-central-1").client("s3")
 print("ready", flush=True)
 for line in sys.stdin:

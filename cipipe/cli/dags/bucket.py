@@ -20,7 +20,7 @@ from cipipe.report import json, text
 from cipipe.terminal import visible
 
 if TYPE_CHECKING:
-    from cipipe.stages.dags.diff import Difference
+    from cipipe.stages.dags.diff import BucketDiff
 
 _MARK = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "red")}
 
@@ -140,7 +140,7 @@ def status(shared: Common, stage: str | None) -> None:
     shared.answer("\n".join(lines) + "\n")
 
 
-def _answer(shared: Common, found: "Difference", *, whole: bool) -> None:
+def _answer(shared: Common, found: "BucketDiff", *, whole: bool) -> None:
     for warning in found.warnings:
         shared.console.warning(f"{warning.where}: {warning.message}")
     summary = found.summary()

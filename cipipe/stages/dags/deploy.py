@@ -21,9 +21,9 @@ from cipipe.stages.dags.settings import Settings
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from cipipe.stages.dags.bucket.store import There
+    from cipipe.stages.dags.bucket.objects import CurrentObject
     from cipipe.stages.dags.checks.airflowignore import Ignored
-    from cipipe.stages.dags.prepare import Prepared
+    from cipipe.stages.dags.render import Rendered
     from cipipe.tools.aws.s3 import Bucket
 
 
@@ -101,7 +101,7 @@ class Deployment(msgspec.Struct):
     gone: list[str] = []
     looked_again: bool = False
     uploaded: "datetime | None" = None
-    made: "Prepared | None" = None
+    made: "Rendered | None" = None
 
     def prepare(self, context: StageContext[Settings], result: StageResult) -> None:
         """Read and patch the files; where the record says that they are deployed, only once
@@ -121,9 +121,9 @@ class Deployment(msgspec.Struct):
             context.line(f"{count(len(known), 'file')}, and the record has what becomes of them")
 
     def read(self, context: StageContext[Settings]) -> None:
-        from cipipe.stages.dags.prepare import prepared
+        from cipipe.stages.dags.render import render
 
-        self.made = prepared(context)
+        self.made = render(context)
         for note in self.made.warnings:
             context.line(f"warning: {note.where}: {note.message}")
         self.bodies = self.made.contents
@@ -150,7 +150,7 @@ class Deployment(msgspec.Struct):
         )
         if (result.up_to_date and same) or self.made is None:
             return
-        from cipipe.stages.dags.checks import containers, imports
+        from cipipe.stages.dags.checks import airflow_imports, containers
         from cipipe.stages.dags.checks import static as checks
         from cipipe.stages.dags.mwaa import environment as mwaa
 
@@ -167,10 +167,10 @@ class Deployment(msgspec.Struct):
                 source=settings.source,
                 airflow_version=settings.airflow_version,
                 ignored=ignored.paths,
-                compiled_elsewhere=imports.python_of(context) not in {None, sys.executable},
+                compiled_elsewhere=airflow_imports.python_of(context) not in {None, sys.executable},
             ),
             *containers.check(context, self.made.bodies, self.made.replacements),
-            *imports.check(context, self.made.bodies, below, extras=self.made.extras),
+            *airflow_imports.check(context, self.made.bodies, below, extras=self.made.extras),
         ]
         for note in notes:
             context.line(f"warning: {note.where}: {note.message}")
@@ -195,7 +195,7 @@ class Deployment(msgspec.Struct):
         )
 
     def compare(self, context: StageContext[Settings], result: StageResult) -> None:
-        from cipipe.stages.dags.bucket.store import look, newest
+        from cipipe.stages.dags.bucket.objects import current_objects, newest_versions
 
         if isinstance(context.stage.settings.bucket, Reference):
             context.line(
@@ -209,8 +209,10 @@ class Deployment(msgspec.Struct):
             sharing.without_taken(context, bucket.name, owned),
             sharing.ours(context, former),
         )
-        listed = newest(bucket, context.stage.settings.prefix) if self.wanted or owned else {}
-        there = look(
+        listed = (
+            newest_versions(bucket, context.stage.settings.prefix) if self.wanted or owned else {}
+        )
+        there = current_objects(
             bucket, self.wanted.keys() | owned.keys(), owned, context.stage.settings.prefix, listed
         )
         ownership.refuse_foreign(context, bucket.name, {key: there[key] for key in self.wanted})
@@ -267,7 +269,7 @@ class Deployment(msgspec.Struct):
         bucket: str,
         owned: Mapping[str, Any],
         former: Mapping[str, Any],
-        there: Mapping[str, "There"],
+        there: Mapping[str, "CurrentObject"],
     ) -> dict[str, Any]:
         """The record's data as it has to be before the first write: every key that may be written
         is owned.
@@ -344,7 +346,7 @@ class Deployment(msgspec.Struct):
         A stage that began at the same moment, with another setting that turned out to be this
         bucket, has its record by now.
         """
-        from cipipe.stages.dags.bucket.store import look
+        from cipipe.stages.dags.bucket.objects import current_objects
 
         if self.looked_again:
             return
@@ -352,7 +354,9 @@ class Deployment(msgspec.Struct):
         sharing.refuse_taken(context, bucket_of(context).name, self.wanted)
         held = result.data["manifest"]
         bucket, prefix = bucket_of(context), context.stage.settings.prefix
-        found = look(bucket, (self.wanted.keys() - self.uploads) | set(self.gone), held, prefix)
+        found = current_objects(
+            bucket, (self.wanted.keys() - self.uploads) | set(self.gone), held, prefix
+        )
         self._let_go(result, ownership.foreign(context, {key: found[key] for key in self.gone}))
         there = {key: now for key, now in found.items() if key in self.wanted}
         ownership.refuse_foreign(context, bucket.name, there)
@@ -398,8 +402,8 @@ class Deployment(msgspec.Struct):
             confirm(context, name, {key: self.bodies[key] for key in changed}, self.uploaded)
 
     def _put(self, context: StageContext[Settings], result: StageResult, keys: list[str]) -> None:
+        from cipipe.stages.dags.bucket.objects import read_object
         from cipipe.stages.dags.bucket.parallel import Throttled, in_parallel
-        from cipipe.stages.dags.bucket.store import asked
 
         bucket = bucket_of(context)
         ours = Throttled(context.still_ours)
@@ -418,7 +422,7 @@ class Deployment(msgspec.Struct):
             if (
                 written is None
             ):  # it was not there when it was compared; or this is our own write, made again
-                ownership.refuse_foreign(context, bucket.name, {key: asked(bucket, key)})
+                ownership.refuse_foreign(context, bucket.name, {key: read_object(bucket, key)})
                 written = write()
             return {"sha256": self.wanted[key], "version": written.version if written else None}
 

@@ -4,8 +4,8 @@ there stays.
 
 from cipipe.stages.base import StageContext, StageResult
 from cipipe.stages.dags.bucket import manifest, ownership, sharing
+from cipipe.stages.dags.bucket.objects import current_objects, proves
 from cipipe.stages.dags.bucket.parallel import Throttled, in_parallel
-from cipipe.stages.dags.bucket.store import look, proves
 from cipipe.stages.dags.files import count
 from cipipe.stages.dags.settings import Settings
 from cipipe.tools.aws.clients import AwsError
@@ -31,7 +31,9 @@ def _refuse_foreign(
     """
     known = manifest.entries(result.data, name)
     try:
-        there = look(context.aws.bucket(name), keys, known, context.stage.settings.prefix)
+        there = current_objects(
+            context.aws.bucket(name), keys, known, context.stage.settings.prefix
+        )
     except AwsError as error:
         if error.code != "NoSuchBucket":
             raise

@@ -12,18 +12,18 @@ import msgspec
 from cipipe.errors import Problem
 from cipipe.stages.base import StageContext, StageResult
 from cipipe.stages.dags.bucket import manifest, sharing
+from cipipe.stages.dags.bucket.objects import current_objects
 from cipipe.stages.dags.bucket.parallel import in_parallel
-from cipipe.stages.dags.bucket.store import look
 from cipipe.stages.dags.deploy import bucket_of
 from cipipe.stages.dags.markers.patch import Replacement, masked
 from cipipe.stages.dags.markers.text import NotPythonError, decode
-from cipipe.stages.dags.prepare import UNKNOWN_YET, Prepared, prepared
+from cipipe.stages.dags.render import UNKNOWN_YET, Rendered, render
 from cipipe.stages.dags.settings import Settings
 
 _WITHHELD = UNKNOWN_YET - {"dag-output-unknown"}
 
 
-class Change(msgspec.Struct, frozen=True):
+class FileChange(msgspec.Struct, frozen=True):
     """One key that a deployment would change: `change` is `added`, `changed` or `removed`."""
 
     key: str
@@ -31,14 +31,14 @@ class Change(msgspec.Struct, frozen=True):
     diff: str
 
 
-class Difference(msgspec.Struct, frozen=True):
+class BucketDiff(msgspec.Struct, frozen=True):
     """What a deployment would do to the bucket. `replacements` are those of all files, changed or
     not.
     """
 
     bucket: str
     prefix: str
-    changes: tuple[Change, ...]
+    changes: tuple[FileChange, ...]
     unchanged: int
     replacements: tuple[Replacement, ...]
     warnings: tuple[Problem, ...]
@@ -52,17 +52,17 @@ class Difference(msgspec.Struct, frozen=True):
         }
 
 
-def difference(context: StageContext[Settings], result: StageResult) -> Difference:
+def preview(context: StageContext[Settings], result: StageResult) -> BucketDiff:
     """Compare what the commit would become with what is in the bucket. Raises as a deployment does,
     and writes nothing.
     """
-    made = prepared(context, tolerate=_WITHHELD)
+    made = render(context, tolerate=_WITHHELD)
     bucket = bucket_of(context)
     bodies = made.contents
     wanted = manifest.hashes_of(bodies)
     sharing.refuse_taken(context, bucket.name, wanted)
     owned = sharing.without_taken(context, bucket.name, manifest.owned(result.data, bucket.name)[0])
-    there = look(bucket, wanted, owned, context.stage.settings.prefix)
+    there = current_objects(bucket, wanted, owned, context.stage.settings.prefix)
     differing = [key for key, sha256 in wanted.items() if there[key].sha256 != sha256]
     gone = sorted(owned.keys() - bodies.keys())
     stored = dict(
@@ -77,14 +77,14 @@ def difference(context: StageContext[Settings], result: StageResult) -> Differen
         text = _unified(found.body if found else None, new, key)
         if text is not None:
             changes.append(
-                Change(
+                FileChange(
                     key, "added" if found is None else "removed" if new is None else "changed", text
                 )
             )
     notes = (*made.warnings, *_unsaid(differing, {change.key for change in changes}, made))
     removed = sum(change.change == "removed" for change in changes)
     unchanged = len(bodies) - (len(changes) - removed)
-    return Difference(
+    return BucketDiff(
         bucket.name,
         context.stage.settings.prefix,
         tuple(changes),
@@ -94,7 +94,7 @@ def difference(context: StageContext[Settings], result: StageResult) -> Differen
     )
 
 
-def _unsaid(differing: list[str], shown: set[str], made: Prepared) -> list[Problem]:
+def _unsaid(differing: list[str], shown: set[str], made: Rendered) -> list[Problem]:
     paths = {key: path for path, key in made.keys.items()}
     return [
         Problem(

@@ -8,13 +8,13 @@ import msgspec
 
 from cipipe.model import Record
 from cipipe.stages.base import StageContext
+from cipipe.stages.dags.bucket.objects import newest_versions, proves, read_object
 from cipipe.stages.dags.bucket.parallel import in_parallel
-from cipipe.stages.dags.bucket.store import asked, newest, proves
 from cipipe.stages.dags.deploy import bucket_of
 from cipipe.stages.dags.settings import Settings
 
 
-class Held(msgspec.Struct, frozen=True):
+class InventoryEntry(msgspec.Struct, frozen=True):
     """One key of the manifest. `state` is `ok`, `changed` (by somebody else), `missing`, or
     `uncertain` (half-way).
     """
@@ -36,11 +36,11 @@ class Inventory(msgspec.Struct, frozen=True):
     finished_at: str | None = None
     bucket: str | None = None
     prefix: str | None = None
-    files: tuple[Held, ...] = ()
+    files: tuple[InventoryEntry, ...] = ()
     foreign: int = 0
 
     @property
-    def drifted(self) -> tuple[Held, ...]:
+    def drifted(self) -> tuple[InventoryEntry, ...]:
         return tuple(file for file in self.files if file.state != "ok")
 
 
@@ -53,12 +53,13 @@ def inventory(context: StageContext[Settings], record: Record) -> Inventory:
         if record.data.get("bucket")
         else bucket_of(context)
     )
-    there = newest(bucket, prefix)
+    there = newest_versions(bucket, prefix)
     unproven = sorted(
         key for key, entry in entries.items() if entry["sha256"] and not proves(entry)
     )
     contents = {
-        key: found.sha256 for key, found in in_parallel(lambda key: asked(bucket, key), unproven)
+        key: found.sha256
+        for key, found in in_parallel(lambda key: read_object(bucket, key), unproven)
     }
     files = []
     for key, entry in sorted(entries.items()):
@@ -73,7 +74,7 @@ def inventory(context: StageContext[Settings], record: Record) -> Inventory:
             and contents.get(key, entry["sha256"]) == entry["sha256"]
             else "changed"
         )
-        files.append(Held(key, state, entry["sha256"], version))
+        files.append(InventoryEntry(key, state, entry["sha256"], version))
     return Inventory(
         context.stage.name,
         record.state.value,

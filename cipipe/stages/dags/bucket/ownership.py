@@ -16,7 +16,7 @@ from cipipe.stages.dags.bucket.parallel import in_parallel
 from cipipe.stages.dags.settings import Settings
 
 if TYPE_CHECKING:
-    from cipipe.stages.dags.bucket.store import There
+    from cipipe.stages.dags.bucket.objects import CurrentObject
     from cipipe.tools.aws.s3 import Bucket, Version
 
 _NEIGHBOURS = 64
@@ -43,7 +43,9 @@ def is_foreign(context: StageContext[Settings], told: str | None) -> bool:
     return not here or (other is not None and other.stage in context.siblings)
 
 
-def foreign(context: StageContext[Settings], there: "Mapping[str, There]") -> dict[str, str]:
+def foreign(
+    context: StageContext[Settings], there: "Mapping[str, CurrentObject]"
+) -> dict[str, str]:
     """The keys that are another's now, with what they say of their owner."""
     return {
         key: found.owner
@@ -53,7 +55,7 @@ def foreign(context: StageContext[Settings], there: "Mapping[str, There]") -> di
 
 
 def refuse_foreign(
-    context: StageContext[Settings], bucket: str, there: "Mapping[str, There]"
+    context: StageContext[Settings], bucket: str, there: "Mapping[str, CurrentObject]"
 ) -> None:
     """Raise RefusedError (`dags-foreign-object`) where a key that is to be written is another's."""
     taken = foreign(context, there)

@@ -20,7 +20,7 @@ UNKNOWN_YET = frozenset({"dag-output-unknown", "dag-output-withheld"})
 """What is no error where nothing is deployed: the stage that makes the outputs has not run."""
 
 
-class Prepared(msgspec.Struct, frozen=True):
+class Rendered(msgspec.Struct, frozen=True):
     """Files by repository path: as they are (`sources`), as they are uploaded (`bodies`), and under
     which key.
 
@@ -42,9 +42,7 @@ class Prepared(msgspec.Struct, frozen=True):
         return {**{self.keys[path]: body for path, body in self.bodies.items()}, **self.extras}
 
 
-def prepared(
-    context: StageContext[Settings], *, tolerate: frozenset[str] = frozenset()
-) -> Prepared:
+def render(context: StageContext[Settings], *, tolerate: frozenset[str] = frozenset()) -> Rendered:
     """Read and patch. Raises ProblemsError, and StageError where git lacks contents
     (`dags-blob-missing`).
     """
@@ -55,7 +53,7 @@ def prepared(
     )
     others = extras(context)
     prefix, source = context.stage.settings.prefix, context.stage.settings.source
-    return Prepared(
+    return Rendered(
         sources,
         sources | {path: file.body for path, file in patched.items()},
         {path: f"{prefix}{relative(path, source)}" for path in sources},

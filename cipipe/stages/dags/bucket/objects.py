@@ -1,4 +1,4 @@
-"""What lies in the bucket, asked with one listing: only keys that are not as the manifest has them
+"""What lies in the bucket, read with one listing: only keys that are not as the manifest has them
 cost a request each.
 
 A version never changes: where the bucket's newest version of a key is the one that the manifest
@@ -15,7 +15,7 @@ from cipipe.stages.dags.bucket.parallel import in_parallel
 from cipipe.tools.aws.s3 import Bucket
 
 
-class There(NamedTuple):
+class CurrentObject(NamedTuple):
     """A key as it is now: (None, None) where there is no object. `owner` is what the object says,
     where it was asked.
     """
@@ -25,7 +25,7 @@ class There(NamedTuple):
     owner: str | None = None
 
 
-ABSENT = There(None, None)
+ABSENT = CurrentObject(None, None)
 
 
 def proves(entry: Mapping[str, Any]) -> bool:
@@ -33,7 +33,7 @@ def proves(entry: Mapping[str, Any]) -> bool:
     return entry.get("version") not in {None, "null"}
 
 
-def newest(bucket: Bucket, prefix: str) -> dict[str, str]:
+def newest_versions(bucket: Bucket, prefix: str) -> dict[str, str]:
     """The version id of every object that is below `prefix` now."""
     return {
         found.key: found.id
@@ -42,20 +42,20 @@ def newest(bucket: Bucket, prefix: str) -> dict[str, str]:
     }
 
 
-def look(
+def current_objects(
     bucket: Bucket,
     keys: Iterable[str],
     known: Mapping[str, Mapping[str, Any]],
     prefix: str,
     listed: Mapping[str, str] | None = None,
-) -> dict[str, There]:
+) -> dict[str, CurrentObject]:
     """Each of the keys as it is now. `known` is what the manifest says of keys; those outside
     `prefix` cost a request.
 
     `listed` is what `newest` gives, where that was asked already.
     """
     wanted = sorted(keys)
-    there = listed if listed is not None else newest(bucket, prefix) if wanted else {}
+    there = listed if listed is not None else newest_versions(bucket, prefix) if wanted else {}
     found = {}
     unsure = []
     for key in wanted:
@@ -63,13 +63,13 @@ def look(
         if key.startswith(prefix) and key not in there:
             found[key] = ABSENT
         elif entry.get("sha256") and proves(entry) and entry["version"] == there.get(key):
-            found[key] = There(entry["sha256"], entry["version"])
+            found[key] = CurrentObject(entry["sha256"], entry["version"])
         else:
             unsure.append(key)
-    return found | dict(in_parallel(lambda key: asked(bucket, key), unsure))
+    return found | dict(in_parallel(lambda key: read_object(bucket, key), unsure))
 
 
-def asked(bucket: Bucket, key: str) -> There:
+def read_object(bucket: Bucket, key: str) -> CurrentObject:
     """Hash and version of one object: as S3 checked it at its upload, else by reading it (other
     tools leave no SHA-256).
     """
@@ -77,10 +77,10 @@ def asked(bucket: Bucket, key: str) -> There:
     if head is None:
         return ABSENT
     if head.sha256 is not None:
-        return There(head.sha256, head.version, head.owner)
+        return CurrentObject(head.sha256, head.version, head.owner)
     stored = bucket.get(key)
     return (
-        There(hashlib.sha256(stored.body).hexdigest(), stored.version, head.owner)
+        CurrentObject(hashlib.sha256(stored.body).hexdigest(), stored.version, head.owner)
         if stored
         else ABSENT
     )
