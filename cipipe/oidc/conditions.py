@@ -1,5 +1,4 @@
-"""The condition operators of IAM policies: one operator, one key, the values of the policy and of
-the request.
+"""The condition operators of IAM policies: an operator, the policy's values, the request's values.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html
@@ -14,24 +13,26 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
-_MOST = 100_000
-"""Pairs of a policy's and a request's value. Tokens and policies that AWS takes have far fewer."""
+# Pairs of a policy's value and a request's value. What AWS accepts has far fewer; more would only
+# take time.
+_MOST_PAIRS = 100_000
 
 _ABSENT = {"true": True, "false": False}
 
+# Whether the request's value (first) matches one value of the policy (second). None if one of them
+# is not of the operator's type.
 Test = Callable[[str, str], bool | None]
-"""Does the request's value (first) match one value of the policy (second)? None where one of them
-is not of the type.
-"""
 
 
 class Operator(NamedTuple):
-    """An operator without its prefix and suffix. Negated ones hold when no value of the policy
-    matches.
-    """
+    """An operator without `ForAnyValue:` or `ForAllValues:` and without `IfExists`."""
 
     test: Test
+
+    # A negated operator holds if no value of the policy matches.
     negated: bool = False
+
+    # Whether policy variables are replaced in its values.
     variables: bool = False
 
 
@@ -42,41 +43,47 @@ def holds(
     *,
     expand: Callable[[str], str] = str,
 ) -> bool | None:
-    """Whether a condition holds; None where that is not known. `request` is None for an absent key.
+    """Whether a condition holds; None if that is not known. `request` is None for an absent key.
 
-    - Absent keys: false; true for negated operators, with `IfExists`, and under `ForAllValues`.
+    - An absent key: false, except for negated operators, with `IfExists` and with `ForAllValues`.
     - Several policy values are alternatives; for a negated operator none of them may match.
-    - `ForAllValues` asks every value of the request, `ForAnyValue` at least one. Without either, any one value of a
-      key with several makes a positive operator hold and a negated one fail.
-    - What is not a number, date, address or ARN matches nothing. What a negated operator makes of it is not known, nor
-      is any operator that is not in AWS's list, or `Null` with another value than `true` and `false`.
-    - Nor is what has more values on both sides than AWS would take.
-    - `expand` replaces policy variables in one policy value, for the operators that take them (strings, ARNs, Bool).
+    - `ForAllValues` needs every value of the request to match, `ForAnyValue` at least one. Without
+      either, a positive operator holds if any value of the request matches; a negated one fails.
+    - A value that is not a number, date, address or ARN matches nothing. With a negated operator
+      the result is unknown. It also is for operators that AWS does not list, for `Null` with
+      anything but `true` and `false`, and for more values than AWS would accept.
+    - `expand` replaces policy variables in a policy value, for the operators that support them
+      (strings, ARNs, Bool).
     """
     qualifier, _, bare = operator.rpartition(":")
+    qualifier = qualifier.lower()
     name = bare.lower()
-    if qualifier.lower() not in {"", "foranyvalue", "forallvalues"}:
+    if qualifier not in {"", "foranyvalue", "forallvalues"}:
         return None
+
     if name == "null" and not qualifier:
         wanted_absent = [_ABSENT.get(value.lower()) for value in policy]
         return None if None in wanted_absent else (request is None) in wanted_absent
-    if_exists = name.endswith("ifexists")
+
     known = _OPERATORS.get(name.removesuffix("ifexists"))
     if known is None:
         return None
+
     if not request:
-        if qualifier.lower() == "forallvalues" or if_exists:
+        if qualifier == "forallvalues" or name.endswith("ifexists"):
             return True
         return known.negated and not qualifier
-    if len(policy) * len(request) > _MOST:
+
+    if len(policy) * len(request) > _MOST_PAIRS:
         return None
     wanted = [expand(value) for value in policy] if known.variables else list(policy)
     tests = [[known.test(value, pattern) for pattern in wanted] for value in request]
     if known.negated and any(None in row for row in tests):
         return None
+
     matches = [any(row) for row in tests]
     results = [not match for match in matches] if known.negated else matches
-    if qualifier.lower() == "forallvalues" or (known.negated and not qualifier):
+    if qualifier == "forallvalues" or (known.negated and not qualifier):
         return all(results)
     return any(results)
 
@@ -88,48 +95,50 @@ def negated(operator: str) -> bool:
 
 
 def tolerant(operator: str) -> bool:
-    """Whether the operator holds where the key is absent, so that it restricts only requests that
-    have it.
-    """
+    """Whether the operator holds for an absent key: it restricts only requests that have it."""
     return holds(operator, ("",), None) is True
 
 
 def base(operator: str) -> str:
-    """The operator without set operator and `IfExists`, as it is written."""
+    """The operator as it is written, without set operator and `IfExists`."""
     return re.sub("IfExists$", "", operator.rpartition(":")[2], flags=re.IGNORECASE)
 
 
 def like(value: str, pattern: str) -> bool:
-    """Match with IAM's wildcards: `*` any characters, `?` exactly one; `${*}`, `${?}` and `${$}`
-    stand for themselves.
+    """Match with IAM's wildcards: `*` any characters, `?` exactly one.
 
-    All ways to match are followed at once, a bit each, so that no pattern takes longer than another
-    of its length.
+    `${*}`, `${?}` and `${$}` are the literal characters. Runs in time proportional to the text,
+    whatever the pattern: all ways to match are followed at once, one bit each.
     """
     glob = _glob(pattern)
-    at = 1
+    positions = 1
     for character in value:
-        at = ((at & glob.takes.get(character, glob.any)) << 1) | (at & glob.stars)
-        if not at:
+        # A position moves on past a character that fits there, and also stays put before a star.
+        moved = (positions & glob.accepts.get(character, glob.any)) << 1
+        positions = moved | (positions & glob.stars)
+        if not positions:
             return False
-    return bool(at >> glob.length)
+    return bool(positions >> glob.length)
 
 
 class _Glob(NamedTuple):
-    """A pattern without its stars: which places take a character, which take any, and before which
-    a star stands.
-    """
+    """A pattern without its stars, as bits: bit i stands for the i-th place of the pattern."""
 
-    takes: Mapping[str, int]
+    # Character → the places that accept it. `any`: the places that accept every character.
+    accepts: Mapping[str, int]
     any: int
+
+    # The places before which a star is written.
     stars: int
     length: int
 
 
 @functools.lru_cache(maxsize=1024)
 def _glob(pattern: str) -> _Glob:
-    takes: dict[str, int] = {}
-    anything = stars = length = 0
+    accepts: dict[str, int] = {}
+    anything = 0
+    stars = 0
+    length = 0
     for part in re.findall(r"\$\{[*?$]\}|.", pattern, re.DOTALL):
         place = 1 << length
         if part == "*":
@@ -139,20 +148,15 @@ def _glob(pattern: str) -> _Glob:
             anything |= place
         else:
             literal = part[2] if len(part) > 1 else part
-            takes[literal] = takes.get(literal, 0) | place
+            accepts[literal] = accepts.get(literal, 0) | place
         length += 1
-    return _Glob(
-        {character: places | anything for character, places in takes.items()},
-        anything,
-        stars,
-        length,
-    )
+
+    every = {character: places | anything for character, places in accepts.items()}
+    return _Glob(accepts=every, any=anything, stars=stars, length=length)
 
 
 def literal(operator: str, value: str) -> str:
-    """What a policy's value begins with that stands for itself: all of it, unless it has wildcards
-    or variables.
-    """
+    """The literal start of a policy's value: all of it unless it has wildcards or variables."""
     if base(operator).lower() not in {"stringlike", "stringnotlike", "arnlike", "arnequals"}:
         return value.partition("${")[0] if re.search(r"\$\{(?![*?$]\})", value) else value
     match = re.search(r"(?<!\{)[*?]|\$\{(?![*?$]\})", value)
@@ -164,8 +168,10 @@ def _plain(pattern: str) -> str:
 
 
 def _arn_like(value: str, pattern: str) -> bool | None:
-    one, other = value.split(":", 5), pattern.split(":", 5)
-    return all(map(like, one, other)) if len(one) == len(other) == 6 else None
+    # The six parts of an ARN are compared one by one: a star does not cross a colon.
+    parts = value.split(":", 5)
+    patterns = pattern.split(":", 5)
+    return all(map(like, parts, patterns)) if len(parts) == len(patterns) == 6 else None
 
 
 def _number(relation: Callable[[Decimal, Decimal], bool]) -> Test:
@@ -189,6 +195,7 @@ def _date(relation: Callable[[datetime, datetime], bool]) -> Test:
 
 
 def _moment(text: str) -> datetime:
+    """ISO 8601 or seconds since 1970. Four digits are a year."""
     if re.fullmatch(r"\d+(\.\d+)?", text) and not re.fullmatch(r"\d{4}", text):
         return datetime.fromtimestamp(float(text), UTC)
     found = datetime.fromisoformat(f"{text}-01-01" if re.fullmatch(r"\d{4}", text) else text)
@@ -202,25 +209,28 @@ def _in_network(value: str, wanted: str) -> bool | None:
         return None
 
 
+def _equal(value: str, wanted: str) -> bool:
+    return value == _plain(wanted)
+
+
+def _equal_ignoring_case(value: str, wanted: str) -> bool:
+    return value.casefold() == _plain(wanted).casefold()
+
+
+def _bool(value: str, wanted: str) -> bool:
+    return value.lower() == _plain(wanted).lower() and value.lower() in {"true", "false"}
+
+
 def _table() -> Mapping[str, Operator]:
+    # Positive operator → its negation if there is one, its test, whether it replaces variables.
     positive: dict[str, tuple[str | None, Test, bool]] = {
-        "stringequals": ("stringnotequals", lambda value, wanted: value == _plain(wanted), True),
-        "stringequalsignorecase": (
-            "stringnotequalsignorecase",
-            lambda value, wanted: value.casefold() == _plain(wanted).casefold(),
-            True,
-        ),
+        "stringequals": ("stringnotequals", _equal, True),
+        "stringequalsignorecase": ("stringnotequalsignorecase", _equal_ignoring_case, True),
         "stringlike": ("stringnotlike", like, True),
         "arnequals": ("arnnotequals", _arn_like, True),
         "arnlike": ("arnnotlike", _arn_like, True),
-        "bool": (
-            None,
-            lambda value, wanted: (
-                value.lower() == _plain(wanted).lower() and value.lower() in {"true", "false"}
-            ),
-            True,
-        ),
-        "binaryequals": (None, lambda value, wanted: value == wanted, False),  # both in base64
+        "bool": (None, _bool, True),
+        "binaryequals": (None, compare.eq, False),  # both are base64
         "ipaddress": ("notipaddress", _in_network, False),
         "numericequals": ("numericnotequals", _number(compare.eq), False),
         "numericlessthan": (None, _number(compare.lt), False),
@@ -233,6 +243,7 @@ def _table() -> Mapping[str, Operator]:
         "dategreaterthan": (None, _date(compare.gt), False),
         "dategreaterthanequals": (None, _date(compare.ge), False),
     }
+
     table: dict[str, Operator] = {}
     for name, (opposite, test, variables) in positive.items():
         table[name] = Operator(test, negated=False, variables=variables)
@@ -241,4 +252,5 @@ def _table() -> Mapping[str, Operator]:
     return table
 
 
+# By names in lower case: IAM does not distinguish upper and lower case here.
 _OPERATORS = _table()

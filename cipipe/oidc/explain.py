@@ -1,6 +1,6 @@
-"""Why a trust policy denies a request: findings, each with expected, actual and the smallest fix.
+"""Why a trust policy denies a request: findings with expected, actual and the smallest fix.
 
-Warnings on what the policy lets in besides (`lints`) come after the reasons for a denial.
+Warnings about what else the policy lets in (`lints`) come after the reasons for a denial.
 """
 
 import difflib
@@ -8,7 +8,15 @@ import re
 from collections.abc import Iterator, Sequence
 
 from cipipe.oidc import conditions, subjects, unmerged
-from cipipe.oidc.findings import Finding, first_difference, line, nearest, render
+from cipipe.oidc.findings import (
+    Cause,
+    Finding,
+    about_condition,
+    first_difference,
+    line,
+    nearest,
+    render,
+)
 from cipipe.oidc.lints import lint
 from cipipe.oidc.request import Request, issuer_key, visible
 from cipipe.oidc.trust_policy import ConditionResult, Evaluation, StatementResult, undecided
@@ -17,15 +25,15 @@ __all__ = ["Finding", "explain", "first_difference", "render"]
 
 
 def explain(evaluation: Evaluation, request: Request) -> tuple[Finding, ...]:
-    """The findings on an evaluation. Where a request is denied, those on the statement that is
-    nearest come first.
-    """
+    """The findings on an evaluation. Of several statements the nearest one comes first."""
     allows = [statement for statement in evaluation.statements if statement.effect == "Allow"]
     findings: list[Finding] = []
+
     if evaluation.verdict == "denied":
         findings += _reasons(evaluation, allows, request)
     elif evaluation.verdict == "unknown":
         findings += map(_undecided, (s for s in evaluation.statements if s.applies is None))
+
     findings += unmerged.let_in(evaluation, request)
     for statement in allows:
         findings += lint(statement, request, evaluation.statements)
@@ -36,225 +44,252 @@ def _reasons(
     evaluation: Evaluation, allows: Sequence[StatementResult], request: Request
 ) -> Iterator[Finding]:
     denies = [s for s in evaluation.statements if s.effect == "Deny" and s.applies]
-    further = {
-        s.index: s
-        for s in evaluation.further_denies
-        if s.index not in {deny.index for deny in denies}
-    }
+    reported = {deny.index for deny in denies}
+
+    # A statement may deny several actions of the request; it is reported once.
+    further = {s.index: s for s in evaluation.further_denies if s.index not in reported}
     yield from (_explicit_deny(deny, request) for deny in (*denies, *further.values()))
+
+    # While a Deny covers the exchange, nothing in an Allow makes a difference.
     if denies:
         return
-    meant = [statement for statement in allows if statement.principal is not False]
-    if not meant:
+
+    candidates = [statement for statement in allows if statement.principal is not False]
+    if not candidates:
         yield _no_provider(allows, request)
+        return
     if not any(statement.applies is not False for statement in allows):
-        for statement in sorted(meant, key=lambda s: (s.action is False, len(s.failing))):
+        for statement in sorted(candidates, key=_distance):
             yield from _denied(statement, request)
-    for action in evaluation.missing if meant else ():
-        yield _missing_action(meant[0], action)
+    for action in evaluation.missing:
+        yield _missing_action(candidates[0], action)
+
+
+def _distance(statement: StatementResult) -> tuple[bool, int]:
+    """How far a statement is from allowing the request."""
+    return statement.action is False, len(statement.failing)
 
 
 def _denied(statement: StatementResult, request: Request) -> Iterator[Finding]:
+    """Why one statement does not allow the request."""
     if statement.action is False:
         assume = any(name.lower() == "sts:assumerole" for name in statement.actions)
         yield Finding(
-            "oidc-action-is-assumerole" if assume else "oidc-action-mismatch",
-            "error",
-            statement.index,
-            None,
-            None,
-            (request.action,),
-            statement.actions,
-            "the statement allows another action than the one that exchanges a token",
-            f'"Action": "{request.action}"',
+            id="oidc-action-is-assumerole" if assume else "oidc-action-mismatch",
+            severity="error",
+            statement=statement.index,
+            expected=(request.action,),
+            actual=statement.actions,
+            message="the statement does not allow the action that exchanges a token",
+            fix=f'"Action": "{request.action}"',
         )
-    # A merge request's token fails both: its subject says more than that its ref is not protected.
+
+    # A merge request's token fails on its subject and on the protection of its ref. The subject
+    # says more, so it comes first.
     for condition in sorted(
-        statement.failing, key=lambda failing: unmerged.tells(failing, request)
+        statement.failing, key=lambda failing: unmerged.distinguishes(failing, request)
     ):
-        name, message, fix = _cause(condition, request)
-        yield Finding(
-            name,
-            "error",
-            statement.index,
-            condition.operator,
-            condition.key,
-            condition.expected,
-            condition.actual,
-            message,
-            fix,
-        )
+        yield about_condition(statement, condition, _cause(condition, request), severity="error")
 
 
-def _cause(condition: ConditionResult, request: Request) -> tuple[str, str, str]:
-    operator, key, expected = condition.operator, condition.key, condition.expected
-    claim = key.lower().removeprefix(f"{request.issuer.lower()}:")
-    mismatch = {"aud": "oidc-audience-mismatch", "sub": "oidc-subject-mismatch"}.get(
-        claim, "oidc-claim-mismatch"
-    )
+def _cause(condition: ConditionResult, request: Request) -> Cause:
     if condition.actual is None:
         return _absent(condition, request)
-    actual = condition.actual[0]
     if refused := unmerged.refused(condition, request):
         return refused
+
+    operator = condition.operator
+    key = condition.key
+    claim = key.lower().removeprefix(f"{request.issuer.lower()}:")
+    by_claim = {"aud": "oidc-audience-mismatch", "sub": "oidc-subject-mismatch"}
+    mismatch = by_claim.get(claim, "oidc-claim-mismatch")
+
     if conditions.base(operator).lower() == "null":
-        return (
-            mismatch,
-            f"the condition wants {key} to be absent, and the token has it",
-            line("Null", key, ("false",)),
-        )
+        message = f"the condition requires {key} to be absent, but the token has it"
+        return Cause(mismatch, message, line("Null", key, ("false",)))
     if conditions.negated(operator):
-        rest = [
-            value for value in expected if conditions.holds(operator, [value], condition.actual)
-        ]
-        fix = line(operator, key, rest) if rest else f"no condition {operator} on {key}"
-        return mismatch, f"the value of {key} is one that the condition excludes", fix
-    pattern = next(
-        (value for value in expected if set("*?") & set(value) and conditions.like(actual, value)),
-        "",
-    )
-    if pattern and "equals" in operator.lower():
-        like = re.sub("Equals(IgnoreCase)?", "Like", operator, flags=re.IGNORECASE)
-        message = f"{operator} takes `*` and `?` literally; the pattern would match with {like}"
-        return "oidc-wildcard-needs-stringlike", message, line(like, key, (pattern,))
+        message = f"the value of {key} is one that the condition excludes"
+        return Cause(mismatch, message, _without_excluding(condition))
+    if wildcard := _literal_wildcard(condition):
+        return wildcard
+
+    actual = condition.actual[0]
     fix = line(_equal(operator), key, _amended(condition))
     if claim == "sub":
-        return *subjects.cause(expected, actual, request.claims), fix
+        found = subjects.mismatch(condition.expected, actual, request.claims)
+        return Cause(found.id, found.message, fix)
     if claim == "aud":
-        return mismatch, "the token was asked for with another audience than the role expects", fix
-    if any(conditions.like(actual.casefold(), value.casefold()) for value in expected):
-        return (
-            mismatch,
-            "the values differ in upper and lower case only, which a condition tells apart",
-            fix,
-        )
-    return mismatch, f"the token's {claim} is not the one that the role trusts", fix
+        message = "the token was requested for another audience than the one the role expects"
+        return Cause(mismatch, message, fix)
+    if any(conditions.like(actual.casefold(), value.casefold()) for value in condition.expected):
+        message = "the values differ only in upper and lower case, which conditions distinguish"
+        return Cause(mismatch, message, fix)
+    return Cause(mismatch, f"the role does not trust this token's {claim}", fix)
 
 
-def _absent(condition: ConditionResult, request: Request) -> tuple[str, str, str]:
-    """Why the request lacks a key: it is another's, it is misspelt, IAM does not offer it, or the
-    token has none.
+def _without_excluding(condition: ConditionResult) -> str:
+    """A negated condition without the values that exclude this token."""
+    rest = [
+        value
+        for value in condition.expected
+        if conditions.holds(condition.operator, [value], condition.actual)
+    ]
+    if rest:
+        return line(condition.operator, condition.key, rest)
+    return f"no condition {condition.operator} on {condition.key}"
+
+
+def _literal_wildcard(condition: ConditionResult) -> Cause | None:
+    """The cause where an `…Equals` has a pattern that would match with `…Like`."""
+    operator = condition.operator
+    actual = (condition.actual or ("",))[0]
+    for value in condition.expected:
+        pattern = "*" in value or "?" in value
+        if pattern and "equals" in operator.lower() and conditions.like(actual, value):
+            like = re.sub("Equals(IgnoreCase)?", "Like", operator, flags=re.IGNORECASE)
+            message = (
+                f"{operator} treats `*` and `?` as plain characters; with {like} the pattern "
+                "would match"
+            )
+            fix = line(like, condition.key, (value,))
+            return Cause("oidc-wildcard-needs-stringlike", message, fix)
+    return None
+
+
+def _absent(condition: ConditionResult, request: Request) -> Cause:
+    """Why the request does not have a key: it belongs to another provider, is misspelt, IAM does
+    not offer it, or the token has no such claim.
     """
-    key, operator = condition.key, condition.operator
-    prefix, _, claim = key.rpartition(":")
-    offered, subject = visible(request.issuer), f"{request.issuer}:sub"
-    instead = line("StringEquals", subject, request.context.get(subject.lower(), ("…",)))
-    if claim in offered and prefix.lower() == request.issuer.lower():
-        message = f"AWS would see {claim}, but this token has none, and {operator} does not hold without it"
-        return "oidc-claim-absent", message, instead
+    prefix, _, claim = condition.key.rpartition(":")
+    offered = visible(request.issuer)
+    of_issuer = prefix.lower() == request.issuer.lower()
     if claim in offered:
-        same = issuer_key(prefix).lower() == request.issuer.lower()
-        what = (
-            "keys have no scheme and no final slash"
-            if same
-            else f"it is a key of {prefix or 'no provider'}"
-        )
-        fix = line(operator, f"{request.issuer}:{claim}", condition.expected)
-        return (
-            "oidc-claim-not-visible",
-            f"AWS sees no {key} for tokens of {request.issuer}: {what}",
-            fix,
-        )
-    if claim in {unmerged.PROTECTED, unmerged.SOURCE} and prefix.lower() == request.issuer.lower():
-        instead = unmerged.subject_with_protection(request, str(request.claims.get("sub")))
+        return _absent_claim(condition, request) if of_issuer else _wrong_key(condition, request)
+
     near = difflib.get_close_matches(claim, offered, n=1, cutoff=0.75)
     if near and claim not in request.claims:
-        fix = line(operator, f"{request.issuer}:{near[0]}", condition.expected)
-        return "oidc-claim-not-visible", f"there is no {claim}; perhaps {near[0]} is meant", fix
-    has = "the token has it, but" if claim in request.claims else "the token has none, and"
-    message = f"{has} AWS offers only {', '.join(sorted(offered))} of {request.issuer}"
-    return "oidc-claim-not-visible", message, instead
+        message = f"AWS knows no {claim}; perhaps {near[0]} is meant"
+        fix = line(condition.operator, f"{request.issuer}:{near[0]}", condition.expected)
+        return Cause("oidc-claim-not-visible", message, fix)
+
+    fix = _subject_line(request)
+    if claim in {unmerged.PROTECTED, unmerged.SOURCE} and of_issuer:
+        # A GitLab server: the condition was meant to keep merge requests out, and so must the fix.
+        fix = unmerged.subject_with_protection(request, str(request.claims.get("sub")))
+    names = ", ".join(sorted(offered))
+    has = "although the token has it" if claim in request.claims else "and the token has none"
+    message = f"AWS does not see {claim}, {has}: AWS offers only {names} of {request.issuer}"
+    return Cause("oidc-claim-not-visible", message, fix)
+
+
+def _absent_claim(condition: ConditionResult, request: Request) -> Cause:
+    claim = condition.key.rpartition(":")[2]
+    message = (
+        f"AWS would see {claim}, but this token has none, and {condition.operator} fails without it"
+    )
+    return Cause("oidc-claim-absent", message, _subject_line(request))
+
+
+def _wrong_key(condition: ConditionResult, request: Request) -> Cause:
+    """The cause where a claim is right and what precedes it in the key is not."""
+    prefix, _, claim = condition.key.rpartition(":")
+    if issuer_key(prefix).lower() == request.issuer.lower():
+        why = "keys have no scheme and no final slash"
+    else:
+        why = f"it is a key of {prefix or 'no provider'}"
+    message = f"AWS sees no {condition.key} for tokens of {request.issuer}: {why}"
+    fix = line(condition.operator, f"{request.issuer}:{claim}", condition.expected)
+    return Cause("oidc-claim-not-visible", message, fix)
+
+
+def _subject_line(request: Request) -> str:
+    subject = f"{request.issuer}:sub"
+    return line("StringEquals", subject, request.context.get(subject.lower(), ("…",)))
 
 
 def _amended(condition: ConditionResult) -> tuple[str, ...]:
-    """The values of a condition that lets the request in: in place of the only one, else of the one
-    that it nearly is.
+    """The condition's values, changed so that they include the request's.
+
+    The request's value replaces the only one; of several it replaces one that differs only in
+    case, and otherwise is added.
     """
-    expected, found = condition.expected, condition.actual or ()
+    found = condition.actual or ()
     every = condition.operator.lower().startswith("forallvalues:")
-    actual = tuple(value.replace("${", "${$}{") for value in (found if every else found[:1]))
-    if len(expected) <= 1 or _equal(condition.operator) != condition.operator:
+    wanted = found if every else found[:1]
+
+    # The values of a token are literal, so `${` must not become a variable.
+    actual = tuple(value.replace("${", "${$}{") for value in wanted)
+    if len(condition.expected) <= 1 or _equal(condition.operator) != condition.operator:
         return actual
-    near = nearest(expected, actual[0])
-    kept = tuple(
-        value for value in expected if value != near or near.casefold() != actual[0].casefold()
-    )
+
+    near = nearest(condition.expected, actual[0])
+    same = near.casefold() == actual[0].casefold()
+    kept = tuple(value for value in condition.expected if not (same and value == near))
     return (*kept, *(value for value in actual if value not in kept))
 
 
 def _equal(operator: str) -> str:
-    """An operator that compares sizes or times as the one of its family that asks for exactly this
-    value.
+    """The operator of the same family that compares for equality: a token's number or date is
+    trusted exactly.
     """
     return re.sub("(Less|Greater)Than(Equals)?", "Equals", operator, flags=re.IGNORECASE)
 
 
 def _explicit_deny(statement: StatementResult, request: Request) -> Finding:
+    by_key = {condition.key.lower(): condition for condition in statement.conditions}
+    protected = by_key.get(f"{request.issuer}:{unmerged.PROTECTED}".lower())
+    fix = "narrow the conditions of that statement, or remove it"
+    values = [value.lower() for value in protected.actual or ()] if protected else []
+    if values == ["false"]:
+        # A Deny of refs that are not protected does what it should: the ref has to change.
+        fix = unmerged.protect(request)
+
     first = statement.conditions[0] if statement.conditions else None
-    about = {condition.key.lower(): condition for condition in statement.conditions}
-    protected = about.get(f"{request.issuer}:{unmerged.PROTECTED}".lower())
-    unprotected = protected is not None and [value.lower() for value in protected.actual or ()] == [
-        "false"
-    ]
     return Finding(
-        "oidc-explicit-deny",
-        "error",
-        statement.index,
-        None,
-        first.key if first else None,
-        first.expected if first else (),
-        first.actual if first else None,
-        "a Deny statement covers this request; no Allow can outweigh it",
-        unmerged.protect(request)
-        if unprotected
-        else "narrow the conditions of that statement, or take it out",
+        id="oidc-explicit-deny",
+        severity="error",
+        statement=statement.index,
+        key=first.key if first else None,
+        expected=first.expected if first else (),
+        actual=first.actual if first else None,
+        message="a Deny statement covers this request, and no Allow can override it",
+        fix=fix,
     )
 
 
 def _missing_action(statement: StatementResult, action: str) -> Finding:
-    actions = (
-        (*statement.actions, action)
-        if statement.action
-        else ("sts:AssumeRoleWithWebIdentity", action)
-    )
+    actions = (*statement.actions, action)
+    if not statement.action:
+        actions = ("sts:AssumeRoleWithWebIdentity", action)
     shown = ", ".join(f'"{name}"' for name in actions)
     return Finding(
-        "oidc-tagsession-missing",
-        "error",
-        statement.index,
-        None,
-        None,
-        (action,),
-        statement.actions,
-        f"the token carries what needs {action}, which the policy does not allow",
-        f'"Action": [{shown}]',
+        id="oidc-tagsession-missing",
+        severity="error",
+        statement=statement.index,
+        expected=(action,),
+        actual=statement.actions,
+        message=f"this token also needs {action}, which the policy does not allow",
+        fix=f'"Action": [{shown}]',
     )
 
 
 def _no_provider(allows: Sequence[StatementResult], request: Request) -> Finding:
     return Finding(
-        "oidc-no-provider-for-issuer",
-        "error",
-        None,
-        None,
-        None,
-        tuple(name for statement in allows for name in statement.principals),
-        (request.provider,),
-        "no statement trusts the provider that issued this token",
-        f'"Principal": {{"Federated": "{request.provider}"}}',
+        id="oidc-no-provider-for-issuer",
+        severity="error",
+        expected=tuple(name for statement in allows for name in statement.principals),
+        actual=(request.provider,),
+        message="no statement trusts the provider that issued this token",
+        fix=f'"Principal": {{"Federated": "{request.provider}"}}',
     )
 
 
 def _undecided(statement: StatementResult) -> Finding:
     what = ", ".join(undecided(statement))
     return Finding(
-        "oidc-undecided",
-        "warning",
-        statement.index,
-        None,
-        None,
-        (),
-        None,
-        f"whether this {statement.effect} applies cannot be told from the token alone: {what}",
-        "try the exchange itself, or take that part out for the comparison",
+        id="oidc-undecided",
+        severity="warning",
+        statement=statement.index,
+        message=f"the token alone does not show whether this {statement.effect} applies: {what}",
+        fix="try the exchange itself, or remove that part for the comparison",
     )

@@ -1,6 +1,7 @@
-"""Trust policies that let in more than was meant, whether or not they let this token in.
+"""Warnings about trust policies that accept more than was meant, whether or not they accept this
+token.
 
-Only statements that allow, and whose principal is the token's provider, are looked at.
+Only statements that allow, and that trust the token's provider, are looked at.
 """
 
 import re
@@ -8,19 +9,30 @@ from collections.abc import Iterator, Sequence
 
 from cipipe import ci
 from cipipe.oidc import conditions
-from cipipe.oidc.findings import Finding, line
+from cipipe.oidc.findings import Cause, Finding, about_condition, line
 from cipipe.oidc.reach import reach
 from cipipe.oidc.request import Request, visible
 from cipipe.oidc.trust_policy import ConditionResult, StatementResult
 from cipipe.oidc.unmerged import guarded, indistinct
 
+# Claims that every token has.
 _ALWAYS = {"sub", "aud"}
-_CLOSED = re.compile(r"[a-z_]+:[^:]+:")
+
+# A pattern that starts like this is about one project: what follows cannot change that.
+_ONE_PROJECT = re.compile(r"[a-z_]+:[^:]+:")
+
+# So is this one where another condition names the project: whatever the wildcards for ids match,
+# that condition has to hold as well.
 _ANY_IDS = re.compile(r"repo:[^:*?/@]+@[0-9*?]+/[^:*?/@]+@[0-9*?]+:")
 _NAMES = ("repository", "project_path")
+
+# A wildcard, or an escaped one, which is a literal character.
 _WILD = re.compile(r"\$\{[*?$]\}|[*?]")
 _VARIABLE = re.compile(r"\$\{(?![*?$]\})")
 _EXACT = {"stringequals", "stringequalsignorecase", "stringlike", "numericequals"}
+
+# How subjects end, after the project. A pattern that matches the end of a job that does not exist
+# matches every job of that kind.
 _PROBE = "any/name.at-all"
 _ENDS = {
     "branch": (f"ref:refs/heads/{_PROBE}", f"ref_type:branch:ref:{_PROBE}"),
@@ -28,28 +40,29 @@ _ENDS = {
     "environment": (f"environment:{_PROBE}",),
     "pull request": ("pull_request",),
 }
-"""How subjects end, behind the project. A pattern that matches an end of no real job matches every
-one of its kind.
-"""
 
 
 def lint(
     statement: StatementResult, request: Request, every: Sequence[StatementResult] = ()
 ) -> Iterator[Finding]:
-    """The warnings on one statement, `every` other statement of the policy considered."""
+    """The warnings about one statement. `every` are all statements of the policy."""
     if statement.effect != "Allow" or not statement.principal:
         return
+
     subjects = _restricting(statement, f"{request.issuer}:sub")
     if not subjects and (who := reach(statement, request.issuer)):
         yield _missing_subject(statement, request, who)
+
     pinned = _pinned(statement, request)
-    wide = [
-        finding
-        for condition in subjects
-        for finding in _wide(statement, condition, request, pinned=pinned)
-    ]
-    wide += [finding for condition in subjects for finding in _bare(statement, condition)]
+    wide: list[Finding] = []
+    for condition in subjects:
+        wide += _wide(statement, condition, request, pinned=pinned)
+    for condition in subjects:
+        wide += _bare(statement, condition)
     yield from wide
+
+    # A subject that is too wide has been reported; that it includes merge requests goes without
+    # saying.
     if not wide:
         yield from indistinct(statement, subjects, request, every)
     if subjects and not pinned:
@@ -58,8 +71,12 @@ def lint(
         yield from _absent(statement, condition, request)
 
 
+def _warning(statement: StatementResult, condition: ConditionResult, cause: Cause) -> Finding:
+    return about_condition(statement, condition, cause, severity="warning")
+
+
 def _restricting(statement: StatementResult, key: str) -> list[ConditionResult]:
-    """The conditions that hold only for some values of a key, all of which are written down."""
+    """The conditions that list the values of a key for which they hold."""
     return [
         condition
         for condition in statement.conditions
@@ -70,30 +87,28 @@ def _restricting(statement: StatementResult, key: str) -> list[ConditionResult]:
 
 
 def _pinned(statement: StatementResult, request: Request) -> bool:
+    """Whether the statement requires a project's id, which nobody else can get."""
     return any(_exactly(statement, f"{request.issuer}:{claim}") for claim in _project_claims())
 
 
 def _exactly(statement: StatementResult, key: str) -> list[ConditionResult]:
-    """The conditions that want a key to be there, and to have one of some values without wildcards
-    or variables.
-    """
-    return [
-        condition
-        for condition in _restricting(statement, key)
-        if not conditions.tolerant(condition.operator)
-        and (base := conditions.base(condition.operator).lower()) in _EXACT
-        and not any(_VARIABLE.search(value) for value in condition.expected)
-        and not (
-            base == "stringlike"
-            and any(_first_wild(value) is not None for value in condition.expected)
-        )
-    ]
+    """The conditions that require a key to have one of some literal values."""
+    return [condition for condition in _restricting(statement, key) if _is_exact(condition)]
 
 
-def _first_wild(value: str) -> int | None:
-    return next(
-        (match.start() for match in _WILD.finditer(value) if not match[0].startswith("$")), None
-    )
+def _is_exact(condition: ConditionResult) -> bool:
+    base = conditions.base(condition.operator).lower()
+    if conditions.tolerant(condition.operator) or base not in _EXACT:
+        return False
+    if any(_VARIABLE.search(value) for value in condition.expected):
+        return False
+    wild = any(_first_wildcard(value) is not None for value in condition.expected)
+    return not (base == "stringlike" and wild)
+
+
+def _first_wildcard(value: str) -> int | None:
+    found = (match.start() for match in _WILD.finditer(value) if not match[0].startswith("$"))
+    return next(found, None)
 
 
 def _project_claims() -> frozenset[str]:
@@ -103,94 +118,84 @@ def _project_claims() -> frozenset[str]:
 def _missing_subject(statement: StatementResult, request: Request, who: str) -> Finding:
     key = f"{request.issuer}:sub"
     return Finding(
-        "oidc-missing-subject",
-        "warning",
-        statement.index,
-        None,
-        key,
-        (),
-        None,
-        f"the statement does not restrict the subject: {who} may assume this role",
-        line("StringEquals", key, _subject(request)),
+        id="oidc-missing-subject",
+        severity="warning",
+        statement=statement.index,
+        key=key,
+        message=f"the statement does not restrict the subject: {who} may assume this role",
+        fix=line("StringEquals", key, _subject(request)),
     )
 
 
 def _wide(
     statement: StatementResult, condition: ConditionResult, request: Request, *, pinned: bool
 ) -> Iterator[Finding]:
+    """The warnings about patterns for subjects that match more than one kind of ref."""
     if "like" not in condition.operator.lower():
         return
+    named = pinned or any(_exactly(statement, f"{request.issuer}:{name}") for name in _NAMES)
+    protected = guarded(statement, request.issuer)
     for value in condition.expected:
-        wild = _first_wild(value)
-        if wild is None:
-            continue
-        closed = _CLOSED.match(value[:wild])
-        named = pinned or any(_exactly(statement, f"{request.issuer}:{name}") for name in _NAMES)
-        if closed is None and named:
-            closed = _ANY_IDS.match(value)
-            if closed is None:
-                continue
-        if closed is None:
-            what = f"{value} admits other projects than one: `*` crosses every `/` and `:`"
-        else:
-            what = _too_much(value[closed.end() :], protected=guarded(statement, request.issuer))
-            if not what:
-                continue
-            what = f"{value} admits {what} of the project"
-        yield Finding(
-            "oidc-subject-too-wide",
-            "warning",
-            statement.index,
-            condition.operator,
-            condition.key,
-            condition.expected,
-            condition.actual,
-            what,
-            line("StringEquals", condition.key, _subject(request)),
-        )
+        if message := _too_wide(value, named=named, protected=protected):
+            fix = line("StringEquals", condition.key, _subject(request))
+            yield _warning(statement, condition, Cause("oidc-subject-too-wide", message, fix))
 
 
-def _bare(statement: StatementResult, condition: ConditionResult) -> Iterator[Finding]:
-    """The warning on a subject that was customised to name the project only, where that is the
-    token's.
+def _too_wide(value: str, *, named: bool, protected: bool) -> str:
+    """What is too wide about a pattern for subjects; empty if nothing is.
+
+    `named`: other conditions allow one project only. `protected`: they refuse merge requests.
     """
-    for value in condition.expected:
-        if ci.subject(value).kind == "project" and value in (condition.actual or ()):
-            yield Finding(
-                "oidc-subject-too-wide",
-                "warning",
-                statement.index,
-                condition.operator,
-                condition.key,
-                condition.expected,
-                condition.actual,
-                f"{value} is the subject of every branch, tag, environment and merge or pull request of the project",
-                "have the project's subjects customised to name the ref as well, and trust those",
-            )
+    wild = _first_wildcard(value)
+    if wild is None:
+        return ""
+
+    project = _ONE_PROJECT.match(value[:wild])
+    if project is None and named:
+        project = _ANY_IDS.match(value)
+        if project is None:
+            return ""
+    if project is None:
+        return f"{value} matches other projects as well: `*` also matches `/` and `:`"
+
+    what = _too_much(value[project.end() :], protected=protected)
+    return f"{value} matches {what}" if what else ""
 
 
 def _too_much(end: str, *, protected: bool) -> str:
-    """What a pattern for the end of a subject admits that is too much; empty where that is one kind
-    of ref.
-    """
+    """What a pattern for the end of a subject matches; empty if it is one kind of ref."""
     kinds = [kind for kind, ends in _ENDS.items() if any(conditions.like(one, end) for one in ends)]
     if end.startswith(("ref_type:*", "ref_type:?")) or len(kinds) == len(_ENDS):
-        return "every branch, tag, environment and merge or pull request"
+        return "every branch, tag, environment and merge or pull request of the project"
+
+    # Environments have rules of their own, so one pattern for all of them is too much.
     if len(kinds) > 1 or kinds == ["environment"]:
-        return f"every {' and '.join(kinds)}"
+        return f"every {' and '.join(kinds)} of the project"
+
     if not protected and conditions.like(_ENDS["branch"][1], end):
         return (
-            "every branch, which is that of a merge request's job as well: code that is not merged,"
+            "every branch of the project, and so every merge request of a fork: code that is not "
+            "merged"
         )
     return ""
+
+
+def _bare(statement: StatementResult, condition: ConditionResult) -> Iterator[Finding]:
+    """The warning about a token's subject that was customised to name only the project."""
+    for value in condition.expected:
+        if ci.subject(value).kind == "project" and value in (condition.actual or ()):
+            message = (
+                f"{value} is the subject of every branch, tag, environment and merge or pull "
+                "request of the project"
+            )
+            fix = "customise the project's subjects so that they include the ref, and trust those"
+            yield _warning(statement, condition, Cause("oidc-subject-too-wide", message, fix))
 
 
 def _mutable(
     statement: StatementResult, condition: ConditionResult, request: Request
 ) -> Iterator[Finding]:
-    """Names can be given up and taken by somebody else; ids cannot. Where IAM sees no id there is
-    nothing to do.
-    """
+    """The warning about a name without an id, where AWS sees the id."""
     keys = [
         key
         for claim in sorted(_project_claims())
@@ -198,17 +203,12 @@ def _mutable(
     ]
     if not keys or all(_has_ids(value) for value in condition.expected):
         return
-    yield Finding(
-        "oidc-mutable-name",
-        "warning",
-        statement.index,
-        condition.operator,
-        condition.key,
-        condition.expected,
-        condition.actual,
-        "the role trusts a name; whoever gets the name after a rename or deletion gets the role as well",
-        line("StringEquals", keys[0], request.context[keys[0].lower()]) + " beside it",
+    message = (
+        "the role trusts a name; whoever gets the name after a rename or deletion gets the role "
+        "as well"
     )
+    fix = f"add {line('StringEquals', keys[0], request.context[keys[0].lower()])}"
+    yield _warning(statement, condition, Cause("oidc-mutable-name", message, fix))
 
 
 def _has_ids(value: str) -> bool:
@@ -219,68 +219,60 @@ def _has_ids(value: str) -> bool:
 def _absent(
     statement: StatementResult, condition: ConditionResult, request: Request
 ) -> Iterator[Finding]:
-    """Conditions that hold where the key is absent, so that they keep out nobody who leaves it
-    away.
+    """The warning about a condition that also holds if its key is absent.
+
+    It does not keep out a token without the claim.
     """
     prefix, _, claim = condition.key.rpartition(":")
-    if not conditions.tolerant(condition.operator) or _guarded(statement, condition.key):
+    of_issuer = prefix.lower() == request.issuer.lower()
+    if not conditions.tolerant(condition.operator) or _required(statement, condition.key):
         return
-    if prefix.lower() == request.issuer.lower() and claim.lower() in _ALWAYS:
+    if of_issuer and claim.lower() in _ALWAYS:
         return
     if not prefix or request.undecided(condition.key):
         return
-    qualifier, base = (
-        condition.operator.rpartition(":")[0].lower(),
-        conditions.base(condition.operator),
-    )
-    seen = claim.lower() in visible(request.issuer) and prefix.lower() == request.issuer.lower()
-    never = "" if seen else f", and AWS never sees {condition.key}"
+
+    seen = of_issuer and claim.lower() in visible(request.issuer)
+    cause = _holds_if_absent(condition, request, seen=seen)
+    if cause is not None:
+        yield _warning(statement, condition, cause)
+
+
+def _holds_if_absent(condition: ConditionResult, request: Request, *, seen: bool) -> Cause | None:
+    """What is wrong with a condition that holds if its key is absent. `seen`: AWS sees the key."""
+    key = condition.key
+    never = "" if seen else f", and AWS never sees {key}"
+    qualifier = condition.operator.rpartition(":")[0].lower()
+
     if qualifier == "forallvalues":
-        name, message = (
-            "oidc-forallvalues-allows-absent",
-            f"ForAllValues holds where the key is absent{never}",
-        )
-        fix = line(base, condition.key, condition.expected)
-    elif conditions.negated(condition.operator):
-        name, message = (
-            "oidc-negated-allows-absent",
-            f"{condition.operator} holds where the key is absent{never}",
-        )
-        fix = line("Null", condition.key, ("false",)) + " beside it"
-    elif not seen:
-        name, message = (
-            "oidc-claim-not-visible",
-            f"{condition.operator} always holds: AWS never sees {condition.key}",
-        )
+        message = f"ForAllValues also holds if the key is absent{never}"
+        fix = line(conditions.base(condition.operator), key, condition.expected)
+        return Cause("oidc-forallvalues-allows-absent", message, fix)
+
+    if conditions.negated(condition.operator):
+        message = f"{condition.operator} also holds if the key is absent{never}"
+        fix = f"add {line('Null', key, ('false',))}"
+        return Cause("oidc-negated-allows-absent", message, fix)
+
+    # What is left is `…IfExists`, which is useful for a claim that AWS sees.
+    if not seen:
+        message = f"{condition.operator} always holds: AWS never sees {key}"
         fix = line("StringEquals", f"{request.issuer}:sub", _subject(request))
-    else:
-        return
-    yield Finding(
-        name,
-        "warning",
-        statement.index,
-        condition.operator,
-        condition.key,
-        condition.expected,
-        condition.actual,
-        message,
-        fix,
-    )
+        return Cause("oidc-claim-not-visible", message, fix)
+    return None
 
 
-def _guarded(statement: StatementResult, key: str) -> bool:
-    """Whether another condition of the statement wants the key to be there."""
-    return any(
-        other.key.lower() == key.lower()
-        and (
-            (
-                other.operator.lower() == "null"
-                and [value.lower() for value in other.expected] == ["false"]
-            )
-            or (other.operator.lower() != "null" and not conditions.tolerant(other.operator))
-        )
-        for other in statement.conditions
-    )
+def _required(statement: StatementResult, key: str) -> bool:
+    """Whether another condition of the statement requires the key to be present."""
+    for other in statement.conditions:
+        if other.key.lower() != key.lower():
+            continue
+        if other.operator.lower() == "null":
+            if [value.lower() for value in other.expected] == ["false"]:
+                return True
+        elif not conditions.tolerant(other.operator):
+            return True
+    return False
 
 
 def _subject(request: Request) -> tuple[str, ...]:

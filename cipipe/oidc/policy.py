@@ -1,6 +1,6 @@
-"""A policy document as it is written: from JSON to statements, refused with its place where AWS
-would not take it.
+"""A policy document as it is written: from JSON to statements.
 
+What AWS would not accept is refused, with its place in the document.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html
 """
 
@@ -14,68 +14,85 @@ import msgspec
 from cipipe import bounded
 from cipipe.errors import UsageError
 
+# A policy without `Version` has the first one. Policy variables work in the second one only.
 VERSIONS = ("2008-10-17", "2012-10-17")
-"""Without `Version` a policy has the first; policy variables work in the second only."""
 
+# AWS accepts trust policies of 2,048 characters, and of 4,096 where the quota was raised.
 _LONGEST = 16 * bounded.KIB
-"""AWS takes trust policies of 2,048 characters, and of 4,096 where the quota was raised."""
 
 _DOCUMENT = ("Version", "Id", "Statement")
 _STATEMENT = (
-    "Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition",
-)  # fmt: skip
+    "Sid",
+    "Effect",
+    "Principal",
+    "NotPrincipal",
+    "Action",
+    "NotAction",
+    "Resource",
+    "NotResource",
+    "Condition",
+)
 _PRINCIPALS = ("AWS", "Federated", "Service", "CanonicalUser")
+
+# Elements that change what a statement covers and that the evaluator does not decide.
+_UNDECIDED = ("NotPrincipal", "NotAction", "Resource", "NotResource")
 
 
 class PolicyCondition(msgspec.Struct, frozen=True):
-    """One operator on one key, with the values beside it."""
+    """One operator on one key, with its values."""
 
     operator: str
     key: str
     values: tuple[str, ...]
 
 
-class PolicyStatement(msgspec.Struct, frozen=True):
-    """One statement. `principals` by their kind, `{"*": ()}` for everybody; `beyond` names elements
-    that it has besides.
-    """
+class PolicyStatement(msgspec.Struct, frozen=True, kw_only=True):
+    """One statement as it is written."""
 
     sid: str | None
+
+    # `Allow` or `Deny`.
     effect: str
+
+    # Kind of principal → names; `{"*": ()}` for everybody. Also those of `NotPrincipal`.
     principals: Mapping[str, tuple[str, ...]]
+
+    # Also those of `NotAction`.
     actions: tuple[str, ...]
-    clauses: tuple[PolicyCondition, ...]
-    beyond: tuple[str, ...]
+    conditions: tuple[PolicyCondition, ...]
+
+    # The elements of `_UNDECIDED` that the statement has.
+    undecided: tuple[str, ...]
 
 
 class Document(msgspec.Struct, frozen=True):
     """A whole policy."""
 
     version: str
-    entries: tuple[PolicyStatement, ...]
+    statements: tuple[PolicyStatement, ...]
 
 
 def parse(text: str) -> dict[str, Any]:
-    """A policy document from its JSON; what `aws iam get-role` or `cipipe oidc trust-policy` put
-    around it is taken off.
+    """A policy document from JSON.
 
-    Raises UsageError `oidc-policy-malformed`.
+    The output of `aws iam get-role` and of `cipipe oidc trust-policy` is accepted as well: the
+    policy is taken out of it. Raises UsageError `oidc-policy-malformed`.
     """
     try:
         found = bounded.loads(text, object_pairs_hook=_unique)
         compact = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
     except json.JSONDecodeError as error:
-        raise malformed(
-            f"it is not JSON: {error.msg}", f"line {error.lineno}, column {error.colno}"
-        ) from None
+        place = f"line {error.lineno}, column {error.colno}"
+        raise malformed(f"it is not JSON: {error.msg}", place) from None
     except UnicodeEncodeError:
-        raise malformed("it has half of a surrogate pair in it, which is no text", None) from None
+        raise malformed("it contains half of a surrogate pair, which is not text", None) from None
     except ValueError as error:
         raise malformed(str(error), None) from None
+
     if len(compact) > _LONGEST:
-        raise malformed(
-            f"without its whitespace it is larger than {_LONGEST // bounded.KIB} KiB", None
-        )
+        size = _LONGEST // bounded.KIB
+        raise malformed(f"it is larger than {size} KiB, not counting whitespace", None)
+
     if isinstance(found, dict) and isinstance(found.get("Role"), dict):
         found = found["Role"].get("AssumeRolePolicyDocument")
     elif isinstance(found, dict) and "schema" in found and "policy" in found:
@@ -86,58 +103,63 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def load(policy: Mapping[str, Any]) -> Document:
-    """The statements of a policy document. Raises UsageError `oidc-policy-malformed`, with the
-    place.
+    """The statements of a policy document.
+
+    Raises UsageError `oidc-policy-malformed`, with the place.
     """
-    _known(policy, _DOCUMENT, "")
+    _check_names(policy, _DOCUMENT, "")
     version = policy.get("Version", VERSIONS[0])
     if version not in VERSIONS:
-        raise malformed(
-            f"{_shown(version)} is none of the versions {', '.join(VERSIONS)}", "Version"
-        )
+        known = " nor ".join(VERSIONS)
+        raise malformed(f"{_shown(version)} is neither {known}", "Version")
+
+    # IAM accepts one statement without a list around it.
     found = policy.get("Statement")
     entries = found if isinstance(found, list) else [found]
     if not all(isinstance(entry, Mapping) for entry in entries):
         raise malformed("it is neither an object nor a list of objects", "Statement")
-    return Document(
-        version, tuple(_entry(entry, f"Statement[{index}]") for index, entry in enumerate(entries))
-    )
+
+    statements = [_statement(entry, f"Statement[{index}]") for index, entry in enumerate(entries)]
+    return Document(version, tuple(statements))
 
 
 def malformed(detail: str, place: str | None) -> UsageError:
-    """The error for a document that is no trust policy."""
+    """The error for a document that is not a trust policy."""
     return UsageError(
         "oidc-policy-malformed",
         f"this is not a trust policy: {f'{place}: ' if place else ''}{detail}",
-        hint="`aws iam get-role --role-name NAME --query Role.AssumeRolePolicyDocument` prints one.",
+        hint="`aws iam get-role --role-name NAME --query Role.AssumeRolePolicyDocument` prints "
+        "one.",
         where=place,
     )
 
 
-def _entry(entry: Mapping[str, Any], place: str) -> PolicyStatement:
-    _known(entry, _STATEMENT, f"{place}.")
-    effect, sid = entry.get("Effect"), entry.get("Sid")
+def _statement(entry: Mapping[str, Any], place: str) -> PolicyStatement:
+    _check_names(entry, _STATEMENT, f"{place}.")
+
+    effect = entry.get("Effect")
     if effect not in ("Allow", "Deny"):
         raise malformed(f"{_shown(effect)} is neither `Allow` nor `Deny`", f"{place}.Effect")
+
+    sid = entry.get("Sid")
     if sid is not None and not isinstance(sid, str):
         raise malformed("it is not a string", f"{place}.Sid")
+
     for one, other in (("Principal", "NotPrincipal"), ("Action", "NotAction")):
-        if (one in entry) == (other in entry):
-            both = "both" if one in entry else "neither"
-            raise malformed(
-                f"it has {both} `{one}` {'and' if one in entry else 'nor'} `{other}`", place
-            )
+        if one in entry and other in entry:
+            raise malformed(f"it has both `{one}` and `{other}`", place)
+        if one not in entry and other not in entry:
+            raise malformed(f"it has neither `{one}` nor `{other}`", place)
+
+    principals = entry.get("Principal", entry.get("NotPrincipal"))
+    actions = entry.get("Action", entry.get("NotAction"))
     return PolicyStatement(
-        sid,
-        effect,
-        _principals(entry.get("Principal", entry.get("NotPrincipal")), f"{place}.Principal"),
-        _strings(entry.get("Action", entry.get("NotAction")), f"{place}.Action"),
-        tuple(_clauses(entry.get("Condition", {}), f"{place}.Condition")),
-        tuple(
-            name
-            for name in ("NotPrincipal", "NotAction", "Resource", "NotResource")
-            if name in entry
-        ),
+        sid=sid,
+        effect=effect,
+        principals=_principals(principals, f"{place}.Principal"),
+        actions=_strings(actions, f"{place}.Action"),
+        conditions=tuple(_conditions(entry.get("Condition", {}), f"{place}.Condition")),
+        undecided=tuple(name for name in _UNDECIDED if name in entry),
     )
 
 
@@ -146,24 +168,23 @@ def _principals(found: Any, place: str) -> dict[str, tuple[str, ...]]:
         return {"*": ()}
     if not isinstance(found, Mapping):
         raise malformed('it is neither "*" nor an object such as {"Federated": "ARN"}', place)
-    _known(found, _PRINCIPALS, f"{place}.")
+    _check_names(found, _PRINCIPALS, f"{place}.")
     return {kind: _strings(names, f"{place}.{kind}") for kind, names in found.items()}
 
 
-def _clauses(block: Any, place: str) -> Iterator[PolicyCondition]:
+def _conditions(block: Any, place: str) -> Iterator[PolicyCondition]:
     if not isinstance(block, Mapping):
         raise malformed("it is not an object", place)
     for operator, keys in block.items():
         if not isinstance(keys, Mapping):
             raise malformed("it is not an object of keys and values", f"{place}.{operator}")
         for key, values in keys.items():
-            yield PolicyCondition(operator, key, _strings(values, f'{place}.{operator}["{key}"]'))
+            strings = _strings(values, f'{place}.{operator}["{key}"]')
+            yield PolicyCondition(operator, key, strings)
 
 
 def _strings(found: Any, place: str) -> tuple[str, ...]:
-    """JSON values as IAM reads them: one or a list of them; numbers and booleans count as their
-    text.
-    """
+    """One JSON value or a list of them as strings; IAM reads numbers and booleans as their text."""
     entries = found if isinstance(found, list) else [found]
     if not entries:
         raise malformed("the list is empty", place)
@@ -172,7 +193,7 @@ def _strings(found: Any, place: str) -> tuple[str, ...]:
     return tuple(entry if isinstance(entry, str) else json.dumps(entry) for entry in entries)
 
 
-def _known(found: Mapping[str, Any], names: tuple[str, ...], place: str) -> None:
+def _check_names(found: Mapping[str, Any], names: tuple[str, ...], place: str) -> None:
     for name in found:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -181,13 +202,14 @@ def _known(found: Mapping[str, Any], names: tuple[str, ...], place: str) -> None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object for the JSON decoder, which would silently keep the last of two equal keys."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise malformed("the same object has this key twice; one of them would be lost", name)
+            raise malformed("this key appears twice in one object; AWS would drop one", name)
         found[name] = value
     return found
 
 
 def _shown(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, str) else "what is there"
+    return json.dumps(value) if isinstance(value, str) else "this value"

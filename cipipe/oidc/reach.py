@@ -1,9 +1,10 @@
-"""Who a statement lets in that has no condition on the subject: what its other conditions leave
-open.
+"""Who a statement without a condition on the subject lets in.
+
+That is whatever its other conditions leave open.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cipipe.oidc import conditions
 from cipipe.oidc.conditions import literal
@@ -21,34 +22,33 @@ _OWNER = (
 _WORKFLOW = ("job_workflow_ref", "workflow_ref")
 _REQUEST_REF = re.compile(r"refs/(pull|merge-requests)/")
 _PULL_REQUEST = "refs/pull/1/merge"
+
+# Claims that every token of GitHub or GitLab has. `IfExists` makes no difference for these.
 _ALWAYS = {
-    *("actor", "actor_id", "ref", "repository", "repository_id", "repository_owner_id", "workflow"),
-    *("namespace_id", "pipeline_source", "project_id", "ref_protected"),
+    "actor",
+    "actor_id",
+    "namespace_id",
+    "pipeline_source",
+    "project_id",
+    "ref",
+    "ref_protected",
+    "repository",
+    "repository_id",
+    "repository_owner_id",
+    "workflow",
 }
-"""Claims that every token of GitHub or GitLab has: a condition with `IfExists` restricts these as
-one without does.
-"""
 _OPERATORS = {"stringequals", "stringequalsignorecase", "stringlike", "numericequals", "bool"}
 
 
 def reach(statement: StatementResult, issuer: str) -> str:
-    """Who may assume the role, as the subject of a sentence; empty where that is one ref of one
-    project.
-    """
-    limits = {
-        name.rpartition(":")[2]: condition
-        for condition in statement.conditions
-        if (name := condition.key.lower()).rpartition(":")[0] == issuer.lower()
-        and _limits(condition)
-    }
-    limits.pop("aud", None)
+    """Who may assume the role, as the subject of a sentence; empty for one ref of a project."""
+    limits = _limits(statement, issuer)
 
     if any(name in limits and _exact(limits[name]) for name in _PROJECT):
         return _of_project(limits)
-    if any(name in limits for name in (*_PROJECT, *_OWNER)):
-        return (
-            f"all projects that have this {_list(n for n in (*_PROJECT, *_OWNER) if n in limits)}"
-        )
+    shared = [name for name in (*_PROJECT, *_OWNER) if name in limits]
+    if shared:
+        return f"all projects that have this {_list(shared)}"
     if any(name in limits for name in _WORKFLOW):
         return "whichever repository calls this workflow"
     if limits:
@@ -56,7 +56,20 @@ def reach(statement: StatementResult, issuer: str) -> str:
     return f"every project on {issuer}"
 
 
-def _of_project(limits: dict[str, ConditionResult]) -> str:
+def _limits(statement: StatementResult, issuer: str) -> dict[str, ConditionResult]:
+    """The conditions that restrict a claim of the issuer, by claim.
+
+    The audience says nothing about who asked for a token.
+    """
+    found: dict[str, ConditionResult] = {}
+    for condition in statement.conditions:
+        prefix, _, claim = condition.key.lower().rpartition(":")
+        if prefix == issuer.lower() and claim != "aud" and _restricts(condition):
+            found[claim] = condition
+    return found
+
+
+def _of_project(limits: Mapping[str, ConditionResult]) -> str:
     ref = limits.get("ref")
     if ref is not None and not any(_of_requests(ref, value) for value in ref.expected):
         return ""
@@ -66,22 +79,21 @@ def _of_project(limits: dict[str, ConditionResult]) -> str:
 
 
 def _of_requests(ref: ConditionResult, value: str) -> bool:
-    """Whether a value of a condition on the ref is that of pull requests, or a pattern that matches
-    theirs.
-    """
+    """Whether a value of a condition on the ref is, or matches, that of a pull request."""
     like = conditions.base(ref.operator).lower() == "stringlike"
     return _REQUEST_REF.match(value) is not None or (like and conditions.like(_PULL_REQUEST, value))
 
 
-def _limits(condition: ConditionResult) -> bool:
-    """Whether a condition wants its key to have one of some values that are not mere wildcards."""
+def _restricts(condition: ConditionResult) -> bool:
+    """Whether a condition requires its key to have one of some values, and not just any."""
     always = condition.key.lower().rpartition(":")[2] in _ALWAYS
-    return (
-        not conditions.negated(condition.operator)
-        and (always or not conditions.tolerant(condition.operator))
-        and conditions.base(condition.operator).lower() in _OPERATORS
-        and all(literal(condition.operator, value) for value in condition.expected)
-    )
+    if conditions.negated(condition.operator):
+        return False
+    if conditions.tolerant(condition.operator) and not always:
+        return False
+    if conditions.base(condition.operator).lower() not in _OPERATORS:
+        return False
+    return all(literal(condition.operator, value) for value in condition.expected)
 
 
 def _exact(condition: ConditionResult) -> bool:

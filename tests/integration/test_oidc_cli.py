@@ -159,7 +159,7 @@ def test_a_denied_token(oidc: Run) -> None:
     assert done.out.splitlines()[:8] == [
         "denied: this token may not assume the role",
         "",
-        "oidc-subject-mismatch (statement 0): the token is of the branch side, which is not one that the role trusts",
+        "oidc-subject-mismatch (statement 0): the token is for the branch side, which the role does not trust",
         "  condition  StringEquals on gitlab.com:sub",
         "  expected   project_path:acme/dbt:ref_type:branch:ref:main",
         "  actual     project_path:acme/dbt:ref_type:branch:ref:side",

@@ -133,12 +133,20 @@ def literals(node: ast.expr) -> list[str]:
     return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
 
 
+def given_id(call: ast.Call) -> ast.expr | None:
+    """The argument of a call that is the id: its first one, or the one called `id`."""
+    if call.args:
+        return call.args[0]
+    return next((keyword.value for keyword in call.keywords if keyword.arg == "id"), None)
+
+
 def with_ids(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
     """Every place that gives an id: class name, and the argument that is the id."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and node.args and isinstance(node.func, ast.Name):
-            if node.func.id in classes() and carries_id(node.func.id):
-                yield node.func.id, node.args[0]
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            argument = given_id(node)
+            if argument and node.func.id in classes() and carries_id(node.func.id):
+                yield node.func.id, argument
         elif isinstance(node, ast.ClassDef) and status_of(node.name) is not None:
             for call in ast.walk(node):
                 if (

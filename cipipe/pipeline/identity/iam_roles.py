@@ -77,33 +77,24 @@ def provider_problems(aws: Aws, role: Role, claims: TokenClaims) -> tuple[Findin
         return () if error.code != "NoSuchEntity" else (_missing(arn, claims),)
     if set(known) & set(claims.audiences):
         return ()
-    message = "the OIDC provider in IAM does not list the token's audience"
-    fix = f"add {', '.join(claims.audiences)} to the client ids of {arn}"
-    key = f"{arn.partition('oidc-provider/')[2]}:aud"
-    return (
-        Finding(
-            "oidc-audience-mismatch",
-            "error",
-            None,
-            None,
-            key,
-            known,
-            claims.audiences,
-            message,
-            fix,
-        ),
+
+    finding = Finding(
+        id="oidc-audience-mismatch",
+        severity="error",
+        key=f"{arn.partition('oidc-provider/')[2]}:aud",
+        expected=known,
+        actual=claims.audiences,
+        message="the OIDC provider in IAM does not list the token's audience",
+        fix=f"add {', '.join(claims.audiences)} to the client ids of {arn}",
     )
+    return (finding,)
 
 
 def _missing(arn: str, claims: TokenClaims) -> Finding:
     return Finding(
-        "oidc-no-provider-for-issuer",
-        "error",
-        None,
-        None,
-        None,
-        (arn,),
-        None,
-        f"the account has no OIDC provider for {claims.issuer}",
-        f"create {arn}; `cipipe bootstrap` does",
+        id="oidc-no-provider-for-issuer",
+        severity="error",
+        expected=(arn,),
+        message=f"the account has no OIDC provider for {claims.issuer}",
+        fix=f"create {arn}; `cipipe bootstrap` does",
     )

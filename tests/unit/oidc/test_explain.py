@@ -107,7 +107,7 @@ def test_first_difference(expected: str, actual: str, at: int) -> None:
 def test_renders_expected_above_actual_with_a_pointer() -> None:
     text = render(findings(equals("StringEquals", "sub", "repo:group/project:ref:refs/heads/live")))
     assert text.splitlines() == [
-        "oidc-subject-mismatch (statement 0): the token is of the branch main, which is not one that the role trusts",
+        "oidc-subject-mismatch (statement 0): the token is for the branch main, which the role does not trust",
         f"  condition  StringEquals on {ISSUER}:sub",
         "  expected   repo:group/project:ref:refs/heads/live",
         "  actual     repo:group/project:ref:refs/heads/main",

@@ -278,7 +278,7 @@ def test_claims_of_gitlab_by_which_a_project_is_named() -> None:
             github(sub="repo:acme/x"),
             MAIN,
             "oidc-subject-mismatch",
-            "the token is of the project acme/x",
+            "the token is for the project acme/x",
         ),
         (
             github(),

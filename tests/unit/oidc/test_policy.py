@@ -96,8 +96,8 @@ def test_takes_off_what_is_around_a_policy() -> None:
 
 def test_a_statement_may_stand_alone_and_values_have_their_texts() -> None:
     statement = {**GOOD, "Condition": {"Bool": {"a": True}, "NumericEquals": {"b": [1, 2.5]}}}
-    (entry,) = load({"Id": "x", "Statement": statement}).entries
-    assert [clause.values for clause in entry.clauses] == [("true",), ("1", "2.5")]
+    (found,) = load({"Id": "x", "Statement": statement}).statements
+    assert [condition.values for condition in found.conditions] == [("true",), ("1", "2.5")]
 
 
 JSON: st.SearchStrategy[Any] = st.recursive(
