@@ -123,42 +123,58 @@ def shown(setting: Setting) -> str:
 
 def references(value: Any, path: str = "") -> Iterator[tuple[str, Reference]]:
     """Every reference in a kind's settings, with its key path."""
-    if isinstance(value, Reference):
-        yield path, value
-    for key, item in _parts(value):
-        yield from references(item, f"{path}.{key}" if path else key)
+    return ((key, leaf) for key, leaf in _leaves(value, path) if isinstance(leaf, Reference))
 
 
 def strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Every literal string in a kind's settings, with its key path."""
-    if isinstance(value, str):
-        yield path, value
-    for key, item in _parts(value):
-        yield from strings(item, f"{path}.{key}" if path else key)
+    return ((key, leaf) for key, leaf in _leaves(value, path) if isinstance(leaf, str))
 
 
 def replaced(value: Any, change: Callable[[Reference | str], Any]) -> Any:
     """The same settings with every reference and every string put through `change`."""
     if isinstance(value, (Reference, str)):
         return change(value)
-    if isinstance(value, msgspec.Struct):
-        return msgspec.structs.replace(
-            value, **{key: replaced(item, change) for key, item in _parts(value)}
-        )
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         return {key: replaced(item, change) for key, item in value.items()}
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and value:
         return tuple(replaced(item, change) for item in value)
-    return value
+    if not isinstance(value, msgspec.Struct):
+        return value
+
+    # Most fields have their defaults, and a configuration may have thousands of stages: only what
+    # the change makes different is built anew.
+    changes = {}
+    for name in value.__struct_fields__:
+        item = getattr(value, name)
+        if item is not None:
+            changed = replaced(item, change)
+            if changed is not item:
+                changes[name] = changed
+    return msgspec.structs.replace(value, **changes) if changes else value
 
 
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, msgspec.Struct) and not isinstance(value, Reference):
-        yield from ((name, getattr(value, name)) for name in value.__struct_fields__)
-    elif isinstance(value, dict):
-        yield from value.items()
-    elif isinstance(value, tuple):
-        yield from ((str(number), item) for number, item in enumerate(value))
+def _leaves(value: Any, path: str) -> list[tuple[str, "str | Reference"]]:
+    """Every string and reference in a value, with its key path."""
+    found: list[tuple[str, str | Reference]] = []
+
+    def visit(item: Any, key: str) -> None:
+        if isinstance(item, (str, Reference)):
+            found.append((key, item))
+        elif isinstance(item, msgspec.Struct):
+            for name in item.__struct_fields__:
+                inner = getattr(item, name)
+                if inner is not None:
+                    visit(inner, f"{key}.{name}" if key else name)
+        elif isinstance(item, dict):
+            for name, inner in item.items():
+                visit(inner, f"{key}.{name}" if key else name)
+        elif isinstance(item, tuple):
+            for number, inner in enumerate(item):
+                visit(inner, f"{key}.{number}" if key else str(number))
+
+    visit(value, path)
+    return found
 
 
 class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
