@@ -7,42 +7,18 @@ locals {
   lake_prefixes = { raw = "raw/", results = "athena-results/", staging = "staging/", exports = "exports/" }
 }
 
-resource "aws_s3_bucket" "lake" {
-  bucket        = "${local.name}-lake-${var.account_id}"
+module "lake_bucket" {
+  source = "./modules/private_bucket"
+
+  name          = "${local.name}-lake-${var.account_id}"
   force_destroy = var.force_destroy
-}
-
-resource "aws_s3_bucket_server_side_encryption_configuration" "lake" {
-  bucket = aws_s3_bucket.lake.id
-
-  rule {
-    apply_server_side_encryption_by_default {
-      sse_algorithm = "AES256"
-    }
-  }
-}
-
-resource "aws_s3_bucket_public_access_block" "lake" {
-  bucket = aws_s3_bucket.lake.id
-
-  block_public_acls       = true
-  block_public_policy     = true
-  ignore_public_acls      = true
-  restrict_public_buckets = true
-}
-
-resource "aws_s3_bucket_ownership_controls" "lake" {
-  bucket = aws_s3_bucket.lake.id
-
-  rule {
-    object_ownership = "BucketOwnerEnforced"
-  }
+  tls_only      = !var.sandbox
 }
 
 resource "aws_s3_bucket_lifecycle_configuration" "lake" {
   count = var.sandbox ? 0 : 1
 
-  bucket = aws_s3_bucket.lake.id
+  bucket = module.lake_bucket.name
 
   dynamic "rule" {
     for_each = toset(["results", "staging"]) # results of queries; exports live under their own prefix, and stay
@@ -66,26 +42,6 @@ resource "aws_s3_bucket_lifecycle_configuration" "lake" {
   }
 }
 
-resource "aws_s3_bucket_policy" "lake" {
-  count = var.sandbox ? 0 : 1
-
-  bucket = aws_s3_bucket.lake.id
-
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Sid       = "TlsOnly"
-      Effect    = "Deny"
-      Principal = "*"
-      Action    = "s3:*"
-      Resource  = [aws_s3_bucket.lake.arn, "${aws_s3_bucket.lake.arn}/*"]
-      Condition = { Bool = { "aws:SecureTransport" = "false" } }
-    }]
-  })
-
-  depends_on = [aws_s3_bucket_public_access_block.lake]
-}
-
 resource "aws_athena_workgroup" "this" {
   name          = local.name
   description   = "Queries of DAGs"
@@ -97,7 +53,7 @@ resource "aws_athena_workgroup" "this" {
     bytes_scanned_cutoff_per_query     = var.athena_scan_limit_bytes
 
     result_configuration {
-      output_location = "s3://${aws_s3_bucket.lake.bucket}/${local.lake_prefixes.results}"
+      output_location = "s3://${module.lake_bucket.name}/${local.lake_prefixes.results}"
     }
   }
 }

@@ -38,7 +38,7 @@ resource "aws_mwaa_environment" "this" {
   max_workers           = var.mwaa_max_workers
   webserver_access_mode = var.mwaa_webserver_access
   execution_role_arn    = aws_iam_role.mwaa[0].arn
-  source_bucket_arn     = aws_s3_bucket.dags.arn
+  source_bucket_arn     = module.dags_bucket.arn
   dag_s3_path           = "dags/"
 
   network_configuration {
@@ -84,11 +84,10 @@ resource "aws_mwaa_environment" "this" {
   depends_on = [
     aws_iam_role_policy.mwaa,
     aws_route.private,
-    aws_s3_bucket_public_access_block.dags,
-    aws_s3_bucket_versioning.dags,
     aws_vpc_endpoint.s3,
     aws_vpc_endpoint.service,
     aws_vpc_security_group_egress_rule.mwaa,
     aws_vpc_security_group_ingress_rule.mwaa,
+    module.dags_bucket,
   ]
 }

@@ -25,7 +25,7 @@ locals {
       Sid      = "ReadDags"
       Effect   = "Allow"
       Action   = ["s3:GetBucket*", "s3:GetEncryptionConfiguration", "s3:GetObject*", "s3:List*"]
-      Resource = [aws_s3_bucket.dags.arn, "${aws_s3_bucket.dags.arn}/*"]
+      Resource = [module.dags_bucket.arn, "${module.dags_bucket.arn}/*"]
     },
     {
       Sid    = "WriteAirflowLogs"
@@ -149,20 +149,20 @@ locals {
       Sid      = "ListLake"
       Effect   = "Allow"
       Action   = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"]
-      Resource = aws_s3_bucket.lake.arn
+      Resource = module.lake_bucket.arn
     },
     {
       Sid      = "ReadLake"
       Effect   = "Allow"
       Action   = "s3:GetObject"
-      Resource = [for prefix in values(local.lake_prefixes) : "${aws_s3_bucket.lake.arn}/${prefix}*"]
+      Resource = [for prefix in values(local.lake_prefixes) : "${module.lake_bucket.arn}/${prefix}*"]
     },
     {
       Sid    = "WriteLake"
       Effect = "Allow"
       Action = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:ListMultipartUploadParts", "s3:PutObject"]
       Resource = [
-        for name, prefix in local.lake_prefixes : "${aws_s3_bucket.lake.arn}/${prefix}*" if name != "raw"
+        for name, prefix in local.lake_prefixes : "${module.lake_bucket.arn}/${prefix}*" if name != "raw"
       ]
     },
   ]

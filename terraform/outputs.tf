@@ -23,12 +23,12 @@ output "container_name" {
 
 output "dags_bucket" {
   description = "Bucket that Airflow reads DAGs from."
-  value       = aws_s3_bucket.dags.bucket
+  value       = module.dags_bucket.name
 }
 
 output "data_lake_bucket" {
   description = "Bucket of raw data, query results and exports."
-  value       = aws_s3_bucket.lake.bucket
+  value       = module.lake_bucket.name
 }
 
 output "dbt_service_role_arn" {

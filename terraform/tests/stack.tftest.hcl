@@ -84,12 +84,12 @@ run "defaults" {
   }
 
   assert {
-    condition     = jsondecode(aws_s3_bucket_policy.dags[0].policy).Statement[0].Condition.Bool["aws:SecureTransport"] == "false"
+    condition     = jsondecode(module.dags_bucket.policy).Statement[0].Condition.Bool["aws:SecureTransport"] == "false"
     error_message = "Outside the sandbox the bucket refuses plain HTTP."
   }
 
   assert {
-    condition     = !aws_s3_bucket.dags.force_destroy && !aws_ecr_repository.dbt.force_delete
+    condition     = !module.dags_bucket.force_destroy && !aws_ecr_repository.dbt.force_delete
     error_message = "Deleting what is not empty must be asked for."
   }
 
@@ -111,7 +111,7 @@ run "defaults" {
   }
 
   assert {
-    condition     = aws_s3_bucket_policy.lake[0].policy == aws_s3_bucket_policy.dags[0].policy && output.athena_database_name == "dbt_deployment_live_movies"
+    condition     = module.lake_bucket.policy == module.dags_bucket.policy && output.athena_database_name == "dbt_deployment_live_movies"
     error_message = "The data lake refuses plain HTTP too, and the database has a name that Athena takes unquoted."
   }
 
@@ -194,7 +194,7 @@ run "sandbox" {
   }
 
   assert {
-    condition     = length(aws_s3_bucket_policy.dags) + length(aws_s3_bucket_policy.lake) == 0 && length(aws_mwaa_environment.this) == 0 && aws_secretsmanager_secret.dbt.recovery_window_in_days == 0
+    condition     = module.dags_bucket.policy == null && module.lake_bucket.policy == null && length(aws_mwaa_environment.this) == 0 && aws_secretsmanager_secret.dbt.recovery_window_in_days == 0
     error_message = "The sandbox leaves out what it cannot do, and keeps no deleted secret."
   }
 }
