@@ -41,7 +41,7 @@ def test_a_model_makes_the_image_due_and_iac_by_its_tag(
     deployed: Outcome, clone: Clone, aws: Aws
 ) -> None:
     old = aws.outputs()["task_definition_arn"]
-    clone.commit("dbt/models/emp_fact.sql", "\n-- one more line\n")
+    clone.commit("dbt/models/marts/emp_fact.sql", "\n-- one more line\n")
     assert _due(clone.plan()) == {"iac": "due", "image": "due", "dags": "conditional"}
     done = clone.run()
     assert done.status == 0, done.text
@@ -115,7 +115,7 @@ def test_a_stage_that_is_run_alone_still_sees_changed_outputs(
     deployed: Outcome, clone: Clone
 ) -> None:
     """As in a child pipeline, where each stage is a job of its own."""
-    clone.commit("dbt/models/emp_fact.sql", "\n-- yet another line\n")
+    clone.commit("dbt/models/marts/emp_fact.sql", "\n-- yet another line\n")
     assert clone.run("iac").results() == {"iac": "done"}
     assert clone.run("image").results() == {"image": "done"}
     assert clone.plan("dags") == {"dags": ("due", "upstream")}

@@ -16,7 +16,7 @@ MANY = 300
 
 
 def test_sigkill_during_the_image_stage(deployed: Outcome, clone: Clone, aws: Aws) -> None:
-    clone.commit("dbt/models/emp_fact.sql", "\n-- before the kill\n")
+    clone.commit("dbt/models/marts/emp_fact.sql", "\n-- before the kill\n")
     killed = clone.interrupted_at("docker push", signal.SIGKILL)
     assert killed.status == -signal.SIGKILL
     done = clone.run()

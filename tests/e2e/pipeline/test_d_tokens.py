@@ -87,7 +87,7 @@ def test_dags_alone_are_refused_while_what_they_need_is_due(
     """As when an older pipeline's job for the DAGs comes after a newer one's for the
     infrastructure.
     """
-    clone.commit("dbt/models/emp_fact.sql", "\n-- by a newer pipeline\n")
+    clone.commit("dbt/models/marts/emp_fact.sql", "\n-- by a newer pipeline\n")
     job = {**gitlab_job, "AWS_ID_TOKEN": _mint(sandbox), "AWS_ENDPOINT_URL": sandbox.state.aws_url}
     refused = clone.cipipe("run", "dags", "--env", "dev", "--format", "json", **job)
     assert refused.status == 5, refused.text

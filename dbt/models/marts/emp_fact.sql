@@ -5,7 +5,7 @@ with current_assignment as (
         department_id,
         job_title,
         assigned_from
-    from {{ ref('employee_department') }}
+    from {{ ref('stg_hr__assignments') }}
     where assigned_to is null
 
 )
@@ -22,8 +22,8 @@ select
     department.department_name,
     department.city,
     employee.annual_salary
-from {{ ref('employee') }} as employee
+from {{ ref('stg_hr__employees') }} as employee
 left join current_assignment
     on employee.employee_id = current_assignment.employee_id
-left join {{ ref('department') }} as department
+left join {{ ref('stg_hr__departments') }} as department
     on current_assignment.department_id = department.department_id

@@ -1,0 +1,5 @@
+select
+    department_id,
+    department_name,
+    city
+from {{ ref('department') }}

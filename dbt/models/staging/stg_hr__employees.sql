@@ -1,0 +1,8 @@
+select
+    employee_id,
+    first_name,
+    last_name,
+    email,
+    hired_on,
+    annual_salary
+from {{ ref('employee') }}
