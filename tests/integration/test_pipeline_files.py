@@ -20,6 +20,7 @@ from cipipe.stages import KINDS
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 ACTIONS = sorted((ROOT / ".github" / "actions").glob("*/action.yml"))
+STAGE_WORKFLOW = "./.github/workflows/stage.yml"
 CONFIG = tomllib.loads((ROOT / "cipipe.toml").read_text())
 
 
@@ -79,6 +80,13 @@ def test_actions_are_pinned_by_commit(path: Path) -> None:
         ), uses
 
 
+def called(job: dict[str, Any]) -> dict[str, Any]:
+    """The jobs of the workflow that a job calls."""
+    jobs = load(job["uses"])["jobs"]
+    assert isinstance(jobs, dict)
+    return jobs
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_permissions_are_asked_for_by_job(path: Path) -> None:
     document = load(str(path))
@@ -87,7 +95,11 @@ def test_permissions_are_asked_for_by_job(path: Path) -> None:
         assert set(job["permissions"]) <= {"contents", "id-token"}, name
         assert job["permissions"]["contents"] == "read"
         if "uses" in job:
-            assert job["permissions"] == {"contents": "read"}, name
+            # The caller grants exactly what the jobs of the called workflow ask for.
+            asked = [below["permissions"] for below in called(job).values()]
+            assert job["permissions"] == {
+                key: value for permissions in asked for key, value in permissions.items()
+            }
             continue
         wants_token = any(
             re.match(r"(exec )?cipipe (run|plan|destroy)(?!.*--offline)", step.get("run", ""))
@@ -110,9 +122,23 @@ def test_a_job_for_each_stage_in_the_order_of_needs() -> None:
         assert f"needs.plan.outputs.due_{name} == 'true'" in job["if"]
         assert f"due_{name}" in jobs["plan"]["outputs"]
         assert "!cancelled() && !failure()" in job["if"]
-        (run,) = [step["run"] for step in job["steps"] if "cipipe run" in step.get("run", "")]
-        assert run == f'exec cipipe run {name} --env "$ENVIRONMENT"'
-        assert ("terraform" in str(job["steps"])) is (stage["kind"] == "terraform")
+        assert job["uses"] == STAGE_WORKFLOW
+        assert job["with"]["arguments"] == name
+        assert job["with"]["environment"] == "${{ needs.plan.outputs.environment }}"
+        assert job["with"].get("terraform", False) is (stage["kind"] == "terraform")
+
+
+def test_stage_jobs_share_one_definition() -> None:
+    """It takes the names through the environment: an expression in a script could be shell code."""
+    (job,) = load(STAGE_WORKFLOW)["jobs"].values()
+    assert job["env"] == {
+        "ENVIRONMENT": "${{ inputs.environment }}",
+        "ARGUMENTS": "${{ inputs.arguments }}",
+    }
+    setup, run = job["steps"][-2:]
+    assert setup["uses"] == "./.github/actions/setup"
+    assert setup["with"] == {"terraform": "${{ inputs.terraform }}"}
+    assert run == {"run": 'exec cipipe run --env "$ENVIRONMENT" $ARGUMENTS'}
 
 
 def test_the_last_job_of_a_workflow_plans_again() -> None:
@@ -122,8 +148,9 @@ def test_the_last_job_of_a_workflow_plans_again() -> None:
     assert set(job["needs"]) == set(jobs) - {"finish"}
     assert job["if"] == "${{ !cancelled() && !failure() && needs.plan.outputs.mode == 'deploy' }}"
     assert {"environment", "mode", "any"} <= set(jobs["plan"]["outputs"])
-    assert "terraform" in str(job["steps"])
-    assert job["steps"][-1]["run"].startswith('exec cipipe run --env "$ENVIRONMENT" --if-newest')
+    assert job["uses"] == STAGE_WORKFLOW
+    assert job["with"]["terraform"] is True
+    assert job["with"]["arguments"].startswith("--if-newest ")
     # The plan waits with the rest: the group is the workflow's, not that of single jobs.
     assert document["concurrency"]["cancel-in-progress"] is False
     assert not [name for name in jobs if "concurrency" in jobs[name]]
