@@ -14,22 +14,10 @@ def bootstrap(shared: Common) -> None:
     """Create what an account needs before its first pipeline: bucket, OIDC providers, roles. Safe
     to repeat.
     """
-    project = shared.project()
-    name = project.environment_name(shared.environment)
-    with sandboxed(shared, project, name, bootstrap=False) as target:
-        outputs = use_case.bootstrap(
-            project,
-            name,
-            redactor=shared.console.redactor,
-            line=shared.console.say,
-            warning=shared.console.warning,
-            target=target,
-        )
+    with sandboxed(shared, shared.session(), bootstrap=False) as session:
+        outputs = use_case.bootstrap(session)
     if shared.format == "json":
-        shared.answer(json.document(environment=name, outputs=outputs))
-    else:
-        shared.answer(
-            "".join(
-                f"{key} = {value}\n" for key, value in sorted(outputs.items()) if value is not None
-            )
-        )
+        shared.answer(json.document(environment=session.environment_name, outputs=outputs))
+        return
+    known = {key: value for key, value in sorted(outputs.items()) if value is not None}
+    shared.answer("".join(f"{key} = {value}\n" for key, value in known.items()))

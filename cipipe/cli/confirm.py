@@ -10,7 +10,7 @@ import click
 
 from cipipe.cli.options import Common
 from cipipe.errors import RefusedError
-from cipipe.pipeline.project import Project
+from cipipe.pipeline.session import Session
 
 
 def yes_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -19,13 +19,14 @@ def yes_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("-y", "--yes", is_flag=True, help=text)(command)
 
 
-def confirm(shared: Common, project: Project, name: str, *, yes: bool, named: bool = False) -> None:
+def confirm(shared: Common, session: Session, *, yes: bool, named: bool = False) -> None:
     """Ask for the environment's name where that is needed, or refuse where nobody can be asked.
 
     `named` says that the name was given already (`destroy --confirm`): a protected environment
     needs no more. Raises RefusedError `shell-not-confirmed`.
     """
-    reason = _reason(project, name, named=named)
+    name = session.environment_name
+    reason = _reason(session, named=named)
     if yes or reason is None:
         return
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
@@ -36,8 +37,9 @@ def confirm(shared: Common, project: Project, name: str, *, yes: bool, named: bo
         raise _refused(name, f"{reason}, and {typed!r} is not its name" if typed else reason)
 
 
-def _reason(project: Project, name: str, *, named: bool) -> str | None:
-    context, environment = project.context, project.config.environment(name)
+def _reason(session: Session, *, named: bool) -> str | None:
+    project, name, environment = session.project, session.environment_name, session.environment
+    context = project.context
     if context.provider != "local":
         return None
     if environment.protected and not named:

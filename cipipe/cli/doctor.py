@@ -13,6 +13,7 @@ from cipipe.report import json, text
 
 if TYPE_CHECKING:
     from cipipe.pipeline.project import Project
+    from cipipe.pipeline.session import Session
 
 
 @click.command
@@ -27,36 +28,38 @@ def doctor(shared: Common, offline: bool) -> int:
     trust policy.
     """
     from cipipe.pipeline.doctor import examine
+    from cipipe.pipeline.doctor.base import Machine
 
-    project, name, problem = _project(shared)
+    console = shared.console
+    project, session, problem = _session(shared)
     with contextlib.ExitStack() as stack:
-        target = stack.enter_context(sandboxed(shared, project, name)) if project and name else None
-        found = list(
-            examine(
-                shared.console.env,
-                project,
-                name,
-                problem=problem,
-                redactor=shared.console.redactor,
-                interrupt=Interrupt(),
-                offline=offline,
-                target=target,
-            )
+        if session is not None:
+            session = stack.enter_context(sandboxed(shared, session))
+        machine = Machine(
+            env=console.env,
+            redactor=console.redactor,
+            interrupt=Interrupt(),
+            target=session.target if session is not None else None,
+            offline=offline,
         )
-    checks, errors = [check for check, _ in found], [error for _, error in found if error]
-    shared.answer(
-        json.checks(checks, name) if shared.format == "json" else text.checks(checks, shared.style)
-    )
+        found = list(examine(machine, project, session, problem=problem))
+
+    checks = [check for check, _ in found]
+    if shared.format == "json":
+        shared.answer(json.checks(checks, session.environment_name if session else None))
+    else:
+        shared.answer(text.checks(checks, shared.style))
+    errors = [error for _, error in found if error is not None]
     return errors[0].exit_status if errors else 0
 
 
-def _project(shared: Common) -> "tuple[Project | None, str | None, CipipeError | None]":
-    """The project and its environment, as far as they can be had, and what stands in the way."""
+def _session(shared: Common) -> "tuple[Project | None, Session | None, CipipeError | None]":
+    """The project and the session, as far as there are any, and what prevents the rest."""
     try:
         project = shared.project()
     except CipipeError as error:
         return None, None, error
     try:
-        return project, project.environment_name(shared.environment), None
+        return project, shared.session_in(project), None
     except CipipeError as error:
         return project, None, error

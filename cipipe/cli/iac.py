@@ -5,8 +5,8 @@ import click
 from cipipe.cli.lazy import Group
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
-from cipipe.pipeline import unlocking as use_case
-from cipipe.pipeline.bootstrap import account as use_bootstrap
+from cipipe.pipeline import unlocking
+from cipipe.pipeline.bootstrap import account
 from cipipe.report import json
 
 
@@ -24,18 +24,11 @@ def iac() -> None:
 @click.argument("lock_id")
 def unlock(shared: Common, stage: str | None, bootstrap: bool, lock_id: str) -> None:
     """Release the state lock LOCK_ID that a killed run left. Make sure first that nobody holds it."""
-    project = shared.project()
-    name = project.environment_name(shared.environment)
-    redactor, line = shared.console.redactor, shared.console.say
-    with sandboxed(shared, project, name, bootstrap=False) as target:
+    with sandboxed(shared, shared.session(), bootstrap=False) as session:
         if bootstrap:
-            use_bootstrap.unlock(
-                project, name, lock_id, redactor=redactor, line=line, target=target
-            )
+            account.unlock(session, lock_id=lock_id)
         else:
-            use_case.unlock(
-                project, name, stage, lock_id, redactor=redactor, line=line, target=target
-            )
+            unlocking.unlock(session, stage=stage, lock_id=lock_id)
     shared.answer(
         json.document(released=lock_id) if shared.format == "json" else f"released {lock_id}\n"
     )

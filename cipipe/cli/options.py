@@ -11,6 +11,7 @@ import msgspec
 from cipipe.cli.console import Console
 from cipipe.cli.lazy import Choice
 from cipipe.pipeline.project import Project, load
+from cipipe.pipeline.session import Session
 from cipipe.report import text
 
 _JSON = ("json", "gitlab")
@@ -29,6 +30,22 @@ class Common(msgspec.Struct, frozen=True):
 
     def project(self, *, look: bool = False) -> Project:
         return load(Path.cwd(), self.console.env, self.config, look=look)
+
+    def session(self) -> Session:
+        """The session of this command line, before the sandbox is there."""
+        return self.session_in(self.project())
+
+    def session_in(self, project: Project, environment: str | None = None) -> Session:
+        """The session in a project that was loaded already; of another environment, if one is passed."""
+        name = project.environment_name(environment or self.environment)
+        return Session(
+            project=project.at(name),
+            environment_name=name,
+            redactor=self.console.redactor,
+            progress=self.console,
+            say=self.console.say,
+            detail=self.console.detail,
+        )
 
     def answer(self, text: str, *, json: bool = False) -> None:
         """Give the answer, of which `json` says that it is JSON whatever the format is called."""

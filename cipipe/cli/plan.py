@@ -12,9 +12,8 @@ from cipipe.model import Plan
 
 if TYPE_CHECKING:
     from cipipe.ledger import Ledger
-    from cipipe.pipeline.identity.access import AwsTarget
-    from cipipe.pipeline.planning import Options
     from cipipe.pipeline.project import Project
+    from cipipe.pipeline.session import Session
 
 FORMATS = ("text", "json", "markdown", "gitlab", "github")
 
@@ -43,71 +42,61 @@ def plan(
     stages: tuple[str, ...],
 ) -> None:
     """Tell what is due and why. Changes nothing, and needs no credentials."""
-    project = shared.project()
+    session = shared.session()
     from cipipe.cli.sandboxed import sandboxed
     from cipipe.pipeline import planning
     from cipipe.pipeline.checks.paths import refuse_missing
+    from cipipe.pipeline.stage_lookup import check_names
 
-    name = project.environment_name(shared.environment)
-    options = planning.Options(
-        name,
-        project.context.mode,
-        base,
-        worktree,
-        frozenset(stages),
-        frozenset(forced),
-        show_uncovered,
+    project = session.project
+    options = planning.PlanOptions(
+        mode=project.context.mode,
+        base=base,
+        worktree=worktree,
+        selected=frozenset(stages),
+        forced=frozenset(forced),
+        show_uncovered=show_uncovered,
     )
-    planning.check_names(project, options)
-    with sandboxed(shared, project, name) as target:
-        ledger = None if offline or base is not None else _ledger(shared, project, options, target)
-        found = planning.plan(project, options, ledger)
-        refuse_missing(project.at(name), found)
+    check_names(project.config, options.named)
+    with sandboxed(shared, session) as session:
+        ledger = None if offline or base is not None else _ledger(shared, session)
+        found = planning.plan(session, options, ledger)
+        refuse_missing(project, found)
         if project.env.get("TF_WORKSPACE"):
             from cipipe.pipeline.checks.refusals import refuse_other_workspace
 
-            refuse_other_workspace(project.at(name), found)
+            refuse_other_workspace(project, found)
         made = planning.shown(project, found)
     for warning in made.warnings:
         shared.console.warning(warning)
     shared.answer(rendered(made, shared, project))
 
 
-def _ledger(
-    shared: Common, project: "Project", options: "Options", target: "AwsTarget | None"
-) -> "Ledger | None":
+def _ledger(shared: Common, session: "Session") -> "Ledger | None":
     """The ledger; None where nobody gave this process an identity, which is a warning: a plan needs
     no credentials.
 
     A job whose token is refused is an error all the same: what it was to be compared with is not
     known.
     """
-    from cipipe.pipeline.contexts import ledger_of
-    from cipipe.pipeline.identity.access import can_connect, connect, lacks_token
+    from cipipe.pipeline.identity.access import can_connect, missing_token_hint
 
-    name = options.environment
+    project, mode = session.project, session.project.context.mode
     instead = "comparing with a commit, not with what is deployed"
-    if not can_connect(project, target):
+    if not can_connect(project, session.target):
         shared.console.warning(f"no AWS credentials here: {instead}")
         return None
-    if target is None and (hint := lacks_token(project, options.mode)) is not None:
+    if not session.sandbox and (hint := missing_token_hint(project, mode)) is not None:
         shared.console.warning(f"this job has no ID token: {instead}. {hint}")
         return None
     try:
-        access = connect(
-            project,
-            name,
-            options.mode,
-            redactor=shared.console.redactor,
-            target=target,
-            read_only=True,
-        )
+        access = session.connect(mode, read_only=True)
     except IdentityError as error:
-        if project.context.provider != "local" or target is not None:
+        if project.context.provider != "local" or session.sandbox:
             raise
         shared.console.warning(f"{instead}: {error.message}")
         return None
-    return ledger_of(project, name, access)
+    return session.ledger(access)
 
 
 def rendered(plan: Plan, shared: Common, project: "Project") -> str:
@@ -121,7 +110,7 @@ def rendered(plan: Plan, shared: Common, project: "Project") -> str:
 
         return markdown.render(plan)
     if shared.format == "gitlab":
-        from cipipe.pipeline.identity.access import issuer_of
+        from cipipe.pipeline.identity.tokens import issuer_of
         from cipipe.report import gitlab
 
         issuer = issuer_of(project, gitlab.PROVIDER)

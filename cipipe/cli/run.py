@@ -14,7 +14,8 @@ from cipipe.errors import CipipeError, UsageError
 from cipipe.model import Plan
 from cipipe.pipeline import destroying, running
 from cipipe.pipeline.checks.refusals import refuse_destroy
-from cipipe.pipeline.planning import Options, check_names
+from cipipe.pipeline.planning import PlanOptions
+from cipipe.pipeline.stage_lookup import check_names
 from cipipe.report import json, text
 
 
@@ -89,18 +90,16 @@ def run(
         raise UsageError(
             "usage", "--only-due and names of stages exclude each other", hint="Pass one of them."
         )
-    project = shared.project()
-    name = project.environment_name(shared.environment)
-    planning = Options(
-        name,
-        project.context.mode,
+    session = shared.session()
+    planning = PlanOptions(
+        session.project.context.mode,
         worktree=worktree,
         selected=frozenset(stages),
         forced=frozenset(forced),
         only_due=only_due,
     )
-    check_names(project, planning)
-    confirm_at_shell(shared, project, name, yes=yes)
+    check_names(session.project.config, planning.named)
+    confirm_at_shell(shared, session, yes=yes)
     options = running.RunOptions(
         planning,
         jobs=jobs,
@@ -114,15 +113,8 @@ def run(
     def planned(plan: Plan) -> None:
         shared.console.say(text.plan(plan, shared.console.styled_stderr))
 
-    with sandboxed(shared, project, name) as target:
-        outcome = running.run(
-            project,
-            options,
-            redactor=shared.console.redactor,
-            progress=shared.console,
-            target=target,
-            planned=planned,
-        )
+    with sandboxed(shared, session) as session:
+        outcome = running.run(session, options, planned=planned)
     return finish(shared, outcome)
 
 
@@ -133,26 +125,17 @@ def run(
 @yes_option
 def destroy(shared: Common, confirm: str | None, allow_destroy: bool, yes: bool) -> int:
     """Take an environment down, in reverse order. The ledger keeps that it was destroyed."""
-    project = shared.project()
+    session = shared.session()
     if shared.environment is None:
         raise UsageError(
             "destroy-no-environment",
-            "destroy wants the environment's name",
+            "destroy needs the environment's name",
             hint="Pass --env NAME.",
         )
-    name = project.environment_name(shared.environment)
-    refuse_destroy(project, name, confirm, allow_destroy=allow_destroy)
-    confirm_at_shell(shared, project, name, yes=yes, named=True)
-    with sandboxed(shared, project, name) as target:
-        outcome = destroying.destroy(
-            project,
-            name,
-            redactor=shared.console.redactor,
-            progress=shared.console,
-            confirm=confirm,
-            allow_destroy=allow_destroy,
-            target=target,
-        )
+    refuse_destroy(session, confirm, allow_destroy=allow_destroy)
+    confirm_at_shell(shared, session, yes=yes, named=True)
+    with sandboxed(shared, session) as session:
+        outcome = destroying.destroy(session, confirm=confirm, allow_destroy=allow_destroy)
     return finish(shared, outcome)
 
 

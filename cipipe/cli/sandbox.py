@@ -6,11 +6,11 @@ import click
 
 from cipipe.cli.lazy import Group
 from cipipe.cli.options import Common, common
-from cipipe.cli.sandboxed import bootstrap_once, data_root, folder_of, target_of, without_docker
+from cipipe.cli.sandboxed import folder_of, in_sandbox, options_of
 from cipipe.errors import UsageError
-from cipipe.pipeline.project import Project
+from cipipe.pipeline.session import Session
 from cipipe.report import json
-from cipipe.sandbox import SandboxOptions, client
+from cipipe.sandbox import client
 
 
 @click.group(cls=Group)
@@ -22,35 +22,24 @@ def sandbox() -> None:
 @common(sandbox=False)
 def up(shared: Common) -> None:
     """Start a sandbox and leave it running. `cipipe run --sandbox` then uses it."""
-    project = shared.project()
-    name = project.environment_name(shared.environment)
-    running = client.up(
-        SandboxOptions(
-            directory=folder_of(project),
-            account_id=project.config.environment(name).account_id,
-            attached=False,
-            docker=not without_docker(project),
-            docker_data=data_root(project),
-        ),
-        env=project.env,
-        say=shared.console.say,
-    )
-    bootstrap_once(shared, project, name, running, target_of(project, name, running))
-    _show(shared, project, name, running)
+    session = shared.session()
+    options = options_of(session, attached=False)
+    running = client.up(options, env=session.project.env, say=session.say)
+    in_sandbox(session, running)
+    _show(shared, session, running)
 
 
 @sandbox.command
 @common(sandbox=False)
 def env(shared: Common) -> None:
     """Print the variables that point AWS tools at the sandbox: eval "$(cipipe sandbox env)"."""
-    project = shared.project()
-    name = project.environment_name(shared.environment)
-    running = client.find(folder_of(project))
+    session = shared.session()
+    running = client.find(folder_of(session.project))
     if running is None:
         raise UsageError(
             "sandbox-not-running", "no sandbox is running", hint="Start it: cipipe sandbox up"
         )
-    _show(shared, project, name, running)
+    _show(shared, session, running)
 
 
 @sandbox.command
@@ -64,8 +53,8 @@ def down(shared: Common) -> None:
         shared.answer("the sandbox has ended\n" if stopped else "no sandbox was running\n")
 
 
-def _show(shared: Common, project: Project, name: str, running: client.Sandbox) -> None:
-    environment = project.config.environment(name)
+def _show(shared: Common, session: Session, running: client.Sandbox) -> None:
+    environment = session.environment
     variables = {
         **running.child_env(),
         **running.admin_of(environment.account_id).environment(),

@@ -14,13 +14,14 @@ def status(shared: Common) -> None:
     """Tell what is deployed where: commit, age, pipeline, state, and whether this commit holds
     something else.
     """
-    project = shared.project()
     name = shared.environment or shared.console.env.get("CIPIPE_ENV")
-    chosen = project.environment_name(name)
+    session = shared.session_in(shared.project(), name)
+    project = session.project
     # The sandbox has one account; elsewhere every environment is shown.
-    names = [chosen] if name is not None or shared.sandbox else list(project.config.environments)
-    with sandboxed(shared, project, chosen) as target:
-        found = use_case.status(project, names, redactor=shared.console.redactor, target=target)
+    one = name is not None or shared.sandbox
+    names = [session.environment_name] if one else list(project.config.environments)
+    with sandboxed(shared, session) as session:
+        found = use_case.status(session, names)
     head = project.repository.commit("HEAD")
     commit = head.oid if head else ""
     shared.answer(

@@ -10,37 +10,38 @@ from typing import Any
 
 from cipipe import config, tree_files
 from cipipe.claims import Claimed, Claims
-from cipipe.ledger import Ledger
 from cipipe.model import Mode, Owner
 from cipipe.pipeline.identity.access import Access
-from cipipe.pipeline.planning import Planning, consumed_outputs
+from cipipe.pipeline.planning import PlanResult, consumed_outputs
 from cipipe.pipeline.project import Project
+from cipipe.pipeline.session import Session
 from cipipe.planner import Candidate
-from cipipe.redact import Redactor
 from cipipe.stages import KINDS
 from cipipe.stages.base import AnyStage, ResourceType, StageContext
 from cipipe.stagework import RunnerInputs
 
 
 @dataclass(frozen=True)
-class Place:
+class StageContexts:
     """Meets `stagework.ContextFactory`. `scratch` is a private folder; `missing` are tools that are not
     to be had here.
     """
 
-    project: Project
-    planning: Planning
+    session: Session
+    planning: PlanResult
     access: Access
-    redactor: Redactor
     scratch: Path
     missing: frozenset[str] = frozenset()
-    sandbox: bool = False
     allow_replace: bool = False
     allow_empty: bool = False
 
     @property
+    def project(self) -> Project:
+        return self.session.project
+
+    @property
     def environment(self) -> str:
-        return self.planning.executable.plan.environment
+        return self.session.environment_name
 
     def upstream(self, stage: str) -> Sequence[str]:
         return config.upstream(stage, self.project.config.stages)
@@ -64,7 +65,7 @@ class Place:
         return StageContext(
             project=self.project.config.project.name,
             environment_name=self.environment,
-            environment=self.project.config.environment(self.environment),
+            environment=self.session.environment,
             mode=self.planning.executable.plan.mode,
             stage=stage,
             repository=self.project.repository,
@@ -77,13 +78,13 @@ class Place:
             fingerprint=candidate.fingerprint,
             aws=self.access.aws,
             child_env={**self.access.child_env, "CIPIPE_ENV": self.environment},
-            redactor=self.redactor,
+            redactor=self.session.redactor,
             scratch=folder,
             owned=self._owned,
             claims=self._claims(stage, inputs.line),
             siblings=frozenset(self.project.config.stages) - {stage.name},
-            sandbox=self.sandbox,
-            command_options=self.project.command_options(sandbox=self.sandbox),
+            sandbox=self.session.sandbox,
+            command_options=self.session.command_options,
             state_login=self.project.state_login,
             allow_replace=self.allow_replace,
             allow_empty=self.allow_empty,
@@ -97,7 +98,7 @@ class Place:
 
     def _claims(self, stage: AnyStage, line: Callable[[str], None]) -> Claims | None:
         """What the stage has to itself; nobody asks for it in verify mode, which writes nothing."""
-        environment = self.project.config.environment(self.environment)
+        environment = self.session.environment
         types = {ResourceType.STATE: True, ResourceType.REPOSITORY: False}
         kept = environment.protected and not environment.allow_destroy
         places = tuple(
@@ -114,7 +115,7 @@ class Place:
         if not places or self.planning.executable.plan.mode is Mode.VERIFY:
             return None
         return Claims(
-            bucket=ledger_of(self.project, self.environment, self.access).bucket,
+            bucket=self.session.ledger(self.access).bucket,
             owner=Owner(self.project.config.project.name, self.environment, stage.name),
             places=places,
             siblings=frozenset(self.project.config.stages) - {stage.name},
@@ -131,10 +132,3 @@ class Place:
             if held is not None
             for url in KINDS[stages[stage].kind].owns(held.record.data)
         )
-
-
-def ledger_of(project: Project, name: str, access: Access) -> Ledger:
-    settings = project.config.ledger
-    bucket = access.aws.bucket(project.config.expanded(settings.bucket, name))
-    prefix = project.config.expanded(settings.prefix, name).rstrip("/") + "/"
-    return Ledger(bucket, prefix, project.config.project.name, name)

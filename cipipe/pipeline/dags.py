@@ -12,18 +12,18 @@ from cipipe.ledger import Ledger
 from cipipe.model import Mode, Plan, Reason, State, Status
 from cipipe.pipeline import running
 from cipipe.pipeline.checks.refusals import refuse_ref
-from cipipe.pipeline.contexts import Place, ledger_of
-from cipipe.pipeline.identity.access import Access, AwsTarget, connect
+from cipipe.pipeline.contexts import StageContexts
+from cipipe.pipeline.identity.access import Access
 from cipipe.pipeline.identity.profile import served
-from cipipe.pipeline.planning import Options, Planning, plan
+from cipipe.pipeline.planning import PlanOptions, plan
 from cipipe.pipeline.project import Project
+from cipipe.pipeline.session import Session
 from cipipe.planner import ExecutablePlan
 from cipipe.records import Records
-from cipipe.redact import Redactor
 from cipipe.runner import Runner
 from cipipe.stages import dags as kind
 from cipipe.stages.base import StageResult
-from cipipe.stagework import Progress, StageWork, as_stage_error
+from cipipe.stagework import StageWork, as_stage_error
 from cipipe.titles import in_environment
 
 if TYPE_CHECKING:
@@ -34,28 +34,16 @@ if TYPE_CHECKING:
 class Call(msgspec.Struct, frozen=True):
     """What every command here is given: where, which stage, and who is told."""
 
-    project: Project
-    environment: str
+    session: Session
     stage: str
-    redactor: Redactor
-    progress: Progress
-    target: AwsTarget | None = None
 
+    @property
+    def project(self) -> Project:
+        return self.session.project
 
-def stage_of(project: Project, wanted: str | None) -> str:
-    """The name of the `dags` stage that is meant. Raises UsageError where that is not clear."""
-    found = [name for name, stage in project.config.stages.items() if stage.kind == kind.NAME]
-    chosen = [name for name in found if wanted in {None, name}]
-    if len(chosen) != 1:
-        raise UsageError(
-            "stage-unknown",
-            "which dags stage is meant is not clear"
-            if wanted is None
-            else f"there is no dags stage {wanted!r}",
-            hint=f"--stage is one of: {', '.join(found) or 'none: the configuration has no stage of that kind'}",
-            where="--stage",
-        )
-    return chosen[0]
+    @property
+    def environment(self) -> str:
+        return self.session.environment_name
 
 
 def diff(call: Call, *, worktree: bool = False) -> "BucketDiff":
@@ -77,12 +65,9 @@ def deploy(
     """
     options = _alone(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
     return running.run(
-        call.project,
+        call.session,
         options,
-        redactor=call.redactor,
-        progress=call.progress,
         planned=planned,
-        target=call.target,
         meanwhile=lambda access: _look_ahead(call, access),
     )
 
@@ -92,7 +77,7 @@ def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> "BucketDi
     from cipipe.stages.dags.diff import preview
 
     options = _alone(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
-    refuse_ref(call.project, call.environment, options.planning.mode)
+    refuse_ref(call.session, options.planning.mode)
     with _opened(call, read_only=True, refusing=options) as (work, _):
         (stage,) = work.executable.plan.stages
         context = msgspec.structs.replace(work.context_for(stage), allow_empty=allow_empty)
@@ -129,7 +114,7 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
             "a merge or pull request deploys nothing, and rolls nothing back",
             where="rollback",
         )
-    refuse_ref(call.project, call.environment, Mode.DEPLOY)
+    refuse_ref(call.session, Mode.DEPLOY)
     with _opened(call) as (work, ledger):
         (stage,) = work.executable.plan.stages
         held = ledger.read([n for n, p in work.candidates.items() if p.stage.kind == kind.NAME])
@@ -173,7 +158,7 @@ def _in_stage() -> Iterator[None]:
 
 def _alone(call: Call, *, allow_empty: bool, allow_rollback: bool) -> running.RunOptions:
     names = frozenset({call.stage})
-    planning = Options(call.environment, call.project.context.mode, selected=names, forced=names)
+    planning = PlanOptions(call.project.context.mode, selected=names, forced=names)
     return running.RunOptions(planning, allow_rollback=allow_rollback, allow_empty=allow_empty)
 
 
@@ -199,27 +184,21 @@ def _opened(
 
     `refusing`: refuse what a run with these options refuses.
     """
-    project, name = call.project.at(call.environment), call.environment
-    access = connect(
-        project, name, Mode.DEPLOY, redactor=call.redactor, target=call.target, read_only=read_only
-    )
-    ledger = ledger_of(project, name, access)
-    options = Options(name, Mode.DEPLOY, worktree=worktree, selected=frozenset({call.stage}))
-    planning: Planning = plan(
-        project,
+    session = call.session
+    access = session.connect(Mode.DEPLOY, read_only=read_only)
+    ledger = session.ledger(access)
+    options = PlanOptions(Mode.DEPLOY, worktree=worktree, selected=frozenset({call.stage}))
+    planning = plan(
+        session,
         refusing.planning if refusing else options,
         ledger,
         lambda: _look_ahead(call, access),
     )
     if refusing is not None:
-        running.refuse(
-            project, refusing, planning, ledger, redactor=call.redactor, target=call.target
-        )
+        running.refuse(session, refusing, planning, ledger)
     with (
-        running.scratch_folder(project) as scratch,
-        served(access, call.progress.warning) as access,
+        running.scratch_folder(session.project) as scratch,
+        served(access, session.progress.warning) as access,
     ):
-        place = Place(
-            project, planning, access, call.redactor, scratch, sandbox=call.target is not None
-        )
-        yield running.work_of(planning, place, ledger, call.progress), ledger
+        contexts = StageContexts(session, planning, access, scratch)
+        yield running.work_of(contexts, ledger), ledger

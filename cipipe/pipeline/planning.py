@@ -9,16 +9,16 @@ import msgspec
 from cipipe import config, fingerprint, planner, titles, tree_files
 from cipipe.config import Config
 from cipipe.contents import Contents
-from cipipe.errors import CipipeError, RefusedError, UsageError
+from cipipe.errors import CipipeError, UsageError
 from cipipe.model import Baseline, Mode, Output, Plan, State
-from cipipe.parse import nearest
 from cipipe.patterns import Patterns
 from cipipe.pipeline.checks import undeclared
 from cipipe.pipeline.project import Project
+from cipipe.pipeline.session import Session
+from cipipe.pipeline.stage_lookup import check_names, recorded_stages
 from cipipe.planner import Candidate, ExecutablePlan, Known, Question
 from cipipe.stages import KINDS
 from cipipe.stages.base import references
-from cipipe.terminal import visible
 from cipipe.tools import own_folder
 from cipipe.tools.git.client import Entry, Object
 
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
     from cipipe.ledger import Ledger, StoredRecord
 
 
-class Options(msgspec.Struct, frozen=True):
+class PlanOptions(msgspec.Struct, frozen=True):
     """What the command line says of planning. `only_due` leaves out stages that always run, and the
     default one.
     """
 
-    environment: str
     mode: Mode
     base: str | None = None
     worktree: bool = False
@@ -39,6 +38,11 @@ class Options(msgspec.Struct, frozen=True):
     forced: frozenset[str] = frozenset()
     show_uncovered: bool = False
     only_due: bool = False
+
+    @property
+    def named(self) -> frozenset[str]:
+        """All stages that the command line names."""
+        return self.selected | self.forced
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -54,7 +58,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     contents: Contents
 
 
-class Planning(msgspec.Struct, frozen=True):
+class PlanResult(msgspec.Struct, frozen=True):
     """A plan, with all that a run needs of how it came about."""
 
     executable: ExecutablePlan
@@ -64,23 +68,23 @@ class Planning(msgspec.Struct, frozen=True):
 
 
 def plan(
-    project: Project,
-    options: Options,
+    session: Session,
+    options: PlanOptions,
     ledger: "Ledger | None",
     meanwhile: Callable[[], None] = lambda: None,
-) -> Planning:
+) -> PlanResult:
     """Plan against the ledger, or, without one, against a revision. Raises UsageError, StageError.
 
     `meanwhile` is called when the ledger has answered: what else AWS is going to be asked for can
     begin.
     """
-    check_names(project, options)
-    project = project.at(options.environment)
+    project = session.project
+    check_names(project.config, options.named)
     sweep_lock_files(project)
     shot = snapshot(project, worktree=options.worktree)
     warnings = _warnings(project, shot, options)
     if ledger is not None and options.base is None:
-        held = ledger.read(_recorded(project.config))
+        held = ledger.read(recorded_stages(project.config))
         outputs = _outputs(project.config, ledger, held)
         meanwhile()
         changes = _Changes(project, shot)
@@ -96,7 +100,7 @@ def plan(
         known, baseline = (compared, baseline) if compared is not None else ({}, Baseline("none"))
     question = Question(
         config=project.config,
-        environment=options.environment,
+        environment=session.environment_name,
         mode=options.mode,
         provider=project.context.provider,
         commit=shot.commit,
@@ -118,7 +122,7 @@ def plan(
         everywhere=options.show_uncovered,
     )
     whole = msgspec.structs.replace(executable.plan, warnings=(*executable.plan.warnings, *found))
-    return Planning(msgspec.structs.replace(executable, plan=whole), shot, held, outputs)
+    return PlanResult(msgspec.structs.replace(executable, plan=whole), shot, held, outputs)
 
 
 def sweep_lock_files(project: Project) -> None:
@@ -132,12 +136,12 @@ def sweep_lock_files(project: Project) -> None:
         terraform_lock_file.sweep(folder, project.repository.tracks)
 
 
-def shown(project: Project, planning: Planning) -> Plan:
+def shown(project: Project, planning: PlanResult) -> Plan:
     """The plan as it is printed: titles of steps have the outputs that are known, those of stages
     that stay as they are.
     """
     executable = planning.executable
-    everything = project.at(executable.plan.environment).config.stages
+    everything = project.config.stages
     stages = []
     for stage in executable.plan.stages:
         known: dict[str, Output] = {}
@@ -209,62 +213,12 @@ def consumed_outputs(
     )
 
 
-def check_names(project: Project, options: Options) -> None:
-    """Refuse names of stages that the environment does not have. Raises UsageError `stage-unknown`."""
-    settings = project.at(options.environment).config
-    for name in sorted(options.selected | options.forced):
-        if (
-            settings.whole is not None
-            and name in settings.whole.stages
-            and name not in settings.stages
-        ):
-            raise UsageError(
-                "stage-unknown",
-                f"environment {options.environment} does not have the stage {name}",
-                hint="`environments` of the stage names those that have it.",
-                where=f"stages.{name}.environments",
-            )
-        if name not in settings.stages:
-            hint = nearest(
-                name, settings.stages, otherwise="There is: " + ", ".join(settings.stages)
-            )
-            raise UsageError(
-                "stage-unknown", f"there is no stage {name!r}", hint=hint, where="stages"
-            )
-
-
-def _warnings(project: Project, shot: Snapshot, options: Options) -> tuple[str, ...]:
+def _warnings(project: Project, shot: Snapshot, options: PlanOptions) -> tuple[str, ...]:
     committed = project.repository.objects([f"{shot.commit}:{project.config_path}"])[0]
     if options.worktree or (committed is not None and committed.body == project.config_text):
         return ()
     how = "is not committed" if committed is None else "differs from the commit"
     return (f"{project.config_path} {how}; this plan uses the file on disk",)
-
-
-def refuse_dirty(project: Project, planning: Planning) -> None:
-    """A run works with the files on disk: refuse it where they are not those of the commit."""
-    due = [s.name for s in planning.executable.plan.stages if s.status != "unchanged"]
-    patterns = [planning.snapshot.patterns[name] for name in due]
-    dirty = [
-        path
-        for path in project.repository.dirty()
-        if path == project.config_path.encode()
-        or any(p.matches_link(path) or p.matches(path + b"-") for p in patterns)
-    ]
-    if dirty:
-        shown = "\n".join(
-            f"  {visible(path.decode(errors='backslashreplace'))}" for path in dirty[:10]
-        )
-        more = f"\n  … and {len(dirty) - 10} more" if len(dirty) > 10 else ""
-        raise RefusedError(
-            "dirty-work-tree",
-            f"files of stages that are due differ from the commit:\n{shown}{more}",
-            hint="Commit or stash them. `cipipe plan --worktree` plans the files as they lie on disk.",
-        )
-
-
-def _recorded(settings: Config) -> list[str]:
-    return [name for name, stage in settings.stages.items() if stage.when == "due"]
 
 
 def _outputs(

@@ -15,6 +15,7 @@ from cipipe.ledger import Ledger
 from cipipe.model import SCHEMA, Mode, Newest, Plan, Report, Result, StageReport, Status
 from cipipe.pipeline.checks.paths import refuse_missing
 from cipipe.pipeline.checks.refusals import (
+    refuse_dirty,
     refuse_older,
     refuse_other_workspace,
     refuse_ref,
@@ -22,13 +23,13 @@ from cipipe.pipeline.checks.refusals import (
     refuse_unproven,
     refuse_unready,
 )
-from cipipe.pipeline.contexts import Place, ledger_of
-from cipipe.pipeline.identity.access import Access, AwsTarget, connect
+from cipipe.pipeline.contexts import StageContexts
+from cipipe.pipeline.identity.access import Access
 from cipipe.pipeline.identity.profile import served
-from cipipe.pipeline.planning import Options, Planning, plan, refuse_dirty, shown
+from cipipe.pipeline.planning import PlanOptions, PlanResult, plan, shown
 from cipipe.pipeline.project import Project
+from cipipe.pipeline.session import Session
 from cipipe.records import Records
-from cipipe.redact import Redactor
 from cipipe.runner import Runner
 from cipipe.stages import KINDS
 from cipipe.stagework import Progress, StageWork
@@ -44,7 +45,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     stage is due and not selected.
     """
 
-    planning: Options
+    planning: PlanOptions
     jobs: int = 4
     allow_rollback: bool = False
     allow_replace: bool = False
@@ -78,53 +79,49 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def run(
-    project: Project,
+    session: Session,
     options: RunOptions,
     *,
-    redactor: Redactor,
-    progress: Progress,
     planned: Callable[[Plan], None],
-    target: AwsTarget | None = None,
     meanwhile: Callable[[Access], None] = lambda _: None,
 ) -> Outcome:
-    """Run what is due. `planned` is told the plan before anything starts. Raises CipipeError where
-    nothing was begun.
+    """Run what is due. Raises CipipeError where nothing was started.
 
-    `meanwhile` is called while the plan is being made.
+    `planned` gets the plan before anything starts; `meanwhile` is called while the plan is made.
     """
-    name = options.planning.environment
-    project = project.at(name)
-    refuse_ref(project, name, options.planning.mode)
-    access = connect(project, name, options.planning.mode, redactor=redactor, target=target)
-    ledger = ledger_of(project, name, access)
-    planning = plan(project, options.planning, ledger, lambda: meanwhile(access))
+    refuse_ref(session, options.planning.mode)
+    access = session.connect(options.planning.mode)
+    ledger = session.ledger(access)
+    result = plan(session, options.planning, ledger, lambda: meanwhile(access))
     try:
-        refuse(project, options, planning, ledger, redactor=redactor, target=target)
+        refuse(session, options, result, ledger)
     except RefusedError as error:
         why = options.forgiven.get(error.id)
         if why is None:
             raise
-        return _skipped(planning.executable.plan, error, why, progress)
-    planned(shown(project, planning))
-    for warning in planning.executable.plan.warnings:
-        progress.warning(warning)
-    missing = missing_tools(project, planning, target)
-    with scratch_folder(project) as scratch, served(access, progress.warning) as access:
-        place = Place(
-            project=project,
-            planning=planning,
+        return _skipped(result.executable.plan, error, why, session.progress)
+
+    planned(shown(session.project, result))
+    for warning in result.executable.plan.warnings:
+        session.progress.warning(warning)
+    missing = missing_tools(session, result)
+    with (
+        scratch_folder(session.project) as scratch,
+        served(access, session.progress.warning) as access,
+    ):
+        contexts = StageContexts(
+            session=session,
+            planning=result,
             access=access,
-            redactor=redactor,
             scratch=scratch,
             missing=frozenset(missing),
-            sandbox=target is not None,
             allow_replace=options.allow_replace,
             allow_empty=options.allow_empty,
         )
-        runner = Runner(work_of(planning, place, ledger, progress), jobs=options.jobs)
+        runner = Runner(work_of(contexts, ledger), jobs=options.jobs)
         report = runner.deploy()
         if options.whole:
-            _keep_newest(project, planning, report, ledger, over_newer=options.allow_rollback)
+            _keep_newest(contexts, report, ledger, over_newer=options.allow_rollback)
         return Outcome(report, runner.error)
 
 
@@ -139,68 +136,65 @@ def _skipped(plan: Plan, error: RefusedError, why: str, progress: Progress) -> O
 
 
 def _keep_newest(
-    project: Project, planning: Planning, report: Report, ledger: Ledger, *, over_newer: bool
+    contexts: StageContexts, report: Report, ledger: Ledger, *, over_newer: bool
 ) -> None:
-    """Have the ledger say that this pipeline has seen to the whole environment, though nothing may
-    have been due.
+    """Record in the ledger that this pipeline has deployed the whole environment.
 
-    An older pipeline that is still on its way could otherwise deploy over it: no stage's record
-    tells of this one.
+    Nothing may have been due, and then no stage's record names this pipeline: an older one that is
+    still running could otherwise deploy over it.
     """
-    context = project.context
-    stages = planning.snapshot.candidates
-    ended = {stage.result for stage in report.stages if stages[stage.name].stage.when == "due"}
-    if (
-        context.mode is Mode.VERIFY
-        or context.sequence is None
-        or not ended <= {Result.DONE, Result.UNCHANGED}
-    ):
+    context = contexts.project.context
+    if context.mode is Mode.VERIFY or context.sequence is None:
         return
-    newest = Newest(SCHEMA, context.provider, context.sequence, report.commit, context.pipeline_url)
+    candidates = contexts.planning.snapshot.candidates
+    results = {
+        stage.result for stage in report.stages if candidates[stage.name].stage.when == "due"
+    }
+    if not results <= {Result.DONE, Result.UNCHANGED}:
+        return
+    newest = Newest(
+        schema=SCHEMA,
+        provider=context.provider,
+        sequence=context.sequence,
+        commit=report.commit,
+        pipeline_url=context.pipeline_url,
+    )
     ledger.write_newest(newest, over_newer=over_newer)
 
 
-def refuse(
-    project: Project,
-    options: RunOptions,
-    planning: Planning,
-    ledger: Ledger,
-    *,
-    redactor: Redactor,
-    target: AwsTarget | None,
-) -> None:
-    """Raise RefusedError where this plan may not be run (the ref is looked at before there is one)."""
+def refuse(session: Session, options: RunOptions, result: PlanResult, ledger: Ledger) -> None:
+    """Raise RefusedError where this plan may not be run. The ref was checked before planning."""
+    project, mode = session.project, options.planning.mode
     if options.expected is not None:
-        refuse_stale(planning.executable.plan, options.expected)
-    refuse_missing(project, planning, allow_empty=options.allow_empty)
+        refuse_stale(result.executable.plan, options.expected)
+    refuse_missing(project, result, allow_empty=options.allow_empty)
     if not options.planning.worktree:
-        refuse_dirty(project, planning)
-    refuse_other_workspace(project, planning)
+        refuse_dirty(project, result)
+    refuse_other_workspace(project, result)
     refuse_older(
         project,
-        planning,
+        result,
         allowed=options.allow_rollback,
         newest=lambda provider: ledger.read_newest(provider)[0],
     )
-    if options.planning.mode is Mode.DEPLOY and target is None:
-        refuse_unready(planning)
-    if options.planning.mode is Mode.DEPLOY:
-        refuse_unproven(
-            project, planning, options.planning.environment, redactor=redactor, target=target
-        )
+    if mode is Mode.DEPLOY and not session.sandbox:
+        refuse_unready(result)
+    if mode is Mode.DEPLOY:
+        refuse_unproven(session, result)
 
 
-def work_of(planning: Planning, place: Place, ledger: Ledger, progress: Progress) -> StageWork:
+def work_of(contexts: StageContexts, ledger: Ledger) -> StageWork:
     """What a runner needs to run the stages of a plan."""
-    planned = planning.executable
+    result, session = contexts.planning, contexts.session
+    executable = result.executable
     return StageWork(
-        executable=planned,
-        candidates=planning.snapshot.candidates,
-        records=Records(ledger, planned.plan, place.project.context, planning.held),
-        factory=place,
-        redactor=place.redactor,
-        progress=progress,
-        outputs=dict(planning.outputs),
+        executable=executable,
+        candidates=result.snapshot.candidates,
+        records=Records(ledger, executable.plan, session.project.context, result.held),
+        factory=contexts,
+        redactor=session.redactor,
+        progress=session.progress,
+        outputs=dict(result.outputs),
     )
 
 
@@ -228,23 +222,27 @@ def _alive(pid: str) -> bool:
     return True
 
 
-def missing_tools(project: Project, planning: Planning, target: AwsTarget | None) -> dict[str, str]:
-    """The tools that due stages need and this machine lacks. Outside the sandbox that is an error,
-    before anything runs.
+def missing_tools(session: Session, result: PlanResult) -> dict[str, str]:
+    """The tools that due stages need and this machine lacks, with how to get each.
+
+    Outside the sandbox a missing tool is an error before anything runs: StageError `tool-missing`.
     """
-    due = [s for s in planning.executable.plan.stages if s.status is not Status.UNCHANGED]
-    stages = [planning.snapshot.candidates[s.name].stage for s in due]
+    candidates = result.snapshot.candidates
+    due = [s.name for s in result.executable.plan.stages if s.status is not Status.UNCHANGED]
+    stages = [candidates[name].stage for name in due]
     needed = {tool for stage in stages for tool in KINDS[stage.kind].tools(stage)}
-    if target is not None:
-        return {tool: why for tool, why in target.missing.items() if tool in needed}
-    if "terraform" in needed and shutil.which("terraform", path=project.env.get("PATH")) is None:
-        raise lacking({"terraform": "developer.hashicorp.com/terraform/install"})
+    if session.target is not None:
+        return {tool: why for tool, why in session.target.missing.items() if tool in needed}
+    path = session.project.env.get("PATH")
+    if "terraform" in needed and shutil.which("terraform", path=path) is None:
+        raise tool_missing({"terraform": "developer.hashicorp.com/terraform/install"})
     return {}
 
 
-def lacking(missing: Mapping[str, str]) -> StageError:
-    names = " and ".join(missing)
-    hint = "; ".join(f"{tool}: {how}" for tool, how in missing.items())
+def tool_missing(missing: Mapping[str, str]) -> StageError:
+    """The error for tools that are not installed, each with how to get it."""
     return StageError(
-        "tool-missing", f"{names} is not installed on this machine; nothing was started", hint=hint
+        "tool-missing",
+        f"{' and '.join(missing)} is not installed on this machine; nothing was started",
+        hint="; ".join(f"{tool}: {how}" for tool, how in missing.items()),
     )

@@ -1,69 +1,80 @@
-"""`cipipe status`: what is deployed where, beside what this commit holds."""
+"""`cipipe status`: what is deployed where, beside what this commit has."""
 
 from collections.abc import Sequence
 
 from cipipe.errors import CipipeError, IdentityError, StageError
+from cipipe.ledger import StoredRecord
 from cipipe.model import EnvironmentStatus, Mode, StageStatus, State
-from cipipe.pipeline.contexts import ledger_of
-from cipipe.pipeline.identity.access import AwsTarget, connect
 from cipipe.pipeline.planning import snapshot
-from cipipe.pipeline.project import Project
-from cipipe.redact import Redactor
+from cipipe.pipeline.session import Session
+from cipipe.pipeline.stage_lookup import recorded_stages
+from cipipe.planner import Candidate
 
-_CLOSED = {"ledger-unreadable", "ledger-no-bucket"}
+# Errors of one environment whose ledger this job cannot read: the others are shown all the same.
+_UNREADABLE = {"ledger-unreadable", "ledger-no-bucket"}
 
 
-def status(
-    project: Project, names: Sequence[str], *, redactor: Redactor, target: AwsTarget | None = None
-) -> tuple[EnvironmentStatus, ...]:
+def status(session: Session, names: Sequence[str]) -> tuple[EnvironmentStatus, ...]:
     """Read the ledgers of environments, each with its read-only role where it has one.
 
-    One that this job may not look into says so and does not hide the others; raises CipipeError if
-    none can be read.
+    An environment that this job cannot read says so and does not hide the others. Raises
+    CipipeError where none can be read.
     """
     found: list[EnvironmentStatus] = []
     refused: list[CipipeError] = []
     for name in names:
         try:
-            found.append(_one(project.at(name), name, redactor, target))
+            found.append(_environment(session.at(name)))
         except (IdentityError, StageError) as error:
-            if error.id not in _CLOSED and not isinstance(error, IdentityError):
+            if error.id not in _UNREADABLE and not isinstance(error, IdentityError):
                 raise
-            environment = project.config.environment(name)
+            environment = session.project.config.environment(name)
             why = error.message.splitlines()[0]
             found.append(
                 EnvironmentStatus(name, environment.account_id, environment.region, unreadable=why)
             )
             refused.append(error)
+
     if len(refused) == len(names):
         raise refused[0]
     return tuple(found)
 
 
-def _one(
-    project: Project, name: str, redactor: Redactor, target: AwsTarget | None
-) -> EnvironmentStatus:
-    environment = project.config.environment(name)
-    access = connect(project, name, Mode.DEPLOY, redactor=redactor, target=target, read_only=True)
-    shot = snapshot(project)
-    recorded = [n for n, candidate in shot.candidates.items() if candidate.stage.when == "due"]
-    held = ledger_of(project, name, access).read(recorded)
-    stages = []
-    for stage in recorded:
-        found, candidate = held[stage], shot.candidates[stage]
-        record = found.record if found else None
-        live = record is not None and record.state is not State.DESTROYED
-        stages.append(
-            StageStatus(
-                name=stage,
-                kind=candidate.stage.kind,
-                state=record.state.value if record else "never-deployed",
-                commit=record.commit if record else None,
-                ref=record.ref if record else None,
-                pipeline_url=record.pipeline_url if record else None,
-                finished_at=(record.finished_at or record.started_at) if record else None,
-                fingerprint=record.fingerprint if record else None,
-                drift=not live or record is None or record.fingerprint != candidate.fingerprint,
-            )
+def _environment(session: Session) -> EnvironmentStatus:
+    access = session.connect(Mode.DEPLOY, read_only=True)
+    candidates = snapshot(session.project).candidates
+    stored = session.ledger(access).read(recorded_stages(session.project.config))
+    stages = tuple(_stage(candidates[name], found) for name, found in stored.items())
+    environment = session.environment
+    return EnvironmentStatus(
+        session.environment_name, environment.account_id, environment.region, stages
+    )
+
+
+def _stage(candidate: Candidate, found: StoredRecord | None) -> StageStatus:
+    name, kind = candidate.stage.name, candidate.stage.kind
+    if found is None:
+        return StageStatus(
+            name=name,
+            kind=kind,
+            state="never-deployed",
+            commit=None,
+            ref=None,
+            pipeline_url=None,
+            finished_at=None,
+            fingerprint=None,
+            drift=True,
         )
-    return EnvironmentStatus(name, environment.account_id, environment.region, tuple(stages))
+    record = found.record
+    same = record.fingerprint == candidate.fingerprint
+    return StageStatus(
+        name=name,
+        kind=kind,
+        state=record.state.value,
+        commit=record.commit,
+        ref=record.ref,
+        pipeline_url=record.pipeline_url,
+        finished_at=record.finished_at or record.started_at,
+        fingerprint=record.fingerprint,
+        drift=record.state is State.DESTROYED or not same,
+    )

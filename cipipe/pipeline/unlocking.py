@@ -1,69 +1,42 @@
-"""`cipipe iac`: Terraform commands outside a run."""
+"""`cipipe iac unlock`: release the lock on a stage's Terraform state that a killed run left."""
 
-from collections.abc import Callable
-
-from cipipe import planner
-from cipipe.errors import UsageError
 from cipipe.model import Mode
 from cipipe.pipeline.checks.refusals import refuse_ref
-from cipipe.pipeline.identity.access import AwsTarget, connect, merge_request_read_only
 from cipipe.pipeline.identity.profile import served
+from cipipe.pipeline.identity.role_session import merge_request_read_only
 from cipipe.pipeline.planning import snapshot
-from cipipe.pipeline.project import Project
-from cipipe.redact import Redactor
+from cipipe.pipeline.session import Session
+from cipipe.pipeline.stage_lookup import stage_of_kind
 from cipipe.stages import terraform as kind
 from cipipe.stages.base import replaced
 from cipipe.stages.terraform_root import Root, client, data_dir, unlock_command
 
 
-def unlock(
-    project: Project,
-    name: str,
-    stage: str | None,
-    lock_id: str,
-    *,
-    redactor: Redactor,
-    line: Callable[[str], None],
-    target: AwsTarget | None = None,
-) -> None:
+def unlock(session: Session, *, stage: str | None, lock_id: str) -> None:
     """Release a state lock, as the deploy role. Raises UsageError, RefusedError, StageError."""
+    project, name = session.project, session.environment_name
     if project.context.mode is Mode.VERIFY:
         raise merge_request_read_only(name)
-    refuse_ref(project, name, Mode.DEPLOY)
-    project = project.at(name)
-    chosen = _stage(project, stage)
-    environment = project.config.environment(name)
-    connected = connect(project, name, Mode.DEPLOY, redactor=redactor, target=target)
+    refuse_ref(session, Mode.DEPLOY)
+    chosen = stage_of_kind(project.config, kind.NAME, stage)
+    access = session.connect(Mode.DEPLOY)
+
     settings = replaced(
-        chosen.stage.settings,
-        lambda v: project.config.expanded(v, name) if isinstance(v, str) else v,
+        snapshot(project).candidates[chosen].stage.settings,
+        lambda value: project.config.expanded(value, name) if isinstance(value, str) else value,
     )
-    with served(connected, line) as access:
-        options = project.command_options(sandbox=target is not None)
+    with served(access, session.say) as access:
         root = Root(
             folder=project.repository.root / settings.root,
             shown=settings.root,
-            data_dir=data_dir(project.repository.root, name, chosen.stage.name),
+            data_dir=data_dir(project.repository.root, name, chosen),
             env=access.child_env,
-            redactor=redactor,
-            line=line,
-            unlock=unlock_command(options, name, "--stage", chosen.stage.name),
+            redactor=session.redactor,
+            line=session.say,
+            unlock=unlock_command(session.command_options, name, "--stage", chosen),
             login=project.state_login,
         )
-        terraform = client(root, kind.backend_of(settings, environment, sandbox=target is not None))
+        backend = kind.backend_of(settings, session.environment, sandbox=session.sandbox)
+        terraform = client(root, backend)
         terraform.init()
         terraform.unlock(lock_id)
-
-
-def _stage(project: Project, wanted: str | None) -> planner.Candidate:
-    found = [p for p in snapshot(project).candidates.values() if p.stage.kind == kind.NAME]
-    chosen = [p for p in found if wanted in {None, p.stage.name}]
-    if len(chosen) != 1:
-        names = ", ".join(p.stage.name for p in found) or "none"
-        raise UsageError(
-            "stage-unknown",
-            "which terraform stage is meant is not clear",
-            hint=f"--stage is one of: {names}",
-            where="--stage",
-        )
-    return chosen[0]

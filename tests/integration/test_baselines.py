@@ -8,7 +8,7 @@ import pytest
 
 from cipipe.errors import RefusedError, UsageError
 from cipipe.model import Baseline, Newest, State
-from cipipe.pipeline import planning, project
+from cipipe.pipeline import project
 from cipipe.pipeline.checks import refusals
 from support.deployed_repo import CONFIG, NOTHING_DUE, STAGES, World, gitlab
 from support.git import ENV, HOSTILE, Repo
@@ -263,7 +263,7 @@ def test_a_configuration_on_disk_that_is_not_the_committed_one(world: World) -> 
 
 
 def refuse_dirty(world: World, **options: Any) -> None:
-    planning.refuse_dirty(project.load(world.repo.root, ENV), world.planning(**options))
+    refusals.refuse_dirty(project.load(world.repo.root, ENV), world.planning(**options))
 
 
 def test_a_run_on_a_dirty_work_tree(world: World) -> None:

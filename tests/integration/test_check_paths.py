@@ -14,6 +14,7 @@ from cipipe.model import Mode
 from cipipe.pipeline import planning, project
 from cipipe.pipeline.checks import paths
 from support.git import ENV, Repo
+from support.sessions import session_of
 
 HEAD = """\
 [project]
@@ -229,8 +230,8 @@ def test_folders_behind_links_and_submodules(repo: Repo, check: Any) -> None:
 def refused(repo: Repo, name: str, **options: Any) -> set[str]:
     """The key paths that a plan for an environment is refused for."""
     found = project.load(repo.root, ENV)
-    given = planning.Options(**{"environment": name, "mode": Mode.DEPLOY, **options})
-    made = planning.plan(found, given, None)
+    given = planning.PlanOptions(**{"mode": Mode.DEPLOY, **options})
+    made = planning.plan(session_of(found, name), given, None)
     problems: tuple[Problem, ...] = ()
     try:
         paths.refuse_missing(found.at(name), made)
@@ -281,7 +282,7 @@ def test_the_command_exits_with_2(
 
 def fingerprints(repo: Repo, name: str) -> dict[str, str]:
     found = project.load(repo.root, ENV)
-    made = planning.plan(found, planning.Options(name, Mode.DEPLOY), None)
+    made = planning.plan(session_of(found, name), planning.PlanOptions(Mode.DEPLOY), None)
     return {stage.name: stage.fingerprint for stage in made.executable.plan.stages}
 
 
@@ -335,7 +336,7 @@ def test_a_commit_before_the_environment_was_there_is_no_baseline(repo: Repo) ->
     repo.commit({"cipipe.toml": CONFIG})
     found = project.load(repo.root, ENV)
     made = planning.plan(
-        found, planning.Options("live", Mode.DEPLOY, base=first), None
+        session_of(found, "live"), planning.PlanOptions(Mode.DEPLOY, base=first), None
     ).executable.plan
     assert made.baseline.kind == "none"
     assert {stage.reason for stage in made.stages} == {"no-baseline"}

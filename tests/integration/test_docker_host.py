@@ -15,7 +15,7 @@ import pytest
 
 from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
-from cipipe.pipeline.doctor.base import Doubtful, Skipped
+from cipipe.pipeline.doctor.base import Doubtful, Machine, Skipped
 from cipipe.pipeline.doctor.docker import check_docker
 from cipipe.redact import Redactor
 from cipipe.tools.docker.client import Docker
@@ -259,9 +259,8 @@ def test_an_address_that_is_none(host: str) -> None:
 def doctor(env: Mapping[str, str], raised: Any = None, *, offline: bool = False) -> Any:
     def examined() -> str:
         tools = frozenset({"docker"})
-        return check_docker(
-            env, tools, redactor=Redactor(), interrupt=Interrupt(), target=None, offline=offline
-        )
+        machine = Machine(env=env, redactor=Redactor(), interrupt=Interrupt(), offline=offline)
+        return check_docker(machine, tools)
 
     if raised is None:
         return examined()

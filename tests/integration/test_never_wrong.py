@@ -18,12 +18,12 @@ from cipipe.cli import main
 from cipipe.errors import ConflictError
 from cipipe.model import Mode, Plan, StagePlan, StageReport
 from cipipe.pipeline import project, running
-from cipipe.pipeline.planning import Options
+from cipipe.pipeline.planning import PlanOptions
 from cipipe.pipeline.running import Outcome, RunOptions
-from cipipe.redact import Redactor
 from cipipe.tools.aws.clients import Aws, AwsError, Credentials, Endpoint
 from cipipe.tools.aws.s3 import Bucket, StoredObject
 from support.git import ENV, Repo
+from support.sessions import session_of
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 BUCKET = f"cipipe-{ACCOUNT}-{REGION}"
@@ -108,12 +108,12 @@ class Pipelines:
     def run(self, meanwhile: Callable[[], object], **variables: str) -> Outcome:
         """A run between whose plan and first step something else happens."""
         found = project.load(self.repo.root, self.env(**variables))
-        options = RunOptions(Options("dev", Mode.DEPLOY))
+        options = RunOptions(PlanOptions(Mode.DEPLOY))
 
         def planned(plan: Plan) -> None:
             meanwhile()
 
-        return running.run(found, options, redactor=Redactor(), progress=Silent(), planned=planned)
+        return running.run(session_of(found, progress=Silent()), options, planned=planned)
 
     def due(self, *arguments: str, **variables: str) -> dict[str, str]:
         """What a plan says of each stage that is not unchanged."""

@@ -18,13 +18,13 @@ import pytest
 from cipipe.errors import IdentityError
 from cipipe.model import Mode
 from cipipe.oidc.renewal import Renewed
-from cipipe.pipeline.identity.access import Access, connect
+from cipipe.pipeline.identity.access import Access
 from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.project import load
-from cipipe.redact import Redactor
 from cipipe.sandbox import Sandbox
 from cipipe.tools.aws.clients import Aws, AwsError, Credentials, Endpoint
 from support.jobs import REGION, github, gitlab, sandbox_with_roles, shell
+from support.sessions import session_of
 
 BOTO3 = """
 import boto3, sys, time
@@ -93,7 +93,7 @@ def test_boto3_renews_what_a_run_serves(sandbox: Sandbox, tmp_path: Path, provid
     project = load(job.root, job.env)
     sandbox.limit_sessions(6)
     try:
-        access = connect(project, "dev", Mode.DEPLOY, redactor=Redactor())
+        access = session_of(project).connect(Mode.DEPLOY)
         with served(access, print) as inside:
             env = dict(inside.child_env)
             done = subprocess.run(
@@ -120,7 +120,7 @@ def test_keys_of_a_session_that_is_over_are_refused(sandbox: Sandbox, tmp_path: 
     job = gitlab(tmp_path / "repo", sandbox)
     sandbox.limit_sessions(1)
     try:
-        access = connect(load(job.root, job.env), "dev", Mode.DEPLOY, redactor=Redactor())
+        access = session_of(load(job.root, job.env)).connect(Mode.DEPLOY)
         assert access.renewed is not None
         aws = Aws(sandbox.endpoint(REGION), access.renewed.current())
     finally:
@@ -243,7 +243,7 @@ def test_what_a_run_left_that_was_killed_at_its_start_is_removed(tmp_path: Path)
 def test_a_persons_own_credentials_are_left_as_they_are(sandbox: Sandbox, tmp_path: Path) -> None:
     job = shell(tmp_path / "repo", sandbox)
     keys = sandbox.admin.environment()
-    access = connect(load(job.root, {**job.env, **keys}), "dev", Mode.DEPLOY, redactor=Redactor())
+    access = session_of(load(job.root, {**job.env, **keys})).connect(Mode.DEPLOY)
     with served(access, print) as inside:
         assert inside is access
         assert inside.child_env["AWS_ACCESS_KEY_ID"] == keys["AWS_ACCESS_KEY_ID"]

@@ -9,8 +9,9 @@ from cipipe.fingerprint import consumed, effective
 from cipipe.ledger import Ledger, StoredRecord
 from cipipe.model import Mode, Output, Plan, Record, State
 from cipipe.pipeline import planning, project
-from cipipe.pipeline.planning import Options, Planning
+from cipipe.pipeline.planning import PlanOptions, PlanResult
 from support.git import ENV, Repo
+from support.sessions import session_of
 
 CONFIG = """\
 [project]
@@ -99,10 +100,10 @@ class World:
 
     def planning(
         self, *, offline: bool = False, env: dict[str, str] | None = None, **options: Any
-    ) -> Planning:
+    ) -> PlanResult:
         found = project.load(self.repo.root, ENV | (env or {}))
-        given = {"environment": "dev", "mode": Mode.DEPLOY, **options}
-        return planning.plan(found, Options(**given), None if offline else self.ledger)
+        given = PlanOptions(**{"mode": Mode.DEPLOY, **options})
+        return planning.plan(session_of(found), given, None if offline else self.ledger)
 
     def plan(self, **options: Any) -> Plan:
         return self.planning(**options).executable.plan

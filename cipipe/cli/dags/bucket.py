@@ -16,6 +16,7 @@ from cipipe.cli.sandboxed import sandboxed
 from cipipe.errors import UsageError
 from cipipe.model import Plan
 from cipipe.pipeline import dags as use_case
+from cipipe.pipeline.stage_lookup import stage_of_kind
 from cipipe.report import json, text
 from cipipe.terminal import visible
 
@@ -36,14 +37,12 @@ def _call(shared: Common, stage: str | None, *, yes: bool | None = None) -> Iter
     """What the use cases are called with. `yes` is None for what changes nothing, and needs no
     confirmation.
     """
-    project = shared.project()
-    name = project.environment_name(shared.environment)
-    project = project.at(name)
-    chosen = use_case.stage_of(project, stage)
+    session = shared.session()
+    chosen = stage_of_kind(session.project.config, "dags", stage)
     if yes is not None:
-        confirm(shared, project, name, yes=yes)
-    with sandboxed(shared, project, name) as target:
-        yield use_case.Call(project, name, chosen, shared.console.redactor, shared.console, target)
+        confirm(shared, session, yes=yes)
+    with sandboxed(shared, session) as session:
+        yield use_case.Call(session, chosen)
 
 
 @click.command

@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from cipipe.cli.options import Common, common
-from cipipe.errors import IdentityError, UsageError
+from cipipe.errors import UsageError
 from cipipe.oidc import agent
+from cipipe.oidc.no_token import no_token
 from cipipe.redact import Redactor
 
 
@@ -42,16 +43,12 @@ def credential_process(shared: Common, socket: Path | None) -> None:
 
 
 def _exchanged(shared: Common) -> str:
-    from cipipe.pipeline.identity.access import sessions
-
-    project = shared.project()
-    name = project.environment_name(shared.environment)
-    found = sessions(project, name, project.context.mode, redactor=shared.console.redactor)
+    session = shared.session()
+    found = session.role_session(session.project.context.mode)
     if found is None:
-        raise IdentityError(
-            "oidc-no-token",
-            "there is no ID token here to exchange",
-            hint="A shell has none, and a person's own credentials are not handed on: the profile that calls this command "
-            "would wait for itself.",
+        raise no_token(
+            "there is no ID token to exchange",
+            hint="A shell has none, and a person's own credentials are not passed on: the profile "
+            "that calls this command would wait for itself.",
         )
     return agent.document(found.current())

@@ -13,6 +13,7 @@ from cipipe.errors import CipipeError, IdentityError, UsageError
 from cipipe.oidc import claims as jwt
 from cipipe.oidc import policy
 from cipipe.oidc.claims import TokenClaims
+from cipipe.oidc.no_token import missing_token
 
 _LARGEST = 64 * bounded.KIB
 """AWS takes tokens of up to 20,000 characters, and trust policies of a few thousand."""
@@ -109,15 +110,9 @@ def decoded(console: Console, token: str) -> TokenClaims:
 
 
 def no_token(console: Console, detail: str, hint: str | None = None) -> IdentityError:
-    """The error for a job without a token: one of a fork cannot have any, another can."""
-    if console.provider.context(console.env).fork:
-        return IdentityError(
-            "oidc-fork-cannot-mint",
-            f"this job runs for a fork, and the provider gives such jobs no ID token: {detail}",
-            hint="Run `cipipe plan --offline` there; what needs AWS runs after the merge.",
-        )
-    return IdentityError(
-        "oidc-no-token",
+    """The error for a job without a token."""
+    return missing_token(
+        console.provider.context(console.env),
         f"there is no ID token: {detail}",
         hint=hint or "Give the job an ID token, and name its variable or its file.",
     )

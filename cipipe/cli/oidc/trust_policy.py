@@ -237,7 +237,7 @@ def _identity(project: Project | None, name: str) -> Identity:
     usual = ci.PROVIDERS[name].IDENTITY or Identity("", audience="", token_variable="")
     if project is None:
         return usual
-    from cipipe.pipeline.identity.access import issuer_of
+    from cipipe.pipeline.identity.tokens import issuer_of
 
     return issuer_of(project, name)
 

@@ -7,7 +7,7 @@ chooses.
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,124 +20,96 @@ from cipipe.oidc.explain import explain
 from cipipe.oidc.request import ROLE_ARN, issuer_key, request_for
 from cipipe.oidc.trust_policy import evaluate
 from cipipe.pipeline.bootstrap.root import chosen, prepared, refuse_other_outputs
-from cipipe.pipeline.identity import iam_roles as roles
-from cipipe.pipeline.identity.access import (
-    AwsTarget,
-    ambient,
-    check_account,
-    child_environment,
-    endpoint_of,
-    issuer_of,
-    merge_request_read_only,
-)
+from cipipe.pipeline.identity import iam_roles
+from cipipe.pipeline.identity.access import check_account, child_environment
+from cipipe.pipeline.identity.role_session import merge_request_read_only
+from cipipe.pipeline.identity.tokens import ambient, issuer_of
 from cipipe.pipeline.identity.trusted import Trust, Whose, ids_of, trust
 from cipipe.pipeline.project import Project
-from cipipe.redact import Redactor
+from cipipe.pipeline.session import Session
 from cipipe.stages.terraform_root import Root, backend, client, data_dir, unlock_command
 from cipipe.tools.aws.clients import Aws, AwsError
 from cipipe.tools.terraform.client import Terraform
 
 
-def bootstrap(
-    project: Project,
-    name: str,
-    *,
-    redactor: Redactor,
-    line: Callable[[str], None],
-    warning: Callable[[str], None] = lambda _: None,
-    target: AwsTarget | None = None,
-) -> dict[str, Any]:
-    """Create, or bring up to date, the account's bucket, OIDC providers and roles. Gives
-    Terraform's outputs.
+def bootstrap(session: Session) -> dict[str, Any]:
+    """Create or update the account's bucket, OIDC providers and roles. Returns Terraform's outputs.
 
-    Works with the credentials of the person who runs it (an administrator, once), not with a job's
-    token.
+    Uses the credentials of the person who runs it (an administrator, once), not a job's token.
     """
-    trusted = _trusted(project, name)
+    trusted = _trusted(session.project, session.environment_name)
     with (
-        _terraform(project, name, redactor=redactor, line=line, target=target) as (
-            aws,
-            terraform,
-            bucket,
-        ),
+        _terraform(session) as (aws, terraform, bucket),
         tempfile.TemporaryDirectory(prefix="cipipe-plan-") as folder,
     ):
         terraform.create_state()
-        ours = terraform.identity_providers()
-        there = _identity_providers(aws)
+        # A provider that somebody else made is used as it is, not created a second time.
+        foreign = _identity_providers(aws) - terraform.identity_providers()
         variables = Path(folder) / "bootstrap.tfvars.json"
-        variables.write_bytes(
-            msgspec.json.encode(_variables(project, name, bucket, trusted, there - ours))
-        )
+        variables.write_bytes(msgspec.json.encode(_variables(session, bucket, trusted, foreign)))
         file = Path(folder) / "terraform.tfplan"
         if terraform.plan(file, var_files=[str(variables)]):
-            refuse_other_outputs(project, terraform.planned_outputs(file))
+            refuse_other_outputs(session.project, terraform.planned_outputs(file))
             terraform.apply(file)
-        for text in (doubt for found in trusted.values() for doubt in found.doubts):
-            warning(text)
-        _warn_of_policy(project, name, aws, trusted, warning)
+
+        for trust_of_provider in trusted.values():
+            for doubt in trust_of_provider.doubts:
+                session.progress.warning(doubt)
+        _warn_of_policy(session, aws, trusted)
         return {key: output.get("value") for key, output in terraform.outputs().items()}
 
 
-def unlock(
-    project: Project,
-    name: str,
-    lock_id: str,
-    *,
-    redactor: Redactor,
-    line: Callable[[str], None],
-    target: AwsTarget | None = None,
-) -> None:
+def unlock(session: Session, *, lock_id: str) -> None:
     """Release the lock that a killed bootstrap left."""
-    with _terraform(project, name, redactor=redactor, line=line, target=target) as (
-        _,
-        terraform,
-        _,
-    ):
+    with _terraform(session) as (_, terraform, _):
         terraform.unlock(lock_id)
 
 
 @contextlib.contextmanager
-def _terraform(
-    project: Project,
-    name: str,
-    *,
-    redactor: Redactor,
-    line: Callable[[str], None],
-    target: AwsTarget | None,
-) -> Iterator[tuple[Aws, Terraform, str]]:
-    """The account, Terraform in the bootstrap's root, initialised, and the bucket, which is made
-    first.
+def _terraform(session: Session) -> Iterator[tuple[Aws, Terraform, str]]:
+    """The account, Terraform initialised in the bootstrap's root, and the bucket, made first.
 
     Raises RefusedError in a merge request's job, which may have the credentials of another step.
-    The sandbox is its own.
+    The sandbox has an account of its own, which any job may bootstrap.
     """
-    if project.context.mode is Mode.VERIFY and target is None:
+    project, name = session.project, session.environment_name
+    if project.context.mode is Mode.VERIFY and not session.sandbox:
         raise merge_request_read_only(name)
-    root = chosen(project, line)
-    environment = project.config.environment(name)
-    endpoint = endpoint_of(project, environment, target)
-    credentials = target.admin if target else ambient(project)
-    aws = Aws(endpoint, credentials, account=environment.account_id)
-    check_account(aws, name, environment)
+    root = chosen(project, session.say)
+    endpoint = session.endpoint()
+    credentials = session.target.admin if session.target is not None else ambient(project)
+    aws = Aws(endpoint, credentials, account=session.environment.account_id)
+    check_account(aws, name, session.environment)
+
+    # Before Terraform: the bucket keeps the state of everything else.
     bucket = project.config.expanded(project.config.ledger.bucket, name)
     ensure_bucket(aws, bucket)
-    line(f"bucket {bucket} is there")
+    session.say(f"bucket {bucket} exists")
     key = f"terraform/{project.config.project.name}/{name}.bootstrap.tfstate"
+    child_env = child_environment(
+        project=project,
+        environment=session.environment,
+        endpoint=endpoint,
+        credentials=credentials,
+        target=session.target,
+    )
     with prepared(root) as folder:
         terraform = client(
             Root(
                 folder=folder,
                 shown=_shown(project, root),
                 data_dir=data_dir(project.repository.root, name, "bootstrap"),
-                env=child_environment(project, environment, endpoint, credentials, target),
-                redactor=redactor,
-                line=line,
-                unlock=unlock_command(
-                    project.command_options(sandbox=target is not None), name, "--bootstrap"
-                ),
+                env=child_env,
+                redactor=session.redactor,
+                line=session.say,
+                unlock=unlock_command(session.command_options, name, "--bootstrap"),
             ),
-            backend("s3", {"bucket": bucket, "key": key}, environment, sandbox=target is not None),
+            backend(
+                "s3",
+                {"bucket": bucket, "key": key},
+                session.environment,
+                sandbox=session.sandbox,
+            ),
         )
         terraform.init()
         yield aws, terraform, bucket
@@ -223,22 +195,16 @@ def _trusted(project: Project, name: str) -> dict[str, Trust]:
     return found
 
 
-def _warn_of_policy(
-    project: Project,
-    name: str,
-    aws: Aws,
-    trusted: Mapping[str, Trust],
-    warning: Callable[[str], None],
-) -> None:
+def _warn_of_policy(session: Session, aws: Aws, trusted: Mapping[str, Trust]) -> None:
     """Warn where the deploy role, as it is in IAM now, takes a merge request's token for a
     branch's.
 
     The Terraform root belongs to the project, which may have changed it.
     """
-    environment = project.config.environment(name)
-    policy = roles.read(aws, environment.role_arn.rpartition("/")[2]).policy
+    environment = session.environment
+    policy = iam_roles.read(aws, environment.role_arn.rpartition("/")[2]).policy
     for provider, found in trusted.items():
-        issuer = issuer_of(project, provider)
+        issuer = issuer_of(session.project, provider)
         for subject in found.deploy_subjects[:1]:
             payload = {"iss": issuer.issuer, "sub": subject, "aud": issuer.audience}
             match = ROLE_ARN.fullmatch(environment.role_arn)
@@ -248,13 +214,13 @@ def _warn_of_policy(
             )
             for finding in explain(evaluate(policy, request), request):
                 if finding.id == "oidc-merge-request-indistinct":
-                    warning(f"{finding.id}: {finding.message}. Fix: {finding.fix}")
+                    session.progress.warning(f"{finding.id}: {finding.message}. Fix: {finding.fix}")
 
 
 def _variables(
-    project: Project, name: str, bucket: str, trusted: Mapping[str, Trust], foreign: frozenset[str]
+    session: Session, bucket: str, trusted: Mapping[str, Trust], foreign: frozenset[str]
 ) -> dict[str, Any]:
-    environment = project.config.environment(name)
+    project, name, environment = session.project, session.environment_name, session.environment
     providers = {}
     for provider, found in trusted.items():
         issuer = issuer_of(project, provider)

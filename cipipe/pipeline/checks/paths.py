@@ -14,7 +14,7 @@ import msgspec
 from cipipe.errors import Problem, ProblemsError
 from cipipe.model import Mode, Status
 from cipipe.parse import Located
-from cipipe.pipeline.planning import Planning
+from cipipe.pipeline.planning import PlanResult
 from cipipe.pipeline.project import Project
 from cipipe.stages import KINDS
 from cipipe.stages.base import AnyStage, Needed, replaced
@@ -40,7 +40,7 @@ def checker(repository: Repository) -> Callable[[AnyStage], Iterator[Problem]]:
     return check
 
 
-def refuse_missing(project: Project, planning: Planning, *, allow_empty: bool = False) -> None:
+def refuse_missing(project: Project, planning: PlanResult, *, allow_empty: bool = False) -> None:
     """Raise ProblemsError where a stage that is to run needs what the commit does not have. Nothing
     was started.
     """

@@ -8,16 +8,18 @@ from typing import Any
 from cipipe import config
 from cipipe.errors import RefusedError
 from cipipe.model import Mode, Newest, Plan, Record, StagePlan, State, Status
-from cipipe.pipeline.contexts import ledger_of
-from cipipe.pipeline.identity.access import AwsTarget, connect, merge_request_read_only
-from cipipe.pipeline.planning import Planning, fingerprints_in
+from cipipe.pipeline.identity.role_session import merge_request_read_only
+from cipipe.pipeline.planning import PlanResult, fingerprints_in
 from cipipe.pipeline.project import Project
-from cipipe.redact import Redactor
+from cipipe.pipeline.session import Session
 from cipipe.stages import terraform
+from cipipe.terminal import visible
 from cipipe.tools.terraform.backend import refuse_workspace_variable
 
 
-def refuse_ref(project: Project, name: str, mode: Mode) -> None:
+def refuse_ref(session: Session, mode: Mode) -> None:
+    """Refuse a job whose ref is none that the environment is deployed from."""
+    project, name = session.project, session.environment_name
     if mode is Mode.VERIFY or project.context.provider == "local" or project.may_deploy(name):
         return
     ref = (
@@ -33,7 +35,7 @@ def refuse_ref(project: Project, name: str, mode: Mode) -> None:
     )
 
 
-def refuse_other_workspace(project: Project, planning: Planning) -> None:
+def refuse_other_workspace(project: Project, planning: PlanResult) -> None:
     """Refuse TF_WORKSPACE where it contradicts a stage that is to run. Raises UsageError."""
     plan = planning.executable.plan
     for name in [stage.name for stage in plan.stages if stage.status is not Status.UNCHANGED]:
@@ -42,6 +44,28 @@ def refuse_other_workspace(project: Project, planning: Planning) -> None:
             workspace = stage.settings.workspace
             wanted = project.config.expanded(workspace, plan.environment) if workspace else None
             refuse_workspace_variable(project.env, wanted)
+
+
+def refuse_dirty(project: Project, planning: PlanResult) -> None:
+    """A run works with the files on disk: refuse it where they are not those of the commit."""
+    due = [s.name for s in planning.executable.plan.stages if s.status != "unchanged"]
+    patterns = [planning.snapshot.patterns[name] for name in due]
+    dirty = [
+        path
+        for path in project.repository.dirty()
+        if path == project.config_path.encode()
+        or any(p.matches_link(path) or p.matches(path + b"-") for p in patterns)
+    ]
+    if dirty:
+        shown = "\n".join(
+            f"  {visible(path.decode(errors='backslashreplace'))}" for path in dirty[:10]
+        )
+        more = f"\n  … and {len(dirty) - 10} more" if len(dirty) > 10 else ""
+        raise RefusedError(
+            "dirty-work-tree",
+            f"files of stages that are due differ from the commit:\n{shown}{more}",
+            hint="Commit or stash them. `cipipe plan --worktree` plans the files as they lie on disk.",
+        )
 
 
 def refuse_stale(actual: Plan, expected: Mapping[str, Any]) -> None:
@@ -59,7 +83,7 @@ def refuse_stale(actual: Plan, expected: Mapping[str, Any]) -> None:
 
 def refuse_older(
     project: Project,
-    planning: Planning,
+    planning: PlanResult,
     *,
     allowed: bool,
     newest: Callable[[str], Newest | None] = lambda _: None,
@@ -92,7 +116,7 @@ def refuse_older(
         )
 
 
-def _deploys(planning: Planning, stage: StagePlan) -> bool:
+def _deploys(planning: PlanResult, stage: StagePlan) -> bool:
     """Whether a run would deploy this stage. The default stage deploys nothing."""
     when = planning.snapshot.candidates[stage.name].stage.when
     return stage.status is not Status.UNCHANGED and when != "nothing-due"
@@ -108,7 +132,7 @@ def _refuse_newer(what: str, found: Record | Newest, sequence: int, where: str) 
         )
 
 
-def refuse_unready(planning: Planning) -> None:
+def refuse_unready(planning: PlanResult) -> None:
     """Refuse a stage whose needed stage is due and not part of this run: DAGs would name an image
     that is not there.
     """
@@ -122,13 +146,12 @@ def refuse_unready(planning: Planning) -> None:
         )
 
 
-def refuse_unproven(
-    project: Project, planning: Planning, name: str, *, redactor: Redactor, target: AwsTarget | None
-) -> None:
+def refuse_unproven(session: Session, planning: PlanResult) -> None:
     """Where the environment comes after another one, refuse content that the other one does not
     run.
     """
-    first = project.config.environment(name).after
+    project, name = session.project, session.environment_name
+    first = session.environment.after
     due = [
         s
         for s in planning.executable.plan.stages
@@ -140,8 +163,9 @@ def refuse_unproven(
     due = [
         stage for stage in due if stage.name in wanted
     ]  # what the first one does not have proves nothing
-    access = connect(project, first, Mode.DEPLOY, redactor=redactor, target=target, read_only=True)
-    there = ledger_of(project, first, access).read([stage.name for stage in due])
+    earlier = session.at(first)
+    access = earlier.connect(Mode.DEPLOY, read_only=True)
+    there = earlier.ledger(access).read([stage.name for stage in due])
     for stage in due:
         held = there[stage.name]
         record = held.record if held is not None else None
@@ -157,11 +181,10 @@ def refuse_unproven(
             )
 
 
-def refuse_destroy(
-    project: Project, name: str, confirm: str | None, *, allow_destroy: bool
-) -> None:
-    environment = project.config.environment(name)
-    if project.context.mode is Mode.VERIFY:
+def refuse_destroy(session: Session, confirm: str | None, *, allow_destroy: bool) -> None:
+    """Refuse to destroy an environment that is protected, or whose name was not repeated."""
+    name, environment = session.environment_name, session.environment
+    if session.project.context.mode is Mode.VERIFY:
         raise merge_request_read_only(name)
     if environment.protected and not (environment.allow_destroy and allow_destroy):
         raise RefusedError(

@@ -1,17 +1,33 @@
-"""One check: a function that gives what it found, and raises where that is not well."""
+"""One check: a function that returns what it found, and raises where something is wrong."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import msgspec
 
 from cipipe.errors import CipipeError
+from cipipe.interrupt import Interrupt
 from cipipe.model import Check, Verdict
+from cipipe.pipeline.identity.target import AwsTarget
+from cipipe.redact import Redactor
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What the checks of this machine work with."""
+
+    env: Mapping[str, str]
+    redactor: Redactor
+    interrupt: Interrupt
+    target: AwsTarget | None = None
+    # Contact nothing beyond this machine.
+    offline: bool = False
 
 
 class Skipped(Exception):
-    """A check that cannot be made, or need not be."""
+    """A check that cannot be made, or is not needed."""
 
 
 class Doubtful(Exception):
-    """Nothing that stops a run, and yet something to look at: what, and what to do about it."""
+    """Something that does not stop a run but deserves a look."""
 
     def __init__(self, detail: str, fix: str) -> None:
         super().__init__(detail)
@@ -21,8 +37,9 @@ class Doubtful(Exception):
 def checked(
     name: str, check: Callable[[], str], *, needed: bool = True
 ) -> tuple[Check, CipipeError | None]:
-    """The outcome of a check, and its error where it failed; what is not known to be `needed` is no
-    more than a doubt.
+    """The outcome of a check, and its error where it failed.
+
+    A failure is a warning where nobody knows whether the checked thing is `needed`.
     """
     try:
         return Check(name, Verdict.OK, check()), None
@@ -31,8 +48,7 @@ def checked(
     except Doubtful as doubt:
         return Check(name, Verdict.WARNING, str(doubt), doubt.fix), None
     except CipipeError as error:
+        first = error.message.splitlines()[0]
         if not needed:
-            return Check(name, Verdict.WARNING, error.message.splitlines()[0], error.hint), None
-        return Check(
-            name, Verdict.FAILED, error.message.splitlines()[0], error.hint, error.id
-        ), error
+            return Check(name, Verdict.WARNING, first, error.hint), None
+        return Check(name, Verdict.FAILED, first, error.hint, error.id), error

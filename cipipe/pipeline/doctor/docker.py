@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cipipe.errors import StageError
-from cipipe.interrupt import Interrupt
-from cipipe.pipeline.doctor.base import Doubtful, Skipped
-from cipipe.pipeline.identity.access import AwsTarget
-from cipipe.redact import Redactor
+from cipipe.pipeline.doctor.base import Doubtful, Machine, Skipped
 from cipipe.tools.docker import host as docker_host
 from cipipe.tools.docker.client import Docker
 from cipipe.tools.docker.host import Address, NotYet, Tls
@@ -23,34 +20,28 @@ _TLS_VARIABLES = ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 _OF_TRUST = {"docker-tls-untrusted", "docker-tls-client-refused"}
 
 
-def check_docker(
-    env: Mapping[str, str],
-    tools: frozenset[str] | None,
-    *,
-    redactor: Redactor,
-    interrupt: Interrupt,
-    target: AwsTarget | None,
-    offline: bool,
-) -> str:
+def check_docker(machine: Machine, tools: frozenset[str] | None) -> str:
+    """Check the Docker settings and the daemon; `tools` are those that the stages need."""
     if tools is not None and "docker" not in tools:
         raise Skipped("no stage needs it")
-    settings = {**env, **(target.child_env if target else {})}
+    target = machine.target
+    settings = {**machine.env, **(target.child_env if target is not None else {})}
     found = docker_host.address(settings)
     if found.tls is not None:
         _check_certificates(found.tls, settings)
-    if offline and not found.path:
+    if machine.offline and not found.path:
         _doubt_port(found)
         raise Skipped(f"the daemon is at {found.url}, and --offline asks nobody")
 
     try:
-        version = Docker(settings, redactor, lambda _: None, interrupt).version()
+        version = Docker(settings, machine.redactor, lambda _: None, machine.interrupt).version()
     except StageError as error:
         if found.tls is None or error.id not in _OF_TRUST or not _is_from_another_set(found.tls):
             raise
         message = f"{error.message}; ca.pem did not issue cert.pem"
         raise StageError(error.id, message, hint=error.hint, where=error.where) from error
     unused = [name for name in _TLS_VARIABLES if settings.get(name)]
-    if found.path and unused and not target:
+    if found.path and unused and target is None:
         raise Doubtful(
             f"{version} at {found.url}, where {' and '.join(unused)} {'have' if len(unused) > 1 else 'has'} no effect",
             "set DOCKER_HOST=tcp://HOST:2376 to use TLS, or unset them",

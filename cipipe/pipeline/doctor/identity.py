@@ -8,23 +8,22 @@ asked.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 
 from cipipe.ci.base import FileToken, NoToken, RequestToken
 from cipipe.errors import CipipeError, IdentityError
-from cipipe.model import Environment, Mode, partition_of
+from cipipe.model import Mode, partition_of
 from cipipe.oidc import claims as jwt
 from cipipe.oidc.explain import explain
 from cipipe.oidc.request import request_for
 from cipipe.oidc.trust_policy import evaluate
 from cipipe.pipeline.doctor.base import Doubtful, Skipped
-from cipipe.pipeline.identity import access
-from cipipe.pipeline.identity import iam_roles as roles
-from cipipe.pipeline.identity.access import AwsTarget
-from cipipe.pipeline.identity.tokens import has_own, minting, no_token, token_source
+from cipipe.pipeline.identity import iam_roles
+from cipipe.pipeline.identity.access import can_connect
+from cipipe.pipeline.identity.role_session import role_of
+from cipipe.pipeline.identity.tokens import has_own, minting, token_source
 from cipipe.pipeline.project import Project
-from cipipe.redact import Redactor
+from cipipe.pipeline.session import Session
 from cipipe.tools.aws.clients import Aws, Credentials
 
 _OF_TIME = {"oidc-token-expired", "oidc-token-not-yet-valid"}
@@ -39,24 +38,23 @@ _OF_AUDIENCE = "oidc-audience-mismatch"
 
 @dataclass
 class Job:
-    """One job in one environment. What one check found out (token, credentials) serves the next."""
+    """One job in one environment. What one check found out serves the next ones."""
 
-    project: Project
-    name: str
-    redactor: Redactor
-    target: AwsTarget | None
+    session: Session
     offline: bool
+
     claims: jwt.TokenClaims | None = field(default=None, init=False)
+    # The audience that the token was requested for.
     audience: str = field(default="", init=False)
     credentials: Credentials | None = field(default=None, init=False)
 
     @property
+    def project(self) -> Project:
+        return self.session.project
+
+    @property
     def mode(self) -> Mode:
         return self.project.context.mode
-
-    @cached_property
-    def environment(self) -> Environment:
-        return self.project.config.environment(self.name)
 
     def known(self) -> jwt.TokenClaims:
         """The token's claims, for the checks that look at them."""
@@ -66,41 +64,39 @@ class Job:
 
 
 def check_region(job: Job) -> str:
-    region = job.environment.region
-    url = access.endpoint_of(job.project, job.environment, job.target).url_of("sts")
+    region = job.session.environment.region
+    url = job.session.endpoint().url_of("sts")
     return f"{region}, in partition {partition_of(region)}; STS at {url}"
 
 
 def check_role(job: Job) -> str:
-    role, via = access.role_of(job.name, job.environment, job.mode)
+    role, via = _role(job)
     context = job.project.context
     if (
         job.mode is Mode.DEPLOY
         and context.provider != "local"
-        and not job.project.may_deploy(job.name)
+        and not job.project.may_deploy(job.session.environment_name)
     ):
         raise Doubtful(
-            f"{context.ref_type} {context.ref} may not deploy to {job.name}",
-            f"name it in deploy_from of [environments.{job.name}], if it should",
+            f"{context.ref_type} {context.ref} may not deploy to {job.session.environment_name}",
+            f"name it in deploy_from of [environments.{job.session.environment_name}], if it should",
         )
     return f"{role}, to {job.mode.value}" + (f", by way of {via}" if via else "")
 
 
 def check_token(job: Job) -> str:
     source = token_source(job.project)
-    if isinstance(source, NoToken) and job.target is None:
+    if isinstance(source, NoToken) and not job.session.sandbox:
         if job.project.context.provider == "local":
             raise Skipped("a shell has none; AWS credentials of your own are used")
         if has_own(job.project):
             raise Skipped("this job has none; another step of it got credentials")
-        raise no_token(job.project, source)
     if isinstance(source, RequestToken) and job.offline:
         raise Skipped("it is minted when it is needed, and --offline asks nobody")
-    target = job.target
-    mint = minting(job.project, (lambda: target.mint(job.environment)) if target else None)
+    mint = minting(job.project, job.session.environment, job.session.target)
     token, job.audience = mint() if mint else ("", "")
-    job.redactor.register(token)
-    job.redactor.register(token.rpartition(".")[2])
+    job.session.redactor.register(token)
+    job.session.redactor.register(token.rpartition(".")[2])
     claims = jwt.decode(token)
     job.claims = claims
     error = _wrong(job)
@@ -136,32 +132,34 @@ def check_expiry(job: Job) -> str:
 def check_credentials(job: Job) -> str:
     if job.offline:
         raise Skipped("--offline asks nobody")
-    sessions = access.sessions(
-        job.project, job.name, job.mode, redactor=job.redactor, target=job.target
-    )
-    if sessions is not None:
-        job.credentials = sessions.current()
+    renewed = job.session.role_session(job.mode)
+    if renewed is not None:
+        job.credentials = renewed.current()
         ends = job.credentials.expiration
         return "a session of the role" + (f" until {ends:%H:%M} UTC" if ends else "")
-    if not access.can_connect(job.project, job.target):
+    if not can_connect(job.project, job.session.target):
         raise Doubtful(
             "there are none: a plan compares with a commit",
             "log in (`aws sso login`), or use --sandbox",
         )
-    access.connect(job.project, job.name, job.mode, redactor=job.redactor, target=job.target)
-    return f"your own, of account {job.environment.account_id}"
+    job.session.connect(job.mode)
+    return f"your own, of account {job.session.environment.account_id}"
 
 
 def check_policy(job: Job) -> str:
     if job.offline:
         raise Skipped("--offline asks nobody")
     claims = job.known()
-    role, via = access.role_of(job.name, job.environment, job.mode)
+    role, via = _role(job)
     asked = via or role
     policy = _policy(job, asked)
     account, partition = asked.split(":")[4], asked.split(":")[1]
-    session = access.session_of(job.project, job.name)
-    request = request_for(claims, account_id=account, partition=partition, session_name=session)
+    request = request_for(
+        claims,
+        account_id=account,
+        partition=partition,
+        session_name=job.session.role_session_name,
+    )
     evaluation = evaluate(policy, request)
     findings = explain(evaluation, request)
     errors = [finding for finding in findings if finding.severity == "error"]
@@ -198,6 +196,10 @@ CHECKS: Mapping[str, Callable[[Job], str]] = {
 """In the order in which they are made: later ones use what earlier ones found."""
 
 
+def _role(job: Job) -> tuple[str, str | None]:
+    return role_of(job.session.environment_name, job.session.environment, job.mode)
+
+
 def _wrong(job: Job) -> IdentityError | None:
     try:
         jwt.check(job.known(), audience=job.audience, now=_now())
@@ -207,12 +209,13 @@ def _wrong(job: Job) -> IdentityError | None:
 
 
 def _policy(job: Job, role: str) -> Mapping[str, Any]:
-    keys = job.target.admin if job.target else job.credentials
+    target = job.session.target
+    keys = target.admin if target is not None else job.credentials
     if keys is None:
         raise Skipped("without credentials it cannot be read")
-    aws = Aws(access.endpoint_of(job.project, job.environment, job.target), keys)
+    aws = Aws(job.session.endpoint(), keys)
     try:
-        return roles.read(aws, role).policy
+        return iam_roles.read(aws, role).policy
     except CipipeError as error:
         raise Skipped(error.message.splitlines()[0]) from None
 

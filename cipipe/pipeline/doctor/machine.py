@@ -16,7 +16,7 @@ OLDEST_TERRAFORM = (1, 11)
 """Its S3 backend is the first that locks with a file beside the state."""
 
 
-def needed(project: Project | None) -> frozenset[str] | None:
+def tools_of(project: Project | None) -> frozenset[str] | None:
     """The tools that the project's stages need; None where there is no project to tell."""
     if project is None:
         return None

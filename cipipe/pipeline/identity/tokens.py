@@ -1,15 +1,16 @@
-"""What a job has to identify itself with: how its provider's tokens look, where its own comes from,
-what must stay secret.
-"""
+"""The ID token of a job: how its provider's tokens look, where its own comes from, what is secret."""
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 from cipipe import ci
 from cipipe.ci.base import FileToken, Identity, NoToken
 from cipipe.config import OidcSettings
-from cipipe.errors import IdentityError
+from cipipe.model import Environment
 from cipipe.oidc import sources
+from cipipe.oidc.no_token import missing_token
+from cipipe.pipeline.identity.target import AwsTarget
 from cipipe.pipeline.project import Project
 from cipipe.tools.aws.clients import Credentials
 
@@ -31,14 +32,15 @@ STRIPPED = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 )
-"""What would make AWS's tools take other credentials than those of the job."""
+"""The variables with which AWS's tools would use other credentials than the job's."""
 
-_SECRET = 8
+# Characters. A shorter value is no token, and masking it would hide ordinary words.
+_SHORTEST_SECRET = 8
 _JWT = re.compile(r"ey[\w-]+\.ey[\w-]+\.[\w-]*")
 
 
 def issuer_of(project: Project, provider: str | None = None) -> Identity:
-    """How tokens of a provider look: the configuration's settings over the provider's own defaults."""
+    """How tokens of a provider look: the provider's defaults, changed by `[oidc]`."""
     name = provider or project.context.provider
     settings = project.config.oidc.get(name, OidcSettings())
     usual = ci.PROVIDERS[name].IDENTITY or Identity("", audience="", token_variable="")
@@ -50,73 +52,62 @@ def issuer_of(project: Project, provider: str | None = None) -> Identity:
 
 
 def token_source(project: Project) -> ci.TokenSource:
-    """Where this job's ID token comes from: a file that the configuration names, else what the
-    provider says.
-    """
-    issuer, settings = (
-        issuer_of(project),
-        project.config.oidc.get(project.context.provider, OidcSettings()),
-    )
+    """Where this job's ID token comes from: the file in the configuration, else the provider."""
+    settings = project.config.oidc.get(project.context.provider, OidcSettings())
     if settings.token_file:
         return FileToken(str(project.repository.root / settings.token_file))
+    issuer = issuer_of(project)
     return project.provider.token(
         project.env, audience=issuer.audience, token_variable=issuer.token_variable
     )
 
 
-def minting(project: Project, otherwise: Mint | None = None) -> Mint | None:
-    """A function that gets this job's ID token, anew each time it is called; None where there is
-    none to be had.
+def has_token(project: Project) -> bool:
+    """Whether this process has an ID token of its provider, or can ask for one."""
+    return not isinstance(token_source(project), NoToken)
 
-    Without one, `otherwise` (the sandbox's) stands in. A person at a shell has no token, and may
-    use credentials of their own; a job of a provider has to have one, unless another step of it got
-    credentials already. Raises IdentityError.
+
+def minting(
+    project: Project, environment: Environment, target: AwsTarget | None = None
+) -> Mint | None:
+    """A function that gets a new ID token each time it is called; None where there is none to get.
+
+    A person at a shell has no token and may use credentials of their own. A job must have one,
+    unless another step of it got credentials already. In the sandbox, both get one from its issuer.
+    Raises IdentityError.
     """
-    source, audience = token_source(project), issuer_of(project).audience
+    source = token_source(project)
     if not isinstance(source, NoToken):
-
-        def mint() -> tuple[str, str]:
-            return sources.fetch(source, project.env) or "", audience
-
-        return mint
-    if otherwise is None and project.context.provider != "local" and not has_own(project):
-        raise no_token(project, source)
-    return otherwise
-
-
-def no_token(project: Project, source: NoToken) -> IdentityError:
-    """Why a job of a provider has no token."""
-    if project.context.fork:
-        return IdentityError(
-            "oidc-fork-cannot-mint",
-            "this pipeline is for a request from a fork, which gets no ID token",
-            hint="That is the provider's safeguard, and no setting of the job changes it. `cipipe plan --offline` needs no "
-            "token; what needs one runs when a member of the project has taken the branch over.",
+        audience = issuer_of(project).audience
+        return lambda: (sources.fetch(source, project.env) or "", audience)
+    if target is not None:
+        return partial(target.mint, environment)
+    if project.context.provider != "local" and not has_own(project):
+        raise missing_token(
+            project.context,
+            "this job has no ID token",
+            hint=source.hint,
+            where=f"oidc.{project.context.provider}",
         )
-    return IdentityError(
-        "oidc-no-token",
-        "this job has no ID token",
-        hint=source.hint,
-        where=f"oidc.{project.context.provider}",
-    )
+    return None
 
 
 def secret_variables(project: Project) -> frozenset[str]:
-    """The variables that hold a token of this job, by their names or because a token is in their
-    value.
-    """
+    """The variables that hold a token of this job: by their names, or by their values."""
     named = project.provider.secret_variables(project.env) | {issuer_of(project).token_variable}
-    values = [project.env[name] for name in named if len(project.env.get(name, "")) >= _SECRET]
-    holding = {
+    values = [project.env.get(name, "") for name in named]
+    secrets = [value for value in values if len(value) >= _SHORTEST_SECRET]
+    # A job may copy its token into another variable, alone or inside a longer text.
+    copies = {
         name
         for name, value in project.env.items()
-        if _JWT.fullmatch(value) or any(secret in value for secret in values)
+        if _JWT.fullmatch(value) or any(secret in value for secret in secrets)
     }
-    return frozenset(named | holding)
+    return frozenset(named | copies)
 
 
 def ambient(project: Project) -> Credentials | None:
-    """The credentials of this process's own environment; None leaves it to boto3 to find a profile."""
+    """The credentials in this process's environment; None leaves it to boto3 to find a profile."""
     env = project.env
     if "AWS_ACCESS_KEY_ID" in env and "AWS_SECRET_ACCESS_KEY" in env:
         return Credentials(
@@ -126,10 +117,7 @@ def ambient(project: Project) -> Credentials | None:
 
 
 def has_own(project: Project) -> bool:
-    """Whether somebody gave this process credentials: another step of the job, or a run that it is
-    a child of.
-    """
-    return (
-        "AWS_ACCESS_KEY_ID" in project.env
-        or {"AWS_PROFILE", "AWS_CONFIG_FILE"} <= project.env.keys()
-    )
+    """Whether this process was given credentials: by another step of the job, or by a parent run."""
+    if "AWS_ACCESS_KEY_ID" in project.env:
+        return True
+    return {"AWS_PROFILE", "AWS_CONFIG_FILE"} <= project.env.keys()

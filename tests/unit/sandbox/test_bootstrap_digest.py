@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cipipe import config
-from cipipe.cli.sandboxed import bootstrap_digest
+from cipipe.pipeline.bootstrap.once import bootstrap_digest
 
 TEXT = b"""
 [project]
