@@ -18,7 +18,7 @@ import msgspec
 from cipipe import bounded
 from cipipe.errors import RefusedError, StageError
 from cipipe.model import SCHEMA, Owner
-from cipipe.tools.aws.clients import AwsError
+from cipipe.tools.aws.errors import AwsError
 from cipipe.tools.aws.s3 import Bucket
 
 PREFIX = "owners/"

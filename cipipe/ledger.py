@@ -15,7 +15,7 @@ import msgspec
 from cipipe import bounded
 from cipipe.errors import CipipeError, ConflictError, RefusedError, StageError
 from cipipe.model import SCHEMA, Newest, Output, Owner, Record
-from cipipe.tools.aws.clients import AwsError
+from cipipe.tools.aws.errors import AwsError
 from cipipe.tools.aws.s3 import Bucket
 
 _ATTEMPTS = 5

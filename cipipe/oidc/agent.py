@@ -16,7 +16,7 @@ from datetime import UTC
 from pathlib import Path
 
 from cipipe.errors import CipipeError, IdentityError
-from cipipe.tools.aws.clients import Credentials, Source
+from cipipe.tools.aws.credentials import Credentials, Source
 
 _PATIENCE = 120.0
 _LARGEST = 1 << 16

@@ -5,10 +5,13 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-cha
 """
 
 from cipipe.errors import IdentityError
-from cipipe.oidc.exchange import taken
+from cipipe.oidc.exchange import role_session, taken
 from cipipe.oidc.session import SessionRequest, check
 from cipipe.redact import Redactor
-from cipipe.tools.aws.clients import Aws, AwsError, AwsUnreachable, Credentials, Endpoint
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
+from cipipe.tools.aws.errors import AwsError, AwsUnreachable
+from cipipe.tools.aws.signed import SignedClient
 from cipipe.tools.aws.sts import assume_role
 
 
@@ -22,14 +25,7 @@ def chain(
     """
     check(session, region=endpoint.region, chained=True)
     try:
-        given = assume_role(
-            Aws(endpoint, first),
-            role_arn=session.role_arn,
-            session_name=session.name,
-            duration=session.duration,
-            policy=session.policy,
-            policy_arns=session.policy_arns,
-        )
+        given = assume_role(SignedClient(endpoint, lambda: first), role_session(session))
     except AwsUnreachable as error:
         raise IdentityError(
             "oidc-sts-unreachable",

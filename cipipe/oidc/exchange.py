@@ -13,8 +13,10 @@ from cipipe.oidc import claims as jwt
 from cipipe.oidc import refusals
 from cipipe.oidc.session import SessionRequest, check
 from cipipe.redact import Redactor
-from cipipe.tools.aws.clients import AwsError, AwsUnreachable, Credentials, Endpoint
-from cipipe.tools.aws.sts import Assumed, assume_role_with_web_identity
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
+from cipipe.tools.aws.errors import AwsError, AwsUnreachable
+from cipipe.tools.aws.sts import Assumed, RoleSession, assume_role_with_web_identity
 
 ATTEMPTS = 5
 _FIRST_WAIT = 0.5
@@ -66,15 +68,7 @@ def exchange(
         jwt.check(decoded, audience=audience, now=now())
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            given = assume_role_with_web_identity(
-                endpoint,
-                role_arn=session.role_arn,
-                session_name=session.name,
-                token=token,
-                duration=session.duration,
-                policy=session.policy,
-                policy_arns=session.policy_arns,
-            )
+            given = assume_role_with_web_identity(endpoint, role_session(session), token=token)
         except (AwsError, AwsUnreachable) as error:
             if attempt < ATTEMPTS and _transient(error):
                 sleep(_FIRST_WAIT * 2 ** (attempt - 1))
@@ -91,6 +85,17 @@ def exchange(
             ) from None
         return taken(given, session, redactor)
     raise AssertionError  # pragma: no cover - the last attempt returns or raises
+
+
+def role_session(session: SessionRequest) -> RoleSession:
+    """The session as STS is asked for it."""
+    return RoleSession(
+        role_arn=session.role_arn,
+        session_name=session.name,
+        duration=session.duration,
+        policy=session.policy,
+        policy_arns=session.policy_arns,
+    )
 
 
 def taken(given: Assumed, session: SessionRequest, redactor: Redactor) -> Credentials:

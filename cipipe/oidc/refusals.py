@@ -11,7 +11,7 @@ from cipipe.oidc.claims import ALGORITHMS, TokenClaims
 from cipipe.oidc.explain import Finding, explain, render
 from cipipe.oidc.request import ROLE_ARN, provider_arn, request_for
 from cipipe.oidc.trust_policy import Decision, evaluate
-from cipipe.tools.aws.clients import AwsError
+from cipipe.tools.aws.errors import AwsError
 
 KEYS_NOT_FETCHED = "Couldn't retrieve verification key"
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from cipipe.errors import CipipeError
-from cipipe.tools.aws.clients import Credentials
+from cipipe.tools.aws.credentials import Credentials
 
 AHEAD = timedelta(minutes=15)
 """Time that is left of a session when the next one is begun; of a short one, half of it. AWS's

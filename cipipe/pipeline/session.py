@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from cipipe.pipeline.identity.access import Access
     from cipipe.pipeline.identity.target import AwsTarget
     from cipipe.stagework import Progress
-    from cipipe.tools.aws.clients import Credentials, Endpoint
+    from cipipe.tools.aws.credentials import Credentials
+    from cipipe.tools.aws.endpoint import Endpoint
 
 
 class Silent:
@@ -78,7 +79,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     def endpoint(self) -> "Endpoint":
         """Where AWS is for this environment."""
-        from cipipe.tools.aws.clients import Endpoint
+        from cipipe.tools.aws.endpoint import Endpoint
 
         region = self.environment.region
         if self.target is not None:

@@ -19,7 +19,8 @@ from cipipe.errors import StageError, UsageError
 from cipipe.sandbox import state
 from cipipe.sandbox.images import dockerd
 from cipipe.tools import http, process
-from cipipe.tools.aws.clients import Credentials, Endpoint
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
 
 # Seconds. A first start generates keys and imports moto.
 _START = 60.0

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from cipipe.errors import StageError
 from cipipe.redact import Redactor
 from cipipe.tools import http
-from cipipe.tools.aws.clients import Aws, AwsError
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.errors import AwsError
 
 _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",

@@ -15,7 +15,7 @@ import pytest
 
 from cipipe.sandbox import SandboxOptions, attached
 from cipipe.sandbox.client import Sandbox
-from cipipe.tools.aws.sts import assume_role_with_web_identity
+from cipipe.tools.aws.sts import RoleSession, assume_role_with_web_identity
 from support.clone import Clone, Outcome
 from support.tools import require
 
@@ -235,10 +235,8 @@ def test_without_renewal_the_same_apply_fails(applied: Applied, sandbox: Sandbox
     try:
         given = assume_role_with_web_identity(
             sandbox.endpoint(REGION),
-            role_arn=ROLE,
-            session_name="static",
+            RoleSession(role_arn=ROLE, session_name="static", duration=900),
             token=token,
-            duration=900,
         )
     finally:
         sandbox.limit_sessions(None)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cipipe.oidc import agent
-from cipipe.tools.aws.clients import Credentials
+from cipipe.tools.aws.credentials import Credentials
 
 KEYS = Credentials("ASIAX", "secret", "token", datetime(2099, 1, 1, tzinfo=UTC))
 

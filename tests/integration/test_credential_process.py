@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from cipipe.sandbox import Sandbox
-from cipipe.tools.aws.clients import Aws, Credentials
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
 from support.jobs import ACCOUNT, CONFIG, OTHER, REGION, github, gitlab, sandbox_with_roles, shell
 
 COMMAND = ("oidc", "credential-process")

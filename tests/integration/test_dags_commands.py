@@ -11,7 +11,8 @@ import pytest
 
 from cipipe.model import Output, State
 from cipipe.tools.aws.clients import Aws
-from cipipe.tools.aws.signed import Signed
+from cipipe.tools.aws.messages import AwsAnswer
+from cipipe.tools.aws.signed import AwsCall, SignedClient
 from support.shop import BUCKET, CONFIG, DAG, OUTPUTS, REGION, Cli, Shop, served
 
 
@@ -44,13 +45,13 @@ def due(cipipe: Cli) -> str:
 def requests(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """From now on, every request to AWS; boto3 is not to be asked."""
     made: list[str] = []
-    original = Signed.send
+    original = SignedClient.send
 
-    def noted(self: Signed, operation: str, *arguments: Any, **given: Any) -> Any:
-        made.append(operation.partition(":")[2])
-        return original(self, operation, *arguments, **given)
+    def noted(self: SignedClient, call: AwsCall) -> AwsAnswer:
+        made.append(call.operation.partition(":")[2])
+        return original(self, call)
 
-    monkeypatch.setattr(Signed, "send", noted)
+    monkeypatch.setattr(SignedClient, "send", noted)
     monkeypatch.delattr(Aws, "client")
     return made
 

@@ -22,9 +22,12 @@ from cipipe.stages import dags
 from cipipe.stages.base import Reference, Stage, StageContext, StageResult, Step
 from cipipe.stages.dags.bucket import manifest, parallel
 from cipipe.tools import http, process
-from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
-from cipipe.tools.aws.connections import Answer
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
+from cipipe.tools.aws.messages import AwsAnswer
 from cipipe.tools.aws.s3 import Bucket
+from cipipe.tools.aws.signed import AwsCall
 from cipipe.tools.git.client import Entry, Repository
 
 BUCKET = "dags-bucket"
@@ -231,9 +234,9 @@ def counted(aws: Aws) -> list[str]:
     made: list[str] = []
     send = aws.signed.send
 
-    def counting(operation: str, *arguments: Any, **given: Any) -> Answer:
-        made.append(operation.removeprefix("s3:"))
-        return send(operation, *arguments, **given)
+    def counting(call: AwsCall) -> AwsAnswer:
+        made.append(call.operation.removeprefix("s3:"))
+        return send(call)
 
     aws.signed.send = counting  # type: ignore[method-assign]
     return made

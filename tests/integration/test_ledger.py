@@ -13,7 +13,9 @@ import pytest
 from cipipe.errors import CipipeError, ConflictError, StageError
 from cipipe.ledger import Ledger, StoredRecord
 from cipipe.model import Newest, Output, Record, State
-from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
 
 REGION = "eu-central-1"
 KEYS = Credentials("testing", "testing")

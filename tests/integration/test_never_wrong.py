@@ -20,7 +20,10 @@ from cipipe.model import Mode, Plan, StagePlan, StageReport
 from cipipe.pipeline import project, running
 from cipipe.pipeline.planning import PlanOptions
 from cipipe.pipeline.running import Outcome, RunOptions
-from cipipe.tools.aws.clients import Aws, AwsError, Credentials, Endpoint
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
+from cipipe.tools.aws.errors import AwsError
 from cipipe.tools.aws.s3 import Bucket, StoredObject
 from support.git import ENV, Repo
 from support.sessions import session_of

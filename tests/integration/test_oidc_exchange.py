@@ -22,8 +22,10 @@ from cipipe.oidc.session import SessionRequest
 from cipipe.redact import Redactor
 from cipipe.sandbox import Sandbox, SandboxOptions, attached
 from cipipe.tools import http
-from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
-from cipipe.tools.aws.sts import assume_role_with_web_identity
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
+from cipipe.tools.aws.sts import RoleSession, assume_role_with_web_identity
 
 ACCOUNT = "111111111111"
 REGION = "eu-central-1"
@@ -138,10 +140,12 @@ def test_a_good_token_becomes_the_role(sandbox: Sandbox, flavour: str, account: 
 def test_sts_names_subject_audience_and_provider(sandbox: Sandbox) -> None:
     given = assume_role_with_web_identity(
         sandbox.endpoint(REGION),
-        role_arn=f"arn:aws:iam::{ACCOUNT}:role/gitlab-deploy",
-        session_name="session",
+        RoleSession(
+            role_arn=f"arn:aws:iam::{ACCOUNT}:role/gitlab-deploy",
+            session_name="session",
+            duration=900,
+        ),
         token=mint(sandbox),
-        duration=900,
     )
     assert (given.subject, given.audience) == (SUBJECTS["gitlab"], AUDIENCES["gitlab"])
     assert given.provider == f"arn:aws:iam::{ACCOUNT}:oidc-provider/gitlab.com"

@@ -12,8 +12,9 @@ import pytest
 
 from cipipe import cli
 from cipipe.sandbox import Sandbox, SandboxOptions, attached
-from cipipe.tools.aws.clients import Aws, AwsError
-from cipipe.tools.aws.sts import assume_role_with_web_identity
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.errors import AwsError
+from cipipe.tools.aws.sts import RoleSession, assume_role_with_web_identity
 
 ACCOUNT, REGION = "111111111111", "eu-central-1"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/deploy"
@@ -156,7 +157,7 @@ def refused(sandbox: Sandbox, token: str) -> str | None:
     endpoint = sandbox.endpoint(REGION)
     try:
         assume_role_with_web_identity(
-            endpoint, role_arn=ROLE, session_name="test", token=token, duration=900
+            endpoint, RoleSession(role_arn=ROLE, session_name="test", duration=900), token=token
         )
     except AwsError as error:
         return error.text

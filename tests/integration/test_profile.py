@@ -22,7 +22,10 @@ from cipipe.pipeline.identity.access import Access
 from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.project import load
 from cipipe.sandbox import Sandbox
-from cipipe.tools.aws.clients import Aws, AwsError, Credentials, Endpoint
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
+from cipipe.tools.aws.errors import AwsError
 from support.jobs import REGION, github, gitlab, sandbox_with_roles, shell
 from support.sessions import session_of
 
@@ -40,7 +43,9 @@ from datetime import UTC, datetime
 from cipipe.oidc.renewal import Renewed
 from cipipe.pipeline.identity.access import Access
 from cipipe.pipeline.identity.profile import served
-from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
 renewed = Renewed(lambda: Credentials("ASIAX", "s", "t", datetime(2099, 1, 1, tzinfo=UTC)), lambda: datetime.now(UTC))
 with served(Access(Aws(Endpoint("eu-central-1"), None), {}, renewed), print) as access:
     print(access.child_env["AWS_CONFIG_FILE"], flush=True)

@@ -18,9 +18,14 @@ import pytest
 from botocore.config import Config
 
 from cipipe.errors import UsageError
-from cipipe.tools.aws import connections
-from cipipe.tools.aws import signed as module
-from cipipe.tools.aws.clients import Aws, AwsError, AwsUnreachable, Credentials, Endpoint
+from cipipe.interrupt import Interrupt
+from cipipe.tools.aws import pools, transport
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
+from cipipe.tools.aws.errors import AwsError, AwsUnreachable
+from cipipe.tools.aws.messages import AwsAnswer, AwsRequest, Unanswered
+from cipipe.tools.aws.retries import ATTEMPTS
 from cipipe.tools.aws.s3 import Bucket
 from support import certificates
 from support.shop import ACCOUNT, CONFIG, Cli, Shop, served
@@ -105,7 +110,7 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     made = Server()
-    monkeypatch.setattr("cipipe.tools.aws.signed.time.sleep", lambda _: None)
+    monkeypatch.setattr(Interrupt, "sleep", lambda *_: None)
     yield made
     made.close()
 
@@ -169,7 +174,7 @@ def test_what_does_not_pass_is_an_error(server: Server, bucket: Bucket) -> None:
     with pytest.raises(AwsError, match="s3:GetObject: SlowDown: Please reduce") as caught:
         bucket.get("a")
     assert caught.value.status == 503
-    assert len(server.asked) == module.ATTEMPTS
+    assert len(server.asked) == ATTEMPTS
     server.answers = [None]
     with pytest.raises(AwsUnreachable, match=r"127\.0\.0\.1"):
         bucket.get("a")
@@ -227,14 +232,14 @@ def test_connections_are_not_kept_for_long(
 ) -> None:
     server.answers = [found()]
     bucket.get("a")
-    monkeypatch.setattr(connections, "IDLE", 0.0)
+    monkeypatch.setattr(pools, "IDLE", 0.0)
     bucket.get("a")
     assert server.opened == 2
 
 
 def test_what_no_header_can_hold_is_told_without_it(server: Server) -> None:
     keys = Credentials("AKIDEXAMPLE", "secret", "token-that-is-secret\n")
-    with pytest.raises(AwsUnreachable, match="holds what no request can") as caught:
+    with pytest.raises(AwsUnreachable, match="characters that no request can contain") as caught:
         Aws(Endpoint(REGION, server.url), keys).bucket("box").get("a")
     assert "token-that" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -270,18 +275,16 @@ def test_a_bucket_in_another_region_is_asked_there(monkeypatch: pytest.MonkeyPat
     asked: list[tuple[str, str]] = []
 
     class Elsewhere:
-        def __init__(self, origin: str, _: str | None) -> None:
-            self.origin = origin
+        def __init__(self, _: str | None) -> None: ...
 
-        def send(
-            self, _: str, target: str, headers: dict[str, str], __: bytes
-        ) -> connections.Answer:
-            asked.append((self.origin + target, headers["authorization"].split("/")[2]))
-            if "us-west-2" in self.origin:
-                return connections.Answer(200, {"etag": '"e"'}, b"there")
-            return connections.Answer(301, {"x-amz-bucket-region": "us-west-2"}, b"")
+        def send(self, request: AwsRequest) -> AwsAnswer:
+            scope = request.headers["authorization"].split("/")
+            asked.append((request.origin + request.target, scope[2]))
+            if "us-west-2" in request.origin:
+                return AwsAnswer(200, {"etag": '"e"'}, b"there")
+            return AwsAnswer(301, {"x-amz-bucket-region": "us-west-2"}, b"")
 
-    monkeypatch.setattr(module, "Connections", Elsewhere)
+    monkeypatch.setattr(transport, "Transport", Elsewhere)
     bucket = Aws(Endpoint(REGION), KEYS).bucket("box")
     for _ in range(2):
         stored = bucket.get("a")
@@ -299,17 +302,16 @@ def test_all_threads_follow_a_bucket_that_is_elsewhere(monkeypatch: pytest.Monke
     here = threading.Barrier(8)
 
     class Elsewhere:
-        def __init__(self, origin: str, _: str | None) -> None:
-            self.origin = origin
+        def __init__(self, _: str | None) -> None: ...
 
-        def send(self, *_: object) -> connections.Answer:
-            if "us-west-2" in self.origin:
-                return connections.Answer(200, {"etag": '"e"'}, b"there")
+        def send(self, request: AwsRequest) -> AwsAnswer:
+            if "us-west-2" in request.origin:
+                return AwsAnswer(200, {"etag": '"e"'}, b"there")
             here.wait(10)
             error = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>us-west-2</Region></Error>"
-            return connections.Answer(400, {}, error)
+            return AwsAnswer(400, {}, error)
 
-    monkeypatch.setattr(module, "Connections", Elsewhere)
+    monkeypatch.setattr(transport, "Transport", Elsewhere)
     bucket = Aws(Endpoint(REGION), KEYS).bucket("box")
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(bucket.get, "abcdefgh"))
@@ -519,8 +521,6 @@ def test_proxies_of_the_environment(server: Server, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     "proxy",
     [
-        "https://proxy:8443",
-        "socks5://proxy:1080",
         "http://me:hunter2#1@proxy:3128",
         "http://:3128",
         "http://proxy:0",
@@ -557,9 +557,9 @@ def test_where_a_connection_goes(
         gone.append(address)
         raise OSError("no")
 
-    monkeypatch.setattr("socket.create_connection", connect)
-    with pytest.raises(connections.Unanswered):
-        connections.Connections(url).send("GET", "/", {})
+    monkeypatch.setattr("urllib3.util.connection.create_connection", connect)
+    with pytest.raises(Unanswered):
+        transport.Transport().send(AwsRequest(origin=url))
     assert gone == [place]
 
 

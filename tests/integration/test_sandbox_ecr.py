@@ -21,7 +21,8 @@ from cipipe.redact import Redactor
 from cipipe.sandbox import Sandbox, SandboxOptions, attached, needs
 from cipipe.sandbox.images import dockerd
 from cipipe.tools import http, registry
-from cipipe.tools.aws.clients import Aws, AwsError
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.errors import AwsError
 
 ACCOUNT = "111111111111"
 REGION = "eu-central-1"

@@ -26,8 +26,9 @@ from botocore.exceptions import ClientError
 from cipipe.errors import UsageError
 from cipipe.sandbox import Sandbox, SandboxOptions, find, needs, peers, up
 from cipipe.sandbox.aws.services import SERVED
-from cipipe.tools.aws.clients import Aws, Credentials
-from cipipe.tools.aws.sts import assume_role_with_web_identity
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.sts import RoleSession, assume_role_with_web_identity
 from support.jobs import ACCOUNT, AUDIENCES, REGION, ROLE, sandbox_with_roles
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
@@ -204,7 +205,9 @@ def test_keys_of_a_session_and_of_a_user(sandbox: Sandbox) -> None:
         project="group/shop", ref="main", ref_type="branch", audience=AUDIENCES["gitlab"]
     )
     given = assume_role_with_web_identity(
-        sandbox.endpoint(REGION), role_arn=ROLE, session_name="session", token=token, duration=900
+        sandbox.endpoint(REGION),
+        RoleSession(role_arn=ROLE, session_name="session", duration=900),
+        token=token,
     ).credentials
     assert client(sandbox, "sts", given).get_caller_identity()["Account"] == ACCOUNT
     for stolen in (None, "another"):

@@ -11,8 +11,9 @@ import pytest
 
 from cipipe.sandbox import Sandbox
 from cipipe.tools import http
-from cipipe.tools.aws.clients import Aws, Credentials
-from cipipe.tools.aws.sts import assume_role_with_web_identity
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.sts import RoleSession, assume_role_with_web_identity
 from support.jobs import ACCOUNT, AUDIENCES, OTHER, REGION, ROLE, role, sandbox_with_roles
 
 LONG = json.dumps(
@@ -56,10 +57,8 @@ def first(sandbox: Sandbox) -> Credentials:
     """A session of the first account's role."""
     given = assume_role_with_web_identity(
         sandbox.endpoint(REGION),
-        role_arn=ROLE,
-        session_name="session",
+        RoleSession(role_arn=ROLE, session_name="session", duration=3600),
         token=mint(sandbox),
-        duration=3600,
     )
     return given.credentials
 
@@ -220,10 +219,12 @@ def test_the_other_partitions_have_providers_and_roles_of_their_own(
     role(admin, "deploy", [trusted])
     given = assume_role_with_web_identity(
         sandbox.endpoint(region),
-        role_arn=f"arn:{partition}:iam::{ACCOUNT}:role/deploy",
-        session_name="session",
+        RoleSession(
+            role_arn=f"arn:{partition}:iam::{ACCOUNT}:role/deploy",
+            session_name="session",
+            duration=900,
+        ),
         token=mint(sandbox),
-        duration=900,
     )
     assert given.arn == f"arn:{partition}:sts::{ACCOUNT}:assumed-role/deploy/session"
     assert given.provider == provider

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
 from support.git import ENV, Repo
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"

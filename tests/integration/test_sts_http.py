@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from cipipe.errors import UsageError
-from cipipe.tools.aws.clients import AwsError, AwsUnreachable, Endpoint
-from cipipe.tools.aws.sts import Assumed, assume_role_with_web_identity
+from cipipe.tools.aws.endpoint import Endpoint
+from cipipe.tools.aws.errors import AwsError, AwsUnreachable
+from cipipe.tools.aws.sts import Assumed, RoleSession, assume_role_with_web_identity
 from support import certificates
 
 ANSWER = """<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
@@ -79,11 +80,8 @@ def _nothing_seen() -> None:
 def exchanged(endpoint: Endpoint) -> Assumed:
     return assume_role_with_web_identity(
         endpoint,
-        role_arn="arn",
-        session_name="name",
+        RoleSession(role_arn="arn", session_name="name", duration=900, policy_arns=("one", "two")),
         token="the token & more",
-        duration=900,
-        policy_arns=["one", "two"],
     )
 
 
@@ -99,7 +97,7 @@ def test_an_answer(served: Served) -> None:
 
 def test_a_certificate_counts_where_it_is_trusted(served: Served, certificate: Path) -> None:
     url = served(pem=certificate)
-    assert exchanged(Endpoint("eu-central-1", url, str(certificate))).arn
+    assert exchanged(Endpoint("eu-central-1", url, ca_bundle=str(certificate))).arn
     with pytest.raises(AwsUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
         exchanged(Endpoint("eu-central-1", url))
     assert len(seen) == 1
@@ -178,7 +176,7 @@ def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
     empty.write_text("")
     for path in (tmp_path / "nowhere.pem", empty, tmp_path):
         with pytest.raises(UsageError, match="cannot be read from") as caught:
-            exchanged(Endpoint("eu-central-1", "https://127.0.0.1:9", str(path)))
+            exchanged(Endpoint("eu-central-1", "https://127.0.0.1:9", ca_bundle=str(path)))
         assert caught.value.where == "AWS_CA_BUNDLE"
 
 

@@ -21,7 +21,9 @@ from cipipe.ledger import Ledger
 from cipipe.model import Output, Record, State
 from cipipe.pipeline import planning, project
 from cipipe.tools import http
-from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
 from support.git import ENV, Repo
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"

@@ -113,7 +113,8 @@ def _live(
     console: Console, role: str, claims: TokenClaims
 ) -> tuple[dict[str, Any], str, tuple[Finding, ...]]:
     from cipipe.pipeline.identity import iam_roles as roles
-    from cipipe.tools.aws.clients import Aws, Endpoint
+    from cipipe.tools.aws.clients import Aws
+    from cipipe.tools.aws.endpoint import Endpoint
 
     env = console.env
     region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1"

@@ -28,7 +28,8 @@ from cipipe.pipeline.identity.trusted import Trust, Whose, ids_of, trust
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.session import Session
 from cipipe.stages.terraform_root import Root, backend, client, data_dir, unlock_command
-from cipipe.tools.aws.clients import Aws, AwsError
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.errors import AwsError
 from cipipe.tools.terraform.client import Terraform
 
 

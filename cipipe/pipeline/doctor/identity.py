@@ -24,7 +24,8 @@ from cipipe.pipeline.identity.role_session import role_of
 from cipipe.pipeline.identity.tokens import has_own, minting, token_source
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.session import Session
-from cipipe.tools.aws.clients import Aws, Credentials
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
 
 _OF_TIME = {"oidc-token-expired", "oidc-token-not-yet-valid"}
 _NOT_TOLD = {"oidc-mutable-name"}

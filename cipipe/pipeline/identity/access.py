@@ -20,7 +20,10 @@ from cipipe.pipeline.identity.tokens import (
     token_source,
 )
 from cipipe.pipeline.project import Project
-from cipipe.tools.aws.clients import Aws, AwsError, Credentials, Endpoint
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
+from cipipe.tools.aws.errors import AwsError
 
 
 class Access(msgspec.Struct, frozen=True):

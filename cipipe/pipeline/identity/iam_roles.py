@@ -10,7 +10,8 @@ from cipipe.errors import IdentityError, UsageError
 from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.findings import Finding
 from cipipe.oidc.request import ROLE_ARN, provider_arn
-from cipipe.tools.aws.clients import Aws, AwsError
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.errors import AwsError
 
 _NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 

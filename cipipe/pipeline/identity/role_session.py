@@ -15,7 +15,9 @@ from cipipe.model import Environment, Mode
 from cipipe.oidc.session import LONGEST_CHAINED, SessionRequest, policy_text
 from cipipe.pipeline.identity.tokens import Mint
 from cipipe.redact import Redactor
-from cipipe.tools.aws.clients import Aws, Credentials, Endpoint
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):

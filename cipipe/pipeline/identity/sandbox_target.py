@@ -9,7 +9,8 @@ from cipipe.model import DeployFrom, Environment
 from cipipe.pipeline.identity.target import AwsTarget
 from cipipe.pipeline.identity.tokens import issuer_of
 from cipipe.pipeline.project import Project
-from cipipe.tools.aws.clients import Credentials, Endpoint
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
 
 
 class RunningSandbox(Protocol):

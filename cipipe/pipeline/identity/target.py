@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from cipipe.model import Environment
-from cipipe.tools.aws.clients import Credentials, Endpoint
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
 
 
 class AwsTarget(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from cipipe.oidc import sources
 from cipipe.oidc.no_token import missing_token
 from cipipe.pipeline.identity.target import AwsTarget
 from cipipe.pipeline.project import Project
-from cipipe.tools.aws.clients import Credentials
+from cipipe.tools.aws.credentials import Credentials
 
 Mint = Callable[[], tuple[str, str]]
 """Gives an ID token and the audience that it is for."""

@@ -8,7 +8,7 @@ from cipipe.stages.dags.bucket.objects import current_objects, proves
 from cipipe.stages.dags.bucket.parallel import Throttled, in_parallel
 from cipipe.stages.dags.files import count
 from cipipe.stages.dags.settings import Settings
-from cipipe.tools.aws.clients import AwsError
+from cipipe.tools.aws.errors import AwsError
 
 
 def list_owned(context: StageContext[Settings], result: StageResult) -> None:

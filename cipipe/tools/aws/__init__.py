@@ -1,1 +1,5 @@
-"""One client of AWS: endpoints and credentials, signed requests to S3 and STS, boto3 for the rest."""
+"""The client of AWS. Imports go one way, from the bottom up:
+
+errors, credentials, endpoint; messages, signing; certificates, proxies, pools, transport, retries;
+signed; sts, listings, s3; clients.
+"""

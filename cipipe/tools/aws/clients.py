@@ -1,35 +1,29 @@
-"""The one door to AWS: sessions with given credentials.
+"""AWS with one set of credentials: S3 and STS by requests of our own, everything else by boto3.
 
-Objects in S3 and sessions of STS, which every command needs, are asked for by requests of our own
-(`signed`, by s3.py and sts.py beside this): making a client of boto3 takes longer than the rest of
-a short command. All else is called by boto3's names, and boto3 is imported for it. Errors of AWS
-come out as `AwsError`, with AWS's own code.
+boto3 is imported with the first call that needs it. Its errors become AwsError and AwsUnreachable.
 """
 
 import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cipipe.tools.aws.connections import no_certificates
-from cipipe.tools.aws.endpoint import AwsError, AwsUnreachable, Credentials, Endpoint, Source
-from cipipe.tools.aws.signed import Signed
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-    from cipipe.tools.aws.s3 import Bucket, Version
-
-__all__ = ["Aws", "AwsError", "AwsUnreachable", "Credentials", "Endpoint", "Source", "translated"]
+from cipipe.interrupt import Interrupt
+from cipipe.tools.aws import sts
+from cipipe.tools.aws.certificates import no_certificates
+from cipipe.tools.aws.credentials import Credentials, Source
+from cipipe.tools.aws.endpoint import Endpoint
+from cipipe.tools.aws.errors import AwsError, AwsUnreachable
+from cipipe.tools.aws.s3 import Bucket
+from cipipe.tools.aws.signed import SignedClient
 
 
 class Aws:
-    """A session: one endpoint, and credentials: one set, or a source that is asked again before
-    they expire.
+    """One endpoint with credentials: a fixed set, or a source that renews them.
 
-    `credentials=None` uses what boto3 finds (a laptop's profile). With an `account`, a bucket that
-    belongs to anybody else is refused: bucket names are global, and ours can be guessed.
+    Without credentials, boto3 finds them (a laptop's profile). With an `account`, a bucket that
+    belongs to another account is refused. An `interrupt` cuts waits for another attempt short.
     """
 
     def __init__(
@@ -38,51 +32,53 @@ class Aws:
         credentials: Credentials | Source | None,
         *,
         account: str | None = None,
+        interrupt: Interrupt | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.credentials = credentials
         self.account = account
-        self._making = threading.Lock()
+        self.signed = SignedClient(endpoint, self.keys, interrupt)
+        self._lock = threading.Lock()
         self._session: Any = None
         self._clients: dict[str, Any] = {}
-        self.signed = Signed(endpoint, self.keys)
-        self.begun: dict[
-            tuple[str, str], Future[list[Version]]
-        ] = {}  # listings, by bucket and prefix
+        self._buckets: dict[str, Bucket] = {}
 
     def client(self, service: str) -> Any:
-        """A boto3 client; made once per service, because making one is slow."""
-        with self._making:  # which is not thread-safe; using a client is
+        """A boto3 client. Kept, because making one is slow."""
+        # Using a client is thread-safe; making one is not.
+        with self._lock:
             if service not in self._clients:
                 self._clients[service] = self._make(service)
             return self._clients[service]
 
-    def bucket(self, name: str) -> "Bucket":
-        from cipipe.tools.aws.s3 import Bucket
-
-        return Bucket(self, name)
+    def bucket(self, name: str) -> Bucket:
+        """A bucket. Kept, because it remembers its region and the listings that it started."""
+        with self._lock:
+            if name not in self._buckets:
+                self._buckets[name] = Bucket(self.signed, name, self.account)
+            return self._buckets[name]
 
     def account_id(self) -> str:
         """The account that the credentials belong to (sts:GetCallerIdentity)."""
-        from cipipe.tools.aws.sts import caller
-
-        return caller(self)
+        return sts.account_of(self.signed)
 
     def keys(self) -> Credentials:
-        """The credentials of now. Raises AwsUnreachable where boto3 finds none."""
+        """The current credentials. Raises AwsUnreachable when boto3 finds none."""
         if isinstance(self.credentials, Credentials):
             return self.credentials
         if self.credentials is not None:
             return self.credentials()
-        with translated("credentials"), self._making:
+
+        with translated("credentials"), self._lock:
             found = self._boto().get_credentials()
             if found is None:
                 raise AwsUnreachable("unable to locate credentials")
-            frozen = found.get_frozen_credentials()  # renewed where they are temporary
+            # Temporary ones are renewed here.
+            frozen = found.get_frozen_credentials()
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
 
     def call(self, service: str, operation: str, /, **arguments: Any) -> Any:
-        """Call one operation by boto3's name for it. Raises AwsError, AwsUnreachable."""
+        """Call one operation, by boto3's name for it. Raises AwsError, AwsUnreachable."""
         with translated(service):
             return getattr(self.client(service), operation)(**arguments)
 
@@ -96,40 +92,48 @@ class Aws:
 
         bundle = self.endpoint.ca_bundle
         if bundle is not None and not Path(bundle).exists():
+            # botocore would report this as an invalid path, without the variable's name.
             raise no_certificates(bundle, "there is no such file")
+
         url = self.endpoint.own_url(service)
         config = Config(
             retries={"mode": "standard", "max_attempts": 4},
             connect_timeout=10,
             max_pool_connections=16,
-            inject_host_prefix=url is None,  # there is no api.127.0.0.1
+            # Some services prepend a label to the host: there is no api.127.0.0.1.
+            inject_host_prefix=url is None,
         )
         return self._boto().client(service, endpoint_url=url, config=config, verify=bundle)
 
     def _boto(self) -> Any:
-        """boto3's session; making one, and using it, is not thread-safe."""
+        """boto3's session. Called with the lock: neither making nor using one is thread-safe."""
         import boto3
 
-        if self._session is None:
-            keys, region = self.credentials, self.endpoint.region
-            if keys is None:
-                self._session = boto3.Session(region_name=region)
-            elif isinstance(keys, Credentials):
-                given = (keys.access_key_id, keys.secret_access_key, keys.session_token)
-                self._session = boto3.Session(*given, region_name=region)
-            else:
-                self._session = boto3.Session(region_name=region, botocore_session=_renewed(keys))
+        if self._session is not None:
+            return self._session
+
+        region = self.endpoint.region
+        keys = self.credentials
+        if keys is None:
+            self._session = boto3.Session(region_name=region)
+        elif isinstance(keys, Credentials):
+            self._session = boto3.Session(
+                aws_access_key_id=keys.access_key_id,
+                aws_secret_access_key=keys.secret_access_key,
+                aws_session_token=keys.session_token,
+                region_name=region,
+            )
+        else:
+            self._session = boto3.Session(region_name=region, botocore_session=_renewing(keys))
         return self._session
 
 
-def _renewed(source: Source) -> Any:
-    """A botocore session whose credentials are asked of `source` again, ahead of their end, by
-    botocore's own rules.
-    """
+def _renewing(source: Source) -> Any:
+    """A botocore session that gets its credentials from `source`, again before they expire."""
     import botocore.credentials
     import botocore.session
 
-    def asked() -> dict[str, Any]:
+    def refresh() -> dict[str, Any]:
         keys = source()
         expires = keys.expiration.isoformat() if keys.expiration else None
         return {
@@ -144,19 +148,18 @@ def _renewed(source: Source) -> Any:
 
         def load(self) -> Any:
             return botocore.credentials.DeferredRefreshableCredentials(
-                refresh_using=asked, method=self.METHOD
+                refresh_using=refresh, method=self.METHOD
             )
 
-    core = botocore.session.Session()
-    core.register_component(
-        "credential_provider", botocore.credentials.CredentialResolver([Provider()])
-    )
-    return core
+    session = botocore.session.Session()
+    resolver = botocore.credentials.CredentialResolver([Provider()])
+    session.register_component("credential_provider", resolver)
+    return session
 
 
 @contextlib.contextmanager
 def translated(service: str) -> Iterator[None]:
-    """boto3's errors as ours."""
+    """Raise boto3's errors as ours."""
     import botocore.exceptions
 
     try:

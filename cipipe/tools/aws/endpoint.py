@@ -1,13 +1,16 @@
-"""Where AWS is, with which keys it is asked, and what comes of a call that fails."""
+"""Where AWS is: a region of it, or a server that stands in for it (the sandbox, MinIO).
+
+Hosts are computed here, and compared with botocore's in the tests.
+"""
 
 import urllib.parse
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 
-from cipipe.errors import StageError, UsageError
+from cipipe.errors import UsageError
 from cipipe.model import partition_of
 
+# The domain of each partition; that of all others is amazonaws.com.
 _SUFFIX = {
     "aws-cn": "amazonaws.com.cn",
     "aws-eusc": "amazonaws.eu",
@@ -16,106 +19,51 @@ _SUFFIX = {
     "aws-iso-e": "cloud.adc-e.uk",
     "aws-iso-f": "csp.hci.ic.gov",
 }
+
+# The domain of dual-stack (IPv6) hosts of each partition that has them. S3 in the older partitions
+# has its own scheme instead: see `url_of`.
 _DUALSTACK = {
     "aws": "api.aws",
     "aws-us-gov": "api.aws",
     "aws-cn": "api.amazonwebservices.com.cn",
     "aws-eusc": "api.amazonwebservices.eu",
 }
-"""Where hosts with IPv6 are, by partition; those of S3 in the older partitions are elsewhere."""
-
-
-class AwsError(StageError):
-    """AWS refused a call. `code` is AWS's own (`AccessDenied`, `NoSuchKey`, …), `status` the HTTP
-    status.
-
-    `region` is where S3 says that the bucket is.
-    """
-
-    region: str | None = None
-
-    def __init__(
-        self, operation: str, code: str, text: str, status: int | None, *, where: str | None = None
-    ) -> None:
-        super().__init__(
-            "aws-refused",
-            f"AWS refused {operation}: {code}: {text}",
-            hint="The role that this job runs as may lack the permission, or the resource does not exist.",
-            where=where,
-        )
-        self.operation = operation
-        self.code = code
-        self.status = status
-        self.text = text
-
-
-class AwsUnreachable(StageError):
-    def __init__(self, detail: str) -> None:
-        super().__init__(
-            "aws-unreachable",
-            f"AWS does not answer: {detail}",
-            hint="Check region, network and proxy.",
-        )
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """A set of AWS keys. Temporary ones have a token and say until when they hold (UTC)."""
-
-    access_key_id: str
-    secret_access_key: str = field(repr=False)
-    session_token: str | None = field(default=None, repr=False)
-    expiration: datetime | None = None
-
-    def environment(self) -> dict[str, str]:
-        """These keys as AWS's tools read them from their environment."""
-        env = {
-            "AWS_ACCESS_KEY_ID": self.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
-        }
-        if self.session_token:
-            env["AWS_SESSION_TOKEN"] = self.session_token
-        return env
-
-
-Source = Callable[[], Credentials]
-"""Gives credentials that hold for a while yet, renewed where they would not."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where AWS is: a region, and a URL where it is not AWS's own (the sandbox), for one service or
-    for all others.
-
-    `ca_bundle` is a file with the certificates to trust. Raises UsageError where a URL is none.
-    """
+    """A region, and the URLs that replace AWS's own. Raises UsageError for a malformed URL."""
 
     region: str
+    # Replaces AWS for every service; None: AWS itself.
     url: str | None = None
+    _: KW_ONLY
+    # A file with the certificates to trust, in PEM form; None: the system's.
     ca_bundle: str | None = None
+    # These two come before `url` for their service.
     sts_url: str | None = None
     s3_url: str | None = None
     fips: bool = False
     dualstack: bool = False
 
     def __post_init__(self) -> None:
-        names = {
+        urls = {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ENDPOINT_URL_STS": self.sts_url,
             "AWS_ENDPOINT_URL_S3": self.s3_url,
         }
-        for name, url in names.items():
+        for variable, url in urls.items():
             if url is not None and not _is_url(url):
                 raise UsageError(
                     "usage",
-                    f"{_shown(url)!r} is not a URL",
-                    hint="It looks like https://HOST or http://HOST:PORT.",
-                    where=name,
+                    f"{_without_password(url)!r} is not a URL",
+                    hint="Use a URL like https://HOST or http://HOST:PORT.",
+                    where=variable,
                 )
 
     @classmethod
     def found_in(cls, env: Mapping[str, str], region: str) -> "Endpoint":
-        """Where a process's environment says that AWS is, by the variables that AWS's tools read."""
+        """The endpoint that an environment names, by the variables that AWS's tools read."""
         return cls(
             region,
             env.get("AWS_ENDPOINT_URL") or None,
@@ -127,44 +75,48 @@ class Endpoint:
         )
 
     def own_url(self, service: str) -> str | None:
-        """The URL of a service that is not AWS's own."""
+        """The URL that replaces AWS for this service; None: there is none."""
         return {"sts": self.sts_url, "s3": self.s3_url}.get(service) or self.url
 
     def url_of(self, service: str, region: str | None = None) -> str:
-        """The URL of S3 or STS in the region (or another one), in the region's partition.
+        """The URL of S3 or STS, in this region or the given one.
 
         https://docs.aws.amazon.com/general/latest/gr/sts.html, …/s3.html
         """
         own = self.own_url(service)
         if own is not None:
             return own.rstrip("/")
+
         region = region or self.region
         partition = partition_of(region)
-        name, suffix = (
-            f"{service}-fips" if self.fips else service,
-            _SUFFIX.get(partition, "amazonaws.com"),
-        )
+        name = f"{service}-fips" if self.fips else service
+        suffix = _SUFFIX.get(partition, "amazonaws.com")
+
         if self.dualstack and partition in _DUALSTACK:
             if service == "s3" and partition != "aws-eusc":
                 return f"https://{name}.dualstack.{region}.{suffix}"
             return f"https://{name}.{region}.{_DUALSTACK[partition]}"
+
         if (service, partition) == ("sts", "aws-us-gov"):
-            name = service  # which is validated under its usual name
+            # In GovCloud the usual host of STS is the FIPS one: there is no `sts-fips`.
+            name = service
         return f"https://{name}.{region}.{suffix}"
 
 
 def _is_url(text: str) -> bool:
     try:
         parts = urllib.parse.urlsplit(text)
-        plain = "@" not in parts.netloc and not parts.query and not parts.fragment
-        return (
-            parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and plain
-        )
-    except ValueError:  # of a port that is no number
+        port_is_valid = parts.port != 0
+    except ValueError:
+        # Raised for a port that is not a number, and for "[" without "]".
         return False
 
+    # Credentials, a query or a fragment would be lost when a path is appended.
+    bare = "@" not in parts.netloc and not parts.query and not parts.fragment
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port_is_valid and bare
 
-def _shown(text: str) -> str:
-    """Without what may be a password."""
-    before, at, after = text.rpartition("@")
-    return f"{before.partition('//')[0]}//…@{after}" if at else text
+
+def _without_password(text: str) -> str:
+    before, at, host = text.rpartition("@")
+    scheme = before.partition("//")[0]
+    return f"{scheme}//…@{host}" if at else text

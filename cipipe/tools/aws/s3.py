@@ -1,6 +1,6 @@
-"""Objects in S3: conditional writes, SHA-256 with every write, versions.
+"""Objects in S3: conditional writes, a SHA-256 with every write, versions.
 
-Reading takes None for "there is no such object" only; anything else that AWS refuses is an error.
+Reading returns None for "no such object" only; every other refusal of AWS is an error.
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 """
 
@@ -10,82 +10,74 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from urllib.parse import unquote_plus, urlsplit
-from xml.etree import ElementTree as ET
+from urllib.parse import urlsplit
 
 import msgspec
 
-from cipipe.tools.aws.clients import Aws, AwsError, AwsUnreachable
-from cipipe.tools.aws.connections import Answer
-from cipipe.tools.aws.signed import document
+from cipipe.tools.aws import listings
+from cipipe.tools.aws.errors import AwsError
+from cipipe.tools.aws.listings import Version, not_s3
+from cipipe.tools.aws.messages import AwsAnswer
+from cipipe.tools.aws.signed import AwsCall, SignedClient
 
-_HOST = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-"""Buckets whose names can be part of a host name."""
+__all__ = ["Bucket", "Head", "StoredObject", "Version", "Written"]
 
+# Bucket names that can be a label of a host name.
+_HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
-_OWNER = "x-amz-meta-cipipe-owner"
+_OWNER_HEADER = "x-amz-meta-cipipe-owner"
 
 
 class StoredObject(msgspec.Struct, frozen=True):
-    """An S3 object as read: its bytes, its ETag (for If-Match) and its version, where the bucket
-    keeps versions.
-    """
+    """An object as read."""
 
     body: bytes
+    # Quoted, as `put` expects it for `if_match`.
     etag: str
+    # None: the bucket is not versioned.
     version: str | None
 
 
 class Head(msgspec.Struct, frozen=True):
-    """An object without its bytes: the hex SHA-256 that S3 checked when it was written (None:
-    written without one).
+    """What S3 keeps beside an object's bytes."""
 
-    `owner` is whose it says that it is, as `put` was told; None where it was not.
-    """
-
+    # Hex; S3 checked it when the object was written. None: written without one.
     sha256: str | None
     version: str | None
+    # What `put` was given as `owner`.
     owner: str | None = None
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What S3 says of a write."""
+    """What S3 answered to a write."""
 
     etag: str
     version: str | None
 
 
-class Version(msgspec.Struct, frozen=True):
-    """One version of a key, or the marker that it was deleted; `latest`: it is what the key holds
-    now.
-    """
-
-    key: str
-    id: str
-    latest: bool
-    deleted: bool
-
-
 class Bucket:
-    """One S3 bucket. Keys are plain strings, bodies bytes; SHA-256 goes with every write and S3
-    checks it.
+    """One S3 bucket. Safe to use from several threads.
+
+    With an `account`, requests fail when the bucket belongs to another one: bucket names are
+    global, and ours can be guessed.
     """
 
-    def __init__(self, aws: Aws, name: str) -> None:
-        self._aws = aws
+    def __init__(self, client: SignedClient, name: str, account: str | None = None) -> None:
         self.name = name
-        self._owner = {"x-amz-expected-bucket-owner": aws.account} if aws.account else {}
+        self._client = client
+        self._expected = {"x-amz-expected-bucket-owner": account} if account else {}
+        # Where S3 said that the bucket is; None: in the endpoint's region, as far as we know.
         self._region: str | None = None
+        # Listings that `look_ahead` started, by prefix.
+        self._started: dict[str, Future[list[Version]]] = {}
 
     def get(self, key: str, version: str | None = None) -> StoredObject | None:
-        """The object (as it was in that version), or None where there is none.
+        """The object, or one version of it; None when there is none.
 
         Raises AwsError for anything else, AccessDenied included.
         """
         try:
-            answer = self._send(
-                "GetObject", "GET", key, query={"versionId": version} if version else {}
-            )
+            answer = self._send("GetObject", "GET", key, query=_query_of(version))
         except AwsError as error:
             if error.code in {"NoSuchKey", "NoSuchVersion"}:
                 return None
@@ -93,61 +85,23 @@ class Bucket:
         return StoredObject(answer.body, _etag(answer), answer.headers.get("x-amz-version-id"))
 
     def head(self, key: str, version: str | None = None) -> Head | None:
-        """What S3 keeps beside the object (as it was in that version), or None where there is none."""
-        query = {"versionId": version} if version else {}
+        """What S3 keeps beside the object, or beside one version of it; None when there is none."""
+        headers = {"x-amz-checksum-mode": "ENABLED"}
         try:
             answer = self._send(
-                "HeadObject", "HEAD", key, query=query, headers={"x-amz-checksum-mode": "ENABLED"}
+                "HeadObject", "HEAD", key, query=_query_of(version), headers=headers
             )
         except AwsError as error:
             if error.status == 404:
                 return None
             raise
+
         checksum = answer.headers.get("x-amz-checksum-sha256", "")
-        # One of a multipart upload ends with its number of parts: it is no hash of the contents.
+        # The checksum of a multipart upload ends with "-PARTS" and is not that of the contents.
         sha256 = base64.b64decode(checksum).hex() if checksum and "-" not in checksum else None
-        return Head(sha256, answer.headers.get("x-amz-version-id"), answer.headers.get(_OWNER))
-
-    def versions(self, prefix: str) -> Iterator[Version]:
-        """Every version and delete marker below `prefix`, key by key; a key's newest comes first."""
-        begun = self._aws.begun.pop((self.name, prefix), None)
-        return self._versions(prefix) if begun is None else iter(begun.result())
-
-    def look_ahead(self, prefix: str) -> None:
-        """Begin to list what `versions` is going to be asked for: the next call gets what is found
-        now.
-        """
-        begun: Future[list[Version]] = Future()
-
-        def look() -> None:
-            try:
-                begun.set_result(list(self._versions(prefix)))
-            except BaseException as error:  # noqa: BLE001 - it is raised where the answer is asked for
-                begun.set_exception(error)
-
-        self._aws.begun[self.name, prefix] = begun
-        threading.Thread(target=look, daemon=True).start()
-
-    def _versions(self, prefix: str) -> Iterator[Version]:
-        def following(page: ET.Element) -> dict[str, str]:
-            key, version = (
-                _decoding(page)(page.findtext("{*}NextKeyMarker", "")),
-                page.findtext("{*}NextVersionIdMarker"),
-            )
-            return {"key-marker": key, **({"version-id-marker": version} if version else {})}
-
-        asked = {"versions": "", "prefix": prefix}
-        for page in self._pages("ListObjectVersions", "ListVersionsResult", asked, following):
-            space, decoded = page.tag.removesuffix("ListVersionsResult"), _decoding(page)
-            key, number, latest = f"{space}Key", f"{space}VersionId", f"{space}IsLatest"
-            kinds = {f"{space}Version": False, f"{space}DeleteMarker": True}
-            for element in page:  # of which there may be very many
-                if (deleted := kinds.get(element.tag)) is not None:
-                    name, now = (
-                        decoded(element.findtext(key, "")),
-                        element.findtext(latest) == "true",
-                    )
-                    yield Version(name, element.findtext(number, ""), now, deleted)
+        return Head(
+            sha256, answer.headers.get("x-amz-version-id"), answer.headers.get(_OWNER_HEADER)
+        )
 
     def put(
         self,
@@ -159,55 +113,69 @@ class Bucket:
         if_match: str | None = None,
         if_none_match: bool = False,
     ) -> Written | None:
-        """Write the object; None where the condition did not hold (somebody else was there first).
+        """Write the object; None when the condition did not hold (somebody else wrote it first).
 
-        `owner` is kept with it as metadata, in ASCII.
+        `owner` is stored as metadata, in ASCII.
         """
-        conditions: dict[str, str] = {}
-        if if_match is not None:
-            conditions["if-match"] = if_match
-        if if_none_match:
-            conditions["if-none-match"] = "*"
         checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
         headers = {
             "content-type": content_type,
             "x-amz-sdk-checksum-algorithm": "SHA256",
             "x-amz-checksum-sha256": checksum,
-            **({_OWNER: owner} if owner else {}),
-            **conditions,
         }
+        if owner:
+            headers[_OWNER_HEADER] = owner
+        if if_match is not None:
+            headers["if-match"] = if_match
+        if if_none_match:
+            headers["if-none-match"] = "*"
+
         try:
             answer = self._send("PutObject", "PUT", key, headers=headers, body=body)
         except AwsError as error:
-            if conditions and error.code in {"PreconditionFailed", "ConditionalRequestConflict"}:
+            # Conflict: another conditional write of the key was under way.
+            failed = error.code in {"PreconditionFailed", "ConditionalRequestConflict"}
+            if failed and (if_match is not None or if_none_match):
                 return None
-            if if_match is not None and error.code == "NoSuchKey":
+            if error.code == "NoSuchKey" and if_match is not None:
                 return None
             raise
         return Written(_etag(answer), answer.headers.get("x-amz-version-id"))
 
     def delete(self, key: str, version: str | None = None) -> None:
-        """Delete the object (on a versioned bucket: put a delete marker), or one version. No object
-        is fine.
+        """Delete the object, or one version of it. It is fine when there is none.
+
+        On a versioned bucket, without a version, this writes a delete marker.
         """
-        self._send("DeleteObject", "DELETE", key, query={"versionId": version} if version else {})
+        self._send("DeleteObject", "DELETE", key, query=_query_of(version))
+
+    def versions(self, prefix: str) -> Iterator[Version]:
+        """Every version and delete marker below the prefix, by key; a key's newest comes first."""
+        started = self._started.pop(prefix, None)
+        if started is not None:
+            return iter(started.result())
+        return listings.versions(self._page, prefix)
+
+    def look_ahead(self, prefix: str) -> None:
+        """Start listing in the background. The next call of `versions` returns the result, once."""
+        started: Future[list[Version]] = Future()
+
+        def look() -> None:
+            try:
+                started.set_result(list(listings.versions(self._page, prefix)))
+            except BaseException as error:  # noqa: BLE001 - raised in the thread that wants the result
+                started.set_exception(error)
+
+        self._started[prefix] = started
+        # A daemon: when the plan finds nothing to do, nobody waits for it.
+        threading.Thread(target=look, daemon=True).start()
 
     def keys(self, prefix: str) -> list[str]:
-        """Every key below `prefix`."""
-        pages = self._pages(
-            "ListObjectsV2",
-            "ListBucketResult",
-            {"list-type": "2", "prefix": prefix},
-            lambda page: {"continuation-token": page.findtext("{*}NextContinuationToken", "")},
-        )
-        return [
-            _decoding(page)(e.findtext("{*}Key", ""))
-            for page in pages
-            for e in page.iterfind("{*}Contents")
-        ]
+        """Every key below the prefix."""
+        return list(listings.keys(self._page, prefix))
 
     def all_keys(self) -> set[str]:
-        """Every key that has any version or delete marker; none where there is no such bucket."""
+        """Every key with a version or delete marker. Empty when the bucket does not exist."""
         try:
             return {version.key for version in self.versions("")}
         except AwsError as error:
@@ -216,45 +184,24 @@ class Bucket:
             return set()
 
     def purge(self, key: str, keep: Callable[[Version], bool] = lambda _: False) -> int:
-        """Delete every version and delete marker of exactly this key; gives how many there were.
+        """Delete every version and delete marker of exactly this key; returns how many there were.
 
-        Versions that `keep` is true of stay, and so do the delete markers then, which may hide
-        them.
+        Versions for which `keep` is true stay. Delete markers stay with them, because one may be
+        what hides them.
         """
         found = [version for version in self.versions(key) if version.key == key]
         kept = {version.id for version in found if not version.deleted and keep(version)}
-        gone = [
-            version.id
-            for version in found
-            if version.id not in kept and not (kept and version.deleted)
-        ]
-        for version in gone:
-            self.delete(key, version)
-        return len(gone)
 
-    def _pages(
-        self,
-        operation: str,
-        root: str,
-        asked: Mapping[str, str],
-        following: Callable[[ET.Element], dict[str, str]],
-    ) -> Iterator[ET.Element]:
-        """Every page of a listing, whose documents have this root; `following` is what to ask for
-        after a page.
+        purged = 0
+        for version in found:
+            if version.id in kept or (kept and version.deleted):
+                continue
+            self.delete(key, version.id)
+            purged += 1
+        return purged
 
-        Raises AwsUnreachable where it would go on where it has been.
-        """
-        more: dict[str, str] = {}
-        while True:
-            page = _page(
-                self._send(operation, "GET", query={**asked, "encoding-type": "url", **more}), root
-            )
-            yield page
-            if page.findtext("{*}IsTruncated") != "true":
-                return
-            last, more = more, following(page)
-            if more == last or not all(more.values()):
-                raise _stranger()
+    def _page(self, operation: str, query: Mapping[str, str]) -> AwsAnswer:
+        return self._send(operation, "GET", query=query)
 
     def _send(
         self,
@@ -265,59 +212,50 @@ class Bucket:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
-    ) -> Answer:
-        """One request for the bucket; where S3 says that it is in another region, there."""
+    ) -> AwsAnswer:
+        """One request for the bucket, made again in another region when S3 says it is there."""
         region = self._region
         for last in (False, True):
+            call = AwsCall(
+                operation=f"s3:{operation}",
+                method=method,
+                url=self._url(region),
+                path=f"/{key}",
+                query=query or {},
+                headers={**(headers or {}), **self._expected},
+                body=body,
+                region=region,
+            )
             try:
-                return self._aws.signed.send(
-                    f"s3:{operation}",
-                    method,
-                    self._url(region),
-                    f"/{key}",
-                    query=query,
-                    headers={**(headers or {}), **self._owner},
-                    body=body,
-                    region=region,
-                )
+                return self._client.send(call)
             except AwsError as error:
-                elsewhere = error.region not in {None, region or self._aws.endpoint.region}
-                if last or not elsewhere or self._aws.endpoint.own_url("s3") is not None:
+                # Compared with the region of this very request: another thread may have found the
+                # bucket in the meantime.
+                elsewhere = error.region not in {None, region or self._client.endpoint.region}
+                if last or not elsewhere or self._client.endpoint.own_url("s3") is not None:
                     raise
                 self._region = region = error.region
         raise AssertionError  # pragma: no cover - the second request returns or raises
 
     def _url(self, region: str | None = None) -> str:
-        """By the bucket's own host name, as AWS has it; certificates do not cover one with dots,
-        nor other servers' at all.
+        """The bucket's own host at AWS; a path everywhere else.
 
+        AWS's certificates do not cover a bucket name with dots, and other servers may not know
+        hosts of buckets at all.
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
         """
-        url = self._aws.endpoint.url_of("s3", region)
-        if self._aws.endpoint.own_url("s3") is not None or not _HOST.fullmatch(self.name):
-            return f"{url}/{self.name}"
-        return f"https://{self.name}.{urlsplit(url).netloc}"
+        url = self._client.endpoint.url_of("s3", region)
+        is_aws = self._client.endpoint.own_url("s3") is None
+        if is_aws and _HOST_LABEL.fullmatch(self.name):
+            return f"https://{self.name}.{urlsplit(url).netloc}"
+        return f"{url}/{self.name}"
 
 
-def _page(answer: Answer, name: str) -> ET.Element:
-    root = document(answer.body)
-    if root is None or root.tag.rpartition("}")[2] != name:
-        raise _stranger()
-    return root
+def _query_of(version: str | None) -> dict[str, str]:
+    return {"versionId": version} if version else {}
 
 
-def _decoding(page: ET.Element) -> Callable[[str], str]:
-    """What makes a key of one in a listing: S3 encodes them as a form does, and servers that do not
-    say so do not.
-    """
-    return unquote_plus if page.findtext("{*}EncodingType") == "url" else str
-
-
-def _etag(answer: Answer) -> str:
+def _etag(answer: AwsAnswer) -> str:
     if "etag" not in answer.headers:
-        raise _stranger()
+        raise not_s3()
     return answer.headers["etag"]
-
-
-def _stranger() -> AwsUnreachable:
-    return AwsUnreachable("what answered is not S3: a proxy?")

@@ -1,24 +1,31 @@
 """Signed requests to AWS, made again where that may help.
 
-Without boto3: decision 7 tells why, and which settings of boto3's count here too.
+Without boto3, whose import and clients take longer than a short command. Which of boto3's settings
+count here too is in docs/decisions/0007-requests-of-our-own.md.
 """
 
-import random
 import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from xml.etree import ElementTree as ET
+from typing import TYPE_CHECKING
 
-from cipipe.tools.aws.connections import Answer, Connections, Unanswered
-from cipipe.tools.aws.endpoint import AwsError, AwsUnreachable, Credentials, Endpoint
+import msgspec
+
+from cipipe.interrupt import Interrupt
+from cipipe.tools.aws.credentials import Source
+from cipipe.tools.aws.endpoint import Endpoint
+from cipipe.tools.aws.errors import AwsError, AwsUnreachable
+from cipipe.tools.aws.messages import AwsAnswer, AwsRequest, Unanswered, texts
 from cipipe.tools.aws.signing import path_of, query_of, signed
 
-ATTEMPTS = 4
-"""How often a request is made that AWS, or the network, fails to answer."""
+if TYPE_CHECKING:
+    from cipipe.tools.aws.transport import Transport
 
+# Codes of errors that pass, whatever their status: S3 answers RequestTimeout with 400.
+# https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 _PASSING = {
     "BandwidthLimitExceeded",
     "InternalError",
@@ -35,108 +42,129 @@ _PASSING = {
     "ThrottlingException",
     "TooManyRequestsException",
 }
-_AGAIN = {429, 500, 502, 503, 504}
 _CODE = re.compile(rb"<Code>([\w.]+)</Code>")
 
 
-class Signed:
-    """Requests to one endpoint with the keys of now. Safe to use from several threads."""
+class AwsCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation of a service, as an HTTP request that is not signed yet."""
 
-    def __init__(self, endpoint: Endpoint, keys: Callable[[], Credentials]) -> None:
-        self._endpoint = endpoint
-        self._keys = keys
-        self._making = threading.Lock()
-        self._connections: dict[str, Connections] = {}
+    # `SERVICE:Operation`, such as `s3:GetObject`. The service is what the signature is for.
+    operation: str
+    method: str = "GET"
+    # Where the service is, with a path where it has one.
+    url: str
+    # Comes after the URL's own path; not encoded yet.
+    path: str = "/"
+    query: Mapping[str, str] = {}
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    # None: the endpoint's.
+    region: str | None = None
 
-    def send(
-        self,
-        operation: str,
-        method: str,
-        url: str,
-        path: str = "/",
-        *,
-        query: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
-        region: str | None = None,
-    ) -> Answer:
-        """One signed request; `operation` is `SERVICE:Name`. `path`, not encoded yet, comes after
-        `url`'s own.
+    def __repr__(self) -> str:
+        # The body may be an ID token, or an object with secrets in it.
+        return f"AwsCall({self.operation} {self.url}{self.path})"
 
-        What may pass (no answer, throttling, an error of the server) is tried again, `ATTEMPTS`
-        times in all, and so is a write whose answer was lost. Raises AwsError, AwsUnreachable.
+
+class SignedClient:
+    """Makes requests with the current credentials. Safe to use from several threads.
+
+    An `interrupt` cuts the waits between attempts short.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, credentials: Source, interrupt: Interrupt | None = None
+    ) -> None:
+        self.endpoint = endpoint
+        self._credentials = credentials
+        self._interrupt = interrupt or Interrupt()
+        self._lock = threading.Lock()
+        self._transport: Transport | None = None
+
+    def send(self, call: AwsCall) -> AwsAnswer:
+        """Make the request, `retries.ATTEMPTS` times at most.
+
+        It is repeated after no answer, throttling and errors of the server. A write whose answer
+        was lost is repeated too. Raises AwsError, AwsUnreachable.
         """
-        place = urllib.parse.urlsplit(url)
-        target = place.path + path_of(path) + (f"?{query_of(query)}" if query else "")
-        given = {**(headers or {}), "host": place.netloc}
-        connections = self._connected(f"{place.scheme}://{place.netloc}")
-        for attempt in range(1, ATTEMPTS + 1):
-            proved = signed(
-                method,
-                target,
-                given,
-                body,
-                service=operation.partition(":")[0],
-                region=region or self._endpoint.region,
-                credentials=self._keys(),
-                now=datetime.now(UTC),
-            )
+        from cipipe.tools.aws.retries import backoff
+
+        request = self._request(call)
+        transport = self._connected()
+        # An interrupt must not keep what cleans up after it from trying again: a request that is
+        # started later waits all the same.
+        sleep = time.sleep if self._interrupt.happened else self._interrupt.sleep
+
+        retry = backoff()
+        while True:
+            failure: AwsError | AwsUnreachable
             try:
-                answer = connections.send(method, target, {**proved, "user-agent": "cipipe"}, body)
-            except Unanswered as silence:
-                if attempt == ATTEMPTS or not silence.again:
-                    raise AwsUnreachable(str(silence)) from None
+                # Signed anew each time: AWS accepts a signature for 15 minutes, and credentials
+                # may have been renewed.
+                answer = transport.send(self._signed(call, request))
+            except Unanswered as error:
+                failure = AwsUnreachable(str(error))
+                again = error.retryable
+                status = None
             else:
                 if answer.status < 300:
                     return answer
-                error = _refusal(operation, answer)
-                if attempt == ATTEMPTS or not (answer.status in _AGAIN or error.code in _PASSING):
-                    raise error
-            time.sleep(random.uniform(0, 2 ** (attempt - 1)))  # noqa: S311 - so that many do not come back at once
-        raise AssertionError  # pragma: no cover - the last attempt returns or raises
+                failure = _refusal(call.operation, answer)
+                again = failure.code in _PASSING or retry.is_retry(call.method, answer.status)
+                status = answer.status
 
-    def _connected(self, origin: str) -> Connections:
-        with self._making:
-            if origin not in self._connections:
-                self._connections[origin] = Connections(origin, self._endpoint.ca_bundle)
-            return self._connections[origin]
+            following = retry.after(call.method, status) if again else None
+            if following is None:
+                raise failure
+            retry = following
+            sleep(retry.get_backoff_time())
+
+    def _request(self, call: AwsCall) -> AwsRequest:
+        url = urllib.parse.urlsplit(call.url)
+        query = f"?{query_of(call.query)}" if call.query else ""
+        return AwsRequest(
+            method=call.method,
+            origin=f"{url.scheme}://{url.netloc}",
+            target=url.path + path_of(call.path) + query,
+            headers={**call.headers, "host": url.netloc},
+            body=call.body,
+        )
+
+    def _signed(self, call: AwsCall, request: AwsRequest) -> AwsRequest:
+        proved = signed(
+            request,
+            service=call.operation.partition(":")[0],
+            region=call.region or self.endpoint.region,
+            credentials=self._credentials(),
+            now=datetime.now(UTC),
+        )
+        # Added after signing, because proxies may change it.
+        headers = {**proved.headers, "user-agent": "cipipe"}
+        return msgspec.structs.replace(proved, headers=headers)
+
+    def _connected(self) -> "Transport":
+        from cipipe.tools.aws.transport import Transport
+
+        with self._lock:
+            if self._transport is None:
+                self._transport = Transport(self.endpoint.ca_bundle)
+            return self._transport
 
 
-def _refusal(operation: str, answer: Answer) -> AwsError:
-    """The error in an answer; one without a body (of a HEAD request) has the status for its code."""
+def _refusal(operation: str, answer: AwsAnswer) -> AwsError:
+    """The error in an answer. A HEAD request's has no body: there the status is the code."""
     found = texts(answer.body)
-    odd = (
-        None if found else _CODE.search(answer.body)
-    )  # one that quotes a key with a control character is no XML
-    code = odd[1].decode() if odd else found.get("Code") or str(answer.status)
+    code = found.get("Code")
+    if not found:
+        # S3 quotes the key, and a control character in it makes the document invalid XML.
+        match = _CODE.search(answer.body)
+        code = match[1].decode() if match else None
+
     error = AwsError(
-        operation, code, found.get("Message", f"HTTP status {answer.status}"), answer.status
+        operation,
+        code or str(answer.status),
+        found.get("Message", f"HTTP status {answer.status}"),
+        answer.status,
     )
     error.region = answer.headers.get("x-amz-bucket-region") or found.get("Region")
     return error
-
-
-def texts(body: bytes) -> dict[str, str]:
-    """The text of each element of an XML document by its name; of equal names, the last. Empty
-    where it is none.
-    """
-    root = document(body)
-    return (
-        {}
-        if root is None
-        else {
-            element.tag.rpartition("}")[2]: (element.text or "").strip() for element in root.iter()
-        }
-    )
-
-
-def document(body: bytes) -> ET.Element | None:
-    """An XML document's root; None where it is none."""
-    try:
-        return ET.fromstring(body)  # noqa: S314 - AWS's own answer over TLS
-    except (
-        ET.ParseError,
-        LookupError,
-        ValueError,
-    ):  # the latter two: an encoding that nobody knows, or of two bytes
-        return None

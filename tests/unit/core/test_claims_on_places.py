@@ -12,7 +12,7 @@ from cipipe.claims import Claim, Claimed, Claims, key_of
 from cipipe.errors import CipipeError, RefusedError, StageError
 from cipipe.ledger import Ledger
 from cipipe.model import Mode, Owner, Record, State
-from cipipe.tools.aws.clients import AwsError
+from cipipe.tools.aws.errors import AwsError
 from support.fakes import FakeBucket, World
 
 STATE = Claimed(

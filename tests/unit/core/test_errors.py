@@ -6,7 +6,7 @@ from cipipe import errors
 from cipipe.errors import CipipeError, Problem, ProblemsError
 from cipipe.pipeline.identity import access
 from cipipe.tools import http, process
-from cipipe.tools.aws import clients as aws
+from cipipe.tools.aws import errors as aws_errors
 
 STATUS = {
     errors.CipipeError: 1,
@@ -18,7 +18,7 @@ STATUS = {
     errors.ConflictError: 6,
     errors.InterruptedRun: 130,
 }
-DOORS = (access, aws, http, process)
+DOORS = (access, aws_errors, http, process)
 
 
 @pytest.mark.parametrize(("kind", "status"), STATUS.items())

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from cipipe.errors import IdentityError
@@ -11,13 +12,17 @@ from cipipe.oidc import exchange as module
 from cipipe.oidc.exchange import exchange
 from cipipe.oidc.session import SessionRequest
 from cipipe.redact import MASK, Redactor
-from cipipe.tools.aws.clients import AwsError, AwsUnreachable, Credentials, Endpoint
-from cipipe.tools.aws.sts import Assumed
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
+from cipipe.tools.aws.errors import AwsError, AwsUnreachable
+from cipipe.tools.aws.sts import Assumed, RoleSession
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ROLE = "arn:aws:iam::111111111111:role/path/deploy"
 ARN = "arn:aws:sts::111111111111:assumed-role/deploy/session"
-GIVEN = Assumed(Credentials("ASIAX", "the-secret-key", "the-session-token", NOW), ARN)
+GIVEN = Assumed(
+    credentials=Credentials("ASIAX", "the-secret-key", "the-session-token", NOW), arn=ARN
+)
 POLICY = {
     "Version": "2012-10-17",
     "Statement": {
@@ -64,8 +69,8 @@ class Sts:
         self.waits: list[float] = []
         self.given = GIVEN
 
-    def __call__(self, endpoint: Endpoint, **arguments: Any) -> Assumed:
-        self.calls.append(arguments)
+    def __call__(self, endpoint: Endpoint, session: RoleSession, *, token: str) -> Assumed:
+        self.calls.append({**msgspec.structs.asdict(session), "token": token})
         if self.failures:
             raise self.failures.pop(0)
         return self.given
@@ -287,7 +292,7 @@ def test_a_session_policy_is_handed_on(sts: Sts) -> None:
 
 @pytest.mark.parametrize("arn", ["", "arn:aws:sts::222222222222:assumed-role/deploy/session"])
 def test_credentials_of_another_account_are_refused(sts: Sts, arn: str) -> None:
-    sts.given = Assumed(GIVEN.credentials, arn)
+    sts.given = Assumed(credentials=GIVEN.credentials, arn=arn)
     redactor = Redactor()
     with pytest.raises(IdentityError) as caught:
         run(sts, redactor=redactor)

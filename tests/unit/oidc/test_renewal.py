@@ -8,7 +8,7 @@ import pytest
 
 from cipipe.errors import IdentityError
 from cipipe.oidc.renewal import Renewed
-from cipipe.tools.aws.clients import Credentials
+from cipipe.tools.aws.credentials import Credentials
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

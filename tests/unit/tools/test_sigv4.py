@@ -11,13 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cipipe.tools.aws.clients import Credentials
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.messages import AwsRequest
 from cipipe.tools.aws.signing import path_of, query_of, signed
 
 DAY = dt.datetime(2013, 5, 24, tzinfo=dt.UTC)
 EXAMPLE = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 HOST = "examplebucket.s3.amazonaws.com"
 S3: dict[str, Any] = {"service": "s3", "region": "us-east-1", "credentials": EXAMPLE, "now": DAY}
+
+
+def a_request(method: str, target: str, headers: dict[str, str], body: bytes) -> AwsRequest:
+    origin = f"https://{headers['host']}"
+    return AwsRequest(method=method, origin=origin, target=target, headers=headers, body=body)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +63,9 @@ def test_the_examples_of_awss_documentation(
     method: str, target: str, headers: dict[str, str], body: bytes, signature: str
 ) -> None:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html"""
-    sent = signed(method, target, {"host": HOST, **headers}, body, **S3)
-    assert sent["authorization"].endswith(f"Signature={signature}")
+    request = a_request(method, target, {"host": HOST, **headers}, body)
+    sent = signed(request, **S3)
+    assert sent.headers["authorization"].endswith(f"Signature={signature}")
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -84,10 +91,9 @@ def test_botocore_signs_s3_requests_the_same(
 ) -> None:
     target = path_of(f"/{key}") + (f"?{query_of(query)}" if query else "")
     headers = {"host": HOST, "x-amz-meta": value, "content-type": "text/plain"}
-    ours = signed(
-        method, target, headers, body, **{**S3, "credentials": Credentials("id", "secret", token)}
-    )
-    assert ours["authorization"] == _botocore(method, target, headers, body, token, "s3")
+    request = a_request(method, target, headers, body)
+    ours = signed(request, **{**S3, "credentials": Credentials("id", "secret", token)})
+    assert ours.headers["authorization"] == _botocore(method, target, headers, body, token, "s3")
 
 
 @given(form=st.dictionaries(TEXT, TEXT, max_size=5), token=st.none() | st.just("a/token"))
@@ -98,11 +104,11 @@ def test_botocore_signs_sts_requests_the_same(form: dict[str, str], token: str |
         "content-type": "application/x-www-form-urlencoded",
     }
     given_ = {**S3, "service": "sts", "credentials": Credentials("id", "secret", token)}
-    ours = signed("POST", "/", headers, body, **given_)
-    assert ours["authorization"] == _botocore(
+    ours = signed(a_request("POST", "/", headers, body), **given_)
+    assert ours.headers["authorization"] == _botocore(
         "POST",
         "/",
-        {**headers, "x-amz-content-sha256": ours["x-amz-content-sha256"]},
+        {**headers, "x-amz-content-sha256": ours.headers["x-amz-content-sha256"]},
         body,
         token,
         "sts",

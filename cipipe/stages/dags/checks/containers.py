@@ -14,7 +14,7 @@ from cipipe.stages.base import StageContext
 from cipipe.stages.dags.checks.trees import constants, dotted
 from cipipe.stages.dags.markers.patch import Replacement
 from cipipe.stages.dags.settings import Settings
-from cipipe.tools.aws.clients import AwsError
+from cipipe.tools.aws.errors import AwsError
 
 _DEFINITION = ("task_definition", "taskDefinition")
 _CONTAINER = ("container", "container_name")

@@ -16,7 +16,7 @@ from cipipe.stages.base import StageContext
 from cipipe.stages.dags.checks.static import dag_ids
 from cipipe.stages.dags.mwaa import environment as mwaa
 from cipipe.stages.dags.settings import Settings
-from cipipe.tools.aws.clients import AwsError, AwsUnreachable
+from cipipe.tools.aws.errors import AwsError, AwsUnreachable
 
 DAGS_FOLDER = "/usr/local/airflow/dags/"
 """Where MWAA keeps what it copies from the bucket."""

@@ -14,7 +14,7 @@ from cipipe.errors import Problem, StageError
 from cipipe.stages.base import StageContext
 from cipipe.stages.dags.mwaa.extras import PLUGINS, REQUIREMENTS
 from cipipe.stages.dags.settings import Settings
-from cipipe.tools.aws.clients import AwsError
+from cipipe.tools.aws.errors import AwsError
 
 _BUSY = {"CREATING", "UPDATING", "ROLLING_BACK", "CREATING_SNAPSHOT", "PENDING", "MAINTENANCE"}
 _ARGUMENTS = {REQUIREMENTS: "Requirements", PLUGINS: "Plugins"}
