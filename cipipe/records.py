@@ -1,7 +1,7 @@
-"""What one run writes into the ledger: `deploying` before the first effect, how it ended after the
-last.
+"""What one run writes into the ledger: `deploying` before a stage's first effect, and how the stage
+finished after the last one.
 
-A stage's record is looked after by the thread that runs the stage.
+A stage's record is written only by the thread that runs the stage.
 """
 
 from collections.abc import Mapping
@@ -13,26 +13,31 @@ from cipipe.model import SCHEMA, Context, Output, Plan, Record, StagePlan, State
 
 
 class Records:
-    """The records of a plan's stages: as `held` has them at first, then as this run writes them."""
+    """The records of a plan's stages: first as they were stored, then as this run writes them."""
 
     def __init__(
-        self, ledger: Ledger, plan: Plan, context: Context, held: Mapping[str, StoredRecord | None]
+        self,
+        ledger: Ledger,
+        plan: Plan,
+        context: Context,
+        stored: Mapping[str, StoredRecord | None],
     ) -> None:
         self._ledger = ledger
         self._plan = plan
         self._context = context
-        self._held = dict(held)
-        self._begun: set[str] = set()
+        self._stored = dict(stored)
+        # The stages whose record this run has written.
+        self._ours: set[str] = set()
 
     def last(self, stage: str) -> Record | None:
-        """The stage's record, ours or the one that was there before."""
-        held = self._held.get(stage)
-        return held.record if held else None
+        """The stage's record: what this run wrote last, or else what it found."""
+        stored = self._stored.get(stage)
+        return stored.record if stored else None
 
     def is_current(
         self, stage: StagePlan, effective: str | None, data: Mapping[str, Any] | None = None
     ) -> bool:
-        """Whether the stage's record says already what it would say once the stage is deployed,
+        """Whether the record already says what it would say after a deployment of the stage,
         `data` included if given.
         """
         last = self.last(stage.name)
@@ -46,12 +51,12 @@ class Records:
     def write(
         self, stage: StagePlan, state: State, effective: str | None, data: Mapping[str, Any]
     ) -> None:
-        """Write the stage's record over the last one. Raises ConflictError where that is not there
-        any more.
-        """
-        last = self.last(stage.name)
-        begun = state is State.DEPLOYING or last is None
+        """Replace the stage's record. Raises ConflictError where another run has replaced it."""
         now = datetime.now(UTC).isoformat(timespec="microseconds")
+        last = self.last(stage.name)
+        # Every later record of the same deployment keeps the time at which it started.
+        started_at = now if state is State.DEPLOYING or last is None else last.started_at
+
         record = Record(
             schema=SCHEMA,
             stage=stage.name,
@@ -63,24 +68,22 @@ class Records:
             provider=self._context.provider,
             sequence=self._context.sequence,
             pipeline_url=self._context.pipeline_url,
-            started_at=now if begun or last is None else last.started_at,
+            started_at=started_at,
             finished_at=None if state is State.DEPLOYING else now,
             data=dict(data),
             project=self._plan.project,
             environment=self._plan.environment,
         )
-        self._held[stage.name] = self._ledger.write(record, self._held.get(stage.name))
-        self._begun.add(stage.name)
+        self._stored[stage.name] = self._ledger.write(record, self._stored.get(stage.name))
+        self._ours.add(stage.name)
 
     def write_failed(self, stage: StagePlan, data: Mapping[str, Any]) -> None:
-        """Say `failed` where we said `deploying`, with what is true by now: `data` as the steps
-        left it.
+        """Write `failed` over our own `deploying`, with `data` as the steps left it.
 
-        A `deploying` that this run found, and did not write, may be another run's that is still at
-        it.
+        A `deploying` that this run only found may belong to a run that is still at work.
         """
         last = self.last(stage.name)
-        if last is not None and stage.name in self._begun and last.state is State.DEPLOYING:
+        if last is not None and stage.name in self._ours and last.state is State.DEPLOYING:
             self.write(stage, State.FAILED, last.effective, data)
 
     def write_outputs(self, stage: str, outputs: dict[str, Output]) -> None:
@@ -88,9 +91,9 @@ class Records:
         self._ledger.write_outputs(stage, outputs)
 
     def check(self, stage: str) -> None:
-        """Raise ConflictError where a later run has taken the stage over: its effects must not be
-        overwritten.
+        """Raise ConflictError where a later run took over the stage: this one must not overwrite
+        what that one does.
         """
-        held = self._held.get(stage)
-        if held is not None and stage in self._begun:
-            self._ledger.check(held)
+        stored = self._stored.get(stage)
+        if stored is not None and stage in self._ours:
+            self._ledger.check(stored)
