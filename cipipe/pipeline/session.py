@@ -4,7 +4,7 @@
 talks to AWS is imported by the methods that need it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cipipe.oidc.renewal import Renewed
     from cipipe.pipeline.identity.access import Access
     from cipipe.pipeline.identity.target import AwsTarget
+    from cipipe.stages.terraform_root import CommandContext
     from cipipe.stagework import Progress
     from cipipe.tools.aws.credentials import Credentials
     from cipipe.tools.aws.endpoint import Endpoint
@@ -178,6 +179,20 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
         project, context = self.project.config.project.name, self.project.context
         return session_name(project, self.environment_name, str(context.sequence or "local"))
+
+    def terraform(self, child_env: Mapping[str, str]) -> "CommandContext":
+        """What a Terraform client outside of a run has to know of this command."""
+        from cipipe.stages.terraform_root import CommandContext
+
+        return CommandContext(
+            top=self.project.repository.root,
+            environment_name=self.environment_name,
+            env=child_env,
+            redactor=self.redactor,
+            line=self.say,
+            command_options=self.command_options,
+            login=self.project.state_login,
+        )
 
     def ledger(self, access: "Access") -> "Ledger":
         """The environment's ledger, read and written with these credentials."""

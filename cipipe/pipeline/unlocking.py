@@ -9,7 +9,7 @@ from cipipe.pipeline.session import Session
 from cipipe.pipeline.stage_lookup import stage_of_kind
 from cipipe.stages import terraform as kind
 from cipipe.stages.base import replaced
-from cipipe.stages.terraform_root import Root, client, data_dir, unlock_command
+from cipipe.stages.terraform_root import Root, client
 
 
 def unlock(session: Session, *, stage: str | None, lock_id: str) -> None:
@@ -29,14 +29,9 @@ def unlock(session: Session, *, stage: str | None, lock_id: str) -> None:
         root = Root(
             folder=project.repository.root / settings.root,
             shown=settings.root,
-            data_dir=data_dir(project.repository.root, name, chosen),
-            env=access.child_env,
-            redactor=session.redactor,
-            line=session.say,
-            unlock=unlock_command(session.command_options, name, "--stage", chosen),
-            login=project.state_login,
+            stage=chosen,
+            backend=kind.backend_of(settings, session.environment, sandbox=session.sandbox),
         )
-        backend = kind.backend_of(settings, session.environment, sandbox=session.sandbox)
-        terraform = client(root, backend)
+        terraform = client(root, session.terraform(access.child_env))
         terraform.init()
         terraform.unlock(lock_id)

@@ -29,7 +29,7 @@ from cipipe.stages.base import (
 )
 from cipipe.stages.base import Settings as BaseSettings
 from cipipe.stages.links import Links
-from cipipe.stages.terraform_root import Root, backend, client, data_dir, unlock_command
+from cipipe.stages.terraform_root import CommandContext, Root, backend, client
 from cipipe.tools.git.client import Repository
 from cipipe.tools.terraform.backend import NOT_KEPT, Backend, Value
 
@@ -264,14 +264,14 @@ class _Job:
 
     def init(self, context: StageContext[Settings], _: StageResult) -> None:
         self._refuse_ignored(context)
-        self._terraform(context).init()
+        client_of(context).init()
 
     def create_state(self, context: StageContext[Settings], _: StageResult) -> None:
-        self._terraform(context).create_state()
+        client_of(context).create_state()
 
     def plan(self, context: StageContext[Settings], result: StageResult) -> None:
         settings = context.stage.settings
-        terraform = self._terraform(context)
+        terraform = client_of(context)
         if context.mode is not Mode.DEPLOY and not terraform.has_workspace():
             # Planning would create it, and this mode writes no state.
             result.summary = f"workspace {settings.workspace} does not exist yet"
@@ -302,7 +302,7 @@ class _Job:
         if self._plan is None:
             return  # there is no workspace, so nothing to destroy
         # An empty plan is applied too: it may hold changed outputs, which are no resource's change.
-        self._terraform(context).apply(self._plan)
+        client_of(context).apply(self._plan)
 
     def look_for_blocks(self, context: StageContext[Settings], _: StageResult) -> None:
         """Terraform cannot delete a bucket that holds anything: say so now, before anything else is
@@ -350,7 +350,7 @@ class _Job:
             name: Output(
                 type=o.get("type"), value=o.get("value"), sensitive=bool(o.get("sensitive"))
             )
-            for name, o in self._terraform(context).outputs().items()
+            for name, o in client_of(context).outputs().items()
         }
         result.data = {"outputs": sorted(result.outputs)}
 
@@ -388,30 +388,33 @@ class _Job:
                 where=settings.root,
             )
 
-    def _terraform(self, context: StageContext[Settings]) -> "Terraform":
-        settings = context.stage.settings
-        variables = {
-            "TF_VAR_project": context.project,
-            "TF_VAR_environment": context.environment_name,
-            "TF_VAR_region": context.environment.region,
-            "TF_VAR_account_id": context.environment.account_id,
-        }
-        root = Root(
-            folder=context.repository.root / settings.root,
-            shown=settings.root,
-            data_dir=data_dir(
-                context.repository.root, context.environment_name, context.stage.name
-            ),
-            env={**context.child_env, **variables},
-            redactor=context.redactor,
-            line=context.line,
-            unlock=unlock_command(
-                context.command_options, context.environment_name, "--stage", context.stage.name
-            ),
-            interrupt=context.interrupt,
-            login=context.state_login,
-        )
-        return client(root, backend_of(settings, context.environment, sandbox=context.sandbox))
+
+def client_of(context: StageContext[Settings]) -> "Terraform":
+    """Terraform for a run of the stage."""
+    settings = context.stage.settings
+    variables = {
+        "TF_VAR_project": context.project,
+        "TF_VAR_environment": context.environment_name,
+        "TF_VAR_region": context.environment.region,
+        "TF_VAR_account_id": context.environment.account_id,
+    }
+    root = Root(
+        folder=context.repository.root / settings.root,
+        shown=settings.root,
+        stage=context.stage.name,
+        backend=backend_of(settings, context.environment, sandbox=context.sandbox),
+    )
+    command = CommandContext(
+        top=context.repository.root,
+        environment_name=context.environment_name,
+        env={**context.child_env, **variables},
+        redactor=context.redactor,
+        line=context.line,
+        command_options=context.command_options,
+        interrupt=context.interrupt,
+        login=context.state_login,
+    )
+    return client(root, command)
 
 
 def backend_of(settings: Settings, environment: Environment, *, sandbox: bool) -> Backend:

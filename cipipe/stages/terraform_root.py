@@ -1,5 +1,7 @@
-"""The one place where a client of Terraform is made: for a stage's run, for `iac unlock`, for
-`bootstrap`.
+"""The one place that makes a client of Terraform: for a stage, `iac unlock` and `bootstrap`.
+
+What a client needs of the command it works for is in `CommandContext`, so that the command that
+releases a lock is complete wherever a lock is found.
 """
 
 import shlex
@@ -19,54 +21,66 @@ if TYPE_CHECKING:
     from cipipe.tools.terraform.client import Terraform
 
 Login = Callable[[str], Mapping[str, str]]
-"""Gives the variables that let this job in to an HTTP store of states at that address."""
+"""Returns the variables that authenticate this job at an HTTP store of states, by its address."""
 
 
 def no_login(address: str) -> Mapping[str, str]:  # noqa: ARG001 - it is a Login
-    """Where the job has nothing that a store would take."""
+    """For a job without credentials for any store."""
     return {}
 
 
-class Root(msgspec.Struct, frozen=True, kw_only=True):
-    """A Terraform root, and what a client in it works with.
+class CommandContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What every Terraform client of one command has in common."""
 
-    `shown` is the root as messages name it, `data_dir` Terraform's own folder, `env` the whole
-    environment of its processes, `unlock` the command that releases a lock on the state, without
-    the lock's ID.
-    """
-
-    folder: Path
-    shown: str
-    data_dir: Path
+    # The top folder of the repository.
+    top: Path
+    environment_name: str
+    # The whole environment of Terraform's processes.
     env: Mapping[str, str]
     redactor: Redactor
     line: Callable[[str], None]
-    unlock: str
+    # The options that a further command has to repeat, such as --config and --sandbox.
+    command_options: tuple[str, ...]
     interrupt: Interrupt | None = None
     login: Login = no_login
 
 
-def client(root: Root, kept: Backend) -> "Terraform":
-    """Terraform in that root, with its state in that backend. Raises UsageError where TF_WORKSPACE
-    contradicts it.
+class Root(msgspec.Struct, frozen=True, kw_only=True):
+    """A Terraform root and where its state is."""
+
+    folder: Path
+    # The root as messages name it.
+    shown: str
+    # The stage that the state belongs to; None for the state of the bootstrap.
+    stage: str | None
+    backend: Backend
+
+
+def client(root: Root, command: CommandContext) -> "Terraform":
+    """Terraform in a root, for a command.
+
+    Raises UsageError where TF_WORKSPACE contradicts the workspace of the settings.
     """
     from cipipe.tools.terraform.client import Terraform
 
-    refuse_workspace_variable(root.env, kept.workspace)
-    env = dict(root.env)
-    if kept.type == "http":
-        login = root.login(str(kept.settings.get("address") or env.get("TF_HTTP_ADDRESS", "")))
-        root.redactor.register(login.get("TF_HTTP_PASSWORD", ""))
+    backend = root.backend
+    refuse_workspace_variable(command.env, backend.workspace)
+    env = dict(command.env)
+    if backend.type == "http":
+        address = backend.settings.get("address") or env.get("TF_HTTP_ADDRESS", "")
+        login = command.login(str(address))
+        command.redactor.register(login.get("TF_HTTP_PASSWORD", ""))
         env |= login
+
     return Terraform(
-        root.folder,
-        root.data_dir,
-        env,
-        root.redactor,
-        root.line,
-        root.unlock,
-        root.interrupt,
-        backend=kept,
+        root=root.folder,
+        data_dir=_data_dir(root, command),
+        env=env,
+        redactor=command.redactor,
+        line=command.line,
+        unlock_command=unlock_command(root, command),
+        interrupt=command.interrupt,
+        backend=backend,
         shown=root.shown,
     )
 
@@ -79,24 +93,24 @@ def backend(
     workspace: str | None = None,
     sandbox: bool,
 ) -> Backend:
-    """A backend of that type. S3's region is the environment's; the sandbox's endpoint knows
-    buckets by path only.
-    """
+    """A backend of that type. S3's region is the environment's, unless the settings name one."""
     given = dict(settings)
     if kind == "s3":
-        given = {"region": environment.region, **given} | (
-            {"use_path_style": True} if sandbox else {}
-        )
+        given = {"region": environment.region, **given}
+        if sandbox:
+            # The sandbox's endpoint is an address without a host name to put the bucket in.
+            given["use_path_style"] = True
     return Backend(kind, given, workspace)
 
 
-def data_dir(top: Path, environment: str, state: str) -> Path:
-    """Terraform's own folder for one state of an environment: a stage's, or `bootstrap`."""
-    return own_folder(top) / "terraform" / environment / state
+def unlock_command(root: Root, command: CommandContext) -> str:
+    """The command that releases a lock on the state, but for the lock's ID, ready to be pasted."""
+    which = ("--bootstrap",) if root.stage is None else ("--stage", root.stage)
+    words = ("cipipe", "iac", "unlock", "--env", command.environment_name, *which)
+    return shlex.join([*words, *command.command_options])
 
 
-def unlock_command(options: tuple[str, ...], environment: str, *which: str) -> str:
-    """The command that releases a lock, to be pasted where the run was started. `options` are those
-    of the run.
-    """
-    return shlex.join(["cipipe", "iac", "unlock", "--env", environment, *which, *options])
+def _data_dir(root: Root, command: CommandContext) -> Path:
+    """Terraform's own folder, one for each state of each environment."""
+    state = root.stage or "bootstrap"
+    return own_folder(command.top) / "terraform" / command.environment_name / state

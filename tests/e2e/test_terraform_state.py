@@ -14,7 +14,7 @@ import pytest
 
 from cipipe.errors import ConflictError, RefusedError, StageError
 from cipipe.redact import Redactor
-from cipipe.stages.terraform_root import Root, client
+from cipipe.stages.terraform_root import CommandContext, Root, client
 from cipipe.tools.terraform.backend import Backend, in_force
 from cipipe.tools.terraform.client import Terraform
 from support import statestore
@@ -51,19 +51,18 @@ def terraform(tmp_path: Path, moto_server: str) -> Callable[..., Terraform]:
             "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
             "AWS_SECRET_ACCESS_KEY": "example",
         }
-        return client(
-            Root(
-                folder=root,
-                shown=name,
-                data_dir=tmp_path / f"{name}.data",
-                env=env,
-                redactor=Redactor(),
-                line=lines.append,
-                unlock="cipipe iac unlock --env dev --stage iac",
-                **more,
-            ),
-            backend,
+        top = tmp_path / f"{name}.top"
+        top.mkdir(exist_ok=True)
+        command = CommandContext(
+            top=top,
+            environment_name="dev",
+            env=env,
+            redactor=Redactor(),
+            line=lines.append,
+            command_options=(),
+            **more,
         )
+        return client(Root(folder=root, shown=name, stage="iac", backend=backend), command)
 
     return made
 

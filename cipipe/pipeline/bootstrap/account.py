@@ -27,7 +27,7 @@ from cipipe.pipeline.identity.tokens import ambient, issuer_of
 from cipipe.pipeline.identity.trusted import Trust, Whose, ids_of, trust
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.session import Session
-from cipipe.stages.terraform_root import Root, backend, client, data_dir, unlock_command
+from cipipe.stages.terraform_root import Root, backend, client
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.errors import AwsError
 from cipipe.tools.terraform.client import Terraform
@@ -94,23 +94,13 @@ def _terraform(session: Session) -> Iterator[tuple[Aws, Terraform, str]]:
         credentials=credentials,
         target=session.target,
     )
+    state = backend(
+        "s3", {"bucket": bucket, "key": key}, session.environment, sandbox=session.sandbox
+    )
     with prepared(root) as folder:
         terraform = client(
-            Root(
-                folder=folder,
-                shown=_shown(project, root),
-                data_dir=data_dir(project.repository.root, name, "bootstrap"),
-                env=child_env,
-                redactor=session.redactor,
-                line=session.say,
-                unlock=unlock_command(session.command_options, name, "--bootstrap"),
-            ),
-            backend(
-                "s3",
-                {"bucket": bucket, "key": key},
-                session.environment,
-                sandbox=session.sandbox,
-            ),
+            Root(folder=folder, shown=_shown(project, root), stage=None, backend=state),
+            session.terraform(child_env),
         )
         terraform.init()
         yield aws, terraform, bucket

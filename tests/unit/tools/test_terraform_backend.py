@@ -12,7 +12,7 @@ from cipipe.model import Environment
 from cipipe.redact import Redactor
 from cipipe.stages.base import Stage
 from cipipe.stages.terraform import Settings, backend_of, problems
-from cipipe.stages.terraform_root import Root, client, unlock_command
+from cipipe.stages.terraform_root import CommandContext, Root, client
 from cipipe.tools.terraform import backend as terraform_backend
 from cipipe.tools.terraform.backend import Backend, Value, in_force, not_kept, settings_file
 from cipipe.tools.terraform.blocks import Declared, declared
@@ -182,15 +182,6 @@ def test_tf_workspace_is_neither_obeyed_nor_dropped(
     assert f"TF_WORKSPACE={variable}" in caught.value.message
 
 
-def test_the_unlock_command_is_complete() -> None:
-    options = ("--sandbox", "--config", "conf/my file.toml")
-    command = unlock_command(options, "live", "--stage", "net")
-    assert (
-        command == "cipipe iac unlock --env live --stage net --sandbox --config 'conf/my file.toml'"
-    )
-    assert unlock_command((), "dev", "--bootstrap") == "cipipe iac unlock --env dev --bootstrap"
-
-
 @pytest.mark.parametrize(
     ("address", "let_in"),
     [
@@ -221,11 +212,17 @@ def test_a_store_that_wants_a_login_gets_it_and_no_other(tmp_path: Path) -> None
         return {"TF_HTTP_PASSWORD": "hunter22"}
 
     def terraform(backend: Backend) -> dict[str, str]:
-        root = Root(
-            folder=tmp_path, shown="r", data_dir=tmp_path / "d", env={"PATH": "/bin", "TF_LOG": "trace"},
-            redactor=redactor, line=lambda _: None, unlock="u", login=login,
-        )  # fmt: skip
-        return client(root, backend)._environment()
+        command = CommandContext(
+            top=tmp_path,
+            environment_name="dev",
+            env={"PATH": "/bin", "TF_LOG": "trace"},
+            redactor=redactor,
+            line=lambda _: None,
+            command_options=(),
+            login=login,
+        )
+        root = Root(folder=tmp_path, shown="r", stage="net", backend=backend)
+        return client(root, command)._environment()
 
     env = terraform(Backend("http", {"address": "https://h/s"}, "blue"))
     assert (env["TF_HTTP_PASSWORD"], env["TF_WORKSPACE"], asked) == (
