@@ -23,7 +23,8 @@ from cipipe.model import (
     State,
     Status,
 )
-from cipipe.stages.base import AnyStage, Reference, Step, references, replaced
+from cipipe.stages.context import Step
+from cipipe.stages.settings import AnyStage, Reference, references, replaced
 
 _LEFT_OUT = "stage {} needs {}, which is due and was not selected: it works with what is deployed"
 

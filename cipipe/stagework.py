@@ -20,7 +20,8 @@ from cipipe.model import Effect, Mode, Output, Record, Result, StagePlan, StageR
 from cipipe.planner import Candidate, ExecutablePlan
 from cipipe.records import Records
 from cipipe.redact import Redactor
-from cipipe.stages.base import AnyStage, Reference, StageContext, StageResult, Step, replaced
+from cipipe.stages.context import StageContext, StageResult, Step
+from cipipe.stages.settings import AnyStage, Reference, replaced
 from cipipe.terminal import plain
 
 

@@ -13,7 +13,8 @@ from cipipe.config.settings import filled
 from cipipe.errors import StageError
 from cipipe.model import Mode, Output
 from cipipe.stages import KINDS
-from cipipe.stages.base import AnyStage, Step, references, strings
+from cipipe.stages.context import Step
+from cipipe.stages.settings import AnyStage, references, strings
 
 
 def steps_of(

@@ -30,7 +30,7 @@ from cipipe.model import Environment
 from cipipe.parse import Located, collect, nearest, within_limits
 from cipipe.patterns import complaint
 from cipipe.stages import KINDS, clashes
-from cipipe.stages.base import AnyStage, Stage, strings
+from cipipe.stages.settings import AnyStage, Stage, strings
 
 _MOST = 200
 """Stages, environments, and problems that are shown. Each stage is held against all others, in each

@@ -23,7 +23,7 @@ from cipipe.graph import cycle
 from cipipe.model import Environment
 from cipipe.oidc import settings as sessions
 from cipipe.parse import nearest
-from cipipe.stages.base import AnyStage, Reference, references, strings
+from cipipe.stages.settings import AnyStage, Reference, references, strings
 
 T = TypeVar("T")
 

@@ -12,7 +12,8 @@ from cipipe.config.settings import LedgerSettings, expanded, filled, stages_of
 from cipipe.errors import Problem
 from cipipe.model import Environment, partition_of
 from cipipe.stages import KINDS
-from cipipe.stages.base import AnyStage, Resource, ResourceType
+from cipipe.stages.base import Resource, ResourceType
+from cipipe.stages.settings import AnyStage
 
 _MESSAGES = {
     ResourceType.RECORDS: "keep their records in {}: each would take what the other deployed for its own",

@@ -10,7 +10,7 @@ from cipipe.errors import UsageError
 from cipipe.model import Environment
 from cipipe.parse import nearest
 from cipipe.stages import KINDS
-from cipipe.stages.base import AnyStage, Reference, When, replaced
+from cipipe.stages.settings import AnyStage, Reference, When, replaced
 
 FILE_NAME = "cipipe.toml"
 PLACEHOLDERS = ("project", "environment", "account_id", "region")

@@ -17,7 +17,9 @@ from cipipe.pipeline.project import Project
 from cipipe.pipeline.session import Session
 from cipipe.planner import Candidate
 from cipipe.stages import KINDS
-from cipipe.stages.base import AnyStage, ResourceType, StageContext
+from cipipe.stages.base import ResourceType
+from cipipe.stages.context import StageContext
+from cipipe.stages.settings import AnyStage
 from cipipe.stagework import RunnerInputs
 
 

@@ -22,7 +22,7 @@ from cipipe.planner import ExecutablePlan
 from cipipe.records import Records
 from cipipe.runner import Runner
 from cipipe.stages import dags as kind
-from cipipe.stages.base import StageResult
+from cipipe.stages.context import StageResult
 from cipipe.stagework import StageWork, as_stage_error
 from cipipe.titles import in_environment
 

@@ -18,7 +18,7 @@ from cipipe.pipeline.session import Session
 from cipipe.pipeline.stage_lookup import check_names, recorded_stages
 from cipipe.planner import Candidate, ExecutablePlan, Known, Question
 from cipipe.stages import KINDS
-from cipipe.stages.base import references
+from cipipe.stages.settings import references
 from cipipe.tools import own_folder
 from cipipe.tools.git.client import Entry, Object
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cipipe.oidc.renewal import Renewed
     from cipipe.pipeline.identity.access import Access
     from cipipe.pipeline.identity.target import AwsTarget
-    from cipipe.stages.terraform_root import CommandContext
+    from cipipe.stages.terraform.root import CommandContext
     from cipipe.stagework import Progress
     from cipipe.tools.aws.credentials import Credentials
     from cipipe.tools.aws.endpoint import Endpoint
@@ -182,7 +182,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     def terraform(self, child_env: Mapping[str, str]) -> "CommandContext":
         """What a Terraform client outside of a run has to know of this command."""
-        from cipipe.stages.terraform_root import CommandContext
+        from cipipe.stages.terraform.root import CommandContext
 
         return CommandContext(
             top=self.project.repository.root,

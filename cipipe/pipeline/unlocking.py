@@ -8,8 +8,8 @@ from cipipe.pipeline.planning import snapshot
 from cipipe.pipeline.session import Session
 from cipipe.pipeline.stage_lookup import stage_of_kind
 from cipipe.stages import terraform as kind
-from cipipe.stages.base import replaced
-from cipipe.stages.terraform_root import Root, client
+from cipipe.stages.settings import replaced
+from cipipe.stages.terraform.root import Root, client
 
 
 def unlock(session: Session, *, stage: str | None, lock_id: str) -> None:

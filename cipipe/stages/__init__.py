@@ -5,7 +5,8 @@ from typing import Any
 
 from cipipe.errors import Problem
 from cipipe.stages import command, dags, image, terraform
-from cipipe.stages.base import AnyStage, Kind
+from cipipe.stages.base import Kind
+from cipipe.stages.settings import AnyStage
 
 KINDS: dict[str, Kind[Any]] = {kind.NAME: kind for kind in (terraform, image, dags, command)}
 

@@ -7,28 +7,26 @@ from cipipe.errors import Problem
 from cipipe.model import Effect, Mode
 from cipipe.stages.base import (
     Input,
-    Setting,
-    Stage,
-    StageContext,
-    StageResult,
-    Step,
     consumes_nothing,
     has_no_resources,
-    literal,
-    needs_no_file,
     owns_nothing,
+    requires_no_paths,
 )
-from cipipe.stages.base import Settings as BaseSettings
+from cipipe.stages.context import StageContext, StageResult, Step
+from cipipe.stages.settings import KindSettings, Setting, Stage, literal
 from cipipe.tools.git.client import Repository
 
 NAME = "command"
 
 PATHS = ()
 
-consumes, owns, resources, needed = consumes_nothing, owns_nothing, has_no_resources, needs_no_file
+consumes = consumes_nothing
+owns = owns_nothing
+resources = has_no_resources
+required_paths = requires_no_paths
 
 
-class Settings(BaseSettings, frozen=True):
+class Settings(KindSettings, frozen=True):
     """`run` is a list of commands, each a list of arguments; `env` is added to their environment."""
 
     run: tuple[tuple[str, ...], ...]

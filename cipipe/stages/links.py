@@ -2,7 +2,7 @@
 
 import posixpath
 
-from cipipe.stages.base import repository_path
+from cipipe.stages.paths import repository_path
 from cipipe.tools.git.client import LINK, Entry, Repository
 
 _MOST = 40

@@ -15,10 +15,11 @@ from cipipe.errors import ProblemsError, StageError
 from cipipe.model import Environment, Mode
 from cipipe.redact import Redactor
 from cipipe.stages import dags
-from cipipe.stages.base import Stage, StageContext
+from cipipe.stages.context import StageContext
 from cipipe.stages.dags.checks import airflow3, airflow_imports
 from cipipe.stages.dags.checks.airflowignore import ignored
 from cipipe.stages.dags.mwaa.extras import archive
+from cipipe.stages.settings import Stage
 from cipipe.tools.git.client import Repository
 from support.contexts import stage_context
 from support.tools import VENVS, require

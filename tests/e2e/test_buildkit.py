@@ -19,7 +19,8 @@ from cipipe.patterns import Patterns
 from cipipe.redact import Redactor
 from cipipe.sandbox.images import dockerd
 from cipipe.stages import image
-from cipipe.stages.base import Stage, StageResult
+from cipipe.stages.context import StageResult
+from cipipe.stages.settings import Stage
 from cipipe.tools.docker import buildkit
 from cipipe.tools.docker.client import Docker
 from cipipe.tools.git.client import Repository

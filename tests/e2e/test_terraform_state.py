@@ -14,7 +14,7 @@ import pytest
 
 from cipipe.errors import ConflictError, RefusedError, StageError
 from cipipe.redact import Redactor
-from cipipe.stages.terraform_root import CommandContext, Root, client
+from cipipe.stages.terraform.root import CommandContext, Root, client
 from cipipe.tools.terraform.backend import Backend, in_force
 from cipipe.tools.terraform.client import Terraform
 from support import statestore

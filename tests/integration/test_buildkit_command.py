@@ -11,7 +11,7 @@ import pytest
 from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
-from cipipe.stages.dockerfile import needs_buildkit
+from cipipe.stages.image.dockerfile import needs_buildkit
 from cipipe.tools.docker import buildkit
 
 SAID = """\

@@ -19,8 +19,9 @@ from cipipe.model import Effect, Environment, Mode, Output
 from cipipe.patterns import Patterns
 from cipipe.redact import Redactor
 from cipipe.stages import dags
-from cipipe.stages.base import Reference, Stage, StageContext, StageResult, Step
+from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stages.dags.bucket import manifest, parallel
+from cipipe.stages.settings import Reference, Stage
 from cipipe.tools import http, process
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials

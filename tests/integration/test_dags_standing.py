@@ -12,9 +12,10 @@ import pytest
 
 from cipipe.model import Mode, Output
 from cipipe.stages import dags
-from cipipe.stages.base import Stage, StageResult
+from cipipe.stages.context import StageResult
 from cipipe.stages.dags.bucket import manifest
 from cipipe.stages.dags.markers import patch
+from cipipe.stages.settings import Stage
 from cipipe.tools.git.client import Repository
 from support.contexts import stage_context
 from support.shop import BUCKET, CONFIG, DAG, LEDGER, OUTPUTS, REGION, Cli, Shop, served

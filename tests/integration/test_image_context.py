@@ -11,8 +11,8 @@ import pytest
 
 from cipipe.errors import ProblemsError, StageError
 from cipipe.stages import image
-from cipipe.stages.base import Stage
-from cipipe.stages.image_context import build_context
+from cipipe.stages.image.build_context import build_context
+from cipipe.stages.settings import Stage
 from support.contexts import stage_context
 from support.git import Repo, files
 

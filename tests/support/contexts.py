@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cipipe.stages.base import StageContext
+from cipipe.stages.context import StageContext
 
 _REQUIRED = StageContext.__struct_fields__[: -len(StageContext.__struct_defaults__)]
 

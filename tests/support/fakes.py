@@ -28,15 +28,8 @@ from cipipe.planner import ExecutablePlan, Known, Question
 from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Runner
-from cipipe.stages.base import (
-    Action,
-    AnyStage,
-    Reference,
-    StageContext,
-    StageResult,
-    Step,
-    references,
-)
+from cipipe.stages.context import Action, StageContext, StageResult, Step
+from cipipe.stages.settings import AnyStage, Reference, references
 from cipipe.stagework import RunnerInputs, StageWork
 from cipipe.tools.aws.s3 import Bucket, StoredObject, Written
 from support.configurations import HEAD, command, load

@@ -18,7 +18,7 @@ import pytest
 from cipipe import ci, config, errors, model, patterns
 from cipipe.cli import group
 from cipipe.stages import KINDS
-from cipipe.stages.base import Reference
+from cipipe.stages.settings import Reference
 from cipipe.stages.terraform import PROTECTED_TYPES
 
 ROOT = Path(__file__).parents[2]

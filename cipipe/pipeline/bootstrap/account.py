@@ -27,7 +27,7 @@ from cipipe.pipeline.identity.tokens import ambient, issuer_of
 from cipipe.pipeline.identity.trusted import Trust, Whose, ids_of, trust
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.session import Session
-from cipipe.stages.terraform_root import Root, backend, client
+from cipipe.stages.terraform.root import Root, backend, client
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.errors import AwsError
 from cipipe.tools.terraform.client import Terraform

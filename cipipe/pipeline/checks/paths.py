@@ -17,7 +17,8 @@ from cipipe.parse import Located
 from cipipe.pipeline.planning import PlanResult
 from cipipe.pipeline.project import Project
 from cipipe.stages import KINDS
-from cipipe.stages.base import AnyStage, Needed, replaced
+from cipipe.stages.base import RequiredPath
+from cipipe.stages.settings import AnyStage, replaced
 from cipipe.tools.git.client import Repository
 
 _COMPARED = 5000
@@ -33,7 +34,7 @@ def checker(repository: Repository) -> Callable[[AnyStage], Iterator[Problem]]:
     look = _Look(repository, tree, disk=True)
 
     def check(stage: AnyStage) -> Iterator[Problem]:
-        wanted = list(KINDS[stage.kind].needed(stage))
+        wanted = list(KINDS[stage.kind].required_paths(stage))
         for need in look.missing(wanted):
             yield look.problem(need)
 
@@ -48,7 +49,7 @@ def refuse_missing(project: Project, planning: PlanResult, *, allow_empty: bool 
         planning.executable.plan,
         _Look(project.repository, planning.snapshot.tree, disk=False),
     )
-    wanted: dict[str, list[Needed]] = {}
+    wanted: dict[str, list[RequiredPath]] = {}
     for planned in plan.stages:
         stage = planning.snapshot.candidates[planned.name].stage
         if planned.status is Status.UNCHANGED or (
@@ -59,7 +60,7 @@ def refuse_missing(project: Project, planning: PlanResult, *, allow_empty: bool 
             stage.settings,
             lambda v: project.config.expanded(v, plan.environment) if isinstance(v, str) else v,
         )
-        needs = KINDS[stage.kind].needed(msgspec.structs.replace(stage, settings=settings))
+        needs = KINDS[stage.kind].required_paths(msgspec.structs.replace(stage, settings=settings))
         # A folder that became empty is for the stage's own safeguard, which knows what was
         # deployed.
         empty = allow_empty or planning.held.get(planned.name) is not None
@@ -90,7 +91,7 @@ class _Look:
         self._disk = disk
         self._listed: tuple[set[str], set[str]] | None = None
 
-    def missing(self, wanted: list[Needed]) -> list[Needed]:
+    def missing(self, wanted: list[RequiredPath]) -> list[RequiredPath]:
         """Those that are not there, or not what they have to be."""
         asked = [need for need in wanted if "\n" not in need.path]
         if self._tree is None:
@@ -104,7 +105,7 @@ class _Look:
         ]
         return [need for need in absent if not self._elsewhere(need)]
 
-    def problem(self, need: Needed) -> Problem:
+    def problem(self, need: RequiredPath) -> Problem:
         what = "folder" if need.folder else "file"
         folders, files = self._names()
         known, others = (folders, files) if need.folder else (files, folders)
@@ -118,7 +119,7 @@ class _Look:
             hint = "It is on disk: git ignores it, or it is empty, or it is not committed yet."
         return Problem("config-path-missing", f"there is no {what} {need.path!r}", need.key, hint)
 
-    def _elsewhere(self, need: Needed) -> bool:
+    def _elsewhere(self, need: RequiredPath) -> bool:
         """Whether what the tree lacks is there all the same: on disk, behind a link, or in a
         submodule.
         """

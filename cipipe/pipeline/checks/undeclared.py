@@ -19,7 +19,8 @@ from cipipe.patterns import Patterns
 from cipipe.pipeline.project import Project
 from cipipe.planner import Candidate
 from cipipe.stages import KINDS
-from cipipe.stages.base import Input, replaced
+from cipipe.stages.base import Input
+from cipipe.stages.settings import replaced
 from cipipe.terminal import visible
 from cipipe.tools.git.client import Entry, Repository
 
@@ -85,7 +86,7 @@ def _of_stage(
 def _linked(path: bytes, target: bytes) -> Input:
     link, leads = (name.decode(errors="surrogateescape") for name in (path, target))
     whole = posixpath.normpath(posixpath.join(posixpath.dirname(link), leads))
-    return Input("" if whole == "." else whole, f"the link {link}")
+    return Input(path="" if whole == "." else whole, used_by=f"the link {link}")
 
 
 class _Look:
@@ -101,17 +102,19 @@ class _Look:
         into.
         """
         if wanted.path.startswith("/") or wanted.path.split("/")[0] == "..":
-            yield f"{_shown(wanted.told)} takes {_shown(wanted.path)}, which is not in the repository"
+            yield f"{_shown(wanted.used_by)} takes {_shown(wanted.path)}, which is not in the repository"
             return
         left_out = self._left_out(wanted)
         if left_out is None or not left_out:
             return
-        what = _shown("/".join(filter(None, (wanted.path, wanted.wild)))) or "the whole repository"
+        what = (
+            _shown("/".join(filter(None, (wanted.path, wanted.wildcard)))) or "the whole repository"
+        )
         if left_out != [wanted.path.encode(errors="surrogateescape")]:
             first = visible(left_out[0].decode(errors="backslashreplace"))
             number = f"{len(left_out)} file{'s' if len(left_out) != 1 else ''}"
             what = f"{what}: {number} there, such as {first}"
-        yield f"{_shown(wanted.told)} takes {what}, which its paths leave out; a change there makes nothing due"
+        yield f"{_shown(wanted.used_by)} takes {what}, which its paths leave out; a change there makes nothing due"
 
     def _left_out(self, wanted: Input) -> list[bytes] | None:
         path = wanted.path.encode(errors="surrogateescape")
@@ -119,10 +122,10 @@ class _Look:
         if found is None:
             return None
         if found.type != "tree":
-            return [] if wanted.wild or self.patterns.matches(path) else [path]
+            return [] if wanted.wildcard or self.patterns.matches(path) else [path]
         if not wanted.endings and self._covers(path, some=wanted.some):
             return []
-        if wanted.wild:
+        if wanted.wildcard:
             files = self._wild(wanted)
         elif wanted.flat:
             files = [e for e in self.repository.listing(self.tree, wanted.path) if not e.is_tree]
@@ -144,7 +147,7 @@ class _Look:
         """
         from cipipe.tools.docker import dockerignore
 
-        segments = wanted.wild.split("/")
+        segments = wanted.wildcard.split("/")
         folders = [wanted.path]
         for number, segment in enumerate(segments):
             if "**" in segment:

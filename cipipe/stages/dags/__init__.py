@@ -13,20 +13,14 @@ from typing import Any
 from cipipe.errors import Problem
 from cipipe.model import Environment, partition_of
 from cipipe.patterns import complaint
-from cipipe.stages.base import (
-    Input,
-    Needed,
-    Resource,
-    ResourceType,
-    Stage,
-    outside,
-    repository_path,
-)
+from cipipe.stages.base import Input, RequiredPath, Resource, ResourceType
 from cipipe.stages.dags.bucket.clashes import clashes
 from cipipe.stages.dags.bucket.manifest import OUTPUTS, owns
 from cipipe.stages.dags.deploy import steps
 from cipipe.stages.dags.files import included, select
 from cipipe.stages.dags.settings import Settings
+from cipipe.stages.paths import outside, repository_path
+from cipipe.stages.settings import Stage
 from cipipe.tools.git.client import Entry, Repository
 
 __all__ = [
@@ -36,9 +30,9 @@ __all__ = [
     "clashes",
     "consumes",
     "inputs",
-    "needed",
     "owns",
     "problems",
+    "required_paths",
     "resources",
     "steps",
     "tools",
@@ -150,16 +144,16 @@ def resources(stage: Stage[Settings], environment: Environment) -> Iterator[Reso
             )
 
 
-def needed(stage: Stage[Settings]) -> Iterator[Needed]:
+def required_paths(stage: Stage[Settings]) -> Iterator[RequiredPath]:
     settings: Settings = stage.settings
     if not settings.allow_empty:
-        yield Needed(
+        yield RequiredPath(
             key="source", path=repository_path(settings.source), folder=True, may_vanish=True
         )
     if settings.requirements is not None:
-        yield Needed(key="requirements", path=repository_path(settings.requirements))
+        yield RequiredPath(key="requirements", path=repository_path(settings.requirements))
     if settings.plugins is not None:
-        yield Needed(key="plugins", path=repository_path(settings.plugins), folder=True)
+        yield RequiredPath(key="plugins", path=repository_path(settings.plugins), folder=True)
 
 
 def tools(stage: Stage[Settings]) -> tuple[str, ...]:  # noqa: ARG001 - part of the Protocol
@@ -197,9 +191,9 @@ def inputs(stage: Stage[Settings], repository: Repository, tree: str) -> Iterabl
     either.
     """
     settings = stage.settings
-    named = [Input(repository_path(settings.source), "source", some=True)]
+    named = [Input(path=repository_path(settings.source), used_by="source", some=True)]
     if settings.requirements is not None:
-        named.append(Input(repository_path(settings.requirements), "requirements"))
+        named.append(Input(path=repository_path(settings.requirements), used_by="requirements"))
     if settings.plugins is not None:
-        named.append(Input(repository_path(settings.plugins), "plugins", some=True))
+        named.append(Input(path=repository_path(settings.plugins), used_by="plugins", some=True))
     return named

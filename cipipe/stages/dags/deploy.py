@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cipipe.model import Effect, Mode, State
-from cipipe.stages.base import Reference, Stage, StageContext, StageResult, Step, literal, shown
+from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stages.dags.bucket import manifest, ownership, sharing
 from cipipe.stages.dags.files import count, in_order, relative
 from cipipe.stages.dags.mwaa.extras import KEYS, PLUGINS, REQUIREMENTS
 from cipipe.stages.dags.settings import Settings
+from cipipe.stages.settings import Reference, Stage, literal, shown
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -2,7 +2,7 @@
 there stays.
 """
 
-from cipipe.stages.base import StageContext, StageResult
+from cipipe.stages.context import StageContext, StageResult
 from cipipe.stages.dags.bucket import manifest, ownership, sharing
 from cipipe.stages.dags.bucket.objects import current_objects, proves
 from cipipe.stages.dags.bucket.parallel import Throttled, in_parallel

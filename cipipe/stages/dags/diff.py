@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from cipipe.errors import Problem
-from cipipe.stages.base import StageContext, StageResult
+from cipipe.stages.context import StageContext, StageResult
 from cipipe.stages.dags.bucket import manifest, sharing
 from cipipe.stages.dags.bucket.objects import current_objects
 from cipipe.stages.dags.bucket.parallel import in_parallel

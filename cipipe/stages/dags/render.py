@@ -8,7 +8,7 @@ import msgspec
 
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.model import Mode
-from cipipe.stages.base import StageContext
+from cipipe.stages.context import StageContext
 from cipipe.stages.dags.files import included, left_out, relative, select
 from cipipe.stages.dags.markers.patch import Replacement, patch_all
 from cipipe.stages.dags.mwaa.extras import belongs, extras

@@ -11,11 +11,12 @@ from itertools import chain, takewhile
 
 from cipipe.errors import RefusedError, StageError
 from cipipe.model import Effect, Record, State
-from cipipe.stages.base import Stage, StageContext, StageResult, Step, shown
+from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stages.dags.bucket.manifest import GOING_BACK, MADE_OF, OUTPUTS, RESTORED, hashes
 from cipipe.stages.dags.bucket.parallel import in_parallel
 from cipipe.stages.dags.deploy import Deployment, bucket_of, writing
 from cipipe.stages.dags.settings import Settings
+from cipipe.stages.settings import Stage, shown
 
 
 def choose(history: Iterable[Record], wanted: str | None) -> Record:

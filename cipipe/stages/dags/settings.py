@@ -1,10 +1,9 @@
 """The settings of the `dags` kind."""
 
-from cipipe.stages.base import Setting
-from cipipe.stages.base import Settings as BaseSettings
+from cipipe.stages.settings import KindSettings, Setting
 
 
-class Settings(BaseSettings, frozen=True):
+class Settings(KindSettings, frozen=True):
     """`source` is a folder of the repository; its files go to `prefix` in `bucket`, under their
     names below `source`.
     """

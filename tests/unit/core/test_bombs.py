@@ -20,7 +20,7 @@ from cipipe.stages.dags.checks import airflow3
 from cipipe.stages.dags.checks import static as checks
 from cipipe.stages.dags.local import read_outputs
 from cipipe.stages.dags.markers.patch import patch, patch_all
-from cipipe.stages.dockerfile import taken
+from cipipe.stages.image.dockerfile import copy_sources
 from cipipe.tools import process
 from cipipe.tools.terraform import locks as terraform_locks
 from support.budget import cpu_seconds
@@ -301,6 +301,6 @@ def test_a_branch_is_held_against_many_stars() -> None:
 def test_a_variable_that_doubles_stops_doubling() -> None:
     lines = ["FROM x", "ENV A=abcdefgh", *["ENV A=$A$A"] * 60, "COPY $A b ./"]
     with cpu_seconds():
-        sources = [source.source for source in taken("\n".join(lines).encode(), {})]
+        sources = [source.path for source in copy_sources("\n".join(lines).encode(), {})]
     assert max(map(len, sources)) <= 4096
     assert "b" in sources

@@ -4,7 +4,7 @@ import pytest
 
 from cipipe import config
 from cipipe.errors import ProblemsError, UsageError
-from cipipe.stages.base import Reference
+from cipipe.stages.settings import Reference
 from support.configurations import (
     DAGS,
     DEFAULT,

@@ -5,7 +5,7 @@ some do not have.
 import pytest
 
 from cipipe.errors import Problem, ProblemsError
-from cipipe.stages.base import Reference
+from cipipe.stages.settings import Reference
 from support.configurations import (
     DEFAULT,
     HEAD,

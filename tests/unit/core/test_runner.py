@@ -10,7 +10,7 @@ from cipipe.errors import ConflictError, InterruptedRun, RefusedError, StageErro
 from cipipe.fingerprint import effective
 from cipipe.model import Mode, Output, State, Status
 from cipipe.planner import ExecutablePlan
-from cipipe.stages.base import Action, StageContext, StageResult, Step
+from cipipe.stages.context import Action, StageContext, StageResult, Step
 from support.fakes import READ, WRITE, World, results
 
 

@@ -9,7 +9,7 @@ from cipipe.errors import RefusedError, StageError
 from cipipe.model import Mode, Plan, Reason, State, Status
 from cipipe.planner import ExecutablePlan
 from cipipe.runner import Runner
-from cipipe.stages.base import StageContext, StageResult
+from cipipe.stages.context import StageContext, StageResult
 from support.fakes import DESTROY, READ, World, results
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from cipipe.errors import InterruptedRun, RefusedError, StageError
 from cipipe.model import Output, StageReport, State
-from cipipe.stages.base import Action, StageContext, StageResult
+from cipipe.stages.context import Action, StageContext, StageResult
 from support.fakes import READ, WRITE, World, results
 
 PATIENCE = 20

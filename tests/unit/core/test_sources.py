@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from cipipe.stages import dockerfile, hcl
-from cipipe.stages.base import repository_path
+from cipipe.stages.image import dockerfile
+from cipipe.stages.paths import repository_path
+from cipipe.stages.terraform import hcl
 
 TERRAFORM = rb"""
 # module "no" { source = "../comment" }
@@ -45,7 +46,7 @@ module "four" {
 
 
 def test_modules() -> None:
-    assert [(found.line, found.path) for found in hcl.taken(TERRAFORM)] == [
+    assert [(found.line, found.path) for found in hcl.references_in(TERRAFORM)] == [
         (16, "../modules/one"),
         (20, "./two"),
         (23, ".."),
@@ -68,7 +69,7 @@ def test_modules() -> None:
     ],
 )
 def test_what_is_no_terraform_names_nothing(body: bytes) -> None:
-    assert list(hcl.taken(body)) == []
+    assert list(hcl.references_in(body)) == []
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,9 @@ def test_what_is_no_terraform_names_nothing(body: bytes) -> None:
     ],
 )
 def test_copied(text: str, expected: list[tuple[int, str]]) -> None:
-    assert [(found.line, found.source) for found in dockerfile.taken(text.encode(), {})] == expected
+    assert [
+        (found.line, found.path) for found in dockerfile.copy_sources(text.encode(), {})
+    ] == expected
 
 
 @pytest.mark.parametrize(
@@ -146,7 +149,9 @@ def test_paths_seen_from_the_top(parts: tuple[str, ...], path: str) -> None:
     ],
 )
 def test_dockerfiles_as_docker_reads_them(text: str, expected: list[tuple[int, str]]) -> None:
-    assert [(found.line, found.source) for found in dockerfile.taken(text.encode(), {})] == expected
+    assert [
+        (found.line, found.path) for found in dockerfile.copy_sources(text.encode(), {})
+    ] == expected
 
 
 @pytest.mark.parametrize(
@@ -173,11 +178,11 @@ def test_dockerfiles_as_docker_reads_them(text: str, expected: list[tuple[int, s
 )
 def test_arguments_are_filled_in(text: str, expected: list[str]) -> None:
     given = {"GIVEN": "set", "SECRET": None}
-    assert [found.source for found in dockerfile.taken(text.encode(), given)] == expected
+    assert [found.path for found in dockerfile.copy_sources(text.encode(), given)] == expected
 
 
 def test_what_a_copy_excludes() -> None:
-    (found,) = dockerfile.taken(b"COPY --exclude=*.md --exclude=**/test src /x", {})
+    (found,) = dockerfile.copy_sources(b"COPY --exclude=*.md --exclude=**/test src /x", {})
     assert found.exclude == ("*.md", "**/test")
 
 
@@ -225,7 +230,7 @@ module "o" {
 
 
 def test_paths_that_expressions_read() -> None:
-    assert [(t.line, t.base, t.path, t.pattern) for t in hcl.taken(PATHS)] == [
+    assert [(t.line, t.base, t.path, t.pattern) for t in hcl.references_in(PATHS)] == [
         (3, "root", "../a", None),
         (4, "module", "../b.tpl", None),
         (5, "root", "c", None),
@@ -246,13 +251,13 @@ b = provider::tool::file("../no")
 c = file("\u002e\U0000002e/c")
 d = true ? file("../d") : file("../d2")
 """
-    assert [(t.line, t.path, t.pattern) for t in hcl.taken(body)] == [
+    assert [(t.line, t.path, t.pattern) for t in hcl.references_in(body)] == [
         (2, "./../.", "x/*.{sql,csv}"),
         (4, "../c", None),
         (5, "../d", None),
         (5, "../d2", None),
     ]
-    (module,) = hcl.taken_from_json(rb'{"module": {"a": {"source": "\u002e./a"}}}')
+    (module,) = hcl.references_in_json(rb'{"module": {"a": {"source": "\u002e./a"}}}')
     assert module.path == "../a"
 
 
@@ -283,7 +288,7 @@ JSON = rb"""{
 
 def test_terraform_as_json() -> None:
     assert [
-        (t.line, t.is_module, t.base, t.path, t.pattern) for t in hcl.taken_from_json(JSON)
+        (t.line, t.is_module, t.base, t.path, t.pattern) for t in hcl.references_in_json(JSON)
     ] == [
         (4, True, "module", "../a", None),
         (5, True, "module", "./b", None),
@@ -297,7 +302,7 @@ def test_terraform_as_json() -> None:
     "body", [b"", b"{", b"[[[[", b"]}", b'"', b'{"module": {"a": {"source": 1}}}', b"\xff", b"nul"]
 )
 def test_what_is_no_terraform_json_names_nothing(body: bytes) -> None:
-    assert list(hcl.taken_from_json(body)) == []
+    assert list(hcl.references_in_json(body)) == []
 
 
 @pytest.mark.parametrize(
@@ -322,7 +327,11 @@ def test_what_is_no_terraform_json_names_nothing(body: bytes) -> None:
 )
 def test_hostile_files_are_read_in_linear_time(body: bytes) -> None:
     started = time.monotonic()
-    for reader in (hcl.taken, hcl.taken_from_json, lambda text: dockerfile.taken(text, {})):
+    for reader in (
+        hcl.references_in,
+        hcl.references_in_json,
+        lambda text: dockerfile.copy_sources(text, {}),
+    ):
         for _ in reader(body + b'"../x" path.root'):
             pass
     assert time.monotonic() - started < 5

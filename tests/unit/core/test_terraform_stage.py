@@ -10,7 +10,8 @@ from cipipe.errors import RefusedError
 from cipipe.model import Environment, Mode
 from cipipe.redact import Redactor
 from cipipe.stages import terraform
-from cipipe.stages.base import Stage, StageResult
+from cipipe.stages.context import StageResult
+from cipipe.stages.settings import Stage
 from cipipe.tools.git.client import Repository
 from cipipe.tools.terraform.client import Terraform
 from support.contexts import stage_context

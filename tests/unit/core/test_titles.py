@@ -10,7 +10,8 @@ from cipipe import planner, titles
 from cipipe.model import Baseline, Effect, Mode, Output, Plan, Record, State
 from cipipe.planner import Known, Question
 from cipipe.stages import dags, image
-from cipipe.stages.base import Reference, Stage, StageResult, Step
+from cipipe.stages.context import StageResult, Step
+from cipipe.stages.settings import Reference, Stage
 from cipipe.tools import registry
 from support.configurations import DAGS, DEFAULT, HEAD, IAC, IMAGE, load
 from support.contexts import stage_context

@@ -11,8 +11,8 @@ import cipipe
 from cipipe.pipeline.session import Session
 from cipipe.redact import Redactor
 from cipipe.stages import terraform as kind
-from cipipe.stages.base import Stage
-from cipipe.stages.terraform_root import CommandContext, Root, client, unlock_command
+from cipipe.stages.settings import Stage
+from cipipe.stages.terraform.root import CommandContext, Root, client, unlock_command
 from cipipe.tools.terraform.backend import Backend
 
 OPTIONS = ("--sandbox", "--config", "conf/my file.toml")
@@ -89,4 +89,4 @@ def test_clients_are_made_in_one_place() -> None:
         if isinstance(node, ast.Call)
         and "Terraform" in {getattr(node.func, "id", None), getattr(node.func, "attr", None)}
     }
-    assert makers == {"stages/terraform_root.py"}
+    assert makers == {"stages/terraform/root.py"}

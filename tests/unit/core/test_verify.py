@@ -6,7 +6,8 @@ from cipipe import planner
 from cipipe.model import Baseline, Effect, Mode
 from cipipe.planner import Question
 from cipipe.stages import KINDS
-from cipipe.stages.base import AnyStage, Step
+from cipipe.stages.context import Step
+from cipipe.stages.settings import AnyStage
 from support.configurations import DAGS, HEAD, IAC, IMAGE, command, load
 
 SMOKE = IMAGE + 'smoke = ["dbt", "parse"]\ntags = ["latest"]\n'

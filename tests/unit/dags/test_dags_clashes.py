@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cipipe.errors import Problem
 from cipipe.stages import dags
-from cipipe.stages.base import Reference, Stage
+from cipipe.stages.settings import Reference, Stage
 
 SETTINGS = st.builds(
     dags.Settings,

@@ -6,9 +6,9 @@ import pytest
 from cipipe.errors import ProblemsError
 from cipipe.model import Effect, Mode
 from cipipe.stages import dags
-from cipipe.stages.base import Reference, Stage
 from cipipe.stages.dags.files import counts, in_order, is_dag, relative, select
 from cipipe.stages.dags.mwaa.extras import extras
+from cipipe.stages.settings import Reference, Stage
 from cipipe.tools.git.client import Entry
 from support.contexts import stage_context
 

@@ -10,9 +10,9 @@ from cipipe.ci import github, gitlab
 from cipipe.errors import UsageError
 from cipipe.model import Environment
 from cipipe.redact import Redactor
-from cipipe.stages.base import Stage
+from cipipe.stages.settings import Stage
 from cipipe.stages.terraform import Settings, backend_of, problems
-from cipipe.stages.terraform_root import CommandContext, Root, client
+from cipipe.stages.terraform.root import CommandContext, Root, client
 from cipipe.tools.terraform import backend as terraform_backend
 from cipipe.tools.terraform.backend import Backend, Value, in_force, not_kept, settings_file
 from cipipe.tools.terraform.blocks import Declared, declared

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cipipe.errors import Problem
-from cipipe.stages.base import Stage
 from cipipe.stages.dags.settings import Settings
+from cipipe.stages.settings import Stage
 
 _EXTRAS = ("requirements", "plugins")
 

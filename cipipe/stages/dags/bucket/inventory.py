@@ -7,7 +7,7 @@ besides.
 import msgspec
 
 from cipipe.model import Record
-from cipipe.stages.base import StageContext
+from cipipe.stages.context import StageContext
 from cipipe.stages.dags.bucket.objects import newest_versions, proves, read_object
 from cipipe.stages.dags.bucket.parallel import in_parallel
 from cipipe.stages.dags.deploy import bucket_of

@@ -15,8 +15,9 @@ import msgspec
 
 from cipipe import __version__
 from cipipe.model import Mode
-from cipipe.stages.base import Setting, StageContext, StageResult, literal
+from cipipe.stages.context import StageContext, StageResult
 from cipipe.stages.dags.settings import Settings
+from cipipe.stages.settings import Setting, literal
 
 UNCERTAIN: Mapping[str, Any] = {"sha256": None, "version": None}
 """A key that may hold anything: it is about to be written."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cipipe.errors import RefusedError
 from cipipe.model import Owner
-from cipipe.stages.base import StageContext
+from cipipe.stages.context import StageContext
 from cipipe.stages.dags.bucket.parallel import in_parallel
 from cipipe.stages.dags.settings import Settings
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cipipe.errors import RefusedError
 from cipipe.model import Mode
-from cipipe.stages.base import StageContext
+from cipipe.stages.context import StageContext
 from cipipe.stages.dags.bucket import manifest
 from cipipe.stages.dags.settings import Settings
 

@@ -15,7 +15,7 @@ import msgspec
 
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.patterns import Patterns
-from cipipe.stages.base import StageContext
+from cipipe.stages.context import StageContext
 from cipipe.stages.dags.checks.static import duplicate
 from cipipe.stages.dags.checks.unfinished import required, unfinished
 from cipipe.stages.dags.files import relative

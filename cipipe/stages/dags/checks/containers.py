@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from cipipe.errors import Problem, ProblemsError
-from cipipe.stages.base import StageContext
+from cipipe.stages.context import StageContext
 from cipipe.stages.dags.checks.trees import constants, dotted
 from cipipe.stages.dags.markers.patch import Replacement
 from cipipe.stages.dags.settings import Settings

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cipipe.errors import StageError
-from cipipe.stages.base import StageContext
+from cipipe.stages.context import StageContext
 from cipipe.stages.dags.checks.static import dag_ids
 from cipipe.stages.dags.mwaa import environment as mwaa
 from cipipe.stages.dags.settings import Settings

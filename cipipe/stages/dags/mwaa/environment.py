@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from cipipe.errors import Problem, StageError
-from cipipe.stages.base import StageContext
+from cipipe.stages.context import StageContext
 from cipipe.stages.dags.mwaa.extras import PLUGINS, REQUIREMENTS
 from cipipe.stages.dags.settings import Settings
 from cipipe.tools.aws.errors import AwsError

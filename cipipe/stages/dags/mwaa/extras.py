@@ -8,7 +8,7 @@ any machine.
 from pathlib import Path
 
 from cipipe.errors import Problem, ProblemsError
-from cipipe.stages.base import StageContext
+from cipipe.stages.context import StageContext
 from cipipe.stages.dags.files import counts, irregular, not_utf8, relative
 from cipipe.stages.dags.settings import Settings
 from cipipe.tools.git import lfs

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from cipipe import tree_files
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.patterns import Patterns
-from cipipe.stages.base import StageContext
+from cipipe.stages.context import StageContext
 from cipipe.tools.docker import context as docker_context
 from cipipe.tools.docker import dockerignore
 from cipipe.tools.git import lfs
 from cipipe.tools.git.client import SUBMODULE, Entry, Repository
 
 if TYPE_CHECKING:
-    from cipipe.stages.image import Settings
+    from cipipe.stages.image.settings import Settings
 
 
 @dataclass(frozen=True)

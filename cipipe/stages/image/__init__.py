@@ -1,0 +1,60 @@
+"""The `image` kind: one image for each content.
+
+Its tag is the first 20 hex digits of the fingerprint, so the same content has the same tag in every
+environment, and Terraform can name the image before it exists.
+"""
+
+from collections.abc import Iterator
+
+from cipipe.model import Environment
+from cipipe.stages.base import RequiredPath, Resource, ResourceType, consumes_nothing, owns_nothing
+from cipipe.stages.image.inputs import inputs
+from cipipe.stages.image.settings import Settings, problems
+from cipipe.stages.image.steps import steps
+from cipipe.stages.paths import repository_path
+from cipipe.stages.settings import Stage
+
+__all__ = [
+    "NAME",
+    "PATHS",
+    "Settings",
+    "consumes",
+    "inputs",
+    "owns",
+    "problems",
+    "required_paths",
+    "resources",
+    "steps",
+    "tools",
+]
+
+NAME = "image"
+
+PATHS = ("context", "dockerfile")
+
+consumes = consumes_nothing
+owns = owns_nothing
+
+
+def tools(stage: Stage[Settings]) -> tuple[str, ...]:  # noqa: ARG001
+    return ("docker", "registry")
+
+
+def required_paths(stage: Stage[Settings]) -> Iterator[RequiredPath]:
+    settings = stage.settings
+    context = repository_path(settings.context)
+    yield RequiredPath(key="context", path=context, folder=True)
+    yield RequiredPath(key="dockerfile", path=repository_path(context, settings.dockerfile))
+
+
+def resources(stage: Stage[Settings], environment: Environment) -> Iterator[Resource]:  # noqa: ARG001
+    # The name of an ECR repository has the account and the region in it.
+    repository = stage.settings.repository
+    if isinstance(repository, str):
+        yield Resource(
+            type=ResourceType.REPOSITORY,
+            name=repository,
+            shown=repository,
+            key="repository",
+            hint="Give each environment its own, such as …/{project}-{environment}.",
+        )

@@ -1,0 +1,134 @@
+"""A stage as `cipipe.toml` configures it: its settings, and references to values that are known
+later.
+
+Whatever walks through settings of an unknown kind (fingerprints, placeholders, resolving) uses
+`references`, `strings` and `replaced`, so that a new kind needs no code there.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+import msgspec
+
+When = Literal["due", "nothing-due", "always"]
+
+
+class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A setting whose value comes from elsewhere. Exactly one of the first three fields is set."""
+
+    # The name of a Terraform output of a stage that this one needs.
+    output: str | None = None
+    # The name of a stage: its fingerprint's first 20 hex digits.
+    fingerprint: str | None = None
+    # The name of an environment variable of the job.
+    env: str | None = None
+    # Used where the output is null or the variable is not set.
+    default: str | None = None
+
+
+Setting = str | Reference
+"""A literal or a reference. In a step's context every reference is resolved: use `literal`."""
+
+
+def literal(setting: Setting) -> str:
+    """The value of a setting that has been resolved."""
+    if isinstance(setting, Reference):
+        message = f"setting {setting} was used before it was resolved"
+        raise TypeError(message)
+    return setting
+
+
+def shown(setting: Setting) -> str:
+    """A setting as a plan shows it. An unknown value is shown as its name:
+    `{ecr_repository_url}`.
+    """
+    if isinstance(setting, Reference):
+        return f"{{{setting.output or setting.fingerprint or setting.env}}}"
+    return setting
+
+
+class KindSettings(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
+    """Base of each kind's settings: a stage's table without the keys that every kind has.
+
+    Defaults are not part of the fingerprint, so a setting that a later version adds makes no stage
+    due.
+    """
+
+
+S = TypeVar("S", bound=KindSettings)
+"""The settings of one kind."""
+
+
+class Stage(msgspec.Struct, Generic[S], frozen=True):
+    """One entry under `[stages]`."""
+
+    name: str
+    kind: str
+    settings: S
+    paths: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    when: When = "due"
+    # The environments that have the stage; empty: all of them.
+    environments: tuple[str, ...] = ()
+
+
+AnyStage: TypeAlias = Stage[Any]
+"""A stage whose kind is not known here."""
+
+
+def references(value: Any, path: str = "") -> Iterator[tuple[str, Reference]]:
+    """Every reference in a kind's settings, with its key path."""
+    return ((key, leaf) for key, leaf in _leaves(value, path) if isinstance(leaf, Reference))
+
+
+def strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every literal string in a kind's settings, with its key path."""
+    return ((key, leaf) for key, leaf in _leaves(value, path) if isinstance(leaf, str))
+
+
+def replaced(value: Any, change: Callable[[Reference | str], Any]) -> Any:
+    """The same settings with every reference and every string put through `change`."""
+    if isinstance(value, (Reference, str)):
+        return change(value)
+    if isinstance(value, dict) and value:
+        return {key: replaced(item, change) for key, item in value.items()}
+    if isinstance(value, tuple) and value:
+        return tuple(replaced(item, change) for item in value)
+    if not isinstance(value, msgspec.Struct):
+        return value
+
+    # Most fields have their defaults, and a configuration may have thousands of stages: only what
+    # the change makes different is built anew.
+    changes = {}
+    for name in value.__struct_fields__:
+        item = getattr(value, name)
+        if item is not None:
+            changed = replaced(item, change)
+            if changed is not item:
+                changes[name] = changed
+    return msgspec.structs.replace(value, **changes) if changes else value
+
+
+def _leaves(value: Any, path: str) -> list[tuple[str, "str | Reference"]]:
+    """Every string and reference in a value, with its key path."""
+    found: list[tuple[str, str | Reference]] = []
+
+    def visit(item: Any, key: str) -> None:
+        if isinstance(item, (str, Reference)):
+            found.append((key, item))
+        elif isinstance(item, msgspec.Struct):
+            for name in item.__struct_fields__:
+                inner = getattr(item, name)
+                if inner is not None:
+                    visit(inner, f"{key}.{name}" if key else name)
+        elif isinstance(item, dict):
+            for name, inner in item.items():
+                visit(inner, f"{key}.{name}" if key else name)
+        elif isinstance(item, tuple):
+            for number, inner in enumerate(item):
+                visit(inner, f"{key}.{number}" if key else str(number))
+
+    visit(value, path)
+    return found

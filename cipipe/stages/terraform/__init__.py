@@ -1,0 +1,53 @@
+"""The `terraform` kind: plan to a file, check that plan, apply exactly it, and write its outputs
+into the ledger.
+"""
+
+from collections.abc import Iterator
+
+from cipipe.stages.base import RequiredPath, consumes_nothing, owns_nothing
+from cipipe.stages.paths import repository_path
+from cipipe.stages.settings import Stage
+from cipipe.stages.terraform.inputs import inputs
+from cipipe.stages.terraform.settings import PROTECTED_TYPES, Settings, problems
+from cipipe.stages.terraform.state import backend_of, resources
+from cipipe.stages.terraform.steps import client_of, steps, summary
+
+__all__ = [
+    "NAME",
+    "PATHS",
+    "PROTECTED_TYPES",
+    "Settings",
+    "backend_of",
+    "client_of",
+    "consumes",
+    "inputs",
+    "owns",
+    "problems",
+    "required_paths",
+    "resources",
+    "steps",
+    "summary",
+    "tools",
+]
+
+NAME = "terraform"
+
+PATHS = ("root",)
+
+consumes = consumes_nothing
+owns = owns_nothing
+
+
+def tools(stage: Stage[Settings]) -> tuple[str, ...]:  # noqa: ARG001
+    return ("terraform",)
+
+
+def required_paths(stage: Stage[Settings]) -> Iterator[RequiredPath]:
+    settings = stage.settings
+    root = repository_path(settings.root)
+    # On disk, because Terraform reads them there.
+    yield RequiredPath(key="root", path=root, folder=True, on_disk=True)
+    for number, file in enumerate(settings.var_files):
+        yield RequiredPath(
+            key=f"var_files[{number}]", path=repository_path(root, file), on_disk=True
+        )

@@ -1,0 +1,59 @@
+"""The settings of the `terraform` kind."""
+
+from collections.abc import Iterable
+
+from cipipe.errors import Problem
+from cipipe.stages.paths import outside
+from cipipe.stages.settings import KindSettings, Setting, Stage
+from cipipe.tools.terraform.backend import NOT_KEPT, Value
+
+PROTECTED_TYPES = (
+    "aws_db_instance",
+    "aws_dynamodb_table",
+    "aws_ecr_repository",
+    "aws_efs_file_system",
+    "aws_kms_key",
+    "aws_mwaa_environment",
+    "aws_rds_cluster",
+    "aws_redshift_cluster",
+    "aws_s3_bucket",
+    "aws_secretsmanager_secret",
+    "aws_vpc",
+)
+"""Types of resources that hold data, or that take long to rebuild."""
+
+
+class Settings(KindSettings, frozen=True):
+    # The folder of the Terraform root, relative to the top of the repository.
+    root: str
+    # Settings of Terraform's backend, and its `type`; S3 if there is none.
+    backend: dict[str, Value] = {}
+    workspace: str | None = None
+    # Relative to `root`.
+    var_files: tuple[str, ...] = ()
+    variables: dict[str, Setting] = {}
+    # Resources of these types are not deleted or replaced without --allow-replace.
+    protected_types: tuple[str, ...] = PROTECTED_TYPES
+
+
+def problems(stage: Stage[Settings]) -> Iterable[Problem]:
+    settings = stage.settings
+    yield from outside(settings.root, "root")
+    for number, name in enumerate(settings.var_files):
+        yield from outside(f"{settings.root}/{name}", f"var_files[{number}]")
+
+    kind = settings.backend.get("type", "s3")
+    if kind in NOT_KEPT:
+        yield Problem(
+            "terraform-state-not-kept",
+            f"a state in backend {kind!r} is lost with the job",
+            "backend.type",
+            "Leave `type` out for S3, or name a backend that keeps the state.",
+        )
+    elif kind == "s3" and ("bucket" not in settings.backend or "key" not in settings.backend):
+        yield Problem(
+            "config-missing-key",
+            "the S3 backend needs `bucket` and `key`",
+            "backend",
+            'backend = { bucket = "…", key = "terraform/{project}/{environment}.tfstate" }',
+        )

@@ -1,0 +1,242 @@
+"""The steps of a `terraform` stage: init, plan to a file, check that plan, apply exactly it, and
+write its outputs into the ledger.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cipipe.errors import RefusedError
+from cipipe.model import Effect, Mode, Output
+from cipipe.stages.context import StageContext, StageResult, Step
+from cipipe.stages.settings import Stage, literal
+from cipipe.stages.terraform.root import CommandContext, Root, client
+from cipipe.stages.terraform.settings import Settings
+from cipipe.stages.terraform.state import backend_of
+
+if TYPE_CHECKING:
+    from cipipe.tools.terraform.client import Terraform
+    from cipipe.tools.terraform.shown import Change
+
+_LOADED = (".tf", ".tf.json", ".tfvars", ".tfvars.json")
+_MAX_SHOWN = 10
+
+
+class TerraformData(msgspec.Struct, frozen=True):
+    """`data` in the record of a `terraform` stage."""
+
+    # The names of the outputs. Their values are in an object of their own.
+    outputs: list[str]
+
+
+def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
+    run = _TerraformRun()
+    root = stage.settings.root
+    init = Step(f"terraform init in {root}/", Effect.READ, run.init)
+    if mode is Mode.VERIFY:
+        return (
+            init,
+            Step(f"terraform plan in {root}/ (no lock, nothing is applied)", Effect.READ, run.plan),
+        )
+    if mode is Mode.DESTROY:
+        return (
+            init,
+            Step(f"terraform plan -destroy in {root}/", Effect.READ, run.plan),
+            Step("look for what would block it", Effect.READ, run.refuse_foreign_objects),
+            Step(
+                "deregister the task definitions that terraform would leave",
+                Effect.DESTROY,
+                run.deregister,
+            ),
+            Step(
+                "terraform apply that plan: destroy everything in the state",
+                Effect.DESTROY,
+                run.apply,
+            ),
+        )
+    return (
+        init,
+        Step("create an empty Terraform state if there is none", Effect.WRITE, run.create_state),
+        Step(f"terraform plan in {root}/", Effect.READ, run.plan),
+        Step("terraform apply that plan", Effect.WRITE, run.apply),
+        Step("keep the outputs in the ledger", Effect.WRITE, run.keep_outputs),
+    )
+
+
+class _TerraformRun:
+    """What the steps of one run share: the saved plan, and what it changes."""
+
+    def __init__(self) -> None:
+        self._changes: tuple[Change, ...] = ()
+        # None where nothing was planned.
+        self._plan: Path | None = None
+
+    def init(self, context: StageContext[Settings], _: StageResult) -> None:
+        _refuse_ignored(context)
+        client_of(context).init()
+
+    def create_state(self, context: StageContext[Settings], _: StageResult) -> None:
+        client_of(context).create_state()
+
+    def plan(self, context: StageContext[Settings], result: StageResult) -> None:
+        settings = context.stage.settings
+        terraform = client_of(context)
+        if context.mode is not Mode.DEPLOY and not terraform.has_workspace():
+            # Planning would create it, and this mode writes no state.
+            result.summary = f"workspace {settings.workspace} does not exist yet"
+            context.line(f"{result.summary}: nothing to compare with, so nothing was planned")
+            return
+
+        # A plan has values of the state in it, so it goes into the private folder of this run.
+        self._plan = context.scratch / "terraform.tfplan"
+        # Variables go into a file, because every user of the machine can read a command line.
+        variables = context.scratch / "stage.tfvars.json"
+        variables.write_bytes(
+            msgspec.json.encode({name: literal(v) for name, v in settings.variables.items()})
+        )
+        changed = terraform.plan(
+            self._plan,
+            var_files=(*settings.var_files, str(variables)),
+            destroy=context.mode is Mode.DESTROY,
+            lock=context.mode is not Mode.VERIFY,
+        )
+
+        self._changes = terraform.changes(self._plan) if changed else ()
+        if context.mode is not Mode.DESTROY and not context.allow_replace:
+            _refuse_loss(self._changes, settings)
+        result.summary = summary(self._changes, done=context.mode is not Mode.VERIFY)
+
+    def apply(self, context: StageContext[Settings], _: StageResult) -> None:
+        if self._plan is None:
+            return  # there is no workspace, so nothing to destroy
+        # Without resource changes too: changed outputs alone are none.
+        client_of(context).apply(self._plan)
+
+    def refuse_foreign_objects(self, context: StageContext[Settings], _: StageResult) -> None:
+        """Raise RefusedError if a bucket has objects of others, before anything is deleted:
+        Terraform cannot delete a bucket that is not empty.
+        """
+        for change in self._changes:
+            if change.type != "aws_s3_bucket" or change.before.get("force_destroy"):
+                continue
+            bucket = str(change.before["bucket"])
+            keys = context.aws.bucket(bucket).all_keys()
+            foreign = sorted({f"s3://{bucket}/{key}" for key in keys} - context.owned)
+            if foreign:
+                raise RefusedError(
+                    "destroy-foreign-objects",
+                    f"{change.address} has objects that no stage owns: {_some(foreign)}",
+                    hint="Move or delete them first, with all versions. Nothing was deleted.",
+                    where=context.stage.name,
+                )
+
+    def deregister(self, context: StageContext[Settings], _: StageResult) -> None:
+        """Deregister task definitions that `skip_destroy` would leave behind.
+
+        This comes before the state is destroyed, because only the state has their families.
+        """
+        families = {
+            str(change.before["family"])
+            for change in self._changes
+            if change.type == "aws_ecs_task_definition" and change.before.get("skip_destroy")
+        }
+        for family in sorted(families):
+            pages = context.aws.pages(
+                "ecs", "list_task_definitions", familyPrefix=family, status="ACTIVE"
+            )
+            for arn in [arn for page in pages for arn in page["taskDefinitionArns"]]:
+                # AWS matches a prefix: `etl` finds `etl-daily` too.
+                if arn.rpartition("/")[2].rpartition(":")[0] == family:
+                    context.aws.call("ecs", "deregister_task_definition", taskDefinition=arn)
+                    context.line(f"deregistered {arn}")
+
+    def keep_outputs(self, context: StageContext[Settings], result: StageResult) -> None:
+        result.outputs = {
+            name: Output(
+                type=output.get("type"),
+                value=output.get("value"),
+                sensitive=bool(output.get("sensitive")),
+            )
+            for name, output in client_of(context).outputs().items()
+        }
+        result.keep(TerraformData(outputs=sorted(result.outputs)))
+
+
+def summary(changes: "Iterable[Change]", *, done: bool = True) -> str:
+    """`3 added, 1 changed, 0 destroyed`, or `3 to add, …`. As in Terraform's own summary, a
+    replacement counts as an addition and a destruction.
+    """
+    found = [change.actions for change in changes]
+    counts = [sum(verb in actions for actions in found) for verb in ("create", "update", "delete")]
+    if not any(counts):
+        return "no resource changes"
+    words = ("added", "changed", "destroyed") if done else ("to add", "to change", "to destroy")
+    return ", ".join(f"{count} {word}" for count, word in zip(counts, words, strict=True))
+
+
+def _refuse_ignored(context: StageContext[Settings]) -> None:
+    """Refuse files that git ignores and Terraform would load: the fingerprint does not have them."""
+    root = context.stage.settings.root
+    found = [path.decode(errors="backslashreplace") for path in context.repository.ignored(root)]
+    loaded = [path for path in found if path.endswith(_LOADED) and "/.terraform/" not in path]
+    if loaded:
+        raise RefusedError(
+            "terraform-ignored-files",
+            f"Terraform would load files that are not in the commit: {_some(loaded, more=False)}",
+            hint="Commit them, or move them elsewhere. "
+            "Values of one environment belong into its var file.",
+            where=root,
+        )
+
+
+def _refuse_loss(changes: "Iterable[Change]", settings: Settings) -> None:
+    # A tainted resource is one whose creation failed: it holds nothing, and is replaced so that
+    # running again can finish.
+    lost = [
+        change
+        for change in changes
+        if change.destroys and not change.tainted and change.type in settings.protected_types
+    ]
+    if lost:
+        names = "\n".join(f"  {change.address}: {' and '.join(change.actions)}" for change in lost)
+        raise RefusedError(
+            "terraform-protected-resource",
+            f"the plan deletes or replaces resources that hold data:\n{names}",
+            hint="If that is meant, run again with --allow-replace. Nothing was applied.",
+            where=settings.root,
+        )
+
+
+def _some(names: list[str], *, more: bool = True) -> str:
+    rest = len(names) - _MAX_SHOWN
+    return ", ".join(names[:_MAX_SHOWN]) + (f" and {rest} more" if more and rest > 0 else "")
+
+
+def client_of(context: StageContext[Settings]) -> "Terraform":
+    """Terraform in the stage's root."""
+    settings = context.stage.settings
+    variables = {
+        "TF_VAR_project": context.project,
+        "TF_VAR_environment": context.environment_name,
+        "TF_VAR_region": context.environment.region,
+        "TF_VAR_account_id": context.environment.account_id,
+    }
+    root = Root(
+        folder=context.repository.root / settings.root,
+        shown=settings.root,
+        stage=context.stage.name,
+        backend=backend_of(settings, context.environment, sandbox=context.sandbox),
+    )
+    command = CommandContext(
+        top=context.repository.root,
+        environment_name=context.environment_name,
+        env={**context.child_env, **variables},
+        redactor=context.redactor,
+        line=context.line,
+        command_options=context.command_options,
+        interrupt=context.interrupt,
+        login=context.state_login,
+    )
+    return client(root, command)
