@@ -1,15 +1,15 @@
-# Everything is made inside this checkout: .venv/ and .cipipe/. `make clean` removes both.
+# Everything is installed inside this checkout, in .venv/ and .cipipe/. `make clean` removes both.
 
 .PHONY: help demo test lint clean
 
-help:  ## show this
+help:  ## show this help
 	@sed -n 's/^\([a-z]*\): *## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 demo:  ## run the whole pipeline of this repository in a sandbox on this machine
 	scripts/setup demo
 	set -a; . .cipipe/env; .venv/bin/cipipe run --sandbox --env dev --yes
 
-test:  ## run the tests in parallel; PYTEST_ARGS='-k dags -x' chooses, '-n 0' runs them one by one
+test:  ## run the tests in parallel; select some with PYTEST_ARGS='-k dags -x', run one at a time with '-n 0'
 	scripts/setup test
 	set -a; . .cipipe/env; .venv/bin/python -m pytest -n auto --no-loadscope-reorder $(PYTEST_ARGS)
 
@@ -26,6 +26,6 @@ lint:  ## ruff, mypy, import-linter, deptry, shellcheck, terraform; locks and re
 	scripts/lock --check
 	scripts/lint_terraform
 
-clean:  ## stop what runs, remove what was made
+clean:  ## stop the sandbox and remove everything that was installed
 	-[ ! -x .venv/bin/cipipe ] || .venv/bin/cipipe sandbox down
 	rm -rf .venv .cipipe .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
