@@ -1,8 +1,8 @@
-"""Credentials for this run's children, over a unix socket: AWS's tools ask again before a session
-ends.
+"""Credentials for the processes that a run starts, over a unix socket. AWS's tools ask again before
+a session expires.
 
-The token stays in this process. Whoever connects gets a JSON document and the end: credentials in
-the form that AWS's `credential_process` takes, or why there are none.
+The token stays in this process. Every connection is answered with one JSON document: credentials
+in the form of AWS's `credential_process`, or the reason why there are none.
 """
 
 import contextlib
@@ -18,9 +18,14 @@ from pathlib import Path
 from cipipe.errors import CipipeError, IdentityError
 from cipipe.tools.aws.credentials import Credentials, Source
 
+# Seconds. A session may have to be renewed first, with retries.
 _PATIENCE = 120.0
+
+# Bytes of an answer.
 _LARGEST = 1 << 16
-_AGAIN = 0.05
+
+# Seconds between two attempts to connect.
+_PAUSE = 0.05
 
 
 def document(credentials: Credentials) -> str:
@@ -36,14 +41,14 @@ def document(credentials: Credentials) -> str:
         "SessionToken": credentials.session_token,
         "Expiration": f"{expires:%Y-%m-%dT%H:%M:%SZ}" if expires else None,
     }
+
+    # A key with null would be an error to AWS's tools.
     return json.dumps({key: value for key, value in found.items() if value is not None}) + "\n"
 
 
 @contextlib.contextmanager
 def serving(path: Path, source: Source, warn: Callable[[str], None]) -> Iterator[None]:
-    """Give `source`'s credentials to whoever may open the socket at `path`; `warn` is told when
-    there are none.
-    """
+    """Serve `source`'s credentials at the socket `path`; `warn` is called when there are none."""
     server = _Server(path, source, warn)
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
@@ -60,7 +65,7 @@ def serving(path: Path, source: Source, warn: Callable[[str], None]) -> Iterator
 
 
 def ask(path: Path) -> str:
-    """The document that the run behind a socket gives. Raises IdentityError."""
+    """The document of the run that serves a socket. Raises IdentityError."""
     answer = bytearray()
     try:
         with socket.socket(socket.AF_UNIX) as client:
@@ -71,51 +76,54 @@ def ask(path: Path) -> str:
         found = json.loads(answer)
         why = found.get("error")
     except (OSError, ValueError, AttributeError):
-        why = "nobody answers at its socket"
+        why = "nothing answers at its socket"
     if why is not None:
         raise IdentityError(
             "oidc-not-served",
-            f"the run that this process belongs to gives no credentials: {why}",
-            hint="Credentials last as long as the run does. Its own log says more.",
+            f"the run that this process belongs to provides no credentials: {why}",
+            hint="Credentials are available as long as the run lasts. Its own log says more.",
             where=str(path),
         )
     return answer.decode()
 
 
 def _connect(client: socket.socket, path: Path) -> None:
-    """Connect, and wait for a place in the queue: a unix socket refuses at once where a TCP one
-    would wait.
-    """
-    until = time.monotonic() + _PATIENCE
+    """Connect, and wait while the queue is full: a unix socket refuses then, a TCP one waits."""
+    deadline = time.monotonic() + _PATIENCE
     while True:
         try:
             client.connect(str(path))
         except BlockingIOError:
-            if time.monotonic() >= until:
+            if time.monotonic() >= deadline:
                 raise
-            time.sleep(_AGAIN)
+            time.sleep(_PAUSE)
         else:
             return
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
-    request_queue_size = 128  # Terraform, dbt and their providers may all ask at the same moment
+
+    # Terraform, dbt and their providers may all ask at the same moment.
+    request_queue_size = 128
 
     def __init__(self, path: Path, source: Source, warn: Callable[[str], None]) -> None:
         super().__init__(str(path), _Handler)
-        self._source, self._warn = source, warn
-        self._told: set[str] = set()
+        self._source = source
+        self._warn = warn
+        self._warned: set[str] = set()
 
     def answer(self) -> str:
         try:
             return document(self._source())
         except CipipeError as error:
             why = f"{error.message} [{error.id}]"
-        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; the child is told instead
+        except Exception as error:  # noqa: BLE001 - a thread cannot raise to anybody: the child reports it
             why = f"this is a bug in cipipe: {type(error).__name__}"
-        if why not in self._told:  # AWS's tools ask several times before they give up
-            self._told.add(why)
+
+        # AWS's tools ask several times before they give up; one warning is enough.
+        if why not in self._warned:
+            self._warned.add(why)
             self._warn(f"the credentials of this run could not be renewed: {why}")
         return json.dumps({"error": why})
 
@@ -124,5 +132,6 @@ class _Handler(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        with contextlib.suppress(OSError):  # whoever asked has gone
+        # The client may have gone by now.
+        with contextlib.suppress(OSError):
             self.wfile.write(self.server.answer().encode())

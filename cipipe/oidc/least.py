@@ -1,5 +1,5 @@
-"""The least trust policy: one provider, one audience, the subjects of one project, and claims where
-IAM sees them.
+"""The smallest trust policy: one provider, one audience, the subjects of one project, and claims
+where IAM sees them.
 
 `cipipe/bootstrap/identity.tf` writes the same statement from the same subjects and claims.
 """
@@ -19,34 +19,35 @@ def policy(
     subjects: Sequence[str],
     claims: Mapping[str, str | Sequence[str]],
 ) -> dict[str, Any]:
-    """A policy that lets in tokens of these subjects and this audience, with exactly these claims.
+    """A policy that accepts tokens with one of these subjects, this audience and these claims.
 
-    `issuer` has no scheme. `*` and `?` in a subject or claim are wildcards; a condition without any
-    compares literally.
+    `issuer` has no scheme. `*` and `?` in a subject or claim are wildcards; a condition without
+    wildcards compares literally.
     """
-    found = {
-        "aud": [audience],
-        **{name: _values(values) for name, values in sorted(claims.items())},
-        "sub": subjects,
-    }
+    found: dict[str, Sequence[str]] = {"aud": [audience]}
+    for name, values in sorted(claims.items()):
+        found[name] = [values] if isinstance(values, str) else values
+    found["sub"] = subjects
+
     exact: dict[str, Any] = {}
     like: dict[str, Any] = {}
     for name, values in found.items():
-        kept = [value.replace("${", "${$}{") for value in values] if name != "aud" else list(values)
-        wild = name != "aud" and any("*" in value or "?" in value for value in kept)
-        (like if wild else exact)[f"{issuer}:{name}"] = kept[0] if len(kept) == 1 else kept
-    return {
-        "Version": VERSIONS[-1],
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": {"Federated": provider_arn},
-                "Action": ACTION,
-                "Condition": {"StringEquals": exact, **({"StringLike": like} if like else {})},
-            }
-        ],
+        written = list(values)
+        wild = False
+        if name != "aud":
+            # `${` would start a policy variable. An audience comes from the configuration of IAM.
+            written = [value.replace("${", "${$}{") for value in values]
+            wild = any("*" in value or "?" in value for value in written)
+        block = like if wild else exact
+        block[f"{issuer}:{name}"] = written[0] if len(written) == 1 else written
+
+    condition = {"StringEquals": exact}
+    if like:
+        condition["StringLike"] = like
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Federated": provider_arn},
+        "Action": ACTION,
+        "Condition": condition,
     }
-
-
-def _values(values: str | Sequence[str]) -> Sequence[str]:
-    return [values] if isinstance(values, str) else values
+    return {"Version": VERSIONS[-1], "Statement": [statement]}

@@ -1,6 +1,6 @@
-"""Credentials that outlive one session: a new one is begun while the old one still holds.
+"""Credentials that outlive one session: a new one is started while the old one is still valid.
 
-Every renewal goes through the whole exchange again, with a token that is fetched anew.
+Every renewal is a whole exchange with a new token.
 """
 
 import threading
@@ -10,34 +10,38 @@ from datetime import datetime, timedelta
 from cipipe.errors import CipipeError
 from cipipe.tools.aws.credentials import Credentials
 
+# How long before the end of a session the next one is started; half of a session that is short.
+# AWS's own tools renew as early.
 AHEAD = timedelta(minutes=15)
-"""Time that is left of a session when the next one is begun; of a short one, half of it. AWS's
-tools ask as early.
-"""
 
+# How long after a failed attempt the next one is made, while the old session is valid.
 AGAIN = timedelta(minutes=1)
-"""Time until the next attempt after a failed one, while the old session holds."""
 
 
 class Renewed:
-    """The credentials of now. `begin` makes a session; safe to use from several threads."""
+    """The current credentials. Safe to use from several threads."""
 
-    def __init__(self, begin: Callable[[], Credentials], now: Callable[[], datetime]) -> None:
-        self._begin, self._now = begin, now
+    def __init__(self, start: Callable[[], Credentials], now: Callable[[], datetime]) -> None:
+        # `start` makes a session.
+        self._start = start
+        self._now = now
         self._lock = threading.Lock()
-        self._held: Credentials | None = None
+        self._latest: Credentials | None = None
+
+        # When the latest credentials are due for renewal; None if they never expire.
         self._until: datetime | None = None
 
     def current(self) -> Credentials:
-        """Credentials that hold for a while yet.
+        """Credentials that are valid for some time.
 
-        Where renewing fails, the old ones are given for as long as they hold, and to whoever asks
-        while it goes on. Raises what `begin` raises after that.
+        While a renewal is running, and where it fails, the old ones are returned as long as they
+        are valid. After that, raises what `start` raises.
         """
-        held = self._held
-        if held is not None and _holds(held, self._now()):
+        latest = self._latest
+        if latest is not None and _valid(latest, self._now()):
+            # Somebody else is renewing: valid credentials need not wait for that.
             if not self._lock.acquire(blocking=False):
-                return held
+                return latest
         else:
             self._lock.acquire()
         try:
@@ -46,22 +50,26 @@ class Renewed:
             self._lock.release()
 
     def _current(self) -> Credentials:
-        now, held = self._now(), self._held
-        if held is not None and (self._until is None or now < self._until):
-            return held
+        now = self._now()
+        latest = self._latest
+        if latest is not None and (self._until is None or now < self._until):
+            return latest
+
         try:
-            begun = self._begin()
+            renewed = self._start()
         except CipipeError:
+            # The attempt took time: the old session may have expired meanwhile.
             now = self._now()
-            if held is None or not _holds(held, now):
+            if latest is None or not _valid(latest, now):
                 raise
-            self._until = min(held.expiration or now + AGAIN, now + AGAIN)
-            return held
-        expires = begun.expiration
-        self._held = begun
+            self._until = min(latest.expiration or now + AGAIN, now + AGAIN)
+            return latest
+
+        expires = renewed.expiration
+        self._latest = renewed
         self._until = expires - min(AHEAD, (expires - now) / 2) if expires else None
-        return begun
+        return renewed
 
 
-def _holds(held: Credentials, now: datetime) -> bool:
-    return held.expiration is None or now < held.expiration
+def _valid(credentials: Credentials, now: datetime) -> bool:
+    return credentials.expiration is None or now < credentials.expiration

@@ -1,7 +1,7 @@
 """A web-identity request as IAM sees it: the provider that vouches for the token, and the condition
 keys.
 
-IAM offers only some claims as condition keys; which ones is in condition_keys.json.
+IAM offers only some claims as condition keys. Which ones is in condition_keys.json.
 """
 
 import functools
@@ -18,22 +18,19 @@ from cipipe.oidc.claims import TokenClaims
 
 ACTION = "sts:AssumeRoleWithWebIdentity"
 
+# Groups: partition, account, path and name.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
 ROLE_ARN = re.compile(
     rf"arn:{ANY_PARTITION}:iam::(\d{{12}}):role/((?:[\x21-\x7e]+/)?[\w+=,.@-]{{1,64}})"
 )
-"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html; groups: partition,
-account, path and name.
-"""
 
-
+# Claims with which the request sets session tags or a source identity. The role has to allow that
+# as well.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_adding-assume-role-idp
 TAGS = "https://aws.amazon.com/tags"
 SOURCE_IDENTITY = "https://aws.amazon.com/source_identity"
-"""Claims that make the request set session tags or a source identity, which the role has to allow
-as well.
 
-https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_adding-assume-role-idp
-"""
-
+# Keys that AWS fills in itself, and those of them whose values the token decides.
 _FILLED_IN = ("aws:", "sts:")
 _KNOWN = (
     "aws:requesttag/",
@@ -44,70 +41,73 @@ _KNOWN = (
 )
 
 
-class Request(msgspec.Struct, frozen=True):
-    """One call of AssumeRoleWithWebIdentity. `issuer` has no scheme; keys of `context` are lower
-    case.
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of AssumeRoleWithWebIdentity."""
 
-    `further` are the actions that the call needs beside its own. `claims` is all that the token
-    says, for explanations: IAM sees `context` only.
-    """
-
+    # The ARN of the OIDC provider in IAM.
     provider: str
+
+    # Without a scheme.
     issuer: str
+
+    # Condition key in lower case → values.
     context: Mapping[str, tuple[str, ...]]
     action: str = ACTION
+
+    # The actions that the call needs besides its own.
     further: tuple[str, ...] = ()
+
+    # All claims of the token, for explanations: IAM sees `context` only.
     claims: Mapping[str, Any] = {}
 
     def undecided(self, key: str) -> bool:
-        """Whether AWS fills this key in on its own (`aws:SourceIp`), so that its value is not known
-        here.
-        """
+        """Whether AWS fills in this key (`aws:SourceIp`), so that its value is not known here."""
         lower = key.lower()
-        return (
-            lower not in self.context
-            and lower.startswith(_FILLED_IN)
-            and not lower.startswith(_KNOWN)
-        )
+        if lower in self.context or lower.startswith(_KNOWN):
+            return False
+        return lower.startswith(_FILLED_IN)
 
 
 def issuer_key(issuer: str) -> str:
-    """An issuer's URL as provider ARNs and condition keys have it: host and path, no scheme, no
-    final slash.
-    """
+    """An issuer's URL as in provider ARNs and condition keys: no scheme, no final slash."""
     return issuer.removeprefix("https://").removeprefix("http://").rstrip("/")
 
 
 def provider_arn(issuer: str, *, account_id: str, partition: str = "aws") -> str:
-    """The ARN that an account's OIDC provider for this issuer has."""
+    """The ARN of an account's OIDC provider for this issuer."""
     return f"arn:{partition}:iam::{account_id}:oidc-provider/{issuer_key(issuer)}"
 
 
 def visible(issuer: str) -> frozenset[str]:
     """The claims of an issuer that IAM offers as condition keys."""
-    table, name = _table(), issuer_key(issuer).lower()
-    lists = (
+    table = _table()
+    name = issuer_key(issuer).lower()
+    lists = [
         claims
         for pattern, claims in table["issuers"].items()
         if _one_segment(pattern).fullmatch(name)
-    )
+    ]
     return frozenset(table["every"]).union(*(table["claims"][claims] for claims in lists))
 
 
 def request_for(
     claims: TokenClaims, *, account_id: str, partition: str = "aws", session_name: str | None = None
 ) -> Request:
-    """The request that a token makes in an account. With an `azp` claim, that is what IAM calls
-    `aud`.
-    """
-    issuer, payload = issuer_key(claims.issuer), claims.payload
+    """The request that a token makes in an account."""
+    issuer = issuer_key(claims.issuer)
+    payload = claims.payload
+
     context: dict[str, tuple[str, ...]] = {}
     for name in visible(issuer):
-        value = payload.get("azp", payload.get("aud")) if name == "aud" else payload.get(name)
+        value = payload.get(name)
+        if name == "aud":
+            # A token with an `azp` claim has that for IAM's `aud`.
+            value = payload.get("azp", payload.get("aud"))
         if value not in (None, []):
             context[f"{issuer}:{name}".lower()] = _texts(value)
     if session_name is not None:
         context["sts:rolesessionname"] = (session_name,)
+
     further = []
     if any(name.startswith(TAGS) for name in payload):
         further.append("sts:TagSession")
@@ -115,26 +115,38 @@ def request_for(
     if payload.get(SOURCE_IDENTITY):
         further.append("sts:SetSourceIdentity")
         context["sts:sourceidentity"] = _texts(payload[SOURCE_IDENTITY])
-    provider = provider_arn(issuer, account_id=account_id, partition=partition)
-    return Request(provider, issuer, context, further=tuple(further), claims=payload)
+
+    return Request(
+        provider=provider_arn(issuer, account_id=account_id, partition=partition),
+        issuer=issuer,
+        context=context,
+        further=tuple(further),
+        claims=payload,
+    )
 
 
 def _tags(payload: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """The session tags of a token, in the nested form or in the flat one, as condition keys."""
+    """The session tags of a token as condition keys.
+
+    A token may have them in one nested claim or in a claim for each tag.
+    """
     nested = payload.get(TAGS)
     parts = nested if isinstance(nested, Mapping) else {}
     found = parts.get("principal_tags")
     tags = dict(found) if isinstance(found, Mapping) else {}
+
     flat = f"{TAGS}/principal_tags/"
-    tags |= {
-        name.removeprefix(flat): value for name, value in payload.items() if name.startswith(flat)
-    }
+    for name, value in payload.items():
+        if name.startswith(flat):
+            tags[name.removeprefix(flat)] = value
     transitive = parts.get("transitive_tag_keys", payload.get(f"{TAGS}/transitive_tag_keys"))
-    return {
-        **{f"aws:RequestTag/{name}".lower(): _texts(value) for name, value in tags.items()},
-        **({"aws:tagkeys": tuple(tags)} if tags else {}),
-        **({"sts:transitivetagkeys": _texts(transitive)} if transitive else {}),
-    }
+
+    keys = {f"aws:RequestTag/{name}".lower(): _texts(value) for name, value in tags.items()}
+    if tags:
+        keys["aws:tagkeys"] = tuple(tags)
+    if transitive:
+        keys["sts:transitivetagkeys"] = _texts(transitive)
+    return keys
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -143,6 +155,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 @functools.cache
 def _one_segment(pattern: str) -> re.Pattern[str]:
+    """A pattern whose `*` matches within one segment of a path."""
     return re.compile(re.escape(pattern).replace(r"\*", "[^/]+"))
 
 

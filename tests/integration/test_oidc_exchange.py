@@ -17,7 +17,7 @@ import pytest
 
 from cipipe.errors import IdentityError
 from cipipe.oidc.claims import decode
-from cipipe.oidc.exchange import exchange
+from cipipe.oidc.exchange import ExchangeOptions, exchange
 from cipipe.oidc.session import SessionRequest
 from cipipe.redact import Redactor
 from cipipe.sandbox import Sandbox, SandboxOptions, attached
@@ -101,7 +101,12 @@ def run(
 ) -> Credentials:
     account, role = changes.pop("account", ACCOUNT), changes.pop("role", f"{flavour}-deploy")
     duration = changes.pop("duration", 3600)
-    session = SessionRequest(f"arn:aws:iam::{account}:role/{role}", account, "session", duration)
+    session = SessionRequest(
+        role_arn=f"arn:aws:iam::{account}:role/{role}",
+        account_id=account,
+        name="session",
+        duration=duration,
+    )
     arguments: dict[str, Any] = {
         "endpoint": sandbox.endpoint(REGION),
         "audience": AUDIENCES[flavour],
@@ -111,7 +116,7 @@ def run(
         "precheck": precheck,
         **changes,
     }
-    return exchange(token, session, **arguments)
+    return exchange(token, session, ExchangeOptions(**arguments))
 
 
 @pytest.mark.parametrize("flavour", ["gitlab", "github"])

@@ -282,7 +282,9 @@ def test_agrees_with_an_independent_evaluator(
             key.lower(): tuple(value) if isinstance(value, list) else (value,)
             for key, value in context.items()
         }
-        ours = evaluate(policy, Request(PROVIDER, "gitlab.com", keys)).verdict
+        ours = evaluate(
+            policy, Request(provider=PROVIDER, issuer="gitlab.com", context=keys)
+        ).verdict
         counted["all"] += 1
         counted[ours] += 1
         if ours == "unknown":

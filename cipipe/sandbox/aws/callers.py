@@ -89,7 +89,9 @@ def assume_role_request(
         "aws:principalaccount": (account,),
         "sts:rolesessionname": (session_name,),
     }
-    return {**policy, "Statement": seen}, Request(caller, "", context, action="sts:AssumeRole")
+    return {**policy, "Statement": seen}, Request(
+        provider=caller, issuer="", context=context, action="sts:AssumeRole"
+    )
 
 
 def _as_seen(entry: Mapping[str, Any], meant: set[str], caller: str) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import msgspec
 import pytest
 
 from cipipe.errors import IdentityError
-from cipipe.oidc import exchange as module
-from cipipe.oidc.exchange import exchange
+from cipipe.oidc.exchange import ATTEMPTS, ExchangeOptions, exchange
 from cipipe.oidc.session import SessionRequest
 from cipipe.redact import MASK, Redactor
 from cipipe.tools.aws.credentials import Credentials
@@ -61,7 +60,7 @@ OF_A_TOKEN = {
 
 
 class Sts:
-    """Stands in for the door in tools/aws/sts.py; fails with what it is given, in order, then succeeds."""
+    """Replaces the call in tools/aws/sts.py: raises its failures in order, then succeeds."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
@@ -77,10 +76,8 @@ class Sts:
 
 
 @pytest.fixture
-def sts(monkeypatch: pytest.MonkeyPatch) -> Sts:
-    door = Sts()
-    monkeypatch.setattr(module, "assume_role_with_web_identity", door)
-    return door
+def sts() -> Sts:
+    return Sts()
 
 
 SESSION = {"role_arn", "account_id", "name", "duration", "policy", "policy_arns"}
@@ -97,9 +94,10 @@ def run(sts: Sts, text: str | None = None, **changes: Any) -> Credentials:
         "redactor": Redactor(),
         "now": lambda: NOW,
         "sleep": sts.waits.append,
+        "assume": sts,
         **changes,
     }
-    return exchange(token() if text is None else text, session, **arguments)
+    return exchange(token() if text is None else text, session, ExchangeOptions(**arguments))
 
 
 def refused(code: str, text: str = "", status: int = 400) -> AwsError:
@@ -189,7 +187,7 @@ def test_gives_up_in_the_end(sts: Sts) -> None:
     with pytest.raises(IdentityError) as caught:
         run(sts)
     assert caught.value.id == "oidc-sts-unreachable"
-    assert len(sts.calls) == module.ATTEMPTS
+    assert len(sts.calls) == ATTEMPTS
 
 
 @pytest.mark.parametrize(

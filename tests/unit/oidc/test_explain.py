@@ -10,7 +10,9 @@ ISSUER = "token.actions.githubusercontent.com"
 PROVIDER = f"arn:aws:iam::111111111111:oidc-provider/{ISSUER}"
 SUBJECT = "repo:group/project:ref:refs/heads/main"
 REQUEST = Request(
-    PROVIDER, ISSUER, {f"{ISSUER}:sub": (SUBJECT,), f"{ISSUER}:aud": ("sts.amazonaws.com",)}
+    provider=PROVIDER,
+    issuer=ISSUER,
+    context={f"{ISSUER}:sub": (SUBJECT,), f"{ISSUER}:aud": ("sts.amazonaws.com",)},
 )
 
 

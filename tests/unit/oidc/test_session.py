@@ -34,14 +34,23 @@ def test_a_made_session_name_always_fits(parts: list[str]) -> None:
 )
 def test_each_partition_has_its_own_roles(region: str, partition: str) -> None:
     check(
-        SessionRequest(f"arn:{partition}:iam::111111111111:role/x", "111111111111", "name"),
+        SessionRequest(
+            role_arn=f"arn:{partition}:iam::111111111111:role/x",
+            account_id="111111111111",
+            name="name",
+        ),
         region=region,
     )
 
 
 @pytest.mark.parametrize("duration", [899, 3601, 43200])
 def test_a_chained_session_lasts_an_hour_at_most(duration: int) -> None:
-    session = SessionRequest("arn:aws:iam::111111111111:role/x", "111111111111", "name", duration)
+    session = SessionRequest(
+        role_arn="arn:aws:iam::111111111111:role/x",
+        account_id="111111111111",
+        name="name",
+        duration=duration,
+    )
     with pytest.raises(IdentityError) as caught:
         check(session, region="eu-central-1", chained=True)
     assert caught.value.id == "oidc-duration"

@@ -10,9 +10,9 @@ from cipipe.oidc.trust_policy import evaluate, parse
 PROVIDER = "arn:aws:iam::111111111111:oidc-provider/gitlab.com"
 SUBJECT = "project_path:group/project:ref_type:branch:ref:main"
 REQUEST = Request(
-    PROVIDER,
-    "gitlab.com",
-    {
+    provider=PROVIDER,
+    issuer="gitlab.com",
+    context={
         "gitlab.com:sub": (SUBJECT,),
         "gitlab.com:aud": ("https://gitlab.com",),
         "sts:rolesessionname": ("main",),
