@@ -12,6 +12,7 @@ from typing import Any
 from cipipe.errors import CipipeError, IdentityError
 from cipipe.oidc import claims as jwt
 from cipipe.oidc import refusals
+from cipipe.oidc.no_token import no_token
 from cipipe.oidc.session import SessionRequest, check
 from cipipe.redact import Redactor
 from cipipe.tools.aws.credentials import Credentials
@@ -61,9 +62,7 @@ class ExchangeOptions:
     assume: Callable[..., Assumed] = assume_role_with_web_identity
 
 
-def exchange(
-    token: str | None, session: SessionRequest, options: ExchangeOptions
-) -> Credentials:
+def exchange(token: str | None, session: SessionRequest, options: ExchangeOptions) -> Credentials:
     """Exchange an ID token for temporary credentials of a role (sts:AssumeRoleWithWebIdentity).
 
     Throttling, 5xx, no answer, IDPCommunicationError and "Couldn't retrieve verification key" are
@@ -71,7 +70,12 @@ def exchange(
     section for each id.
     """
     if not token:
-        raise _no_token(session)
+        raise no_token(
+            "this job has no ID token",
+            hint="GitLab: name the variable under `id_tokens:` of the job. GitHub: the job needs "
+            "`permissions: id-token: write`. A pull request from a fork gets no token.",
+            where=session.role_arn,
+        )
 
     # The signature alone is enough to use the token of a known job, so it is a secret of its own.
     options.redactor.register(token)
@@ -122,7 +126,7 @@ def checked(assumed: Assumed, session: SessionRequest, redactor: Redactor) -> Cr
 
 
 def _assume(token: str, session: SessionRequest, options: ExchangeOptions) -> Assumed:
-    """Call STS, with retries. Raises AwsError for a refusal, IdentityError if STS is unreachable."""
+    """Call STS, with retries. Raises AwsError for a refusal, IdentityError if it is unreachable."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return options.assume(options.endpoint, role_session(session), token=token)
@@ -143,16 +147,6 @@ def unreachable(error: AwsUnreachable, endpoint: Endpoint, *, attempts: int = 1)
         "oidc-sts-unreachable",
         f"STS in {endpoint.region} did not answer{tried}: {error.message}",
         hint="Check the region, and that this runner can reach it.",
-    )
-
-
-def _no_token(session: SessionRequest) -> IdentityError:
-    return IdentityError(
-        "oidc-no-token",
-        "this job has no ID token",
-        hint="GitLab: name the variable under `id_tokens:` of the job. GitHub: the job needs "
-        "`permissions: id-token: write`. A pull request from a fork gets no token.",
-        where=session.role_arn,
     )
 
 

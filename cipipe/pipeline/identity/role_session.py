@@ -37,7 +37,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     def __call__(self) -> Credentials:
         # A person's own credentials need neither.
         from cipipe.oidc.chain import chain
-        from cipipe.oidc.exchange import exchange
+        from cipipe.oidc.exchange import ExchangeOptions, exchange
 
         token, audience = self.mint()
         session = self.session
@@ -48,16 +48,15 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
                 name=session.name,
                 duration=min(session.duration, LONGEST_CHAINED),
             )
-        credentials = exchange(
-            token,
-            session,
+        options = ExchangeOptions(
             endpoint=self.endpoint,
             audience=audience,
             redactor=self.redactor,
-            read_policy=lambda: self._trust_policy(session.role_arn),
             now=now,
             sleep=time.sleep,
+            read_policy=lambda: self._trust_policy(session.role_arn),
         )
+        credentials = exchange(token, session, options)
         if self.inspect is not None:
             self.inspect(token)
         if self.via is None:

@@ -125,7 +125,9 @@ def test_variables_stand_for_themselves_before_2012() -> None:
 
 def test_wildcards_in_a_variables_value_are_not_wildcards() -> None:
     request = Request(
-        PROVIDER, "gitlab.com", {"gitlab.com:sub": ("main",), "sts:rolesessionname": ("m*",)}
+        provider=PROVIDER,
+        issuer="gitlab.com",
+        context={"gitlab.com:sub": ("main",), "sts:rolesessionname": ("m*",)},
     )
     entry = statement(Condition={"StringLike": {"gitlab.com:sub": "${sts:RoleSessionName}"}})
     assert evaluate(policy(entry), request).verdict == "denied"
