@@ -8,6 +8,7 @@ there, as it would be in one thread.
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TypeVar
@@ -47,6 +48,14 @@ class Interrupt:
         """Wait; an interrupt ends it with KeyboardInterrupt."""
         if self._happened.wait(seconds):
             raise KeyboardInterrupt
+
+    def waiter(self) -> Callable[[float], None]:
+        """How a request waits between its attempts; ask for it when the request starts.
+
+        An interrupt cuts the wait short, with KeyboardInterrupt. A request that starts after the
+        interrupt belongs to what cleans up, and waits all the same.
+        """
+        return time.sleep if self.happened else self.sleep
 
     @contextlib.contextmanager
     def stopping(self, stop: Callable[[], None]) -> Iterator[None]:

@@ -115,7 +115,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
     def answer(self) -> str:
         try:
-            return document(self._source())
+            return document(self._credentials())
         except CipipeError as error:
             why = f"{error.message} [{error.id}]"
         except Exception as error:  # noqa: BLE001 - a thread cannot raise to anybody: the child reports it
@@ -126,6 +126,14 @@ class _Server(socketserver.ThreadingUnixStreamServer):
             self._warned.add(why)
             self._warn(f"the credentials of this run could not be renewed: {why}")
         return json.dumps({"error": why})
+
+    def _credentials(self) -> Credentials:
+        try:
+            return self._source()
+        except KeyboardInterrupt:
+            # An interrupt cut a renewal short. The child needs credentials to clean up (Terraform
+            # releases its lock), and requests that start after an interrupt are not cut short.
+            return self._source()
 
 
 class _Handler(socketserver.StreamRequestHandler):

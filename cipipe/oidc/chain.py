@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-cha
 """
 
 from cipipe.errors import IdentityError
+from cipipe.interrupt import Interrupt
 from cipipe.oidc.exchange import checked, role_session, unreachable
 from cipipe.oidc.session import SessionRequest, check
 from cipipe.redact import Redactor
@@ -16,7 +17,13 @@ from cipipe.tools.aws.sts import assume_role
 
 
 def chain(
-    first: Credentials, via: str, session: SessionRequest, *, endpoint: Endpoint, redactor: Redactor
+    first: Credentials,
+    via: str,
+    session: SessionRequest,
+    *,
+    endpoint: Endpoint,
+    redactor: Redactor,
+    interrupt: Interrupt | None = None,
 ) -> Credentials:
     """Assume `session`'s role with the credentials `first`, which belong to the role `via`.
 
@@ -24,7 +31,7 @@ def chain(
     """
     check(session, region=endpoint.region, chained=True)
     try:
-        client = SignedClient(endpoint, lambda: first)
+        client = SignedClient(endpoint, lambda: first, interrupt)
         assumed = assume_role(client, role_session(session))
     except AwsUnreachable as error:
         raise unreachable(error, endpoint) from None

@@ -195,6 +195,7 @@ def work_of(contexts: StageContexts, ledger: Ledger) -> StageWork:
         redactor=session.redactor,
         progress=session.progress,
         outputs=dict(result.outputs),
+        interrupt=session.interrupt,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cipipe import shield
+from cipipe.interrupt import Interrupt
 from cipipe.model import Environment, Mode
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
@@ -57,6 +58,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     say: Callable[[str], None] = _silent
     # Shows a line that is of interest with -v only.
     detail: Callable[[str], None] = _silent
+    # Ctrl-C: what waits for AWS, or runs a stage, in another thread looks at it.
+    interrupt: Interrupt = msgspec.field(default_factory=Interrupt)
     # The sandbox; None where AWS is AWS.
     target: "AwsTarget | None" = None
 
@@ -105,7 +108,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         renewed = self.role_session(mode, read_only=read_only)
         if renewed is not None:
             credentials: Credentials | None = renewed.current()
-            aws = Aws(endpoint, renewed.current, account=account)
+            aws = Aws(
+                endpoint, renewed.current, account=account, interrupt=self.interrupt
+            )
         elif mode is Mode.VERIFY:
             raise no_token(
                 "a merge or pull request uses the verify role only, and this job has no ID token "
@@ -118,7 +123,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             if credentials is not None:
                 self.redactor.register(credentials.secret_access_key)
                 self.redactor.register(credentials.session_token or "")
-            aws = Aws(endpoint, credentials, account=account)
+            aws = Aws(endpoint, credentials, account=account, interrupt=self.interrupt)
             access.check_account(aws, self.environment_name, self.environment)
 
         child_env = access.child_environment(
@@ -149,7 +154,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             self.redactor.register(self.project.env.get(variable, ""))
 
         role, via = role_session.role_of(name, environment, mode, read_only=read_only)
-        mint = tokens.minting(self.project, environment, self.target)
+        mint = tokens.minting(self.project, environment, self.target, self.interrupt)
         if mint is None:
             return None
         if reviewed:
@@ -167,6 +172,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
             via=via,
             endpoint=self.endpoint(),
             redactor=self.redactor,
+            interrupt=self.interrupt,
             admin=self.target.admin if self.target is not None else None,
             inspect=inspect,
         )

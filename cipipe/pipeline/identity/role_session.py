@@ -3,7 +3,6 @@
 `Session.role_session` puts it together.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import msgspec
 
 from cipipe.errors import CipipeError, IdentityError, RefusedError
+from cipipe.interrupt import Interrupt
 from cipipe.model import Environment, Mode
 from cipipe.oidc.session import LONGEST_CHAINED, SessionRequest, policy_text
 from cipipe.pipeline.identity.tokens import Mint
@@ -29,6 +29,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     via: str | None
     endpoint: Endpoint
     redactor: Redactor
+    # Cuts the waits between attempts at STS short.
+    interrupt: Interrupt = msgspec.field(default_factory=Interrupt)
     # May read the role's trust policy, to explain a denial. The sandbox's only.
     admin: Credentials | None = None
     # Looks at a token that AWS accepted, before anybody gets the credentials.
@@ -53,7 +55,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
             audience=audience,
             redactor=self.redactor,
             now=now,
-            sleep=time.sleep,
+            sleep=self.interrupt.waiter(),
             read_policy=lambda: self._trust_policy(session.role_arn),
         )
         credentials = exchange(token, session, options)
@@ -62,7 +64,12 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         if self.via is None:
             return credentials
         return chain(
-            credentials, self.via, self.session, endpoint=self.endpoint, redactor=self.redactor
+            credentials,
+            self.via,
+            self.session,
+            endpoint=self.endpoint,
+            redactor=self.redactor,
+            interrupt=self.interrupt,
         )
 
     def _trust_policy(self, role: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from functools import partial
 from cipipe import ci
 from cipipe.ci.base import FileToken, Identity, NoToken
 from cipipe.config import OidcSettings
+from cipipe.interrupt import Interrupt
 from cipipe.model import Environment
 from cipipe.oidc import sources
 from cipipe.oidc.no_token import missing_token
@@ -68,7 +69,10 @@ def has_token(project: Project) -> bool:
 
 
 def minting(
-    project: Project, environment: Environment, target: AwsTarget | None = None
+    project: Project,
+    environment: Environment,
+    target: AwsTarget | None = None,
+    interrupt: Interrupt | None = None,
 ) -> Mint | None:
     """A function that gets a new ID token each time it is called; None where there is none to get.
 
@@ -79,7 +83,8 @@ def minting(
     source = token_source(project)
     if not isinstance(source, NoToken):
         audience = issuer_of(project).audience
-        return lambda: (sources.fetch(source, project.env) or "", audience)
+        waiting = interrupt or Interrupt()
+        return lambda: (sources.fetch(source, project.env, waiting.waiter()) or "", audience)
     if target is not None:
         return partial(target.mint, environment)
     if project.context.provider != "local" and not has_own(project):

@@ -6,7 +6,6 @@ count here too is in docs/decisions/0007-requests-of-our-own.md.
 
 import re
 import threading
-import time
 import urllib.parse
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -91,9 +90,7 @@ class SignedClient:
 
         request = self._request(call)
         transport = self._connected()
-        # An interrupt must not keep what cleans up after it from trying again: a request that is
-        # started later waits all the same.
-        sleep = time.sleep if self._interrupt.happened else self._interrupt.sleep
+        sleep = self._interrupt.waiter()
 
         retry = backoff()
         while True:

@@ -1,0 +1,164 @@
+"""Where S3 and STS are, compared with botocore."""
+
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from cipipe.errors import UsageError
+from cipipe.tools.aws import transport
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
+from cipipe.tools.aws.messages import AwsAnswer, AwsRequest
+from support.shop import ACCOUNT, CONFIG, Cli, Shop, served
+
+KEYS = Credentials("AKIDEXAMPLE", "secret")
+REGION = "eu-central-1"
+
+
+def test_a_bucket_in_another_region_is_asked_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    class Elsewhere:
+        def __init__(self, _: str | None) -> None: ...
+
+        def send(self, request: AwsRequest) -> AwsAnswer:
+            scope = request.headers["authorization"].split("/")
+            asked.append((request.origin + request.target, scope[2]))
+            if "us-west-2" in request.origin:
+                return AwsAnswer(200, {"etag": '"e"'}, b"there")
+            return AwsAnswer(301, {"x-amz-bucket-region": "us-west-2"}, b"")
+
+    monkeypatch.setattr(transport, "Transport", Elsewhere)
+    bucket = Aws(Endpoint(REGION), KEYS).bucket("box")
+    for _ in range(2):
+        stored = bucket.get("a")
+        assert stored is not None
+        assert stored.body == b"there"
+    assert asked == [
+        ("https://box.s3.eu-central-1.amazonaws.com/a", "eu-central-1"),
+        ("https://box.s3.us-west-2.amazonaws.com/a", "us-west-2"),
+        ("https://box.s3.us-west-2.amazonaws.com/a", "us-west-2"),
+    ]
+
+
+def test_all_threads_follow_a_bucket_that_is_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them has an answer before all have asked."""
+    here = threading.Barrier(8)
+
+    class Elsewhere:
+        def __init__(self, _: str | None) -> None: ...
+
+        def send(self, request: AwsRequest) -> AwsAnswer:
+            if "us-west-2" in request.origin:
+                return AwsAnswer(200, {"etag": '"e"'}, b"there")
+            here.wait(10)
+            error = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>us-west-2</Region></Error>"
+            return AwsAnswer(400, {}, error)
+
+    monkeypatch.setattr(transport, "Transport", Elsewhere)
+    bucket = Aws(Endpoint(REGION), KEYS).bucket("box")
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(bucket.get, "abcdefgh"))
+
+
+FORMS = [(False, False), (True, False), (False, True), (True, True)]
+
+
+@pytest.mark.parametrize(
+    ("region", "fips", "dualstack"),
+    [
+        *(
+            (region, *form)
+            for region in ("eu-central-1", "us-gov-west-1", "eusc-de-east-1")
+            for form in FORMS
+        ),
+        *(
+            ("cn-north-1", False, dualstack) for dualstack in (False, True)
+        ),  # there is no FIPS 140 in China
+    ],
+)
+@pytest.mark.parametrize("service", ["s3", "sts"])
+def test_hosts_are_those_of_awss_own_tools(
+    service: Any, region: str, fips: bool, dualstack: bool
+) -> None:
+    config = Config(use_fips_endpoint=fips, use_dualstack_endpoint=dualstack)
+    theirs = (
+        boto3.Session("x", "x", region_name=region).client(service, config=config).meta.endpoint_url
+    )
+    assert Endpoint(region, fips=fips, dualstack=dualstack).url_of(service) == theirs
+
+
+@pytest.mark.parametrize(
+    "region", ["us-iso-east-1", "us-isob-east-1", "eu-isoe-west-1", "us-isof-south-1"]
+)
+def test_no_partition_is_asked_in_another_one(region: str) -> None:
+    theirs = boto3.Session("x", "x", region_name=region).client("sts").meta.endpoint_url
+    assert Endpoint(region).url_of("sts") == theirs
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "name", "url"),
+    [
+        (Endpoint(REGION), "box", "https://box.s3.eu-central-1.amazonaws.com"),
+        (Endpoint(REGION), "Old_Box", "https://s3.eu-central-1.amazonaws.com/Old_Box"),
+        (Endpoint(REGION), "my.box", "https://s3.eu-central-1.amazonaws.com/my.box"),
+        (Endpoint("cn-north-1"), "box", "https://box.s3.cn-north-1.amazonaws.com.cn"),
+        (
+            Endpoint("us-gov-west-1", fips=True),
+            "box",
+            "https://box.s3-fips.us-gov-west-1.amazonaws.com",
+        ),
+        (
+            Endpoint(REGION, dualstack=True),
+            "box",
+            "https://box.s3.dualstack.eu-central-1.amazonaws.com",
+        ),
+        (Endpoint(REGION, "http://127.0.0.1:1/"), "box", "http://127.0.0.1:1/box"),
+        (
+            Endpoint(REGION, s3_url="https://minio.example.com"),
+            "box",
+            "https://minio.example.com/box",
+        ),
+    ],
+)
+def test_where_a_bucket_is(endpoint: Endpoint, name: str, url: str) -> None:
+    assert Aws(endpoint, KEYS).bucket(name)._url() == url
+    if endpoint.url is None and endpoint.s3_url is None:
+        config = Config(use_fips_endpoint=endpoint.fips, use_dualstack_endpoint=endpoint.dualstack)
+        client = boto3.Session("x", "x", region_name=endpoint.region).client("s3", config=config)
+        client.meta.events.register("before-send.s3", _stop)
+        with pytest.raises(StopIteration) as caught:
+            client.get_object(Bucket=name, Key="k")
+        assert caught.value.value == f"{url}/k", "as AWS's own tools have it"
+
+
+def _stop(request: Any, **_: Any) -> None:
+    raise StopIteration(request.url)
+
+
+@pytest.mark.parametrize("url", ["http://me:hunter2@host:1", "https://hunter2@host"])
+def test_a_password_in_an_endpoint_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(UsageError, match="is not a URL") as caught:
+        Endpoint(REGION, url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_bootstrap_asks_where_the_environment_says_that_aws_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served() as url:
+        shop = Shop(tmp_path / "shop", url, CONFIG.replace(ACCOUNT, "999999999999"))
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
+        cipipe = Cli(shop, monkeypatch, capsys)
+        assert cipipe("bootstrap", "--env", "dev") == 3
+    assert (
+        f"the credentials belong to account {ACCOUNT}, environment dev to 999999999999"
+        in cipipe.err
+    )
