@@ -1,4 +1,4 @@
-"""The kinds of stage. A new one is one module here that meets `base.Kind`, and one line in `KINDS`."""
+"""The kinds of stage. A new one is a module here that meets `base.Kind`, and a word in `KINDS`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,5 +12,5 @@ KINDS: dict[str, Kind[Any]] = {kind.NAME: kind for kind in (terraform, image, da
 
 
 def clashes(stages: Iterable[AnyStage]) -> Iterable[Problem]:
-    """What stages that are right in themselves get wrong together; `where` is the whole key path."""
+    """Problems of stages that are each valid but clash; `where` is the whole key path."""
     return dags.clashes([stage for stage in stages if stage.kind == dags.NAME])

@@ -1,4 +1,4 @@
-"""The `command` kind: argument lists, run in order at the top of the repository, without a shell."""
+"""The `command` kind: commands without a shell, run in order at the top of the repository."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -27,9 +27,9 @@ required_paths = requires_no_paths
 
 
 class Settings(KindSettings, frozen=True):
-    """`run` is a list of commands, each a list of arguments; `env` is added to their environment."""
-
+    # Commands, each a list of arguments.
     run: tuple[tuple[str, ...], ...]
+    # Added to their environment.
     env: dict[str, Setting] = {}
 
 
@@ -48,9 +48,7 @@ def inputs(stage: Stage[Settings], repository: Repository, tree: str) -> Iterabl
 
 
 def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
-    """A command may do anything, so that it counts as a write; merge requests and destroy leave it
-    out.
-    """
+    # A command may do anything, so it counts as a write, and runs in deployments only.
     if mode is not Mode.DEPLOY:
         return ()
     import shlex
@@ -64,14 +62,17 @@ def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]: 
 def _run(index: int, context: StageContext[Settings], result: StageResult) -> None:
     from cipipe.tools import process
 
+    # The settings of the context, and not those that the step was made from: their references are
+    # resolved.
     settings = context.stage.settings
-    extra = {name: literal(value) for name, value in settings.env.items()}
+    env = {name: literal(value) for name, value in settings.env.items()}
     process.stream(
         settings.run[index],
-        env={**context.child_env, **extra},
+        env={**context.child_env, **env},
         line=context.line,
         cwd=context.repository.root,
         redactor=context.redactor,
         interrupt=context.interrupt,
     )
-    result.summary = f"{len(settings.run)} command{'s' if len(settings.run) != 1 else ''}"
+    plural = "s" if len(settings.run) != 1 else ""
+    result.summary = f"{len(settings.run)} command{plural}"

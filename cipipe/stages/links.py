@@ -1,12 +1,12 @@
-"""Paths in a git tree with its links followed, as a file system would."""
+"""Paths in a git tree, with symbolic links followed as a file system does."""
 
 import posixpath
 
 from cipipe.stages.paths import repository_path
 from cipipe.tools.git.client import LINK, Entry, Repository
 
-_MOST = 40
-"""Links in one path, as Linux has it."""
+_MAX_LINKS = 40
+"""In one path, as on Linux. This ends a path whose links lead to each other."""
 
 
 class Links:
@@ -18,7 +18,7 @@ class Links:
         self._folders: dict[str, dict[str, Entry]] = {}
 
     def listing(self, folder: str) -> dict[str, Entry]:
-        """The entries of a folder by name; none where there is no folder."""
+        """The entries of a folder by name; none if there is no such folder."""
         if folder not in self._folders:
             entries = self.repository.listing(self._tree, folder)
             names = (entry.path.decode(errors="surrogateescape") for entry in entries)
@@ -28,10 +28,12 @@ class Links:
         return self._folders[folder]
 
     def followed(self, path: str) -> str:
-        """Where a path leads, seen from the top of the repository; it may lead out of it (`..`, or
-        `/`).
+        """Where a path leads, relative to the top of the repository. It may lead out of it: such a
+        path starts with `..` or `/`.
         """
-        waiting, at = path.split("/")[::-1] if path else [], ""
+        # The segments that have not been looked up yet, the next one last.
+        waiting = path.split("/")[::-1] if path else []
+        at = ""
         followed = 0
         while waiting:
             name = waiting.pop()
@@ -39,14 +41,12 @@ class Links:
             if at.split("/")[0] == "..":
                 return repository_path(at, *waiting[::-1])
             entry = self.listing(posixpath.dirname(at)).get(posixpath.basename(at))
-            if entry is None or entry.mode != LINK or followed == _MOST:
+            if entry is None or entry.mode != LINK or followed == _MAX_LINKS:
                 continue
+
             followed += 1
-            target = (
-                self.repository.blobs([entry], keep=True)
-                .get(entry.path, b"")
-                .decode(errors="surrogateescape")
-            )
+            blobs = self.repository.blobs([entry], keep=True)
+            target = blobs.get(entry.path, b"").decode(errors="surrogateescape")
             if target.startswith("/"):
                 return posixpath.join(target, *waiting[::-1])
             waiting += target.split("/")[::-1]

@@ -148,6 +148,6 @@ def test_an_ignored_pointer_need_not_be_there(repo: Repo) -> None:
 
 
 def test_a_context_without_files(repo: Repo) -> None:
-    with pytest.raises(StageError, match="none of the stage's files lies in web") as caught:
+    with pytest.raises(StageError, match="none of the stage's files is in web") as caught:
         packed(repo, context="web")
     assert caught.value.id == "image-context-missing"

@@ -1,35 +1,34 @@
-"""The build context of an image: the stage's files in the commit, with those of submodules and
-what Git LFS keeps.
+"""The build context of an image: the stage's files in the commit, including those of submodules
+and of Git LFS.
 
-A file that counts into the tag and is not on this machine is an error: an image without it would
-have that tag for ever.
+A file that is part of the content and is not on this machine is an error: an image without it would
+keep the content's tag forever.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cipipe import tree_files
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.patterns import Patterns
 from cipipe.stages.context import StageContext
+from cipipe.stages.image.settings import Settings
 from cipipe.tools.docker import context as docker_context
 from cipipe.tools.docker import dockerignore
 from cipipe.tools.git import lfs
 from cipipe.tools.git.client import SUBMODULE, Entry, Repository
 
-if TYPE_CHECKING:
-    from cipipe.stages.image.settings import Settings
-
 
 @dataclass(frozen=True)
 class BuildContext:
-    """The files of a context, and the rules for what of them is sent."""
+    """The files of a context, and the rules that select those that are sent to Docker."""
 
     files: docker_context.Files
     rules: docker_context.Rules
+    # Relative to the top of the context.
     dockerfile: str
+    # Seconds since the epoch: the time of every file.
     created: int
 
     def tar(self) -> bytes:
@@ -44,7 +43,7 @@ class BuildContext:
         )
 
 
-def build_context(context: "StageContext[Settings]") -> BuildContext:
+def build_context(context: StageContext[Settings]) -> BuildContext:
     """The context of an image stage. Raises ProblemsError, StageError, UsageError."""
     settings = context.stage.settings
     folder = settings.context.strip("/")
@@ -52,69 +51,84 @@ def build_context(context: "StageContext[Settings]") -> BuildContext:
     patterns = Patterns(context.stage.paths)
     gathered = _Gathered(
         below=below.encode(),
-        taken_away=lambda path: patterns.names(path) and not patterns.matches(path),
+        excluded=lambda path: patterns.names(path) and not patterns.matches(path),
     )
     gathered.add(context.repository, context.entries)
-    if gathered.unfetched or not (gathered.files or gathered.missing):
-        raise StageError(
-            "image-context-missing",
-            "git does not have the contents of all files"
-            if gathered.unfetched
-            else f"none of the stage's files lies in {folder}",
-            hint="What the stage's `paths` do not cover, and what is not committed, does not get into the image. "
-            "A partial clone has to be fetched without --filter.",
-            where=f"stages.{context.stage.name}.context",
-        )
+    _refuse_unfetched(context, gathered, folder)
 
     rules = docker_context.ignore_rules(gathered.files, settings.dockerfile)
-    unneeded = dockerignore.ignored(rules.patterns, gathered.missing)
-    problems = [
-        problem
-        for path, problem in sorted(gathered.missing.items())
-        # What an exception takes back from a submodule cannot be told without its files.
-        if not path
-        or path not in unneeded
-        or (path in gathered.submodules and rules.have_exceptions)
-    ]
+    problems = _problems(gathered, rules)
     if problems:
         raise ProblemsError(
             "image-context-incomplete",
             "files of the build context are not in this clone",
-            tuple(problems),
+            problems,
         )
     return BuildContext(gathered.files, rules, settings.dockerfile, context.commit_time)
 
 
+def _refuse_unfetched(context: StageContext[Settings], gathered: "_Gathered", folder: str) -> None:
+    if gathered.unfetched:
+        message = "git does not have the contents of all files"
+    elif not gathered.files and not gathered.missing:
+        message = f"none of the stage's files is in {folder}"
+    else:
+        return
+    raise StageError(
+        "image-context-missing",
+        message,
+        hint="Files that the stage's `paths` do not cover, or that are not committed, are not in "
+        "the image. A partial clone has to be fetched without --filter.",
+        where=f"stages.{context.stage.name}.context",
+    )
+
+
+def _problems(gathered: "_Gathered", rules: docker_context.Rules) -> tuple[Problem, ...]:
+    """Those of missing files that would be sent to Docker."""
+    ignored = dockerignore.ignored(rules.patterns, gathered.missing)
+    return tuple(
+        problem
+        for path, problem in sorted(gathered.missing.items())
+        # An exception (`!file`) may bring back a file of an ignored submodule. Nobody knows before
+        # its files are here.
+        if not path
+        or path not in ignored
+        or (path in gathered.submodules and rules.have_exceptions)
+    )
+
+
 @dataclass
 class _Gathered:
-    """Files, and problems of what is not here, by path from the top of the context, which lies
-    `below` a folder.
+    """Files, and problems of missing files, by path from the top of the context."""
 
-    The path of a submodule that the whole context lies in is empty.
-    """
-
+    # The folder of the context with a slash at its end; empty for the top of the repository.
     below: bytes
-    taken_away: Callable[[bytes], bool]
+    # Whether the stage's `paths` exclude a path.
+    excluded: Callable[[bytes], bool]
     files: dict[str, docker_context.File] = field(default_factory=dict, init=False)
+    # The path of a submodule that has the whole context in it is empty.
     missing: dict[str, Problem] = field(default_factory=dict, init=False)
+    # Those of `missing` that are submodules.
     submodules: set[str] = field(default_factory=set, init=False)
+    # Git does not have some contents: this is a partial clone.
     unfetched: bool = field(default=False, init=False)
 
     def add(self, repository: Repository, entries: Iterable[Entry], above: bytes = b"") -> None:
-        """The files of a checkout that lies at `above` (empty, or ending with a slash)."""
+        """Add the files of a checkout at `above` (empty, or with a slash at its end)."""
         wanted = [entry for entry in entries if self._reaches(above + entry.path, entry.mode)]
         own = {entry.path: entry for entry in wanted if entry.mode != SUBMODULE}
         bodies = repository.blobs(own.values())
         self.unfetched = self.unfetched or len(bodies) != len(own)
 
         regular = {path: body for path, body in bodies.items() if own[path].is_blob}
-        for path, kept in lfs.pointers(regular):
-            body = lfs.content(repository, path, kept)
+        for path, pointer in lfs.pointers(regular):
+            body = lfs.content(repository, path, pointer)
             if body is None:
                 shown = (above + path).decode(errors="backslashreplace")
-                self.missing[self._name(above + path)] = lfs.absent(shown, kept)
+                self.missing[self._name(above + path)] = lfs.absent(shown, pointer)
             else:
                 bodies[path] = body
+
         for path, body in bodies.items():
             self.files[self._name(above + path)] = docker_context.File(own[path].mode, body)
         for entry in wanted:
@@ -122,42 +136,39 @@ class _Gathered:
                 self._add_submodule(repository, entry, above)
 
     def _add_submodule(self, repository: Repository, entry: Entry, above: bytes) -> None:
-        whole = above + entry.path
+        path = above + entry.path
         inner = repository.submodule(entry.path)
         tree = inner.objects([f"{entry.oid.decode()}^{{tree}}"])[0] if inner else None
         if inner is None or tree is None:
-            self._lacks(
-                whole,
+            self._miss(
+                path,
                 "git-submodule-missing",
                 f"is a submodule whose commit {entry.oid.decode()[:12]} is not checked out",
-                "Run `git submodule update --init --recursive` before cipipe; on GitHub set `submodules: recursive` "
-                "for actions/checkout, on GitLab the variable GIT_SUBMODULE_STRATEGY: recursive.",
+                "Run `git submodule update --init --recursive` before cipipe; on GitHub set "
+                "`submodules: recursive` for actions/checkout, on GitLab the variable "
+                "GIT_SUBMODULE_STRATEGY: recursive.",
             )
         elif changed := inner.dirty():
-            self._lacks(
-                whole,
+            self._miss(
+                path,
                 "git-submodule-dirty",
                 f"is a submodule with files that differ from its commit, such as "
                 f"{changed[0].decode(errors='backslashreplace')}",
                 "Commit them there, and then the submodule here; or undo them.",
             )
         else:
+            folder = path + b"/"
             files = tree_files.below(inner, tree.oid, b"")
-            self.add(
-                inner,
-                [e for e in files if not self.taken_away(whole + b"/" + e.path)],
-                whole + b"/",
-            )
+            self.add(inner, [f for f in files if not self.excluded(folder + f.path)], folder)
 
-    def _lacks(self, submodule: bytes, error_id: str, message: str, hint: str) -> None:
+    def _miss(self, submodule: bytes, error_id: str, message: str, hint: str) -> None:
         name = self._name(submodule)
-        self.missing[name] = Problem(
-            error_id, message, submodule.decode(errors="backslashreplace"), hint
-        )
+        where = submodule.decode(errors="backslashreplace")
+        self.missing[name] = Problem(error_id, message, where, hint)
         self.submodules.add(name)
 
     def _reaches(self, path: bytes, mode: bytes) -> bool:
-        """Whether a file lies in the context; or a submodule, or the context in it."""
+        """Whether a path is in the context, or is a submodule that has the context in it."""
         return path.startswith(self.below) or (
             mode == SUBMODULE and self.below.startswith(path + b"/")
         )

@@ -177,7 +177,7 @@ def summary(changes: "Iterable[Change]", *, done: bool = True) -> str:
 
 
 def _refuse_ignored(context: StageContext[Settings]) -> None:
-    """Refuse files that git ignores and Terraform would load: the fingerprint does not have them."""
+    """Refuse files that Terraform would load and git ignores: no fingerprint has them."""
     root = context.stage.settings.root
     found = [path.decode(errors="backslashreplace") for path in context.repository.ignored(root)]
     loaded = [path for path in found if path.endswith(_LOADED) and "/.terraform/" not in path]
