@@ -4,11 +4,12 @@ msgspec stops at the first problem; this walks the structs and asks msgspec abou
 """
 
 import contextlib
+import itertools
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -19,8 +20,15 @@ _STRING_OR_COMMENT = r""""(?:[^"\\]|\\.)*"|'[^']*'|#.*"""
 _AT = r" - at `\$(.*)`$"
 
 
+T = TypeVar("T")
+
+# No suggestion for a name longer than this, or among more than this many: it would take too long.
 _LONGEST = 200
 _MANY = 1000
+
+# Names in a hint.
+_LISTED = 20
+
 _LARGEST = 512 * 1024
 _PARTS = 16
 _DOTTED = re.compile(r"\.[^\n=.]*+" * _PARTS)
@@ -76,12 +84,35 @@ def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> It
             yield Problem("config-wrong-type", message, path + (found[1] if found else ""), hint)
 
 
-def nearest(name: str, known: Iterable[str], *, otherwise: str | None = None) -> str | None:
+def nearest(name: str, known: Collection[str], *, otherwise: str | None = None) -> str | None:
     """`Perhaps you meant …`, where something known is near."""
     import difflib
 
-    found = difflib.get_close_matches(name, list(known), n=1) if len(name) <= _LONGEST else []
+    if len(name) > _LONGEST or len(known) > _MANY:
+        return otherwise
+    found = difflib.get_close_matches(name, known, n=1)
     return f"Perhaps you meant {found[0]!r}." if found else otherwise
+
+
+def listed(names: Collection[str]) -> str:
+    """The names for a hint: the first ones, and how many more there are."""
+    first = list(itertools.islice(names, _LISTED))
+    more = [f"… and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
+    return ", ".join([*first, *more])
+
+
+def tables(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The table of that key; empty where there is none, or something else."""
+    found = table.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def converted(value: Any, kind: type[T]) -> T | None:
+    """The value as that type; None where it is absent or wrong."""
+    try:
+        return None if value is None else msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return None
 
 
 class Located:

@@ -9,7 +9,6 @@ from typing import Any
 
 from cipipe import outputs
 from cipipe.config import Config
-from cipipe.config.settings import filled
 from cipipe.errors import StageError
 from cipipe.model import Mode, Output
 from cipipe.stages import KINDS
@@ -28,9 +27,7 @@ def steps_of(
 
 def in_environment(config: Config, environment: str, stage: AnyStage) -> AnyStage:
     """The stage as it runs in an environment, but for outputs."""
-    return filled(
-        stage, config.project.name, environment, config.environment(environment), everything=True
-    )
+    return config.for_run(stage, environment)
 
 
 def planned(steps: Iterable[Step], settings: Any, known: Mapping[str, Output]) -> tuple[str, ...]:

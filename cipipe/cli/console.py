@@ -27,6 +27,9 @@ _MARK = {
     Result.NOT_RUN: ("-", "yellow"),
 }
 
+# Problems that an error shows to people; with --format json there are all of them.
+_SHOWN = 20
+
 
 class Console:
     """One per process. `machine` says that standard output carries JSON. Meets
@@ -140,10 +143,12 @@ class Console:
             self.answer(json.error(error), json=True)
         self._write(self.styled_stderr("error: ", "red") + block(error.message, "  "))
         if isinstance(error, ProblemsError):
-            for problem in error.problems:
+            for problem in error.problems[:_SHOWN]:
                 self._write(f"  {visible(problem.where)}: {_problem(problem)}")
                 if problem.hint:
                     self._write(f"      {block(problem.hint, '      ')}")
+            if len(error.problems) > _SHOWN:
+                self._write(f"  … and {len(error.problems) - _SHOWN} more")
         elif error.where:
             self._write(f"  where: {visible(error.where)}")
         if error.hint:

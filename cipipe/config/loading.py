@@ -1,7 +1,4 @@
-"""cipipe.toml → Config. Every problem of the file is collected before any is reported.
-
-A kind parses its own settings: this module asks the registry in `stages`.
-"""
+"""cipipe.toml → Config. Every problem of the file is collected before any is reported."""
 
 import re
 import tomllib
@@ -10,35 +7,32 @@ from typing import Any
 
 import msgspec
 
-from cipipe.config import naming, resources
-from cipipe.config.naming import NAME, converted, tables
+from cipipe.config import names, references, resources, stage_tables
 from cipipe.config.settings import (
     FILE_NAME,
-    PLACEHOLDER,
     Bootstrap,
     Config,
     LedgerSettings,
     OidcSettings,
     ProjectSettings,
-    StageTable,
-    filled,
-    stages_of,
 )
+from cipipe.config.views import PLACEHOLDER, Expansion, stages_of
 from cipipe.errors import Problem, ProblemsError, UsageError
 from cipipe.graph import ordered
 from cipipe.model import Environment
-from cipipe.parse import Located, collect, nearest, within_limits
-from cipipe.patterns import complaint
+from cipipe.parse import Located, collect, converted, tables, within_limits
 from cipipe.stages import KINDS, clashes
-from cipipe.stages.settings import AnyStage, Stage, strings
+from cipipe.stages.settings import AnyStage, strings
 
-_MOST = 200
-"""Stages, environments, and problems that are shown. Each stage is held against all others, in each
-environment.
-"""
+# A file of hostile size must not keep a job busy for minutes: every stage is looked at in every
+# environment. Projects have tens of stages; a thousand of them in a hundred environments is fine.
+_MOST_TABLES = 10_000
+_MOST_PAIRS = 100_000
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The file as it is written. Tables of stages are parsed by `stage_tables`."""
+
     project: ProjectSettings
     environments: dict[str, Environment]
     stages: dict[str, Any]
@@ -47,53 +41,46 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bootstrap: Bootstrap = Bootstrap()
 
 
-Look = Callable[[AnyStage], Iterable[Problem]]
-"""What else is wrong with a stage whose placeholders are filled in; `where` is the key below its
-table.
-"""
+# Finds what else is wrong with a stage whose placeholders are filled in. `where` of its problems
+# is the key below the stage's table.
+StageCheck = Callable[[AnyStage], Iterable[Problem]]
 
 
-def load(text: bytes, *, name: str = FILE_NAME, also: Look = lambda _: ()) -> Config:
+def load(text: bytes, *, name: str = FILE_NAME, also: StageCheck = lambda _: ()) -> Config:
     """Parse and check a configuration. Raises ProblemsError with every problem, each with its line
     and key path.
     """
-    try:
-        table = tomllib.loads(within_limits(text.decode()))
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # not TOML, not UTF-8, an endless number, a nest without end
-        line = re.search(r"at line (\d+)", str(error))
-        raise UsageError(
-            "config-not-toml",
-            f"{name} is not TOML: {'it is nested too deeply' if isinstance(error, RecursionError) else error}",
-            hint="toml.io/en/v1.0.0 has the syntax in full.",
-            where=f"{name}:{line[1]}" if line else name,
-        ) from error
-    for key in ("stages", "environments"):
-        if len(tables(table, key)) > _MOST:
-            raise UsageError("config-too-large", f"{name} has more than {_MOST} {key}", where=key)
-    problems = list(collect(table, _File, ""))
+    table = _parsed(text, name)
+    _refuse_too_large(table, name)
+    problems = list(collect(table, ConfigFile, ""))
+
+    # A stage that is wrong in itself is checked without its wrong keys, so that all that is wrong
+    # with the file is reported at once.
     stages: dict[str, AnyStage] = {}
     partial: dict[str, AnyStage] = {}
     for stage_name, entry in tables(table, "stages").items():
-        stage, found = _stage(stage_name, entry)
+        stage, found = stage_tables.parsed(stage_name, entry)
         problems += found
         if stage is not None:
             stages[stage_name] = stage
-        elif (rest := _without_wrong_keys(stage_name, entry, found)) is not None:
+            continue
+        rest = stage_tables.without_wrong_keys(stage_name, entry, found)
+        if rest is not None:
             partial[stage_name] = rest
-    problems += naming.across(table, stages, partial)
+
+    problems += names.problems(table, stages)
+    problems += references.problems(table, stages, partial)
     known = {problem.where for problem in problems}
-    problems += _in_each_environment(table, stages, known, also, partial)
+    problems += _in_environments(table, stages, partial, known=known, also=also)
     if problems:
         located = Located(text.decode(errors="replace"), name)
         raise ProblemsError(
             "config-invalid",
             f"{name} has {len(problems)} problem{'s' if len(problems) != 1 else ''}",
-            tuple(located.place(problem) for problem in problems[:_MOST]),
+            tuple(located.place(problem) for problem in problems),
         )
-    file = msgspec.convert(table, _File)
+
+    file = msgspec.convert(table, ConfigFile)
     order = ordered({stage_name: stage.needs for stage_name, stage in stages.items()})
     return Config(
         project=file.project,
@@ -105,12 +92,41 @@ def load(text: bytes, *, name: str = FILE_NAME, also: Look = lambda _: ()) -> Co
     )
 
 
-def _in_each_environment(
+def _parsed(text: bytes, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(within_limits(text.decode()))
+    # Not TOML, not UTF-8, a number too long for Python, or tables nested too deeply.
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        line = re.search(r"at line (\d+)", str(error))
+        raise UsageError(
+            "config-not-toml",
+            f"{name} is not TOML: {why}",
+            hint="toml.io/en/v1.0.0 has the syntax in full.",
+            where=f"{name}:{line[1]}" if line else name,
+        ) from error
+
+
+def _refuse_too_large(table: Mapping[str, Any], name: str) -> None:
+    stages = len(tables(table, "stages"))
+    environments = len(tables(table, "environments"))
+    if stages + environments > _MOST_TABLES or stages * environments > _MOST_PAIRS:
+        raise UsageError(
+            "config-too-large",
+            f"{name} has {stages:,} stages and {environments:,} environments",
+            hint=f"cipipe checks {_MOST_TABLES:,} of both together, and {_MOST_PAIRS:,} stages "
+            "times environments, at most.",
+            where="stages" if stages > environments else "environments",
+        )
+
+
+def _in_environments(
     table: Mapping[str, Any],
     stages: Mapping[str, AnyStage],
-    known: set[str],
-    also: Look,
     partial: Mapping[str, AnyStage],
+    *,
+    known: set[str],
+    also: StageCheck,
 ) -> Iterator[Problem]:
     """What is wrong once placeholders are filled in. Settings that are wrong as they are (`known`)
     are left out.
@@ -126,133 +142,60 @@ def _in_each_environment(
     project = converted(table.get("project"), ProjectSettings)
     if project is None or not environments:
         return
-    if any(naming.circles(table, stages)):
-        stages = {name: msgspec.structs.replace(stage, needs=()) for name, stage in stages.items()}
+    if any(names.cycles(table, stages)):
+        stages = _without_needs(stages)
+        partial = _without_needs(partial)
+
     declared = tables(table, "stages")
-    told = set(known)
+    reported = set(known)
+    views = {}
     for name, environment in environments.items():
-        here = {
-            stage_name: filled(stage, project.name, name, environment, everything=True)
-            for stage_name, stage in stages_of(stages, name).items()
-        }
-        rest = {
-            stage_name: filled(stage, project.name, name, environment, everything=True)
-            for stage_name, stage in stages_of(partial, name).items()
-        }
+        expansion = Expansion(project.name, name, environment)
+        views[name] = here = [
+            expansion.for_run(stage) for stage in stages_of(stages, name).values()
+        ]
+        rest = [expansion.for_run(stage) for stage in stages_of(partial, name).values()]
         found = [
-            *naming.in_environment(name, environment.values, stages, declared),
+            *references.in_environment(name, environment.values, stages, declared),
             *_of_stages(here, also),
-            *clashes(here.values()),
+            *clashes(here),
             *(problem for problem in _of_stages(rest, also) if _is_set(declared, problem.where)),
         ]
         for problem in found:
-            if problem.where not in told:
-                told.add(problem.where)
+            if problem.where not in reported:
+                reported.add(problem.where)
                 yield problem
+
     ledger = converted(table.get("ledger"), LedgerSettings) or LedgerSettings()
-    for problem in resources.shared(project.name, ledger, environments, stages):
-        if problem.where not in told:
+    for problem in resources.shared(project.name, ledger, environments, views):
+        if problem.where not in reported:
             yield problem
 
 
-def _of_stages(stages: Mapping[str, AnyStage], also: Look) -> Iterator[Problem]:
+def _of_stages(stages: Iterable[AnyStage], also: StageCheck) -> Iterator[Problem]:
     """What the kinds find wrong with settings whose placeholders are filled in."""
-    for stage in stages.values():
-        texts = strings(stage.settings)
+    for stage in stages:
+        found = [*KINDS[stage.kind].problems(stage), *also(stage)]
+        if not found:
+            continue
+        # A text with a placeholder left in it was reported for that. Not of a command, whose
+        # arguments may have braces of their own.
         unknown = {
-            re.sub(r"\.(\d+)", r"[\1]", key) for key, text in texts if PLACEHOLDER.search(text)
+            re.sub(r"\.(\d+)", r"[\1]", key)
+            for key, text in strings(stage.settings)
+            if PLACEHOLDER.search(text) and stage.kind != "command"
         }
-        for found in [*KINDS[stage.kind].problems(stage), *also(stage)]:
-            if found.where not in unknown or stage.kind == "command":
-                yield Problem(
-                    found.id, found.message, f"stages.{stage.name}.{found.where}", found.hint
-                )
+        for problem in found:
+            if problem.where not in unknown:
+                where = f"stages.{stage.name}.{problem.where}"
+                yield msgspec.structs.replace(problem, where=where)
 
 
 def _is_set(declared: Mapping[str, Any], where: str) -> bool:
-    """Whether the file has that setting: what a setting that was left out would be by default is
-    not told.
-    """
+    """Whether the file has that setting: defaults of those that were left out do not count."""
     stage, key = where.split(".")[1:3]
     return re.split(r"\W", key)[0] in tables(declared, stage)
 
 
-def _without_wrong_keys(name: str, entry: Any, problems: Iterable[Problem]) -> AnyStage | None:
-    """The stage without the keys that are wrong in themselves; None where it is none without them."""
-    wrong = {
-        re.split(r"[.\[]", problem.where.removeprefix(f"stages.{name}."))[0] for problem in problems
-    }
-    if not isinstance(entry, dict) or "kind" in wrong:
-        return None
-    stage, _ = _stage(name, {key: value for key, value in entry.items() if key not in wrong})
-    return stage
-
-
-def _stage(name: str, entry: Any) -> tuple[AnyStage | None, list[Problem]]:
-    path = f"stages.{name}"
-    if not isinstance(entry, dict):
-        return None, [Problem("config-wrong-type", "expected a table", path)]
-    problems = []
-    if not NAME.fullmatch(name):
-        problems.append(
-            Problem("config-bad-name", "a stage's name is letters, digits, `-` and `_`", path)
-        )
-    if "kind" not in entry:
-        problems.append(
-            Problem(
-                "config-missing-key",
-                "'kind' is missing",
-                f"{path}.kind",
-                f"One of {', '.join(KINDS)}.",
-            )
-        )
-        return None, problems
-    kind = KINDS.get(entry["kind"]) if isinstance(entry["kind"], str) else None
-    if kind is None:
-        hint = nearest(str(entry["kind"]), KINDS, otherwise=f"One of {', '.join(KINDS)}.")
-        problems.append(
-            Problem(
-                "config-unknown-kind", f"there is no kind {entry['kind']!r}", f"{path}.kind", hint
-            )
-        )
-        return None, problems
-    shared = set(StageTable.__struct_fields__)
-    common = {key: value for key, value in entry.items() if key in shared}
-    rest = {key: value for key, value in entry.items() if key not in shared}
-    problems += collect(common, StageTable, path)
-    problems += collect(rest, kind.Settings, path, also=shared)
-    if problems:
-        paths = converted(entry.get("paths"), tuple[str, ...]) or ()
-        return None, [*problems, *_patterns(paths, path)]
-    head = msgspec.convert(common, StageTable)
-    stage = Stage(
-        name,
-        head.kind,
-        msgspec.convert(rest, kind.Settings),
-        paths=head.paths,
-        needs=head.needs,
-        when=head.when,
-        environments=head.environments,
-    )
-    problems += _paths(stage, path)
-    return stage, problems
-
-
-def _paths(stage: AnyStage, path: str) -> Iterator[Problem]:
-    yield from _patterns(stage.paths, path)
-    if stage.when == "due" and not any(not p.startswith("!") for p in stage.paths):
-        yield Problem(
-            "config-missing-key",
-            "the stage has no paths, so that it could never be due",
-            f"{path}.paths",
-            'Name its files, such as paths = ["dbt/**"].',
-        )
-
-
-def _patterns(patterns: Iterable[str], path: str) -> Iterator[Problem]:
-    for number, pattern in enumerate(patterns):
-        wrong = complaint(pattern)
-        if wrong:
-            yield Problem(
-                "config-bad-pattern", f"the pattern {pattern!r} {wrong}", f"{path}.paths[{number}]"
-            )
+def _without_needs(stages: Mapping[str, AnyStage]) -> dict[str, AnyStage]:
+    return {name: msgspec.structs.replace(stage, needs=()) for name, stage in stages.items()}

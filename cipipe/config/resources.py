@@ -1,14 +1,15 @@
-"""Environments that share a resource: each would overwrite what is the other's, and its destroy would
-delete it.
+"""Environments that share a resource: each would overwrite what is the other's, and destroying one
+would delete it.
 
-Only what the file tells: a bucket that is an output is compared when a run knows it.
+Only what the file says is compared here: a bucket that is an output is, when a run knows it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from cipipe.config.settings import LedgerSettings, expanded, filled, stages_of
+from cipipe.config.settings import LedgerSettings
+from cipipe.config.views import Expansion
 from cipipe.errors import Problem
 from cipipe.model import Environment, partition_of
 from cipipe.stages import KINDS
@@ -16,23 +17,34 @@ from cipipe.stages.base import Resource, ResourceType
 from cipipe.stages.settings import AnyStage
 
 _MESSAGES = {
-    ResourceType.RECORDS: "keep their records in {}: each would take what the other deployed for its own",
-    ResourceType.STATE: "keep their state in {}: each would replace the other's resources by its own",
-    ResourceType.FOLDER: "upload to {}: each would overwrite the other's files, and destroying one deletes them",
+    ResourceType.RECORDS: (
+        "keep their records in {}: each would take what the other deployed for its own"
+    ),
+    ResourceType.STATE: (
+        "keep their state in {}: each would replace the other's resources by its own"
+    ),
+    ResourceType.FOLDER: (
+        "upload to {}: each would overwrite the other's files, and destroying one deletes them"
+    ),
     ResourceType.OBJECT: "upload to {}: each would overwrite the other's",
     ResourceType.REPOSITORY: "push to {}: destroying one would delete the other's images",
 }
 
 
-class Used(msgspec.Struct, frozen=True):
-    """A resource as one environment uses it. `stage` is empty for the ledger; `path` is the key path
-    of the setting.
-    """
+class Used(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource as one environment uses it."""
 
     environment: str
-    stage: str
+
+    # Empty for the ledger.
+    stage: str = ""
+
     resource: Resource
+
+    # The key path of the setting that names the resource.
     path: str
+
+    # Whether the environment may be destroyed, and with it what is in the resource.
     destroyed: bool = True
 
 
@@ -40,21 +52,21 @@ def shared(
     project: str,
     ledger: LedgerSettings,
     environments: Mapping[str, Environment],
-    stages: Mapping[str, AnyStage],
+    views: Mapping[str, Iterable[AnyStage]],
 ) -> Iterator[Problem]:
     """A problem for each setting by which two environments, or two states of one, get to the same
-    resource.
+    resource. `views` are the stages of each environment, with all placeholders filled in.
     """
     used: dict[tuple[ResourceType, str], list[Used]] = {}
     for name, environment in environments.items():
-        for one in _used(project, ledger, name, environment, stages):
+        for one in _used(project, ledger, name, environment, views[name]):
             used.setdefault((one.resource.type, one.resource.name), []).append(one)
     found = [*(group for group in used.values() if _clash(group)), *_nested(used)]
-    told: set[str] = set()
+    reported: set[str] = set()
     for group in found:
         last = group[-1]
-        if last.path not in told:
-            told.add(last.path)
+        if last.path not in reported:
+            reported.add(last.path)
             message = f"{_named(group)} {_MESSAGES[last.resource.type].format(_shown(group))}"
             yield Problem("config-shared-place", message, last.path, last.resource.hint)
 
@@ -64,18 +76,11 @@ def _used(
     ledger: LedgerSettings,
     name: str,
     environment: Environment,
-    stages: Mapping[str, AnyStage],
+    stages: Iterable[AnyStage],
 ) -> Iterator[Used]:
-    known = {
-        "project": project,
-        "environment": name,
-        "account_id": environment.account_id,
-        "region": environment.region,
-    }
-    bucket, prefix = (
-        expanded(ledger.bucket, known),
-        expanded(ledger.prefix, known).rstrip("/") + "/",
-    )
+    expansion = Expansion(project, name, environment)
+    bucket = expansion.text(ledger.bucket)
+    prefix = expansion.text(ledger.prefix).rstrip("/") + "/"
     hint = 'Name the environment in it, such as prefix = "ledger/{project}/{environment}/".'
     records = Resource(
         type=ResourceType.RECORDS,
@@ -84,12 +89,17 @@ def _used(
         key="prefix",
         hint=hint,
     )
-    yield Used(name, "", records, "ledger.prefix")
+    yield Used(environment=name, resource=records, path="ledger.prefix")
     destroyed = not environment.protected or environment.allow_destroy
-    for stage in stages_of(stages, name).values():
-        whole = filled(stage, project, name, environment, everything=True)
-        for resource in KINDS[stage.kind].resources(whole, environment):
-            yield Used(name, stage.name, resource, f"stages.{stage.name}.{resource.key}", destroyed)
+    for stage in stages:
+        for resource in KINDS[stage.kind].resources(stage, environment):
+            yield Used(
+                environment=name,
+                stage=stage.name,
+                resource=resource,
+                path=f"stages.{stage.name}.{resource.key}",
+                destroyed=destroyed,
+            )
 
 
 def _clash(group: list[Used]) -> bool:

@@ -17,7 +17,7 @@ from cipipe.tools.git.client import Repository
 
 if TYPE_CHECKING:
     from cipipe.config import Config
-    from cipipe.config.loading import Look
+    from cipipe.config import StageCheck
 
 
 class Project(msgspec.Struct, frozen=True):
@@ -146,7 +146,7 @@ def load(
     )
 
 
-def _missing(repository: Repository) -> "Look":
+def _missing(repository: Repository) -> "StageCheck":
     from cipipe.pipeline.checks.paths import checker
 
     return checker(repository)

@@ -389,7 +389,7 @@ def test_every_top_level_table_is_described() -> None:
         for _, title in headings(DOCS / "configuration.md")
         if title[0] == "["
     }
-    assert titles == {field.encode_name for field in msgspec.structs.fields(config._File)}
+    assert titles == {field.encode_name for field in msgspec.structs.fields(config.ConfigFile)}
 
 
 def test_providers_and_placeholders_are_named() -> None:
