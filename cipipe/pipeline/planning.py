@@ -20,7 +20,7 @@ from cipipe.planner import Candidate, ExecutablePlan, Known, Question
 from cipipe.stages import KINDS
 from cipipe.stages.settings import references
 from cipipe.tools import own_folder
-from cipipe.tools.git.client import Entry, Object
+from cipipe.tools.git.client import Commit, Entry
 
 if TYPE_CHECKING:
     from cipipe.ledger import Ledger, StoredRecord
@@ -163,7 +163,7 @@ def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:
             hint="cipipe deploys commits: commit the files first.",
             where=str(project.repository.root),
         )
-    tree = _tree(head)
+    tree = head.tree
     if worktree:
         import tempfile
 
@@ -172,7 +172,7 @@ def snapshot(project: Project, *, worktree: bool = False) -> Snapshot:
     patterns = {name: Patterns(stage.paths) for name, stage in project.config.stages.items()}
     contents = Contents(project.repository)
     candidates = planner.make_candidates(project.config, contents.of(tree, patterns), project.env)
-    return Snapshot(head.oid, tree, _time(head), candidates, patterns, contents)
+    return Snapshot(head.oid, tree, head.time, candidates, patterns, contents)
 
 
 def fingerprints_in(project: Project, shot: Snapshot, environment: str) -> dict[str, str]:
@@ -272,9 +272,7 @@ class _Changes:
         if commit not in self._found:
             old = self._repository.commit(commit)
             self._found[commit] = (
-                tree_files.changed(
-                    self._repository, _tree(old), self._shot.tree, self._shot.patterns
-                )
+                tree_files.changed(self._repository, old.tree, self._shot.tree, self._shot.patterns)
                 if old
                 else None
             )
@@ -282,7 +280,7 @@ class _Changes:
         return None if changed is None else changed[stage]
 
 
-def _baseline(project: Project, wanted: str | None, head: str) -> tuple[Object | None, Baseline]:
+def _baseline(project: Project, wanted: str | None, head: str) -> tuple[Commit | None, Baseline]:
     """The commit to compare with: the one asked for, else the merge base, else what the event says
     was there before.
     """
@@ -316,7 +314,7 @@ def _baseline(project: Project, wanted: str | None, head: str) -> tuple[Object |
     return (before, Baseline("revision", before.oid)) if before else (None, Baseline("none"))
 
 
-def _merged_into(project: Project, head: str) -> Object | None:
+def _merged_into(project: Project, head: str) -> Commit | None:
     """The target's commit that the provider merged a request into for this job, if it did and the
     clone has it.
 
@@ -330,7 +328,7 @@ def _merged_into(project: Project, head: str) -> Object | None:
     }:  # the job may have checked out something else
         return None
     made = project.repository.commit(head)
-    parents = _parents(made) if made is not None else []
+    parents = made.parents if made is not None else ()
     # Fast-forward and squash merges make no commit with two parents.
     candidates = [merge.target, parents[0] if len(parents) > 1 else None]
     return next(
@@ -338,7 +336,7 @@ def _merged_into(project: Project, head: str) -> Object | None:
     )
 
 
-def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known] | None:
+def _compare(project: Project, shot: Snapshot, base: Commit) -> dict[str, Known] | None:
     """What each stage was in an earlier commit, by that commit's own configuration; None if it has
     no usable one.
     """
@@ -351,7 +349,7 @@ def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known]
         settings = settings.at(project.config.viewed) if project.config.viewed else settings
         patterns = {name: Patterns(stage.paths) for name, stage in settings.stages.items()}
         then = planner.make_candidates(
-            settings, shot.contents.of(_tree(base), patterns), project.env, shot.candidates
+            settings, shot.contents.of(base.tree, patterns), project.env, shot.candidates
         )
     except CipipeError:
         return None
@@ -360,7 +358,7 @@ def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known]
         was.get(name) != candidate.fingerprint for name, candidate in shot.candidates.items()
     )
     changed = (
-        tree_files.changed(project.repository, _tree(base), shot.tree, shot.patterns)
+        tree_files.changed(project.repository, base.tree, shot.tree, shot.patterns)
         if differ
         else {}
     )
@@ -371,18 +369,3 @@ def _compare(project: Project, shot: Snapshot, base: Object) -> dict[str, Known]
         )
         for name, now in shot.candidates.items()
     }
-
-
-def _tree(commit: Object) -> str:
-    return commit.body[5 : commit.body.index(b"\n")].decode()
-
-
-def _parents(commit: Object) -> list[str]:
-    """As the commit has them: in a shallow clone they may not be there."""
-    head = commit.body.partition(b"\n\n")[0]
-    return [line[7:].decode() for line in head.split(b"\n") if line.startswith(b"parent ")]
-
-
-def _time(commit: Object) -> int:
-    line = next(line for line in commit.body.split(b"\n") if line.startswith(b"committer "))
-    return int(line.rsplit(b" ", 2)[1])

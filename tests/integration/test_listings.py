@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-from support.scripted import ScriptedServer, found, serving
 
 from cipipe.interrupt import Interrupt
 from cipipe.tools.aws.clients import Aws
@@ -11,6 +10,7 @@ from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint
 from cipipe.tools.aws.errors import AwsError, AwsUnreachable
 from cipipe.tools.aws.s3 import Bucket
+from support.scripted import ScriptedServer, found, serving
 
 KEYS = Credentials("AKIDEXAMPLE", "secret")
 REGION = "eu-central-1"

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.scripted import Answer, ScriptedServer, found, serving
 
 from cipipe.interrupt import Interrupt
 from cipipe.tools.aws import pools
@@ -20,6 +19,7 @@ from cipipe.tools.aws.errors import AwsError, AwsUnreachable
 from cipipe.tools.aws.retries import ATTEMPTS
 from cipipe.tools.aws.s3 import Bucket
 from support import certificates
+from support.scripted import Answer, ScriptedServer, found, serving
 
 KEYS = Credentials("AKIDEXAMPLE", "secret")
 REGION = "eu-central-1"

@@ -8,7 +8,7 @@ from cipipe.errors import CipipeError, ProblemsError, StageError, UsageError
 from cipipe.pipeline.doctor.base import Skipped
 from cipipe.pipeline.project import Project
 from cipipe.stages import KINDS
-from cipipe.tools.git import client as git
+from cipipe.tools.git import command as git
 from cipipe.tools.process import ToolMissing
 from cipipe.tools.terraform import client as terraform
 

@@ -1,1 +1,1 @@
-"""One client of git: its command, the objects that it stores, Git LFS."""
+"""The client of git: `client.Repository` asks, `objects` is what it gets, `lfs` is Git LFS."""

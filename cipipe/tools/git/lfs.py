@@ -1,8 +1,8 @@
-"""Files that Git LFS keeps outside the repository: git holds a pointer in their place.
+"""Files that Git LFS stores outside the repository: git has a pointer in their place.
 
-Spec: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md. Nothing is downloaded here: the
-content is taken from where `git lfs pull` left it, and only if it has the size and the SHA-256 that
-the pointer names.
+Nothing is downloaded here: the content is read from where `git lfs pull` left it, and must have the
+size and the SHA-256 of the pointer.
+https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 """
 
 import hashlib
@@ -15,9 +15,10 @@ from typing import NamedTuple
 from cipipe.errors import Problem
 from cipipe.tools.git.client import Repository
 
+# A pointer is shorter than this, in bytes.
 _LONGEST = 1024
-"""A pointer is shorter than this, in bytes."""
 
+# The first two are earlier names of the same format, which git-lfs still reads.
 _VERSIONS = frozenset(
     {
         b"https://git-lfs.github.com/spec/v1",
@@ -30,36 +31,39 @@ _EXTENSION = re.compile(rb"ext-\d-\w+")
 
 
 class Pointer(NamedTuple):
-    """What a pointer says of the content: its SHA-256 in hex, and its size in bytes.
+    """What a pointer says about the content."""
 
-    Where an extension of LFS has changed the content (encrypted it, say), those are of what is
-    stored, and `original` is the SHA-256 of the file as it was before.
-    """
-
+    # Of the content as LFS stores it, in hex.
     sha256: str
+    # The same, in bytes.
     size: int
+    # The SHA-256 of the file itself, where an extension of LFS changed (encrypted, say) what is
+    # stored; None: they are the same.
     original: str | None = None
 
 
 def pointer(body: bytes) -> Pointer | None:
-    """The pointer that a file is; None for every other file.
+    """Parse a pointer; None for every other file.
 
-    As `git lfs` reads one: blank lines, a carriage return before the end of a line, and a missing
-    last newline do not matter. Keys come in order; those that are not known are passed over.
+    Lenient where `git lfs` is: blank lines, CRLF and a missing last newline are fine. Keys must be
+    sorted; unknown ones are ignored.
     """
     if len(body) >= _LONGEST or not body.lstrip().startswith(b"version "):
         return None
+
     lines = [line.removesuffix(b"\r") for line in body.strip().split(b"\n")]
     pairs = [line.partition(b" ") for line in lines if line]
     order = [key for key, _, _ in pairs[1:]]
     if order != sorted(order) or not all(space for _, space, _ in pairs):
         return None
+
     keys = {key: value for key, _, value in pairs}
     oid = _OID.fullmatch(keys.get(b"oid", b""))
     size = keys.get(b"size", b"")
     if keys[b"version"] not in _VERSIONS or oid is None or not size.isdigit():
         return None
-    # The first extension was given the file itself.
+
+    # Extensions are applied in order: the first one read the file itself, and noted its hash.
     extensions = sorted(key for key in keys if _EXTENSION.fullmatch(key))
     before = _OID.fullmatch(keys[extensions[0]]) if extensions else None
     return Pointer(oid[1].decode(), int(size), before[1].decode() if before else None)
@@ -68,8 +72,9 @@ def pointer(body: bytes) -> Pointer | None:
 def contents(
     repository: Repository, files: Mapping[bytes, bytes]
 ) -> tuple[dict[bytes, bytes], list[Problem]]:
-    """Files by repository path, each pointer replaced by its content; and a problem for each
-    content that is not here.
+    """The files, by repository path, with each pointer replaced by its content.
+
+    And a problem for each content that is not on this machine.
     """
     found = dict(files)
     missing: list[Problem] = []
@@ -90,22 +95,21 @@ def pointers(files: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, Pointer]]:
 
 
 def content(repository: Repository, path: bytes, kept: Pointer) -> bytes | None:
-    """What a pointer stands for, from LFS's own store in the clone or the work tree; None where
-    neither has it.
+    """The content of a pointer, from LFS's store in the clone, or else from the work tree.
+
+    None where neither has it.
     """
     checked_out = repository.root / os.fsdecode(path)
     if kept.original is not None:
+        # What is stored would have to go through the extension: only the checked-out file will do.
         return _read(checked_out, kept.original, None)
-    store = (
-        repository.common_folder
-        / "lfs"
-        / "objects"
-        / kept.sha256[:2]
-        / kept.sha256[2:4]
-        / kept.sha256
-    )
+
+    first, second = kept.sha256[:2], kept.sha256[2:4]
+    store = repository.common_folder / "lfs" / "objects" / first / second / kept.sha256
     stored = _read(store, kept.sha256, kept.size)
-    return _read(checked_out, kept.sha256, kept.size) if stored is None else stored
+    if stored is not None:
+        return stored
+    return _read(checked_out, kept.sha256, kept.size)
 
 
 def absent(path: str, kept: Pointer) -> Problem:
@@ -119,12 +123,13 @@ def absent(path: str, kept: Pointer) -> Problem:
     )
 
 
-def _read(place: Path, sha256: str, size: int | None) -> bytes | None:
-    """A file's content, if it has that SHA-256 and, where it is known, that size."""
+def _read(file: Path, sha256: str, size: int | None) -> bytes | None:
+    """The file's content, if it has that SHA-256 and, where one is given, that size."""
     try:
-        if place.is_symlink() or (size is not None and place.stat().st_size != size):
+        # The size first: it is cheap, and a wrong file may be huge.
+        if file.is_symlink() or (size is not None and file.stat().st_size != size):
             return None
-        body = place.read_bytes()
+        body = file.read_bytes()
     except OSError:
         return None
     return body if hashlib.sha256(body).hexdigest() == sha256 else None

@@ -1,6 +1,6 @@
-"""What git stores, as bytes: an object, a tree, an entry of one. Pure; `git` reads them.
+"""What git stores, as bytes: commits, trees and their entries. Pure.
 
-A tree stays unparsed until somebody asks, because there may be very many.
+Trees stay unparsed until somebody needs their entries, because there may be very many.
 """
 
 import functools
@@ -9,16 +9,17 @@ import re
 import msgspec
 
 TREE, LINK, SUBMODULE = b"40000", b"120000", b"160000"
-"""The modes of what is no file, as a tree object has them."""
+"""The modes of everything that is not a file, as a tree object stores them."""
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One entry of a git tree: `mode` as six octal digits, `oid` in hex, `path` from the top of the
-    repository.
-    """
+    """One entry of a git tree."""
 
+    # Six octal digits.
     mode: bytes
+    # Hex.
     oid: bytes
+    # From the top of the repository.
     path: bytes
 
     @property
@@ -31,17 +32,45 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Object(msgspec.Struct, frozen=True):
-    """One object as `git cat-file --batch` gives it."""
+    """One object as `git cat-file --batch` prints it."""
 
     oid: str
+    # `commit`, `tree`, `blob` or `tag`.
     type: str
     body: bytes
 
 
+class Commit(msgspec.Struct, frozen=True):
+    """One commit."""
+
+    oid: str
+    tree: str
+    # In a shallow clone, the objects of these may be missing.
+    parents: tuple[str, ...]
+    # When it was committed, in seconds since 1970.
+    time: int
+
+    @classmethod
+    def parse(cls, found: Object) -> "Commit":
+        """Parse a commit object: lines `KEY VALUE`, a blank line, the message."""
+        head = found.body.partition(b"\n\n")[0]
+        pairs = [line.partition(b" ")[::2] for line in head.split(b"\n")]
+        # Later lines of a value, such as a signature's, start with a blank: their key is empty.
+        first = dict(reversed(pairs))
+        return cls(
+            oid=found.oid,
+            tree=first[b"tree"].decode(),
+            parents=tuple(value.decode() for key, value in pairs if key == b"parent"),
+            # `NAME <MAIL> SECONDS ZONE`
+            time=int(first[b"committer"].rsplit(b" ", 2)[1]),
+        )
+
+
 class Tree(msgspec.Struct, frozen=True, dict=True):
-    """A tree object: the entries of one folder, unparsed, because there may be very many."""
+    """The entries of one folder, unparsed."""
 
     body: bytes
+    # Bytes of a raw id in it: 20 for SHA-1, 32 for SHA-256.
     oid_size: int
 
     def listing(self) -> list[tuple[bytes, bytes, bytes]]:
@@ -52,13 +81,15 @@ class Tree(msgspec.Struct, frozen=True, dict=True):
 
     @functools.cached_property
     def by_name(self) -> dict[bytes, tuple[bytes, bytes, bytes]]:
-        """The same entries by their names; kept, for folders in which many names are looked up."""
+        """The same entries by name; kept, for folders in which many names are looked up."""
         return {entry[1]: entry for entry in self.listing()}
 
     @property
     def plain(self) -> bool:
-        """Whether it surely holds files alone, as most folders do. The modes of all else end in
-        `0000`.
+        """Whether it certainly contains files only, as most folders do.
+
+        All other modes end in `0000`. A name or an id may contain that by chance: then this is
+        False, and the entries have to be parsed.
         """
         return b"0000 " not in self.body
 
@@ -71,7 +102,8 @@ class Tree(msgspec.Struct, frozen=True, dict=True):
 
 @functools.cache
 def _entry(oid_size: int) -> re.Pattern[bytes]:
-    """One entry of a tree object: `MODE SP NAME NUL ID`, the id in raw bytes ("Git Internals - Git
-    Objects").
+    """One entry of a tree object: `MODE SP NAME NUL ID`, the id in raw bytes.
+
+    https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
     """
     return re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % oid_size, re.DOTALL)
