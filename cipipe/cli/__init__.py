@@ -18,6 +18,7 @@ from cipipe import __version__, machine
 from cipipe.cli.console import Console
 from cipipe.cli.lazy import Lazy
 from cipipe.errors import CipipeError, InterruptedRun, UsageError
+from cipipe.pace import USUAL, Pace
 
 COMMANDS = {
     "bootstrap": "cipipe.cli.bootstrap:bootstrap",
@@ -43,15 +44,17 @@ def group() -> None:
     """
 
 
-def main(argv: list[str] | None = None, env: Mapping[str, str] | None = None) -> int:
-    """Run a command line and give its exit status. `env` is the environment, where it is not this
+def main(
+    argv: list[str] | None = None, env: Mapping[str, str] | None = None, pace: Pace = USUAL
+) -> int:
+    """Run a command line and return its exit status. `env` is the environment, if it is not this
     process's own.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _terminate)
     arguments = sys.argv[1:] if argv is None else argv
-    console = Console(os.environ if env is None else env, machine=_wants_json(arguments))
+    console = Console(os.environ if env is None else env, machine=_wants_json(arguments), pace=pace)
     with console.log.in_place():
         return _run(arguments, console)
 

@@ -14,6 +14,7 @@ from cipipe import ci
 from cipipe.cli.leaving import Filter, Log
 from cipipe.errors import CipipeError, Problem, ProblemsError, UsageError
 from cipipe.model import Result, StagePlan, StageReport
+from cipipe.pace import USUAL, Pace
 from cipipe.redact import Redactor
 from cipipe.report.text import block
 from cipipe.terminal import lines, plain, visible
@@ -36,11 +37,14 @@ class Console:
     `stagework.Progress`.
     """
 
-    def __init__(self, env: Mapping[str, str], *, machine: bool = False) -> None:
+    def __init__(
+        self, env: Mapping[str, str], *, machine: bool = False, pace: Pace = USUAL
+    ) -> None:
         self.env = dict(env)
         self.provider = ci.detect(self.env)
         self.redactor = Redactor(self._mask)
         self.machine = machine
+        self.pace = pace
         self.verbosity = 0
         self.no_color = "NO_COLOR" in env and env["NO_COLOR"] != ""
         self.filter = Filter(self.provider, lambda: self.redactor)

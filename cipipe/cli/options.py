@@ -45,6 +45,7 @@ class Common(msgspec.Struct, frozen=True):
             progress=self.console,
             say=self.console.say,
             detail=self.console.detail,
+            pace=self.console.pace,
         )
 
     def answer(self, text: str, *, json: bool = False) -> None:

@@ -96,6 +96,7 @@ class StageContexts:
             still_ours=inputs.still_ours,
             beside=inputs.beside,
             interrupt=inputs.interrupt,
+            pace=self.session.pace,
         )
 
     def _claims(self, stage: AnyStage, line: Callable[[str], None]) -> Claims | None:

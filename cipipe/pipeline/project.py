@@ -16,8 +16,7 @@ from cipipe.model import Context
 from cipipe.tools.git.client import Repository
 
 if TYPE_CHECKING:
-    from cipipe.config import Config
-    from cipipe.config import StageCheck
+    from cipipe.config import Config, StageCheck
 
 
 class Project(msgspec.Struct, frozen=True):

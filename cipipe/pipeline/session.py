@@ -13,6 +13,7 @@ import msgspec
 from cipipe import shield
 from cipipe.interrupt import Interrupt
 from cipipe.model import Environment, Mode
+from cipipe.pace import USUAL, Pace
 from cipipe.pipeline.project import Project
 from cipipe.redact import Redactor
 
@@ -60,6 +61,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     detail: Callable[[str], None] = _silent
     # Ctrl-C: what waits for AWS, or runs a stage, in another thread looks at it.
     interrupt: Interrupt = msgspec.field(default_factory=Interrupt)
+    pace: Pace = USUAL
     # The sandbox; None where AWS is AWS.
     target: "AwsTarget | None" = None
 
@@ -108,9 +110,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         renewed = self.role_session(mode, read_only=read_only)
         if renewed is not None:
             credentials: Credentials | None = renewed.current()
-            aws = Aws(
-                endpoint, renewed.current, account=account, interrupt=self.interrupt
-            )
+            aws = Aws(endpoint, renewed.current, account=account, interrupt=self.interrupt)
         elif mode is Mode.VERIFY:
             raise no_token(
                 "a merge or pull request uses the verify role only, and this job has no ID token "

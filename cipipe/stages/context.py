@@ -12,6 +12,7 @@ import msgspec
 
 from cipipe.interrupt import Interrupt
 from cipipe.model import Effect, Environment, Mode, Output, Record
+from cipipe.pace import USUAL, Pace
 from cipipe.redact import Redactor
 from cipipe.stages.settings import S, Stage
 from cipipe.tools.git.client import Entry, Repository
@@ -63,6 +64,7 @@ class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     # Raises ConflictError where a later run took over the stage, and InterruptedRun after Ctrl-C.
     # Call it before each write that AWS accepts unconditionally.
     still_ours: Callable[[], None] = lambda: None
+    pace: Pace = USUAL
 
     # What all stages of the environment own in S3, as `s3://BUCKET/KEY`. A destroy deletes that,
     # and refuses if there is more.

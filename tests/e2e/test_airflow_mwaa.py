@@ -19,9 +19,9 @@ from support.tools import ROOT, VENVS, require
 sys.path.insert(0, str(ROOT / "tests/integration"))
 
 from cipipe.model import Output
+from cipipe.pace import Pace
 from cipipe.stages.dags.checks import airflow_probe
 from cipipe.stages.dags.mwaa import confirm
-from cipipe.stages.dags.mwaa import environment as mwaa
 from support.mwaa import NAME, Mwaa, served
 from support.shop import BUCKET, CONFIG, OUTPUTS, Cli, Shop
 
@@ -98,8 +98,6 @@ def shop(
     python = require(
         VENVS / f"airflow-{request.param}/bin/python", f"Airflow {request.param} behind MWAA's API"
     )
-    monkeypatch.setattr(mwaa, "poll_seconds", 0.1)
-    monkeypatch.setattr(confirm, "sync_seconds", 0.0)
     with served(service) as url:
         made = Shop(tmp_path / "shop", url)
         made.commit(
@@ -118,6 +116,7 @@ def test_what_airflow_says_decides(
 ) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     cipipe = Cli(shop, monkeypatch, capsys)
+    cipipe.pace = Pace(mwaa_poll=0.1, mwaa_sync=0.0)
     assert cipipe("dags", "deploy") == 0, cipipe.err
     assert "Airflow has read all 1 DAGs" in cipipe.err
     shop.aws.bucket(BUCKET).put("dags/theirs.py", THEIRS)

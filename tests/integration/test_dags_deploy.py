@@ -16,11 +16,12 @@ from moto.server import ThreadedMotoServer
 from cipipe import tree_files
 from cipipe.errors import ConflictError, InterruptedRun, ProblemsError, RefusedError, StageError
 from cipipe.model import Effect, Environment, Mode, Output
+from cipipe.pace import Pace
 from cipipe.patterns import Patterns
 from cipipe.redact import Redactor
 from cipipe.stages import dags
 from cipipe.stages.context import StageContext, StageResult, Step
-from cipipe.stages.dags.bucket import manifest, parallel
+from cipipe.stages.dags.bucket import manifest
 from cipipe.stages.settings import Reference, Stage
 from cipipe.tools import http, process
 from cipipe.tools.aws.clients import Aws
@@ -694,9 +695,7 @@ def test_what_another_run_wrote_before_the_record_was_taken_is_put_right(world: 
 
 
 @pytest.mark.parametrize("what", ["gone", "former", "destroy"])
-def test_a_run_that_is_stopped_while_it_deletes_deletes_no_more(
-    world: World, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
+def test_a_run_that_is_stopped_while_it_deletes_deletes_no_more(world: World, what: str) -> None:
     """Ctrl-C and a later run are told by `still_ours`, which is asked between the keys too."""
     many = {f"dags/{number}.sql": "select 1" for number in range(30)}
     world.commit(dict(many))
@@ -704,7 +703,6 @@ def test_a_run_that_is_stopped_while_it_deletes_deletes_no_more(
     make_bucket(world.aws, "second-bucket")
     if what == "gone":
         world.commit(dict.fromkeys(many))
-    monkeypatch.setattr(parallel, "ask_seconds", -1.0)
     run, steps = world.start(
         Mode.DESTROY if what == "destroy" else Mode.DEPLOY,
         bucket="second-bucket" if what == "former" else BUCKET,
@@ -719,7 +717,7 @@ def test_a_run_that_is_stopped_while_it_deletes_deletes_no_more(
         if asked > 4:
             raise InterruptedRun("interrupted", "interrupted")
 
-    run.change(still_ours=stopped)
+    run.change(still_ours=stopped, pace=Pace(ownership_check=-1.0))
     with pytest.raises(InterruptedRun):
         run.do(steps[-1])
     assert len(many.keys() - world.bodies().keys()) <= 4

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cipipe.model import Output, State
-from cipipe.stages.dags.mwaa import confirm
+from cipipe.pace import Pace
 from cipipe.stages.dags.mwaa import environment as mwaa
 from support.mwaa import NAME, Mwaa, Refused, served
 from support.shop import BUCKET, CONFIG, DAG, OUTPUTS, Cli, Shop
@@ -41,9 +42,7 @@ def server(service: Mwaa) -> Iterator[str]:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, server: str, service: Mwaa, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    monkeypatch.setattr(mwaa, "poll_seconds", 0.01)
-    monkeypatch.setattr(confirm, "sync_seconds", 0.0)
+def shop(tmp_path: Path, server: str, service: Mwaa) -> Shop:
     service.fresh()
     service.rest = Airflow().rest
     made = Shop(tmp_path / "shop", server)
@@ -56,7 +55,9 @@ def shop(tmp_path: Path, server: str, service: Mwaa, monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def cipipe(shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    return Cli(shop, monkeypatch, capsys)
+    made = Cli(shop, monkeypatch, capsys)
+    made.pace = Pace(mwaa_poll=0.01, mwaa_sync=0.0)
+    return made
 
 
 class Airflow:
@@ -168,14 +169,15 @@ def test_somebody_elses_update_is_waited_for(shop: Shop, cipipe: Cli, service: M
 
 
 def test_an_update_that_was_begun_before_is_not_asked_for_twice(
-    shop: Shop, cipipe: Cli, service: Mwaa, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, cipipe: Cli, service: Mwaa
 ) -> None:
     service.after_update = ["UPDATING"] * 1000
-    monkeypatch.setattr(mwaa, "update_seconds", 0.05)
+    usual = cipipe.pace
+    cipipe.pace = msgspec.structs.replace(usual, mwaa_update=0.05)
     assert cipipe("dags", "deploy") == 4
     assert "[dags-mwaa-timeout]" in cipipe.err
     service.script = ["UPDATING", "AVAILABLE"]
-    monkeypatch.setattr(mwaa, "update_seconds", 60.0)
+    cipipe.pace = usual
     assert cipipe("dags", "deploy") == 0, cipipe.err
     assert len(service.updates) == 1
 

@@ -19,6 +19,7 @@ from cipipe.cli import main
 from cipipe.fingerprint import effective
 from cipipe.ledger import Ledger
 from cipipe.model import Output, Record, State
+from cipipe.pace import Pace
 from cipipe.pipeline import planning, project
 from cipipe.tools import http
 from cipipe.tools.aws.clients import Aws
@@ -153,12 +154,13 @@ class Cli:
         self._monkeypatch = monkeypatch
         self._capsys = capsys
         self.out = self.err = ""
+        self.pace = Pace()
 
     def __call__(self, *arguments: str) -> int:
         self._monkeypatch.chdir(self._shop.repo.root)
         self._monkeypatch.setattr(os, "environ", self._shop.env)
         self._capsys.readouterr()
-        status = main(list(arguments))
+        status = main(list(arguments), pace=self.pace)
         self.out, self.err = self._capsys.readouterr()
         return status
 

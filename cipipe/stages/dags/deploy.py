@@ -407,7 +407,7 @@ class Deployment(msgspec.Struct):
         from cipipe.stages.dags.bucket.parallel import Throttled, in_parallel
 
         bucket = bucket_of(context)
-        ours = Throttled(context.still_ours)
+        ours = Throttled(context.still_ours, seconds=context.pace.ownership_check)
 
         def put(key: str) -> dict[str, Any]:
             ours()
@@ -436,7 +436,7 @@ class Deployment(msgspec.Struct):
         from cipipe.stages.dags.destroy import purge_keys
 
         bucket = bucket_of(context)
-        ours = Throttled(context.still_ours)
+        ours = Throttled(context.still_ours, seconds=context.pace.ownership_check)
         ours()
         for key in self.gone:
             ours()

@@ -69,7 +69,7 @@ def purge_keys(
     versions = 0
     known = manifest.entries(result.data, name)
     bucket = context.aws.bucket(name)
-    ours = Throttled(context.still_ours)
+    ours = Throttled(context.still_ours, seconds=context.pace.ownership_check)
 
     def purge_one(key: str) -> int:
         ours()

@@ -11,21 +11,20 @@ _AT_ONCE = 8
 
 T = TypeVar("T")
 
-ask_seconds = 1.0
-
 
 class Throttled:
     """Asks at most that often: a run that was suspended asks before its next write, a busy one does
     not ask always.
     """
 
-    def __init__(self, ask: Callable[[], None]) -> None:
+    def __init__(self, ask: Callable[[], None], *, seconds: float) -> None:
         self._ask = ask
+        self._seconds = seconds
         self._asked = float("-inf")
 
     def __call__(self) -> None:
         now = time.monotonic()
-        if now - self._asked > ask_seconds:
+        if now - self._asked > self._seconds:
             self._asked = now
             self._ask()
 

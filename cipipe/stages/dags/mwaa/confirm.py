@@ -21,9 +21,6 @@ from cipipe.tools.aws.errors import AwsError, AwsUnreachable
 DAGS_FOLDER = "/usr/local/airflow/dags/"
 """Where MWAA keeps what it copies from the bucket."""
 
-sync_seconds = 30.0
-"""MWAA copies the bucket that often: what was parsed before that may have been the old file."""
-
 
 def confirm(
     context: StageContext[Settings], name: str, bodies: Mapping[str, bytes], uploaded: datetime
@@ -35,7 +32,7 @@ def confirm(
     if not bodies or not seconds:
         return
     deadline = time.monotonic() + seconds
-    since = uploaded + timedelta(seconds=sync_seconds)
+    since = uploaded + timedelta(seconds=context.pace.mwaa_sync)
     try:
         folder = mwaa.folder_of(mwaa.environment(context, name))
         files = {key.removeprefix(folder): key for key in bodies}
@@ -66,7 +63,7 @@ def confirm(
                     f"warning: unconfirmed: Airflow has not read {which} after {seconds} s"
                 )
                 return
-            context.interrupt.sleep(mwaa.poll_seconds)
+            context.interrupt.sleep(context.pace.mwaa_poll)
     except (AwsError, AwsUnreachable) as error:
         context.line(
             f"warning: unconfirmed: Airflow cannot be asked what it made of the files: {error.message}"

@@ -20,10 +20,6 @@ _BUSY = {"CREATING", "UPDATING", "ROLLING_BACK", "CREATING_SNAPSHOT", "PENDING",
 _ARGUMENTS = {REQUIREMENTS: "Requirements", PLUGINS: "Plugins"}
 _PAGE = 100
 
-update_seconds = 3600.0
-"""How long an environment may take to be available, and how long an update may take."""
-poll_seconds = 15.0
-
 
 def environment(context: StageContext[Settings], name: str) -> dict[str, Any]:
     """The environment as it is. Raises AwsError."""
@@ -95,7 +91,7 @@ def update(context: StageContext[Settings], name: str, versions: Mapping[str, st
     context.still_ours()
     context.aws.call("mwaa", "update_environment", Name=name, **wanted)
     context.line(f"the MWAA environment {name} is being updated; that takes twenty minutes or more")
-    deadline = time.monotonic() + update_seconds
+    deadline = time.monotonic() + context.pace.mwaa_update
     while True:
         found = environment(context, name)
         last = found.get("LastUpdate") or {}
@@ -117,7 +113,7 @@ def update(context: StageContext[Settings], name: str, versions: Mapping[str, st
 
 
 def _available(context: StageContext[Settings], name: str) -> dict[str, Any]:
-    deadline = time.monotonic() + update_seconds
+    deadline = time.monotonic() + context.pace.mwaa_update
     while (found := environment(context, name))["Status"] in _BUSY:
         _wait(context, deadline, name, found["Status"])
     if found["Status"] != "AVAILABLE":
@@ -139,7 +135,7 @@ def _wait(context: StageContext[Settings], deadline: float, name: str, status: s
             where=name,
         )
     context.line(f"{name} is {status}")
-    context.interrupt.sleep(poll_seconds)
+    context.interrupt.sleep(context.pace.mwaa_poll)
 
 
 def _updated_at(found: Mapping[str, Any]) -> datetime | None:
