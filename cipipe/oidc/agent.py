@@ -118,7 +118,8 @@ class _Server(socketserver.ThreadingUnixStreamServer):
             return document(self._credentials())
         except CipipeError as error:
             why = f"{error.message} [{error.id}]"
-        except Exception as error:  # noqa: BLE001 - a thread cannot raise to anybody: the child reports it
+        except Exception as error:  # noqa: BLE001
+            # A thread cannot raise to anybody, so the child reports it.
             why = f"this is a bug in cipipe: {type(error).__name__}"
 
         # AWS's tools ask several times before they give up; one warning is enough.

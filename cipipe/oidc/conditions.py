@@ -1,7 +1,8 @@
 """The condition operators of IAM policies: an operator, the policy's values, the request's values.
 
-https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
-https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html
+IAM User Guide (https://docs.aws.amazon.com/IAM/latest/UserGuide/), pages
+`reference_policies_elements_condition_operators.html` and
+`reference_policies_condition-single-vs-multi-valued-context-keys.html`.
 """
 
 import functools

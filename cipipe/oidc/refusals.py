@@ -1,6 +1,6 @@
 """What a refusal of STS means: which of the causes behind AWS's code it is, and what to do next.
 
-https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html#API_AssumeRoleWithWebIdentity_Errors
+https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 """
 
 from collections.abc import Mapping

@@ -26,7 +26,7 @@ ROLE_ARN = re.compile(
 
 # Claims with which the request sets session tags or a source identity. The role has to allow that
 # as well.
-# https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_adding-assume-role-idp
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html
 TAGS = "https://aws.amazon.com/tags"
 SOURCE_IDENTITY = "https://aws.amazon.com/source_identity"
 

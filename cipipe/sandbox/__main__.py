@@ -1,6 +1,6 @@
 """`python -m cipipe.sandbox OPTIONS-AS-JSON`: the supervisor's process, started by `client.up`.
 
-Its environment is read here, once, and handed to the services.
+Its environment is read here, once, and passed to the services.
 """
 
 import os
@@ -15,7 +15,8 @@ def main() -> int:
     try:
         serve(decode(sys.argv[1]), dict(os.environ))
     except CipipeError as error:
-        print(error.message, file=sys.stderr)  # noqa: T201 - this process's own log
+        # Into the supervisor's log, which the client shows if the sandbox does not start.
+        print(error.message, file=sys.stderr)  # noqa: T201
         return error.exit_status
     return 0
 

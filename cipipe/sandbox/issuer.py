@@ -1,9 +1,8 @@
-"""The OIDC issuer: stands in for gitlab.com and token.actions.githubusercontent.com, with keys made
-when it starts.
+"""The OIDC issuer: it plays gitlab.com and token.actions.githubusercontent.com, with keys made at
+its start.
 
-Whose discovery document it serves depends on the Host header, so that tokens and trust policies in
-the sandbox are those of production, letter by letter. Whoever has to reach an issuer's URL goes
-through `connect_to`.
+The Host header decides whose discovery document is served, so that tokens and trust policies in the
+sandbox are exactly those of production. Whoever has to reach an issuer's URL calls `connect_to`.
 """
 
 import base64
@@ -23,18 +22,21 @@ KEYS_PATH = {GITLAB: "/oauth/discovery/keys", GITHUB: "/.well-known/jwks"}
 
 
 class Issuer:
-    """A WSGI application: discovery documents, keys, and the doors at which tokens are minted.
+    """A WSGI application: discovery documents, keys, and the paths that mint tokens.
 
     - `POST /_cipipe/token`: a `TokenRequest` as JSON → `{"value": token}`.
-    - `POST /_cipipe/github-job`: the same, kept for a job → `{"request_url", "request_token"}`, which are what a GitHub
-      job finds in `ACTIONS_ID_TOKEN_REQUEST_URL` and `ACTIONS_ID_TOKEN_REQUEST_TOKEN`.
-    - `GET /_cipipe/github-token?audience=…` with `Authorization: bearer …`: GitHub's own door → `{"value": token}`.
+    - `POST /_cipipe/github-job`: the same, kept for a job → `{"request_url", "request_token"}`,
+      the values of `ACTIONS_ID_TOKEN_REQUEST_URL` and `ACTIONS_ID_TOKEN_REQUEST_TOKEN` in it.
+    - `GET /_cipipe/github-token?audience=…` with `Authorization: bearer …`: what a GitHub job
+      requests with those two → `{"value": token}`.
     """
 
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(65537, 2048)
         self._numbers = self._key.public_key().public_numbers()
         self.kid = _base64(hashlib.sha256(_bytes(self._numbers.n)).digest())[:43]
+
+        # Bearer token → the job that it was made for.
         self._jobs: dict[str, TokenRequest] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
@@ -46,12 +48,12 @@ class Issuer:
         return answer(environ, start_response)
 
     def mint(self, request: TokenRequest) -> str:
-        """A token with the claims of `tokens.payload`, signed as the request says. Raises
-        ValueError.
-        """
+        """A token with the claims of `tokens.payload`, signed as requested. Raises ValueError."""
         claims = payload(request)
         if request.alg == "none":
             return jwt.encode(claims, "", algorithm="none")
+
+        # Another key under the published key's id: a forged token.
         key = self._key if request.key == "published" else rsa.generate_private_key(65537, 2048)
         return jwt.encode(claims, key, algorithm=request.alg, headers={"kid": self.kid})
 
@@ -81,32 +83,33 @@ class Issuer:
         job = self._jobs.get(bearer)
         if scheme.lower() != "bearer" or job is None:
             return json_answer({"message": "Bad credentials"}, 401)
+
+        # GitHub's default audience is the URL of the repository's owner.
         owner = job.project.partition("/")[0]
         audience = request.args.get("audience") or f"https://github.com/{owner}"
         return json_answer({"value": self.mint(msgspec.structs.replace(job, audience=audience))})
 
     def _jwk(self) -> dict[str, str]:
-        modulus, exponent = _base64(_bytes(self._numbers.n)), _base64(_bytes(self._numbers.e))
         return {
             "kty": "RSA",
             "use": "sig",
             "alg": "RS256",
             "kid": self.kid,
-            "n": modulus,
-            "e": exponent,
+            "n": _base64(_bytes(self._numbers.n)),
+            "e": _base64(_bytes(self._numbers.e)),
         }
 
 
 def connect_to(url: str, issuer_url: str, *, timeout: float = 5.0) -> Any:
-    """GET a JSON document of an issuer that this one stands in for, as `curl --connect-to` would.
-    Raises HttpError.
+    """GET a JSON document of an issuer from the sandbox's, as `curl --connect-to` would.
+
+    Raises HttpError, also for any other issuer.
     """
     for issuer in ISSUERS.values():
         if url.startswith(f"{issuer}/"):
+            local = issuer_url + url.removeprefix(issuer)
             host = issuer.removeprefix("https://")
-            return http.get_json(
-                issuer_url + url.removeprefix(issuer), headers={"Host": host}, timeout=timeout
-            )
+            return http.get_json(local, headers={"Host": host}, timeout=timeout)
     raise http.HttpError("GET", url, "the sandbox reaches no issuer but its own")
 
 
@@ -127,8 +130,9 @@ def _discovery(issuer: str) -> dict[str, Any]:
 
 
 def _sample(issuer: str) -> TokenRequest:
+    """Any token of an issuer: its claims are those that it supports."""
     flavour = next(name for name, url in ISSUERS.items() if url == issuer)
-    return TokenRequest("group/project", "main", "audience", flavour)
+    return TokenRequest(project="group/project", ref="main", audience="audience", flavour=flavour)
 
 
 def _bytes(number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What this machine lacks for a whole sandbox, told before anything starts."""
+"""What this machine lacks for a complete sandbox, reported before anything starts."""
 
 import os
 import shutil
@@ -9,13 +9,16 @@ from cipipe.sandbox.images.registry import PROGRAMS
 
 
 def missing(env: Mapping[str, str]) -> dict[str, str]:
-    """Each tool that is not to be had here (`terraform`, `docker`, `registry`), with how to get it."""
+    """Missing tool (`terraform`, `docker`, `registry`) → how to install it."""
     path = env.get("PATH", os.defpath)
     found: dict[str, str] = {}
     if not shutil.which("terraform", path=path):
         found["terraform"] = (
-            "Terraform is not installed. Get 1.11 or newer: https://developer.hashicorp.com/terraform/install"
+            "Terraform is not installed. Get 1.11 or newer: "
+            "https://developer.hashicorp.com/terraform/install"
         )
+
+    # dockerd is enough: the sandbox starts a private daemon then.
     if not dockerd.answers(env) and not dockerd.program(env):
         found["docker"] = _docker(env)
     if registry_program(env) is None:
@@ -26,7 +29,7 @@ def missing(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def registry_program(env: Mapping[str, str]) -> str | None:
-    """The registry's program under the name that it has here."""
+    """The registry's program, under the name that it has on this machine."""
     path = env.get("PATH", os.defpath)
     return next((name for name in PROGRAMS if shutil.which(name, path=path)), None)
 
@@ -34,7 +37,10 @@ def registry_program(env: Mapping[str, str]) -> str | None:
 def _docker(env: Mapping[str, str]) -> str:
     host = env.get("DOCKER_HOST")
     if host:
-        return f"the Docker daemon at {host} (DOCKER_HOST) does not answer. Start it, or unset the variable."
+        return (
+            f"the Docker daemon at {host} (DOCKER_HOST) does not answer. Start it, or unset the "
+            "variable."
+        )
     return (
         "no Docker daemon answers, and a private one needs root on Linux and dockerd. "
         "Start Docker, or on Debian and Ubuntu: apt install docker.io"

@@ -1,7 +1,7 @@
-"""Who is at the other end of a loopback connection: Linux tells the user of every socket.
+"""Which user is at the other end of a loopback connection: on Linux, /proc says so of every socket.
 
-Other users of the machine may not mint tokens, read images or ask the sandbox about itself. Where
-the system does not tell (macOS), everybody may.
+Other users of the machine may not mint tokens, read images or ask about the sandbox. Where the
+system does not say (macOS), everybody may.
 https://docs.kernel.org/networking/proc_net_tcp.html
 """
 
@@ -20,14 +20,13 @@ from cipipe.sandbox.web import (
 )
 
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+
+# 127.0.0.1 in the two tables, on a little-endian machine. A dual-stack socket has the second form.
 _LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
-"""127.0.0.1 as the two tables write it, on a little-endian machine; a dual-stack socket has the
-second form.
-"""
 
 
 class OwnerOnly:
-    """A WSGI application that answers its owner, and root, and refuses everybody else."""
+    """A WSGI application that answers its owner and root, and refuses everybody else."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
@@ -38,17 +37,18 @@ class OwnerOnly:
 
 
 def permitted(environ: WSGIEnvironment) -> bool:
-    """Whether the caller is this process's user or root, or the system does not tell."""
+    """Whether the caller is this process's user or root, or the system does not say."""
     if sys.platform != "linux":
         return True
+
+    # root: Docker's daemon pulls and pushes images.
     return user_of(int(environ["REMOTE_PORT"]), int(environ["SERVER_PORT"])) in {0, os.geteuid()}
 
 
 def user_of(port: int, server_port: int) -> int | None:
-    """The user whose socket on 127.0.0.1 at `port` is connected to `server_port`; None where there
-    is none (any more).
+    """The user whose socket at `port` is connected to `server_port`, both on 127.0.0.1.
 
-    A socket that its process has closed belongs to nobody: its entry names user 0, but no inode.
+    None if there is no such socket (any more).
     """
     for table in _TABLES:
         try:
@@ -57,7 +57,12 @@ def user_of(port: int, server_port: int) -> int | None:
             continue
         for line in lines:
             fields = line.split()
-            local, remote, user, inode = fields[1], fields[2], fields[7], fields[9]
+            local = fields[1]
+            remote = fields[2]
+            user = fields[7]
+            inode = fields[9]
+
+            # A socket that its process has closed has no inode. Its user is 0, and not root.
             if inode != "0" and _is(local, port) and _is(remote, server_port):
                 return int(user)
     return None

@@ -1,9 +1,9 @@
-"""The one process of a sandbox: it runs moto, the front and the issuer itself and keeps the
-registry and dockerd.
+"""The process of a sandbox: it runs moto, the front and the issuer itself, and starts the registry
+and dockerd.
 
-It ends at SIGTERM or SIGINT, and, started attached, when its standard input ends: that happens too
-when the process that started it is killed. What it started ends with it; on Linux also when it is
-killed itself.
+It stops at SIGTERM, SIGINT or SIGHUP and, if it is attached, when its standard input ends, which
+also happens when the process that started it is killed. What it started stops with it; on Linux
+also when it is killed itself.
 """
 
 import contextlib
@@ -31,14 +31,18 @@ from cipipe.sandbox.web import Server
 
 
 def serve(options: state.SandboxOptions, env: Mapping[str, str]) -> None:
-    """Run a sandbox until it is told to end. Raises StageError where a service does not start."""
+    """Run a sandbox until it is stopped. Raises StageError if a service does not start."""
     os.umask(0o077)
-    os.chdir(options.directory)  # the registry's socket is reached by a relative path
+
+    # The registry's socket is reached by a relative path.
+    os.chdir(options.directory)
+
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: done.set())
     if options.attached:
         threading.Thread(target=_watch_input, args=(done,), daemon=True).start()
+
     with contextlib.ExitStack() as stack:
         state.write(options.directory, _start(options, env, stack))
         stack.callback((options.directory / state.NAME).unlink, missing_ok=True)
@@ -48,34 +52,39 @@ def serve(options: state.SandboxOptions, env: Mapping[str, str]) -> None:
 def _start(
     options: state.SandboxOptions, env: Mapping[str, str], stack: contextlib.ExitStack
 ) -> state.SandboxState:
+    """Start every service; `stack` stops them."""
     missing = needs.missing(env)
     if not options.docker:
         missing["docker"] = "this sandbox was started without it"
-    registry = daemon = None
-    if program := needs.registry_program(env):
-        registry = RegistryServer.start(options.directory, env, program)
-        stack.callback(registry.stop)
-    if options.docker and not dockerd.answers(env) and (program := dockerd.program(env)):
-        daemon = Dockerd.start(options.directory, options.docker_data, env, program)
-        stack.callback(daemon.stop)
+
+    # Other processes first: they start while moto is imported here.
+    registry = _registry(options, env, stack)
+    daemon = _dockerd(options, env, stack)
+
     issuer = Server(OwnerOnly(Issuer()))
+    identity = secrets.token_hex(16)
     secret = secrets.token_urlsafe(30)
     backend = MotoBackend(options.account_id, secret)
     sts = Sts(backend, functools.partial(connect_to, issuer_url=issuer.url))
-    identity = secrets.token_hex(16)
-    ecr = Ecr(backend, registry) if registry else None
-    images = Server(OwnerOnly(RegistryFront(registry, backend.keeps_tag))) if registry else None
-    if registry and images:
+
+    servers = [issuer]
+    ecr = None
+    if registry is not None:
+        images = Server(OwnerOnly(RegistryFront(registry, backend.keeps_tag)))
         registry.host = images.host
-    front = Server(
-        Front(backend, sts, ecr, identity=identity, region=options.region), backend.handler
-    )
-    for server in (issuer, front, images):
-        if server:
-            server.start()
+        servers.append(images)
+        ecr = Ecr(backend, registry)
+    application = Front(backend, sts, ecr, identity=identity, region=options.region)
+    front = Server(application, backend.handler)
+    servers.append(front)
+
+    for server in servers:
+        server.start()
     for service in (registry, daemon):
-        if service:
+        if service is not None:
             service.wait()
+
+    administrator = state.Account(options.account_id, state.admin_key(options.account_id), secret)
     return state.SandboxState(
         pid=os.getpid(),
         identity=identity,
@@ -83,10 +92,35 @@ def _start(
         issuer_url=issuer.url,
         registry=registry.host if registry else None,
         docker_host=daemon.host if daemon else None,
-        account=state.Account(options.account_id, state.admin_key(options.account_id), secret),
+        account=administrator,
         missing=missing,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _registry(
+    options: state.SandboxOptions, env: Mapping[str, str], stack: contextlib.ExitStack
+) -> RegistryServer | None:
+    program = needs.registry_program(env)
+    if program is None:
+        return None
+    registry = RegistryServer.start(options.directory, env, program)
+    stack.callback(registry.stop)
+    return registry
+
+
+def _dockerd(
+    options: state.SandboxOptions, env: Mapping[str, str], stack: contextlib.ExitStack
+) -> Dockerd | None:
+    """A private daemon; None if the machine has one, or none can be started."""
+    if not options.docker or dockerd.answers(env):
+        return None
+    program = dockerd.program(env)
+    if program is None:
+        return None
+    daemon = Dockerd.start(options.directory, options.docker_data, env, program)
+    stack.callback(daemon.stop)
+    return daemon
 
 
 def _watch_input(done: threading.Event) -> None:

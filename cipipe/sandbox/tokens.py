@@ -1,4 +1,4 @@
-"""The claims of ID tokens as GitLab.com and GitHub issue them; numbers and names are made up from
+"""The claims of ID tokens as GitLab.com and GitHub issue them. Numbers and names are derived from
 the project's path.
 
 https://docs.gitlab.com/ci/secrets/id_token_authentication/#token-payload
@@ -17,48 +17,63 @@ import msgspec
 GITLAB = "https://gitlab.com"
 GITHUB = "https://token.actions.githubusercontent.com"
 
+# Flavour → the issuer that the sandbox plays.
 ISSUERS: Mapping[str, str] = {"gitlab": GITLAB, "github": GITHUB}
-"""Flavour → the issuer that the sandbox stands in for."""
+
+_MERGE_EVENTS = {"merge-request", "merge_request_event", "external_pull_request_event"}
 
 
-class TokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to mint. `event` is `push`, `merge-request`, `schedule`, `manual` or the provider's own
-    word for another one; `claims` replace or (None) remove some.
-
-    `alg="none"` leaves the token unsigned; `key="other"` signs it with a key that the issuer does
-    not publish, under the key id of the one that it does. `ttl` in seconds; a negative one makes a
-    token that has expired.
-    """
+class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A token to mint."""
 
     project: str
     ref: str
     audience: str
+
+    # A key of ISSUERS.
     flavour: str = "gitlab"
+
+    # `branch` or `tag`.
     ref_type: str = "branch"
+
+    # `push`, `merge-request`, `schedule`, `manual`, or another one in the provider's own words.
     event: str = "push"
+
+    # Seconds; a negative number makes a token that has expired.
     ttl: int = 3600
     environment: str | None = None
     sha: str = "0" * 40
     actor: str = "developer"
+
+    # Its number, for events of merge requests.
     merge_request: int = 1
+
+    # Claims to replace or, with None, to remove.
     claims: dict[str, Any] = {}
+
+    # `none` leaves the token unsigned.
     alg: str = "RS256"
+
+    # `other` signs with a key that the issuer does not publish, under the published key's id.
     key: str = "published"
 
 
 def payload(request: TokenRequest) -> dict[str, Any]:
-    """The whole claim set for a request. Raises ValueError for a flavour that there is none of."""
+    """The complete claims for a request. Raises ValueError for an unknown flavour."""
     if request.flavour not in ISSUERS:
         message = f"no issuer of the flavour {request.flavour!r}; there are {', '.join(ISSUERS)}"
         raise ValueError(message)
+
+    # An expired token was issued before it expired.
     now = int(time.time())
     issued = now if request.ttl > 0 else now + request.ttl - 60
-    times = {"iat": issued, "nbf": issued - 5, "exp": now + request.ttl}
     standard = {
         "jti": str(uuid.uuid4()),
         "iss": ISSUERS[request.flavour],
         "aud": request.audience,
-        **times,
+        "iat": issued,
+        "nbf": issued - 5,
+        "exp": now + request.ttl,
     }
     claims = {**standard, **_CLAIMS[request.flavour](request), **request.claims}
     return {name: value for name, value in claims.items() if value is not None}
@@ -67,8 +82,17 @@ def payload(request: TokenRequest) -> dict[str, Any]:
 def _gitlab(request: TokenRequest) -> dict[str, Any]:
     namespace = request.project.rpartition("/")[0]
     sources = {"merge-request": "merge_request_event", "manual": "web"}
-    merge = request.event in {"merge-request", "merge_request_event", "external_pull_request_event"}
-    ref_path = f"refs/{'tags' if request.ref_type == 'tag' else 'heads'}/{request.ref}"
+    merge = request.event in _MERGE_EVENTS
+
+    # The subject names the source branch, also for a merge request; only `ref_path` differs.
+    branch_path = f"refs/{_kind(request)}/{request.ref}"
+    ref_path = f"refs/merge-requests/{request.merge_request}/head" if merge else branch_path
+    deployment = {
+        "environment": request.environment,
+        "environment_protected": "false",
+        "deployment_tier": "development",
+        "environment_action": "start",
+    }
     return {
         "sub": f"project_path:{request.project}:ref_type:{request.ref_type}:ref:{request.ref}",
         "namespace_id": str(_number(namespace)),
@@ -84,18 +108,15 @@ def _gitlab(request: TokenRequest) -> dict[str, Any]:
         "job_id": str(_number(f"{request.project} job")),
         "ref": request.ref,
         "ref_type": request.ref_type,
-        "ref_path": f"refs/merge-requests/{request.merge_request}/head" if merge else ref_path,
+        "ref_path": ref_path,
         "ref_protected": "false" if merge else "true",
         "groups_direct": [namespace],
-        "environment": request.environment,
-        "environment_protected": "false" if request.environment else None,
-        "deployment_tier": "development" if request.environment else None,
-        "environment_action": "start" if request.environment else None,
+        **(deployment if request.environment else {}),
         "runner_id": 1,
         "runner_environment": "gitlab-hosted",
         "sha": request.sha,
         "project_visibility": "private",
-        "ci_config_ref_uri": f"gitlab.com/{request.project}//.gitlab-ci.yml@{ref_path}",
+        "ci_config_ref_uri": f"gitlab.com/{request.project}//.gitlab-ci.yml@{branch_path}",
         "ci_config_sha": request.sha,
     }
 
@@ -104,16 +125,21 @@ def _github(request: TokenRequest) -> dict[str, Any]:
     owner = request.project.partition("/")[0]
     events = {"merge-request": "pull_request", "manual": "workflow_dispatch"}
     merge = request.event in {"merge-request", "pull_request"}
-    of_request = (
-        merge or request.event == "pull_request_target"
-    )  # which runs on the base branch, with its subject
-    ref = f"refs/{'tags' if request.ref_type == 'tag' else 'heads'}/{request.ref}"
-    ref = f"refs/pull/{request.merge_request}/merge" if merge else ref
-    subject = f"ref:{ref}"
+
+    # `pull_request_target` belongs to a pull request too, but runs on the base branch and has its
+    # subject.
+    of_request = merge or request.event == "pull_request_target"
+    head = ""
+    if of_request:
+        head = request.ref if merge else "feature"
+
+    ref = f"refs/{_kind(request)}/{request.ref}"
     if merge:
-        subject = "pull_request"
+        ref = f"refs/pull/{request.merge_request}/merge"
+    subject = "pull_request" if merge else f"ref:{ref}"
     if request.environment:
         subject = f"environment:{urllib.parse.quote(request.environment, safe='')}"
+
     workflow = f"{request.project}/.github/workflows/deploy.yml@{ref}"
     return {
         "sub": f"repo:{request.project}:{subject}",
@@ -123,7 +149,7 @@ def _github(request: TokenRequest) -> dict[str, Any]:
         "check_run_id": str(_number(f"{request.project} check")),
         "environment": request.environment,
         "event_name": events.get(request.event, request.event),
-        "head_ref": (request.ref if merge else "feature") if of_request else "",
+        "head_ref": head,
         "job_workflow_ref": workflow,
         "job_workflow_sha": request.sha,
         "ref": ref,
@@ -145,7 +171,12 @@ def _github(request: TokenRequest) -> dict[str, Any]:
     }
 
 
+def _kind(request: TokenRequest) -> str:
+    return "tags" if request.ref_type == "tag" else "heads"
+
+
 def _number(text: str) -> int:
+    """The same number for the same name, in every sandbox."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 

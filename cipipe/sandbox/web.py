@@ -23,11 +23,10 @@ __all__ = [
 
 
 class Server:
-    """A threaded HTTP server on 127.0.0.1 at a port that the system picks; serves until the process
-    ends.
-    """
+    """A threaded HTTP server on 127.0.0.1, at a free port. It serves until the process exits."""
 
     def __init__(self, app: WSGIApplication, handler: type[Any] | None = None) -> None:
+        # Port 0: the system picks one. It is bound here, so the address is known before `start`.
         self._server: BaseWSGIServer = make_server(
             "127.0.0.1", 0, app, threaded=True, request_handler=handler
         )
@@ -35,6 +34,7 @@ class Server:
 
     @property
     def host(self) -> str:
+        """HOST:PORT."""
         return f"127.0.0.1:{self._server.server_port}"
 
     @property

@@ -1,8 +1,7 @@
-"""All that the sandbox knows of moto: its WSGI application, and the few things read from its tables
-directly.
+"""moto: its WSGI application, and what is read directly from its tables.
 
-One moto serves every account: the front says with each request which account its access key belongs
-to.
+One moto serves every account. The front tells it with each request which account the request's
+access key belongs to.
 """
 
 import json
@@ -16,13 +15,10 @@ from cipipe.sandbox.web import WSGIApplication
 
 
 class MotoBackend:
-    """moto in this process. `account_id` is the account of requests that no known access key
-    signed.
-
-    `admin_secret` is the secret key of every account's administrator.
-    """
+    """moto in this process."""
 
     def __init__(self, account_id: str, admin_secret: str) -> None:
+        # moto takes a second to import, so nothing imports it before a sandbox really starts.
         from moto.ecr.models import ecr_backends
         from moto.iam.models import get_account_id_from, iam_backends
         from moto.moto_server.werkzeug_app import (
@@ -33,26 +29,30 @@ class MotoBackend:
         from moto.sts.models import sts_backends
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
+
+        # The account of requests that are signed with no key of a known account.
         self.account_id = account_id
+
+        # The secret key of every account's administrator.
         self._admin_secret = admin_secret
         self.app: WSGIApplication = DomainDispatcherApplication(only_served(create_backend_app))
         self.handler: type[Any] = MotoRequestHandler
-        self._ecr, self._iam, self._sts = ecr_backends, iam_backends, sts_backends
+        self._ecr = ecr_backends
+        self._iam = iam_backends
+        self._sts = sts_backends
         self._account_of = get_account_id_from
 
     def account_of(self, access_key_id: str) -> str:
         """The account that an access key belongs to."""
         if account := admin_account(access_key_id):
             return account
-        return (
-            str(self._account_of(access_key_id))
-            if self._user_key(access_key_id)
-            else self.account_id
-        )
+        if self._user_key(access_key_id):
+            return str(self._account_of(access_key_id))
+        return self.account_id
 
     def secret_of(self, access_key_id: str) -> str | None:
-        """The secret key of an administrator or an IAM user; None where the sandbox has given out
-        no such key.
+        """The secret key of an administrator or an IAM user; None if the sandbox issued no such
+        key.
         """
         if admin_account(access_key_id):
             return self._admin_secret
@@ -60,6 +60,7 @@ class MotoBackend:
         return str(key.secret_access_key) if key is not None and key.status == "Active" else None
 
     def _user_key(self, access_key_id: str) -> Any | None:
+        # Copies: other threads add accounts while this one looks through them.
         partitions = [
             partition for account in list(self._iam.values()) for partition in account.values()
         ]
@@ -68,9 +69,8 @@ class MotoBackend:
 
     def role(self, arn: str, account_id: str, partition: str = "aws") -> Any | None:
         """moto's role with that ARN."""
-        return next(
-            (role for role in self._iam[account_id][partition].get_roles() if role.arn == arn), None
-        )
+        roles = self._iam[account_id][partition].get_roles()
+        return next((role for role in roles if role.arn == arn), None)
 
     def trust_policy(self, role: Any) -> Any:
         return json.loads(role.assume_role_policy_document)
@@ -78,7 +78,7 @@ class MotoBackend:
     def client_ids(
         self, provider_arn: str, account_id: str, partition: str = "aws"
     ) -> list[str] | None:
-        """The audiences that an OIDC provider takes; None where the account has no such provider."""
+        """The audiences that an OIDC provider accepts; None if the account has no such provider."""
         provider = self._iam[account_id][partition].open_id_providers.get(provider_arn)
         return None if provider is None else list(provider.client_id_list)
 
@@ -103,9 +103,7 @@ class MotoBackend:
         )
 
     def keeps_tag(self, repository: str, tag: str) -> bool:
-        """Whether a repository of that name, of any account and region, lets a tag name one image
-        for ever.
-        """
+        """Whether a repository of that name, in any account and region, forbids moving a tag."""
         regions = [region for account in list(self._ecr.values()) for region in account.values()]
         found = [
             backend.repositories[repository]
@@ -119,9 +117,8 @@ class MotoBackend:
 
 
 def _keeps_tag(repository: Any, tag: str) -> bool:
-    """The filters of an exclusion turn the rule round for the tags that they match; `*` is any
-    number of characters.
-    """
+    # A tag that an exclusion filter matches follows the opposite rule. `*` in a filter is any
+    # number of characters.
     filters = repository.image_tag_mutability_exclusion_filters or ()
     patterns = [".*".join(map(re.escape, one["filter"].split("*"))) for one in filters]
     excluded = any(re.fullmatch(pattern, tag) for pattern in patterns)

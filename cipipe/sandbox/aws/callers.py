@@ -1,4 +1,4 @@
-"""Who calls AWS in the sandbox: the sessions that its STS began, by access key, and how a role's
+"""Who calls AWS in the sandbox: the sessions that its STS issued, by access key, and how a role's
 trust policy sees them.
 """
 
@@ -13,12 +13,11 @@ from cipipe.model import PARTITIONS
 from cipipe.oidc.request import Request
 
 
-@dataclass(frozen=True)
-class Session:
-    """A session of a role. `arn` is the assumed role's, with the session's name; `secret` and
-    `token` are its keys.
-    """
+@dataclass(frozen=True, kw_only=True)
+class IssuedSession:
+    """A session of a role that the sandbox issued."""
 
+    # The assumed role's ARN, with the session's name.
     arn: str
     role_arn: str
     expires: datetime
@@ -30,74 +29,69 @@ class Session:
         return datetime.now(UTC) >= self.expires
 
 
-class Sessions:
-    """The sessions that were begun. `longest` cuts them shorter than asked for, so that a test need
-    not wait.
-    """
+class SessionTable:
+    """The sessions that the sandbox issued. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_key: dict[str, Session] = {}
+        self._by_key: dict[str, IssuedSession] = {}
         self._secrets: set[str] = set()
+
+        # Seconds. Tests cut sessions short, so that they need not wait for one to expire.
         self.longest: int | None = None
 
-    def add(self, access_key_id: str, session: Session) -> None:
+    def add(self, access_key_id: str, session: IssuedSession) -> None:
         with self._lock:
             self._by_key[access_key_id] = session
-
-    def add_secret(self, secret: str) -> None:
-        with self._lock:
-            self._secrets.add(hashlib.sha256(secret.encode()).hexdigest())
+            self._secrets.add(hashlib.sha256(session.secret.encode()).hexdigest())
 
     @property
     def secret_hashes(self) -> list[str]:
-        """SHA-256 of every secret key that was given out: enough to tell whether a log holds one."""
+        """SHA-256 of every secret key that was issued: enough to find one in a log."""
         with self._lock:
             return sorted(self._secrets)
 
-    def of(self, access_key_id: str) -> Session | None:
+    def of(self, access_key_id: str) -> IssuedSession | None:
         with self._lock:
             return self._by_key.get(access_key_id)
 
 
 def assume_role_request(
-    policy: Mapping[str, Any], *, account: str, session: Session | None, session_name: str
+    policy: Mapping[str, Any], *, account: str, session: IssuedSession | None, session_name: str
 ) -> tuple[dict[str, Any], Request]:
-    """A trust policy and a request for the evaluator, which knows one kind of principal: a name
-    that is in the list.
+    """A trust policy and a request of AssumeRole for the evaluator of web identities.
 
-    Here that name is the caller's; AWS principals that stand for the caller (its role, its session,
-    its account) are put as that name.
+    The evaluator knows one kind of principal: a provider's name that is in the list. Here that name
+    is the caller's ARN, and AWS principals that include the caller (its role, its session, its
+    account) are replaced by it.
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html
     """
     caller = session.arn if session else f"arn:aws:iam::{account}:root"
-    meant = {
-        "*",
-        account,
-        caller,
-        *(f"arn:{name}:iam::{account}:root" for name in ("aws", *PARTITIONS)),
-    }
+    including = {"*", account, caller}
+    including |= {f"arn:{name}:iam::{account}:root" for name in ("aws", *PARTITIONS)}
     if session:
-        meant.add(session.role_arn)
+        including.add(session.role_arn)
+
     statements = policy.get("Statement")
     entries = statements if isinstance(statements, list) else [statements]
     seen = [
-        _as_seen(entry, meant, caller) if isinstance(entry, Mapping) else entry for entry in entries
+        _as_seen(entry, including, caller) if isinstance(entry, Mapping) else entry
+        for entry in entries
     ]
     context = {
         "aws:principalarn": (session.role_arn if session else caller,),
         "aws:principalaccount": (account,),
         "sts:rolesessionname": (session_name,),
     }
-    return {**policy, "Statement": seen}, Request(
-        provider=caller, issuer="", context=context, action="sts:AssumeRole"
-    )
+    request = Request(provider=caller, issuer="", context=context, action="sts:AssumeRole")
+    return {**policy, "Statement": seen}, request
 
 
-def _as_seen(entry: Mapping[str, Any], meant: set[str], caller: str) -> dict[str, Any]:
+def _as_seen(entry: Mapping[str, Any], including: set[str], caller: str) -> dict[str, Any]:
     principal = entry.get("Principal")
     if not isinstance(principal, Mapping):
         return dict(entry)
     listed = principal.get("AWS", [])
     names = [listed] if isinstance(listed, str) else listed
-    return {**entry, "Principal": {"Federated": [caller] if meant.intersection(names) else []}}
+    federated = [caller] if including.intersection(names) else []
+    return {**entry, "Principal": {"Federated": federated}}

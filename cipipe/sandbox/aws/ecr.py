@@ -1,8 +1,8 @@
 """ECR: repositories are moto's, images are the registry's.
 
-Repository URIs in moto's answers are rewritten to the registry's address, so that Terraform's
-`repository_url`, a task definition and `docker push` all name the registry that is really there.
-ARNs and account ids stay as they are.
+Repository URIs in moto's answers are replaced by the registry's address, so that Terraform's
+`repository_url`, a task definition and `docker push` name the registry that is really there. ARNs
+and account ids stay as they are.
 https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_Operations.html
 """
 
@@ -18,25 +18,34 @@ from cipipe.sandbox.web import Response
 
 TARGET = "AmazonEC2ContainerRegistry_V20150921."
 _URI = re.compile(rb"(https://)?\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
+
+# Seconds, as AWS documents it. moto names a moment in 2015.
 _TOKEN_LIFE = 12 * 3600
 
+# Lets moto answer the request.
 Forward = Callable[[], Response]
-"""Has moto answer the request."""
+
+Arguments = Mapping[str, Any]
 
 
 class EcrError(Exception):
+    """A refusal, with AWS's code and text."""
+
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
-        self.code, self.text = code, text
+        self.code = code
+        self.text = text
 
 
 class Ecr:
-    """The operations on images, answered from the registry, and the rewriting of all other answers."""
+    """The operations on images, answered from the registry; all other answers are rewritten."""
 
     def __init__(self, backend: MotoBackend, registry: RegistryServer) -> None:
         self._backend = backend
         self._registry = registry
-        self._operations: Mapping[str, Callable[[dict[str, Any], str, str], dict[str, Any]]] = {
+
+        # Each gets the arguments, the repository's name and the account.
+        self._operations: Mapping[str, Callable[[Arguments, str, str], dict[str, Any]]] = {
             "ListImages": self._list,
             "DescribeImages": self._describe,
             "BatchGetImage": self._get,
@@ -46,7 +55,7 @@ class Ecr:
     def answer(
         self, operation: str, body: bytes, *, account_id: str, region: str, forward: Forward
     ) -> Response:
-        """The answer to one operation. `forward` is called unless the registry answers it alone."""
+        """The answer to one operation. `forward` is called unless the registry alone answers."""
         try:
             arguments = json.loads(body or b"{}")
             if operation in self._operations:
@@ -57,6 +66,7 @@ class Ecr:
                 self._empty(name, account_id, force=bool(arguments.get("force")))
         except EcrError as error:
             return _answer({"__type": error.code, "message": error.text}, 400)
+
         answer = forward()
         answer.set_data(_URI.sub(self._local, answer.get_data()))
         if operation == "GetAuthorizationToken" and answer.status_code == 200:
@@ -69,108 +79,121 @@ class Ecr:
     def _local(self, match: re.Match[bytes]) -> bytes:
         return (b"http://" if match[1] else b"") + self._registry.host.encode()
 
-    def _repository(self, arguments: Mapping[str, Any], account_id: str, region: str) -> str:
+    def _repository(self, arguments: Arguments, account_id: str, region: str) -> str:
         name = str(arguments.get("repositoryName", ""))
         if not self._backend.has_repository(name, account_id, region):
-            text = f"The repository with name '{name}' does not exist in the registry with id '{account_id}'"
-            raise EcrError("RepositoryNotFoundException", text)
+            raise EcrError(
+                "RepositoryNotFoundException",
+                f"The repository with name '{name}' does not exist in the registry with id "
+                f"'{account_id}'",
+            )
         return name
 
-    def _list(self, arguments: dict[str, Any], name: str, _account: str) -> dict[str, Any]:
-        wanted = arguments.get("filter", {}).get("tagStatus", "ANY")
+    def _list(self, arguments: Arguments, name: str, _account: str) -> dict[str, Any]:
+        wanted = _tag_status(arguments)
         tags = self._registry.tags(name)
-        tagged = [{"imageDigest": digest, "imageTag": tag} for tag, digest in tags.items()]
-        untagged = [
-            {"imageDigest": d} for d in self._registry.digests(name) if d not in tags.values()
-        ]
-        return {
-            "imageIds": (tagged if wanted != "UNTAGGED" else [])
-            + (untagged if wanted != "TAGGED" else [])
-        }
+        images = []
+        if wanted != "UNTAGGED":
+            images += [{"imageDigest": digest, "imageTag": tag} for tag, digest in tags.items()]
+        if wanted != "TAGGED":
+            untagged = [one for one in self._registry.digests(name) if one not in tags.values()]
+            images += [{"imageDigest": digest} for digest in untagged]
+        return {"imageIds": images}
 
-    def _describe(self, arguments: dict[str, Any], name: str, account: str) -> dict[str, Any]:
-        tags = self._registry.tags(name)
+    def _describe(self, arguments: Arguments, name: str, account: str) -> dict[str, Any]:
         digests = self._registry.digests(name)
-        if asked := arguments.get("imageIds"):
-            digests = []
-            for entry in asked:
-                digest, failure = self._find(name, entry)
-                if digest is None:
-                    shown = f"imageDigest:'{entry.get('imageDigest', 'null')}', imageTag:'{entry.get('imageTag', 'null')}'"
-                    text = (
-                        f"The image with imageId {{{shown}}} does not exist within the repository with name '{name}' in "
-                        f"the registry with id '{account}'"
-                    )
-                    raise EcrError(f"{failure}Exception", text)
-                digests.append(digest)
-        wanted = arguments.get("filter", {}).get("tagStatus", "ANY")
+        if image_ids := arguments.get("imageIds"):
+            digests = [self._existing(name, image_id, account) for image_id in image_ids]
+
+        tags = self._registry.tags(name)
         details = [self._details(name, digest, tags, account) for digest in dict.fromkeys(digests)]
-        keep = {
-            "TAGGED": lambda d: "imageTags" in d,
-            "UNTAGGED": lambda d: "imageTags" not in d,
-        }.get(wanted)
-        return {"imageDetails": [detail for detail in details if keep is None or keep(detail)]}
+        wanted = _tag_status(arguments)
+        if wanted in {"TAGGED", "UNTAGGED"}:
+            tagged = wanted == "TAGGED"
+            details = [detail for detail in details if ("imageTags" in detail) is tagged]
+        return {"imageDetails": details}
+
+    def _existing(self, name: str, image_id: Mapping[str, str], account: str) -> str:
+        digest, failure = self._find(name, image_id)
+        if digest is not None:
+            return digest
+        by_digest = image_id.get("imageDigest", "null")
+        by_tag = image_id.get("imageTag", "null")
+        shown = f"imageDigest:'{by_digest}', imageTag:'{by_tag}'"
+        raise EcrError(
+            f"{failure}Exception",
+            f"The image with imageId {{{shown}}} does not exist within the repository with name "
+            f"'{name}' in the registry with id '{account}'",
+        )
 
     def _details(
         self, name: str, digest: str, tags: Mapping[str, str], account: str
     ) -> dict[str, Any]:
         body, media_type = self._registry.manifest(name, digest)
         manifest = json.loads(body)
-        parts = [
-            *manifest.get("layers", []),
-            *([manifest["config"]] if "config" in manifest else []),
-        ]
-        named = [tag for tag, named in tags.items() if named == digest]
-        return {
+        parts = list(manifest.get("layers", []))
+
+        # An index has manifests instead: it has neither layers nor a config.
+        if "config" in manifest:
+            parts.append(manifest["config"])
+
+        details = {
             "registryId": account,
             "repositoryName": name,
             "imageDigest": digest,
-            **({"imageTags": named} if named else {}),
             "imageSizeInBytes": sum(part["size"] for part in parts),
             "imagePushedAt": self._registry.pushed_at(name, digest),
             "imageManifestMediaType": media_type,
         }
+        named = [tag for tag, named in tags.items() if named == digest]
+        if named:
+            details["imageTags"] = named
+        return details
 
-    def _get(self, arguments: dict[str, Any], name: str, account: str) -> dict[str, Any]:
-        images, failures = [], []
-        for entry in arguments.get("imageIds", []):
-            digest, failure = self._find(name, entry)
+    def _get(self, arguments: Arguments, name: str, account: str) -> dict[str, Any]:
+        images = []
+        failures = []
+        for image_id in arguments.get("imageIds", []):
+            digest, failure = self._find(name, image_id)
             if digest is None:
-                failures.append(_failure(entry, failure))
+                failures.append(_failure(image_id, failure))
                 continue
             body, media_type = self._registry.manifest(name, digest)
-            images.append(
-                {
-                    "registryId": account,
-                    "repositoryName": name,
-                    "imageId": {**entry, "imageDigest": digest},
-                    "imageManifest": body.decode(),
-                    "imageManifestMediaType": media_type,
-                }
-            )
+            image = {
+                "registryId": account,
+                "repositoryName": name,
+                "imageId": {**image_id, "imageDigest": digest},
+                "imageManifest": body.decode(),
+                "imageManifestMediaType": media_type,
+            }
+            images.append(image)
         return {"images": images, "failures": failures}
 
-    def _delete(self, arguments: dict[str, Any], name: str, _account: str) -> dict[str, Any]:
-        deleted, failures = [], []
-        for entry in arguments.get("imageIds", []):
-            digest, failure = self._find(name, entry)
+    def _delete(self, arguments: Arguments, name: str, _account: str) -> dict[str, Any]:
+        deleted = []
+        failures = []
+        for image_id in arguments.get("imageIds", []):
+            digest, failure = self._find(name, image_id)
             if digest is None:
-                failures.append(_failure(entry, failure))
+                failures.append(_failure(image_id, failure))
                 continue
+
+            # A tag is deleted on its own while the image has others; with the last one the image
+            # goes, and with a digest the image and all its tags.
             named = [tag for tag, named in self._registry.tags(name).items() if named == digest]
-            if "imageDigest" not in entry and len(named) > 1:
-                self._registry.untag(name, entry["imageTag"])
-                named = [entry["imageTag"]]
+            if "imageDigest" not in image_id and len(named) > 1:
+                self._registry.untag(name, image_id["imageTag"])
+                named = [image_id["imageTag"]]
             else:
                 self._registry.delete(name, digest)
-            deleted += [{"imageDigest": digest, "imageTag": tag} for tag in named] or [
-                {"imageDigest": digest}
-            ]
+            gone = [{"imageDigest": digest, "imageTag": tag} for tag in named]
+            deleted += gone or [{"imageDigest": digest}]
         return {"imageIds": deleted, "failures": failures}
 
-    def _find(self, name: str, entry: Mapping[str, str]) -> tuple[str | None, str]:
-        """The digest that an image id names, or None and ECR's word for the failure."""
-        tag, digest = entry.get("imageTag"), entry.get("imageDigest")
+    def _find(self, name: str, image_id: Mapping[str, str]) -> tuple[str | None, str]:
+        """The digest of an image id; None and ECR's failure code if there is no such image."""
+        tag = image_id.get("imageTag")
+        digest = image_id.get("imageDigest")
         if tag is None and digest is None:
             return None, "MissingDigestAndTag"
         if tag is not None:
@@ -181,20 +204,25 @@ class Ecr:
         return (digest if digest in self._registry.digests(name) else None), "ImageNotFound"
 
     def _empty(self, name: str, account: str, *, force: bool) -> None:
+        """Delete a repository's images before moto deletes the repository."""
         digests = self._registry.digests(name)
         if digests and not force:
-            text = (
-                f"The repository with name '{name}' in registry with id '{account}' cannot be deleted because it still "
-                "contains images"
+            raise EcrError(
+                "RepositoryNotEmptyException",
+                f"The repository with name '{name}' in registry with id '{account}' cannot be "
+                "deleted because it still contains images",
             )
-            raise EcrError("RepositoryNotEmptyException", text)
         for digest in digests:
             self._registry.delete(name, digest)
 
 
-def _failure(entry: Mapping[str, str], code: str) -> dict[str, Any]:
+def _tag_status(arguments: Arguments) -> str:
+    return str(arguments.get("filter", {}).get("tagStatus", "ANY"))
+
+
+def _failure(image_id: Mapping[str, str], code: str) -> dict[str, Any]:
     return {
-        "imageId": dict(entry),
+        "imageId": dict(image_id),
         "failureCode": code,
         "failureReason": "Requested image not found",
     }

@@ -1,8 +1,8 @@
-"""The AWS endpoint: one address for everything, in front of moto.
+"""The AWS endpoint: one address for every service, in front of moto.
 
-A request is answered if it is signed with keys that this sandbox has given out. The token exchange,
-AssumeRole and ECR's images are answered here; all else goes to moto as it came, with the account
-added that its access key belongs to.
+A request is answered if it is signed with keys that this sandbox issued. The token exchange,
+AssumeRole and ECR's images are answered here. All else is passed to moto unchanged, with the
+account of its access key.
 """
 
 import io
@@ -26,15 +26,19 @@ _FORM = "application/x-www-form-urlencoded"
 
 
 class Front:
-    """A WSGI application. `identity` is what `GET /_cipipe/health` answers with, so that a client
-    knows whom it met.
-    """
+    """The endpoint as a WSGI application."""
 
     def __init__(
         self, backend: MotoBackend, sts: Sts, ecr: Ecr | None, *, identity: str, region: str
     ) -> None:
-        self._backend, self._sts, self._ecr = backend, sts, ecr
+        self._backend = backend
+        self._sts = sts
+        self._ecr = ecr
+
+        # Answered by `GET /_cipipe/health`, so that clients can tell this sandbox from another one.
         self._identity = identity
+
+        # The region of requests whose signature does not name one.
         self._region = region
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -45,38 +49,42 @@ class Front:
         return self._backend.app(environ, start_response)
 
     def _answer(self, request: Request, received: Received) -> Response | None:
-        """The answer to a request; None where moto has to give it."""
+        """The answer to a request; None if moto has to give it."""
         if request.path.startswith("/_cipipe/"):
-            return (
-                self._own(request) if peers.permitted(request.environ) else peers.refusal(request)
-            )
+            allowed = peers.permitted(request.environ)
+            return self._own(request) if allowed else peers.refusal(request)
+
         form = _form(request)
         action = form.get("Action", "")
         proof, problem = _proof(received)
         region = proof.region if proof else self._region
-        if (
-            action == "AssumeRoleWithWebIdentity"
-        ):  # AWS does not look at a signature here, good or bad
+
+        # AWS ignores a signature here, good or bad: the token is the proof.
+        if action == "AssumeRoleWithWebIdentity":
             return self._sts.web_identity(form, region)
         if action in {"AssumeRoleWithSAML", "AssumeRoot"}:
             text = f"Could not find operation {action} for version 2011-06-15"
             return refusal(action, StsError("InvalidAction", text))
+
         if proof is None:
             return _unproven(request, action, problem)
         if refusing := self._checked(request, received, proof):
             return refusing
+
         account = self._backend.account_of(proof.key)
         request.environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
         _name_checksum(request.environ)
         if action == "AssumeRole":
             return self._sts.assume_role(form, region, proof.key, account)
+
+        # moto cannot parse such a target, and would answer with a traceback.
         target = request.headers.get("X-Amz-Target")
         if request.path == "/" and target is not None and "." not in target:
             return json_answer({"__type": "UnknownOperationException"}, 400)
         return self._images(request, account, region)
 
     def _checked(self, request: Request, received: Received, proof: Proof) -> Response | None:
-        """The refusal of a request that is not signed with good keys of this sandbox."""
+        """The refusal of a request that is not signed with valid keys of this sandbox."""
         session = self._sts.sessions.of(proof.key)
         secret = session.secret if session else self._backend.secret_of(proof.key)
         if secret is None or (session and proof.token != session.token):
@@ -85,13 +93,12 @@ class Front:
             verify(received, proof, secret, body=lambda: _body(request), now=datetime.now(UTC))
         except BadSignature as error:
             return refused(_bad(error), proof.service, request)
-        return (
-            refused(refusals.EXPIRED, proof.service, request)
-            if session and session.expired
-            else None
-        )
+        if session and session.expired:
+            return refused(refusals.EXPIRED, proof.service, request)
+        return None
 
     def _own(self, request: Request) -> Response:
+        """The answers for clients of the sandbox itself."""
         match request.method, request.path:
             case "GET", "/_cipipe/health":
                 return json_answer({"sandbox": self._identity})
@@ -120,9 +127,10 @@ class Front:
 
 
 def _received(request: Request) -> Received:
+    # The raw URI: what was signed is the encoded form, which werkzeug decodes.
     path, _, query = str(request.environ["RAW_URI"]).partition("?")
     headers = {name.lower(): value for name, value in request.headers.items()}
-    return Received(request.method, path, query, headers)
+    return Received(method=request.method, path=path, query=query, headers=headers)
 
 
 def _proof(received: Received) -> tuple[Proof | None, BadSignature | None]:
@@ -133,7 +141,7 @@ def _proof(received: Received) -> tuple[Proof | None, BadSignature | None]:
 
 
 def _form(request: Request) -> dict[str, str]:
-    """The parameters of a request in the query protocol; empty for any other."""
+    """The parameters of a request in the query protocol; empty for any other request."""
     if request.path != "/":
         return {}
     form: dict[str, str] = dict(request.args.items())
@@ -143,15 +151,14 @@ def _form(request: Request) -> dict[str, str]:
 
 
 def _unproven(request: Request, action: str, problem: BadSignature | None) -> Response:
-    """The refusal of a request whose signature is missing, or is none."""
+    """The refusal of a request with a malformed signature, or without one."""
+    # Without a signature nothing names the service. What is neither STS nor JSON is S3.
     target = "X-Amz-Target" in request.headers
     if problem is not None:
         return refused(_bad(problem), "" if action or target else "s3", request)
     if action:
-        return refusal(
-            action,
-            StsError(refusals.UNSIGNED.query, refusals.UNSIGNED.text, refusals.UNSIGNED.status),
-        )
+        unsigned = refusals.UNSIGNED
+        return refusal(action, StsError(unsigned.query, unsigned.text, unsigned.status))
     return refused(refusals.UNSIGNED, "" if target else "s3", request)
 
 
@@ -160,8 +167,8 @@ def _bad(error: BadSignature) -> refusals.Refusal:
 
 
 def _name_checksum(environ: WSGIEnvironment) -> None:
-    """S3 keeps a checksum that comes with an object; moto keeps it only where its algorithm is
-    named besides.
+    """Name the algorithm of an object's checksum in a header of its own: moto stores it only then,
+    S3 always.
     """
     for algorithm in ("SHA256", "SHA1", "CRC32", "CRC32C", "CRC64NVME"):
         if f"HTTP_X_AMZ_CHECKSUM_{algorithm}" in environ:
@@ -169,14 +176,13 @@ def _name_checksum(environ: WSGIEnvironment) -> None:
 
 
 def _body(request: Request) -> bytes:
-    """The request's body, which stays there to be read for the application that comes next."""
+    """The request's body, which can be read again by the next application."""
     body = request.get_data(cache=True, parse_form_data=False)
     _rewind(request, body)
     return body
 
 
 def _rewind(request: Request, body: bytes) -> None:
-    """Put a body that was read back, for the application that comes next."""
     environ: dict[str, Any] = request.environ
     environ["wsgi.input"] = io.BytesIO(body)
     environ["CONTENT_LENGTH"] = str(len(body))

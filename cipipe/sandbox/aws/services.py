@@ -1,8 +1,7 @@
-"""Which of moto's services the sandbox serves.
+"""Which of moto's services the sandbox serves: those listed here, and no others.
 
 moto's Batch and Lambda start containers through the Docker of whoever runs the sandbox, with any
-folder of the machine mounted, and its own `/moto-api` resets and scripts everything. So a service
-is served because it stands here.
+folder of the machine mounted, and its own `/moto-api` resets and scripts everything.
 """
 
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 from cipipe.sandbox.aws.refusals import NOT_SERVED, refused
 from cipipe.sandbox.web import Request, WSGIApplication
 
+# moto's own names of its backends. None of these starts a process or a container.
 SERVED = frozenset(
     {
         "applicationautoscaling",
@@ -39,16 +39,14 @@ SERVED = frozenset(
         "sts",
     }
 )
-"""By moto's own names of its backends. None of these starts a process or a container."""
 
 
 def only_served(create: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """moto's `create_backend_app`, for the services that are served; a refusing application for all
-    others.
+    """moto's `create_backend_app`, with a refusing application for services that are not served.
 
-    moto asks for an application by the name of the backend that it has chosen from host, path,
-    scope, target and body, so whatever a request says there, it is refused by the very choice that
-    would have served it.
+    moto requests an application by the name of the backend that it has chosen from host, path,
+    scope, target and body. So the choice that would serve a request is the one that refuses it,
+    and nothing in the request gets around that.
     """
 
     def create_served(service: Any) -> Any:

@@ -1,9 +1,10 @@
-"""AssumeRoleWithWebIdentity and AssumeRole as AWS does them: tokens are verified, and trust
-policies are evaluated.
+"""AssumeRoleWithWebIdentity and AssumeRole as AWS does them.
+
+Tokens are verified, and trust policies are evaluated.
 
 Codes and texts are AWS's, from its API reference and from answers of the service that people have
-published. What the caller's own policies allow is not looked at: in the sandbox the trust policy
-alone decides.
+published. What the caller's own policies allow is ignored: in the sandbox the trust policy alone
+decides.
 """
 
 import threading
@@ -21,13 +22,22 @@ from cipipe.oidc import claims as tokens
 from cipipe.oidc.request import Request, provider_arn, request_for
 from cipipe.oidc.trust_policy import evaluate
 from cipipe.sandbox.aws.backend import MotoBackend
-from cipipe.sandbox.aws.callers import Session, Sessions, assume_role_request
-from cipipe.sandbox.aws.sts_rules import AssumeRoleParameters, StsError, asked, required
+from cipipe.sandbox.aws.callers import IssuedSession, SessionTable, assume_role_request
+from cipipe.sandbox.aws.sts_rules import (
+    AssumeRoleParameters,
+    StsError,
+    parameters_of,
+    required,
+)
 from cipipe.sandbox.web import Response
 
+# Returns the JSON document at an issuer's URL. Raises CipipeError.
 FetchJson = Callable[[str], Any]
-"""Gives the JSON document at an issuer's URL. Raises CipipeError."""
 
+# Turns a trust policy and the current call into what the evaluator takes.
+AsSeen = Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Request]]
+
+# A region of each partition: an unsigned request does not say which region it was sent to.
 _A_REGION = {
     "aws": "us-east-1",
     "aws-cn": "cn-north-1",
@@ -38,28 +48,31 @@ _A_REGION = {
     "aws-iso-e": "eu-isoe-west-1",
     "aws-iso-f": "us-isof-south-1",
 }
-"""One of each partition: an unsigned request does not say which region it was sent to."""
+
+# Seconds that an issuer's clock may be ahead.
+_LEEWAY = 60
 
 _NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 _NOT_A_JWT = (
     "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)"
 )
+# The two spaces are AWS's.
 _NO_KEY = (
-    "Couldn't retrieve verification key from your identity provider,  please reference AssumeRoleWithWebIdentity "
-    "documentation for requirements"
+    "Couldn't retrieve verification key from your identity provider,  please reference "
+    "AssumeRoleWithWebIdentity documentation for requirements"
 )
 _DENIED = "Not authorized to perform sts:AssumeRoleWithWebIdentity"
 
 
 class Sts:
-    """The exchange, a log of the tokens that were accepted, and the sessions that were begun."""
+    """The exchange, a log of the tokens that were accepted, and the sessions that were issued."""
 
     def __init__(self, backend: MotoBackend, fetch: FetchJson) -> None:
         self._backend = backend
         self._fetch = fetch
         self._lock = threading.Lock()
         self._accepted: list[dict[str, Any]] = []
-        self.sessions = Sessions()
+        self.sessions = SessionTable()
 
     @property
     def exchanges(self) -> list[dict[str, Any]]:
@@ -77,7 +90,8 @@ class Sts:
         return _answer("AssumeRole", lambda: self._chain(form, region, access_key_id, account))
 
     def _exchange(self, form: Mapping[str, str], region: str) -> str:
-        token, wanted = required(form, "WebIdentityToken"), asked(form)
+        token = required(form, "WebIdentityToken")
+        wanted = parameters_of(form)
         claims, kid, audience = self._verified(token, wanted)
         request = request_for(
             claims,
@@ -87,32 +101,32 @@ class Sts:
         )
         if not self._trusts(wanted, lambda policy: (policy, request)):
             raise StsError("AccessDenied", _DENIED, 403)
-        session = self._begin(wanted, region)
+
+        session = self._issue(wanted, region)
+        accepted = {
+            "issuer": claims.issuer,
+            "sub": claims.subject,
+            "aud": audience,
+            "jti": claims.payload.get("jti"),
+            "role": wanted.role_arn,
+            "kid": kid,
+            "verified": True,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
         with self._lock:
-            self._accepted.append(
-                {
-                    "issuer": claims.issuer,
-                    "sub": claims.subject,
-                    "aud": audience,
-                    "jti": claims.payload.get("jti"),
-                    "role": wanted.role_arn,
-                    "kid": kid,
-                    "verified": True,
-                    "time": datetime.now(UTC).isoformat(timespec="seconds"),
-                }
-            )
+            self._accepted.append(accepted)
+
         seen = {
             "SubjectFromWebIdentityToken": claims.subject,
             "Audience": audience,
             "Provider": request.provider,
         }
-        return "".join(f"<{name}>{escape(text)}</{name}>" for name, text in seen.items()) + _given(
-            session
-        )
+        elements = [f"<{name}>{escape(text)}</{name}>" for name, text in seen.items()]
+        return "".join(elements) + _session_xml(session)
 
     def _chain(self, form: Mapping[str, str], region: str, access_key_id: str, account: str) -> str:
         caller = self.sessions.of(access_key_id)
-        wanted = asked(form, chained=caller is not None)
+        wanted = parameters_of(form, chained=caller is not None)
 
         def seen(policy: Mapping[str, Any]) -> tuple[Mapping[str, Any], Request]:
             return assume_role_request(
@@ -121,27 +135,30 @@ class Sts:
 
         if not self._trusts(wanted, seen):
             name = caller.arn if caller else f"arn:aws:iam::{account}:root"
-            text = f"User: {name} is not authorized to perform: sts:AssumeRole on resource: {wanted.role_arn}"
-            raise StsError("AccessDenied", text, 403)
-        return _given(self._begin(wanted, region))
+            raise StsError(
+                "AccessDenied",
+                f"User: {name} is not authorized to perform: sts:AssumeRole on resource: "
+                f"{wanted.role_arn}",
+                403,
+            )
+        return _session_xml(self._issue(wanted, region))
 
-    def _trusts(
-        self,
-        wanted: AssumeRoleParameters,
-        seen: Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Request]],
-    ) -> bool:
-        """Whether the role is there and its trust policy lets the request in; AWS does not say
-        which it is.
+    def _trusts(self, wanted: AssumeRoleParameters, seen: AsSeen) -> bool:
+        """Whether the role exists and its trust policy allows the request.
+
+        AWS does not say which of the two is wrong either.
         """
         role = self._backend.role(wanted.role_arn, wanted.account, wanted.partition)
+        if role is None:
+            return False
         try:
-            if (
-                role is None
-                or evaluate(*seen(self._backend.trust_policy(role))).verdict != "allowed"
-            ):
+            policy, request = seen(self._backend.trust_policy(role))
+            if evaluate(policy, request).verdict != "allowed":
                 return False
         except (CipipeError, ValueError):
             return False
+
+        # Checked last: who may not assume a role does not learn its limits.
         if wanted.duration > int(getattr(role, "max_session_duration", None) or 3600):
             raise StsError(
                 "ValidationError",
@@ -149,42 +166,39 @@ class Sts:
             )
         return True
 
-    def _begin(self, wanted: AssumeRoleParameters, region: str) -> Any:
-        duration = min(wanted.duration, self.sessions.longest or wanted.duration)
-        begun = self._backend.assume(
+    def _issue(self, wanted: AssumeRoleParameters, region: str) -> Any:
+        same_partition = partition_of(region) == wanted.partition
+        session = self._backend.assume(
             role_arn=wanted.role_arn,
             account_id=wanted.account,
             partition=wanted.partition,
-            region=region
-            if partition_of(region) == wanted.partition
-            else _A_REGION[wanted.partition],
+            region=region if same_partition else _A_REGION[wanted.partition],
             session_name=wanted.session_name,
-            duration=duration,
+            duration=min(wanted.duration, self.sessions.longest or wanted.duration),
         )
-        expires = begun.expiration.replace(tzinfo=UTC)
-        self.sessions.add_secret(begun.secret_access_key)
-        self.sessions.add(
-            begun.access_key_id,
-            Session(
-                begun.arn, wanted.role_arn, expires, begun.secret_access_key, begun.session_token
-            ),
+        issued = IssuedSession(
+            arn=session.arn,
+            role_arn=wanted.role_arn,
+            expires=session.expiration.replace(tzinfo=UTC),
+            secret=session.secret_access_key,
+            token=session.session_token,
         )
-        return begun
+        self.sessions.add(session.access_key_id, issued)
+        return session
 
     def _verified(
         self, token: str, wanted: AssumeRoleParameters
     ) -> tuple[tokens.TokenClaims, str, str]:
-        """The claims of a good token, the id of the key that signed it, and which of its audiences
-        is accepted.
-        """
+        """The claims of a valid token, the id of its key, and its audience that is accepted."""
         try:
             claims = tokens.decode(token)
             tokens.check_signed(claims)
-            tokens.check_form(
-                claims, needed=set(tokens.REQUIRED_CLAIMS) - {"aud"}
-            )  # which has a text of its own below
+
+            # A missing audience has a text of its own below.
+            tokens.check_form(claims, needed=set(tokens.REQUIRED_CLAIMS) - {"aud"})
         except CipipeError:
             raise StsError("InvalidIdentityToken", _NOT_A_JWT) from None
+
         provider = provider_arn(
             claims.issuer, account_id=wanted.account, partition=wanted.partition
         )
@@ -194,6 +208,7 @@ class Sts:
                 "InvalidIdentityToken",
                 f"No OpenIDConnect provider found in your account for {claims.issuer}",
             )
+
         kid = self._verify_signature(token, claims)
         _verify_times(claims)
         audience = next((name for name in claims.audiences if name in client_ids), None)
@@ -202,6 +217,7 @@ class Sts:
         return claims, kid, audience
 
     def _verify_signature(self, token: str, claims: tokens.TokenClaims) -> str:
+        """The id of the key. Raises StsError."""
         try:
             document = self._fetch(f"{claims.issuer}/.well-known/openid-configuration")
             if document["issuer"] != claims.issuer:
@@ -211,10 +227,10 @@ class Sts:
             key = jwt.PyJWK(keys[kid], claims.header["alg"])
         except (CipipeError, KeyError, TypeError, jwt.PyJWTError):
             raise StsError("InvalidIdentityToken", _NO_KEY) from None
+
+        # The algorithm is the token's own choice, but check_signed accepted only those of STS.
         try:
-            jwt.api_jws.decode(
-                token, key, algorithms=[claims.header["alg"]]
-            )  # one of tokens.ALGORITHMS
+            jwt.api_jws.decode(token, key, algorithms=[claims.header["alg"]])
         except jwt.PyJWTError:
             raise StsError("InvalidIdentityToken", "Token signature invalid") from None
         return kid
@@ -222,23 +238,24 @@ class Sts:
 
 def _verify_times(claims: tokens.TokenClaims) -> None:
     now = int(datetime.now(UTC).timestamp())
-    times: dict[str, Any] = {
-        "nbf": 0,
-        **{name: claims.payload.get(name) for name in ("exp", "iat")},
-    }
-    if claims.payload.get("nbf") is not None:
-        times["nbf"] = claims.payload["nbf"]
+    times: dict[str, Any] = {name: claims.payload.get(name) for name in ("exp", "iat", "nbf")}
+    if times["nbf"] is None:
+        times["nbf"] = 0
     if not all(isinstance(time, int) for time in times.values()):
         raise StsError("InvalidIdentityToken", _NOT_A_JWT)
+
     if now >= times["exp"]:
-        text = f"Token expired: current date/time {now} must be before the expiration date/time {times['exp']}"
-        raise StsError("ExpiredTokenException", text)
-    if max(times["iat"], times["nbf"]) > now + 60:
+        raise StsError(
+            "ExpiredTokenException",
+            f"Token expired: current date/time {now} must be before the expiration date/time "
+            f"{times['exp']}",
+        )
+    if max(times["iat"], times["nbf"]) > now + _LEEWAY:
         raise StsError("InvalidIdentityToken", "Token not yet valid")
 
 
 def refusal(action: str, error: StsError) -> Response:
-    """The whole HTTP answer to an action that STS does not even look at."""
+    """The whole HTTP answer to an action that STS refuses at once."""
 
     def refuse() -> str:
         raise error
@@ -247,26 +264,37 @@ def refusal(action: str, error: StsError) -> Response:
 
 
 def _answer(action: str, act: Callable[[], str]) -> Response:
+    """The answer with the XML that `act` returns, or with the StsError that it raises."""
     identifier = str(uuid.uuid4())
+    status = 200
     try:
-        result, status = act(), 200
+        result = act()
     except StsError as error:
-        body = f"<Error><Type>Sender</Type><Code>{error.code}</Code><Message>{escape(error.text)}</Message></Error>"
-        xml = f'<ErrorResponse xmlns="{_NAMESPACE}">{body}<RequestId>{identifier}</RequestId></ErrorResponse>'
         status = error.status
+        xml = (
+            f'<ErrorResponse xmlns="{_NAMESPACE}">'
+            f"<Error><Type>Sender</Type><Code>{error.code}</Code>"
+            f"<Message>{escape(error.text)}</Message></Error>"
+            f"<RequestId>{identifier}</RequestId></ErrorResponse>"
+        )
     else:
         xml = (
-            f'<{action}Response xmlns="{_NAMESPACE}"><{action}Result>{result}</{action}Result>'
-            f"<ResponseMetadata><RequestId>{identifier}</RequestId></ResponseMetadata></{action}Response>"
+            f'<{action}Response xmlns="{_NAMESPACE}">'
+            f"<{action}Result>{result}</{action}Result>"
+            f"<ResponseMetadata><RequestId>{identifier}</RequestId></ResponseMetadata>"
+            f"</{action}Response>"
         )
     return Response(xml, status, [("x-amzn-RequestId", identifier)], content_type="text/xml")
 
 
-def _given(session: Any) -> str:
+def _session_xml(session: Any) -> str:
+    """moto's session as AWS answers it."""
     expiration = session.expiration.strftime("%Y-%m-%dT%H:%M:%SZ")
     return (
-        f"<AssumedRoleUser><Arn>{session.arn}</Arn><AssumedRoleId>{session.user_id}</AssumedRoleId></AssumedRoleUser>"
+        f"<AssumedRoleUser><Arn>{session.arn}</Arn>"
+        f"<AssumedRoleId>{session.user_id}</AssumedRoleId></AssumedRoleUser>"
         f"<Credentials><AccessKeyId>{session.access_key_id}</AccessKeyId>"
         f"<SecretAccessKey>{session.secret_access_key}</SecretAccessKey>"
-        f"<SessionToken>{session.session_token}</SessionToken><Expiration>{expiration}</Expiration></Credentials>"
+        f"<SessionToken>{session.session_token}</SessionToken>"
+        f"<Expiration>{expiration}</Expiration></Credentials>"
     )

@@ -1,8 +1,8 @@
-"""Docker for the sandbox: the daemon that is there, or a private one.
+"""Docker for the sandbox: the daemon of the machine, or a private one.
 
-A private daemon keeps its images in a data-root that one daemon at a time may use; who comes second
-gets a data-root of its own. The lock is inherited by the daemon, so that it holds for as long as
-anything of it lives.
+A private daemon keeps its images in a data-root that only one daemon at a time may use; a second
+one gets a data-root of its own. The daemon inherits the lock, so that it is released only when the
+last process of the daemon is gone.
 """
 
 import fcntl
@@ -20,67 +20,82 @@ from cipipe.errors import StageError
 from cipipe.tools import process
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
+
+# Run folders of private daemons in /tmp.
 RUN_PREFIX = "cipipe-docker-"
+
+# Where dockerd and its helpers are installed, which an ordinary PATH does not include.
 _SYSTEM_PATH = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
 
 
 class Dockerd:
-    """A private daemon; `host` is what goes into DOCKER_HOST."""
+    """A private daemon."""
 
     def __init__(self, run: Path, service: process.Service, lock: int) -> None:
+        # For DOCKER_HOST.
         self.host = f"unix://{run / 'docker.sock'}"
         self._run = run
         self._service = service
+
+        # A file descriptor.
         self._lock = lock
 
     @classmethod
     def start(
         cls, folder: Path, data: Path | None, env: Mapping[str, str], program: str
     ) -> "Dockerd":
-        """Start one that keeps its images in `data`, or below `folder` if that is taken; call
-        `wait` before using it.
+        """Start a daemon with its images in `data`, or below `folder` if another one uses that.
+
+        Call `wait` before using it.
         """
         root, lock = _data_root(folder, data)
-        # A socket's path has at most 107 bytes, so it cannot lie in just any folder.
+
+        # A socket's path has at most 107 bytes, so it cannot be in just any folder.
         run = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir="/tmp"))
-        argv = [
-            program,
-            *(
-                "--data-root",
-                str(root),
-                "--exec-root",
-                str(run / "exec"),
-                "--pidfile",
-                str(run / "docker.pid"),
-            ),
-            *("--host", f"unix://{run / 'docker.sock'}", "--config-file", str(run / "daemon.json")),
-        ]
+
+        # An empty configuration: the machine's own may name a data-root and hosts as well.
         (run / "daemon.json").write_text("{}")
-        search = {**env, "PATH": f"{env.get('PATH', os.defpath)}{os.pathsep}{_SYSTEM_PATH}"}
+        options = {
+            "--data-root": root,
+            "--exec-root": run / "exec",
+            "--pidfile": run / "docker.pid",
+            "--host": f"unix://{run / 'docker.sock'}",
+            "--config-file": run / "daemon.json",
+        }
+        argv = [program]
+        for name, value in options.items():
+            argv += [name, str(value)]
+
         service = process.start(
-            argv, env=search, log=folder / "dockerd.log", guarded=True, keep=(lock,)
+            argv,
+            env={**env, "PATH": _path(env)},
+            log=folder / "dockerd.log",
+            guarded=True,
+            keep=(lock,),
         )
         return cls(run, service, lock)
 
     def wait(self, timeout: float = 40.0) -> None:
-        """Until it answers. Raises StageError."""
-        ends = time.monotonic() + timeout
-        while self._service.returncode is None and time.monotonic() < ends:
+        """Wait until it answers. Raises StageError."""
+        deadline = time.monotonic() + timeout
+        while self._service.returncode is None and time.monotonic() < deadline:
             if answers({"DOCKER_HOST": self.host}):
                 return
             time.sleep(0.05)
         raise StageError("sandbox-not-started", f"dockerd did not start:\n{self._service.tail()}")
 
     def stop(self) -> None:
-        """Have it stop its containers and end; containerd ends with it."""
+        """Stop it with its containers and with containerd."""
         self._service.stop(timeout=30)
         os.close(self._lock)
         _remove(self._run)
 
 
 def answers(env: Mapping[str, str]) -> bool:
-    """Whether the daemon of DOCKER_HOST, or else of the default socket, takes connections."""
+    """Whether the daemon of DOCKER_HOST, or of the default socket, accepts connections."""
     host = urllib.parse.urlsplit(env.get("DOCKER_HOST") or f"unix://{DEFAULT_SOCKET}")
+
+    # Only ssh itself could tell, with keys and questions of its own.
     if host.scheme == "ssh":
         return True
     try:
@@ -97,25 +112,28 @@ def answers(env: Mapping[str, str]) -> bool:
 
 
 def program(env: Mapping[str, str]) -> str | None:
-    """The dockerd that may be started here: Linux, as root, installed."""
+    """The dockerd that may be started here: on Linux, as root, if it is installed."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return None
-    return shutil.which("dockerd", path=f"{env.get('PATH', os.defpath)}{os.pathsep}{_SYSTEM_PATH}")
+    return shutil.which("dockerd", path=_path(env))
 
 
 def remove_run(host: str | None) -> None:
-    """Remove what a private daemon that was killed left in /tmp; leaves any other DOCKER_HOST
-    alone.
+    """Remove what a private daemon that was killed left in /tmp.
+
+    `host` is its DOCKER_HOST; any other daemon's is ignored.
     """
     run = Path((host or "").removeprefix("unix://")).parent
     if run.name.startswith(RUN_PREFIX):
         _remove(run)
 
 
+def _path(env: Mapping[str, str]) -> str:
+    return f"{env.get('PATH', os.defpath)}{os.pathsep}{_SYSTEM_PATH}"
+
+
 def _remove(run: Path) -> None:
-    """Remove a daemon's run folder; containers without a network leave a mount of their namespace
-    in it.
-    """
+    # A container without a network leaves a mount of its network namespace behind.
     for mount in (run / "exec" / "netns").glob("*"):
         process.run(
             ["umount", "--lazy", "--", str(mount)],
@@ -126,6 +144,7 @@ def _remove(run: Path) -> None:
 
 
 def _data_root(folder: Path, data: Path | None) -> tuple[Path, int]:
+    """A data-root that no other daemon uses, with the file descriptor of its lock."""
     candidates = [path.resolve() for path in (data, folder / "docker") if path is not None]
     for root in candidates:
         root.mkdir(parents=True, exist_ok=True)
@@ -139,6 +158,6 @@ def _data_root(folder: Path, data: Path | None) -> tuple[Path, int]:
     raise StageError(
         "sandbox-docker-data-taken",
         "another Docker daemon uses the sandbox's images",
-        hint="Wait until it has ended, or end the other sandbox: `cipipe sandbox down`.",
+        hint="Wait until it has stopped, or stop the other sandbox: `cipipe sandbox down`.",
         where=str(candidates[0]),
     )

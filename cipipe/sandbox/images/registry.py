@@ -1,8 +1,8 @@
-"""The image registry: Distribution's own server on a socket in the sandbox's folder, its storage
-beside it.
+"""The image registry: Distribution's own server, on a socket in the sandbox's folder.
 
-What its HTTP API cannot do (untag, list untagged manifests) is done in that storage; its layout is
-documented: https://github.com/distribution/distribution/blob/release/2.8/registry/storage/paths.go
+What its HTTP API cannot do (remove a tag, list untagged manifests) is done in its storage, whose
+layout is documented:
+https://github.com/distribution/distribution/blob/release/2.8/registry/storage/paths.go
 """
 
 import http.client
@@ -18,6 +18,7 @@ from cipipe.errors import StageError
 from cipipe.tools import process
 from cipipe.tools.http import HttpError
 
+# The name in Debian and Ubuntu, and Distribution's own.
 PROGRAMS = ("docker-registry", "registry")
 
 MANIFESTS = (
@@ -27,27 +28,31 @@ MANIFESTS = (
     "application/vnd.oci.image.index.v1+json",
 )
 _SOCKET = "registry.sock"
+
+# Seconds. A large layer is stored before it is answered.
 _TIMEOUT = 600.0
 
 
 class RegistryServer:
-    """A running registry. `host`, set by whoever serves it, is what stands before the first slash
-    of an image name.
-    """
+    """A running registry."""
 
     def __init__(self, storage: Path, service: process.Service) -> None:
+        # HOST:PORT, the first part of an image's name. Set by whoever serves the registry.
         self.host = ""
         self._storage = storage
         self._service = service
 
     @classmethod
     def start(cls, folder: Path, env: Mapping[str, str], program: str) -> "RegistryServer":
-        """Start one with empty storage below `folder`, where this process works; call `wait` before
-        using it.
+        """Start a registry with empty storage below `folder`, this process's working directory.
+
+        Call `wait` before using it.
         """
         storage = folder / "registry"
         shutil.rmtree(storage, ignore_errors=True)
         storage.mkdir(parents=True)
+
+        # A socket that a killed registry left would make the new one fail.
         (folder / _SOCKET).unlink(missing_ok=True)
         config = folder / "registry.json"
         config.write_text(json.dumps(_config(storage)))
@@ -56,9 +61,9 @@ class RegistryServer:
         return cls(storage, process.start(argv, env=env, log=log, cwd=folder, guarded=True))
 
     def wait(self, timeout: float = 20.0) -> None:
-        """Until it answers. Raises StageError."""
-        ends = time.monotonic() + timeout
-        while self._service.returncode is None and time.monotonic() < ends:
+        """Wait until it answers. Raises StageError."""
+        deadline = time.monotonic() + timeout
+        while self._service.returncode is None and time.monotonic() < deadline:
             try:
                 if self._ask("GET", "/v2/").status == 200:
                     return
@@ -78,17 +83,16 @@ class RegistryServer:
         headers: Mapping[str, str],
         body: bytes | Iterable[bytes] | None,
     ) -> "http.client.HTTPResponse":
-        """Pass a request on; a body without a `content-length` is sent in chunks. Raises OSError,
-        HTTPException.
+        """Pass a request on; a body without a `content-length` is sent in chunks.
+
+        Raises OSError, HTTPException.
         """
+        # `close` ties the socket to the response: it is closed once that was read, or is closed.
+        sent = {**headers, "connection": "close"}
         chunked = "content-length" not in headers and not isinstance(body, bytes | None)
-        # With `close` the socket is the answer's alone: it is closed when that has been read, or is
-        # closed.
-        sent = {
-            **headers,
-            "connection": "close",
-            **({"transfer-encoding": "chunked"} if chunked else {}),
-        }
+        if chunked:
+            sent["transfer-encoding"] = "chunked"
+
         connection = _Connection()
         try:
             connection.request(method, target, body, sent, encode_chunked=chunked)
@@ -98,19 +102,20 @@ class RegistryServer:
             raise
 
     def digests(self, repository: str) -> list[str]:
-        """Every manifest that the repository holds, tagged or not."""
+        """Every manifest in the repository, tagged or not."""
         found = self._manifests(repository).glob("revisions/sha256/*/link")
         return sorted(link.read_text().strip() for link in found)
 
     def tags(self, repository: str) -> dict[str, str]:
-        """Each tag with the digest that it names."""
+        """Tag → digest."""
         found = self._manifests(repository).glob("tags/*/current/link")
         return {link.parent.parent.name: link.read_text().strip() for link in sorted(found)}
 
     def pushed_at(self, repository: str, digest: str) -> float:
-        return (
-            (self._manifests(repository) / "revisions/sha256" / digest[7:] / "link").stat().st_mtime
-        )
+        """Seconds since 1970."""
+        hexadecimal = digest.removeprefix("sha256:")
+        link = self._manifests(repository) / "revisions/sha256" / hexadecimal / "link"
+        return link.stat().st_mtime
 
     def manifest(self, repository: str, digest: str) -> tuple[bytes, str]:
         """A manifest and its media type. Raises HttpError."""
@@ -124,6 +129,7 @@ class RegistryServer:
         """Delete a manifest and every tag that names it. Raises HttpError."""
         path = f"/v2/{repository}/manifests/{digest}"
         with self._ask("DELETE", path) as answer:
+            # 404: somebody else was faster.
             if answer.status not in {202, 404}:
                 raise HttpError("DELETE", path, f"answered {answer.status}", answer.status)
         for tag, named in self.tags(repository).items():
@@ -131,7 +137,7 @@ class RegistryServer:
                 self.untag(repository, tag)
 
     def untag(self, repository: str, tag: str) -> None:
-        """Take a tag away; the manifest stays."""
+        """Remove a tag; the manifest stays."""
         shutil.rmtree(self._manifests(repository) / "tags" / tag, ignore_errors=True)
 
     def _ask(
@@ -147,9 +153,7 @@ class RegistryServer:
 
 
 class _Connection(http.client.HTTPConnection):
-    """To the registry's socket, by a relative path: a socket's path has at most 107 bytes, a
-    folder's may have more.
-    """
+    """A connection to the registry's socket."""
 
     def __init__(self) -> None:
         super().__init__("registry", timeout=_TIMEOUT)
@@ -157,6 +161,8 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
+
+        # A relative path: a socket's path has at most 107 bytes, a folder's may have more.
         self.sock.connect(_SOCKET)
 
 
@@ -165,5 +171,6 @@ def _config(storage: Path) -> dict[str, Any]:
         "version": "0.1",
         "log": {"level": "error", "accesslog": {"disabled": True}},
         "storage": {"filesystem": {"rootdirectory": str(storage)}, "delete": {"enabled": True}},
+        # The secret signs the state of uploads. Without one, the registry logs a warning.
         "http": {"net": "unix", "addr": _SOCKET, "secret": "sandbox"},
     }
