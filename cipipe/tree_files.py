@@ -96,6 +96,16 @@ def links(
     return tuple(sorted(found, key=lambda entry: entry.path))
 
 
+def read_ahead(repository: Repository, tree: str, patterns: Iterable[Patterns]) -> None:
+    """Read all trees of several stages, a level at a time: later look-ups in them cost nothing.
+
+    Raises UsageError where the clone lacks a tree.
+    """
+    prefixes = {prefix for some in patterns for prefix in (*some.folders, *some.prefixes)}
+    for _ in _walk(repository, tree, Reach(prefixes)):
+        pass
+
+
 def below(repository: Repository, tree: str, folder: bytes) -> list[Entry]:
     """Every file below a folder, with its whole path. `tree` is the folder's own."""
     found = sorted(_files(repository, tree, Reach((b"",))), key=lambda entry: entry.path)

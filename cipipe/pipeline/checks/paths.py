@@ -97,7 +97,7 @@ class _Look:
         if self._tree is None:
             found: list[str | None] = [None] * len(asked)
         else:
-            objects = self._repository.objects([f"{self._tree}:{need.path}" for need in asked])
+            objects = self._repository.at_each(self._tree, [need.path for need in asked])
             found = [one.type if one is not None else None for one in objects]
         kinds = dict(zip(map(id, asked), found, strict=True))
         absent = [

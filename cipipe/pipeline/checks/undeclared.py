@@ -41,6 +41,16 @@ def warnings(
     """A line for each input that a due stage does not declare; `everywhere` adds files that no
     stage covers.
     """
+    due = [stage for stage in plan.stages if stage.status is Status.DUE]
+    # A round trip to git for each tree of a thousand stages would take longer than all the rest.
+    with contextlib.suppress(UsageError):
+        all_read = [
+            patterns[stage.name]
+            for stage in due
+            if _reads_all(stage, patterns[stage.name], everywhere=everywhere)
+        ]
+        tree_files.read_ahead(project.repository, tree, all_read)
+
     found: list[str] = []
     for stage in plan.stages:
         if stage.status is Status.DUE:
@@ -74,13 +84,19 @@ def _of_stage(
     known = msgspec.structs.replace(stage, settings=settings)
     for wanted in KINDS[stage.kind].inputs(known, look.repository, look.tree):
         yield from look.complaint(wanted)
-    # A folder that counts whole was not read, and is not read for its links alone.
-    all_read = everywhere or planned.reason in _ALL_NEW or not look.patterns.folders
+    all_read = _reads_all(planned, look.patterns, everywhere=everywhere)
     links = tree_files.links(
         look.repository, look.tree, look.patterns, None if all_read else planned.paths
     )
     for path, body in sorted(look.repository.blobs(links).items()):
         yield from look.complaint(_linked(path, body))
+
+
+def _reads_all(stage: StagePlan, patterns: Patterns, *, everywhere: bool) -> bool:
+    """Whether all of a stage's folders are read for links. One that counts whole was not read, and
+    is not read for its links alone.
+    """
+    return everywhere or stage.reason in _ALL_NEW or not patterns.folders
 
 
 def _linked(path: bytes, target: bytes) -> Input:

@@ -145,7 +145,30 @@ class Repository:
         """
         if "\n" in path or path.startswith("/") or path.split("/", maxsplit=1)[0] == "..":
             return None
-        return self.objects([f"{tree}:{path}"])[0]
+        return self.at_each(tree, [path])[0]
+
+    def at_each(self, tree: str, paths: Sequence[str]) -> list[Object | None]:
+        """The object at each normalized path in a tree; None where there is none.
+
+        Raises UsageError for a path with a line break.
+        """
+        found = {path: self._in_known_trees(tree, path) for path in paths}
+        unknown = [path for path, known in found.items() if known is None]
+        read = self.objects([f"{tree}:{path}" for path in unknown])
+        found |= dict(zip(unknown, read, strict=True))
+        return [found[path] for path in paths]
+
+    def _in_known_trees(self, tree: str, path: str) -> Object | None:
+        """A folder, if its tree and all trees on the way to it were read already."""
+        oid = tree.encode()
+        for name in path.encode(errors="surrogateescape").split(b"/"):
+            above = self._trees.get(oid)
+            entry = above.by_name.get(name) if above is not None else None
+            if entry is None or entry[0] != TREE:
+                return None
+            oid = entry[2].hex().encode()
+        known = self._trees.get(oid)
+        return Object(oid.decode(), "tree", known.body) if known is not None else None
 
     def listing(self, tree: str, folder: str) -> list[Entry]:
         """The entries of a folder in a tree, one level deep, with their whole paths.
