@@ -1,7 +1,6 @@
 """`cipipe run` and `cipipe destroy`."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -10,13 +9,13 @@ from cipipe.cli.confirm import confirm as confirm_at_shell
 from cipipe.cli.confirm import yes_option
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
-from cipipe.errors import CipipeError, UsageError
+from cipipe.errors import UsageError
 from cipipe.model import Plan
 from cipipe.pipeline import destroying, running
 from cipipe.pipeline.checks.refusals import refuse_destroy
 from cipipe.pipeline.planning import PlanOptions
 from cipipe.pipeline.stage_lookup import check_names
-from cipipe.report import json, text
+from cipipe.report import json, plan_file, text
 
 
 @click.command
@@ -92,7 +91,7 @@ def run(
         )
     session = shared.session()
     planning = PlanOptions(
-        session.project.context.mode,
+        mode=session.project.context.mode,
         worktree=worktree,
         selected=frozenset(stages),
         forced=frozenset(forced),
@@ -101,7 +100,7 @@ def run(
     check_names(session.project.config, planning.named)
     confirm_at_shell(shared, session, yes=yes)
     options = running.RunOptions(
-        planning,
+        planning=planning,
         jobs=jobs,
         allow_rollback=allow_rollback,
         allow_replace=allow_replace,
@@ -162,17 +161,13 @@ def finish(shared: Common, outcome: running.Outcome) -> int:
     return 0
 
 
-def _read_plan(file: Path) -> dict[str, Any]:
+def _read_plan(file: Path) -> plan_file.PlanFile:
     try:
-        found = bounded.loads(bounded.read(file))
-        if found["schema"] == 1 and {"environment", "commit"} <= found.keys():
-            [(stage["name"], stage["status"], stage["fingerprint"]) for stage in found["stages"]]
-            return dict(found)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _no_plan(file) from error
-    raise _no_plan(file)
-
-
-def _no_plan(file: Path) -> CipipeError:
-    hint = "Make it with `cipipe plan --format json --output FILE`."
-    return UsageError("plan-file-unreadable", f"{file} is not a plan", hint=hint, where="--plan")
+        return plan_file.parse(bounded.read(file))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            "plan-file-unreadable",
+            f"{file} is not a plan",
+            hint="Make it with `cipipe plan --format json --output FILE`.",
+            where="--plan",
+        ) from error

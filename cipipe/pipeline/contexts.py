@@ -1,6 +1,4 @@
-"""Where a run works: one environment of one project, with credentials, and the doors that stages
-get.
-"""
+"""The contexts in which the stages of one run work. Made from a session and a plan."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +10,9 @@ from cipipe import config, tree_files
 from cipipe.claims import Claimed, Claims
 from cipipe.model import Mode, Owner
 from cipipe.pipeline.identity.access import Access
-from cipipe.pipeline.planning import PlanResult, consumed_outputs
-from cipipe.pipeline.project import Project
+from cipipe.pipeline.planning import PlanResult
 from cipipe.pipeline.session import Session
+from cipipe.pipeline.snapshot import consumed_outputs
 from cipipe.planner import Candidate
 from cipipe.stages import KINDS
 from cipipe.stages.base import ResourceType
@@ -22,72 +20,68 @@ from cipipe.stages.context import StageContext
 from cipipe.stages.settings import AnyStage
 from cipipe.stagework import RunnerInputs
 
+# The resources that have one owner, and whether that is a stage or the whole environment. A state
+# belongs to one stage; images of several stages may be in one repository.
+_OWNED_BY_STAGE = {ResourceType.STATE: True, ResourceType.REPOSITORY: False}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class StageContexts:
-    """Meets `stagework.ContextFactory`. `scratch` is a private folder; `missing` are tools that are not
-    to be had here.
-    """
+    """Makes the context of each stage. Meets `stagework.ContextFactory`."""
 
     session: Session
-    planning: PlanResult
+    result: PlanResult
     access: Access
+    # A private folder; each stage gets one of its own in it.
     scratch: Path
+    # Tools that are not installed here; only the sandbox runs without them.
     missing: frozenset[str] = frozenset()
     allow_replace: bool = False
     allow_empty: bool = False
 
-    @property
-    def project(self) -> Project:
-        return self.session.project
-
-    @property
-    def environment(self) -> str:
-        return self.session.environment_name
-
     def upstream(self, stage: str) -> Sequence[str]:
-        return config.upstream(stage, self.project.config.stages)
+        return config.upstream(stage, self.session.project.config.stages)
 
     def missing_tools(self, stage: AnyStage) -> Sequence[str]:
         return [tool for tool in KINDS[stage.kind].tools(stage) if tool in self.missing]
 
     def consumes(self, candidate: Candidate) -> frozenset[str]:
-        held = self.planning.held.get(candidate.stage.name)
-        return consumed_outputs(self.project, self.planning.snapshot, candidate, held)
+        stored = self.result.stored.get(candidate.stage.name)
+        return consumed_outputs(self.session.project, self.result.snapshot, candidate, stored)
 
     def expand(self, text: str) -> str:
-        return self.project.config.expanded(text, self.environment)
+        return self.session.project.config.expanded(text, self.session.environment_name)
 
     def context_for(
         self, candidate: Candidate, stage: AnyStage, inputs: RunnerInputs
     ) -> StageContext[Any]:
-        shot = self.planning.snapshot
+        session, snapshot = self.session, self.result.snapshot
+        project = session.project
         folder = self.scratch / stage.name
         folder.mkdir(exist_ok=True)
+        patterns = snapshot.patterns[candidate.stage.name]
         return StageContext(
-            project=self.project.config.project.name,
-            environment_name=self.environment,
-            environment=self.session.environment,
-            mode=self.planning.executable.plan.mode,
+            project=project.config.project.name,
+            environment_name=session.environment_name,
+            environment=session.environment,
+            mode=self.result.executable.plan.mode,
             stage=stage,
-            repository=self.project.repository,
-            commit=shot.commit,
-            commit_time=shot.time,
-            tree=shot.tree,
-            entries=tree_files.files(
-                self.project.repository, shot.tree, shot.patterns[candidate.stage.name]
-            ),
+            repository=project.repository,
+            commit=snapshot.commit,
+            commit_time=snapshot.time,
+            tree=snapshot.tree,
+            entries=tree_files.files(project.repository, snapshot.tree, patterns),
             fingerprint=candidate.fingerprint,
             aws=self.access.aws,
-            child_env={**self.access.child_env, "CIPIPE_ENV": self.environment},
-            redactor=self.session.redactor,
+            child_env={**self.access.child_env, "CIPIPE_ENV": session.environment_name},
+            redactor=session.redactor,
             scratch=folder,
             owned=self._owned,
             claims=self._claims(stage, inputs.line),
-            siblings=frozenset(self.project.config.stages) - {stage.name},
-            sandbox=self.session.sandbox,
-            command_options=self.session.command_options,
-            state_login=self.project.state_login,
+            siblings=self._siblings(stage),
+            sandbox=session.sandbox,
+            command_options=session.command_options,
+            state_login=project.state_login,
             allow_replace=self.allow_replace,
             allow_empty=self.allow_empty,
             outputs=inputs.outputs,
@@ -99,39 +93,45 @@ class StageContexts:
             pace=self.session.pace,
         )
 
+    def _siblings(self, stage: AnyStage) -> frozenset[str]:
+        """The other stages of this environment."""
+        return frozenset(self.session.project.config.stages) - {stage.name}
+
     def _claims(self, stage: AnyStage, line: Callable[[str], None]) -> Claims | None:
-        """What the stage has to itself; nobody asks for it in verify mode, which writes nothing."""
+        """The resources that the stage claims; None where there are none, or nothing is written."""
         environment = self.session.environment
-        types = {ResourceType.STATE: True, ResourceType.REPOSITORY: False}
         kept = environment.protected and not environment.allow_destroy
-        places = tuple(
-            Claimed(
-                type=place.type,
-                name=place.name,
-                shown=place.shown,
-                by_stage=types[place.type],
-                kept=kept and not types[place.type],
+        claimed = []
+        for resource in KINDS[stage.kind].resources(stage, environment):
+            by_stage = _OWNED_BY_STAGE.get(resource.type)
+            if by_stage is None:
+                continue
+            claimed.append(
+                Claimed(
+                    type=resource.type,
+                    name=resource.name,
+                    shown=resource.shown,
+                    by_stage=by_stage,
+                    kept=kept and not by_stage,
+                )
             )
-            for place in KINDS[stage.kind].resources(stage, environment)
-            if place.type in types
-        )
-        if not places or self.planning.executable.plan.mode is Mode.VERIFY:
+        if not claimed or self.result.executable.plan.mode is Mode.VERIFY:
             return None
+        project = self.session.project.config.project.name
         return Claims(
             bucket=self.session.ledger(self.access).bucket,
-            owner=Owner(self.project.config.project.name, self.environment, stage.name),
-            places=places,
-            siblings=frozenset(self.project.config.stages) - {stage.name},
+            owner=Owner(project, self.session.environment_name, stage.name),
+            places=tuple(claimed),
+            siblings=self._siblings(stage),
             warn=line,
         )
 
     @cached_property
     def _owned(self) -> frozenset[str]:
-        """What the records of all stages own in S3."""
-        stages = self.project.config.stages
-        return frozenset(
-            url
-            for stage, held in self.planning.held.items()
-            if held is not None
-            for url in KINDS[stages[stage].kind].owns(held.record.data)
-        )
+        """The URLs in S3 that the records of all stages own."""
+        stages = self.session.project.config.stages
+        urls: set[str] = set()
+        for name, stored in self.result.stored.items():
+            if stored is not None:
+                urls |= set(KINDS[stages[name].kind].owns(stored.record.data))
+        return frozenset(urls)

@@ -17,6 +17,7 @@ from cipipe.pipeline.identity.access import Access
 from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.planning import PlanOptions, plan
 from cipipe.pipeline.project import Project
+from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
 from cipipe.planner import ExecutablePlan
 from cipipe.records import Records
@@ -158,8 +159,10 @@ def _in_stage() -> Iterator[None]:
 
 def _alone(call: Call, *, allow_empty: bool, allow_rollback: bool) -> running.RunOptions:
     names = frozenset({call.stage})
-    planning = PlanOptions(call.project.context.mode, selected=names, forced=names)
-    return running.RunOptions(planning, allow_rollback=allow_rollback, allow_empty=allow_empty)
+    planning = PlanOptions(mode=call.project.context.mode, selected=names, forced=names)
+    return running.RunOptions(
+        planning=planning, allow_rollback=allow_rollback, allow_empty=allow_empty
+    )
 
 
 def _look_ahead(call: Call, access: Access) -> None:
@@ -187,7 +190,7 @@ def _opened(
     session = call.session
     access = session.connect(Mode.DEPLOY, read_only=read_only)
     ledger = session.ledger(access)
-    options = PlanOptions(Mode.DEPLOY, worktree=worktree, selected=frozenset({call.stage}))
+    options = PlanOptions(mode=Mode.DEPLOY, worktree=worktree, selected=frozenset({call.stage}))
     planning = plan(
         session,
         refusing.planning if refusing else options,
@@ -197,8 +200,8 @@ def _opened(
     if refusing is not None:
         running.refuse(session, refusing, planning, ledger)
     with (
-        running.scratch_folder(session.project) as scratch,
+        scratch_folder(session.project) as scratch,
         served(access, session.progress.warning) as access,
     ):
-        contexts = StageContexts(session, planning, access, scratch)
+        contexts = StageContexts(session=session, result=planning, access=access, scratch=scratch)
         yield running.work_of(contexts, ledger), ledger

@@ -3,11 +3,14 @@
 from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, State, Status
 from cipipe.pipeline.checks.paths import refuse_missing
 from cipipe.pipeline.checks.refusals import refuse_destroy, refuse_other_workspace, refuse_ref
+from cipipe.pipeline.checks.tools import missing_tools, tool_missing
 from cipipe.pipeline.contexts import StageContexts
 from cipipe.pipeline.identity.profile import served
-from cipipe.pipeline.planning import PlanResult, snapshot
-from cipipe.pipeline.running import Outcome, missing_tools, scratch_folder, tool_missing, work_of
+from cipipe.pipeline.planning import PlanResult
+from cipipe.pipeline.running import Outcome, work_of
+from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
+from cipipe.pipeline.snapshot import read_snapshot
 from cipipe.pipeline.stage_lookup import recorded_stages
 from cipipe.planner import Candidate, ExecutablePlan
 from cipipe.runner import Runner
@@ -22,12 +25,12 @@ def destroy(session: Session, *, confirm: str | None, allow_destroy: bool = Fals
     access = session.connect(Mode.DESTROY)
     ledger = session.ledger(access)
 
-    shot = snapshot(project)
+    snapshot = read_snapshot(project)
     recorded = recorded_stages(project.config)
     stored = ledger.read(recorded)
     stages, steps = [], {}
     for stage_name in reversed(recorded):
-        candidate, found = shot.candidates[stage_name], stored[stage_name]
+        candidate, found = snapshot.candidates[stage_name], stored[stage_name]
         deployed = found is not None and found.record.state is not State.DESTROYED
         steps[stage_name] = (
             steps_of(project.config, name, candidate.stage, Mode.DESTROY, tag=candidate.tag)
@@ -40,18 +43,20 @@ def destroy(session: Session, *, confirm: str | None, allow_destroy: bool = Fals
     outputs = {
         stage: ledger.read_outputs(stage) or {}
         for stage in recorded
-        if shot.candidates[stage].stage.kind == "terraform" and stored[stage] is not None
+        if snapshot.candidates[stage].stage.kind == "terraform" and stored[stage] is not None
     }
     plan = Plan(
         project=project.config.project.name,
         environment=name,
         mode=Mode.DESTROY,
         provider=project.context.provider,
-        commit=shot.commit,
+        commit=snapshot.commit,
         baseline=Baseline("ledger"),
         stages=tuple(stages),
     )
-    result = PlanResult(ExecutablePlan(plan, steps), shot, stored, outputs)
+    result = PlanResult(
+        executable=ExecutablePlan(plan, steps), snapshot=snapshot, stored=stored, outputs=outputs
+    )
     refuse_other_workspace(project, result)
     refuse_missing(project, result)
     missing = missing_tools(session, result)
@@ -63,7 +68,7 @@ def destroy(session: Session, *, confirm: str | None, allow_destroy: bool = Fals
         scratch_folder(project) as scratch,
         served(access, session.progress.warning) as access,
     ):
-        contexts = StageContexts(session, result, access, scratch)
+        contexts = StageContexts(session=session, result=result, access=access, scratch=scratch)
         runner = Runner(work_of(contexts, ledger))
         return Outcome(runner.destroy(), runner.error)
 

@@ -25,16 +25,13 @@ def stage_of_kind(config: "Config", kind: str, wanted: str | None) -> str:
     if len(chosen) == 1:
         return chosen[0]
 
-    if not known:
-        hint = f"The configuration has no {kind} stage."
-    else:
-        hint = f"Pass --stage with one of: {', '.join(known)}"
+    message = f"there is no {kind} stage {wanted!r}"
+    if wanted is None:
+        message = f"there are {len(known)} {kind} stages" if known else f"there is no {kind} stage"
     raise UsageError(
         "stage-unknown",
-        f"there is no {kind} stage {wanted!r}"
-        if wanted
-        else f"there is not exactly one {kind} stage",
-        hint=hint,
+        message,
+        hint=f"--stage is one of: {', '.join(known)}" if known else "Add one to cipipe.toml.",
         where="--stage",
     )
 

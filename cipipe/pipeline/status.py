@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from cipipe.errors import CipipeError, IdentityError, StageError
 from cipipe.ledger import StoredRecord
 from cipipe.model import EnvironmentStatus, Mode, StageStatus, State
-from cipipe.pipeline.planning import snapshot
 from cipipe.pipeline.session import Session
+from cipipe.pipeline.snapshot import read_snapshot
 from cipipe.pipeline.stage_lookup import recorded_stages
 from cipipe.planner import Candidate
 
@@ -42,7 +42,7 @@ def status(session: Session, names: Sequence[str]) -> tuple[EnvironmentStatus, .
 
 def _environment(session: Session) -> EnvironmentStatus:
     access = session.connect(Mode.DEPLOY, read_only=True)
-    candidates = snapshot(session.project).candidates
+    candidates = read_snapshot(session.project).candidates
     stored = session.ledger(access).read(recorded_stages(session.project.config))
     stages = tuple(_stage(candidates[name], found) for name, found in stored.items())
     environment = session.environment

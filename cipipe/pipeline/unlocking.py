@@ -4,12 +4,12 @@ from cipipe.model import Mode
 from cipipe.pipeline.checks.refusals import refuse_ref
 from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.identity.role_session import merge_request_read_only
-from cipipe.pipeline.planning import snapshot
 from cipipe.pipeline.session import Session
+from cipipe.pipeline.snapshot import read_snapshot
 from cipipe.pipeline.stage_lookup import stage_of_kind
 from cipipe.stages import terraform as kind
-from cipipe.stages.settings import replaced
 from cipipe.stages.terraform.root import Root, client
+from cipipe.titles import in_environment
 
 
 def unlock(session: Session, *, stage: str | None, lock_id: str) -> None:
@@ -21,10 +21,8 @@ def unlock(session: Session, *, stage: str | None, lock_id: str) -> None:
     chosen = stage_of_kind(project.config, kind.NAME, stage)
     access = session.connect(Mode.DEPLOY)
 
-    settings = replaced(
-        snapshot(project).candidates[chosen].stage.settings,
-        lambda value: project.config.expanded(value, name) if isinstance(value, str) else value,
-    )
+    candidate = read_snapshot(project).candidates[chosen]
+    settings = in_environment(project.config, name, candidate.stage).settings
     with served(access, session.say) as access:
         root = Root(
             folder=project.repository.root / settings.root,

@@ -11,7 +11,7 @@ import pytest
 from cipipe.cli import main
 from cipipe.errors import Problem, ProblemsError
 from cipipe.model import Mode
-from cipipe.pipeline import planning, project
+from cipipe.pipeline import planning, project, snapshot
 from cipipe.pipeline.checks import paths
 from support.git import ENV, Repo
 from support.sessions import session_of
@@ -168,7 +168,7 @@ def test_every_environment_is_looked_at(repo: Repo, check: Any) -> None:
 
 def test_a_file_where_a_folder_has_to_be(repo: Repo, check: Any) -> None:
     repo.commit({"cipipe.toml": CONFIG.replace('source = "dags"', 'source = "dags/a.py"')})
-    assert check()["stages.dags.source"][1] == "'dags/a.py' is a file, and has to be a folder"
+    assert check()["stages.dags.source"][1] == "'dags/a.py' is a file and must be a folder"
 
 
 def test_it_is_all_told_in_one_go(repo: Repo, check: Any) -> None:
@@ -282,7 +282,7 @@ def test_the_command_exits_with_2(
 
 def fingerprints(repo: Repo, name: str) -> dict[str, str]:
     found = project.load(repo.root, ENV)
-    made = planning.plan(session_of(found, name), planning.PlanOptions(Mode.DEPLOY), None)
+    made = planning.plan(session_of(found, name), planning.PlanOptions(mode=Mode.DEPLOY), None)
     return {stage.name: stage.fingerprint for stage in made.executable.plan.stages}
 
 
@@ -318,10 +318,10 @@ def test_what_comes_after_dev_is_compared_with_the_fingerprints_that_dev_has(rep
     text = text.replace('kind = "dags"', 'kind = "dags"\nenvironments = ["live"]')
     repo.commit({"cipipe.toml": text})
     found = project.load(repo.root, ENV).at("live")
-    shot = planning.snapshot(found)
-    assert planning.fingerprints_in(found, shot, "dev") == fingerprints(repo, "dev")
-    assert planning.fingerprints_in(found, shot, "dev")["iac"] != shot.candidates["iac"].fingerprint
-    assert set(planning.fingerprints_in(found, shot, "dev")) == {"iac", "image"}
+    shot = snapshot.read_snapshot(found)
+    assert snapshot.fingerprints_in(found, shot, "dev") == fingerprints(repo, "dev")
+    assert snapshot.fingerprints_in(found, shot, "dev")["iac"] != shot.candidates["iac"].fingerprint
+    assert set(snapshot.fingerprints_in(found, shot, "dev")) == {"iac", "image"}
 
 
 def test_a_stage_of_another_environment_is_not_planned(repo: Repo) -> None:
@@ -336,7 +336,7 @@ def test_a_commit_before_the_environment_was_there_is_no_baseline(repo: Repo) ->
     repo.commit({"cipipe.toml": CONFIG})
     found = project.load(repo.root, ENV)
     made = planning.plan(
-        session_of(found, "live"), planning.PlanOptions(Mode.DEPLOY, base=first), None
+        session_of(found, "live"), planning.PlanOptions(mode=Mode.DEPLOY, base=first), None
     ).executable.plan
     assert made.baseline.kind == "none"
     assert {stage.reason for stage in made.stages} == {"no-baseline"}

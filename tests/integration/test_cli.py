@@ -378,7 +378,7 @@ def test_a_bug_exits_with_1(cipipe: Cli) -> None:
         "import sys\n"
         "from cipipe.cli import main\n"
         "from cipipe.pipeline import planning\n"
-        "planning.snapshot = lambda *_, **__: 1 / 0\n"
+        "planning.read_snapshot = lambda *_, **__: 1 / 0\n"
         "sys.exit(main(['plan', '--offline', '--format', 'json']))"
     )
     done = cipipe(code=code)
@@ -394,7 +394,7 @@ def test_an_interrupt_exits_with_130(cipipe: Cli, number: str) -> None:
         "import signal, sys\n"
         "from cipipe.cli import main\n"
         "from cipipe.pipeline import planning\n"
-        f"planning.snapshot = lambda *_, **__: signal.raise_signal(signal.{number})\n"
+        f"planning.read_snapshot = lambda *_, **__: signal.raise_signal(signal.{number})\n"
         "sys.exit(main(['plan', '--offline', '--format', 'json']))"
     )
     done = cipipe(code=code)

@@ -111,7 +111,7 @@ class Pipelines:
     def run(self, meanwhile: Callable[[], object], **variables: str) -> Outcome:
         """A run between whose plan and first step something else happens."""
         found = project.load(self.repo.root, self.env(**variables))
-        options = RunOptions(PlanOptions(Mode.DEPLOY))
+        options = RunOptions(planning=PlanOptions(mode=Mode.DEPLOY))
 
         def planned(plan: Plan) -> None:
             meanwhile()

@@ -11,7 +11,7 @@ import pytest
 
 from cipipe.errors import StageError
 from cipipe.model import Output, State
-from cipipe.pipeline import planning, project
+from cipipe.pipeline import planning, project, snapshot
 from cipipe.report import github as as_github
 from cipipe.report import gitlab as as_gitlab
 from cipipe.report import json as as_json
@@ -369,7 +369,7 @@ def test_a_bare_repository_and_a_second_work_tree(world: World, tmp_path: Path) 
     assert second.fingerprints() == world.fingerprints()
     bare = world.repo.clone(tmp_path / "bare.git", "--bare")
     found = project.load(bare.root, ENV, world.repo.root / "cipipe.toml")
-    shot = planning.snapshot(found)
+    shot = snapshot.read_snapshot(found)
     assert {n: p.fingerprint for n, p in shot.candidates.items()} == world.fingerprints()
 
 

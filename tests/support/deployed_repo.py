@@ -8,7 +8,7 @@ from cipipe.errors import CipipeError
 from cipipe.fingerprint import consumed, effective
 from cipipe.ledger import Ledger, StoredRecord
 from cipipe.model import Mode, Output, Plan, Record, State
-from cipipe.pipeline import planning, project
+from cipipe.pipeline import planning, project, snapshot
 from cipipe.pipeline.planning import PlanOptions, PlanResult
 from support.git import ENV, Repo
 from support.sessions import session_of
@@ -141,7 +141,7 @@ class World:
         `inputs` are the outputs that they consumed, where the names of the stages do not tell.
         """
         found = project.load(self.repo.root, ENV | (env or {}))
-        shot = planning.snapshot(found)
+        shot = snapshot.read_snapshot(found)
         self.ledger.outputs = OUTPUTS
         for name in names or STAGES:
             candidate = shot.candidates[name]

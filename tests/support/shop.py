@@ -20,7 +20,7 @@ from cipipe.fingerprint import effective
 from cipipe.ledger import Ledger
 from cipipe.model import Output, Record, State
 from cipipe.pace import Pace
-from cipipe.pipeline import planning, project
+from cipipe.pipeline import project, snapshot
 from cipipe.tools import http
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials
@@ -114,7 +114,7 @@ class Shop:
 
     def apply(self, **outputs: Output) -> None:
         """Have the infrastructure deployed, with these outputs."""
-        candidate = planning.snapshot(project.load(self.repo.root, self.env)).candidates["iac"]
+        candidate = snapshot.read_snapshot(project.load(self.repo.root, self.env)).candidates["iac"]
         held = self.ledger.read(["iac"])["iac"]
         same = effective(candidate.fingerprint, {})
         record = Record(1, "iac", candidate.fingerprint, same, State.DEPLOYED, self.head, "main", "local", None, None,

@@ -1,8 +1,7 @@
-"""Files and folders that settings name and that are not there: for `check` all of them, for a run
-those of its stages.
+"""Files and folders that settings name and that do not exist.
 
-A plan asks git once. Only where something is missing are the files listed, to suggest what was
-meant.
+`check` looks at all stages, a run at its own. A plan needs one question to git; only where something
+is missing are all files listed, to suggest what was meant.
 """
 
 import difflib
@@ -12,67 +11,68 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from cipipe.errors import Problem, ProblemsError
-from cipipe.model import Mode, Status
+from cipipe.model import Mode, Plan, Status
 from cipipe.parse import Located
 from cipipe.pipeline.planning import PlanResult
 from cipipe.pipeline.project import Project
 from cipipe.stages import KINDS
 from cipipe.stages.base import RequiredPath
-from cipipe.stages.settings import AnyStage, replaced
+from cipipe.stages.settings import AnyStage
+from cipipe.titles import in_environment
 from cipipe.tools.git.client import Repository
 
+# A suggestion compares the name with this many others, at most.
 _COMPARED = 5000
-"""How many names a suggestion is looked for among, at most."""
+
+# The modes of git's tree entries that paths cannot be followed through: links and submodules.
+_NOT_FOLLOWED = {b"120000", b"160000"}
 
 
 def checker(repository: Repository) -> Callable[[AnyStage], Iterator[Problem]]:
-    """What tells of a stage, with its settings filled in, which of its paths are neither in the
-    commit nor on disk.
+    """A function that yields the paths of a stage that are neither in the commit nor on disk.
+
+    The stage has its settings filled in.
     """
     head = repository.commit("HEAD")
-    tree = head.oid if head is not None else None
-    look = _Look(repository, tree, disk=True)
+    search = _Search(repository, head.oid if head is not None else None, disk=True)
 
     def check(stage: AnyStage) -> Iterator[Problem]:
         wanted = list(KINDS[stage.kind].required_paths(stage))
-        for need in look.missing(wanted):
-            yield look.problem(need)
+        for need in search.missing(wanted):
+            yield search.problem(need)
 
     return check
 
 
-def refuse_missing(project: Project, planning: PlanResult, *, allow_empty: bool = False) -> None:
-    """Raise ProblemsError where a stage that is to run needs what the commit does not have. Nothing
-    was started.
+def refuse_missing(project: Project, result: PlanResult, *, allow_empty: bool = False) -> None:
+    """Raise ProblemsError where a stage that would run needs a path that the commit lacks.
+
+    `allow_empty`: a folder without files is intended. Nothing was started.
     """
-    plan, look = (
-        planning.executable.plan,
-        _Look(project.repository, planning.snapshot.tree, disk=False),
-    )
+    plan = result.executable.plan
     wanted: dict[str, list[RequiredPath]] = {}
     for planned in plan.stages:
-        stage = planning.snapshot.candidates[planned.name].stage
-        if planned.status is Status.UNCHANGED or (
-            plan.mode is Mode.DESTROY and "terraform" not in KINDS[stage.kind].tools(stage)
-        ):
+        stage = result.snapshot.candidates[planned.name].stage
+        if planned.status is Status.UNCHANGED or not _reads_files(stage, plan):
             continue
-        settings = replaced(
-            stage.settings,
-            lambda v: project.config.expanded(v, plan.environment) if isinstance(v, str) else v,
+        needs = KINDS[stage.kind].required_paths(
+            in_environment(project.config, plan.environment, stage)
         )
-        needs = KINDS[stage.kind].required_paths(msgspec.structs.replace(stage, settings=settings))
-        # A folder that became empty is for the stage's own safeguard, which knows what was
+        # A folder that became empty is left to the stage's own safeguard, which knows what was
         # deployed.
-        empty = allow_empty or planning.held.get(planned.name) is not None
+        empty = allow_empty or result.stored.get(planned.name) is not None
         wanted[planned.name] = [need for need in needs if not (need.may_vanish and empty)]
-    missing = {
-        id(need) for need in look.missing([need for needs in wanted.values() for need in needs])
-    }
-    problems = [
-        msgspec.structs.replace(problem, where=f"stages.{name}.{problem.where}")
-        for name, needs in wanted.items()
-        for problem in (look.problem(need) for need in needs if id(need) in missing)
-    ]
+
+    search = _Search(project.repository, result.snapshot.tree, disk=False)
+    everything = [need for needs in wanted.values() for need in needs]
+    missing = {id(need) for need in search.missing(everything)}
+    problems = []
+    for name, needs in wanted.items():
+        for need in needs:
+            if id(need) in missing:
+                problem = search.problem(need)
+                where = f"stages.{name}.{problem.where}"
+                problems.append(msgspec.structs.replace(problem, where=where))
     if problems:
         located = Located(project.config_text.decode(errors="replace"), project.config_path)
         raise ProblemsError(
@@ -82,70 +82,76 @@ def refuse_missing(project: Project, planning: PlanResult, *, allow_empty: bool 
         )
 
 
-class _Look:
-    """One tree (and, with `disk`, the files on disk that git does not ignore), asked for paths."""
+def _reads_files(stage: AnyStage, plan: Plan) -> bool:
+    """Whether the stage reads files. Of those that are destroyed only Terraform needs its root."""
+    return plan.mode is not Mode.DESTROY or "terraform" in KINDS[stage.kind].tools(stage)
+
+
+class _Search:
+    """Looks for paths in one tree, and with `disk` among the files that git does not ignore."""
 
     def __init__(self, repository: Repository, tree: str | None, *, disk: bool) -> None:
         self._repository = repository
+        # None where there is no commit yet.
         self._tree = tree
         self._disk = disk
         self._listed: tuple[set[str], set[str]] | None = None
 
     def missing(self, wanted: list[RequiredPath]) -> list[RequiredPath]:
-        """Those that are not there, or not what they have to be."""
-        asked = [need for need in wanted if "\n" not in need.path]
-        if self._tree is None:
-            found: list[str | None] = [None] * len(asked)
-        else:
-            objects = self._repository.at_each(self._tree, [need.path for need in asked])
-            found = [one.type if one is not None else None for one in objects]
-        kinds = dict(zip(map(id, asked), found, strict=True))
+        """Those that do not exist, or are a file instead of a folder or the other way round."""
+        # git reads one question per line.
+        askable = [need for need in wanted if "\n" not in need.path]
+        types: dict[int, str] = {}
+        if self._tree is not None:
+            objects = self._repository.at_each(self._tree, [need.path for need in askable])
+            for need, found in zip(askable, objects, strict=True):
+                if found is not None:
+                    types[id(need)] = found.type
+
         absent = [
-            need for need in wanted if kinds.get(id(need)) != ("tree" if need.folder else "blob")
+            need for need in wanted if types.get(id(need)) != ("tree" if need.folder else "blob")
         ]
         return [need for need in absent if not self._elsewhere(need)]
 
     def problem(self, need: RequiredPath) -> Problem:
+        """What to say about a path that is missing, with a suggestion where there is one."""
         what = "folder" if need.folder else "file"
         folders, files = self._names()
         known, others = (folders, files) if need.folder else (files, folders)
         if need.path in others:
-            message = (
-                f"{need.path!r} is a {'file' if need.folder else 'folder'}, and has to be a {what}"
-            )
+            actual = "file" if need.folder else "folder"
+            message = f"{need.path!r} is a {actual} and must be a {what}"
             return Problem("config-path-missing", message, need.key)
+
         hint = _suggestion(need.path, known)
         if hint is None and (self._repository.root / need.path).exists():
             hint = "It is on disk: git ignores it, or it is empty, or it is not committed yet."
         return Problem("config-path-missing", f"there is no {what} {need.path!r}", need.key, hint)
 
     def _elsewhere(self, need: RequiredPath) -> bool:
-        """Whether what the tree lacks is there all the same: on disk, behind a link, or in a
-        submodule.
-        """
+        """Whether a path that the tree lacks exists: on disk, behind a link, or in a submodule."""
         path = self._repository.root / need.path
         on_disk = path.is_dir() and any(path.iterdir()) if need.folder else path.is_file()
         if on_disk and need.on_disk:
             return True
-        if self._disk and on_disk and need.path in self._names()[0 if need.folder else 1]:
-            return True
+        if self._disk and on_disk:
+            folders, files = self._names()
+            if need.path in (folders if need.folder else files):
+                return True
         return self._beyond(need.path)
 
     def _beyond(self, path: str) -> bool:
-        """Whether a folder on the way is a link or a submodule, into which the tree cannot tell the
-        way.
-        """
+        """Whether a folder on the way is a link or a submodule, which the tree does not follow."""
         if self._tree is None:
             return False
-        parts = path.split("/")
         above = ""
-        for part in parts:
-            here = f"{above}/{part}" if above else part
-            entries = {
+        for name in path.split("/"):
+            here = f"{above}/{name}" if above else name
+            modes = {
                 entry.path.decode(errors="surrogateescape"): entry.mode
                 for entry in self._repository.listing(self._tree, above)
             }
-            if entries.get(here) in {b"120000", b"160000"}:
+            if modes.get(here) in _NOT_FOLLOWED:
                 return True
             above = here
         return False
@@ -165,16 +171,14 @@ class _Look:
 
 
 def _suggestion(path: str, known: Iterable[str]) -> str | None:
-    """The nearest name there is: beside the wanted one, of the same name elsewhere, or by its
-    spelling.
-    """
+    """The nearest name: of the same name elsewhere, beside the wanted one, or by its spelling."""
     names = sorted(known)
     folder, _, name = path.rpartition("/")
-    beside = [one.rpartition("/")[2] for one in names if one.rpartition("/")[0] == folder and one]
     near = [one for one in names if one.rpartition("/")[2] == name][:1]
-    near = near or [
-        posixpath.join(folder, one)
-        for one in difflib.get_close_matches(name, beside[:_COMPARED], n=1)
-    ]
-    near = near or difflib.get_close_matches(path, names[:_COMPARED], n=1)
+    if not near:
+        beside = [one.rpartition("/")[2] for one in names if one.rpartition("/")[0] == folder]
+        similar = difflib.get_close_matches(name, list(filter(None, beside[:_COMPARED])), n=1)
+        near = [posixpath.join(folder, one) for one in similar]
+    if not near:
+        near = difflib.get_close_matches(path, names[:_COMPARED], n=1)
     return f"Perhaps you meant {near[0]!r}." if near else None

@@ -1,0 +1,38 @@
+"""The tools that a run needs on this machine."""
+
+import shutil
+from collections.abc import Mapping
+
+from cipipe.errors import StageError
+from cipipe.model import Status
+from cipipe.pipeline.planning import PlanResult
+from cipipe.pipeline.session import Session
+from cipipe.stages import KINDS
+
+
+def missing_tools(session: Session, result: PlanResult) -> dict[str, str]:
+    """The tools that due stages need and this machine lacks, with how to get each.
+
+    Outside the sandbox a missing tool is an error before anything runs: StageError `tool-missing`.
+    """
+    candidates = result.snapshot.candidates
+    due = [s.name for s in result.executable.plan.stages if s.status is not Status.UNCHANGED]
+    stages = [candidates[name].stage for name in due]
+    needed = {tool for stage in stages for tool in KINDS[stage.kind].tools(stage)}
+    if session.target is not None:
+        return {tool: why for tool, why in session.target.missing.items() if tool in needed}
+
+    path = session.project.env.get("PATH")
+    if "terraform" in needed and shutil.which("terraform", path=path) is None:
+        raise tool_missing({"terraform": "developer.hashicorp.com/terraform/install"})
+    return {}
+
+
+def tool_missing(missing: Mapping[str, str]) -> StageError:
+    """The error for tools that are not installed, each with how to get it."""
+    verb = "is" if len(missing) == 1 else "are"
+    return StageError(
+        "tool-missing",
+        f"{' and '.join(missing)} {verb} not installed on this machine; nothing was started",
+        hint="; ".join(f"{tool}: {how}" for tool, how in missing.items()),
+    )
