@@ -20,6 +20,7 @@ class Records:
         ledger: Ledger,
         plan: Plan,
         context: Context,
+        *,
         stored: Mapping[str, StoredRecord | None],
     ) -> None:
         self._ledger = ledger
@@ -49,7 +50,7 @@ class Records:
         )
 
     def write(
-        self, stage: StagePlan, state: State, effective: str | None, data: Mapping[str, Any]
+        self, stage: StagePlan, state: State, *, effective: str | None, data: Mapping[str, Any]
     ) -> None:
         """Replace the stage's record. Raises ConflictError where another run has replaced it."""
         now = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -84,7 +85,7 @@ class Records:
         """
         last = self.last(stage.name)
         if last is not None and stage.name in self._ours and last.state is State.DEPLOYING:
-            self.write(stage, State.FAILED, last.effective, data)
+            self.write(stage, State.FAILED, effective=last.effective, data=data)
 
     def write_outputs(self, stage: str, outputs: dict[str, Output]) -> None:
         self.check(stage)

@@ -43,7 +43,14 @@ class Runner:
         reports = self.work.reports
         finished = tuple(reports[stage.name] for stage in plan.stages if stage.name in reports)
         not_reached = tuple(
-            StageReport(stage.name, stage.kind, Result.NOT_RUN, stage.reason, "not reached", 0.0)
+            StageReport(
+                name=stage.name,
+                kind=stage.kind,
+                result=Result.NOT_RUN,
+                reason=stage.reason,
+                detail="not reached",
+                seconds=0.0,
+            )
             for stage in plan.stages
             if stage.name not in reports
         )

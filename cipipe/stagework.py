@@ -191,14 +191,14 @@ class StageWork:
                 if result.up_to_date and self.records.is_current(stage, actual, result.data):
                     return self._unchanged(stage, "all of it is there already", started)
                 if not writing:
-                    self._start_writing(stage, context, result, actual if recorded else None)
+                    self._start_writing(stage, context, result, actual=actual if recorded else None)
                     writing = True
             self._run_step(step, context, result)
 
         if result.outputs is not None:
             self.records.write_outputs(stage.name, result.outputs)
         if recorded and self.executable.plan.mode is Mode.DEPLOY:
-            self.records.write(stage, State.DEPLOYED, actual, result.data)
+            self.records.write(stage, State.DEPLOYED, effective=actual, data=result.data)
         report = self.finished(
             stage, Result.DONE, stage.detail, started=started, summary=result.summary
         )
@@ -209,16 +209,16 @@ class StageWork:
         stage: StagePlan,
         context: StageContext[Any],
         result: StageResult,
+        *,
         actual: str | None,
     ) -> None:
-        """Before the first effect: claim the stage's resources, and write a `deploying` record.
-
-        `actual` is None for a stage without a record.
+        """Claim the stage's resources, and write a `deploying` record with the effective digest
+        `actual`; None for a stage that has no record.
         """
         if context.claims is not None:
             context.claims.take()
         if actual is not None:
-            self.records.write(stage, State.DEPLOYING, actual, result.data)
+            self.records.write(stage, State.DEPLOYING, effective=actual, data=result.data)
 
     def inspect(self, stage: StagePlan) -> None:
         """Run the first steps of a stage that is to be destroyed, which only read."""
@@ -237,11 +237,11 @@ class StageWork:
         result = self.results[stage.name]
         self.interrupt.check()
 
-        self.records.write(stage, State.DEPLOYING, None, result.data)
+        self.records.write(stage, State.DEPLOYING, effective=None, data=result.data)
         done = len(self.leading_reads(stage))
         for step in self.executable.steps[stage.name][done:]:
             self._run_step(step, context, result)
-        self.records.write(stage, State.DESTROYED, None, {})
+        self.records.write(stage, State.DESTROYED, effective=None, data={})
         if context.claims is not None:
             context.claims.release()
 
@@ -292,7 +292,13 @@ class StageWork:
         """Report how a stage finished. `started` is what `time.monotonic()` said then."""
         seconds = 0.0 if started is None else time.monotonic() - started
         report = StageReport(
-            stage.name, stage.kind, result, stage.reason, detail, round(seconds, 1), summary
+            name=stage.name,
+            kind=stage.kind,
+            result=result,
+            reason=stage.reason,
+            detail=detail,
+            seconds=round(seconds, 1),
+            made=summary,
         )
         self.progress.stage_finished(report)
         return report

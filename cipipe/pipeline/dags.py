@@ -141,7 +141,7 @@ def rollback(call: Call, to: str | None) -> running.Outcome:
             dataclasses.replace(
                 work,
                 executable=ExecutablePlan(whole, {call.stage: steps}),
-                records=Records(ledger, whole, call.project.context, held),
+                records=Records(ledger, whole, call.project.context, stored=held),
                 restored={call.stage: target.effective},
             )
         )

@@ -147,7 +147,7 @@ def work_of(contexts: StageContexts, ledger: Ledger) -> StageWork:
     return StageWork(
         executable=executable,
         candidates=result.snapshot.candidates,
-        records=Records(ledger, executable.plan, session.project.context, dict(result.stored)),
+        records=Records(ledger, executable.plan, session.project.context, stored=result.stored),
         factory=contexts,
         redactor=session.redactor,
         progress=session.progress,

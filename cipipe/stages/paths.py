@@ -19,8 +19,8 @@ def outside(path: str, key: str) -> Iterator[Problem]:
     """The problem of a setting whose path is not inside the repository."""
     if path.startswith(("/", "~")) or posixpath.normpath(path).split("/")[0] == "..":
         yield Problem(
-            "config-bad-path",
-            f"{path!r} leads out of the repository",
-            key,
-            "Write it relative to the top of the repository, without `..`.",
+            id="config-bad-path",
+            message=f"{path!r} leads out of the repository",
+            where=key,
+            hint="Write it relative to the top of the repository, without `..`.",
         )

@@ -177,7 +177,7 @@ class World:
         work = StageWork(
             executable=ExecutablePlan(msgspec.structs.replace(plan, mode=self.mode), self.steps),
             candidates=self.candidates,
-            records=Records(self.ledger, plan, context, held),
+            records=Records(self.ledger, plan, context, stored=held),
             factory=self,
             redactor=self.redactor,
             progress=self.listener,

@@ -64,7 +64,12 @@ def build_context(context: StageContext[Settings]) -> BuildContext:
             "files of the build context are not in this clone",
             problems,
         )
-    return BuildContext(gathered.files, rules, settings.dockerfile, context.commit_time)
+    return BuildContext(
+        files=gathered.files,
+        rules=rules,
+        dockerfile=settings.dockerfile,
+        created=context.commit_time,
+    )
 
 
 def _refuse_unfetched(context: StageContext[Settings], gathered: "_Gathered", folder: str) -> None:
@@ -142,29 +147,29 @@ class _Gathered:
         if inner is None or tree is None:
             self._miss(
                 path,
-                "git-submodule-missing",
-                f"is a submodule whose commit {entry.oid.decode()[:12]} is not checked out",
-                "Run `git submodule update --init --recursive` before cipipe; on GitHub set "
+                id="git-submodule-missing",
+                message=f"is a submodule whose commit {entry.oid.decode()[:12]} is not checked out",
+                hint="Run `git submodule update --init --recursive` before cipipe; on GitHub set "
                 "`submodules: recursive` for actions/checkout, on GitLab the variable "
                 "GIT_SUBMODULE_STRATEGY: recursive.",
             )
         elif changed := inner.dirty():
             self._miss(
                 path,
-                "git-submodule-dirty",
-                f"is a submodule with files that differ from its commit, such as "
+                id="git-submodule-dirty",
+                message=f"is a submodule with files that differ from its commit, such as "
                 f"{changed[0].decode(errors='backslashreplace')}",
-                "Commit them there, and then the submodule here; or undo them.",
+                hint="Commit them there, and then the submodule here; or undo them.",
             )
         else:
             folder = path + b"/"
             files = tree_files.below(inner, tree.oid, b"")
             self.add(inner, [f for f in files if not self.excluded(folder + f.path)], folder)
 
-    def _miss(self, submodule: bytes, error_id: str, message: str, hint: str) -> None:
+    def _miss(self, submodule: bytes, *, id: str, message: str, hint: str) -> None:
         name = self._name(submodule)
         where = submodule.decode(errors="backslashreplace")
-        self.missing[name] = Problem(error_id, message, where, hint)
+        self.missing[name] = Problem(id=id, message=message, where=where, hint=hint)
         self.submodules.add(name)
 
     def _reaches(self, path: bytes, mode: bytes) -> bool:

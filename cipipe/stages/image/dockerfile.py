@@ -58,7 +58,7 @@ def copy_sources(body: bytes, build_args: Mapping[str, str | None]) -> Iterator[
         if name == "FROM":
             here = _Variables()
         elif name == "ARG":
-            _declare(rest, build_args, before_stages, here)
+            _declare(rest, build_args, before_stages=before_stages, here=here)
         elif name == "ENV" and here is not None:
             here.env |= _environment(rest, here.known, escape)
         elif name in {"COPY", "ADD"}:
@@ -156,6 +156,7 @@ class _Variables:
 def _declare(
     text: str,
     build_args: Mapping[str, str | None],
+    *,
     before_stages: _Variables,
     here: _Variables | None,
 ) -> None:

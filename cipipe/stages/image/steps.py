@@ -90,7 +90,7 @@ class _ImageRun:
         if command is None:
             daemon.build(source.tar(), wanted)
         else:
-            _build_with_buildkit(command, context, source, wanted)
+            _build_with_buildkit(context, command, source=source, wanted=wanted)
         result.summary = f"built {_name(context)}"
 
     def smoke(self, context: StageContext[Settings], _: StageResult) -> None:
@@ -180,8 +180,9 @@ def _buildkit(context: StageContext[Settings], source: "BuildContext") -> tuple[
 
 
 def _build_with_buildkit(
-    command: tuple[str, ...],
     context: StageContext[Settings],
+    command: tuple[str, ...],
+    *,
     source: "BuildContext",
     wanted: "Build",
 ) -> None:

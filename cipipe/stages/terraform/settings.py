@@ -45,15 +45,15 @@ def problems(stage: Stage[Settings]) -> Iterable[Problem]:
     kind = settings.backend.get("type", "s3")
     if kind in NOT_KEPT:
         yield Problem(
-            "terraform-state-not-kept",
-            f"a state in backend {kind!r} is lost with the job",
-            "backend.type",
-            "Leave `type` out for S3, or name a backend that keeps the state.",
+            id="terraform-state-not-kept",
+            message=f"a state in backend {kind!r} is lost with the job",
+            where="backend.type",
+            hint="Leave `type` out for S3, or name a backend that keeps the state.",
         )
     elif kind == "s3" and ("bucket" not in settings.backend or "key" not in settings.backend):
         yield Problem(
-            "config-missing-key",
-            "the S3 backend needs `bucket` and `key`",
-            "backend",
-            'backend = { bucket = "…", key = "terraform/{project}/{environment}.tfstate" }',
+            id="config-missing-key",
+            message="the S3 backend needs `bucket` and `key`",
+            where="backend",
+            hint='backend = { bucket = "…", key = "terraform/{project}/{environment}.tfstate" }',
         )
