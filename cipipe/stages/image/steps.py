@@ -214,7 +214,12 @@ def _registry(context: StageContext[Settings]) -> "Registry":
 def _daemon(context: StageContext[Settings]) -> "Docker":
     from cipipe.tools.docker import client as docker
 
-    return docker.Docker(context.child_env, context.redactor, context.line, context.interrupt)
+    return docker.Docker(
+        env=context.child_env,
+        redactor=context.redactor,
+        line=context.line,
+        interrupt=context.interrupt,
+    )
 
 
 def _name(context: StageContext[Settings]) -> str:
