@@ -99,7 +99,9 @@ def status(call: Call) -> "Inventory":
         (stage,) = work.executable.plan.stages
         record = work.records.last(call.stage)
         if record is None or record.state is State.DESTROYED:
-            return Inventory(call.stage, record.state.value if record else "never-deployed")
+            return Inventory(
+                stage=call.stage, state=record.state.value if record else "never-deployed"
+            )
         return inventory(work.context_for(stage), record)
 
 

@@ -1,25 +1,22 @@
-"""The `dags` kind: Airflow's DAG files, with Terraform's outputs put in, uploaded to the bucket
-that MWAA reads.
+"""The `dags` kind: Airflow's DAG files, with Terraform's outputs put in, uploaded to MWAA's bucket.
 
-`patch` is the heart; `files` says what is uploaded, `checks` what is refused, `deploy` what the
-steps do, `local` is the command without AWS.
+`steps` has the order of a deployment, `deploy` what each step does. `markers` patches the files,
+`checks` refuses bad ones, `bucket` compares and writes, `mwaa` installs and confirms; `local` is
+`cipipe dags patch`.
 """
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from cipipe.errors import Problem
 from cipipe.model import Environment, partition_of
-from cipipe.patterns import complaint
 from cipipe.stages.base import Input, RequiredPath, Resource, ResourceType
 from cipipe.stages.dags.bucket.clashes import clashes
 from cipipe.stages.dags.bucket.manifest import OUTPUTS, owns
-from cipipe.stages.dags.deploy import steps
 from cipipe.stages.dags.files import included, select
-from cipipe.stages.dags.settings import Settings
-from cipipe.stages.paths import outside, repository_path
+from cipipe.stages.dags.settings import Settings, problems
+from cipipe.stages.dags.steps import steps
+from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Stage
 from cipipe.tools.git.client import Entry, Repository
 
@@ -42,87 +39,11 @@ NAME = "dags"
 
 PATHS = ("source", "requirements", "plugins")
 
-_BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
-_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
-_VERSION = r"\d+\.\d+(\.\d+)?"
-
-
-def problems(stage: Stage[Settings]) -> Iterable[Problem]:
-    settings: Settings = stage.settings
-    segments = settings.source.rstrip("/").split("/")
-    if settings.source not in {".", "./"} and not {"", ".", ".."}.isdisjoint(segments):
-        yield Problem(
-            "dags-source",
-            f"{settings.source!r} is not a folder of the repository",
-            "source",
-            "Write its path from the top of the repository, such as dags.",
-        )
-    if (
-        settings.prefix.startswith("/")
-        or (settings.prefix and not settings.prefix.endswith("/"))
-        or "//" in settings.prefix
-    ):
-        yield Problem(
-            "dags-prefix",
-            f"{settings.prefix!r} is not a folder of a bucket",
-            "prefix",
-            f"It ends with a slash and does not begin with one, such as {settings.prefix.strip('/') or 'dags'}/.",
-        )
-    if isinstance(settings.bucket, str) and not re.fullmatch(_BUCKET, settings.bucket):
-        yield Problem(
-            "dags-bucket",
-            f"{settings.bucket!r} is not the name of an S3 bucket",
-            "bucket",
-            'Write its name alone, without s3:// and folder, or a reference such as { output = "dags_bucket" }.',
-        )
-    if settings.airflow_version is not None and not re.fullmatch(
-        _VERSION, settings.airflow_version
-    ):
-        yield Problem(
-            "dags-airflow-version",
-            f"{settings.airflow_version!r} is not a version of Airflow",
-            "airflow_version",
-            'Write it as MWAA does, such as "2.10.3".',
-        )
-    if settings.import_timeout < 1:
-        yield Problem(
-            "dags-import-timeout",
-            f"{settings.import_timeout} is not a time",
-            "import_timeout",
-            "Write how many seconds reading one file may take.",
-        )
-    for key, path in (("requirements", settings.requirements), ("plugins", settings.plugins)):
-        if path is not None:
-            yield from outside(path, key)
-    yield from _patterns(settings)
-    yield from _check_env(settings)
-
-
-def _patterns(settings: Settings) -> Iterator[Problem]:
-    hint = "It is a path below `source`, where * stays inside a folder and ** does not."
-    for pattern in settings.dynamic:
-        if (wrong := complaint(pattern)) is not None:
-            yield Problem("dags-dynamic", f"the pattern {pattern!r} {wrong}", "dynamic", hint)
-    for pattern in settings.include:
-        if (wrong := complaint(pattern)) is not None:
-            yield Problem("dags-include", f"the pattern {pattern!r} {wrong}", "include", hint)
-
-
-def _check_env(settings: Settings) -> Iterator[Problem]:
-    for name in settings.check_env:
-        if not re.fullmatch(_VARIABLE, name):
-            hint = "It is letters, digits and `_`, and does not begin with a digit."
-            yield Problem(
-                "dags-check-env",
-                f"{name!r} is not the name of an environment variable",
-                "check_env",
-                hint,
-            )
-
 
 def resources(stage: Stage[Settings], environment: Environment) -> Iterator[Resource]:
-    """The folder of the DAG files, and what MWAA installs, which is once in a bucket."""
-    settings: Settings = stage.settings
+    """The folder of the DAG files, and what MWAA installs, which a bucket has only once."""
+    settings = stage.settings
+    # A reference is not known yet: `bucket.sharing` compares the resolved buckets.
     if not isinstance(settings.bucket, str):
         return
     bucket = f"{partition_of(environment.region)}:{settings.bucket}"
@@ -131,7 +52,8 @@ def resources(stage: Stage[Settings], environment: Environment) -> Iterator[Reso
         name=f"{bucket}/{settings.prefix}",
         shown=f"s3://{settings.bucket}/{settings.prefix}",
         key="bucket",
-        hint='Give each its own: bucket = "…-{environment}", or a prefix that names the environment.',
+        hint='Give each its own: bucket = "…-{environment}",'
+        " or a prefix that names the environment.",
     )
     for key, name in (("requirements", "requirements.txt"), ("plugins", "plugins.zip")):
         if getattr(settings, key) is not None:
@@ -140,12 +62,13 @@ def resources(stage: Stage[Settings], environment: Environment) -> Iterator[Reso
                 name=f"{bucket}/{name}",
                 shown=f"s3://{settings.bucket}/{name}",
                 key=key,
-                hint='An MWAA environment has it once: give each environment a bucket, bucket = "…-{environment}".',
+                hint="An MWAA environment has it once: give each environment a bucket,"
+                ' bucket = "…-{environment}".',
             )
 
 
 def required_paths(stage: Stage[Settings]) -> Iterator[RequiredPath]:
-    settings: Settings = stage.settings
+    settings = stage.settings
     if not settings.allow_empty:
         yield RequiredPath(
             key="source", path=repository_path(settings.source), folder=True, may_vanish=True
@@ -166,17 +89,19 @@ def consumes(
     repository: Repository,
     recorded: Mapping[str, Any],
 ) -> frozenset[str]:
-    """The outputs that the markers in the stage's Python files ask for."""
+    """The outputs that the markers in the stage's Python files name."""
     if OUTPUTS in recorded:
         return frozenset(recorded[OUTPUTS])
+
+    # A plan of what is deployed already does not get here, and does not load a parser.
     from cipipe.stages.dags.markers.patch import markers
     from cipipe.stages.dags.mwaa.extras import belongs
 
     settings = stage.settings
     own = [
-        e
-        for e in entries
-        if not belongs(os.fsdecode(e.path), settings.requirements, settings.plugins)
+        entry
+        for entry in entries
+        if not belongs(os.fsdecode(entry.path), settings.requirements, settings.plugins)
     ]
     selected, _ = select(own, settings.source, included(settings.include))
     modules = [entry for path, entry in selected.items() if path.endswith(".py")]
@@ -187,8 +112,9 @@ def consumes(
 
 
 def inputs(stage: Stage[Settings], repository: Repository, tree: str) -> Iterable[Input]:  # noqa: ARG001
-    """The source folder, and what MWAA installs. A file that `paths` leave out is not uploaded
-    either.
+    """The source folder, and what MWAA installs.
+
+    A file that `paths` leave out is not uploaded either, so it is enough if they name some.
     """
     settings = stage.settings
     named = [Input(path=repository_path(settings.source), used_by="source", some=True)]

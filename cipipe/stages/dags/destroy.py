@@ -1,5 +1,6 @@
-"""Deleting what the stage owns, with all versions, so that the bucket can go too. What others put
-there stays.
+"""Delete what the stage owns, in all versions, so that the bucket can be deleted too.
+
+What others put there stays.
 """
 
 from cipipe.stages.context import StageContext, StageResult
@@ -12,45 +13,28 @@ from cipipe.tools.aws.errors import AwsError
 
 
 def list_owned(context: StageContext[Settings], result: StageResult) -> None:
-    """Say what will be deleted. Raises RefusedError where some of it is another's."""
-    places = sharing.ours(context, manifest.places(result.data, context.stage.settings.bucket))
+    """Print what will be deleted. Raises RefusedError where some of it belongs to others."""
+    places = _places(context, result)
     for name, keys in places.items():
         _refuse_foreign(context, result, name, keys)
         for key in keys:
             context.line(f"s3://{name}/{key}")
-    context.line(
-        f"{count(sum(map(len, places.values())), 'object')} to delete; what others put there stays"
-    )
-
-
-def _refuse_foreign(
-    context: StageContext[Settings], result: StageResult, name: str, keys: list[str]
-) -> None:
-    """Raise RefusedError where a key that the record names has become another's, before anything is
-    deleted.
-    """
-    known = manifest.entries(result.data, name)
-    try:
-        there = current_objects(
-            context.aws.bucket(name), keys, known, context.stage.settings.prefix
-        )
-    except AwsError as error:
-        if error.code != "NoSuchBucket":
-            raise
-        return
-    ownership.refuse_foreign(context, name, there)
+    objects = count(sum(map(len, places.values())), "object")
+    context.line(f"{objects} to delete; what others put there stays")
 
 
 def purge(context: StageContext[Settings], result: StageResult) -> None:
     """Delete every version of what the stage owns, and of what it owned and has deleted."""
-    places = sharing.ours(context, manifest.places(result.data, context.stage.settings.bucket))
+    places = _places(context, result)
     versions = sum(purge_keys(context, result, name, keys) for name, keys in places.items())
-    if result.data.get("deleted"):
-        versions += purge_keys(
-            context, result, result.data["bucket"], result.data["deleted"], absent=True
-        )
+    deleted = result.data.get("deleted")
+    if deleted:
+        bucket = result.data["bucket"]
+        versions += purge_keys(context, result, bucket, deleted, absent=True)
+
     result.data |= {"manifest": {}, "deleted": [], "former": {}}
-    result.summary = f"{count(sum(map(len, places.values())), 'object')} deleted, with {count(versions, 'version')}"
+    objects = count(sum(map(len, places.values())), "object")
+    result.summary = f"{objects} deleted, with {count(versions, 'version')}"
 
 
 def purge_keys(
@@ -61,23 +45,27 @@ def purge_keys(
     *,
     absent: bool = False,
 ) -> int:
-    """Delete every version of some keys of a bucket that may be gone; gives how many there were.
+    """Delete every version of some keys, and give how many versions there were.
 
-    Raises ConflictError where a later run has taken the stage over. `absent`: only of those where
-    no object is now; what is there again has been put there by others.
+    The bucket may not exist any more. `absent`: only of keys without an object; one that is there
+    again was put there by others. Raises ConflictError where a later run took over the stage.
     """
     versions = 0
     known = manifest.entries(result.data, name)
     bucket = context.aws.bucket(name)
-    ours = Throttled(context.still_ours, seconds=context.pace.ownership_check)
+    check_ours = Throttled(context.still_ours, seconds=context.pace.ownership_check)
 
     def purge_one(key: str) -> int:
-        ours()
+        check_ours()
         if absent and bucket.get(key):
             return 0
         entry = known.get(key) or {}
         proven = entry["version"] if proves(entry) else None
-        return bucket.purge(key, lambda version: ownership.kept(context, bucket, version, proven))
+        # Others may have written to the key before or after us: their versions are kept.
+        return bucket.purge(
+            key,
+            lambda version: ownership.belongs_to_others(context, bucket, version, proven),
+        )
 
     try:
         for key, found in in_parallel(purge_one, keys):
@@ -89,3 +77,26 @@ def purge_keys(
             raise
         context.line(f"the bucket {name} is gone already")
     return versions
+
+
+def _places(context: StageContext[Settings], result: StageResult) -> dict[str, list[str]]:
+    """The keys that the stage owns alone, by bucket."""
+    return sharing.ours(context, manifest.places(result.data, context.stage.settings.bucket))
+
+
+def _refuse_foreign(
+    context: StageContext[Settings], result: StageResult, name: str, keys: list[str]
+) -> None:
+    """Raise RefusedError where a key of the record belongs to others by now."""
+    try:
+        present = current_objects(
+            context.aws.bucket(name),
+            keys,
+            known=manifest.entries(result.data, name),
+            prefix=context.stage.settings.prefix,
+        )
+    except AwsError as error:
+        if error.code != "NoSuchBucket":
+            raise
+        return
+    ownership.refuse_foreign(context, name, present)

@@ -1,6 +1,4 @@
-"""Which files of the source folder are uploaded, which of them are DAG files, and in which order
-they go.
-"""
+"""Which files of the source folder are uploaded, in which order, and which are DAG files."""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -9,31 +7,29 @@ from cipipe.errors import Problem
 from cipipe.patterns import Patterns
 from cipipe.tools.git.client import Entry
 
-_TEST_FOLDERS = {"test", "tests"}
-_CACHES = {"__pycache__"}
+_LEFT_OUT = {"test", "tests", "__pycache__"}
 _COMPILED = (".pyc", ".pyo")
 
 
 def counts(path: str, include: Patterns | None = None) -> bool:
-    """Whether a file is uploaded; `path` is relative to the source. Caches, tests and hidden files
-    are not.
+    """Whether a file is uploaded; `path` is relative to the source.
 
-    Tests are what pytest takes for tests by their names. `.airflowignore` is uploaded: Airflow
-    reads it next to the DAGs. What `include` matches is uploaded whatever it is.
+    Caches, tests and hidden files are not; tests are what pytest collects by name. What `include`
+    matches is uploaded, whatever it is.
     """
     if include is not None and include.matches(path.encode(errors="surrogateescape")):
         return True
     *folders, name = path.split("/")
-    if any(folder.startswith(".") or folder in _TEST_FOLDERS | _CACHES for folder in folders):
+    if any(folder.startswith(".") or folder in _LEFT_OUT for folder in folders):
         return False
     if name == "conftest.py" or fnmatchcase(name, "test_*.py") or fnmatchcase(name, "*_test.py"):
         return False
+    # Airflow reads `.airflowignore` next to the DAGs.
     return (not name.startswith(".") or name == ".airflowignore") and not name.endswith(_COMPILED)
 
 
 def is_dag(path: str, body: bytes) -> bool:
-    """Whether Airflow would look for DAGs in the file: its "safe mode" wants the words `dag` and
-    `airflow` in it.
+    """Whether Airflow looks for DAGs in the file: in "safe mode", if `dag` and `airflow` are in it.
 
     Source: `airflow.utils.file.might_contain_dag_via_default_heuristic`.
     """
@@ -44,8 +40,9 @@ def is_dag(path: str, body: bytes) -> bool:
 
 
 def in_order(bodies: Mapping[str, bytes]) -> tuple[list[str], list[str]]:
-    """The paths as two waves, each sorted: helpers first, so that no DAG ever meets an older
-    helper; then DAG files.
+    """The paths in two groups, each sorted: helpers, which are uploaded first, then DAG files.
+
+    So a new DAG never meets an old helper.
     """
     dags = sorted(path for path, body in bodies.items() if is_dag(path, body))
     return sorted(set(bodies).difference(dags)), dags
@@ -58,28 +55,25 @@ def relative(path: str, source: str) -> str | None:
 
 
 def included(patterns: Iterable[str]) -> Patterns | None:
-    """The setting `include`: what is uploaded although it looks like a test, a cache or a hidden
-    file.
-    """
+    """The setting `include`, as patterns."""
     return Patterns(patterns) if patterns else None
 
 
 def left_out(entries: Iterable[Entry], source: str, include: Patterns | None = None) -> list[str]:
     """The files below the source that are not uploaded, by repository path."""
-    paths = [entry.path.decode(errors="backslashreplace") for entry in entries]
-    return [
-        path
-        for path in paths
-        if (below := relative(path, source)) is not None and not counts(below, include)
-    ]
+    found = []
+    for entry in entries:
+        path = entry.path.decode(errors="backslashreplace")
+        below = relative(path, source)
+        if below is not None and not counts(below, include):
+            found.append(path)
+    return found
 
 
 def select(
     entries: Iterable[Entry], source: str, include: Patterns | None = None
 ) -> tuple[dict[str, Entry], list[Problem]]:
-    """The files of a git tree that are uploaded, by repository path, and what stands in the way of
-    uploading others.
-    """
+    """The files of a git tree that are uploaded, by repository path, and those that cannot be."""
     selected: dict[str, Entry] = {}
     wrong: list[Problem] = []
     for entry in entries:

@@ -1,6 +1,4 @@
-"""`cipipe dags patch`: a folder of DAG files patched into another folder, without AWS, git or
-configuration.
-"""
+"""`cipipe dags patch`: patch a folder of DAG files into another, without AWS, git or settings."""
 
 import contextlib
 import json
@@ -22,50 +20,47 @@ from cipipe.tools.git import lfs
 
 
 class PatchedFolder(msgspec.Struct, frozen=True):
-    """What was written: how many files, every replacement, and what to look at again."""
+    """What was written."""
 
+    # How many files.
     files: int
     replacements: tuple[Replacement, ...]
     warnings: tuple[Problem, ...]
 
 
 def patch_folder(source: Path, outputs_file: Path, out: Path) -> PatchedFolder:
-    """Patch the files of `source` with what `terraform output -json` wrote to `outputs_file`, into
-    `out`.
+    """Patch the files of `source` into `out`.
 
-    All of it or nothing: `out` appears, or is replaced, when every file is written. Never writes
-    into `source`; an `out` that holds anything else than such files is left alone. Raises
-    UsageError, ProblemsError, RefusedError.
+    `outputs_file` has what `terraform output -json` printed. All or nothing: `out` appears, or is
+    replaced, once every file is written. Nothing is written into `source`, and an `out` with any
+    other files is left alone. Raises UsageError, ProblemsError, RefusedError.
     """
     if not source.is_dir():
         raise UsageError("dags-source-missing", f"there is no folder {source}", where=str(source))
-    with _told("dags-out-unwritable", "written", out):
+    with _file_errors("dags-out-unwritable", "written", out):
         out = out.resolve()
     _check_apart(source, out)
+
     outputs = read_outputs(outputs_file)
-    with _told("dags-source-unreadable", "read", source):
+    with _file_errors("dags-source-unreadable", "read", source):
         sources = _read(source)
-    patched = patch_all(
-        {path: body for path, body in sources.items() if path.endswith(".py")},
-        outputs,
-        complete=True,
-    )
-    names = {os.path.relpath(path, source): path for path in sources}
+    modules = {path: body for path, body in sources.items() if path.endswith(".py")}
+    patched = patch_all(modules, outputs, complete=True)
+
     bodies = sources | {path: file.body for path, file in patched.items()}
-    with _told("dags-out-unwritable", "written", out):
-        _check_replaceable(out, set(names))
-        _write({name: bodies[path] for name, path in names.items()}, out)
+    named = {os.path.relpath(path, source): body for path, body in bodies.items()}
+    with _file_errors("dags-out-unwritable", "written", out):
+        _check_replaceable(out, set(named))
+        _write(named, out)
     return PatchedFolder(
-        len(names),
-        tuple(replacement for file in patched.values() for replacement in file.replacements),
-        tuple(note for file in patched.values() for note in file.warnings),
+        files=len(named),
+        replacements=tuple(made for file in patched.values() for made in file.replacements),
+        warnings=tuple(note for file in patched.values() for note in file.warnings),
     )
 
 
 def read_outputs(path: Path) -> dict[str, Output]:
-    """Read the file that `terraform output -json` wrote. Raises UsageError
-    (`dags-outputs-unreadable`).
-    """
+    """Read what `terraform output -json` printed. Raises UsageError (`dags-outputs-unreadable`)."""
     try:
         document = bounded.loads(bounded.read(path), parse_constant=_no_number)
     except OSError as error:
@@ -75,9 +70,8 @@ def read_outputs(path: Path) -> dict[str, Output]:
     except ValueError as error:
         raise _unreadable(path, str(error)) from error
     if not isinstance(document, dict) or not all(map(_is_output, document.values())):
-        raise _unreadable(
-            path, "it is not a map of outputs, each with `value`, `type` and `sensitive`"
-        )
+        why = "it is not a map of outputs, each with `value`, `type` and `sensitive`"
+        raise _unreadable(path, why)
     return {
         name: Output(
             type=entry.get("type"), value=entry["value"], sensitive=entry.get("sensitive", False)
@@ -87,6 +81,7 @@ def read_outputs(path: Path) -> dict[str, Output]:
 
 
 def _no_number(text: str) -> float:
+    # Python reads NaN and Infinity, which are not JSON.
     raise ValueError(f"{text} is no number")
 
 
@@ -108,20 +103,19 @@ def _unreadable(path: Path, why: str) -> UsageError:
 
 
 @contextlib.contextmanager
-def _told(id: str, done: str, path: Path) -> Iterator[None]:
+def _file_errors(id: str, done: str, path: Path) -> Iterator[None]:
+    """Turn errors of the file system into a UsageError about `path`."""
     try:
         yield
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # RuntimeError: what a loop of links is to Path.resolve
+    # `Path.resolve` raises RuntimeError for a loop of links.
+    except (OSError, RuntimeError) as error:
         file = str(getattr(error, "filename", None) or path)
         why = getattr(error, "strerror", None) or str(error)
-        hint = (
-            "Nothing was written. Choose another folder, or see to what is in the way of this one."
-        )
         raise UsageError(
-            id, f"{path} cannot be {done}: {why} ({file})", hint=hint, where=str(path)
+            id,
+            f"{path} cannot be {done}: {why} ({file})",
+            hint="Nothing was written. Choose another folder, or fix this one.",
+            where=str(path),
         ) from error
 
 
@@ -130,13 +124,15 @@ def _check_apart(source: Path, out: Path) -> None:
     if here == out or here in out.parents or out in here.parents:
         raise RefusedError(
             "dags-out-in-source",
-            f"{out} and {source} lie in each other: patched files would replace their own source",
+            f"one of {out} and {source} is inside the other:"
+            " patched files would replace their own source",
             hint="Choose a folder elsewhere, such as build/dags.",
             where=str(out),
         )
 
 
 def _check_replaceable(out: Path, names: set[str]) -> None:
+    """Refuse a folder with files that this patch does not write again."""
     if not out.exists():
         return
     if not out.is_dir():
@@ -144,20 +140,22 @@ def _check_replaceable(out: Path, names: set[str]) -> None:
             "dags-out-not-empty", f"{out} is a file", hint="Choose another folder.", where=str(out)
         )
     if Path.cwd().is_relative_to(out):
-        raise OSError(
-            None, "it is the current folder, or holds it, and would be replaced", str(out)
-        )
+        why = "it is the current folder, or contains it, and would be replaced"
+        raise OSError(None, why, str(out))
     foreign = sorted({os.path.relpath(path, out) for path in _walk(out)} - names)
     if foreign:
         raise RefusedError(
             "dags-out-not-empty",
-            f"{out} holds files that would not be written again, such as {foreign[0]}",
+            f"{out} has files that would not be written again, such as {foreign[0]}",
             hint="Choose an empty folder, or delete this one if it came from an earlier patch.",
             where=str(out),
         )
 
 
 def _walk(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, and links to folders as themselves."""
+
+    # By default, `os.walk` leaves out folders that it cannot read.
     def fail(error: OSError) -> None:
         raise error
 
@@ -184,13 +182,13 @@ def _read(source: Path) -> dict[str, bytes]:
             wrong.append(lfs.absent(str(path), kept))
         sources[str(path)] = body
     if wrong:
-        raise ProblemsError(
-            "dags-files-refused", "the source holds files that cannot be uploaded", tuple(wrong)
-        )
+        message = "the source has files that cannot be uploaded"
+        raise ProblemsError("dags-files-refused", message, tuple(wrong))
     return sources
 
 
 def _write(bodies: dict[str, bytes], out: Path) -> None:
+    """Write a new folder beside `out`, and put it in its place."""
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
@@ -203,6 +201,9 @@ def _write(bodies: dict[str, bytes], out: Path) -> None:
         if not out.exists():
             fresh.rename(out)
             return
+
+        # A folder that is not empty cannot be replaced in one step: if the second one fails, the
+        # first one is undone.
         out.rename(aside / "old")
         try:
             fresh.rename(out)

@@ -1,5 +1,6 @@
-"""What the stage would upload: the commit's files, read from git, with the outputs put in. No call
-to AWS.
+"""What the stage would upload: the commit's files, read from git, with the outputs put in.
+
+Makes no call to AWS.
 """
 
 import os
@@ -9,76 +10,94 @@ import msgspec
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.model import Mode
 from cipipe.stages.context import StageContext
-from cipipe.stages.dags.files import included, left_out, relative, select
+from cipipe.stages.dags.files import count, included, left_out, relative, select
 from cipipe.stages.dags.markers.patch import Replacement, patch_all
 from cipipe.stages.dags.mwaa.extras import belongs, extras
 from cipipe.stages.dags.settings import Settings
 from cipipe.tools.git import lfs
 from cipipe.tools.git.client import Entry
 
+# Problems that are only warnings where nothing is deployed: the stage that makes the outputs has
+# not run.
 UNKNOWN_YET = frozenset({"dag-output-unknown", "dag-output-withheld"})
-"""What is no error where nothing is deployed: the stage that makes the outputs has not run."""
+
+_SHOWN = 3
 
 
-class Rendered(msgspec.Struct, frozen=True):
-    """Files by repository path: as they are (`sources`), as they are uploaded (`bodies`), and under
-    which key.
+class Rendered(msgspec.Struct, frozen=True, kw_only=True):
+    """The stage's files, by repository path, before and after patching."""
 
-    `extras` are what MWAA installs, by key. `left_out` are files of the source and the plugins that
-    are not uploaded.
-    """
-
+    # As they are in the commit.
     sources: dict[str, bytes]
+    # As they are uploaded.
     bodies: dict[str, bytes]
+    # The key of each path in the bucket.
     keys: dict[str, str]
-    extras: dict[str, bytes]
-    replacements: tuple[Replacement, ...]
-    warnings: tuple[Problem, ...]
+    # What MWAA installs, by key: requirements and plugins.
+    extras: dict[str, bytes] = {}
+    replacements: tuple[Replacement, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    # Files of the source and the plugins that are not uploaded.
     left_out: tuple[str, ...] = ()
 
     @property
     def contents(self) -> dict[str, bytes]:
-        """All that is uploaded, by key."""
+        """Everything that is uploaded, by key."""
         return {**{self.keys[path]: body for path, body in self.bodies.items()}, **self.extras}
 
 
 def render(context: StageContext[Settings], *, tolerate: frozenset[str] = frozenset()) -> Rendered:
-    """Read and patch. Raises ProblemsError, and StageError where git lacks contents
-    (`dags-blob-missing`).
+    """Read and patch. `tolerate` has ids of problems with outputs that are only warnings.
+
+    Raises ProblemsError, and StageError where git lacks contents (`dags-blob-missing`).
     """
+    settings = context.stage.settings
     sources = _sources(context)
     modules = {path: body for path, body in sources.items() if path.endswith(".py")}
-    patched = patch_all(
-        modules, context.outputs, tolerate=UNKNOWN_YET if context.mode is Mode.VERIFY else tolerate
-    )
-    others = extras(context)
-    prefix, source = context.stage.settings.prefix, context.stage.settings.source
+    verify = context.mode is Mode.VERIFY
+    patched = patch_all(modules, context.outputs, tolerate=UNKNOWN_YET if verify else tolerate)
+
+    skipped = left_out(_own(context), settings.source, included(settings.include))
+    if settings.plugins is not None:
+        skipped += left_out(context.entries, settings.plugins)
+    replacements: list[Replacement] = []
+    warnings: list[Problem] = []
+    for file in patched.values():
+        replacements += file.replacements
+        warnings += file.warnings
     return Rendered(
-        sources,
-        sources | {path: file.body for path, file in patched.items()},
-        {path: f"{prefix}{relative(path, source)}" for path in sources},
-        others,
-        tuple(replacement for file in patched.values() for replacement in file.replacements),
-        tuple(note for file in patched.values() for note in file.warnings),
-        (
-            *left_out(_own(context), source, included(context.stage.settings.include)),
-            *_left_out_of_plugins(context),
-        ),
+        sources=sources,
+        bodies=sources | {path: file.body for path, file in patched.items()},
+        keys={path: f"{settings.prefix}{relative(path, settings.source)}" for path in sources},
+        extras=extras(context),
+        replacements=tuple(replacements),
+        warnings=tuple(warnings),
+        left_out=tuple(skipped),
     )
 
 
-def _left_out_of_plugins(context: StageContext[Settings]) -> list[str]:
-    plugins = context.stage.settings.plugins
-    return [] if plugins is None else left_out(context.entries, plugins)
+def report(context: StageContext[Settings], rendered: Rendered) -> None:
+    """Print what came of reading and patching."""
+    for note in rendered.warnings:
+        context.line(f"warning: {note.where}: {note.message}")
+    files = count(len(rendered.contents), "file")
+    values = count(len(rendered.replacements), "value")
+    context.line(f"{files}, {values} put in")
+
+    skipped = rendered.left_out
+    if skipped:
+        some = ", ".join(skipped[:_SHOWN]) + (", …" if skipped[_SHOWN:] else "")
+        number = count(len(skipped), "file")
+        context.line(f"{number} left out (tests, caches, hidden files; see `include`): {some}")
 
 
 def _own(context: StageContext[Settings]) -> list[Entry]:
     """The stage's files without what MWAA installs."""
     settings = context.stage.settings
     return [
-        e
-        for e in context.entries
-        if not belongs(os.fsdecode(e.path), settings.requirements, settings.plugins)
+        entry
+        for entry in context.entries
+        if not belongs(os.fsdecode(entry.path), settings.requirements, settings.plugins)
     ]
 
 
@@ -87,22 +106,26 @@ def _sources(context: StageContext[Settings]) -> dict[str, bytes]:
     settings = context.stage.settings
     selected, wrong = select(_own(context), settings.source, included(settings.include))
     if wrong:
-        raise ProblemsError(
-            "dags-files-refused", "the source holds files that cannot be uploaded", tuple(wrong)
-        )
+        raise _refusal(wrong)
+
     blobs = context.repository.blobs(selected.values(), keep=True)
     missing = [path for path, entry in selected.items() if entry.path not in blobs]
     if missing:
+        more = " and others" if missing[_SHOWN:] else ""
         raise StageError(
             "dags-blob-missing",
-            f"git does not have the contents of {', '.join(missing[:3])}"
-            + (" and others" if missing[3:] else ""),
+            f"git does not have the contents of {', '.join(missing[:_SHOWN])}{more}",
             hint="This is a partial clone: fetch without --filter in this job.",
             where=settings.source,
         )
+
+    # Where Git LFS keeps a file, git has a pointer only, which must never be uploaded.
     bodies, pointers = lfs.contents(context.repository, blobs)
     if pointers:
-        raise ProblemsError(
-            "dags-files-refused", "the source holds files that cannot be uploaded", tuple(pointers)
-        )
+        raise _refusal(pointers)
     return {path: bodies[entry.path] for path, entry in selected.items()}
+
+
+def _refusal(problems: list[Problem]) -> ProblemsError:
+    message = "the source has files that cannot be uploaded"
+    return ProblemsError("dags-files-refused", message, tuple(problems))

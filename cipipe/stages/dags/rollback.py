@@ -1,148 +1,176 @@
-"""Rolling back: the bucket is made what an earlier manifest says, out of the versions that it
-names.
+"""Roll back: make the bucket what an earlier manifest says, from the versions that it names.
 
 The steps are those of a deployment; only what they want comes from the manifest and not from the
 commit.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, takewhile
 
 from cipipe.errors import RefusedError, StageError
 from cipipe.model import Effect, Record, State
 from cipipe.stages.context import StageContext, StageResult, Step
+from cipipe.stages.dags.bucket.desired import Desired
 from cipipe.stages.dags.bucket.manifest import GOING_BACK, MADE_OF, OUTPUTS, RESTORED, hashes
+from cipipe.stages.dags.bucket.objects import bucket_of
 from cipipe.stages.dags.bucket.parallel import in_parallel
-from cipipe.stages.dags.deploy import Deployment, bucket_of, writing
+from cipipe.stages.dags.deploy import Deployment
 from cipipe.stages.dags.settings import Settings
+from cipipe.stages.dags.steps import writing
 from cipipe.stages.settings import Stage, shown
 
 
 def choose(history: Iterable[Record], wanted: str | None) -> Record:
-    """The record to go back to: the one of a commit, or the last that was deployed before what is
-    there now.
+    """The record to go back to: that of a commit, or of the deployment before the current one.
 
-    What a rollback put there counts as deployed when it was first, so that another one goes further
-    back. A rollback that was cut off goes on to where it was going; a deployment that was cut off
-    is undone. `history` is newest first. Raises RefusedError (`dags-rollback-unknown`).
+    What a rollback put there counts as deployed when it first was, so that another rollback goes
+    further back. A rollback that was stopped continues to where it was going; a deployment that was
+    stopped is undone. `history` is newest first.
+
+    Raises RefusedError (`dags-rollback-unknown`).
     """
-    known: dict[str, None] = {}
-    kept = takewhile(
-        lambda record: record.state is not State.DESTROYED, history
-    )  # with it every version went
+    # With a destroy, every version was deleted: nothing from before it can be restored.
+    kept = takewhile(lambda record: record.state is not State.DESTROYED, history)
+    commits: dict[str, None] = {}
     current = next(kept, None)
     if current is not None:
-        for record in _candidates(current, kept, wanted, known):
-            if _meant(record, current, wanted):
+        for record in _candidates(current, kept, wanted, commits):
+            if _is_wanted(record, current, wanted):
                 return record
-    raise RefusedError(
-        "dags-rollback-unknown",
-        f"no manifest of commit {wanted} is kept"
-        if wanted
-        else "no manifest is kept from before what is deployed now",
-        hint=f"There are manifests of: {', '.join(commit[:12] for commit in known)}."
-        if known
-        else "Manifests are versions of the stage's record: the ledger's bucket keeps them if it is versioned.",
-        where="--to",
-    )
+    raise _unknown(wanted, commits)
 
 
 def _candidates(
-    current: Record, kept: Iterable[Record], wanted: str | None, known: dict[str, None]
+    current: Record, kept: Iterable[Record], wanted: str | None, commits: dict[str, None]
 ) -> Iterator[Record]:
-    """The deployments that are older than what is there now, and than what that restored; `known`
-    gets all commits.
+    """The deployments before the current one, and before what that one restored.
+
+    Where a commit is named, the current one counts too. `commits` gets all that were seen.
     """
     newest = [current] if wanted is not None else []
-    restored = current.data.get(RESTORED) if wanted is None and _going(current) is None else None
+    restored = None
+    if wanted is None and _going_back_to(current) is None:
+        restored = current.data.get(RESTORED)
+
     for record in chain(newest, kept):
-        if record.state is State.DEPLOYED and record.commit:
-            known[record.commit] = None
-            if restored is None:
-                yield record
-            elif record.finished_at == restored:
-                restored = None
+        if record.state is not State.DEPLOYED or not record.commit:
+            continue
+        commits[record.commit] = None
+        if restored is None:
+            yield record
+        elif record.finished_at == restored:
+            restored = None
 
 
-def _going(current: Record) -> str | None:
-    """Where a rollback was going that was cut off."""
+def _going_back_to(current: Record) -> str | None:
+    """Where a rollback was going that was stopped."""
     return current.data.get(GOING_BACK) if current.state is not State.DEPLOYED else None
 
 
-def _meant(record: Record, current: Record, wanted: str | None) -> bool:
+def _is_wanted(record: Record, current: Record, wanted: str | None) -> bool:
     if wanted is not None:
         return (record.commit or "").startswith(wanted)
-    if (going := _going(current)) is not None:
+    if (going := _going_back_to(current)) is not None:
+        # Earlier versions of cipipe recorded the commit.
         return going in {record.finished_at, record.commit}
+    # Several records in a row may have the same files.
     return hashes(record.data) != hashes(current.data)
+
+
+def _unknown(wanted: str | None, commits: Iterable[str]) -> RefusedError:
+    message = "no manifest is kept from before what is deployed now"
+    if wanted:
+        message = f"no manifest of commit {wanted} is kept"
+    hint = (
+        "Manifests are versions of the stage's record:"
+        " the ledger's bucket keeps them if it is versioned."
+    )
+    names = ", ".join(commit[:12] for commit in commits)
+    if names:
+        hint = f"There are manifests of: {names}."
+    return RefusedError("dags-rollback-unknown", message, hint=hint, where="--to")
 
 
 def steps(stage: Stage[Settings], target: Record) -> tuple[Step, ...]:
     """What a rollback does, in order. Pure."""
-    wanted = {key: str(sha256) for key, sha256 in hashes(target.data).items()}
-    work = _Rollback(
-        wanted=wanted,
-        outputs=target.data.get(OUTPUTS),
-        made_of=target.data.get(MADE_OF),
+    made_from = {key: target.data[key] for key in (OUTPUTS, MADE_OF) if key in target.data}
+    work = Rollback(
+        desired=Desired(
+            hashes={key: str(sha256) for key, sha256 in hashes(target.data).items()},
+            made_from=made_from,
+        ),
         target=target,
     )
-    there = f"s3://{shown(stage.settings.bucket)}/{stage.settings.prefix}"
+    folder = f"s3://{shown(stage.settings.bucket)}/{stage.settings.prefix}"
+    commit = (target.commit or "")[:7]
     return (
-        Step(
-            f"compare {there} with the manifest of {(target.commit or '')[:7]}",
-            Effect.READ,
-            work.compare,
-        ),
+        Step(f"compare {folder} with the manifest of {commit}", Effect.READ, work.compare),
         Step("read the versions that it names", Effect.READ, work.recall),
-        *writing(stage, work),
+        *writing(stage, lambda: work),
     )
 
 
-class _Rollback(Deployment, kw_only=True):
+class Rollback(Deployment, kw_only=True):
     """A deployment that wants what a manifest says."""
 
+    # The record that has the manifest.
     target: Record
 
     def compare(self, context: StageContext[Settings], result: StageResult) -> None:
-        there = self.target.data.get("bucket")
-        if there != bucket_of(context).name:
+        recorded = self.target.data.get("bucket")
+        name = bucket_of(context).name
+        if recorded != name:
             raise RefusedError(
                 "dags-rollback-moved",
-                f"that manifest is of the bucket {there}, and the stage deploys to {bucket_of(context).name} now",
+                f"that manifest is of the bucket {recorded}, and the stage deploys to {name} now",
                 hint="Check out that commit and run the stage: it moves the files as well.",
                 where=context.stage.name,
             )
         super().compare(context, result)
-        result.up_to_date = False  # the record is another one, even where all objects are there
+        # There is always something to write: the record is another one, even if no object is.
+        result.up_to_date = False
         result.data[GOING_BACK] = self.target.finished_at
         result.data[RESTORED] = self.target.data.get(RESTORED) or self.target.finished_at
 
     def recall(self, context: StageContext[Settings], _: StageResult) -> None:
-        self.bodies = self.fetched(context, self.uploads)
+        """Read everything before anything is written: a version may be gone."""
+        bodies = self._bodies(context, self.difference.uploads)
+        self.desired = self.desired.with_bodies(bodies)
 
-    def fetched(self, context: StageContext[Settings], keys: Iterable[str]) -> dict[str, bytes]:
+    def prune(self, context: StageContext[Settings], result: StageResult) -> None:
+        super().prune(context, result)
+        result.data.pop(GOING_BACK, None)
+
+    def _bodies(self, context: StageContext[Settings], keys: Iterable[str]) -> Mapping[str, bytes]:
         bucket = bucket_of(context)
         entries = self.target.data["manifest"]
 
         def read(key: str) -> bytes | None:
             stored = bucket.get(key, entries[key]["version"])
-            if stored is None or hashlib.sha256(stored.body).hexdigest() != self.wanted[key]:
+            if stored is None:
                 return None
-            return stored.body
+            digest = hashlib.sha256(stored.body).hexdigest()
+            return stored.body if digest == self.desired.hashes[key] else None
 
-        found = dict(in_parallel(read, sorted(keys)))
-        gone = sorted(key for key, body in found.items() if body is None)
+        found = {}
+        gone = []
+        for key, body in in_parallel(read, sorted(keys)):
+            if body is None:
+                gone.append(key)
+            else:
+                found[key] = body
         if gone:
-            raise StageError(
-                "dags-version-gone",
-                f"the bucket no longer keeps what {', '.join(gone[:3])} held then"
-                + (f", nor of {len(gone) - 3} others" if gone[3:] else ""),
-                hint="Nothing was changed. Check out that commit and run the stage: it makes the files anew.",
-                where=f"s3://{bucket.name}/{gone[0]}",
-            )
-        return {key: body for key, body in found.items() if body is not None}
+            raise _version_gone(bucket.name, sorted(gone))
+        return found
 
-    def prune(self, context: StageContext[Settings], result: StageResult) -> None:
-        super().prune(context, result)
-        result.data.pop(GOING_BACK, None)
+
+def _version_gone(bucket: str, keys: list[str]) -> StageError:
+    more = f", nor of {len(keys) - 3} others" if keys[3:] else ""
+    return StageError(
+        "dags-version-gone",
+        f"the bucket no longer keeps what {', '.join(keys[:3])} contained then{more}",
+        hint="Nothing was changed. Check out that commit and run the stage: it makes the files"
+        " again.",
+        where=f"s3://{bucket}/{keys[0]}",
+    )

@@ -126,9 +126,7 @@ def test_a_dag_file_is_checked_or_reported(source: bytes) -> None:
             notes = checks.check(
                 {"a.py": source},
                 {"a.py": source},
-                allow_empty=True,
-                source="dags",
-                airflow_version="3.0.1",
+                checks.Rules(source="dags", allow_empty=True, airflow_version="3.0.1"),
             )
         except ProblemsError as error:
             notes = list(error.problems)
@@ -137,7 +135,8 @@ def test_a_dag_file_is_checked_or_reported(source: bytes) -> None:
 
 def test_a_file_that_is_too_large_is_reported() -> None:
     large = b"#" * (HALF_A_MIB + 1)
-    (note,) = checks.check({"a.py": large}, {"a.py": large}, allow_empty=True, source="dags")
+    rules = checks.Rules(source="dags", allow_empty=True)
+    (note,) = checks.check({"a.py": large}, {"a.py": large}, rules)
     assert (note.id, note.where) == ("dag-file-too-large", "a.py")
     with pytest.raises(ProblemsError) as caught:
         patch(large + b"\nX = 1  # cipipe: x\n", "a.py", {"x": Output(value=1)})

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cipipe.errors import Problem, ProblemsError, RefusedError
-from cipipe.stages.dags.checks.static import check
+from cipipe.stages.dags.checks.static import Rules, check
 
 DAG = b"from airflow import DAG\n"
 DEEP = DAG + b"x = " + b"-" * 100_000 + b"1\n"
@@ -15,7 +15,7 @@ LONG = DAG + b"x = 1" + b" + 1" * 100_000 + b"\n"
 def checked(
     bodies: dict[str, bytes], sources: dict[str, bytes] | None = None, *, allow_empty: bool = False
 ) -> list[Problem]:
-    return check(sources or bodies, bodies, allow_empty=allow_empty, source="dags")
+    return check(sources or bodies, bodies, Rules(source="dags", allow_empty=allow_empty))
 
 
 def test_no_dag_file_is_refused() -> None:
@@ -45,15 +45,15 @@ def test_a_file_that_never_compiled_stops_the_deployment(body: bytes) -> None:
 @pytest.mark.parametrize("how", [{"ignored": {"a.py"}}, {"compiled_elsewhere": True}])
 def test_a_file_that_this_python_need_not_read_may_not_compile(how: dict[str, Any]) -> None:
     files = {"a.py": DAG + b"x = (", "b.py": DAG}
-    notes = check(files, files, allow_empty=False, source="dags", **how)
+    notes = check(files, files, Rules(source="dags", **how))
     assert [(found.id, found.where) for found in notes] == [("dag-not-compiling", "a.py:2")]
 
 
 def test_an_ignored_file_holds_no_dag() -> None:
     files = {"a.py": DAG + b'DAG("etl")', "old/a.py": DAG + b'DAG("etl")'}
-    assert check(files, files, allow_empty=False, source="dags", ignored={"old/a.py"}) == []
+    assert check(files, files, Rules(source="dags", ignored={"old/a.py"})) == []
     with pytest.raises(RefusedError, match="no DAG file"):
-        check(files, files, allow_empty=False, source="dags", ignored=set(files))
+        check(files, files, Rules(source="dags", ignored=set(files)))
 
 
 def test_a_dag_under_the_main_guard_is_none() -> None:

@@ -7,7 +7,7 @@ import pytest
 from cipipe.errors import ProblemsError
 from cipipe.stages.dags.checks import airflow3, parse_time
 from cipipe.stages.dags.checks.containers import overrides
-from cipipe.stages.dags.checks.static import check
+from cipipe.stages.dags.checks.static import Rules, check
 
 DAG = b"from airflow import DAG\n"
 
@@ -90,7 +90,7 @@ def test_what_is_not_done_when_the_file_is_read(source: str) -> None:
 
 def test_they_are_warnings_of_the_check() -> None:
     body = DAG + b"import requests\nrequests.get('x')\n"
-    notes = check({"dags/a.py": body}, {"dags/a.py": body}, allow_empty=False, source="dags")
+    notes = check({"dags/a.py": body}, {"dags/a.py": body}, Rules(source="dags"))
     assert [(note.id, note.where) for note in notes] == [("dag-parse-time-network", "dags/a.py:3")]
 
 
@@ -114,9 +114,9 @@ GONE = [
 def test_what_airflow_3_lacks_is_an_error_for_it_alone(source: str) -> None:
     body = {"dags/a.py": DAG + source.encode()}
     for version in (None, "2.10.3"):
-        assert check(body, body, allow_empty=False, source="dags", airflow_version=version) == []
+        assert check(body, body, Rules(source="dags", airflow_version=version)) == []
     with pytest.raises(ProblemsError) as caught:
-        check(body, body, allow_empty=False, source="dags", airflow_version="3.0.6")
+        check(body, body, Rules(source="dags", airflow_version="3.0.6"))
     assert [(p.id, p.where) for p in caught.value.problems] == [
         ("dag-airflow-3-removed", "dags/a.py:2")
     ]

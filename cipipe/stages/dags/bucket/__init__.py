@@ -1,1 +1,1 @@
-"""The bucket that Airflow reads: what it holds, what the manifest says, whose each object is."""
+"""The stage's objects in S3: which keys it owns, what they contain, whether others own them too."""

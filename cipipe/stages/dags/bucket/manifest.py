@@ -1,10 +1,14 @@
-"""Which keys the stage owns, as its record in the ledger tells it.
+"""Which keys the stage owns, as its record in the ledger has it.
 
-`data["manifest"]` is `{key: {"sha256", "version"}}` for the keys in `data["bucket"]`. It names a
-key before the key is written and until it is deleted, so that a run that is cut off anywhere
-forgets nothing; `sha256` is null while it is uncertain. `data["deleted"]` lists keys that it has
-deleted, of which the bucket keeps older versions; `data["former"]` lists keys in buckets that the
-stage used before, until they are deleted.
+The manifest names a key before it is written and until it is deleted, so that a run that is
+stopped at any moment forgets nothing. The keys of `data` in a record:
+
+- `bucket`: the bucket of the manifest
+- `manifest`: {key: {"sha256", "version"}}; `sha256` is null while the content is uncertain
+- `deleted`: keys that were deleted, of which the bucket keeps older versions
+- `former`: {bucket: [key]} in buckets that the stage used before, until they are deleted
+- `outputs`, `made_of`: what the files were made from
+- `rollback`, `restored`: set by rollbacks
 """
 
 import hashlib
@@ -19,26 +23,17 @@ from cipipe.stages.context import StageContext, StageResult
 from cipipe.stages.dags.settings import Settings
 from cipipe.stages.settings import Setting, literal
 
+# A key that may have any content: it is about to be written.
 UNCERTAIN: Mapping[str, Any] = {"sha256": None, "version": None}
-"""A key that may hold anything: it is about to be written."""
 
+# While a rollback runs: when the deployment finished that it goes back to.
 GOING_BACK = "rollback"
-"""In `data` of a record while a rollback is under way: when the deployment ended that it goes back
-to.
-"""
-
-OUTPUTS = "outputs"
-"""In `data` of a record: the names of the outputs that the files ask for, so that they need not be
-read for it again.
-"""
-
-MADE_OF = "made_of"
-"""In `data` of a record: a digest of all that the files were patched with, where nothing of it is
-secret.
-"""
-
+# After a rollback: when the deployment finished that it went back to.
 RESTORED = "restored"
-"""In `data` of a record that a rollback wrote: when the deployment ended that it went back to."""
+# The names of the outputs in the files' markers, so that a plan need not read the files.
+OUTPUTS = "outputs"
+# A digest of all that the files were patched with; missing where some of it is secret.
+MADE_OF = "made_of"
 
 
 def hashes_of(bodies: Mapping[str, bytes]) -> dict[str, str]:
@@ -51,13 +46,21 @@ def hashes(data: Mapping[str, Any]) -> dict[str, str | None]:
     return {key: entry["sha256"] for key, entry in (data.get("manifest") or {}).items()}
 
 
-def made_of(context: StageContext[Settings], asked: Iterable[str]) -> str | None:
-    """A digest of what makes the files what they are, besides the commit: this version of cipipe,
-    the settings as they turned out, and the values of outputs. None where a value is sensitive (a
-    digest can be guessed at) or not there.
+def made_from(context: StageContext[Settings], names: Iterable[str]) -> dict[str, Any]:
+    """What the files are made from, for the record: `outputs`, and `made_of` if not secret."""
+    outputs = sorted(names)
+    digest = made_of(context, outputs)
+    return {OUTPUTS: outputs} if digest is None else {OUTPUTS: outputs, MADE_OF: digest}
+
+
+def made_of(context: StageContext[Settings], names: Iterable[str]) -> str | None:
+    """A digest of what determines the uploaded files, besides the commit.
+
+    That is this version of cipipe, the resolved settings, and the values of the outputs with these
+    names. None where one of them is missing, or sensitive: a digest of a secret can be guessed.
     """
     values = {}
-    for name in asked:
+    for name in names:
         output = context.outputs.get(name)
         if output is None or output.sensitive or output.value in (None, msgspec.UNSET):
             return None
@@ -67,21 +70,28 @@ def made_of(context: StageContext[Settings], asked: Iterable[str]) -> str | None
 
 
 def proven(context: StageContext[Settings], result: StageResult) -> dict[str, str] | None:
-    """What the stage's files come to, by key, where the record says so; None where they have to be
-    read.
+    """The SHA-256 of every file to upload, where the record proves it; None where it does not.
+
+    Then the files need not be read and patched: the same commit, outputs and settings give the same
+    files.
     """
-    asked, told = result.data.get(OUTPUTS), result.data.get(MADE_OF)
-    if not context.is_current or context.mode is not Mode.DEPLOY or asked is None or told is None:
+    names = result.data.get(OUTPUTS)
+    recorded = result.data.get(MADE_OF)
+    if not context.is_current or context.mode is not Mode.DEPLOY:
         return None
-    if made_of(context, asked) != told:
+    if names is None or recorded is None or made_of(context, names) != recorded:
         return None
+
     known = {key: sha256 for key, sha256 in hashes(result.data).items() if sha256 is not None}
+    # An uncertain key proves nothing, and neither does a record without keys.
     return known if known and len(known) == len(result.data["manifest"]) else None
 
 
 def owned(data: Mapping[str, Any], bucket: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """The manifest for this bucket, and the keys that are still owned in buckets that were used
-    before.
+    """The entries for this bucket, and the keys still owned in other buckets.
+
+    If the stage moved to this bucket, its manifest is of another one, and its keys have to be
+    deleted there. If it moved back, they are owned here again, with whatever content.
     """
     entries = dict(data.get("manifest") or {})
     former = {name: list(keys) for name, keys in (data.get("former") or {}).items()}
@@ -93,28 +103,54 @@ def owned(data: Mapping[str, Any], bucket: str) -> tuple[dict[str, Any], dict[st
     return entries, former
 
 
+def before_writing(
+    data: Mapping[str, Any],
+    *,
+    bucket: str,
+    entries: Mapping[str, Any],
+    former: Mapping[str, Any],
+    wanted: Iterable[str],
+    made_from: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The record's data as it has to be before the first write.
+
+    `entries` has every key that may be written or deleted; `made_from` has `outputs` and `made_of`
+    where they are known. What belongs to others, such as the MWAA environment's versions, stays.
+    """
+    about_content = {GOING_BACK, RESTORED, OUTPUTS, MADE_OF}
+    deleted = data.get("deleted", ()) if data.get("bucket") == bucket else ()
+    return {
+        **{key: value for key, value in data.items() if key not in about_content},
+        "bucket": bucket,
+        "manifest": dict(entries),
+        "deleted": sorted(set(deleted).difference(wanted)),
+        "former": former,
+        **made_from,
+    }
+
+
 def entries(data: Mapping[str, Any], bucket: str) -> Mapping[str, Mapping[str, Any]]:
-    """What the manifest says of keys in this bucket."""
+    """The entries of the manifest, if it is of this bucket."""
     return data.get("manifest") or {} if data.get("bucket") == bucket else {}
 
 
 def places(data: Mapping[str, Any], bucket: Setting) -> dict[str, list[str]]:
     """Every key that the stage owns, by bucket."""
     found = {name: list(keys) for name, keys in (data.get("former") or {}).items()}
-    entries = data.get("manifest") or {}
-    if entries:
+    manifest = data.get("manifest") or {}
+    if manifest:
         name = data.get("bucket") or literal(bucket)
-        found[name] = sorted({*found.get(name, ()), *entries})
+        found[name] = sorted({*found.get(name, ()), *manifest})
     return found
 
 
 def owns(data: Mapping[str, Any]) -> frozenset[str]:
-    """Every object that the stage owns, older versions of deleted ones included, as
-    `s3://BUCKET/KEY`.
-    """
-    found = {name: list(keys) for name, keys in (data.get("former") or {}).items()}
-    name = data.get("bucket")
-    here = {*(data.get("manifest") or {}), *(data.get("deleted") or ())} if name else set()
-    return frozenset(
-        f"s3://{bucket}/{key}" for bucket, keys in [*found.items(), (name, here)] for key in keys
-    )
+    """Every object that the stage owns, as `s3://BUCKET/KEY`: deleted ones have older versions."""
+    urls = {
+        f"s3://{name}/{key}" for name, keys in (data.get("former") or {}).items() for key in keys
+    }
+    bucket = data.get("bucket")
+    if bucket:
+        here = {*(data.get("manifest") or {}), *(data.get("deleted") or ())}
+        urls |= {f"s3://{bucket}/{key}" for key in here}
+    return frozenset(urls)

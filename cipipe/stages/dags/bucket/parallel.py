@@ -1,4 +1,4 @@
-"""A few calls at once, in threads, and asking now and then whether to go on."""
+"""A few S3 requests at a time, in threads."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,8 +13,9 @@ T = TypeVar("T")
 
 
 class Throttled:
-    """Asks at most that often: a run that was suspended asks before its next write, a busy one does
-    not ask always.
+    """Calls a function at most once in some seconds: that one costs a request.
+
+    A run that was suspended for a while calls it before its next write, a busy one not every time.
     """
 
     def __init__(self, ask: Callable[[], None], *, seconds: float) -> None:
@@ -30,13 +31,13 @@ class Throttled:
 
 
 def in_parallel(work: Callable[[str], T], keys: Iterable[str]) -> Iterator[tuple[str, T]]:
-    """Do `work` for each key, a few at once; gives results as they come. A failure cancels what has
-    not begun.
+    """Do `work` for each key, a few at a time; gives results as they come.
+
+    After a failure nothing new is started, and what is running is waited for: its results count,
+    because those writes have happened. The first failure is raised at the end.
     """
-    from concurrent.futures import (
-        ThreadPoolExecutor,
-        as_completed,
-    )  # of no use to a plan, and slow to import
+    # Slow to import, and a plan never gets here.
+    from concurrent.futures import ThreadPoolExecutor, as_completed
 
     failed: BaseException | None = None
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -51,6 +52,7 @@ def in_parallel(work: Callable[[str], T], keys: Iterable[str]) -> Iterator[tuple
                 else:
                     yield futures[future], future.result()
         finally:
+            # Also where the caller stops early, or Ctrl-C interrupts the wait.
             _cancel(futures)
     if failed is not None:
         raise failed

@@ -15,8 +15,9 @@ from cipipe.stages.dags.settings import Settings
 
 
 def taken(context: StageContext[Settings], bucket: str) -> dict[str, str]:
-    """The keys of that bucket that other stages own now, with the stage's name. What they deleted
-    is nobody's.
+    """The keys of that bucket that other stages own, each with the stage's name.
+
+    Keys that they have deleted are free.
     """
     return {
         key: name
@@ -26,18 +27,21 @@ def taken(context: StageContext[Settings], bucket: str) -> dict[str, str]:
 
 
 def refuse_taken(context: StageContext[Settings], bucket: str, wanted: Iterable[str]) -> None:
-    """Raise RefusedError (`dags-key-taken`) where another stage owns what this one wants to write.
+    """Raise RefusedError (`dags-key-taken`) where another stage owns a key to be written.
 
-    Where nothing is written that is a warning: the change may be one that moves the file.
+    In verify mode that is a warning: the change may be one that moves the file.
     """
     others = taken(context, bucket)
     found = sorted(others.keys() & set(wanted))
     if not found:
         return
-    owner = others[found[0]]
-    more = f" and {len(found) - 1} more" if found[1:] else ""
+
+    first = found[0]
+    owner = others[first]
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
     message = (
-        f"{found[0]}{more} belongs to stage {owner}, which would delete it once its source lacks it"
+        f"{first}{more} belongs to stage {owner},"
+        " which would delete it once it is not in its source any more"
     )
     if context.mode is Mode.VERIFY:
         context.line(f"warning: {message}")
@@ -45,9 +49,10 @@ def refuse_taken(context: StageContext[Settings], bucket: str, wanted: Iterable[
     raise RefusedError(
         "dags-key-taken",
         message,
-        hint=f"Rename the file, or give the stages other prefixes. If it moves from {owner} to {context.stage.name}, run again "
-        f"once {owner} is deployed without it.",
-        where=f"s3://{bucket}/{found[0]}",
+        hint="Rename the file, or give the stages other prefixes."
+        f" If it moves from {owner} to {context.stage.name}, run again"
+        f" once {owner} is deployed without it.",
+        where=f"s3://{bucket}/{first}",
     )
 
 

@@ -1,5 +1,6 @@
-"""Every DAG file read by a real Airflow before anything is uploaded: in a process of its own,
-without AWS credentials.
+"""Import every DAG file with a real Airflow, before anything is uploaded.
+
+In a process of its own, without AWS credentials: what is imported is code of the commit.
 """
 
 import importlib.util
@@ -13,30 +14,34 @@ from typing import Any
 
 import msgspec
 
-from cipipe.errors import Problem, ProblemsError, StageError
+from cipipe.errors import Problem, StageError
 from cipipe.patterns import Patterns
 from cipipe.stages.context import StageContext
-from cipipe.stages.dags.checks.static import duplicate
+from cipipe.stages.dags.checks.static import duplicate, failed
 from cipipe.stages.dags.checks.unfinished import required, unfinished
 from cipipe.stages.dags.files import relative
-from cipipe.stages.dags.mwaa.extras import PLUGINS, REQUIREMENTS, unpacked
+from cipipe.stages.dags.mwaa.extras import PLUGINS, REQUIREMENTS, unpack
 from cipipe.stages.dags.settings import Settings
 from cipipe.tools import process
 
 _PROBE = Path(__file__).with_name("airflow_probe.py")
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "SSL_CERT_FILE")
+
+# Lines of a traceback that are shown.
 _TAIL = 12
-_TIMEOUT = "Timeout ("  # how faulthandler begins, before it ends the process
+
+# How faulthandler starts its last words, before it ends the process.
+_TIMEOUT = "Timeout ("
 
 
-class Read(msgspec.Struct):
-    """What came of one file. `over`: it was ended, because it took too long. `death`: how it ended
-    the process itself.
-    """
+class FileImport(msgspec.Struct):
+    """What came of importing one file."""
 
     dags: list[str] = []
     errors: list[str] = []
-    over: bool = False
+    # It took too long, and was stopped.
+    timed_out: bool = False
+    # How it ended the whole process, such as `exited with status 1`; empty if it did not.
     death: str = ""
 
 
@@ -47,62 +52,49 @@ def check(
     *,
     extras: Mapping[str, bytes] = MappingProxyType({}),
 ) -> list[Problem]:
-    """Import the DAG files, where there is an Airflow; give warnings. Raises ProblemsError,
-    StageError.
+    """Import the DAG files, if there is an Airflow; gives warnings.
 
-    The plugins among `extras` are put where Airflow looks for them. `below_folder` is what the
-    prefix has below the folder that Airflow reads: that one is its path for imports.
+    `below_folder` is what the prefix adds to the folder that Airflow reads, which is in the path
+    for imports. The plugins among `extras` are put where Airflow looks for them. Raises
+    ProblemsError, StageError.
     """
     settings = context.stage.settings
     python = python_of(context)
     if python is None:
         return [_nothing_imported(context)]
+
+    folder = context.scratch / "airflow" / "dags"
     names = {path: relative(path, settings.source) or path for path in bodies}
-    home = context.scratch / "airflow"
-    folder = home / "dags"
+    files = {str(folder / below_folder / name): path for path, name in names.items()}
+    _write(files, bodies)
     if PLUGINS in extras:
-        unpacked(extras[PLUGINS], home / "plugins")
-    below = folder / below_folder
-    for path, body in bodies.items():
-        target = below / names[path]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(body)
-    version, found = _read(context, python, folder)
+        unpack(extras[PLUGINS], folder.parent / "plugins")
+    version, found = _import_all(context, python, folder)
     context.line(f"{len(found)} files read by Airflow {version}")
-    files = {str(below / name): path for path, name in names.items()}
+
     requirements = required(extras.get(REQUIREMENTS, b""))
+    dynamic = Patterns(settings.dynamic)
     wrong: list[Problem] = []
     notes: list[Problem] = []
     ids: dict[str, list[str]] = defaultdict(list)
-    dynamic = Patterns(settings.dynamic)
-    for file, read in found.items():
+    for file, imported in found.items():
         path = files[file]
-        for problem in _problems(read, path, settings.import_timeout, folder, requirements):
+        for problem in _problems(imported, path, settings.import_timeout, folder, requirements):
             (notes if problem.id == "dag-import-unfinished" else wrong).append(problem)
-        for name in read.dags:
+        for name in imported.dags:
             ids[name].append(path)
-        if read == Read() and not dynamic.matches(names[path].encode()):
-            notes.append(_without(path))
+        # Neither DAGs nor errors.
+        if imported == FileImport() and not dynamic.matches(names[path].encode()):
+            notes.append(_without_dag(path))
+
     wrong += [duplicate(name, places) for name, places in sorted(ids.items()) if len(places) > 1]
     if wrong:
-        raise ProblemsError(
-            "dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong)
-        )
-    if (
-        settings.airflow_version
-        and version.split(".")[:2] != settings.airflow_version.split(".")[:2]
-    ):
-        message = (
-            f"the files were read by Airflow {version}, and are for {settings.airflow_version}"
-        )
-        notes.append(Problem("dags-airflow-other", message, "airflow_python"))
-    return notes
+        raise failed(wrong)
+    return notes + _other_version(version, settings.airflow_version)
 
 
 def python_of(context: StageContext[Settings]) -> str | None:
-    """The Python that has Airflow: the one that the settings name, else this one; None where there
-    is none.
-    """
+    """The Python that has Airflow: that of the settings, else this one if it has; else None."""
     wanted = context.stage.settings.airflow_python
     if wanted is None:
         return sys.executable if importlib.util.find_spec("airflow") else None
@@ -114,50 +106,66 @@ def python_of(context: StageContext[Settings]) -> str | None:
     raise StageError(
         "dags-airflow-missing",
         f"there is no {wanted}, which is to read the DAG files",
-        hint="Install Airflow there before this command, or take airflow_python out of the configuration.",
+        hint="Install Airflow there before this command,"
+        " or remove airflow_python from the configuration.",
         where=f"stages.{context.stage.name}.airflow_python",
     )
 
 
-def _read(
+def _write(files: Mapping[str, str], bodies: Mapping[str, bytes]) -> None:
+    for file, path in files.items():
+        target = Path(file)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(bodies[path])
+
+
+def _import_all(
     context: StageContext[Settings], python: str, folder: Path
-) -> tuple[str, dict[str, Read]]:
-    """Airflow's version, and what came of each file; a file that ends the process costs another
-    start of it.
+) -> tuple[str, dict[str, FileImport]]:
+    """Airflow's version, and what came of each file.
+
+    A file that ends the process costs another start of it, without the files that are done.
     """
-    answers = context.scratch / "airflow.jsonl"
-    seconds = context.stage.settings.import_timeout
-    found: dict[str, Read] = {}
+    found: dict[str, FileImport] = {}
     while True:
-        answers.unlink(missing_ok=True)
-        argv = [python, str(_PROBE), str(folder), str(answers), str(seconds), *found]
-        said: list[str] = []
-        ended = process.stream(
-            argv,
-            env=_environment(context, folder),
-            line=said.append,  # what Airflow logs meanwhile
-            cwd=context.scratch,
-            redactor=context.redactor,
-            accept=range(-64, 256),
-            interrupt=context.interrupt,
-        )
-        told: list[dict[str, Any]] = []
-        if answers.exists():
-            told = [json.loads(line) for line in answers.read_text().splitlines()]
-        begun = [entry["file"] for entry in told if "begun" in entry]
-        done = any("done" in entry for entry in told)
-        if not done and not begun:
-            raise process.ProcessFailed(ended, context.redactor, quoted=ended.stdout)
-        over = any(line.startswith(_TIMEOUT) for line in said)
-        found |= {
-            file: Read(over=over, death="" if over else process.ending(ended.returncode))
-            for file in begun
-        }
-        for entry in told:
+        status, output, answers = _run_probe(context, python, folder, found)
+        started = [entry["file"] for entry in answers if "begun" in entry]
+        done = any("done" in entry for entry in answers)
+        if not done and not started:
+            raise process.ProcessFailed(status, context.redactor, quoted=status.stdout)
+
+        # Of all that were started, only the last one can have ended the process: for the others,
+        # the answer follows.
+        timed_out = any(line.startswith(_TIMEOUT) for line in output)
+        death = "" if timed_out else process.ending(status.returncode)
+        for file in started:
+            found[file] = FileImport(timed_out=timed_out, death=death)
+        for entry in answers:
             if "dags" in entry:
-                found[entry["file"]] = Read(entry["dags"], entry["errors"])
+                found[entry["file"]] = FileImport(dags=entry["dags"], errors=entry["errors"])
         if done:
-            return str(told[0]["airflow"]), found
+            return str(answers[0]["airflow"]), found
+
+
+def _run_probe(
+    context: StageContext[Settings], python: str, folder: Path, known: Mapping[str, FileImport]
+) -> tuple[process.Completed, list[str], list[dict[str, Any]]]:
+    """One run of the probe: how it ended, what Airflow logged, and the answers."""
+    answers = context.scratch / "airflow.jsonl"
+    answers.unlink(missing_ok=True)
+    seconds = context.stage.settings.import_timeout
+    output: list[str] = []
+    status = process.stream(
+        [python, str(_PROBE), str(folder), str(answers), str(seconds), *known],
+        env=_environment(context, folder),
+        line=output.append,
+        cwd=context.scratch,
+        redactor=context.redactor,
+        accept=range(-64, 256),
+        interrupt=context.interrupt,
+    )
+    lines = answers.read_text().splitlines() if answers.exists() else []
+    return status, output, [json.loads(line) for line in lines]
 
 
 def _environment(context: StageContext[Settings], folder: Path) -> dict[str, str]:
@@ -174,11 +182,13 @@ def _environment(context: StageContext[Settings], folder: Path) -> dict[str, str
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": str(context.stage.settings.import_timeout),
-        "AWS_EC2_METADATA_DISABLED": "true",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": str(settings.import_timeout),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "plugins"),
+        # On a runner in EC2, its instance's role would be used otherwise.
+        "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_DEFAULT_REGION": context.environment.region,
         "AWS_REGION": context.environment.region,
+        # DAG files may ask where they run: this is what MWAA's scheduler has.
         "MWAA_AIRFLOW_COMPONENT": "scheduler",
         "PYTHONDONTWRITEBYTECODE": "1",
         **variables,
@@ -191,61 +201,74 @@ def _nothing_imported(context: StageContext[Settings]) -> Problem:
     why = f"{wanted} is not here" if wanted else "there is no Airflow beside cipipe"
     return Problem(
         "dags-not-imported",
-        f"no DAG file was imported, because {why}: Airflow may find errors that were not checked for",
+        f"no DAG file was imported, because {why}:"
+        " Airflow may find errors that were not checked for",
         f"stages.{context.stage.name}.airflow_python",
-        "Install the Airflow that MWAA runs into a virtual environment, and name its Python in airflow_python.",
+        "Install the Airflow that MWAA runs into a virtual environment,"
+        " and name its Python in airflow_python.",
     )
 
 
 def _problems(
-    read: Read, path: str, seconds: int, folder: Path, requirements: Sequence[str]
+    imported: FileImport, path: str, seconds: int, folder: Path, requirements: Sequence[str]
 ) -> list[Problem]:
-    if read.over:
-        return [
-            Problem(
-                "dag-import-timeout",
-                f"reading it takes more than {seconds} s",
-                path,
-                "Move what takes long into tasks. If it has to be so, raise import_timeout, and Airflow's own limit.",
-            )
-        ]
-    if read.death:
-        return [
-            Problem(
-                "dag-import-failed",
-                f"the process that reads it {read.death}",
-                path,
-                "Is there a call of sys.exit, or a library that crashes? Airflow's own process would end as well.",
-            )
-        ]
-    return [_error(text, path, folder, requirements) for text in read.errors]
+    if imported.timed_out:
+        return [_timeout(path, seconds)]
+    if imported.death:
+        return [_died(path, imported.death)]
+    return [_error(text, path, folder, requirements) for text in imported.errors]
 
 
-def _error(text: str, path: str, folder: Path, requirements: Sequence[str]) -> Problem:
-    lacking = unfinished(text, requirements)
-    if lacking is not None:
-        return Problem(
-            "dag-import-unfinished",
-            f"its import was not finished, because {lacking.why}",
-            path,
-            lacking.hint,
-        )
+def _timeout(path: str, seconds: int) -> Problem:
     return Problem(
-        "dag-import-failed",
-        "Airflow cannot import it:\n" + _tail(text, folder),
+        "dag-import-timeout",
+        f"reading it takes more than {seconds} s",
         path,
-        "This is what Airflow would show as a broken DAG. The file is as it would be uploaded, outputs put in.",
+        "Move what takes long into tasks. If that is not possible, raise import_timeout,"
+        " and Airflow's own limit.",
     )
 
 
-def _tail(text: str, folder: Path) -> str:
-    return "\n".join(text.replace(f"{folder}/", "").strip().splitlines()[-_TAIL:])
+def _died(path: str, death: str) -> Problem:
+    return Problem(
+        "dag-import-failed",
+        f"the process that reads it {death}",
+        path,
+        "Is there a call of sys.exit, or a library that crashes?"
+        " Airflow's own process would end as well.",
+    )
 
 
-def _without(path: str) -> Problem:
+def _error(text: str, path: str, folder: Path, requirements: Sequence[str]) -> Problem:
+    missing = unfinished(text, requirements)
+    if missing is not None:
+        message = f"its import was not finished, because {missing.why}"
+        return Problem("dag-import-unfinished", message, path, missing.hint)
+
+    # Paths as in the repository, and not those of a scratch folder.
+    lines = text.replace(f"{folder}/", "").strip().splitlines()
+    return Problem(
+        "dag-import-failed",
+        "\n".join(["Airflow cannot import it:", *lines[-_TAIL:]]),
+        path,
+        "This is what Airflow would show as a broken DAG."
+        " The file is as it would be uploaded, outputs put in.",
+    )
+
+
+def _without_dag(path: str) -> Problem:
     return Problem(
         "dag-file-without-dag",
         "Airflow looks for DAGs in it and finds none",
         path,
-        "If that is right (a helper, or DAGs made from what is not here), name it under `dynamic`, or in .airflowignore.",
+        "If that is right (a helper, or DAGs made from what is not here),"
+        " name it under `dynamic`, or in .airflowignore.",
     )
+
+
+def _other_version(version: str, wanted: str | None) -> list[Problem]:
+    """A warning if the files were read by another Airflow than the declared one."""
+    if not wanted or version.split(".")[:2] == wanted.split(".")[:2]:
+        return []
+    message = f"the files were read by Airflow {version}, and are for {wanted}"
+    return [Problem("dags-airflow-other", message, "airflow_python")]

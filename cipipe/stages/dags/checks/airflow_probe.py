@@ -1,8 +1,8 @@
-"""Run by Airflow's own Python, by path: read DAG files as Airflow does, and say of each what came
-of it.
+"""A program for Airflow's own Python, run by its path: import DAG files as Airflow does.
 
-Takes a folder, the file for the answers (a JSON document a line; the last one says that all are
-done), the seconds that a file may take, and the files to leave out. Imports nothing of cipipe.
+Arguments: a folder, the file for the answers, the seconds that a file may take, and files to leave
+out. An answer is a JSON document on a line; the last one says that all files are done. It imports
+nothing of cipipe.
 """
 
 import faulthandler
@@ -16,8 +16,8 @@ _ON_MWAA = "/usr/local/airflow/"
 
 
 def main(folder: str, answers: str, seconds: str, *known: str) -> None:
-    # As in Airflow: its DAGs folder comes last, and the folder of this program, which Python puts
-    # first, is not there.
+    # As in Airflow: its DAGs folder comes last. Python put the folder of this program first, where
+    # it would hide modules of the same name.
     sys.path[:] = [*sys.path[1:], folder]
     find_modules_as_on_mwaa(str(Path(folder).parent))
     import airflow
@@ -26,34 +26,35 @@ def main(folder: str, answers: str, seconds: str, *known: str) -> None:
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:
+        # Older versions.
         from airflow.models.dagbag import DagBag
 
-    with Path(answers).open("a", encoding="utf-8") as told:
+    with Path(answers).open("a", encoding="utf-8") as stream:
 
-        def tell(**parts: object) -> None:
-            told.write(json.dumps(parts) + "\n")
-            told.flush()
+        def answer(**parts: object) -> None:
+            # Written at once: a file may end the process.
+            stream.write(json.dumps(parts) + "\n")
+            stream.flush()
 
-        tell(airflow=airflow.__version__)
+        answer(airflow=airflow.__version__)
         for path in sorted(map(str, list_py_file_paths(folder, safe_mode=True))):
             if path in known:
                 continue
-            tell(file=path, begun=True)
-            # Airflow's own limit raises in Python code only; this one ends whatever hangs.
+            answer(file=path, begun=True)
+            # Airflow's own limit is an exception, which code in C does not notice. This one ends
+            # whatever hangs.
             faulthandler.dump_traceback_later(float(seconds) + 5, exit=True)
             bag = DagBag(path)
             faulthandler.cancel_dump_traceback_later()
-            tell(
-                file=path,
-                dags=sorted(bag.dags),
-                errors=[str(text) for text in bag.import_errors.values()],
-            )
-        tell(done=True)
+            errors = [str(text) for text in bag.import_errors.values()]
+            answer(file=path, dags=sorted(bag.dags), errors=errors)
+        answer(done=True)
 
 
 def find_modules_as_on_mwaa(home: str) -> None:
-    """Look for modules below `home` where `sys.path` names a folder that MWAA has, and this machine
-    has not.
+    """Look for modules below `home` where `sys.path` has a folder that exists on MWAA only.
+
+    DAG files add such folders themselves: `sys.path.append("/usr/local/airflow/dags/lib")`.
     """
 
     def hook(path: str) -> FileFinder:

@@ -1,7 +1,6 @@
-"""The containers that a DAG's tasks name have to be in the task definition that the deployment
-pins.
+"""Containers named in DAG files must exist in the task definition that the deployment pins.
 
-ECS finds out when the task is started; here it is found out before anything is uploaded.
+ECS reports that when the task is started; here it is found before anything is uploaded.
 """
 
 import ast
@@ -9,13 +8,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from cipipe.errors import Problem, ProblemsError
+from cipipe.errors import Problem
 from cipipe.stages.context import StageContext
-from cipipe.stages.dags.checks.trees import constants, dotted
+from cipipe.stages.dags.checks.static import failed
+from cipipe.stages.dags.checks.trees import constants, last_part
 from cipipe.stages.dags.markers.patch import Replacement
 from cipipe.stages.dags.settings import Settings
 from cipipe.tools.aws.errors import AwsError
 
+# How operators and boto3 name the two arguments.
 _DEFINITION = ("task_definition", "taskDefinition")
 _CONTAINER = ("container", "container_name")
 
@@ -25,6 +26,7 @@ class Override(NamedTuple):
 
     definition: str
     container: str
+    # FILE:LINE of the container's name.
     where: str
 
 
@@ -33,44 +35,42 @@ def check(
     bodies: Mapping[str, bytes],
     replacements: tuple[Replacement, ...],
 ) -> list[Problem]:
-    """Ask ECS for each task definition that was put into a file; give warnings. Raises
-    ProblemsError.
+    """Look up each task definition that was put into a file; gives warnings. Raises ProblemsError.
 
-    What was not put in by a marker is a local value, or somebody else's: it is left alone.
+    One that no marker put there is a value for local runs, or somebody else's: it is left alone.
     """
     wanted: dict[str, list[Override]] = defaultdict(list)
     for path in sorted({replacement.file for replacement in replacements}):
         pinned = {replacement.name for replacement in replacements if replacement.file == path}
         for override in overrides(bodies[path], path, pinned):
             wanted[override.definition].append(override)
+
     wrong: list[Problem] = []
     notes: list[Problem] = []
     for definition, found in wanted.items():
         try:
             answer = context.aws.call("ecs", "describe_task_definition", taskDefinition=definition)
         except AwsError as error:
+            # ClientException: there is none. Everything else, such as a missing permission, says
+            # nothing about the task definition.
             absent = error.code == "ClientException"
             (wrong if absent else notes).append(_unknown(definition, found[0].where, error))
             continue
-        names = {
-            container["name"] for container in answer["taskDefinition"]["containerDefinitions"]
-        }
+        containers = answer["taskDefinition"]["containerDefinitions"]
+        names = {container["name"] for container in containers}
         wrong += [_absent(override, names) for override in found if override.container not in names]
     if wrong:
-        raise ProblemsError(
-            "dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong)
-        )
+        raise failed(wrong)
     return notes
 
 
 def overrides(body: bytes, path: str, pinned: set[str]) -> Iterator[Override]:
-    """What a file names literally, in calls that take a task definition out of one of the `pinned`
-    names.
-    """
+    """The containers named literally in calls that get a task definition from a `pinned` name."""
     try:
         tree = ast.parse(body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return
+
     known = constants(tree)
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
@@ -79,6 +79,7 @@ def overrides(body: bytes, path: str, pinned: set[str]) -> Iterator[Override]:
         chosen = [given[name] for name in _DEFINITION if name in given]
         if not chosen or not isinstance(chosen[0], ast.Name) or chosen[0].id not in pinned:
             continue
+
         definition = _text(chosen[0], known)
         named = [given[name] for name in _CONTAINER if name in given]
         for name in [*named, *_containers(given.get("overrides"), known)]:
@@ -88,16 +89,14 @@ def overrides(body: bytes, path: str, pinned: set[str]) -> Iterator[Override]:
 
 
 def _containers(node: ast.expr | None, known: Mapping[str, ast.expr]) -> Iterator[ast.expr]:
-    """The values of `name` in `{"containerOverrides": [{"name": …}]}`, or what a function that
-    makes that is given.
-    """
+    """The names in `{"containerOverrides": [{"name": …}]}`, or in a call that builds that."""
     node = _value(node, known)
     if isinstance(node, ast.Call):
-        if _makes_overrides(node):
-            yield from node.args[:1] or (
-                keyword.value for keyword in node.keywords if keyword.arg == "name"
-            )
+        if _builds_overrides(node):
+            keywords = [keyword.value for keyword in node.keywords if keyword.arg == "name"]
+            yield from node.args[:1] or keywords
         return
+
     listed = _value(_entries(node, known).get("containerOverrides"), known)
     for item in listed.elts if isinstance(listed, ast.List | ast.Tuple) else ():
         name = _entries(item, known).get("name")
@@ -105,15 +104,14 @@ def _containers(node: ast.expr | None, known: Mapping[str, ast.expr]) -> Iterato
             yield name
 
 
-def _makes_overrides(call: ast.Call) -> bool:
-    """By its name: `container_overrides("dbt", …)`. What another function takes first may be
-    anything.
-    """
-    name = dotted(call.func, {}).rpartition(".")[2].lower()
+def _builds_overrides(call: ast.Call) -> bool:
+    """By its name, as in `container_overrides("dbt", …)`; other functions may take anything."""
+    name = last_part(call.func).lower()
     return "container" in name and "override" in name
 
 
 def _entries(node: ast.expr | None, known: Mapping[str, ast.expr]) -> dict[str, ast.expr]:
+    """The entries of a dict literal with literal strings as keys."""
     node = _value(node, known)
     if not isinstance(node, ast.Dict):
         return {}
@@ -138,14 +136,15 @@ def _absent(override: Override, names: set[str]) -> Problem:
         "dag-container-unknown",
         f"names a container {override.container!r}, which {override.definition} does not have",
         override.where,
-        f"Its containers are: {', '.join(sorted(names))}. Take the name from a Terraform output as well.",
+        f"Its containers are: {', '.join(sorted(names))}."
+        " Take the name from a Terraform output as well.",
     )
 
 
 def _unknown(definition: str, where: str, error: AwsError) -> Problem:
     return Problem(
         "dag-task-definition-unknown",
-        f"the task definition {definition} cannot be looked at: {error.code}: {error.text}",
+        f"the task definition {definition} cannot be looked up: {error.code}: {error.text}",
         where,
-        "Does the output that the marker names hold a task definition of this account and region?",
+        "Does the output that the marker names have a task definition of this account and region?",
     )

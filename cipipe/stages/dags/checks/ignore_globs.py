@@ -103,7 +103,7 @@ def _segment(text: str) -> re.Pattern[str]:
 
 
 def _is_ignored(path: str, rules: list[_Rule]) -> bool:
-    """Whether the path or one of the folders above it is ignored; the last matching rule decides."""
+    """Whether the path or a folder above it is ignored; the last matching rule decides."""
     parts = path.split("/")
     for length in range(1, len(parts) + 1):
         here = "/".join(parts[:length])

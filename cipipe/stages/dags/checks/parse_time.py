@@ -66,7 +66,7 @@ def findings(tree: ast.Module, path: str) -> Iterator[Problem]:
 
 
 def _follow(node: ast.Assign, known: dict[str, str]) -> None:
-    """Remember what a call made, so that `s3 = boto3.client("s3")` makes sense of `s3.get_object`."""
+    """Remember what a call made: after `s3 = boto3.client("s3")`, s3 is a client."""
     target = node.targets[0]
     if len(node.targets) != 1 or not isinstance(target, ast.Name):
         return

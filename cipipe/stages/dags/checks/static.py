@@ -1,6 +1,7 @@
-"""What is checked before anything is uploaded, from the files alone: that they compile, that no two
-DAGs share an id, that the declared Airflow has what they import, and what they do each time that
-they are read.
+"""What is checked from the files alone, before anything is uploaded.
+
+That they compile, that no two DAGs share an id, that the declared Airflow has what they import, and
+what they do each time that they are parsed.
 """
 
 import ast
@@ -10,6 +11,8 @@ import warnings
 from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping
 
+import msgspec
+
 from cipipe.errors import Problem, ProblemsError, RefusedError
 from cipipe.stages.dags.checks import airflow3, parse_time
 from cipipe.stages.dags.checks.trees import walk
@@ -17,34 +20,30 @@ from cipipe.stages.dags.files import is_dag
 from cipipe.stages.dags.markers.limits import LARGEST, too_large
 
 
-def check(
-    sources: Mapping[str, bytes],
-    bodies: Mapping[str, bytes],
-    *,
-    allow_empty: bool,
-    source: str,
-    airflow_version: str | None = None,
-    ignored: Container[str] = (),
-    compiled_elsewhere: bool = False,
-) -> list[Problem]:
-    """Check patched files (`bodies`) against what they were made from; give warnings.
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the files are checked against."""
 
-    `ignored` are files that `.airflowignore` names: they hold no DAGs. `compiled_elsewhere`:
-    another Python, that of Airflow, reads the files too, so that what does not compile on this one
-    is a warning.
+    # The stage's source folder, for messages.
+    source: str
+    # Whether there may be no DAG at all.
+    allow_empty: bool = False
+    # The Airflow that MWAA runs, if the settings say so.
+    airflow_version: str | None = None
+    # Files that `.airflowignore` names: they need not be valid, and have no DAGs.
+    ignored: Container[str] = frozenset()
+    # Another Python, that of Airflow, imports the files too: if they do not compile on this one,
+    # that is only a warning.
+    compiled_elsewhere: bool = False
+
+
+def check(sources: Mapping[str, bytes], bodies: Mapping[str, bytes], rules: Rules) -> list[Problem]:
+    """Check patched files (`bodies`) and what they were made from (`sources`); gives warnings.
 
     Raises RefusedError (`dags-empty`) and ProblemsError (`dags-check-failed`).
     """
-    if not allow_empty and not any(
-        is_dag(path, body) and path not in ignored for path, body in bodies.items()
-    ):
-        raise RefusedError(
-            "dags-empty",
-            f"{source} holds no DAG file: deploying it would take every DAG of this stage out of Airflow",
-            hint="A DAG file has the words `dag` and `airflow` in it. If there really is to be none, "
-            "set allow_empty = true, or pass --allow-empty to `cipipe dags deploy`.",
-            where=source,
-        )
+    if not rules.allow_empty:
+        _refuse_empty(bodies, rules)
+
     wrong: list[Problem] = []
     notes: list[Problem] = []
     ids: dict[str, list[str]] = defaultdict(list)
@@ -54,22 +53,60 @@ def check(
         if len(bodies[path]) > LARGEST:
             notes.append(too_large(path, "is not checked: it is"))
             continue
+
         tree, error = _compiled(bodies[path], path)
         if error is not None:
+            # Where the source compiles, it is patching that broke it.
             broken = _compiled(sources[path], path)[0] is not None
-            tolerated = not broken and (compiled_elsewhere or path in ignored)
+            tolerated = not broken and (rules.compiled_elsewhere or path in rules.ignored)
             (notes if tolerated else wrong).append(_not_compiling(error, path, broken=broken))
-        elif tree is not None and path not in ignored:
+        elif tree is not None and path not in rules.ignored:
             for name, line in sorted(dag_ids(tree).items()):
                 ids[name].append(f"{path}:{line}")
             notes += parse_time.findings(tree, path)
-            wrong += airflow3.findings(tree, path) if airflow3.applies(airflow_version) else ()
+            if airflow3.applies(rules.airflow_version):
+                wrong += airflow3.findings(tree, path)
+
     wrong += [duplicate(name, places) for name, places in sorted(ids.items()) if len(places) > 1]
     if wrong:
-        raise ProblemsError(
-            "dags-check-failed", "the DAG files cannot be deployed as they are", tuple(wrong)
-        )
+        raise failed(wrong)
     return notes
+
+
+def failed(problems: list[Problem]) -> ProblemsError:
+    """The error of files that must not be deployed."""
+    message = "the DAG files cannot be deployed as they are"
+    return ProblemsError("dags-check-failed", message, tuple(problems))
+
+
+def duplicate(name: str, places: list[str]) -> Problem:
+    """The problem of a DAG id that several files have."""
+    return Problem(
+        "dag-id-duplicate",
+        f"the DAG id {name!r} is used in several files: {', '.join(places)}",
+        places[0],
+        "Airflow would show one of them, sometimes this and sometimes that."
+        " Give each DAG its own id.",
+    )
+
+
+def dag_ids(tree: ast.Module) -> dict[str, int]:
+    """The DAG ids that are written literally in a file, with their lines."""
+    return {name: line for node in walk(tree) for name, line in _dag_id(node)}
+
+
+def _refuse_empty(bodies: Mapping[str, bytes], rules: Rules) -> None:
+    for path, body in bodies.items():
+        if is_dag(path, body) and path not in rules.ignored:
+            return
+    raise RefusedError(
+        "dags-empty",
+        f"{rules.source} has no DAG file:"
+        " deploying it would remove every DAG of this stage from Airflow",
+        hint="A DAG file has the words `dag` and `airflow` in it. If there really is to be none, "
+        "set allow_empty = true, or pass --allow-empty to `cipipe dags deploy`.",
+        where=rules.source,
+    )
 
 
 def _compiled(body: bytes, path: str) -> tuple[ast.Module | None, Exception | None]:
@@ -85,8 +122,8 @@ def _compiled(body: bytes, path: str) -> tuple[ast.Module | None, Exception | No
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without garbage collection, which takes two thirds of the time of parsing a large file, and
-    finds nothing in it.
+    """Without garbage collection: it takes two thirds of the time to parse a large file, for
+    nothing.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -98,32 +135,23 @@ def _uncollected() -> Iterator[None]:
 
 
 def _not_compiling(error: Exception, path: str, *, broken: bool) -> Problem:
+    """`broken`: the source does compile."""
     line = getattr(error, "lineno", None)
     text = getattr(error, "msg", None) or str(error) or type(error).__name__
+    when = "on the Python that runs this"
+    hint = (
+        "Correct it. If Airflow runs a newer Python, name that one in airflow_python; "
+        "if the file is not for Python, name it in .airflowignore."
+    )
+    if broken:
+        when = "any more once it is patched"
+        hint = "This is a bug in cipipe: please report it."
     return Problem(
         "dag-not-compiling",
-        f"does not compile {'any more once it is patched' if broken else 'on the Python that runs this'}: {text}",
+        f"does not compile {when}: {text}",
         f"{path}:{line}" if line else path,
-        "This is a bug in cipipe: please report it."
-        if broken
-        else "Correct it. If Airflow runs a newer Python, name that one in airflow_python; "
-        "if the file is none that Python reads, name it in .airflowignore.",
+        hint,
     )
-
-
-def duplicate(name: str, places: list[str]) -> Problem:
-    """The problem of a DAG id that several files have."""
-    return Problem(
-        "dag-id-duplicate",
-        f"the DAG id {name!r} is used in several files: {', '.join(places)}",
-        places[0],
-        "Airflow would show one of them, now this and now that. Give each DAG its own id.",
-    )
-
-
-def dag_ids(tree: ast.Module) -> dict[str, int]:
-    """The DAG ids that stand literally in a file, with their lines."""
-    return {name: line for node in walk(tree) for name, line in _dag_id(node)}
 
 
 def _dag_id(node: ast.AST) -> Iterator[tuple[str, int]]:
@@ -134,29 +162,24 @@ def _dag_id(node: ast.AST) -> Iterator[tuple[str, int]]:
     elif isinstance(node, ast.FunctionDef):
         for decorator in node.decorator_list:
             call = decorator if isinstance(decorator, ast.Call) else None
-            if _name(call.func if call else decorator) == "dag":
-                name = _argument(call) if call else None
-                if name is None or isinstance(name, str):
-                    yield name or node.name, node.lineno
+            if _name(call.func if call else decorator) != "dag":
+                continue
+            name = _argument(call) if call else None
+            # Without an argument, the function's name is the id.
+            if name is None or isinstance(name, str):
+                yield name or node.name, node.lineno
 
 
 def _name(node: ast.expr) -> str:
-    return (
-        node.id
-        if isinstance(node, ast.Name)
-        else node.attr
-        if isinstance(node, ast.Attribute)
-        else ""
-    )
+    if isinstance(node, ast.Name):
+        return node.id
+    return node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def _argument(call: ast.Call) -> object:
-    """The id that a call gives: a string, None where it gives none, Ellipsis where it is not a
-    literal.
-    """
+    """The id in a call: a string, None where it has none, Ellipsis where it is not a literal."""
     given = [keyword.value for keyword in call.keywords if keyword.arg == "dag_id"] or call.args[:1]
-    if any(keyword.arg is None for keyword in call.keywords) and not given:
-        return ...
-    if not given:
-        return None
-    return given[0].value if isinstance(given[0], ast.Constant) else ...
+    if given:
+        return given[0].value if isinstance(given[0], ast.Constant) else ...
+    # `**arguments` may have it.
+    return ... if any(keyword.arg is None for keyword in call.keywords) else None

@@ -1,64 +1,72 @@
-"""After the upload: what MWAA's Airflow made of our files. Reads only.
+"""After the upload: whether MWAA's Airflow imported our files. Reads only.
 
-An import error in a file of ours fails the stage; one in another file is a warning. That nothing
-can be found out (no permission, a private web server, too slow) is a warning as well: unconfirmed
-is not failed.
+An import error in a file of ours fails the stage; one in another file is a warning. So is not being
+able to find out (no permission, a private web server, too slow): unconfirmed is not failed.
 """
 
 import ast
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cipipe.errors import StageError
 from cipipe.stages.context import StageContext
 from cipipe.stages.dags.checks.static import dag_ids
+from cipipe.stages.dags.files import in_order
 from cipipe.stages.dags.mwaa import environment as mwaa
 from cipipe.stages.dags.settings import Settings
 from cipipe.tools.aws.errors import AwsError, AwsUnreachable
 
+# Where MWAA keeps what it copies from the bucket.
 DAGS_FOLDER = "/usr/local/airflow/dags/"
-"""Where MWAA keeps what it copies from the bucket."""
 
 
-def confirm(
+def affected(bodies: Mapping[str, bytes], uploads: Container[str]) -> list[str]:
+    """The DAG files to be parsed again after some uploads: all of them, if a helper is among those.
+
+    Any DAG file may import any helper.
+    """
+    helpers, dags = in_order(bodies)
+    if any(key in uploads for key in helpers):
+        return dags
+    return [key for key in dags if key in uploads]
+
+
+def wait_until_parsed(
     context: StageContext[Settings], name: str, bodies: Mapping[str, bytes], uploaded: datetime
 ) -> None:
-    """Wait until Airflow has read the DAG files, given by key. Raises StageError
-    (`dags-import-error`).
+    """Wait until Airflow has parsed these DAG files, given by key.
+
+    Raises StageError (`dags-import-error`).
     """
     seconds = context.stage.settings.confirm_timeout
     if not bodies or not seconds:
         return
+
     deadline = time.monotonic() + seconds
+    # Until MWAA has copied the bucket again, it may parse the old files.
     since = uploaded + timedelta(seconds=context.pace.mwaa_sync)
     try:
         folder = mwaa.folder_of(mwaa.environment(context, name))
         files = {key.removeprefix(folder): key for key in bodies}
-        wanted = {dag: key for key, body in bodies.items() for dag in _ids(body)}
-        told: set[str] = set()
+        wanted = {dag for body in bodies.values() for dag in _ids(body)}
+        reported: set[str] = set()
         while True:
-            _refuse_broken(
-                context,
-                files,
-                mwaa.listed(context, name, "/importErrors", "import_errors"),
-                since,
-                told,
-            )
-            parsed = {
-                dag["dag_id"]
-                for dag in mwaa.listed(context, name, "/dags", "dags")
-                if _moment(dag) >= since
-            }
-            missing = sorted(wanted.keys() - parsed)
+            errors = mwaa.listed(context, name, "/importErrors", "import_errors")
+            _warn_of_others(context, files, errors, reported)
+            ours = [error for error in errors if _is_ours(error, files, since)]
+            if ours:
+                raise _broken(context, files[_place(ours[0])], ours[0])
+
+            parsed = _parsed(context, name, since)
+            missing = sorted(wanted - parsed)
+            # An error of ours may still come until then, even where all DAGs are there.
             if not missing and datetime.now(UTC) >= since:
                 context.line(f"Airflow has read all {len(wanted)} DAGs of these files")
                 return
             if time.monotonic() > deadline:
-                which = (
-                    f"{', '.join(missing[:3])} and others" if missing[3:] else ", ".join(missing)
-                )
+                which = ", ".join(missing[:3]) + (" and others" if missing[3:] else "")
                 context.line(
                     f"warning: unconfirmed: Airflow has not read {which} after {seconds} s"
                 )
@@ -66,32 +74,60 @@ def confirm(
             context.interrupt.sleep(context.pace.mwaa_poll)
     except (AwsError, AwsUnreachable) as error:
         context.line(
-            f"warning: unconfirmed: Airflow cannot be asked what it made of the files: {error.message}"
+            "warning: unconfirmed: Airflow cannot be asked whether it imported the files:"
+            f" {error.message}"
         )
 
 
-def _refuse_broken(
+def _parsed(context: StageContext[Settings], name: str, since: datetime) -> set[str]:
+    """The ids of the DAGs that Airflow has parsed since then."""
+    dags = mwaa.listed(context, name, "/dags", "dags")
+    # Which of the two names it has depends on Airflow's version.
+    return {
+        dag["dag_id"]
+        for dag in dags
+        if _time(dag.get("last_parsed_time") or dag.get("last_parsed")) >= since
+    }
+
+
+def _place(error: Mapping[str, Any]) -> str:
+    """The file of an import error, relative to the DAGs folder."""
+    return str(error.get("filename", "")).removeprefix(DAGS_FOLDER)
+
+
+def _is_ours(error: Mapping[str, Any], files: Mapping[str, str], since: datetime) -> bool:
+    return _place(error) in files and _time(error.get("timestamp")) >= since
+
+
+def _broken(context: StageContext[Settings], key: str, error: Mapping[str, Any]) -> StageError:
+    # The traceback may quote anything that the file or the environment contains.
+    trace = context.redactor.text(str(error.get("stack_trace", ""))).strip()
+    return StageError(
+        "dags-import-error",
+        f"Airflow cannot import {key}:\n{trace}",
+        hint="The files are uploaded. `cipipe dags rollback` restores the earlier ones;"
+        " or fix it and deploy.",
+        where=key,
+    )
+
+
+def _warn_of_others(
     context: StageContext[Settings],
     files: Mapping[str, str],
     errors: list[dict[str, Any]],
-    since: datetime,
-    told: set[str],
+    reported: set[str],
 ) -> None:
+    """Warn of each file of others once."""
     for error in errors:
-        place = str(error.get("filename", "")).removeprefix(DAGS_FOLDER)
-        if place in files and _time(error.get("timestamp")) >= since:
-            raise StageError(
-                "dags-import-error",
-                f"Airflow cannot import {files[place]}:\n{context.redactor.text(str(error.get('stack_trace', ''))).strip()}",
-                hint="The files are uploaded. `cipipe dags rollback` puts the earlier ones back; or mend it and deploy.",
-                where=files[place],
-            )
-        if place not in files and place not in told:
-            told.add(place)
-            last = (str(error.get("stack_trace", "")).strip().splitlines() or [""])[-1]
-            context.line(
-                f"warning: Airflow cannot import {place}, which is not of this deployment: {last}"
-            )
+        place = _place(error)
+        if place in files or place in reported:
+            continue
+        reported.add(place)
+        lines = str(error.get("stack_trace", "")).strip().splitlines()
+        last = lines[-1] if lines else ""
+        context.line(
+            f"warning: Airflow cannot import {place}, which is not of this deployment: {last}"
+        )
 
 
 def _ids(body: bytes) -> dict[str, int]:
@@ -101,12 +137,8 @@ def _ids(body: bytes) -> dict[str, int]:
         return {}
 
 
-def _moment(dag: Mapping[str, Any]) -> datetime:
-    return _time(dag.get("last_parsed_time") or dag.get("last_parsed"))
-
-
 def _time(text: Any) -> datetime:
-    """A moment as Airflow writes it; one that is missing lies long ago."""
+    """A moment as Airflow writes it; one that is missing is long ago."""
     try:
         found = datetime.fromisoformat(str(text))
     except ValueError:

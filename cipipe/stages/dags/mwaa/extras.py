@@ -1,11 +1,12 @@
-"""`requirements.txt` and `plugins.zip`, which MWAA installs: at the top of the bucket, beside the
-DAGs.
+"""`requirements.txt` and `plugins.zip`, which MWAA installs: at the top of the bucket.
 
-They are keys of the manifest like all others. The archive is the same bytes for the same files, on
+They are keys of the manifest like all others. The archive has the same bytes for the same files, on
 any machine.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cipipe.errors import Problem, ProblemsError
 from cipipe.stages.context import StageContext
@@ -14,52 +15,28 @@ from cipipe.stages.dags.settings import Settings
 from cipipe.tools.git import lfs
 from cipipe.tools.git.client import Entry
 
-REQUIREMENTS, PLUGINS = "requirements.txt", "plugins.zip"
+REQUIREMENTS = "requirements.txt"
+PLUGINS = "plugins.zip"
 KEYS = frozenset({REQUIREMENTS, PLUGINS})
 
+# The earliest time that a zip can express, for all of its files.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _EXECUTABLE = b"100755"
 
 
 def extras(context: StageContext[Settings]) -> dict[str, bytes]:
-    """What the settings ask for, by key. Raises ProblemsError where the stage's files do not have
-    it.
-    """
+    """What the settings name, by key. Raises ProblemsError where the stage's files lack it."""
     settings = context.stage.settings
     found: dict[str, bytes] = {}
     wrong: list[Problem] = []
     if settings.requirements is not None:
-        entries = [
-            entry
-            for entry in context.entries
-            if entry.path == settings.requirements.encode() and entry.is_blob
-        ]
-        if entries:
-            blobs, pointers = lfs.contents(context.repository, context.repository.blobs(entries))
-            found[REQUIREMENTS] = blobs[entries[0].path]
-            wrong += pointers
-        else:
-            wrong.append(_missing("requirements", settings.requirements, "file"))
+        body, problems = _requirements(context, settings.requirements)
+        found[REQUIREMENTS] = body
+        wrong += problems
     if settings.plugins is not None:
-        named = {
-            below: entry
-            for entry in context.entries
-            if (below := _below(entry, settings.plugins)) and counts(below)
-        }
-        wrong += [irregular(_text(entry)) for entry in named.values() if not entry.is_blob]
-        wrong += [
-            not_utf8(entry.path) for entry in named.values() if _text(entry).encode() != entry.path
-        ]
-        if not named:
-            wrong.append(_missing("plugins", settings.plugins, "folder"))
-        elif not wrong:
-            blobs, pointers = lfs.contents(
-                context.repository, context.repository.blobs(named.values())
-            )
-            wrong += pointers
-            found[PLUGINS] = archive(
-                {name: (blobs[entry.path], entry.mode) for name, entry in named.items()}
-            )
+        body, problems = _plugins(context, settings.plugins)
+        found[PLUGINS] = body
+        wrong += problems
     if wrong:
         raise ProblemsError(
             "dags-files-refused", "what MWAA is to install cannot be uploaded", tuple(wrong)
@@ -67,9 +44,39 @@ def extras(context: StageContext[Settings]) -> dict[str, bytes]:
     return found
 
 
+def _requirements(context: StageContext[Settings], wanted: str) -> tuple[bytes, list[Problem]]:
+    path = wanted.encode()
+    entries = [entry for entry in context.entries if entry.path == path and entry.is_blob]
+    if not entries:
+        return b"", [_missing("requirements", wanted, "file")]
+    blobs, pointers = lfs.contents(context.repository, context.repository.blobs(entries))
+    return blobs[path], list(pointers)
+
+
+def _plugins(context: StageContext[Settings], folder: str) -> tuple[bytes, list[Problem]]:
+    named: dict[str, Entry] = {}
+    for entry in context.entries:
+        below = relative(_text(entry), folder)
+        # The same files are left out as among the DAGs: caches, tests, hidden files.
+        if below and counts(below):
+            named[below] = entry
+    if not named:
+        return b"", [_missing("plugins", folder, "folder")]
+
+    entries = named.values()
+    wrong = [irregular(_text(entry)) for entry in entries if not entry.is_blob]
+    wrong += [not_utf8(entry.path) for entry in entries if _text(entry).encode() != entry.path]
+    if wrong:
+        return b"", wrong
+    blobs, pointers = lfs.contents(context.repository, context.repository.blobs(entries))
+    files = {name: (blobs[entry.path], entry.mode) for name, entry in named.items()}
+    return archive(files), list(pointers)
+
+
 def archive(files: dict[str, tuple[bytes, bytes]]) -> bytes:
-    """A zip of contents and git modes by name. Not compressed: what deflate makes differs from one
-    zlib to another.
+    """A zip of contents and git modes by name.
+
+    Not compressed: what deflate produces differs from one zlib to another.
     """
     import io
     import zipfile
@@ -79,14 +86,15 @@ def archive(files: dict[str, tuple[bytes, bytes]]) -> bytes:
         for name in sorted(files):
             body, mode = files[name]
             info = zipfile.ZipInfo(name, _EPOCH)
-            info.create_system = 3  # Unix, on any machine
+            # 3 is Unix. By default it is the system that writes the archive.
+            info.create_system = 3
             info.external_attr = (0o100755 if mode == _EXECUTABLE else 0o100644) << 16
             target.writestr(info, body)
     return made.getvalue()
 
 
-def unpacked(plugins: bytes, folder: Path) -> None:
-    """The files of an archive of plugins, in a folder, as MWAA unpacks them."""
+def unpack(plugins: bytes, folder: Path) -> None:
+    """Unpack an archive of plugins into a folder, as MWAA does."""
     import io
     import zipfile
 
@@ -94,13 +102,27 @@ def unpacked(plugins: bytes, folder: Path) -> None:
         source.extractall(folder)
 
 
+def installed(
+    environment: str, entries: Mapping[str, Any], wanted: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """What the record says once the environment runs what the bucket has.
+
+    `entries` are those of the manifest. None where there is no environment, or nothing to install
+    whose version is known.
+    """
+    versions = {
+        key: entries[key]["version"]
+        for key in sorted(KEYS & wanted.keys())
+        if entries[key]["version"]
+    }
+    if not environment or not versions:
+        return None
+    return {"environment": environment, "versions": versions}
+
+
 def belongs(path: str, requirements: str | None, plugins: str | None) -> bool:
     """Whether a file is one of those, which are not uploaded among the DAGs as well."""
     return path == requirements or (plugins is not None and relative(path, plugins) is not None)
-
-
-def _below(entry: Entry, folder: str) -> str | None:
-    return relative(_text(entry), folder)
 
 
 def _text(entry: Entry) -> str:
@@ -110,7 +132,7 @@ def _text(entry: Entry) -> str:
 def _missing(key: str, wanted: str, noun: str) -> Problem:
     return Problem(
         "dags-extra-missing",
-        f"the stage's files hold no {noun} {wanted}",
-        f"{key}",
+        f"the stage's files have no {noun} {wanted}",
+        key,
         "Is it in the commit, and do the stage's `paths` name it?",
     )
