@@ -18,6 +18,7 @@ from cipipe.fingerprint import consumed, effective
 from cipipe.interrupt import Interrupt
 from cipipe.model import Effect, Mode, Output, Record, Result, StagePlan, StageReport, State, Status
 from cipipe.planner import Candidate, ExecutablePlan
+from cipipe.progress import Progress
 from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.stages.context import StageContext, StageResult, Step
@@ -33,24 +34,6 @@ def as_stage_error(error: CipipeError) -> CipipeError:
     if isinstance(error, UsageError):
         error.exit_status = StageError.exit_status
     return error
-
-
-class Progress(Protocol):
-    """Reports what happens in a run while it happens. Called from several threads; text is
-    masked.
-    """
-
-    def stage_started(self, stage: StagePlan, *, alone: bool) -> None:
-        """`alone`: no other stage runs until this one has finished."""
-        ...
-
-    def step(self, stage: str, title: str) -> None: ...
-
-    def line(self, stage: str, text: str) -> None: ...
-
-    def stage_finished(self, report: StageReport) -> None: ...
-
-    def warning(self, text: str) -> None: ...
 
 
 class RunnerInputs(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,7 +34,7 @@ _SHOWN = 20
 
 class Console:
     """One per process. `machine` says that standard output carries JSON. Meets
-    `stagework.Progress`.
+    `progress.Progress`.
     """
 
     def __init__(

@@ -24,10 +24,11 @@ from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.planning import PlanOptions, PlanResult, plan, shown
 from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
+from cipipe.progress import Progress
 from cipipe.records import Records
 from cipipe.report.plan_file import PlanFile
 from cipipe.runner import Runner
-from cipipe.stagework import Progress, StageWork
+from cipipe.stagework import StageWork
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from cipipe.oidc.renewal import Renewed
     from cipipe.pipeline.identity.access import Access
     from cipipe.pipeline.identity.target import AwsTarget
+    from cipipe.progress import Progress
     from cipipe.stages.terraform.root import CommandContext
-    from cipipe.stagework import Progress
     from cipipe.tools.aws.credentials import Credentials
     from cipipe.tools.aws.endpoint import Endpoint
 
 
 class Silent:
-    """Progress that nobody follows. Meets `stagework.Progress`."""
+    """Progress that nobody follows. Meets `progress.Progress`."""
 
     def stage_started(self, stage: "StagePlan", *, alone: bool) -> None: ...
 
