@@ -115,17 +115,16 @@ def below(repository: Repository, tree: str, folder: bytes) -> list[Entry]:
 
 
 def changed(
-    repository: Repository, old: str, new: str, patterns: Mapping[str, Patterns]
+    repository: Repository, old: str, new: str, index: PatternIndex
 ) -> dict[str, tuple[bytes, ...]]:
-    """The paths of each stage that differ between two trees; a rename is two of them. Equal trees
-    are not read.
+    """Of each stage of the index that has any, the paths that differ between two trees; a rename is
+    two of them. Equal trees are not read.
     """
     found: dict[str, set[bytes]] = defaultdict(set)
-    index = PatternIndex(patterns)
     for mode, path in _differing(repository, old, new, Reach(index.prefixes)):
         for name in index.matching(path, is_link=mode in _LINKS):
             found[name].add(path)
-    return {name: tuple(sorted(found[name])) for name in patterns}
+    return {name: tuple(sorted(paths)) for name, paths in found.items()}
 
 
 def matches(patterns: Patterns, entry: Entry) -> bool:

@@ -103,7 +103,8 @@ def _compare(project: Project, snapshot: Snapshot, base: Commit) -> dict[str, Kn
     changed = changed_paths(project, snapshot, base) if different else {}
     return {
         name: Known(
-            fingerprint=earlier.get(name), changed=changed.get(name) if name in different else None
+            fingerprint=earlier.get(name),
+            changed=changed.get(name, ()) if name in different else None,
         )
         for name in snapshot.candidates
     }
@@ -127,8 +128,8 @@ def _candidates_of(
 def changed_paths(
     project: Project, snapshot: Snapshot, commit: Commit
 ) -> dict[str, tuple[bytes, ...]]:
-    """The paths of each stage that differ between a commit and the snapshot."""
-    return tree_files.changed(project.repository, commit.tree, snapshot.tree, snapshot.patterns)
+    """The paths that differ between a commit and the snapshot, of each stage that has any."""
+    return tree_files.changed(project.repository, commit.tree, snapshot.tree, snapshot.index)
 
 
 class ChangesSince:
@@ -149,4 +150,4 @@ class ChangesSince:
                 changed_paths(self._project, self._snapshot, found) if found is not None else None
             )
         changed = self._compared[commit]
-        return changed[stage] if changed is not None else None
+        return changed.get(stage, ()) if changed is not None else None

@@ -1,5 +1,6 @@
 """The commit that a command works on, with the fingerprint of every stage in it."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from cipipe.config import Config
 from cipipe.contents import Contents
 from cipipe.errors import UsageError
 from cipipe.model import State
-from cipipe.patterns import Patterns
+from cipipe.patterns import PatternIndex, Patterns
 from cipipe.pipeline.project import Project
 from cipipe.planner import Candidate
 from cipipe.stages import KINDS
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from cipipe.tools.git.client import Entry
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """HEAD, or the files on disk, as stages see them."""
 
     commit: str
@@ -35,6 +36,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     patterns: Mapping[str, Patterns]
     # What was read of the tree, so that a second commit costs only what differs.
     contents: Contents
+
+    @functools.cached_property
+    def index(self) -> PatternIndex:
+        """The patterns, to find the stages of a path. Made once: there may be many commits to
+        compare with.
+        """
+        return PatternIndex(self.patterns)
 
 
 def read_snapshot(project: Project, *, worktree: bool = False) -> Snapshot:

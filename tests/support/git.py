@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cipipe import tree_files
-from cipipe.patterns import Patterns
+from cipipe.patterns import PatternIndex, Patterns
 from cipipe.tools import process
 from cipipe.tools.git.client import Entry, Repository
 
@@ -116,4 +116,5 @@ def files(door: Repository, tree: str, *patterns: str) -> list[Entry]:
 
 def changed(door: Repository, old: str, new: str) -> list[bytes]:
     """The paths that differ between two trees."""
-    return list(tree_files.changed(door, old, new, {"all": Patterns(["**"])})["all"])
+    index = PatternIndex({"all": Patterns(["**"])})
+    return list(tree_files.changed(door, old, new, index).get("all", ()))

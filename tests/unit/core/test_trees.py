@@ -139,12 +139,12 @@ def test_what_changed_is_all_that_differs_and_matches(
     was, now = set(trees.every(old)), set(trees.every(new))
     named = {f"s{number}": patterns for number, patterns in enumerate(stages)}
 
-    found = tree_files.changed(repository(trees), old.decode(), new.decode(), named)
+    found = tree_files.changed(repository(trees), old.decode(), new.decode(), PatternIndex(named))
 
     for name, patterns in named.items():
         # Where both are files, the earlier one says whether it is a link.
         differing = {e.path: e for some in (now - was, was - now) for e in some if not e.is_tree}
-        assert found[name] == tuple(
+        assert found.get(name, ()) == tuple(
             sorted(path for path, e in differing.items() if tree_files.matches(patterns, e))
         )
 
