@@ -1,5 +1,6 @@
-"""Where the process runs: GitLab, GitHub or a shell. A new provider is one module here, and one
-word in `PROVIDERS`.
+"""Where the process runs: GitLab, GitHub or a shell.
+
+A new provider is one module here, and one word in `PROVIDERS`.
 """
 
 import re
@@ -34,35 +35,36 @@ __all__ = [
     "without_secrets",
 ]
 
+# In the order in which they are tried. The last one matches every environment.
 PROVIDERS: dict[str, Provider] = {provider.NAME: provider for provider in (gitlab, github, local)}
-"""In the order in which they are asked; the last one is always there."""
 
 _KEYS = {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"}
+
+# A JWT, or an encrypted one.
 _TOKEN = re.compile(r"ey[\w-]+(?:\.[\w-]*){2,4}")
+
+# Characters. A shorter secret may be part of another variable's value by chance.
 _LONG = 8
-"""Shorter values may be part of another variable's by chance."""
 
 
 def detect(env: Mapping[str, str]) -> Provider:
-    """The provider whose job this environment is."""
+    """The provider whose job has this environment."""
     return next(provider for provider in PROVIDERS.values() if provider.present(env))
 
 
 def secret_variables(env: Mapping[str, str]) -> frozenset[str]:
-    """The variables that are set and hold a token or key, by their names or because there is one in
-    their value.
-
-    Only the configuration names the variable of the ID token, so its form identifies it here.
-    """
+    """The variables that contain a token or key, known by their names or by their values."""
     named = detect(env).secret_variables(env) | _KEYS
-    named |= {
-        provider.IDENTITY.token_variable for provider in PROVIDERS.values() if provider.IDENTITY
-    }
-    named |= {
-        name
-        for name, value in env.items()
-        if value.startswith("ey") and _TOKEN.fullmatch(value.strip())
-    }
+    for provider in PROVIDERS.values():
+        if provider.IDENTITY:
+            named |= {provider.IDENTITY.token_variable}
+
+    # The configuration may give the ID token's variable another name, and is not read here.
+    for name, value in env.items():
+        if value.startswith("ey") and _TOKEN.fullmatch(value.strip()):
+            named |= {name}
+
+    # A secret may be part of another variable, such as a URL with a password.
     values = [env[name] for name in named if len(env.get(name, "")) >= _LONG]
     return frozenset(
         name
@@ -78,19 +80,20 @@ def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def subject(text: str) -> Subject:
-    """A `sub` claim taken apart by the provider whose form it has; a `custom` one where it has none
-    that is known.
+    """The parts of a `sub` claim, by the provider that issues such subjects; a `custom` one if none
+    does.
     """
     known = (provider.subject(text) for provider in PROVIDERS.values())
-    return next((found for found in known if found is not None), Subject("custom", text))
+    custom = Subject(kind="custom", plain=text)
+    return next((found for found in known if found is not None), custom)
 
 
 def unmerged(claims: Mapping[str, Any]) -> bool:
-    """Whether a token with these claims is one of a merge or pull request's job."""
+    """Whether these are the claims of a merge or pull request's job."""
     return any(provider.unmerged(claims) for provider in PROVIDERS.values())
 
 
 def token_facts(claims: Mapping[str, Any]) -> TokenFacts | None:
-    """What the claims of a token say about its job; None where no provider issues such claims."""
+    """What a token's claims say about its job; None if no provider issues such claims."""
     found = (provider.token_facts(claims) for provider in PROVIDERS.values())
     return next((facts for facts in found if facts is not None), None)

@@ -305,7 +305,7 @@ def _whose(
 def _pinned_ids(
     shared: Common, name: str, settings: OidcSettings, wanted: Wanted
 ) -> tuple[str, str]:
-    pins, env = ci.PROVIDERS[name].PINS or Pins("", "", "", ""), shared.console.env
+    pins, env = ci.PROVIDERS[name].PINS or Pins(), shared.console.env
     own = env if name == shared.console.provider.NAME else {}
     project_id = wanted.project_id or settings.project_id or own.get(pins.project_variable)
     owner_id = wanted.owner_id or settings.owner_id or own.get(pins.owner_variable)
@@ -391,7 +391,7 @@ def _claims(
     shared: Common, name: str, issuer: str, wanted: Wanted, settings: OidcSettings
 ) -> dict[str, list[str]]:
     """The claims that have to be so. Raises UsageError where AWS would not see them."""
-    pins = ci.PROVIDERS[name].PINS or Pins("", "", "", "")
+    pins = ci.PROVIDERS[name].PINS or Pins()
     found: dict[str, list[str]] = {}
     if wanted.pin_ids:
         owner_id, project_id = _pinned_ids(shared, name, settings, wanted)

@@ -14,6 +14,7 @@ from cipipe import ci
 from cipipe.ci.base import Provider
 from cipipe.config import OidcSettings
 from cipipe.errors import UsageError
+from cipipe.model import DeployFrom
 from cipipe.oidc.request import visible
 
 ANY_IDS = ("*", "*")
@@ -68,11 +69,10 @@ def trust(whose: Whose, *, branches: Sequence[str], tags: Sequence[str]) -> Trus
     """
     rules, settings = ci.PROVIDERS[whose.provider], whose.settings
     where = f"oidc.{whose.provider}"
+    refs = DeployFrom(branches=tuple(branches), tags=tuple(tags))
     components = settings.subject_components
     if components:
-        known = rules.component_subjects(
-            whose.project, components, settings.project_id, branches=branches, tags=tags
-        )
+        known = rules.component_subjects(whose.project, components, settings.project_id, refs)
         if known is None:
             raise _bad(
                 f"no subjects can be made of {', '.join(components)}",
@@ -81,7 +81,7 @@ def trust(whose: Whose, *, branches: Sequence[str], tags: Sequence[str]) -> Trus
             )
         deploy, verify = known
     else:
-        deploy = rules.deploy_subjects(whose.project, branches=branches, tags=tags)
+        deploy = rules.deploy_subjects(whose.project, refs)
         verify = rules.verify_subjects(whose.project)
 
     ids, claims, doubts = _forms(rules, whose)

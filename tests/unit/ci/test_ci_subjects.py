@@ -1,32 +1,41 @@
 """Subjects taken apart, and put together again for trust policies."""
 
+from typing import Any
+
 import pytest
 
 from cipipe import ci
 from cipipe.ci import github, gitlab, local
 from cipipe.ci.base import Subject, TokenFacts
+from cipipe.model import DeployFrom
 
 MAIN = "repo:acme/dbt:ref:refs/heads/main"
 LAB = "project_path:a/b:ref_type:branch:ref:main"
 PINNED = "repo:acme@1/dbt@2:ref:refs/heads/main"
 
 
+def named(
+    kind: Any, plain: str, project: str = "", name: str = "", ids: tuple[str, str] | None = None
+) -> Subject:
+    return Subject(kind=kind, plain=plain, project=project, name=name, ids=ids)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (MAIN, Subject("branch", MAIN, "acme/dbt", "main")),
-        (PINNED, Subject("branch", MAIN, "acme/dbt", "main", ("1", "2"))),
-        ("repo:a/b:ref:refs/tags/v1", Subject("tag", "repo:a/b:ref:refs/tags/v1", "a/b", "v1")),
-        ("repo:a/b:pull_request", Subject("merge-request", "repo:a/b:pull_request", "a/b")),
+        (MAIN, named("branch", MAIN, "acme/dbt", "main")),
+        (PINNED, named("branch", MAIN, "acme/dbt", "main", ("1", "2"))),
+        ("repo:a/b:ref:refs/tags/v1", named("tag", "repo:a/b:ref:refs/tags/v1", "a/b", "v1")),
+        ("repo:a/b:pull_request", named("merge-request", "repo:a/b:pull_request", "a/b")),
         (
             "repo:a/b:environment:X%3AY",
-            Subject("environment", "repo:a/b:environment:X%3AY", "a/b", "X:Y"),
+            named("environment", "repo:a/b:environment:X%3AY", "a/b", "X:Y"),
         ),
-        ("repo:a/b", Subject("project", "repo:a/b", "a/b")),
-        ("repo:a@1/b@2", Subject("project", "repo:a/b", "a/b", "", ("1", "2"))),
-        ("project_path:a/b/c", Subject("project", "project_path:a/b/c", "a/b/c")),
+        ("repo:a/b", named("project", "repo:a/b", "a/b")),
+        ("repo:a@1/b@2", named("project", "repo:a/b", "a/b", "", ("1", "2"))),
+        ("project_path:a/b/c", named("project", "project_path:a/b/c", "a/b/c")),
         *(
-            (f"repo:a/b:{context}:{more}", Subject("custom", f"repo:a/b:{context}:{more}", "a/b"))
+            (f"repo:a/b:{context}:{more}", named("custom", f"repo:a/b:{context}:{more}", "a/b"))
             for context in (
                 "ref:refs/heads/main",
                 "ref:refs/tags/v1",
@@ -46,20 +55,20 @@ PINNED = "repo:acme@1/dbt@2:ref:refs/heads/main"
         ),
         (
             "repo:a/b:environment:X:Y",
-            Subject("environment", "repo:a/b:environment:X:Y", "a/b", "X:Y"),
+            named("environment", "repo:a/b:environment:X:Y", "a/b", "X:Y"),
         ),
         (
             f"{LAB}:environment_protected:true",
-            Subject("custom", f"{LAB}:environment_protected:true", "a/b", "main"),
+            named("custom", f"{LAB}:environment_protected:true", "a/b", "main"),
         ),
-        ("repository_id:2:ref:x", Subject("custom", "repository_id:2:ref:x")),
+        ("repository_id:2:ref:x", named("custom", "repository_id:2:ref:x")),
         (
             "project_path:a/b/c:ref_type:tag:ref:v1:2",
-            Subject("tag", "project_path:a/b/c:ref_type:tag:ref:v1:2", "a/b/c", "v1:2"),
+            named("tag", "project_path:a/b/c:ref_type:tag:ref:v1:2", "a/b/c", "v1:2"),
         ),
-        ("project_id:2:ref_type:tag:ref:v1", Subject("custom", "project_id:2:ref_type:tag:ref:v1")),
-        ("system:serviceaccount:a:b", Subject("custom", "system:serviceaccount:a:b")),
-        ("", Subject("custom", "")),
+        ("project_id:2:ref_type:tag:ref:v1", named("custom", "project_id:2:ref_type:tag:ref:v1")),
+        ("system:serviceaccount:a:b", named("custom", "system:serviceaccount:a:b")),
+        ("", named("custom", "")),
     ],
 )
 def test_takes_subjects_apart(text: str, expected: Subject) -> None:
@@ -158,10 +167,12 @@ def test_what_claims_say_of_a_job(claims: dict[str, object], expected: TokenFact
 
 
 COMPONENTS = ("project_path", "ref_type", "ref", "environment_protected")
+REFS = DeployFrom(branches=("main",), tags=("v*",))
+MAIN_ONLY = DeployFrom(branches=("main",))
 
 
 def test_subjects_of_other_components() -> None:
-    made = gitlab.component_subjects("a/b", COMPONENTS, None, branches=["main"], tags=["v*"])
+    made = gitlab.component_subjects("a/b", COMPONENTS, None, REFS)
     assert made == (
         [
             f"{LAB}:environment_protected:true",
@@ -169,9 +180,7 @@ def test_subjects_of_other_components() -> None:
         ],
         ["project_path:a/b:*"],
     )
-    by_id = gitlab.component_subjects(
-        "a/b", ("project_id", "ref_type", "ref"), "17", branches=["main"], tags=[]
-    )
+    by_id = gitlab.component_subjects("a/b", ("project_id", "ref_type", "ref"), "17", MAIN_ONLY)
     assert by_id == (["project_id:17:ref_type:branch:ref:main"], ["project_id:17:*"])
 
 
@@ -185,5 +194,5 @@ def test_subjects_of_other_components() -> None:
     ],
 )
 def test_components_of_which_no_subject_can_be_made(components: tuple[str, ...]) -> None:
-    assert gitlab.component_subjects("a/b", components, None, branches=["main"], tags=[]) is None
-    assert github.component_subjects("a/b", components, "17", branches=["main"], tags=[]) is None
+    assert gitlab.component_subjects("a/b", components, None, MAIN_ONLY) is None
+    assert github.component_subjects("a/b", components, "17", MAIN_ONLY) is None
