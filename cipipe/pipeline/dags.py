@@ -1,29 +1,31 @@
-"""`cipipe dags`: the `dags` stage on its own. What it would change, what it did, and back again."""
+"""The use cases of `cipipe dags`: one `dags` stage on its own.
+
+Each plans that stage, due or not, with the outputs that the ledger has.
+"""
 
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cipipe.errors import RefusedError, UsageError
 from cipipe.ledger import Ledger
-from cipipe.model import Mode, Plan, Reason, State, Status
+from cipipe.model import Mode, Plan, Reason, Record, StagePlan, State, Status
 from cipipe.pipeline import running
 from cipipe.pipeline.checks.refusals import refuse_ref
 from cipipe.pipeline.contexts import StageContexts
 from cipipe.pipeline.identity.access import Access
 from cipipe.pipeline.identity.profile import served
-from cipipe.pipeline.planning import PlanOptions, plan
-from cipipe.pipeline.project import Project
+from cipipe.pipeline.planning import PlanOptions, PlanResult, plan
 from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
 from cipipe.planner import ExecutablePlan
-from cipipe.records import Records
 from cipipe.runner import Runner
 from cipipe.stages import dags as kind
-from cipipe.stages.context import StageResult
+from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stagework import StageWork, as_stage_error
 from cipipe.titles import in_environment
 
@@ -32,178 +34,194 @@ if TYPE_CHECKING:
     from cipipe.stages.dags.diff import BucketDiff
 
 
-class Call(msgspec.Struct, frozen=True):
-    """What every command here is given: where, which stage, and who is told."""
-
-    session: Session
-    stage: str
-
-    @property
-    def project(self) -> Project:
-        return self.session.project
-
-    @property
-    def environment(self) -> str:
-        return self.session.environment_name
-
-
-def diff(call: Call, *, worktree: bool = False) -> "BucketDiff":
-    """What deploying HEAD (or the files on disk) would change in the bucket. Writes nothing."""
+def diff(session: Session, stage: str, *, worktree: bool = False) -> "BucketDiff":
+    """What deploying HEAD, or the files on disk, would change in the bucket. Writes nothing."""
     from cipipe.stages.dags.diff import preview
 
-    with _opened(call, worktree=worktree, read_only=True) as (work, _):
-        (stage,) = work.executable.plan.stages
-        with _in_stage():
-            context = work.context_for(stage)
-            return preview(context, StageResult.after(context.previous))
+    with _opened(session, stage, worktree=worktree, read_only=True) as opened, _in_stage():
+        context = opened.context()
+        return preview(context, StageResult.after(context.previous))
 
 
 def deploy(
-    call: Call, *, allow_empty: bool, allow_rollback: bool, planned: Callable[[Plan], None]
+    session: Session,
+    stage: str,
+    *,
+    allow_empty: bool,
+    allow_rollback: bool,
+    planned: Callable[[Plan], None],
 ) -> running.Outcome:
-    """The stage on its own, due or not: `cipipe run STAGE --force STAGE`, with the safeguards of
-    every run.
-    """
-    options = _alone(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
+    """Run the stage: `cipipe run STAGE --force STAGE`, with all checks that a run has."""
     return running.run(
-        call.session,
-        options,
+        session,
+        _alone(session, stage, allow_empty=allow_empty, allow_rollback=allow_rollback),
         planned=planned,
-        meanwhile=lambda access: _look_ahead(call, access),
+        meanwhile=lambda access: _look_ahead(session, stage, access),
     )
 
 
-def dry_run(call: Call, *, allow_empty: bool, allow_rollback: bool) -> "BucketDiff":
+def dry_run(
+    session: Session, stage: str, *, allow_empty: bool, allow_rollback: bool
+) -> "BucketDiff":
     """What `deploy` would change in the bucket. Raises what it raises before its first write."""
     from cipipe.stages.dags.diff import preview
 
-    options = _alone(call, allow_empty=allow_empty, allow_rollback=allow_rollback)
-    refuse_ref(call.session, options.planning.mode)
-    with _opened(call, read_only=True, refusing=options) as (work, _):
-        (stage,) = work.executable.plan.stages
-        context = msgspec.structs.replace(work.context_for(stage), allow_empty=allow_empty)
+    options = _alone(session, stage, allow_empty=allow_empty, allow_rollback=allow_rollback)
+    refuse_ref(session, options.planning.mode)
+    with _opened(session, stage, read_only=True, refusing=options) as opened, _in_stage():
+        context = opened.context()
         result = StageResult.after(context.previous)
-        with _in_stage():
-            for step in work.leading_reads(stage):
-                step.run(context, result)
-        return msgspec.structs.replace(
-            preview(context, result), warnings=()
-        )  # which the steps have told
+        for step in opened.work.leading_reads(opened.stage):
+            step.run(context, result)
+        # The steps have printed the warnings already.
+        return msgspec.structs.replace(preview(context, result), warnings=())
 
 
-def status(call: Call) -> "Inventory":
+def status(session: Session, stage: str) -> "Inventory":
     """What the manifest says is in the bucket, beside what is there."""
     from cipipe.stages.dags.bucket.inventory import Inventory, inventory
 
-    with _opened(call, read_only=True) as (work, _):
-        (stage,) = work.executable.plan.stages
-        record = work.records.last(call.stage)
-        if record is None or record.state is State.DESTROYED:
-            return Inventory(
-                stage=call.stage, state=record.state.value if record else "never-deployed"
-            )
-        return inventory(work.context_for(stage), record)
+    with _opened(session, stage, read_only=True) as opened:
+        record = opened.work.records.last(stage)
+        if record is None:
+            return Inventory(stage=stage, state="never-deployed")
+        if record.state is State.DESTROYED:
+            return Inventory(stage=stage, state=record.state.value)
+        return inventory(opened.context(), record)
 
 
-def rollback(call: Call, to: str | None) -> running.Outcome:
-    """Restore the object versions of an earlier manifest; the record says afterwards what it said
-    then.
+def rollback(session: Session, stage: str, to: str | None) -> running.Outcome:
+    """Restore the object versions of an earlier manifest.
+
+    The record afterwards says what it said then: that commit, that fingerprint.
     """
-    from cipipe.stages.dags import rollback as going_back
+    from cipipe.stages.dags.rollback import choose, steps
 
-    if call.project.context.mode is not Mode.DEPLOY:
+    if session.project.context.mode is not Mode.DEPLOY:
         raise RefusedError(
             "dags-rollback-verify",
             "a merge or pull request deploys nothing, and rolls nothing back",
             where="rollback",
         )
-    refuse_ref(call.session, Mode.DEPLOY)
-    with _opened(call) as (work, ledger):
-        (stage,) = work.executable.plan.stages
-        held = ledger.read([n for n, p in work.candidates.items() if p.stage.kind == kind.NAME])
-        target = going_back.choose(ledger.history(call.stage), to)
-        steps = going_back.steps(
-            in_environment(
-                call.project.config, call.environment, work.candidates[call.stage].stage
-            ),
-            target,
+    refuse_ref(session, Mode.DEPLOY)
+    with _opened(session, stage) as opened:
+        candidates = opened.contexts.result.snapshot.candidates
+        # Read again: the plan read them before it knew that something would be written.
+        stored = opened.ledger.read(
+            [name for name, found in candidates.items() if found.stage.kind == kind.NAME]
         )
-        back = msgspec.structs.replace(
-            stage,
-            status=Status.DUE,
-            reason=Reason.FORCED,
-            detail=f"back to what {(target.commit or '')[:7]} deployed",
-            fingerprint=target.fingerprint,
-            steps=tuple(step.title for step in steps),
+        target = choose(opened.ledger.history(stage), to)
+
+        project = session.project
+        settled = in_environment(project.config, session.environment_name, candidates[stage].stage)
+        executable = _going_back(opened, target, steps(settled, target))
+        before = opened.contexts.result
+        result = msgspec.structs.replace(
+            before, executable=executable, stored={**before.stored, **stored}
         )
-        whole = msgspec.structs.replace(
-            work.executable.plan, commit=target.commit or "", stages=(back,)
-        )
-        runner = Runner(
-            dataclasses.replace(
-                work,
-                executable=ExecutablePlan(whole, {call.stage: steps}),
-                records=Records(ledger, whole, call.project.context, stored=held),
-                restored={call.stage: target.effective},
-            )
-        )
+        contexts = dataclasses.replace(opened.contexts, result=result)
+        restored = {stage: target.effective}
+        runner = Runner(running.work_of(contexts, opened.ledger, restored=restored))
         return running.Outcome(runner.deploy(), runner.error)
+
+
+def _going_back(opened: "_Opened", target: Record, steps: tuple[Step, ...]) -> ExecutablePlan:
+    """The plan of a rollback: its record becomes that of the target's commit."""
+    commit = target.commit or ""
+    stage = msgspec.structs.replace(
+        opened.stage,
+        status=Status.DUE,
+        reason=Reason.FORCED,
+        detail=f"back to what {commit[:7]} deployed",
+        fingerprint=target.fingerprint,
+        steps=tuple(step.title for step in steps),
+    )
+    before = opened.contexts.result.executable.plan
+    whole = msgspec.structs.replace(before, commit=commit, stages=(stage,))
+    return ExecutablePlan(whole, {stage.name: steps})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """One stage, planned, and what it takes to run it."""
+
+    contexts: StageContexts
+    ledger: Ledger
+    work: StageWork
+
+    @property
+    def stage(self) -> StagePlan:
+        (stage,) = self.contexts.result.executable.plan.stages
+        return stage
+
+    def context(self) -> StageContext[Any]:
+        return self.work.context_for(self.stage)
+
+
+@contextlib.contextmanager
+def _opened(
+    session: Session,
+    stage: str,
+    *,
+    worktree: bool = False,
+    read_only: bool = False,
+    refusing: running.RunOptions | None = None,
+) -> Iterator[_Opened]:
+    """Plan the stage alone. Nothing is run.
+
+    `refusing`: plan as a run with these options does, and refuse what it refuses.
+    """
+    access = session.connect(Mode.DEPLOY, read_only=read_only)
+    ledger = session.ledger(access)
+    options = PlanOptions(mode=Mode.DEPLOY, worktree=worktree, selected=frozenset({stage}))
+    result: PlanResult = plan(
+        session,
+        refusing.planning if refusing else options,
+        ledger,
+        lambda: _look_ahead(session, stage, access),
+    )
+    if refusing is not None:
+        running.refuse(session, refusing, result, ledger)
+    with (
+        scratch_folder(session.project) as scratch,
+        served(access, session.progress.warning) as access,
+    ):
+        contexts = StageContexts(
+            session=session,
+            result=result,
+            access=access,
+            scratch=scratch,
+            allow_empty=refusing is not None and refusing.allow_empty,
+        )
+        yield _Opened(contexts=contexts, ledger=ledger, work=running.work_of(contexts, ledger))
 
 
 @contextlib.contextmanager
 def _in_stage() -> Iterator[None]:
-    """Errors as those of a run, where the stage fails with them."""
+    """Errors as in a run, where they are those of a stage and not of the command line."""
     try:
         yield
     except UsageError as error:
         raise as_stage_error(error) from None
 
 
-def _alone(call: Call, *, allow_empty: bool, allow_rollback: bool) -> running.RunOptions:
-    names = frozenset({call.stage})
-    planning = PlanOptions(mode=call.project.context.mode, selected=names, forced=names)
+def _alone(
+    session: Session, stage: str, *, allow_empty: bool, allow_rollback: bool
+) -> running.RunOptions:
+    names = frozenset({stage})
     return running.RunOptions(
-        planning=planning, allow_rollback=allow_rollback, allow_empty=allow_empty
+        planning=PlanOptions(mode=session.project.context.mode, selected=names, forced=names),
+        allow_rollback=allow_rollback,
+        allow_empty=allow_empty,
     )
 
 
-def _look_ahead(call: Call, access: Access) -> None:
-    """Begin to list the bucket: that takes as long as reading the commit does."""
-    settings = call.project.config.stages[call.stage].settings
+def _look_ahead(session: Session, stage: str, access: Access) -> None:
+    """Start to list the bucket: that takes as long as reading the commit does."""
+    config = session.project.config
+    settings = config.stages[stage].settings
+    # A reference is not resolved yet, so nobody knows which bucket it will be.
     if isinstance(settings.bucket, str):
-        name = call.project.config.expanded(settings.bucket, call.environment)
-        access.aws.bucket(name).look_ahead(
-            call.project.config.expanded(settings.prefix, call.environment)
-        )
-
-
-@contextlib.contextmanager
-def _opened(
-    call: Call,
-    *,
-    worktree: bool = False,
-    read_only: bool = False,
-    refusing: running.RunOptions | None = None,
-) -> Iterator[tuple[StageWork, Ledger]]:
-    """Work whose plan is this one stage, with the outputs that the ledger has; nothing is run.
-
-    `refusing`: refuse what a run with these options refuses.
-    """
-    session = call.session
-    access = session.connect(Mode.DEPLOY, read_only=read_only)
-    ledger = session.ledger(access)
-    options = PlanOptions(mode=Mode.DEPLOY, worktree=worktree, selected=frozenset({call.stage}))
-    planning = plan(
-        session,
-        refusing.planning if refusing else options,
-        ledger,
-        lambda: _look_ahead(call, access),
-    )
-    if refusing is not None:
-        running.refuse(session, refusing, planning, ledger)
-    with (
-        scratch_folder(session.project) as scratch,
-        served(access, session.progress.warning) as access,
-    ):
-        contexts = StageContexts(session=session, result=planning, access=access, scratch=scratch)
-        yield running.work_of(contexts, ledger), ledger
+        name = config.expanded(settings.bucket, session.environment_name)
+        prefix = config.expanded(settings.prefix, session.environment_name)
+        access.aws.bucket(name).look_ahead(prefix)

@@ -1,6 +1,7 @@
 """`cipipe run`: connect, plan, refuse what must be refused, hand the plan to the runner."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -141,8 +142,13 @@ def refuse(session: Session, options: RunOptions, result: PlanResult, ledger: Le
         refuse_unproven(session, result)
 
 
-def work_of(contexts: StageContexts, ledger: Ledger) -> StageWork:
-    """What a runner needs to run the stages of a plan."""
+def work_of(
+    contexts: StageContexts,
+    ledger: Ledger,
+    *,
+    restored: Mapping[str, str | None] = MappingProxyType({}),
+) -> StageWork:
+    """What a runner needs to run the stages of a plan. `restored`: see `StageWork`."""
     session, result = contexts.session, contexts.result
     executable = result.executable
     return StageWork(
@@ -150,6 +156,7 @@ def work_of(contexts: StageContexts, ledger: Ledger) -> StageWork:
         candidates=result.snapshot.candidates,
         records=Records(ledger, executable.plan, session.project.context, stored=result.stored),
         factory=contexts,
+        restored=restored,
         redactor=session.redactor,
         progress=session.progress,
         outputs={name: dict(outputs) for name, outputs in result.outputs.items()},

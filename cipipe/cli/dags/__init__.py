@@ -4,6 +4,7 @@ import click
 
 from cipipe.cli.lazy import Lazy
 
+# Each module is imported when its command is called: `patch` needs neither boto3 nor git.
 COMMANDS = {
     "deploy": "cipipe.cli.dags.bucket:deploy",
     "diff": "cipipe.cli.dags.bucket:diff",

@@ -10,26 +10,17 @@ from cipipe.report import json
 from cipipe.stages.dags import local
 from cipipe.terminal import visible
 
+_PATH = click.Path(path_type=Path)
+
 
 @click.command
+# Nothing here calls AWS, so that `--sandbox` would have no meaning.
 @common(sandbox=False)
+@click.option("--source", type=_PATH, metavar="DIR", required=True, help="The DAG files.")
 @click.option(
-    "--source", type=click.Path(path_type=Path), metavar="DIR", required=True, help="The DAG files."
+    "--outputs", type=_PATH, metavar="FILE", required=True, help="From `terraform output -json`."
 )
-@click.option(
-    "--outputs",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    required=True,
-    help="From `terraform output -json`.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    required=True,
-    help="Where to write them.",
-)
+@click.option("--out", type=_PATH, metavar="DIR", required=True, help="Where to write them.")
 def patch(shared: Common, source: Path, outputs: Path, out: Path) -> None:
     """Put Terraform's outputs into the marked literals of DAG files. Needs neither cipipe.toml nor
     AWS.
@@ -38,13 +29,16 @@ def patch(shared: Common, source: Path, outputs: Path, out: Path) -> None:
     for warning in made.warnings:
         shared.console.warning(f"{visible(warning.where)}: {warning.message}")
     if shared.format == "json":
-        shared.answer(
-            json.document(files=made.files, replacements=msgspec.to_builtins(made.replacements))
-        )
+        replacements = msgspec.to_builtins(made.replacements)
+        shared.answer(json.document(files=made.files, replacements=replacements))
         return
+
     lines = [
         f"{visible(r.file)}:{r.line}: {r.name} = {r.new}  (output {r.output})\n"
         for r in made.replacements
     ]
-    written = f"{made.files} files written to {visible(str(out))}, {len(made.replacements)} literals replaced\n"
-    shared.answer("".join(lines) + written)
+    lines.append(
+        f"{made.files} files written to {visible(str(out))},"
+        f" {len(made.replacements)} literals replaced\n"
+    )
+    shared.answer("".join(lines))
