@@ -1,5 +1,5 @@
-"""In-memory stand-ins behind our own doors: a bucket that honours conditions, stages made of given
-steps, a listener.
+"""In-memory fakes for the runner: a bucket that checks conditions, stages with steps that a test
+passes in, a listener.
 """
 
 import hashlib
@@ -39,8 +39,8 @@ READ, WRITE, DESTROY = Effect.READ, Effect.WRITE, Effect.DESTROY
 
 
 class FakeBucket(Bucket):
-    """Objects in a dict. `log` says what was written, in order; `before_put` may meddle, as
-    somebody else would.
+    """Objects in a dict. `log` has what was written, in order; `before_put` may write first, as
+    another run could.
     """
 
     def __init__(self, *, conditional: bool = True) -> None:
@@ -83,17 +83,17 @@ class FakeBucket(Bucket):
 
 
 class Listener:
-    """A Progress that remembers."""
+    """A Progress that records its calls."""
 
     def __init__(self) -> None:
-        self.begun: list[str] = []
+        self.started: list[str] = []
         self.alone: dict[str, bool] = {}
-        self.ended: list[str] = []
+        self.finished: list[str] = []
         self.titles: list[str] = []
         self.warnings: list[str] = []
 
     def stage_started(self, stage: StagePlan, *, alone: bool) -> None:
-        self.begun.append(stage.name)
+        self.started.append(stage.name)
         self.alone[stage.name] = alone
 
     def step(self, stage: str, title: str) -> None:
@@ -102,17 +102,17 @@ class Listener:
     def line(self, stage: str, text: str) -> None: ...
 
     def stage_finished(self, report: StageReport) -> None:
-        self.ended.append(f"{report.name} {report.result}")
+        self.finished.append(f"{report.name} {report.result}")
 
     def warning(self, text: str) -> None:
         self.warnings.append(text)
 
 
 class World:
-    """Stages `a`, `b needs a`, … whose steps the test gives: what they do is written into
-    `bucket.log` too.
+    """Stages such as `a` and `b`, which needs `a`, with steps that the test passes in. Each step
+    leaves a line in `bucket.log`.
 
-    Meets `stagework.ContextFactory`.
+    Implements `stagework.ContextFactory`.
     """
 
     def __init__(self, *, mode: Mode = Mode.DEPLOY, **needs: str) -> None:
@@ -143,7 +143,7 @@ class World:
             self.does(name, READ, WRITE)
 
     def does(self, name: str, *steps: Effect | tuple[Effect, Action]) -> None:
-        """The stage's steps; each leaves a line in the log, then does what was given."""
+        """Set the stage's steps. Each leaves a line in the log, then does what is passed in."""
         made = [step if isinstance(step, tuple) else (step, lambda *_: None) for step in steps]
         self.steps[name] = tuple(
             Step(f"{effect} {name}", effect, self._logged(name, effect, do)) for effect, do in made
@@ -159,18 +159,23 @@ class World:
         self.candidates[name] = msgspec.structs.replace(candidate, stage=stage)
 
     def runner(self, **known: State | str) -> Runner:
-        """A runner of a fresh plan; `known` gives records that are there already: a state, or
-        another fingerprint.
+        """A runner of a new plan. `known` has the records of earlier runs: a state, or another
+        fingerprint.
         """
         for name, what in known.items():
             self._record(name, what)
         held = self.ledger.read(self.candidates)
-        plan = planner.plan(
-            Question(
-                self.config, "dev", Mode.DEPLOY, "local", "c" * 40, Baseline("ledger"), self.candidates,
-                {name: Known(found.record if found else None) for name, found in held.items()},
-            )
-        ).plan  # fmt: skip
+        question = Question(
+            config=self.config,
+            environment="dev",
+            mode=Mode.DEPLOY,
+            provider="local",
+            commit="c" * 40,
+            baseline=Baseline("ledger"),
+            candidates=self.candidates,
+            known={name: Known(found.record if found else None) for name, found in held.items()},
+        )
+        plan = planner.plan(question).plan
         context = Context(
             "gitlab", "push", "main", "branch", sequence=9, pipeline_url="https://ci/9"
         )
@@ -221,8 +226,21 @@ class World:
     def _record(self, name: str, what: State | str) -> None:
         state = what if isinstance(what, State) else State.DEPLOYED
         fingerprint = self.candidates[name].fingerprint if isinstance(what, State) else what
-        record = Record(1, name, fingerprint, "e" * 64, state, "d" * 40, "main", "gitlab", 8, "https://ci/8", "2026", None,
-                        {"kept": 1})  # fmt: skip
+        record = Record(
+            schema=1,
+            stage=name,
+            fingerprint=fingerprint,
+            effective="e" * 64,
+            state=state,
+            commit="d" * 40,
+            ref="main",
+            provider="gitlab",
+            sequence=8,
+            pipeline_url="https://ci/8",
+            started_at="2026",
+            finished_at=None,
+            data={"kept": 1},
+        )
         self.bucket.objects[f"p/{name}.json"] = msgspec.json.encode(record)
 
     def context_for(

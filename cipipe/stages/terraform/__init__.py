@@ -9,8 +9,9 @@ from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Stage
 from cipipe.stages.terraform.inputs import inputs
 from cipipe.stages.terraform.settings import PROTECTED_TYPES, Settings, problems
+from cipipe.stages.terraform.stage_client import client_of
 from cipipe.stages.terraform.state import backend_of, resources
-from cipipe.stages.terraform.steps import client_of, steps, summary
+from cipipe.stages.terraform.steps import steps, summary
 
 __all__ = [
     "NAME",

@@ -2,9 +2,9 @@
 write its outputs into the ledger.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -12,13 +12,14 @@ from cipipe.errors import RefusedError
 from cipipe.model import Effect, Mode, Output
 from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stages.settings import Stage, literal
-from cipipe.stages.terraform.root import CommandContext, Root, client
 from cipipe.stages.terraform.settings import Settings
-from cipipe.stages.terraform.state import backend_of
+from cipipe.stages.terraform.stage_client import client_of
 
 if TYPE_CHECKING:
     from cipipe.tools.terraform.client import Terraform
     from cipipe.tools.terraform.shown import Change
+
+ClientOf: TypeAlias = "Callable[[StageContext[Settings]], Terraform]"
 
 _LOADED = (".tf", ".tf.json", ".tfvars", ".tfvars.json")
 _MAX_SHOWN = 10
@@ -31,8 +32,14 @@ class TerraformData(msgspec.Struct, frozen=True):
     outputs: list[str]
 
 
-def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
-    run = _TerraformRun()
+def steps(
+    stage: Stage[Settings],
+    mode: Mode,
+    *,
+    tag: str,  # noqa: ARG001
+    client_of: ClientOf = client_of,
+) -> tuple[Step, ...]:
+    run = _TerraformRun(client_of)
     root = stage.settings.root
     init = Step(f"terraform init in {root}/", Effect.READ, run.init)
     if mode is Mode.VERIFY:
@@ -68,21 +75,22 @@ def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]: 
 class _TerraformRun:
     """What the steps of one run share: the saved plan, and what it changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, client_of: ClientOf) -> None:
+        self._client_of = client_of
         self._changes: tuple[Change, ...] = ()
         # None where nothing was planned.
         self._plan: Path | None = None
 
     def init(self, context: StageContext[Settings], _: StageResult) -> None:
         _refuse_ignored(context)
-        client_of(context).init()
+        self._client_of(context).init()
 
     def create_state(self, context: StageContext[Settings], _: StageResult) -> None:
-        client_of(context).create_state()
+        self._client_of(context).create_state()
 
     def plan(self, context: StageContext[Settings], result: StageResult) -> None:
         settings = context.stage.settings
-        terraform = client_of(context)
+        terraform = self._client_of(context)
         if context.mode is not Mode.DEPLOY and not terraform.has_workspace():
             # Planning would create it, and this mode writes no state.
             result.summary = f"workspace {settings.workspace} does not exist yet"
@@ -112,7 +120,7 @@ class _TerraformRun:
         if self._plan is None:
             return  # there is no workspace, so nothing to destroy
         # Without resource changes too: changed outputs alone are none.
-        client_of(context).apply(self._plan)
+        self._client_of(context).apply(self._plan)
 
     def refuse_foreign_objects(self, context: StageContext[Settings], _: StageResult) -> None:
         """Raise RefusedError if a bucket has objects of others, before anything is deleted:
@@ -159,7 +167,7 @@ class _TerraformRun:
                 value=output.get("value"),
                 sensitive=bool(output.get("sensitive")),
             )
-            for name, output in client_of(context).outputs().items()
+            for name, output in self._client_of(context).outputs().items()
         }
         result.keep(TerraformData(outputs=sorted(result.outputs)))
 
@@ -212,31 +220,3 @@ def _refuse_loss(changes: "Iterable[Change]", settings: Settings) -> None:
 def _some(names: list[str], *, more: bool = True) -> str:
     rest = len(names) - _MAX_SHOWN
     return ", ".join(names[:_MAX_SHOWN]) + (f" and {rest} more" if more and rest > 0 else "")
-
-
-def client_of(context: StageContext[Settings]) -> "Terraform":
-    """Terraform in the stage's root."""
-    settings = context.stage.settings
-    variables = {
-        "TF_VAR_project": context.project,
-        "TF_VAR_environment": context.environment_name,
-        "TF_VAR_region": context.environment.region,
-        "TF_VAR_account_id": context.environment.account_id,
-    }
-    root = Root(
-        folder=context.repository.root / settings.root,
-        shown=settings.root,
-        stage=context.stage.name,
-        backend=backend_of(settings, context.environment, sandbox=context.sandbox),
-    )
-    command = CommandContext(
-        top=context.repository.root,
-        environment_name=context.environment_name,
-        env={**context.child_env, **variables},
-        redactor=context.redactor,
-        line=context.line,
-        command_options=context.command_options,
-        interrupt=context.interrupt,
-        login=context.state_login,
-    )
-    return client(root, command)

@@ -1,4 +1,4 @@
-"""A run: what the ledger is told when, and what becomes of the stages behind one that fails."""
+"""A run: what is written to the ledger and when, and what happens after a failure."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -53,7 +53,7 @@ def test_a_stage_that_only_reads_is_recorded_at_its_end() -> None:
     assert world.bucket.log == ["a: read", "a: deployed"]
 
 
-def test_data_starts_as_the_last_record_had_it_and_ends_as_the_steps_left_it() -> None:
+def test_data_starts_as_in_the_last_record_and_is_recorded_as_the_steps_left_it() -> None:
     world = World(a="")
     seen = []
 
@@ -67,7 +67,7 @@ def test_data_starts_as_the_last_record_had_it_and_ends_as_the_steps_left_it() -
     assert world.record("a").data == {"kept": 1, "new": 2}
 
 
-def test_a_failure_keeps_what_the_steps_said_before_it() -> None:
+def test_a_failure_records_the_data_of_the_steps_before_it() -> None:
     world = World(a="")
 
     def rebinds(context: StageContext[Any], result: StageResult) -> None:
@@ -84,7 +84,7 @@ def test_a_failure_keeps_what_the_steps_said_before_it() -> None:
 @pytest.mark.parametrize(
     ("step", "log"), [(READ, ["a: read"]), (WRITE, ["a: deploying", "a: write", "a: failed"])]
 )
-def test_a_failure_is_recorded_once_something_was_begun(step: object, log: list[str]) -> None:
+def test_a_failure_is_recorded_if_a_write_was_started(step: object, log: list[str]) -> None:
     world = World(a="")
     world.does("a", (step, fails))  # type: ignore[arg-type]
     made, runner = world.deploy()
@@ -101,8 +101,8 @@ def test_the_reason_of_a_failure_is_one_masked_line() -> None:
     assert world.runner().deploy().stages[0].detail == "it broke: [redacted]"
 
 
-def test_a_failed_look_leaves_somebody_elses_record_alone() -> None:
-    """The record says `deploying`: another run may be at it right now."""
+def test_a_failed_read_leaves_the_record_of_another_run_alone() -> None:
+    """The record says `deploying`: another run may be at work right now."""
     world = World(a="")
     world.does("a", (READ, fails), WRITE)
     before = world.deploy(a=State.DEPLOYING)
@@ -116,14 +116,14 @@ def test_what_needs_a_failed_stage_does_not_run_and_the_rest_does() -> None:
     world.does("a", (WRITE, fails))
     assert world.deploy()[0] == {"a": "failed", "b": "not-run", "c": "not-run", "d": "done"}
     assert (world.state("b"), world.state("d")) == (None, "deployed")
-    assert world.listener.begun == ["a", "d"]
-    assert world.listener.ended == ["a failed", "b not-run", "c not-run", "d done"]
+    assert world.listener.started == ["a", "d"]
+    assert world.listener.finished == ["a failed", "b not-run", "c not-run", "d done"]
 
 
 @pytest.mark.parametrize(
     ("step", "log"), [(READ, ["a: read"]), (WRITE, ["a: deploying", "a: write", "a: failed"])]
 )
-def test_an_interrupt_ends_the_run(step: object, log: list[str]) -> None:
+def test_an_interrupt_stops_the_run(step: object, log: list[str]) -> None:
     world = World(a="", b="")
     world.does("a", (step, interrupts))  # type: ignore[arg-type]
     runner = world.runner()
@@ -148,11 +148,11 @@ def test_a_bug_leaves_deploying_which_makes_the_stage_due() -> None:
 def test_unchanged_does_nothing() -> None:
     world = World(a="")
     made, _ = world.deploy(a=State.DEPLOYED)
-    assert (made, world.bucket.log, world.listener.begun) == ({"a": "unchanged"}, [], [])
+    assert (made, world.bucket.log, world.listener.started) == ({"a": "unchanged"}, [], [])
 
 
-def meddle(world: World, at: str) -> Callable[[str], None]:
-    """Somebody else writes the record right before ours of that state is written."""
+def overwrite(world: World, at: str) -> Callable[[str], None]:
+    """Another run writes the record right before this one writes it with that state."""
     turns = iter([at == "deploying", at == "deployed"])
 
     def before(key: str) -> None:
@@ -162,9 +162,9 @@ def meddle(world: World, at: str) -> Callable[[str], None]:
     return before
 
 
-def test_a_conflict_before_anything_was_begun() -> None:
+def test_a_conflict_before_anything_was_written() -> None:
     world = World(a="", b="a")
-    world.bucket.before_put = meddle(world, "deploying")
+    world.bucket.before_put = overwrite(world, "deploying")
     made, runner = world.deploy()
     assert made == {"a": "failed", "b": "not-run"}
     assert "a: write" not in world.bucket.log
@@ -173,9 +173,9 @@ def test_a_conflict_before_anything_was_begun() -> None:
     assert "2026" in runner.error.message
 
 
-def test_a_conflict_at_the_end_leaves_the_others_record() -> None:
+def test_a_conflict_at_the_end_leaves_the_record_of_the_other_run() -> None:
     world = World(a="")
-    world.bucket.before_put = meddle(world, "deployed")
+    world.bucket.before_put = overwrite(world, "deployed")
     made, runner = world.deploy()
     assert made == {"a": "failed"}
     assert isinstance(runner.error, ConflictError)
@@ -193,7 +193,7 @@ def test_the_first_error_counts() -> None:
     assert world.deploy()[1].error.exit_status == 5  # type: ignore[union-attr]
 
 
-def test_verify_tells_the_ledger_nothing() -> None:
+def test_verify_writes_nothing_to_the_ledger() -> None:
     world = World(mode=Mode.VERIFY, a="")
     world.does("a", READ)
     assert world.deploy()[0] == {"a": "done"}
@@ -217,7 +217,7 @@ def makes(**outputs: Output) -> Action:
     return make
 
 
-def test_outputs_are_kept_before_the_stage_counts_as_deployed_and_reach_the_next_one() -> None:
+def test_outputs_are_stored_before_the_stage_is_deployed_and_reach_the_next_one() -> None:
     world = World(a="", b="a")
     world.does(
         "a", (WRITE, makes(url=Output(value="here"), key=Output(value="s3cret", sensitive=True)))
@@ -242,7 +242,7 @@ def test_a_conditional_stage_runs_only_if_its_inputs_changed(value: str, result:
     assert ("b: write" in world.bucket.log) is (result == "done")
 
 
-def test_a_sensitive_output_is_masked_before_the_stage_that_needs_it_begins() -> None:
+def test_a_sensitive_output_is_masked_before_the_stage_that_needs_it_starts() -> None:
     world = World(a="", b="a")
     world.outputs["a"] = {"keys": Output(value=["hunter22", {"more": "hunter33"}], sensitive=True)}
     seen: list[str] = []
@@ -296,11 +296,13 @@ def test_a_stage_whose_tool_is_missing_is_skipped_and_never_done() -> None:
     assert made == {"a": "skipped", "b": "skipped", "c": "done"}
     assert runner.report().stages[0].detail == "docker is not available here"
     assert world.state("a") is None
-    assert world.listener.warnings == ["stage b runs although a was skipped (sandbox)",
-                                       "stage c runs although b was skipped (sandbox)"]  # fmt: skip
+    assert world.listener.warnings == [
+        "stage b runs although a was skipped (sandbox)",
+        "stage c runs although b was skipped (sandbox)",
+    ]
 
 
-def test_settings_are_expanded_and_titles_filled_in() -> None:
+def test_settings_and_titles_are_filled_in() -> None:
     world = World(a="", b="a")
     world.outputs["a"] = {
         "url": Output(value="here"),
@@ -321,11 +323,11 @@ def test_settings_are_expanded_and_titles_filled_in() -> None:
 
 
 def test_a_stage_that_finds_nothing_to_write_leaves_its_record_alone() -> None:
-    def settle(context: StageContext[Any], result: StageResult) -> None:
+    def find_nothing(context: StageContext[Any], result: StageResult) -> None:
         result.up_to_date = True
 
     world = World(a="")
-    world.does("a", (READ, settle), WRITE)
+    world.does("a", (READ, find_nothing), WRITE)
     runner = world.runner(a=State.DEPLOYED)
     stage = runner.work.executable.plan.stages[0]
     forced = msgspec.structs.replace(stage, status=Status.DUE)
@@ -335,8 +337,7 @@ def test_a_stage_that_finds_nothing_to_write_leaves_its_record_alone() -> None:
     runner.work.restored = {"a": "e" * 64}
     assert results(runner.deploy()) == {"a": "unchanged"}
     assert world.bucket.log == ["a: read"]
-    runner.work.restored = {
-        "a": "f" * 64
-    }  # other inputs than those of the record: it is written anew
+    # With other inputs than those of the record, it is written again.
+    runner.work.restored = {"a": "f" * 64}
     runner.deploy()
     assert world.bucket.log == ["a: read", "a: read", "a: deploying", "a: write", "a: deployed"]

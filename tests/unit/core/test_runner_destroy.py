@@ -1,4 +1,4 @@
-"""Destroying: look at everything first, then take it down in the order of the plan."""
+"""Destroying: inspect everything first, then destroy it in the order of the plan."""
 
 from typing import Any, NoReturn
 
@@ -22,7 +22,7 @@ def fails(context: StageContext[Any], _: StageResult) -> NoReturn:
 
 
 def to_destroy(world: World, **known: State) -> Runner:
-    """Destroy in reverse order; what the ledger does not hold is unchanged."""
+    """A runner that destroys in reverse order. A stage without a record is unchanged."""
     for name in world.steps:
         world.does(name, READ, DESTROY)
     runner = world.runner(**known)
@@ -41,7 +41,7 @@ def to_destroy(world: World, **known: State) -> Runner:
     return runner
 
 
-def test_everything_is_looked_at_before_anything_is_deleted() -> None:
+def test_everything_is_inspected_before_anything_is_deleted() -> None:
     world = World(mode=Mode.DESTROY, a="", b="a", c="")
     runner = to_destroy(world, a=State.DEPLOYED, b=State.FAILED)
     assert results(runner.destroy()) == {"c": "unchanged", "b": "done", "a": "done"}
@@ -54,7 +54,7 @@ def test_everything_is_looked_at_before_anything_is_deleted() -> None:
     assert world.record("a").effective is None
 
 
-def test_what_is_refused_at_the_look_leaves_everything() -> None:
+def test_a_refusal_of_the_inspection_deletes_nothing() -> None:
     world = World(mode=Mode.DESTROY, a="", b="a")
     runner = to_destroy(world, a=State.DEPLOYED, b=State.DEPLOYED)
     world.does("a", (READ, refuses), DESTROY)
@@ -64,7 +64,7 @@ def test_what_is_refused_at_the_look_leaves_everything() -> None:
     assert (world.state("a"), world.state("b")) == ("deployed", "deployed")
 
 
-def test_a_failure_keeps_what_it_stands_on() -> None:
+def test_a_failure_keeps_the_stages_that_the_failed_one_needs() -> None:
     world = World(mode=Mode.DESTROY, a="", b="a")
     runner = to_destroy(world, a=State.DEPLOYED, b=State.DEPLOYED)
     world.does("b", READ, (DESTROY, fails))

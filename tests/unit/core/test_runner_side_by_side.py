@@ -1,4 +1,4 @@
-"""Which stages run at the same time, and what an interrupt or a failure of one does to the others."""
+"""Stages that run at the same time, and what an interrupt or a failure does to them."""
 
 import threading
 from typing import Any, NoReturn
@@ -14,7 +14,7 @@ PATIENCE = 20
 
 
 def meets(barrier: threading.Barrier) -> Action:
-    """A step that ends only when as many others have begun as the barrier is for."""
+    """A step that waits until as many steps have started as the barrier is for."""
 
     def step(context: StageContext[Any], _: StageResult) -> None:
         barrier.wait(PATIENCE)
@@ -31,7 +31,7 @@ def waits_for_the_interrupt(context: StageContext[Any], _: StageResult) -> None:
     raise AssertionError
 
 
-def test_what_needs_nothing_of_each_other_runs_at_the_same_time() -> None:
+def test_independent_stages_run_at_the_same_time() -> None:
     world = World(a="", b="", c="a b", d="a")
     world.jobs = 4
     first, second = meets(threading.Barrier(2)), meets(threading.Barrier(2))
@@ -41,7 +41,7 @@ def test_what_needs_nothing_of_each_other_runs_at_the_same_time() -> None:
     assert [world.state(name) for name in "abcd"] == ["deployed"] * 4
 
 
-def test_no_more_at_the_same_time_than_asked_for() -> None:
+def test_no_more_stages_run_at_the_same_time_than_jobs_says() -> None:
     world = World(a="", b="", c="")
     world.jobs = 2
     now: list[str] = []
@@ -75,7 +75,7 @@ def test_a_stage_knows_whether_it_is_alone(jobs: int, alone: dict[str, bool]) ->
     assert world.listener.alone == alone
 
 
-def test_outputs_reach_the_stages_behind_and_no_others() -> None:
+def test_outputs_reach_the_stages_that_need_them_and_no_others() -> None:
     world = World(a="", b="", c="a")
     world.jobs = 4
 
@@ -89,7 +89,7 @@ def test_outputs_reach_the_stages_behind_and_no_others() -> None:
     assert world.contexts["c"].stage.settings.env == {"X": "a"}
 
 
-def test_a_failure_leaves_those_alone_that_do_not_need_it() -> None:
+def test_a_failure_does_not_stop_stages_that_do_not_need_it() -> None:
     world = World(a="", b="", c="a", d="b")
     world.jobs = 4
     both = threading.Barrier(2)
@@ -106,7 +106,7 @@ def test_a_failure_leaves_those_alone_that_do_not_need_it() -> None:
     assert runner.error.id == "tool-failed"
 
 
-def test_an_interrupt_ends_all_that_run_and_starts_nothing_more() -> None:
+def test_an_interrupt_stops_every_running_stage_and_starts_no_other() -> None:
     world = World(a="", b="", c="a", d="b")
     world.jobs = 4
     both = threading.Barrier(3)
@@ -141,13 +141,13 @@ def test_an_interrupt_is_the_error_even_after_another_failure() -> None:
 
     world.does("a", (WRITE, fails))
     world.does("b", (WRITE, stop))
-    ends = world.listener.stage_finished
+    finished = world.listener.stage_finished
 
-    def told(report: StageReport) -> None:
-        ends(report)
+    def and_set(report: StageReport) -> None:
+        finished(report)
         after.set()
 
-    world.listener.stage_finished = told  # type: ignore[method-assign]
+    world.listener.stage_finished = and_set  # type: ignore[method-assign]
     assert world.deploy()[1].error.exit_status == 130  # type: ignore[union-attr]
 
 
@@ -168,7 +168,7 @@ def test_an_interrupt_that_comes_too_late_changes_nothing() -> None:
     assert runner.error is None
 
 
-def test_before_each_unconditional_write_the_interrupt_is_asked() -> None:
+def test_still_ours_checks_the_interrupt() -> None:
     world = World(a="")
 
     def step(context: StageContext[Any], _: StageResult) -> None:
@@ -182,7 +182,7 @@ def test_before_each_unconditional_write_the_interrupt_is_asked() -> None:
     assert isinstance(runner.error, InterruptedRun)
 
 
-def test_a_bug_in_one_is_told_when_the_others_have_ended() -> None:
+def test_a_bug_in_one_stage_is_raised_when_the_others_have_finished() -> None:
     world = World(a="", b="")
     world.jobs = 4
     both = threading.Barrier(2)
@@ -198,7 +198,7 @@ def test_a_bug_in_one_is_told_when_the_others_have_ended() -> None:
     assert (world.state("a"), world.state("b")) == ("deploying", "deployed")
 
 
-def test_an_unchanged_stage_in_the_middle_holds_nothing_up() -> None:
+def test_an_unchanged_stage_in_the_middle_delays_nothing() -> None:
     world = World(a="", b="a", c="b")
     world.jobs = 4
     assert world.deploy(b=State.DEPLOYED, a=State.DEPLOYED)[0] == {
@@ -208,7 +208,7 @@ def test_an_unchanged_stage_in_the_middle_holds_nothing_up() -> None:
     }
 
 
-def test_a_skipped_stage_is_warned_of_once() -> None:
+def test_each_stage_behind_a_skipped_one_warns_once() -> None:
     world = World(a="", b="a", c="a", d="a")
     world.jobs = 1
     world.missing["docker"] = "install it"

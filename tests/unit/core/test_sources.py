@@ -1,4 +1,4 @@
-"""What Terraform files and Dockerfiles take from elsewhere, read from their text."""
+"""The paths that Terraform files and Dockerfiles refer to."""
 
 import time
 
@@ -68,7 +68,7 @@ def test_modules() -> None:
         b'source = "../x"',
     ],
 )
-def test_what_is_no_terraform_names_nothing(body: bytes) -> None:
+def test_a_text_that_is_not_terraform_has_no_references(body: bytes) -> None:
     assert list(hcl.references_in(body)) == []
 
 
@@ -301,7 +301,7 @@ def test_terraform_as_json() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[[[[", b"]}", b'"', b'{"module": {"a": {"source": 1}}}', b"\xff", b"nul"]
 )
-def test_what_is_no_terraform_json_names_nothing(body: bytes) -> None:
+def test_a_text_that_is_not_json_has_no_references(body: bytes) -> None:
     assert list(hcl.references_in_json(body)) == []
 
 

@@ -1,4 +1,4 @@
-"""What the terraform stage refuses, by Terraform's own account of a plan (`terraform show -json`)."""
+"""What a terraform stage refuses to apply, given what `terraform show -json` prints of a plan."""
 
 from pathlib import Path
 from typing import Any
@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from cipipe.errors import RefusedError
-from cipipe.model import Environment, Mode
+from cipipe.model import Mode
 from cipipe.redact import Redactor
 from cipipe.stages import terraform
 from cipipe.stages.context import StageResult
 from cipipe.stages.settings import Stage
-from cipipe.tools.git.client import Repository
 from cipipe.tools.terraform.client import Terraform
+from cipipe.tools.terraform.shown import Change, Shown
 from support.contexts import stage_context
 
 REPLACE = ["delete", "create"]
@@ -24,43 +24,51 @@ def entry(type: str, actions: list[str], **more: Any) -> dict[str, Any]:
     return {"address": f"{type}.it", "type": type, "mode": "managed", "change": change, **more}
 
 
+class FakeTerraform:
+    """A client whose plan has these changes, as `terraform show -json` prints them."""
+
+    def __init__(self, changes: list[dict[str, Any]], *, has_workspace: bool = True) -> None:
+        self._changes = changes
+        self._has_workspace = has_workspace
+
+    def has_workspace(self) -> bool:
+        return self._has_workspace
+
+    def plan(self, *_: Any, **__: Any) -> bool:
+        return bool(self._changes)
+
+    def changes(self, _: Path) -> tuple[Change, ...]:
+        return msgspec.convert({"resource_changes": self._changes}, Shown).changes()
+
+
 def plan(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, *entries: dict[str, Any], **given: Any
+    folder: Path, *changes: dict[str, Any], has_workspace: bool = True, **given: Any
 ) -> StageResult:
-    """The step that plans, with a Terraform that answers so."""
-    monkeypatch.setattr(Terraform, "plan", lambda *_, **__: bool(entries))
-    shown = {"resource_changes": list(entries)}
-    monkeypatch.setattr(Terraform, "_json", lambda _, __, shape: msgspec.convert(shown, shape))
+    """Run the step that plans."""
     settings = terraform.Settings(root="terraform", backend={"bucket": "b", "key": "k"})
     mode: Mode = given.get("mode", Mode.DEPLOY)
     stage = Stage("iac", "terraform", settings)
-    fields = {
-        "stage": stage,
-        "mode": mode,
-        "scratch": folder,
-        "repository": Repository(folder, {}),
-        "child_env": {},
-        "project": "shop",
-        "environment_name": "dev",
-        "environment": Environment("1" * 12, "eu-central-1", "arn"),
-    }
+    fake: Any = FakeTerraform(list(changes), has_workspace=has_workspace)
+    steps = terraform.steps(stage, mode, tag="", client_of=lambda _: fake)
+    step = next(step for step in steps if "plan" in step.title)
+    context = stage_context(
+        stage=stage, scratch=folder, line=lambda _: None, **{"mode": mode, **given}
+    )
     result = StageResult()
-    (step,) = [step for step in terraform.steps(stage, mode, tag="") if "plan" in step.title][:1]
-    step.run(stage_context(**fields | given), result)
+    step.run(context, result)
     return result
 
 
 @pytest.mark.parametrize("actions", [["delete"], REPLACE, ["create", "delete"]])
-def test_losing_what_holds_data_is_refused(
-    actions: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    lost, other = entry("aws_s3_bucket", actions), entry("aws_iam_role", actions)
+def test_losing_data_is_refused(actions: list[str], tmp_path: Path) -> None:
+    lost = entry("aws_s3_bucket", actions)
+    other = entry("aws_iam_role", actions)
     with pytest.raises(RefusedError) as caught:
-        plan(monkeypatch, tmp_path, lost, other)
+        plan(tmp_path, lost, other)
     assert caught.value.id == "terraform-protected-resource"
     assert "aws_s3_bucket.it" in caught.value.message
     assert "aws_iam_role" not in caught.value.message
-    result = plan(monkeypatch, tmp_path, lost, allow_replace=True)
+    result = plan(tmp_path, lost, allow_replace=True)
     assert "1 destroyed" in result.summary
 
 
@@ -73,28 +81,24 @@ def test_losing_what_holds_data_is_refused(
         entry("aws_vpc", REPLACE, action_reason="replace_because_tainted"),
     ],
 )
-def test_what_loses_no_data_is_not(
-    harmless: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    plan(monkeypatch, tmp_path, harmless)
+def test_other_changes_are_not_refused(harmless: dict[str, Any], tmp_path: Path) -> None:
+    plan(tmp_path, harmless)
 
 
-def test_replaced_for_another_reason_than_being_half_made(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_only_a_tainted_resource_may_be_replaced(
+    tmp_path: Path,
 ) -> None:
     with pytest.raises(RefusedError):
         plan(
-            monkeypatch,
             tmp_path,
             entry("aws_vpc", REPLACE, action_reason="replace_because_cannot_update"),
         )
 
 
 def test_data_sources_and_no_ops_do_not_count(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     result = plan(
-        monkeypatch,
         tmp_path,
         entry("aws_s3_bucket", ["delete"], mode="data"),
         entry("aws_s3_bucket", ["no-op"]),
@@ -103,13 +107,8 @@ def test_data_sources_and_no_ops_do_not_count(
 
 
 @pytest.mark.parametrize("mode", [Mode.VERIFY, Mode.DESTROY])
-def test_a_workspace_that_does_not_exist_is_not_created_to_look_at_it(
-    mode: Mode, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(Terraform, "has_workspace", lambda _: False)
-    result = plan(
-        monkeypatch, tmp_path, entry("aws_iam_role", ["create"]), mode=mode, line=lambda _: None
-    )
+def test_a_missing_workspace_is_not_created_by_a_plan(mode: Mode, tmp_path: Path) -> None:
+    result = plan(tmp_path, entry("aws_iam_role", ["create"]), mode=mode, has_workspace=False)
     assert "does not exist yet" in result.summary
 
 
