@@ -1,5 +1,5 @@
-# The role that the DAG `dbt_redshift` assumes to run dbt: it may run one task definition family on one cluster, watch
-# and stop what runs there, and read its log. Airflow's own role is the only one that may assume it.
+# The role that the DAG `dbt_redshift` assumes to run dbt. It may run one task definition family on one cluster, watch and
+# stop its tasks, and read their log. Only Airflow's own role may assume it.
 
 resource "aws_iam_role" "dbt_service" {
   name                 = "${local.name}-dbt-service"
@@ -7,8 +7,8 @@ resource "aws_iam_role" "dbt_service" {
   description          = "Runs dbt tasks; assumed by Airflow"
   permissions_boundary = local.permissions_boundary
 
-  # The account is the principal and a condition names the role: as a principal it would have to exist already, and
-  # would turn into a dead id when it is made anew.
+  # The principal is the account, and a condition names the role. A role as principal would have to exist already, and IAM
+  # would replace its name with an id that no longer works once the role is created again.
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{

@@ -1,6 +1,6 @@
 # The cluster, the log group and the task definition that runs dbt.
-# A revision names one image by its content-derived tag, and deployed DAGs name one revision. `skip_destroy` keeps older
-# revisions runnable until the DAGs have switched; they cost nothing.
+# A revision names one image, by the tag derived from its content, and deployed DAGs name one revision. `skip_destroy` keeps
+# older revisions runnable until the DAGs have switched; they cost nothing.
 
 resource "aws_ecs_cluster" "this" {
   name = local.name
@@ -35,7 +35,7 @@ resource "aws_ecs_task_definition" "dbt" {
     name        = local.container_name
     image       = "${aws_ecr_repository.dbt.repository_url}:${var.image_tag}"
     essential   = true
-    cpu         = var.task_cpu # all that the task has is this container's
+    cpu         = var.task_cpu # the only container gets everything that the task has
     memory      = var.task_memory
     environment = [for key, value in var.task_environment : { name = key, value = value }]
     secrets     = var.task_secret_variable == null ? [] : [{ name = var.task_secret_variable, valueFrom = aws_secretsmanager_secret.dbt.arn }]

@@ -1,10 +1,10 @@
 # The two roles of a dbt task. ECS uses the execution role to start it (pull, log, read the secret); dbt itself runs with
-# the task role. Both lie under the role path, and carry the boundary, that the deploy role is confined to.
+# the task role. Both have the role path and the permissions boundary that the deploy role is restricted to.
 
 locals {
   role_path = "/${local.path}/"
 
-  # Without these conditions ECS could be talked into using the roles for somebody else's cluster.
+  # Against a confused deputy: without these conditions, ECS could use the roles for a cluster in another account.
   task_trust_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -19,8 +19,8 @@ locals {
   })
 }
 
-# No policy: dbt on DuckDB, Snowflake or PostgreSQL calls no AWS service. For Athena or Redshift, give this role what the
-# adapter needs, and let `boundary_additional_actions` in bootstrap/ allow it.
+# No policy: dbt on DuckDB, Snowflake or PostgreSQL calls no AWS service. For Athena or Redshift, give this role the
+# permissions that the adapter needs, and allow them in `boundary_additional_actions` of bootstrap/.
 resource "aws_iam_role" "task" {
   name                 = "${local.name}-task"
   path                 = local.role_path
@@ -45,7 +45,7 @@ resource "aws_iam_role_policy" "execution" {
     Version = "2012-10-17"
     Statement = [
       {
-        Sid      = "RegistryLogin" # a token for the whole registry; the action knows no resource
+        Sid      = "RegistryLogin" # for the whole registry; the action supports no resources
         Effect   = "Allow"
         Action   = "ecr:GetAuthorizationToken"
         Resource = "*"

@@ -1,8 +1,8 @@
-# The data lake of the DAG `athena_elt`: one bucket, and an Athena workgroup that bounds what a query may read.
-# The DAG itself makes the database and the tables, so neither is here; `raw/` is filled by whoever brings the data.
+# The data lake of the DAG `athena_elt`: one bucket, and an Athena workgroup that limits how much a query may read.
+# The DAG itself creates the database and the tables, so they are not here. Whoever provides the data uploads it to `raw/`.
 
 locals {
-  athena_database = replace("${local.name}-movies", "-", "_") # Athena takes no hyphen without quoting it everywhere
+  athena_database = replace("${local.name}-movies", "-", "_") # in Athena, a hyphen would have to be quoted everywhere
 
   lake_prefixes = { raw = "raw/", results = "athena-results/", staging = "staging/", exports = "exports/" }
 }
@@ -21,7 +21,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "lake" {
   bucket = module.lake_bucket.name
 
   dynamic "rule" {
-    for_each = toset(["results", "staging"]) # results of queries; exports live under their own prefix, and stay
+    for_each = toset(["results", "staging"]) # query results; exports have their own prefix and are kept
 
     content {
       id     = "expire-${rule.key}"
@@ -45,10 +45,10 @@ resource "aws_s3_bucket_lifecycle_configuration" "lake" {
 resource "aws_athena_workgroup" "this" {
   name          = local.name
   description   = "Queries of DAGs"
-  force_destroy = true # what would stop a destroy is the history of queries, not data
+  force_destroy = true # only the query history would block a destroy, not data
 
   configuration {
-    enforce_workgroup_configuration    = false # the export goes where the DAG says, not where results go
+    enforce_workgroup_configuration    = false # the DAG chooses where its export goes
     publish_cloudwatch_metrics_enabled = true
     bytes_scanned_cutoff_per_query     = var.athena_scan_limit_bytes
 

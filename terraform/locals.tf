@@ -1,5 +1,5 @@
-# Names that more than one file uses. The deploy role in `bootstrap/` is scoped by these same prefixes and this role
-# path: a resource that is named otherwise cannot be created by a pipeline.
+# Names that more than one file uses. The deploy role in `bootstrap/` is limited to these prefixes and this role path: a
+# pipeline cannot create a resource with any other name.
 
 data "aws_partition" "current" {}
 
@@ -13,7 +13,7 @@ locals {
   partition = data.aws_partition.current.partition
   iam_arn   = "arn:${local.partition}:iam::${var.account_id}"
 
-  # Made by `bootstrap/`. Built from names rather than looked up, so that this stack needs no access to the other state.
+  # `bootstrap/` creates it. The ARN is built from names, not looked up, so that this stack needs no access to the other state.
   permissions_boundary = var.use_permissions_boundary ? "${local.iam_arn}:policy/${local.name}-boundary" : null
 
   tags = {

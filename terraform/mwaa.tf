@@ -1,5 +1,5 @@
-# Managed Airflow, behind `create_mwaa`. It reads DAGs from the bucket and starts dbt tasks; what it may do beyond that is
-# in mwaa_iam.tf. Workers need no packages: MWAA's image has the Amazon provider that the DAGs import.
+# Managed Airflow, created if `create_mwaa` is true. It reads DAGs from the bucket and starts dbt tasks; mwaa_iam.tf has its
+# permissions. Workers need no additional packages: MWAA's image has the Amazon provider that the DAGs import.
 
 resource "aws_security_group" "mwaa" {
   count = local.create_mwaa ? 1 : 0
@@ -73,14 +73,14 @@ resource "aws_mwaa_environment" "this" {
     }
   }
 
-  # The `dags` stage of the pipeline has the environment install requirements and plugins, where the project has any.
+  # The pipeline's `dags` stage updates the environment's requirements and plugins, if the project has any.
   lifecycle {
     ignore_changes = [
       plugins_s3_object_version, plugins_s3_path, requirements_s3_object_version, requirements_s3_path,
     ]
   }
 
-  # MWAA checks all of this once, when it is created, and fails half an hour later where something is missing.
+  # MWAA checks all of these while it is created, and fails half an hour later if one is missing.
   depends_on = [
     aws_iam_role_policy.mwaa,
     aws_route.private,

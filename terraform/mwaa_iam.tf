@@ -1,6 +1,6 @@
-# What Airflow may do: be an MWAA environment (the first statements follow AWS's page on the execution role), run dbt, and
-# what the other DAGs need. Of ECS it gets one task definition family on one cluster, and it can hand over the two task
-# roles only; of the data lake it reads what is raw and writes results and exports.
+# Airflow's permissions: those of any MWAA environment (the first statements follow AWS's page on the execution role), to run
+# dbt, and for the other DAGs. In ECS they cover one task definition family on one cluster, and only the two task roles can
+# be passed. In the data lake they allow reading raw data, and writing results and exports.
 # https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-create-role.html
 
 locals {
@@ -37,13 +37,13 @@ locals {
       Resource = "${local.logs_arn}:log-group:airflow-${local.name}-*"
     },
     {
-      Sid      = "ActionsWithoutResource" # none of these three can be limited to a resource
+      Sid      = "ActionsWithoutResource" # none of these three supports resources
       Effect   = "Allow"
       Action   = ["cloudwatch:PutMetricData", "logs:DescribeLogGroups", "s3:GetAccountPublicAccessBlock"]
       Resource = "*"
     },
     {
-      Sid    = "CeleryQueue" # the queue lies in an account of the service
+      Sid    = "CeleryQueue" # the queue is in an AWS-owned account
       Effect = "Allow"
       Action = [
         "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl",
@@ -52,7 +52,7 @@ locals {
       Resource = "arn:${local.partition}:sqs:${var.region}:*:airflow-celery-*"
     },
     {
-      Sid         = "CeleryQueueKey" # the service's own key, whose ARN nobody knows beforehand; never one of this account
+      Sid         = "CeleryQueueKey" # an AWS-owned key with an unknown ARN; never a key of this account
       Effect      = "Allow"
       Action      = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*"]
       NotResource = "arn:${local.partition}:kms:*:${var.account_id}:key/*"
@@ -76,7 +76,7 @@ locals {
       Condition = { ArnEquals = { "ecs:cluster" = local.cluster_arn } }
     },
     {
-      Sid       = "FindDbt" # a task that an earlier try has left running; the action knows no task as a resource
+      Sid       = "FindDbt" # finds a task that an earlier try left running; the action does not support tasks as resources
       Effect    = "Allow"
       Action    = "ecs:ListTasks"
       Resource  = "*"
@@ -126,7 +126,7 @@ locals {
       Resource = "${local.athena_arn}:datacatalog/AwsDataCatalog"
     },
     {
-      # Athena wants these two of everybody, whichever database is meant:
+      # Athena requires these two for every database:
       # https://docs.aws.amazon.com/athena/latest/ug/fine-grained-access-to-glue-resources.html
       Sid      = "DefaultDatabase"
       Effect   = "Allow"

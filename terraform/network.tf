@@ -1,6 +1,6 @@
-# Where dbt tasks run: private subnets in two zones, with a way out but no way in.
-# One NAT gateway is the cheapest way out (about the price of two interface endpoints in both zones) and the only one to
-# a warehouse on the internet; image layers come from S3 through the gateway endpoint, which is free.
+# Where dbt tasks run: private subnets in two zones, with outbound access only.
+# One NAT gateway is the cheapest way out (about the price of two interface endpoints in both zones), and the only one to a
+# warehouse on the internet. Image layers come from S3 through the gateway endpoint, which is free.
 
 data "aws_availability_zones" "available" {
   state = "available"
@@ -20,7 +20,7 @@ locals {
 resource "aws_vpc" "this" {
   cidr_block           = var.vpc_cidr
   enable_dns_support   = true
-  enable_dns_hostnames = true # private DNS of interface endpoints depends on it
+  enable_dns_hostnames = true # required for private DNS of interface endpoints
 
   tags = { Name = local.name }
 }

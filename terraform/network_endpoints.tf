@@ -1,10 +1,10 @@
-# The way to AWS without the internet: one interface endpoint for each service that a task calls, and more for MWAA.
-# Nothing in this file exists unless `network_egress = "endpoints"`.
+# Access to AWS without the internet: one interface endpoint for each service that a task calls, and more for MWAA.
+# Nothing in this file is created unless `network_egress = "endpoints"`.
 
 locals {
   task_endpoints = ["ecr.api", "ecr.dkr", "logs", "secretsmanager", "ssm"]
 
-  # MWAA itself makes the endpoints of its database and web server; these are the ones that it, or a DAG, expects to find.
+  # MWAA itself creates the endpoints of its database and web server. It and the DAGs need these in addition.
   mwaa_endpoints = ["airflow.api", "airflow.env", "airflow.ops", "athena", "ecs", "glue", "kms", "monitoring", "sqs", "sts"]
 
   endpoints = var.network_egress != "endpoints" ? [] : concat(local.task_endpoints, local.create_mwaa ? local.mwaa_endpoints : [])

@@ -1,5 +1,5 @@
-# The way out by NAT gateway: public subnets, one gateway or one per zone, and the private subnets' default route.
-# Nothing in this file exists when `network_egress = "endpoints"`.
+# Outbound access through NAT: public subnets, one gateway or one per zone, and the private subnets' default route.
+# Nothing in this file is created if `network_egress = "endpoints"`.
 
 resource "aws_internet_gateway" "this" {
   count = length(local.nat_zones) > 0 ? 1 : 0
@@ -69,6 +69,6 @@ resource "aws_route" "private" {
   route_table_id         = aws_route_table.private[each.key].id
   destination_cidr_block = "0.0.0.0/0"
 
-  # A zone without a gateway of its own shares the first one.
+  # A zone without its own gateway uses the first one.
   nat_gateway_id = aws_nat_gateway.this[contains(local.nat_zones, each.key) ? each.key : local.nat_zones[0]].id
 }

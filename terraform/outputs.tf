@@ -1,18 +1,18 @@
-# What the pipeline and the DAGs need to know. Marker comments in DAG files name these outputs, and a DAG's literal must
-# have the output's type: renaming one, or turning a list into a string, breaks DAGs.
+# What the pipeline and the DAGs need to know. Marker comments in DAG files name these outputs, and a DAG's literal must have
+# the output's type, so renaming an output or changing its type breaks DAGs.
 
 output "athena_database_name" {
-  description = "Database that DAGs make and query."
+  description = "Database that DAGs create and query."
   value       = local.athena_database
 }
 
 output "athena_workgroup_name" {
-  description = "Workgroup that DAGs query in."
+  description = "Workgroup for the DAGs' queries."
   value       = aws_athena_workgroup.this.name
 }
 
 output "aws_region" {
-  description = "Region of everything below."
+  description = "AWS region of the stack."
   value       = var.region
 }
 
@@ -27,7 +27,7 @@ output "dags_bucket" {
 }
 
 output "data_lake_bucket" {
-  description = "Bucket of raw data, query results and exports."
+  description = "Bucket with raw data, query results and exports."
   value       = module.lake_bucket.name
 }
 
@@ -42,7 +42,7 @@ output "ecr_repository_name" {
 }
 
 output "ecr_repository_url" {
-  description = "Where to push images, without a tag."
+  description = "URL to push images to, without a tag."
   value       = aws_ecr_repository.dbt.repository_url
 }
 
@@ -57,12 +57,12 @@ output "log_group_name" {
 }
 
 output "mwaa_environment_name" {
-  description = "Name of the MWAA environment; null when there is none."
+  description = "Name of the MWAA environment; null if there is none."
   value       = one(aws_mwaa_environment.this[*].name)
 }
 
 output "parameter_prefix" {
-  description = "Path of the SSM parameters that say where to run dbt, with a slash at its end."
+  description = "Path of the SSM parameters that say where to run dbt, including the slash at the end."
   value       = "/${local.path}/"
 }
 
@@ -72,7 +72,7 @@ output "private_subnet_ids" {
 }
 
 output "task_definition_arn" {
-  description = "The revision, not the family: it runs exactly the image that this apply named."
+  description = "ARN of the revision, not of the family: it runs exactly the image of this apply."
   value       = aws_ecs_task_definition.dbt.arn
 }
 

@@ -1,6 +1,5 @@
-# Where to run dbt, for everything that reads neither Terraform's outputs nor patched DAGs: the DAG `dbt_ssm`, people,
-# scripts, other stacks.
-# `insecure_value`, because none of it is secret and a plan should show how it changes.
+# Where to run dbt, for whatever does not read Terraform's outputs or patched DAGs: the DAG `dbt_ssm`, people, scripts, other
+# stacks. `insecure_value`, because nothing here is secret and a plan should show changes.
 
 locals {
   parameters = {

@@ -1,5 +1,5 @@
-# The registry of dbt images. Tags are immutable, so a task definition revision means the same image for ever.
-# Images outlive their successors by a wide margin: DAGs that are not yet switched still run an older revision.
+# The repository of dbt images. Tags are immutable, so a task definition revision always runs the same image.
+# Images are kept long after they are replaced, because DAGs that have not switched yet still run an older revision.
 
 resource "aws_ecr_repository" "dbt" {
   name                 = "${local.name}-dbt"

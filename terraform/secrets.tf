@@ -1,5 +1,5 @@
-# The warehouse password's place, not its value: Terraform would keep a value in the state and in saved plans.
-# A person puts it there once (`aws secretsmanager put-secret-value`); a task whose secret has no value does not start.
+# The secret for the warehouse password, without a value: Terraform would keep the value in the state and in saved plans.
+# Somebody sets it once (`aws secretsmanager put-secret-value`). Until then, tasks that use the secret do not start.
 
 resource "aws_secretsmanager_secret" "dbt" {
   name                    = "${local.path}/dbt"

@@ -1,8 +1,8 @@
-# What a caller may choose. The first five have no default and come from cipipe: TF_VAR_project, TF_VAR_environment,
-# TF_VAR_region, TF_VAR_account_id and `-var image_tag=…`. The others are set per environment in `environments/*.tfvars`.
+# The first five variables have no default and come from cipipe: TF_VAR_project, TF_VAR_environment, TF_VAR_region,
+# TF_VAR_account_id and `-var image_tag=…`. The others are set per environment, in `environments/*.tfvars`.
 
 variable "project" {
-  description = "Project name; the first half of every resource's name."
+  description = "Project name; the first part of every resource's name."
   type        = string
 
   validation {
@@ -12,7 +12,7 @@ variable "project" {
 }
 
 variable "environment" {
-  description = "Environment name, such as dev or live; the second half of every resource's name."
+  description = "Environment name, such as dev or live; the second part of every resource's name."
   type        = string
 
   validation {
@@ -37,7 +37,7 @@ variable "account_id" {
 }
 
 variable "image_tag" {
-  description = "Tag of the dbt image that the task definition names: the first 20 hex digits of the image's fingerprint."
+  description = "Tag of the dbt image in the task definition: the first 20 hex digits of the image's fingerprint."
   type        = string
 
   validation {
@@ -47,19 +47,19 @@ variable "image_tag" {
 }
 
 variable "sandbox" {
-  description = "Deploy to AWS services on this machine: path-style S3, few retries, nothing that they cannot do (TLS-only bucket policies, lifecycle rules, MWAA)."
+  description = "Deploy to local AWS services: path-style S3, few retries, and nothing that they do not support (TLS-only bucket policies, lifecycle rules, MWAA)."
   type        = bool
   default     = false
 }
 
 variable "use_permissions_boundary" {
-  description = "Put the boundary that bootstrap/ made on every role. The deploy role may create roles only with it; switch it off where an administrator applies this stack without bootstrap/."
+  description = "Attach the permissions boundary from bootstrap/ to every role. The deploy role can only create roles with it. Turn it off if an administrator applies this stack without bootstrap/."
   type        = bool
   default     = true
 }
 
 variable "force_destroy" {
-  description = "Let a destroy delete a bucket with objects and a registry with images. Leave it off: cipipe empties both first, and only of what it put there. The deploy role cannot delete what lies in the data lake, whatever this says."
+  description = "Allow a destroy to delete a bucket with objects and a repository with images. Leave it off: cipipe empties both first, but only of what it uploaded. The deploy role cannot delete objects in the data lake in any case."
   type        = bool
   default     = false
 }
@@ -67,7 +67,7 @@ variable "force_destroy" {
 # --- network ---------------------------------------------------------------------------------------------------------
 
 variable "vpc_cidr" {
-  description = "Address range of the VPC. Two quarters become private subnets, a part of the last one public subnets."
+  description = "Address range of the VPC. Two quarters become private subnets, and part of the last quarter public subnets."
   type        = string
   default     = "10.40.0.0/20"
 
@@ -78,7 +78,7 @@ variable "vpc_cidr" {
 }
 
 variable "availability_zones" {
-  description = "The two availability zones to use; null takes the region's first two."
+  description = "The two availability zones to use; null selects the region's first two."
   type        = list(string)
   default     = null
 
@@ -89,7 +89,7 @@ variable "availability_zones" {
 }
 
 variable "network_egress" {
-  description = "How private tasks reach AWS and the internet: nat (one NAT gateway, the cheapest), nat_per_az (one each, survives the loss of a zone) or endpoints (VPC endpoints only, no way to the internet)."
+  description = "How private tasks reach AWS and the internet: nat (one NAT gateway, the cheapest), nat_per_az (one per zone, survives the loss of a zone) or endpoints (VPC endpoints only, no internet access)."
   type        = string
   default     = "nat"
 
@@ -140,7 +140,7 @@ variable "task_memory" {
 }
 
 variable "task_cpu_architecture" {
-  description = "Processor that the image is built for: X86_64 or ARM64."
+  description = "CPU architecture that the image is built for: X86_64 or ARM64."
   type        = string
   default     = "X86_64"
 
@@ -151,13 +151,13 @@ variable "task_cpu_architecture" {
 }
 
 variable "task_environment" {
-  description = "Environment variables of the dbt container; nothing secret, since the task definition shows them."
+  description = "Environment variables of the dbt container. Not for secrets, since they are visible in the task definition."
   type        = map(string)
   default     = {}
 }
 
 variable "task_secret_variable" {
-  description = "Environment variable that holds the secret's value in the dbt container. dbt keeps DBT_ENV_SECRET_… out of its logs. Null leaves it out, for a warehouse that needs no password: a task whose secret has no value does not start."
+  description = "Environment variable with the secret's value in the dbt container. dbt keeps DBT_ENV_SECRET_… out of its logs. Null omits it, for a warehouse that needs no password: a task does not start if its secret has no value."
   type        = string
   default     = "DBT_ENV_SECRET_PASSWORD"
 
@@ -179,7 +179,7 @@ variable "container_insights" {
 }
 
 variable "log_retention_days" {
-  description = "Days to keep the tasks' logs; one of the values that CloudWatch offers."
+  description = "Days to keep the tasks' logs; one of the values that CloudWatch supports."
   type        = number
   default     = 30
 
@@ -192,7 +192,7 @@ variable "log_retention_days" {
 # --- storage ---------------------------------------------------------------------------------------------------------
 
 variable "dag_version_days" {
-  description = "Days to keep replaced and deleted DAG files; `cipipe dags rollback` reaches back no further."
+  description = "Days to keep replaced and deleted DAG files. `cipipe dags rollback` cannot go back further."
   type        = number
   default     = 365
 
@@ -203,7 +203,7 @@ variable "dag_version_days" {
 }
 
 variable "image_keep_count" {
-  description = "Images to keep in the registry. Generous, because older task definition revisions stay runnable only as long as their image exists."
+  description = "Number of images to keep. Generous, because an older task definition revision can only run as long as its image exists."
   type        = number
   default     = 500
 
@@ -214,7 +214,7 @@ variable "image_keep_count" {
 }
 
 variable "secret_recovery_days" {
-  description = "Days that a deleted secret can be restored: 0, or 7 to 30. Its name stays taken meanwhile, so a destroyed environment cannot be created again before. Always 0 in the sandbox."
+  description = "Days during which a deleted secret can be restored: 0, or 7 to 30. Its name stays reserved, so a destroyed environment cannot be created again until then. Always 0 in the sandbox."
   type        = number
   default     = 7
 
@@ -225,7 +225,7 @@ variable "secret_recovery_days" {
 }
 
 variable "athena_scan_limit_bytes" {
-  description = "Bytes that one Athena query may read before it is cancelled; at least 10 MB, as Athena demands."
+  description = "Bytes that one Athena query may read before it is cancelled; at least 10 MB, as Athena requires."
   type        = number
   default     = 10737418240
 
@@ -238,7 +238,7 @@ variable "athena_scan_limit_bytes" {
 # --- MWAA ------------------------------------------------------------------------------------------------------------
 
 variable "create_mwaa" {
-  description = "Create an MWAA environment that reads the DAG bucket. Takes half an hour and costs by the hour; ignored in the sandbox, which has no MWAA."
+  description = "Create an MWAA environment that reads the DAG bucket. Takes half an hour, and is billed by the hour. Ignored in the sandbox, which has no MWAA."
   type        = bool
   default     = false
 }
@@ -266,7 +266,7 @@ variable "mwaa_environment_class" {
 }
 
 variable "mwaa_max_workers" {
-  description = "Most workers that MWAA may start. A worker only waits while a task runs on Fargate, so few are enough."
+  description = "Maximum number of workers. A worker only waits while a task runs on Fargate, so few are enough."
   type        = number
   default     = 2
 
@@ -277,7 +277,7 @@ variable "mwaa_max_workers" {
 }
 
 variable "mwaa_webserver_access" {
-  description = "Who can reach Airflow's web page: PRIVATE_ONLY (from the VPC) or PUBLIC_ONLY (from anywhere, with an IAM login)."
+  description = "Who can reach Airflow's web server: PRIVATE_ONLY (from the VPC) or PUBLIC_ONLY (from anywhere, with an IAM login)."
   type        = string
   default     = "PRIVATE_ONLY"
 
@@ -288,7 +288,7 @@ variable "mwaa_webserver_access" {
 }
 
 variable "airflow_role_arn" {
-  description = "Execution role of an Airflow that is not made here; it may assume the dbt service role instead of this stack's MWAA."
+  description = "Execution role of an Airflow outside this stack, which may then assume the dbt service role instead of this stack's MWAA."
   type        = string
   default     = null
 

@@ -1,6 +1,6 @@
-# Which Terraform and provider this stack is written for, and where its state lives.
-# The backend is partial on purpose: bucket, key and region come from `-backend-config`, so that one stack serves every
-# environment. `use_lockfile` locks with a conditional write beside the state; no DynamoDB table is needed.
+# The versions of Terraform and the provider, and where the state is kept.
+# The backend is partial on purpose: bucket, key and region come from `-backend-config`, so that every environment can use
+# this stack. `use_lockfile` locks with a conditional write next to the state; no DynamoDB table is needed.
 
 terraform {
   required_version = ">= 1.11"

@@ -1,6 +1,6 @@
-# The most that any role of the main stack can ever do, whatever policies it is given.
-# The deploy role may create roles, and would otherwise be one step away from administrator: create one, pass it to a
-# task, run that. It may create them only with this boundary (deploy_policy.tf), and cannot change the boundary.
+# The most that any role of the main stack can do, whatever policies it has.
+# The deploy role may create roles. Without a boundary it could make itself administrator: create a role, pass it to a task,
+# and run the task. It may create roles only with this boundary (deploy_policy.tf), and cannot change the boundary.
 
 resource "aws_iam_policy" "boundary" {
   name        = "${local.name}-boundary"
@@ -10,7 +10,7 @@ resource "aws_iam_policy" "boundary" {
     Version = "2012-10-17"
     Statement = concat([
       {
-        Sid      = "ActionsWithoutResource" # none of these can be limited to a resource
+        Sid      = "ActionsWithoutResource" # none of these supports resources
         Effect   = "Allow"
         Action   = ["cloudwatch:PutMetricData", "ecr:GetAuthorizationToken", "logs:DescribeLogGroups", "s3:GetAccountPublicAccessBlock"]
         Resource = "*"
@@ -52,7 +52,7 @@ resource "aws_iam_policy" "boundary" {
         Resource = [local.family_arn, "${local.ecs_arn}:task/${local.name}/*"]
       },
       {
-        Sid       = "FindTasks" # the action knows no task as a resource
+        Sid       = "FindTasks" # the action does not support tasks as resources
         Effect    = "Allow"
         Action    = "ecs:ListTasks"
         Resource  = "*"
@@ -96,7 +96,7 @@ resource "aws_iam_policy" "boundary" {
         Resource = "arn:${local.partition}:sqs:${var.region}:*:airflow-celery-*"
       },
       {
-        Sid         = "AirflowQueueKey" # a key of the service, never one of this account
+        Sid         = "AirflowQueueKey" # an AWS-owned key, never one of this account
         Effect      = "Allow"
         Action      = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*"]
         NotResource = "arn:${local.partition}:kms:*:${var.account_id}:key/*"

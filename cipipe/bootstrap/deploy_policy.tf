@@ -1,6 +1,6 @@
-# What deploying adds to reading: state, ledger, DAGs, images, and the stack's own resources. Network is a file of its own.
-# It withholds on purpose every way to change the roles and policies of bootstrap/, and direct access to a secret's value; who
-# may create roles and run tasks with them can still have a task read what tasks may read.
+# What deploying needs in addition to reading: state, ledger, DAGs, images, and the stack's resources. network_policy.tf has
+# the network. It deliberately allows no change to the roles and policies of bootstrap/, and no direct access to a secret's
+# value. But whoever can create roles and run tasks with them can let a task read whatever tasks may read.
 
 resource "aws_iam_policy" "deploy" {
   name        = "${local.name}-deploy"
@@ -16,21 +16,21 @@ resource "aws_iam_policy" "deploy" {
         Resource = [local.state_arn, "${local.state_arn}.tflock", local.ledger_arn]
       },
       {
-        Sid      = "ReleaseLock" # and clean up in the ledger; the state itself is never deleted
+        Sid      = "ReleaseLock" # and clean up the ledger; the state itself is never deleted
         Effect   = "Allow"
         Action   = "s3:DeleteObject"
         Resource = ["${local.state_arn}.tflock", local.ledger_arn]
       },
       {
-        # Whose a state or an image repository is, by all projects that use this bucket. They guard against mistakes: what a
-        # role can reach is limited by its name everywhere else.
+        # Records of who owns a state or an image repository, for all projects that use this bucket. They only guard against
+        # mistakes: everywhere else, names limit what a role can access.
         Sid      = "Claims"
         Effect   = "Allow"
         Action   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
         Resource = local.claims_arn
       },
       {
-        Sid       = "LedgerHistory" # `cipipe dags rollback` goes back to what an earlier version of a record says
+        Sid       = "LedgerHistory" # `cipipe dags rollback` reads earlier versions of a record
         Effect    = "Allow"
         Action    = "s3:ListBucketVersions"
         Resource  = local.bucket_arn
@@ -82,7 +82,7 @@ resource "aws_iam_policy" "deploy" {
         ]
       },
       {
-        Sid      = "AskAirflow" # what it made of the DAGs; Airflow's role Viewer changes nothing
+        Sid      = "AskAirflow" # whether it imported the DAGs; Airflow's role Viewer is read-only
         Effect   = "Allow"
         Action   = "airflow:InvokeRestApi"
         Resource = local.viewer_arn
@@ -91,10 +91,10 @@ resource "aws_iam_policy" "deploy" {
         Sid      = "RetireRevisions"
         Effect   = "Allow"
         Action   = "ecs:DeregisterTaskDefinition"
-        Resource = "*" # the action knows no resource
+        Resource = "*" # the action supports no resources
       },
       {
-        # The safeguard: a role, or a policy on it, only together with the boundary. No action here removes or changes it.
+        # The safeguard: roles and their policies only together with the boundary. No action here removes or changes it.
         Sid       = "RolesWithBoundary"
         Effect    = "Allow"
         Action    = ["iam:CreateRole", "iam:DeleteRolePolicy", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy"]
@@ -102,20 +102,20 @@ resource "aws_iam_policy" "deploy" {
         Condition = { StringEquals = { "iam:PermissionsBoundary" = local.boundary_arn } }
       },
       {
-        Sid      = "Roles" # these cannot be conditioned on the boundary, and give a role no permission
+        Sid      = "Roles" # these do not support a condition on the boundary, and give a role no permissions
         Effect   = "Allow"
         Action   = ["iam:DeleteRole", "iam:TagRole", "iam:UntagRole", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole", "iam:UpdateRoleDescription"]
         Resource = local.stack_role_arn
       },
       {
-        Sid       = "PassRoles" # creating an MWAA environment wants it, and so does every update of one
+        Sid       = "PassRoles" # required to create and to update an MWAA environment
         Effect    = "Allow"
         Action    = "iam:PassRole"
         Resource  = local.stack_role_arn
         Condition = { StringEquals = { "iam:PassedToService" = ["airflow.amazonaws.com", "airflow-env.amazonaws.com", "ecs-tasks.amazonaws.com"] } }
       },
       {
-        Sid       = "ServiceLinkedRoles" # made by AWS on an account's first cluster and first MWAA environment
+        Sid       = "ServiceLinkedRoles" # AWS creates them with an account's first cluster and first MWAA environment
         Effect    = "Allow"
         Action    = "iam:CreateServiceLinkedRole"
         Resource  = "${local.iam_arn}:role/aws-service-role/*"

@@ -1,6 +1,6 @@
-# Whose tokens the account accepts, and which of them may assume which role.
-# A trust policy has one statement per provider. Its condition keys begin with the issuer without `https://`, exactly as in
-# the token, and `sub` must match literally: StringLike is used only where a subject has a wildcard.
+# Which tokens the account accepts, and which of them may assume which role.
+# A trust policy has one statement per provider. Its condition keys start with the issuer without `https://`, exactly as in
+# the token. `sub` must match literally: StringLike is used only if a subject has a wildcard.
 
 locals {
   issuers = { for key, provider in var.identity_providers : key => trimsuffix(trimprefix(provider.url, "https://"), "/") }
@@ -12,8 +12,8 @@ locals {
     verify = { for key, provider in var.identity_providers : key => provider.verify_subjects if length(provider.verify_subjects) > 0 }
   }
 
-  # What the claims of a token have to be beside its subject, by role and provider. On gitlab.com they keep merge requests
-  # out of the deploy role, whose subject can be that of a branch; the verify role is for merge requests.
+  # The claims that a token must have in addition to its subject, by role and provider. On gitlab.com they keep merge requests,
+  # which can have a branch's subject, out of the deploy role; the verify role is for merge requests.
   claims = {
     deploy = { for key, provider in var.identity_providers : key => merge(provider.claims, provider.deploy_claims) }
     verify = { for key, provider in var.identity_providers : key => provider.claims }
@@ -54,7 +54,7 @@ locals {
   }
 }
 
-# No thumbprints: AWS checks GitLab's, GitHub's and every other publicly trusted certificate against its own list of CAs.
+# No thumbprints: AWS checks publicly trusted certificates, such as GitLab's and GitHub's, against its own list of CAs.
 resource "aws_iam_openid_connect_provider" "this" {
   for_each = { for key, provider in var.identity_providers : key => provider if provider.create }
 

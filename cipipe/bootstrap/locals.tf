@@ -1,5 +1,5 @@
-# ARN patterns by which the roles are scoped. They follow the main stack's naming (its locals.tf): what it names
-# `project-environment` or `project-environment-…` is within reach, everything else in the account is not.
+# The ARN patterns that the roles are limited to. They follow the names in the main stack (its locals.tf): the roles can
+# access resources named `project-environment` or `project-environment-…`, and nothing else in the account.
 
 data "aws_partition" "current" {}
 
@@ -20,7 +20,7 @@ locals {
   ledger_arn    = "${local.bucket_arn}/${local.ledger_prefix}*"
   claims_arn    = "${local.bucket_arn}/owners/*"
 
-  # In an ARN `*` crosses slashes, so this one covers objects as well: only with actions that know buckets alone.
+  # In an ARN, `*` crosses slashes, so this one covers objects too: use it only with actions on buckets.
   own_bucket_arn  = "arn:${local.partition}:s3:::${local.name}-*"
   dags_object_arn = "arn:${local.partition}:s3:::${local.name}-dags-*/*"
   repository_arn  = "arn:${local.partition}:ecr:${local.here}:repository/${local.name}-*"
@@ -34,7 +34,7 @@ locals {
 
   athena_arn    = "arn:${local.partition}:athena:${local.here}"
   glue_arn      = "arn:${local.partition}:glue:${local.here}"
-  database      = "${replace(local.name, "-", "_")}_*" # Athena's names have no hyphens
+  database      = "${replace(local.name, "-", "_")}_*" # names in Athena have no hyphens
   workgroup_arn = "${local.athena_arn}:workgroup/${local.name}"
 
   query_arns = [
@@ -43,7 +43,7 @@ locals {
     "${local.glue_arn}:database/${local.database}", "${local.glue_arn}:table/${local.database}",
   ]
 
-  # A path of their own keeps the main stack's roles apart from the deploy role, whatever either is named.
+  # A separate path distinguishes the main stack's roles from the deploy role, whatever their names are.
   stack_role_arn = "${local.iam_arn}:role/${local.path}/*"
   boundary_arn   = "${local.iam_arn}:policy/${local.name}-boundary"
 }

@@ -1,6 +1,6 @@
-# Network resources have generated ids, so names cannot scope them; tags do. The provider's default tags put `project` and
-# `environment` on everything as it is created, and only what carries them may be changed or deleted.
-# A request that touches several resources needs each of them allowed: the new one by its request tags, the VPC by its own.
+# Network resources have generated ids, so tags limit access instead of names. The provider's default tags put `project` and
+# `environment` on every new resource, and only resources with these tags may be changed or deleted.
+# In a request for several resources, each must be allowed: the new one by its request tags, the VPC by its own tags.
 
 locals {
   network_create_actions = [
@@ -55,13 +55,13 @@ resource "aws_iam_policy" "network" {
         Condition = { StringEquals = { "aws:ResourceTag/project" = var.project, "aws:ResourceTag/environment" = var.environment } }
       },
       {
-        Sid      = "PrivateDns" # of interface endpoints; the hosted zone belongs to the service
+        Sid      = "PrivateDns" # for interface endpoints; the hosted zone belongs to AWS
         Effect   = "Allow"
         Action   = "route53:AssociateVPCWithHostedZone"
         Resource = "*"
       },
       {
-        # MWAA makes endpoints and interfaces in the caller's name, with tags of its own; only through the service.
+        # MWAA creates endpoints and interfaces on behalf of the caller, with its own tags. Allowed only through the service.
         Sid       = "MwaaNetwork"
         Effect    = "Allow"
         Action    = ["ec2:CreateNetworkInterface", "ec2:CreateVpcEndpoint"]

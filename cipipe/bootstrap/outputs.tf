@@ -1,7 +1,7 @@
 # What goes into cipipe.toml.
 
 output "bucket" {
-  description = "Bucket of state and ledger."
+  description = "Bucket for state and ledger."
   value       = aws_s3_bucket.state.bucket
 }
 
@@ -11,6 +11,6 @@ output "deploy_role_arn" {
 }
 
 output "verify_role_arn" {
-  description = "verify_role_arn of the environment; null when there is none."
+  description = "verify_role_arn of the environment; null if there is none."
   value       = one(aws_iam_role.verify[*].arn)
 }

@@ -1,6 +1,6 @@
-# What `terraform plan` and the ledger need: reading. No secret's value, but the whole Terraform state, so that no secret
-# belongs into it. Both roles have it.
-# `Resource = "*"` stands only where AWS knows no resource for the action (EC2 describes, lists, the registry's login).
+# Read access for `terraform plan` and the ledger, which both roles have. It does not include the values of secrets, but the
+# whole Terraform state, so keep secrets out of the state.
+# `Resource = "*"` only for actions that support no resources (EC2's Describe actions, lists, the registry's login).
 
 resource "aws_iam_policy" "read" {
   name        = "${local.name}-read"
@@ -19,8 +19,8 @@ resource "aws_iam_policy" "read" {
         Resource = "*"
       },
       {
-        # Not limited to a prefix: without it S3 answers 403 instead of 404 for a key that is not there, and a record
-        # that cannot be read must never look like one that does not exist. It shows key names only.
+        # Not limited to a prefix: without it, S3 returns 403 instead of 404 for a missing key, and a record that cannot be
+        # read must never look like one that does not exist. It only reveals key names.
         Sid      = "ListState"
         Effect   = "Allow"
         Action   = ["s3:GetBucketLocation", "s3:GetBucketVersioning", "s3:ListBucket"]
@@ -33,7 +33,7 @@ resource "aws_iam_policy" "read" {
         Resource = [local.state_arn, "${local.state_arn}.tflock", local.ledger_arn]
       },
       {
-        Sid    = "ReadBuckets" # versions too: one listing tells whether the DAG bucket is as it was left
+        Sid    = "ReadBuckets" # including versions: one listing shows whether the DAG bucket has changed
         Effect = "Allow"
         Action = [
           "s3:GetAccelerateConfiguration", "s3:GetBucket*", "s3:GetEncryptionConfiguration", "s3:GetLifecycleConfiguration",
@@ -42,7 +42,7 @@ resource "aws_iam_policy" "read" {
         Resource = local.own_bucket_arn
       },
       {
-        Sid      = "ReadDags" # and no other objects: what lies in the data lake is no pipeline's business
+        Sid      = "ReadDags" # and no other objects: pipelines have no access to the data lake
         Effect   = "Allow"
         Action   = ["s3:GetObject", "s3:GetObjectAttributes", "s3:GetObjectTagging", "s3:GetObjectVersion"]
         Resource = local.dags_object_arn
@@ -77,7 +77,7 @@ resource "aws_iam_policy" "read" {
         Resource = local.stack_role_arn
       },
       {
-        # So that a denied exchange can be explained: the trust policies, and nothing else of the roles.
+        # To explain a denied exchange: the trust policies, and nothing else about the roles.
         Sid      = "ReadTrustPolicies"
         Effect   = "Allow"
         Action   = "iam:GetRole"

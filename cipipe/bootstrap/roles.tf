@@ -1,5 +1,5 @@
-# The two roles that pipelines assume. Deploy reads and changes; verify, for merge and pull requests, only reads, not even
-# a lock: `terraform plan` runs there with `-lock=false`. Who may assume them is in identity.tf.
+# The two roles that pipelines assume. Deploy reads and writes. Verify, for merge and pull requests, only reads and cannot even
+# lock the state: `terraform plan` runs with `-lock=false` there. identity.tf decides who may assume them.
 
 locals {
   deploy_role_arn = "${local.iam_arn}:role/${var.deploy_role_name}"

@@ -1,6 +1,9 @@
-# The bucket of Terraform's state and cipipe's ledger. It was there before this state was, so it is imported, not created;
-# it outlives every environment, so Terraform refuses to destroy it. Versions are kept for ever: they are small, and a
-# state lost is an environment lost.
+# The bucket for Terraform's state and cipipe's ledger. It has to exist before this state does, so it is imported instead of
+# created. It outlives every environment, so Terraform refuses to destroy it. Versions are kept forever: they are small, and
+# to lose a state is to lose the environment.
+#
+# The main stack's module for buckets is not used here: this root is shipped on its own, and `prevent_destroy` cannot be set
+# by a variable.
 
 import {
   to = aws_s3_bucket.state

@@ -1,5 +1,5 @@
-# What `cipipe bootstrap` passes, all as TF_VAR_…; identity_providers as JSON.
-# Everything that is not in a section of its own below must be the same as in the main stack.
+# `cipipe bootstrap` passes all of them as TF_VAR_…; identity_providers as JSON.
+# Variables before the first section must have the same values as in the main stack.
 
 variable "project" {
   description = "Project name, as in the main stack."
@@ -37,7 +37,7 @@ variable "account_id" {
 }
 
 variable "sandbox" {
-  description = "Deploy to AWS services on this machine: path-style S3, few retries, no TLS-only bucket policy."
+  description = "Deploy to local AWS services: path-style S3, few retries, no TLS-only bucket policy."
   type        = bool
   default     = false
 }
@@ -45,7 +45,7 @@ variable "sandbox" {
 # --- state and ledger ------------------------------------------------------------------------------------------------
 
 variable "bucket" {
-  description = "Bucket for Terraform's state and cipipe's ledger. It exists already: its own state is stored in it."
+  description = "Bucket for Terraform's state and cipipe's ledger. It already exists, because this root's state is stored in it."
   type        = string
 
   validation {
@@ -55,18 +55,18 @@ variable "bucket" {
 
   validation {
     condition     = !startswith(var.bucket, "${var.project}-${var.environment}-")
-    error_message = "bucket must not begin with \"${var.project}-${var.environment}-\": the deploy role may delete buckets of that prefix, and this one has to outlive them."
+    error_message = "bucket must not start with \"${var.project}-${var.environment}-\": the deploy role may delete buckets of that prefix, and this one must outlive them."
   }
 }
 
 variable "state_key" {
-  description = "Key of the main stack's state; null is cipipe's default."
+  description = "Key of the main stack's state; null selects cipipe's default."
   type        = string
   default     = null
 }
 
 variable "ledger_prefix" {
-  description = "Prefix of the ledger, ending in a slash; null is cipipe's default."
+  description = "Prefix of the ledger, ending in a slash; null selects cipipe's default."
   type        = string
   default     = null
 
@@ -116,7 +116,7 @@ variable "max_session_seconds" {
 }
 
 variable "identity_providers" {
-  description = "Who may assume the roles, by OIDC provider: its URL, the audiences, and the subjects (sub claims; * and ? are wildcards) for each role. `claims` are what other claims of the token have to be for both roles, `deploy_claims` for the deploy role alone. `create = false` where the account has the provider already, made for another project."
+  description = "Who may assume the roles, by OIDC provider: its URL, the audiences, and the subjects (sub claims; * and ? are wildcards) for each role. `claims` are required values of other claims for both roles, `deploy_claims` for the deploy role only. Set `create = false` if the account already has the provider, created for another project."
   type = map(object({
     url             = string
     client_ids      = list(string)
@@ -129,12 +129,12 @@ variable "identity_providers" {
 
   validation {
     condition     = alltrue([for provider in var.identity_providers : startswith(provider.url, "https://")])
-    error_message = "identity_providers: every url must begin with https://, as in the token's iss claim."
+    error_message = "identity_providers: every url must start with https://, as in the token's iss claim."
   }
 
   validation {
     condition     = alltrue([for provider in var.identity_providers : length(provider.client_ids) > 0 && !contains(provider.client_ids, "*")])
-    error_message = "identity_providers: every provider needs at least one audience in client_ids, and * is none."
+    error_message = "identity_providers: every provider needs at least one audience in client_ids, and * is not one."
   }
 
   validation {
@@ -148,17 +148,17 @@ variable "identity_providers" {
         for name, values in merge(provider.claims, provider.deploy_claims) : length(values) > 0 && !contains(["aud", "sub"], name)
       ]
     ]))
-    error_message = "identity_providers: claims and deploy_claims need at least one value each, and are other claims than aud and sub."
+    error_message = "identity_providers: claims and deploy_claims need at least one value each, and cannot be aud or sub."
   }
 
-  # A shared issuer signs tokens for everybody: what comes before the first wildcard must say whose they are.
+  # A shared issuer signs tokens for everybody, so the part before the first wildcard must name the owner.
   validation {
     condition = alltrue(flatten([
       for provider in var.identity_providers : [
         for subject in concat(provider.deploy_subjects, provider.verify_subjects) : can(regex("^[^*?:]+:[^*?:]+([/:]|$|@[*]/[^*?:/]+@[*]:)", subject))
       ]
     ]))
-    error_message = "identity_providers: every subject must name its owner before any wildcard, such as project_path:group/project:* or repo:owner/name:*; \"*\" or \"repo:*\" would let strangers in."
+    error_message = "identity_providers: every subject must name its owner before any wildcard, such as project_path:group/project:* or repo:owner/name:*; \"*\" or \"repo:*\" would admit other people's projects."
   }
 
   # `*` crosses every character: without the repository, repo:owner@*/name@*:… has subjects of other repositories too.
@@ -174,7 +174,7 @@ variable "identity_providers" {
 }
 
 variable "boundary_additional_actions" {
-  description = "Actions that roles of the main stack may be given beyond what dbt on Fargate and MWAA need, such as [\"athena:*\", \"glue:Get*\"] for dbt on Athena."
+  description = "Additional actions that roles of the main stack may have, beyond those for dbt on Fargate and MWAA, such as [\"athena:*\", \"glue:Get*\"] for dbt on Athena."
   type        = list(string)
   default     = []
 
@@ -183,6 +183,6 @@ variable "boundary_additional_actions" {
       for action in var.boundary_additional_actions :
       can(regex("^[a-z0-9-]+:[A-Za-z*]+$", action)) && !can(regex("^(iam|sts|organizations|account|sso|sso-admin|identitystore):", action))
     ])
-    error_message = "boundary_additional_actions must be service:Action patterns, none of iam, sts, organizations, account, sso or identitystore: those would let a role pass the boundary."
+    error_message = "boundary_additional_actions must be service:Action patterns, none of iam, sts, organizations, account, sso or identitystore: those would let a role escape the boundary."
   }
 }

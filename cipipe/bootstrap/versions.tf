@@ -1,6 +1,6 @@
-# Which Terraform and provider bootstrap/ is written for. Its state lies in the very bucket that it manages: cipipe creates
-# the bucket by API first, and the first apply adopts it (state_bucket.tf). The backend is partial: bucket, key and region
-# come from `-backend-config`.
+# The versions of Terraform and the provider. The state is in the same bucket that this root manages: cipipe first creates the
+# bucket through the API, and the first apply imports it (state_bucket.tf). The backend is partial: bucket, key and region come
+# from `-backend-config`.
 
 terraform {
   required_version = ">= 1.11"

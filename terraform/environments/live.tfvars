@@ -1,5 +1,5 @@
-# live: survives the loss of a zone, and nothing that is deleted by mistake is gone at once.
-# Project, environment, region and account are not set here: a variable file would override what cipipe passes.
+# live: survives the loss of a zone, and what is deleted by mistake can be restored.
+# Do not set project, environment, region or account here: a variable file would override the values from cipipe.
 
 vpc_cidr             = "10.41.0.0/20"
 network_egress       = "nat_per_az"

@@ -1,8 +1,8 @@
-# `terraform test` plans the stack against a mock of the provider: no account, no network, a few seconds.
-# It covers what the sandbox cannot create (MWAA, bucket policies) and the mistakes that variables refuse.
+# `terraform test` plans the stack with a mock provider: it needs no account and no network, and takes a few seconds.
+# It covers what the sandbox cannot create (MWAA, bucket policies) and the values that the variables reject.
 
 mock_provider "aws" {
-  override_during = plan # else nothing that a mock makes up, such as ARNs, could be looked at in a plan
+  override_during = plan # without it, a plan would not contain mocked values such as ARNs
 
   override_data {
     target = data.aws_partition.current
@@ -55,42 +55,42 @@ run "defaults" {
 
   assert {
     condition     = keys(aws_subnet.private) == ["eu-central-1a", "eu-central-1b"]
-    error_message = "Two private subnets, in the first two zones whatever order AWS names them in."
+    error_message = "There are two private subnets, in the first two zones by name."
   }
 
   assert {
     condition     = keys(aws_nat_gateway.this) == ["eu-central-1a"] && length(aws_vpc_endpoint.service) == 0
-    error_message = "The default way out is one NAT gateway and no interface endpoint."
+    error_message = "By default there is one NAT gateway and no interface endpoint."
   }
 
   assert {
     condition     = jsondecode(aws_ecs_task_definition.dbt.container_definitions)[0].image == "222222222222.dkr.ecr.eu-central-1.amazonaws.com/dbt-deployment-live-dbt:0123456789abcdef0123"
-    error_message = "The task definition must name the repository's URL and the given tag."
+    error_message = "The task definition must have the repository's URL and the given tag."
   }
 
   assert {
     condition     = jsondecode(aws_ecs_task_definition.dbt.container_definitions)[0].secrets == [{ name = "DBT_ENV_SECRET_PASSWORD", valueFrom = "arn:aws:secretsmanager:eu-central-1:222222222222:secret:dbt-deployment/live/dbt-AbCdEf" }]
-    error_message = "The secret reaches the container by ARN."
+    error_message = "The container must get the secret by its ARN."
   }
 
   assert {
     condition     = aws_ecs_task_definition.dbt.skip_destroy && aws_ecr_repository.dbt.image_tag_mutability == "IMMUTABLE"
-    error_message = "Older revisions stay, and their tags keep their meaning."
+    error_message = "Older revisions must be kept, and tags must be immutable."
   }
 
   assert {
     condition     = alltrue([for role in [aws_iam_role.task, aws_iam_role.execution] : role.permissions_boundary == "arn:aws:iam::222222222222:policy/dbt-deployment-live-boundary" && role.path == "/dbt-deployment/live/"])
-    error_message = "Every role needs the boundary and the path that the deploy role is confined to."
+    error_message = "Every role needs the boundary and the path that the deploy role is restricted to."
   }
 
   assert {
     condition     = jsondecode(module.dags_bucket.policy).Statement[0].Condition.Bool["aws:SecureTransport"] == "false"
-    error_message = "Outside the sandbox the bucket refuses plain HTTP."
+    error_message = "Outside the sandbox, the bucket must refuse plain HTTP."
   }
 
   assert {
     condition     = !module.dags_bucket.force_destroy && !aws_ecr_repository.dbt.force_delete
-    error_message = "Deleting what is not empty must be asked for."
+    error_message = "Deleting a bucket or repository that is not empty must be off by default."
   }
 
   assert {
@@ -100,24 +100,24 @@ run "defaults" {
       Action    = "sts:AssumeRole"
       Condition = { ArnEquals = { "aws:PrincipalArn" = "arn:aws:iam::222222222222:role/dbt-deployment/live/dbt-deployment-live-mwaa" } }
     }]
-    error_message = "Airflow's role, and nobody else, may become the dbt service."
+    error_message = "Only Airflow's role may assume the dbt service role."
   }
 
   assert {
     condition = toset(flatten([for statement in jsondecode(aws_iam_role_policy.dbt_service.policy).Statement : statement.Action])) == toset([
       "ecs:DescribeTasks", "ecs:ListTasks", "ecs:RunTask", "ecs:StopTask", "iam:PassRole", "logs:GetLogEvents",
     ])
-    error_message = "The dbt service runs dbt, and does nothing else."
+    error_message = "The dbt service role may only run dbt."
   }
 
   assert {
     condition     = module.lake_bucket.policy == module.dags_bucket.policy && output.athena_database_name == "dbt_deployment_live_movies"
-    error_message = "The data lake refuses plain HTTP too, and the database has a name that Athena takes unquoted."
+    error_message = "The data lake must refuse plain HTTP too, and the database's name must not need quotes in Athena."
   }
 
   assert {
     condition     = output.mwaa_environment_name == null
-    error_message = "No MWAA unless asked for."
+    error_message = "There must be no MWAA by default."
   }
 }
 
@@ -131,12 +131,12 @@ run "mwaa" {
 
   assert {
     condition     = output.mwaa_environment_name == "dbt-deployment-live" && length(aws_subnet.private) == 2
-    error_message = "MWAA, when asked for, and the two private subnets that it demands."
+    error_message = "With create_mwaa there must be an MWAA environment and the two private subnets that it requires."
   }
 
   assert {
     condition     = length(setsubtract(["sqs", "athena", "glue", "sts"], keys(aws_vpc_endpoint.service))) == 0 && length(aws_nat_gateway.this) == 0
-    error_message = "Without a NAT gateway MWAA needs endpoints of its own."
+    error_message = "Without a NAT gateway, MWAA needs additional endpoints."
   }
 
   assert {
@@ -149,21 +149,21 @@ run "mwaa" {
         Resource  = "arn:aws:ecs:eu-central-1:222222222222:task-definition/dbt-deployment-live-dbt:*"
         Condition = { ArnEquals = { "ecs:cluster" = "arn:aws:ecs:eu-central-1:222222222222:cluster/dbt-deployment-live" } }
     }]
-    error_message = "Airflow may run this family on this cluster, nothing else."
+    error_message = "Airflow may only run this family on this cluster."
   }
 
   assert {
     condition = [
       for statement in jsondecode(aws_iam_role_policy.mwaa[0].policy).Statement : statement.Condition if statement.Action == "iam:PassRole"
     ] == [{ StringEquals = { "iam:PassedToService" = "ecs-tasks.amazonaws.com" } }]
-    error_message = "Airflow hands roles to ECS tasks only."
+    error_message = "Airflow may pass roles to ECS tasks only."
   }
 
   assert {
     condition = toset([
       for statement in jsondecode(aws_iam_role_policy.mwaa[0].policy).Statement : statement.Sid if contains(flatten([try(statement.Resource, [])]), "*")
     ]) == toset(["ActionsWithoutResource", "FindDbt"])
-    error_message = "Airflow gets `*` only for actions that know no resource."
+    error_message = "Airflow may have `*` only for actions that do not support resources."
   }
 
   assert {
@@ -181,7 +181,7 @@ run "nat_per_az" {
 
   assert {
     condition     = keys(aws_nat_gateway.this) == keys(aws_subnet.private)
-    error_message = "One NAT gateway in each zone."
+    error_message = "There must be one NAT gateway in each zone."
   }
 }
 
@@ -195,7 +195,7 @@ run "sandbox" {
 
   assert {
     condition     = module.dags_bucket.policy == null && module.lake_bucket.policy == null && length(aws_mwaa_environment.this) == 0 && aws_secretsmanager_secret.dbt.recovery_window_in_days == 0
-    error_message = "The sandbox leaves out what it cannot do, and keeps no deleted secret."
+    error_message = "The sandbox must omit what it does not support, and keep no deleted secrets."
   }
 }
 

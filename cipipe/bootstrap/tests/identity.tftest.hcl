@@ -1,5 +1,6 @@
-# `terraform test` plans bootstrap/ against a mock of the provider: no account, no network, a few seconds.
-# What it holds: the trust policies say exactly who, strangers are refused, and the deploy role cannot make itself more.
+# `terraform test` plans bootstrap/ with a mock provider: it needs no account and no network, and takes a few seconds.
+# It checks that the trust policies name exactly who may assume a role, that others are refused, and that the deploy role
+# cannot extend its own permissions.
 
 mock_provider "aws" {
   override_during = plan
@@ -9,7 +10,7 @@ mock_provider "aws" {
     values = { partition = "aws" }
   }
 
-  # Imported, and a mock can import only what is overridden.
+  # It is imported, and a mock provider can only import overridden resources.
   override_resource {
     target = aws_s3_bucket.state
     values = { arn = "arn:aws:s3:::cipipe-111111111111-eu-central-1" }
@@ -88,12 +89,12 @@ run "trust_policies" {
       StringEquals = { "gitlab.com:aud" = ["https://gitlab.com"] }
       StringLike   = { "gitlab.com:sub" = ["project_path:example/dbt-deployment:ref_type:branch:ref:*"] }
     }]
-    error_message = "A wildcard makes it StringLike, a provider without subjects has no statement, and merge requests may verify."
+    error_message = "A wildcard needs StringLike, a provider without subjects has no statement, and merge requests may verify."
   }
 
   assert {
     condition     = keys(aws_iam_openid_connect_provider.this) == ["gitlab"]
-    error_message = "A provider that exists already is not created."
+    error_message = "A provider that already exists must not be created."
   }
 }
 
@@ -106,7 +107,7 @@ run "safeguards" {
       try(statement.Condition.StringEquals["iam:PermissionsBoundary"], "") == "arn:aws:iam::111111111111:policy/dbt-deployment-dev-boundary"
       if length(setintersection(flatten([statement.Action]), ["iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy", "iam:PutRolePermissionsBoundary"])) > 0
     ])
-    error_message = "What gives a role permissions must demand the boundary."
+    error_message = "Every action that gives a role permissions must require the boundary."
   }
 
   assert {
@@ -114,7 +115,7 @@ run "safeguards" {
       flatten([for policy in [aws_iam_policy.deploy, aws_iam_policy.network, aws_iam_policy.read] : [for statement in jsondecode(policy.policy).Statement : statement.Action]]),
       ["*", "iam:*", "iam:CreatePolicyVersion", "iam:DeleteRolePermissionsBoundary", "iam:AttachRolePolicy", "iam:CreateUser", "iam:CreatePolicy", "secretsmanager:GetSecretValue"],
     )) == 0
-    error_message = "The deploy role can neither change the boundary nor read a secret."
+    error_message = "The deploy role must not be able to change the boundary or read a secret."
   }
 
   assert {
@@ -123,7 +124,7 @@ run "safeguards" {
       alltrue([for resource in flatten([statement.Resource]) : startswith(resource, "arn:aws:iam::111111111111:role/dbt-deployment/dev/") || startswith(resource, "arn:aws:iam::111111111111:role/aws-service-role/")])
       if anytrue([for action in flatten([statement.Action]) : startswith(action, "iam:")])
     ])
-    error_message = "The deploy role reaches only roles under the stack's own path, so never itself."
+    error_message = "The deploy role may only access roles under the stack's own path, so never itself."
   }
 
   assert {
@@ -132,7 +133,7 @@ run "safeguards" {
         for action in flatten([statement.Action]) : can(regex(":(Get|List|Describe|BatchGet|BatchCheck)", action))
       ]
     ]))
-    error_message = "The verify role only reads."
+    error_message = "The verify role may only read."
   }
 
   # In an ARN `*` crosses slashes: what names all buckets of the stack names all their objects too.
@@ -142,12 +143,12 @@ run "safeguards" {
       alltrue([for resource in flatten([statement.Resource]) : !startswith(resource, "arn:aws:s3:::dbt-deployment-dev-") || resource == "arn:aws:s3:::dbt-deployment-dev-dags-*/*"])
       if anytrue([for action in flatten([statement.Action]) : can(regex("^s3:(\\*|Abort|(Get|Put|Delete|Restore|List)(Object|Multipart|\\*))", action))])
     ])
-    error_message = "Pipelines reach objects of the DAG bucket only, and none of the data lake."
+    error_message = "Pipelines may access objects in the DAG bucket only, not in the data lake."
   }
 
   assert {
     condition     = alltrue([for policy in [aws_iam_policy.boundary, aws_iam_policy.deploy, aws_iam_policy.network, aws_iam_policy.read] : length(policy.policy) <= 6144])
-    error_message = "IAM takes no managed policy above 6144 characters."
+    error_message = "IAM rejects managed policies of more than 6144 characters."
   }
 }
 
@@ -164,7 +165,7 @@ run "dags" {
         Resource  = "arn:aws:s3:::cipipe-111111111111-eu-central-1"
         Condition = { StringLike = { "s3:prefix" = "ledger/dbt-deployment/dev/*" } }
     }]
-    error_message = "Going back needs the versions of this ledger's records, and of nobody else's."
+    error_message = "A rollback needs the versions of this ledger's records, and of no others."
   }
 
   assert {
@@ -174,7 +175,7 @@ run "dags" {
         contains(flatten([statement.Action]), action) && contains(flatten([statement.Resource]), "arn:aws:s3:::cipipe-111111111111-eu-central-1/ledger/dbt-deployment/dev/*")
       ])
     ])
-    error_message = "Records are read, as they are and as they were."
+    error_message = "Current and earlier versions of records must be readable."
   }
 
   assert {
@@ -184,14 +185,14 @@ run "dags" {
         contains(flatten([statement.Action]), action) && contains(flatten([statement.Resource]), "arn:aws:s3:::dbt-deployment-dev-*")
       ])
     ])
-    error_message = "What is in the DAG bucket is told by a listing of versions, and MWAA looks at its encryption in the caller's name."
+    error_message = "Listing the DAG bucket includes versions, and MWAA reads its encryption settings on behalf of the caller."
   }
 
   assert {
     condition = [
       for statement in jsondecode(aws_iam_policy.deploy.policy).Statement : statement.Resource if contains(flatten([statement.Action]), "airflow:InvokeRestApi")
     ] == ["arn:aws:airflow:eu-central-1:111111111111:role/dbt-deployment-dev/Viewer"]
-    error_message = "Airflow is asked as its role Viewer; with a wildcard MWAA would choose the role."
+    error_message = "Airflow is called with its role Viewer; with a wildcard, MWAA would choose the role."
   }
 
   assert {
@@ -199,7 +200,7 @@ run "dags" {
       flatten([for statement in jsondecode(aws_iam_policy.read.policy).Statement : statement.Action]),
       ["airflow:InvokeRestApi", "airflow:UpdateEnvironment", "iam:PassRole"],
     )) == 0
-    error_message = "The verify role does nothing with MWAA but look at it."
+    error_message = "The verify role may only read from MWAA."
   }
 
   assert {
@@ -207,7 +208,7 @@ run "dags" {
       for statement in jsondecode(aws_iam_policy.deploy.policy).Statement :
       contains(try(statement.Condition.StringEquals["iam:PassedToService"], []), "airflow.amazonaws.com") && statement.Action == "iam:PassRole"
     ])
-    error_message = "An update of an MWAA environment passes its role, even where it stays the same."
+    error_message = "An update of an MWAA environment passes its role, even if the role does not change."
   }
 }
 
@@ -295,7 +296,7 @@ run "claims_of_both_roles" {
         "token.actions.githubusercontent.com:sub" = ["repo:example/shop:ref:refs/heads/main", "repo:example@*/shop@*:ref:refs/heads/main"]
       }
     }
-    error_message = "What has a wildcard is compared with StringLike, everything else literally."
+    error_message = "Values with a wildcard must use StringLike, all others StringEquals."
   }
 
   assert {
@@ -306,7 +307,7 @@ run "claims_of_both_roles" {
         "token.actions.githubusercontent.com:sub"        = ["repo:example/shop:pull_request"]
       }
     }
-    error_message = "The verify role has the claims of both roles, and none of the deploy role's."
+    error_message = "The verify role must require the claims of both roles, and none of the deploy role's."
   }
 }
 
