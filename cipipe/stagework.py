@@ -13,11 +13,12 @@ from typing import Any, Protocol
 import msgspec
 
 from cipipe import machine, outputs, titles
+from cipipe.candidates import Candidate
 from cipipe.errors import CipipeError, StageError, UsageError
 from cipipe.fingerprint import consumed, effective
 from cipipe.interrupt import Interrupt
 from cipipe.model import Effect, Mode, Output, Record, Result, StagePlan, StageReport, State, Status
-from cipipe.planner import Candidate, ExecutablePlan
+from cipipe.planner import ExecutablePlan
 from cipipe.progress import Progress
 from cipipe.records import Records
 from cipipe.redact import Redactor

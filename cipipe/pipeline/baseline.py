@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
-from cipipe import config, planner, tree_files
+from cipipe import config, tree_files
+from cipipe.candidates import Candidate, make_candidates
 from cipipe.errors import CipipeError, UsageError
 from cipipe.model import Baseline
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.snapshot import Snapshot, patterns_of
-from cipipe.planner import Candidate, Known
+from cipipe.planner import Known
 from cipipe.tools.git.client import Commit
 
 
@@ -122,7 +123,7 @@ def _candidates_of(
     if project.config.viewed is not None:
         settings = settings.at(project.config.viewed)
     contents = snapshot.contents.of(base.tree, patterns_of(settings))
-    return planner.make_candidates(settings, contents, project.env, snapshot.candidates)
+    return make_candidates(settings, contents, project.env, snapshot.candidates)
 
 
 def changed_paths(

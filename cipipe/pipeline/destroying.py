@@ -1,5 +1,6 @@
 """`cipipe destroy`: what the ledger says is deployed, removed in reverse order."""
 
+from cipipe.candidates import Candidate
 from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, State, Status
 from cipipe.pipeline.checks.paths import refuse_missing
 from cipipe.pipeline.checks.refusals import refuse_destroy, refuse_other_workspace, refuse_ref
@@ -12,7 +13,7 @@ from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
 from cipipe.pipeline.snapshot import read_snapshot
 from cipipe.pipeline.stage_lookup import recorded_stages
-from cipipe.planner import Candidate, ExecutablePlan
+from cipipe.planner import ExecutablePlan
 from cipipe.runner import Runner
 from cipipe.titles import steps_of
 

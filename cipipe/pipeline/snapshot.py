@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cipipe import planner, tree_files
+from cipipe import tree_files
+from cipipe.candidates import Candidate, make_candidates
 from cipipe.config import Config
 from cipipe.contents import Contents
 from cipipe.errors import UsageError
 from cipipe.model import State
 from cipipe.patterns import PatternIndex, Patterns
 from cipipe.pipeline.project import Project
-from cipipe.planner import Candidate
 from cipipe.stages import KINDS
 from cipipe.stages.settings import references
 
@@ -65,7 +65,7 @@ def read_snapshot(project: Project, *, worktree: bool = False) -> Snapshot:
 
     patterns = patterns_of(project.config)
     contents = Contents(project.repository)
-    candidates = planner.make_candidates(project.config, contents.of(tree, patterns), project.env)
+    candidates = make_candidates(project.config, contents.of(tree, patterns), project.env)
     return Snapshot(
         commit=head.oid,
         tree=tree,
@@ -85,7 +85,7 @@ def fingerprints_in(project: Project, snapshot: Snapshot, environment: str) -> d
     """The fingerprints of the stages in another environment, which may have other values."""
     config = project.config.at(environment)
     contents = snapshot.contents.of(snapshot.tree, patterns_of(config))
-    candidates = planner.make_candidates(config, contents, project.env, snapshot.candidates)
+    candidates = make_candidates(config, contents, project.env, snapshot.candidates)
     return {name: candidate.fingerprint for name, candidate in candidates.items()}
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from cipipe.candidates import Candidate
 from cipipe.errors import CipipeError, IdentityError, StageError
 from cipipe.ledger import StoredRecord
 from cipipe.model import EnvironmentStatus, Mode, StageStatus, State
 from cipipe.pipeline.session import Session
 from cipipe.pipeline.snapshot import read_snapshot
 from cipipe.pipeline.stage_lookup import recorded_stages
-from cipipe.planner import Candidate
 
 # Errors of one environment whose ledger this job cannot read: the others are shown all the same.
 _UNREADABLE = {"ledger-unreadable", "ledger-no-bucket"}

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from cipipe import config, planner
+from cipipe.candidates import Candidate, make_candidates
 from cipipe.claims import Claims
 from cipipe.ledger import Ledger
 from cipipe.model import (
@@ -136,7 +137,7 @@ class World:
                 for n, wanted in needs.items()
             )
         )
-        self.candidates = planner.make_candidates(
+        self.candidates = make_candidates(
             self.config, {name: [name.encode()] for name in needs}, {}
         )
         for name in needs:
@@ -196,7 +197,7 @@ class World:
     def missing_tools(self, stage: AnyStage) -> list[str]:
         return [tool for tool in self.tools.get(stage.name, ()) if tool in self.missing]
 
-    def consumes(self, candidate: planner.Candidate) -> frozenset[str]:
+    def consumes(self, candidate: Candidate) -> frozenset[str]:
         return frozenset(r.output for _, r in references(candidate.stage.settings) if r.output)
 
     def expand(self, text: str) -> str:
@@ -244,7 +245,7 @@ class World:
         self.bucket.objects[f"p/{name}.json"] = msgspec.json.encode(record)
 
     def context_for(
-        self, candidate: planner.Candidate, stage: AnyStage, inputs: RunnerInputs
+        self, candidate: Candidate, stage: AnyStage, inputs: RunnerInputs
     ) -> StageContext[Any]:
         return stage_context(
             project="shop",

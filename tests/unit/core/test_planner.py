@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from cipipe import planner
+from cipipe.candidates import Candidate, make_candidates
 from cipipe.errors import UsageError
 from cipipe.model import Baseline, Mode, Plan, Reason, Record, State, Status
-from cipipe.planner import Candidate, Known, Question
+from cipipe.planner import Known, Question
 from support.configurations import HEAD, IAC, WHOLE, command, load
 
 LEDGER = Baseline("ledger")
@@ -24,7 +25,7 @@ class World:
     ) -> None:
         self.config = load(text)
         contents = {name: [] if name in without else [name.encode()] for name in self.config.stages}
-        self.candidates = planner.make_candidates(self.config, contents, env or {})
+        self.candidates = make_candidates(self.config, contents, env or {})
 
     def deployed(
         self, *names: str, state: State = State.DEPLOYED, **changes: Any
@@ -38,8 +39,8 @@ class World:
         given: dict[str, Any] = {"baseline": LEDGER, "mode": Mode.DEPLOY, **question}
         made = planner.plan(
             Question(
-                self.config,
-                "dev",
+                config=self.config,
+                environment="dev",
                 provider="local",
                 commit="a" * 40,
                 candidates=self.candidates,

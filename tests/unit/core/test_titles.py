@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cipipe import planner, titles
+from cipipe.candidates import make_candidates
 from cipipe.model import Baseline, Effect, Mode, Output, Plan, Record, State
 from cipipe.planner import Known, Question
 from cipipe.stages import dags, image
@@ -29,7 +30,7 @@ OUTPUTS = {
 def plan(text: str, *, deployed: tuple[str, ...]) -> Plan:
     """The plan of a configuration of which some stages are deployed as they are."""
     config = load(text).at("dev")
-    candidates = planner.make_candidates(
+    candidates = make_candidates(
         config, {name: [name.encode()] for name in config.stages}, {"HUB": "hub.example"}
     )
     moment = "2026-01-02T03:04:05+00:00"

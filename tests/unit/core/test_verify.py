@@ -3,6 +3,7 @@
 import pytest
 
 from cipipe import planner
+from cipipe.candidates import make_candidates
 from cipipe.model import Baseline, Effect, Mode
 from cipipe.planner import Question
 from cipipe.stages import KINDS
@@ -58,9 +59,16 @@ def test_a_kind_that_would_write_is_stopped_in_the_planner(monkeypatch: pytest.M
 
     monkeypatch.setattr(KINDS["command"], "steps", writes)
     config = load(HEAD + command("a"))
-    candidates = planner.make_candidates(config, {"a": [b"a/x"]}, {})
+    candidates = make_candidates(config, {"a": [b"a/x"]}, {})
     question = Question(
-        config, "dev", Mode.VERIFY, "local", "a" * 40, Baseline("none"), candidates, {}
+        config=config,
+        environment="dev",
+        mode=Mode.VERIFY,
+        provider="local",
+        commit="a" * 40,
+        baseline=Baseline("none"),
+        candidates=candidates,
+        known={},
     )
     with pytest.raises(AssertionError, match="plans to write in verify mode"):
         planner.plan(question)
