@@ -173,7 +173,7 @@ class StageWork:
                 # The record has to say so too: after a failed run the bucket may be right already
                 # while the record is not.
                 if result.up_to_date and self.records.is_current(stage, actual, result.data):
-                    return self._unchanged(stage, "all of it is there already", started)
+                    return self._unchanged(stage, "everything is deployed already", started)
                 if not writing:
                     self._start_writing(stage, context, result, actual=actual if recorded else None)
                     writing = True

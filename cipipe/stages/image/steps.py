@@ -55,7 +55,7 @@ def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]:
         for extra in settings.tags
     ]
     return (
-        Step(f"look for {name}:{tag}; if it is there, nothing is built", Effect.READ, run.look),
+        Step(f"look for {name}:{tag}; nothing is built if it exists", Effect.READ, run.look),
         *build,
         Step(f"docker push {name}:{tag}", Effect.WRITE, run.push),
         *retag,
@@ -75,7 +75,7 @@ class _ImageRun:
         tag = _tag(context)
         self._digest = _registry(context).digest(tag)
         if self._digest:
-            context.line(f"{tag} is there already as {self._digest}: nothing to build")
+            context.line(f"{tag} exists already as {self._digest}: nothing to build")
 
     def build(self, context: StageContext[Settings], result: StageResult) -> None:
         if self._digest:
@@ -106,7 +106,7 @@ class _ImageRun:
                 registry.repository, tag, username=registry.username, password=registry.password
             )
         result.keep(ImageData(registry.repository, tag, self._digest))
-        result.summary = f"{registry.repository}:{tag}" + (" (was there)" if existed else "")
+        result.summary = f"{registry.repository}:{tag}" + (" (existed)" if existed else "")
 
     def retag(self, extra: str, context: StageContext[Settings], _: StageResult) -> None:
         _registry(context).retag(self._digest or "", extra)

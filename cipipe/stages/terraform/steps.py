@@ -51,7 +51,7 @@ def steps(
         return (
             init,
             Step(f"terraform plan -destroy in {root}/", Effect.READ, run.plan),
-            Step("look for what would block it", Effect.READ, run.refuse_foreign_objects),
+            Step("check that nothing blocks it", Effect.READ, run.refuse_foreign_objects),
             Step(
                 "deregister the task definitions that terraform would leave",
                 Effect.DESTROY,
@@ -68,7 +68,7 @@ def steps(
         Step("create an empty Terraform state if there is none", Effect.WRITE, run.create_state),
         Step(f"terraform plan in {root}/", Effect.READ, run.plan),
         Step("terraform apply that plan", Effect.WRITE, run.apply),
-        Step("keep the outputs in the ledger", Effect.WRITE, run.keep_outputs),
+        Step("store the outputs in the ledger", Effect.WRITE, run.keep_outputs),
     )
 
 
