@@ -8,15 +8,22 @@ import pytest
 
 from cipipe.config import OidcSettings
 from cipipe.errors import UsageError
-from cipipe.pipeline.identity.trusted import Trust, Whose, ids_of, trust
+from cipipe.model import DeployFrom
+from cipipe.pipeline.trust.subjects import Trust, TrustedProject, ids_of, trust
 
 HUB, LAB, OWN = "token.actions.githubusercontent.com", "gitlab.com", "gitlab.example.com"
 MAIN = "repo:acme/bugs:ref:refs/heads/main"
 
 
 def of(provider: str, issuer: str, ids: tuple[str, str] | None = None, **settings: Any) -> Trust:
-    whose = Whose(provider, issuer, "acme/bugs", OidcSettings(**settings), ids)
-    return trust(whose, branches=("main",), tags=("v*",))
+    project = TrustedProject(
+        provider=provider,
+        issuer=issuer,
+        path="acme/bugs",
+        settings=OidcSettings(**settings),
+        ids=ids,
+    )
+    return trust(project, DeployFrom(branches=("main",), tags=("v*",)))
 
 
 def test_gitlab_com_deploys_from_protected_refs_and_verifies_from_all() -> None:
