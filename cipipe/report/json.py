@@ -12,11 +12,9 @@ from cipipe.model import SCHEMA, Check, EnvironmentStatus, Plan, Report, StagePl
 
 
 def document(**parts: Any) -> str:
-    """One JSON document, indented, with a line break at its end."""
-    return (
-        msgspec.json.format(msgspec.json.encode({"schema": SCHEMA, **parts}), indent=2).decode()
-        + "\n"
-    )
+    """One JSON document, indented, with a line end."""
+    encoded = msgspec.json.encode({"schema": SCHEMA, **parts})
+    return msgspec.json.format(encoded, indent=2).decode() + "\n"
 
 
 def plan(plan: Plan) -> str:
@@ -24,6 +22,7 @@ def plan(plan: Plan) -> str:
 
 
 def plan_parts(plan: Plan) -> dict[str, Any]:
+    # The stages have paths in bytes, which msgspec would encode in base64.
     parts = msgspec.to_builtins(msgspec.structs.replace(plan, stages=()))
     return {**parts, "stages": [_stage(stage) for stage in plan.stages]}
 
@@ -47,17 +46,22 @@ def error(error: CipipeError) -> str:
 
 
 def error_parts(error: CipipeError) -> dict[str, Any]:
-    message = terminal.plain(error.message)
     parts: dict[str, Any] = {
         "id": error.id,
-        "message": message,
+        # Messages quote the output of tools, which may be coloured.
+        "message": terminal.plain(error.message),
         "hint": error.hint,
         "where": error.where,
     }
     if isinstance(error, ProblemsError):
         parts["problems"] = [
-            {"id": p.id, "message": terminal.plain(p.message), "hint": p.hint, "where": p.where}
-            for p in error.problems
+            {
+                "id": problem.id,
+                "message": terminal.plain(problem.message),
+                "hint": problem.hint,
+                "where": problem.where,
+            }
+            for problem in error.problems
         ]
     return parts
 

@@ -1,9 +1,9 @@
-"""A plan as Markdown, for a comment on a merge or pull request: a table, then what lies behind it,
-folded.
+"""A plan as Markdown, for a comment on a merge or pull request: a table, and below it the details
+of each stage, folded.
 
-Names may come from anybody. They stand in code spans and fenced blocks only, where neither Markdown
-nor HTML, mentions nor quick actions are read; the fence is always longer than what a name could end
-it with.
+Names may come from anybody. They appear in code spans and fenced blocks only, where neither
+Markdown nor HTML, mentions nor quick actions are read. The fence is always longer than any run of
+backticks in it.
 """
 
 import re
@@ -13,76 +13,79 @@ from cipipe.model import Plan, StagePlan, Status
 from cipipe.report.text import baseline, block, counted, mode
 from cipipe.terminal import visible
 
+# Characters. GitHub accepts 65,536 in a comment, GitLab 1,000,000 in a note; whatever surrounds a
+# plan needs some too.
 LIMIT = 60_000
-"""Characters. GitHub takes 65,536 in a comment, GitLab 1,000,000 in a note; what surrounds a plan
-needs some too.
-"""
 
+# How many paths of a stage are listed: fewer, until everything fits.
 _PATHS = (200, 50, 10, 0)
-"""How many paths of a stage are listed: fewer, until the whole fits."""
 
 _CUT = "_Cut to fit into a comment: `cipipe plan` shows the whole plan._"
 _PLAIN = re.compile(r"[A-Za-z0-9 ,.()-]*")
 
 
 def render(plan: Plan, limit: int = LIMIT) -> str:
-    """The plan in at most `limit` characters; where something was left out, it says so."""
+    """The plan in at most `limit` characters. It says so if something was left out."""
+    shown = [stage for stage in plan.stages if stage.status is not Status.UNCHANGED]
     for paths in _PATHS:
-        text = _text(
-            plan,
-            [
-                _details(stage, paths)
-                for stage in plan.stages
-                if stage.status is not Status.UNCHANGED
-            ],
-        )
+        text = _text(plan, [_details(stage, paths) for stage in shown])
         if len(text) <= limit:
             return text
+
     text = _text(plan, [_CUT])
     if len(text) <= limit:
         return text
+
+    # Even the table is too long: as many of its lines as fit.
     room = limit - len(_CUT) - 3
     lines = _text(plan, [], warnings=False)[:room].split("\n")[:-1]
     return "\n".join([*lines, "", _CUT, ""])
 
 
 def _text(plan: Plan, below: Iterable[str], *, warnings: bool = True) -> str:
-    facts = f"Commit {_code(plan.commit[:7])}, mode {mode(plan)}, compared with {baseline(plan)}. **{counted(plan)}**"
-    head = f"### {_code(plan.project)} → {_code(plan.environment)}\n\n{facts}"
-    warned = [
-        line.expandtabs()
-        for warning in plan.warnings
-        for line in block(warning, "    ").split("\n")
-    ]
-    told = (
-        [f"**{_number(plan.warnings, 'warning')}**\n\n{_block(warned)}"]
-        if plan.warnings and warnings
-        else []
+    facts = (
+        f"Commit {_code(plan.commit[:7])}, mode {mode(plan)}, compared with {baseline(plan)}. "
+        f"**{counted(plan)}**"
     )
+    parts = [f"### {_code(plan.project)} → {_code(plan.environment)}", facts]
+    if plan.warnings and warnings:
+        parts += [f"**{_number(plan.warnings, 'warning')}**", _warnings(plan)]
+
     rows = ["| stage | status | reason | why |", "|---|---|---|---|"]
     for stage in plan.stages:
-        status = (
-            stage.status.value if stage.status is Status.UNCHANGED else f"**{stage.status.value}**"
-        )
-        rows.append(
-            f"| {_code(stage.name)} | {status} | {stage.reason.value} | {_cell(stage.detail)} |"
-        )
-    return "\n\n".join([head, *told, "\n".join(rows), *below]) + "\n"
+        status = stage.status.value
+        if stage.status is not Status.UNCHANGED:
+            status = f"**{status}**"
+        cells = [_code(stage.name), status, stage.reason.value, _cell(stage.detail)]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n\n".join([*parts, "\n".join(rows), *below]) + "\n"
+
+
+def _warnings(plan: Plan) -> str:
+    lines: list[str] = []
+    for warning in plan.warnings:
+        # Tabs would be shown as escapes.
+        lines += [line.expandtabs() for line in block(warning, "    ").split("\n")]
+    return _block(lines)
 
 
 def _details(stage: StagePlan, limit: int) -> str:
+    counts = [_number(stage.steps, "step")]
     parts = []
     if stage.paths:
+        counts.insert(0, _number(stage.paths, "path"))
         shown = [path.decode(errors="backslashreplace") for path in stage.paths[:limit]]
         left = len(stage.paths) - len(shown)
-        parts.append(_block([*shown, *([f"… and {left} more"] if left else [])]))
+        if left:
+            shown.append(f"… and {left} more")
+        parts.append(_block(shown))
     if stage.steps:
         parts.append(_block(stage.steps))
-    summary = ", ".join(
-        [*([_number(stage.paths, "path")] if stage.paths else []), _number(stage.steps, "step")]
-    )
+
+    # A summary is HTML, where neither code spans nor fences protect.
     name = re.sub(r"[^A-Za-z0-9]", lambda found: f"&#{ord(found[0])};", visible(stage.name))
-    return "\n\n".join([f"<details><summary>{name}: {summary}</summary>", *parts, "</details>"])
+    summary = f"<details><summary>{name}: {', '.join(counts)}</summary>"
+    return "\n\n".join([summary, *parts, "</details>"])
 
 
 def _number(things: Sequence[object], what: str) -> str:
@@ -90,12 +93,12 @@ def _number(things: Sequence[object], what: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Words as they are; whatever else there is, as code."""
+    """Plain words as they are, anything else as code."""
     return text if _PLAIN.fullmatch(text) else _code(text)
 
 
 def _code(text: str) -> str:
-    """A code span, within a table too: a bar would end the cell, whatever stands around it."""
+    """A code span, also within a table: there a bar would end the cell, even in a span."""
     shown = visible(text).replace("|", "\\x7c")
     marks = "`" * (_longest_run(shown) + 1)
     pad = " " if shown.startswith("`") or shown.endswith("`") or not shown.strip() else ""

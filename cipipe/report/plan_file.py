@@ -1,4 +1,4 @@
-"""A plan as a file: what `cipipe plan --format json` writes, as far as `cipipe run --plan` reads it."""
+"""A plan as a file: the parts of `cipipe plan --format json` that `cipipe run --plan` reads."""
 
 import msgspec
 
@@ -15,7 +15,7 @@ class PlannedStage(msgspec.Struct, frozen=True):
 
 
 class PlanFile(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a plan that a run must find unchanged."""
+    """The parts of a plan that must not have changed when it is run."""
 
     schema: int
     environment: str
@@ -24,7 +24,7 @@ class PlanFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse(document: bytes) -> PlanFile:
-    """The plan in a JSON document. Raises ValueError where it is none, or of another version."""
+    """The plan in a JSON document. Raises ValueError if it is not one, or of another version."""
     found = msgspec.convert(bounded.loads(document), PlanFile)
     if found.schema != SCHEMA:
         raise ValueError(f"schema {found.schema} is unknown")
