@@ -44,9 +44,9 @@ def plan(
     """Tell what is due and why. Changes nothing, and needs no credentials."""
     session = shared.session()
     from cipipe.cli.sandboxed import sandboxed
-    from cipipe.pipeline import planning
     from cipipe.pipeline.checks.paths import refuse_missing
-    from cipipe.pipeline.stage_lookup import check_names
+    from cipipe.pipeline.planning import plan as planning
+    from cipipe.pipeline.planning.stage_lookup import check_names
 
     project = session.project
     options = planning.PlanOptions(

@@ -13,8 +13,8 @@ from cipipe.errors import UsageError
 from cipipe.model import Plan
 from cipipe.pipeline import destroying, running
 from cipipe.pipeline.checks.refusals import refuse_destroy
-from cipipe.pipeline.planning import PlanOptions
-from cipipe.pipeline.stage_lookup import check_names
+from cipipe.pipeline.planning.plan import PlanOptions
+from cipipe.pipeline.planning.stage_lookup import check_names
 from cipipe.report import json, plan_file, text
 
 

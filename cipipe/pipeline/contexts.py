@@ -11,9 +11,9 @@ from cipipe.candidates import Candidate
 from cipipe.claims import Claimed, Claims
 from cipipe.model import Mode, Owner
 from cipipe.pipeline.identity.access import Access
-from cipipe.pipeline.planning import PlanResult
+from cipipe.pipeline.planning.plan import PlanResult
+from cipipe.pipeline.planning.snapshot import consumed_outputs
 from cipipe.pipeline.session import Session
-from cipipe.pipeline.snapshot import consumed_outputs
 from cipipe.stages import KINDS
 from cipipe.stages.base import ResourceType
 from cipipe.stages.context import StageContext

@@ -19,7 +19,7 @@ from cipipe.pipeline.checks.refusals import refuse_ref
 from cipipe.pipeline.contexts import StageContexts
 from cipipe.pipeline.identity.access import Access
 from cipipe.pipeline.identity.profile import served
-from cipipe.pipeline.planning import PlanOptions, PlanResult, plan
+from cipipe.pipeline.planning.plan import PlanOptions, PlanResult, plan
 from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
 from cipipe.planner import ExecutablePlan

@@ -7,12 +7,12 @@ from cipipe.pipeline.checks.refusals import refuse_destroy, refuse_other_workspa
 from cipipe.pipeline.checks.tools import missing_tools, tool_missing
 from cipipe.pipeline.contexts import StageContexts
 from cipipe.pipeline.identity.profile import served
-from cipipe.pipeline.planning import PlanResult
+from cipipe.pipeline.planning.plan import PlanResult
+from cipipe.pipeline.planning.snapshot import read_snapshot
+from cipipe.pipeline.planning.stage_lookup import recorded_stages
 from cipipe.pipeline.running import Outcome, work_of
 from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
-from cipipe.pipeline.snapshot import read_snapshot
-from cipipe.pipeline.stage_lookup import recorded_stages
 from cipipe.planner import ExecutablePlan
 from cipipe.runner import Runner
 from cipipe.titles import steps_of

@@ -22,7 +22,7 @@ from cipipe.pipeline.checks.tools import missing_tools
 from cipipe.pipeline.contexts import StageContexts
 from cipipe.pipeline.identity.access import Access
 from cipipe.pipeline.identity.profile import served
-from cipipe.pipeline.planning import PlanOptions, PlanResult, plan, shown
+from cipipe.pipeline.planning.plan import PlanOptions, PlanResult, plan, shown
 from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
 from cipipe.progress import Progress

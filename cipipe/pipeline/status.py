@@ -6,9 +6,9 @@ from cipipe.candidates import Candidate
 from cipipe.errors import CipipeError, IdentityError, StageError
 from cipipe.ledger import StoredRecord
 from cipipe.model import EnvironmentStatus, Mode, StageStatus, State
+from cipipe.pipeline.planning.snapshot import read_snapshot
+from cipipe.pipeline.planning.stage_lookup import recorded_stages
 from cipipe.pipeline.session import Session
-from cipipe.pipeline.snapshot import read_snapshot
-from cipipe.pipeline.stage_lookup import recorded_stages
 
 # Errors of one environment whose ledger this job cannot read: the others are shown all the same.
 _UNREADABLE = {"ledger-unreadable", "ledger-no-bucket"}

@@ -4,9 +4,9 @@ from cipipe.model import Mode
 from cipipe.pipeline.checks.refusals import refuse_ref
 from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.identity.role_session import merge_request_read_only
+from cipipe.pipeline.planning.snapshot import read_snapshot
+from cipipe.pipeline.planning.stage_lookup import stage_of_kind
 from cipipe.pipeline.session import Session
-from cipipe.pipeline.snapshot import read_snapshot
-from cipipe.pipeline.stage_lookup import stage_of_kind
 from cipipe.stages import terraform as kind
 from cipipe.stages.terraform.root import Root, client
 from cipipe.titles import in_environment

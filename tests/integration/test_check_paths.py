@@ -11,8 +11,10 @@ import pytest
 from cipipe.cli import main
 from cipipe.errors import Problem, ProblemsError
 from cipipe.model import Mode
-from cipipe.pipeline import planning, project, snapshot
+from cipipe.pipeline import project
 from cipipe.pipeline.checks import paths
+from cipipe.pipeline.planning import plan as planning
+from cipipe.pipeline.planning import snapshot
 from support.git import ENV, Repo
 from support.sessions import session_of
 

@@ -377,7 +377,7 @@ def test_a_bug_exits_with_1(cipipe: Cli) -> None:
     code = (
         "import sys\n"
         "from cipipe.cli import main\n"
-        "from cipipe.pipeline import planning\n"
+        "from cipipe.pipeline.planning import plan as planning\n"
         "planning.read_snapshot = lambda *_, **__: 1 / 0\n"
         "sys.exit(main(['plan', '--offline', '--format', 'json']))"
     )
@@ -393,7 +393,7 @@ def test_an_interrupt_exits_with_130(cipipe: Cli, number: str) -> None:
     code = (
         "import signal, sys\n"
         "from cipipe.cli import main\n"
-        "from cipipe.pipeline import planning\n"
+        "from cipipe.pipeline.planning import plan as planning\n"
         f"planning.read_snapshot = lambda *_, **__: signal.raise_signal(signal.{number})\n"
         "sys.exit(main(['plan', '--offline', '--format', 'json']))"
     )

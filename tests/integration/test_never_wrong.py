@@ -18,7 +18,7 @@ from cipipe.cli import main
 from cipipe.errors import ConflictError
 from cipipe.model import Mode, Plan, StagePlan, StageReport
 from cipipe.pipeline import project, running
-from cipipe.pipeline.planning import PlanOptions
+from cipipe.pipeline.planning.plan import PlanOptions
 from cipipe.pipeline.running import Outcome, RunOptions
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials

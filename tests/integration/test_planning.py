@@ -11,7 +11,9 @@ import pytest
 
 from cipipe.errors import StageError
 from cipipe.model import Output, State
-from cipipe.pipeline import planning, project, snapshot
+from cipipe.pipeline import project
+from cipipe.pipeline.planning import plan as planning
+from cipipe.pipeline.planning import snapshot
 from cipipe.report import github as as_github
 from cipipe.report import gitlab as as_gitlab
 from cipipe.report import json as as_json

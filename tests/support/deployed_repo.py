@@ -8,8 +8,10 @@ from cipipe.errors import CipipeError
 from cipipe.fingerprint import consumed, effective
 from cipipe.ledger import Ledger, StoredRecord
 from cipipe.model import Mode, Output, Plan, Record, State
-from cipipe.pipeline import planning, project, snapshot
-from cipipe.pipeline.planning import PlanOptions, PlanResult
+from cipipe.pipeline import project
+from cipipe.pipeline.planning import plan as planning
+from cipipe.pipeline.planning import snapshot
+from cipipe.pipeline.planning.plan import PlanOptions, PlanResult
 from support.git import ENV, Repo
 from support.sessions import session_of
 

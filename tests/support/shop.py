@@ -20,7 +20,8 @@ from cipipe.fingerprint import effective
 from cipipe.ledger import Ledger
 from cipipe.model import Output, Record, State
 from cipipe.pace import Pace
-from cipipe.pipeline import project, snapshot
+from cipipe.pipeline import project
+from cipipe.pipeline.planning import snapshot
 from cipipe.tools import http
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials

@@ -14,8 +14,8 @@ from cipipe.cli.sandboxed import sandboxed
 from cipipe.errors import UsageError
 from cipipe.model import Plan
 from cipipe.pipeline import dags as use_case
+from cipipe.pipeline.planning.stage_lookup import stage_of_kind
 from cipipe.pipeline.session import Session
-from cipipe.pipeline.stage_lookup import stage_of_kind
 from cipipe.report import json, text
 from cipipe.terminal import visible
 

@@ -13,7 +13,7 @@ import msgspec
 from cipipe.errors import Problem, ProblemsError
 from cipipe.model import Mode, Plan, Status
 from cipipe.parse import Located
-from cipipe.pipeline.planning import PlanResult
+from cipipe.pipeline.planning.plan import PlanResult
 from cipipe.pipeline.project import Project
 from cipipe.stages import KINDS
 from cipipe.stages.base import RequiredPath

@@ -6,10 +6,10 @@ from cipipe import config
 from cipipe.errors import RefusedError
 from cipipe.model import Mode, Newest, Plan, Record, StagePlan, State, Status
 from cipipe.pipeline.identity.role_session import merge_request_read_only
-from cipipe.pipeline.planning import PlanResult
+from cipipe.pipeline.planning.plan import PlanResult
+from cipipe.pipeline.planning.snapshot import fingerprints_in
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.session import Session
-from cipipe.pipeline.snapshot import fingerprints_in
 from cipipe.report.plan_file import PlanFile
 from cipipe.stages import terraform
 from cipipe.terminal import visible

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from cipipe.errors import StageError
 from cipipe.model import Status
-from cipipe.pipeline.planning import PlanResult
+from cipipe.pipeline.planning.plan import PlanResult
 from cipipe.pipeline.session import Session
 from cipipe.stages import KINDS
 

@@ -13,8 +13,8 @@ from cipipe import tree_files
 from cipipe.errors import UsageError
 from cipipe.model import Plan, Reason, StagePlan, Status
 from cipipe.patterns import Patterns
+from cipipe.pipeline.planning.snapshot import Snapshot
 from cipipe.pipeline.project import Project
-from cipipe.pipeline.snapshot import Snapshot
 from cipipe.stages import KINDS
 from cipipe.stages.base import Input
 from cipipe.terminal import visible

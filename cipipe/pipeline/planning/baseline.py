@@ -6,8 +6,8 @@ from cipipe import config, tree_files
 from cipipe.candidates import Candidate, make_candidates
 from cipipe.errors import CipipeError, UsageError
 from cipipe.model import Baseline
+from cipipe.pipeline.planning.snapshot import Snapshot, patterns_of
 from cipipe.pipeline.project import Project
-from cipipe.pipeline.snapshot import Snapshot, patterns_of
 from cipipe.planner import Known
 from cipipe.tools.git.client import Commit
 
