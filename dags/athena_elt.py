@@ -1,25 +1,25 @@
 """
 ### Movies of one genre, from raw files to an export
 
-Loads nothing and moves no data until the end: Athena reads the raw CSV files where they lie in the
-data lake.
+Athena reads the raw CSV files directly in the data lake, so nothing is loaded and no data is copied
+before the export.
 
-1. `check_database` looks for the database, and branches: `create_database`, or straight on.
-2. `create_movies` and `create_ratings` lay tables over `raw/movies/` and `raw/ratings/`.
+1. `check_database` looks for the database, and continues with `create_database` or without it.
+2. `create_movies` and `create_ratings` create tables over `raw/movies/` and `raw/ratings/`.
 3. `select_genre` defines the view of one genre, with the mean rating of each movie.
-4. `clear_export` removes from `staging/` what a run that was cut off has left there.
-5. `export_csv` has Athena write the view there as CSV.
-6. `move_export` puts the file in its place, `exports/GENRE.csv`, in one go: readers see the old export or the new one.
+4. `clear_export` removes what an interrupted run has left in `staging/`.
+5. `export_csv` lets Athena write the view to `staging/` as CSV.
+6. `move_export` moves the file to `exports/GENRE.csv` in one operation: readers see either the old
+   export or the new one.
 
-**What it shows.** A branch, SQL in files beside the DAG, and Airflow Variables with defaults, which
-are read when a task runs and never when this file is parsed.
+**What it shows.** A branch, SQL in files next to the DAG, and Airflow Variables with defaults,
+which are read when a task runs and never when this file is parsed.
 
-**How it is configured.** Deploying replaces each marked value by the Terraform output that its
-marker names. Airflow Variables, none of which has to exist: `athena_elt_database` and
-`athena_elt_genre`.
+**How it is configured.** A deployment replaces each marked value with the Terraform output that its
+marker names. The Airflow Variables `athena_elt_database` and `athena_elt_genre` are optional.
 
-**What it needs.** MovieLens' `movies.csv` and `ratings.csv` in those two folders, and the rights on
-Athena, Glue and the lake that Terraform gives to its own MWAA.
+**What it needs.** MovieLens' `movies.csv` and `ratings.csv` in those two folders, and permissions
+for Athena, Glue and the lake, which Terraform gives to its own MWAA.
 """
 
 from datetime import timedelta
@@ -35,12 +35,15 @@ WORKGROUP = "primary"  # cipipe: athena_workgroup_name
 DEFAULT_DATABASE = "movies_local"  # cipipe: athena_database_name
 
 DATABASE = "{{ var.value.get('athena_elt_database', default_database) }}"
-EXPORT = "{{ var.value.get('athena_elt_genre', default_genre) | lower | replace(' ', '-') | replace('/', '-') }}"
+EXPORT = (
+    "{{ var.value.get('athena_elt_genre', default_genre)"
+    " | lower | replace(' ', '-') | replace('/', '-') }}"
+)
 
 
 def query(task_id: str, sql: str, **arguments: object) -> AthenaOperator:
-    """Run SQL, or the SQL in a file. Its result goes where the workgroup says, unless
-    `output_location` says otherwise.
+    """Run SQL, or the SQL in a file. The workgroup decides where the result goes, unless
+    `output_location` is given.
     """
     defaults = {
         "database": DATABASE,
@@ -53,16 +56,15 @@ def query(task_id: str, sql: str, **arguments: object) -> AthenaOperator:
 
 @task.branch
 def check_database(database: str) -> str | list[str]:
-    """The tasks to go on with."""
+    """The ids of the tasks to continue with."""
     from airflow.providers.amazon.aws.hooks.athena import AthenaHook
 
     athena = AthenaHook(region_name=AWS_REGION).get_conn()
     try:
         athena.get_database(CatalogName="AwsDataCatalog", DatabaseName=database)
     except athena.exceptions.MetadataException as error:
-        if "EntityNotFoundException" not in str(
-            error
-        ):  # the same exception says that access is denied
+        # Athena raises the same exception when access is denied.
+        if "EntityNotFoundException" not in str(error):
             raise
         return "create_database"
     return ["create_movies", "create_ratings"]
@@ -70,7 +72,7 @@ def check_database(database: str) -> str | list[str]:
 
 @task
 def clear_export(export: str) -> int:
-    """How many objects were left over."""
+    """Delete leftovers from `staging/`. Returns how many there were."""
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
     s3 = S3Hook(region_name=AWS_REGION)
@@ -82,14 +84,16 @@ def clear_export(export: str) -> int:
 
 @task
 def move_export(export: str, query_id: str) -> str:
-    """Where the export is now. Athena names a result after its query, and puts a description beside
-    it.
+    """Move the export to its final key, and return its address.
+
+    Athena names a result after its query, and writes a description of it next to it.
     """
     from airflow.providers.amazon.aws.hooks.s3 import NO_ACL, S3Hook
 
     s3 = S3Hook(region_name=AWS_REGION)
-    staged, target = f"staging/{export}/{query_id}.csv", f"exports/{export}.csv"
-    # The hook would ask for the ACL "private", and a bucket that has no ACLs refuses that.
+    staged = f"staging/{export}/{query_id}.csv"
+    target = f"exports/{export}.csv"
+    # By default the hook sets the ACL "private", which a bucket with ACLs turned off refuses.
     s3.copy_object(
         staged, target, source_bucket_name=LAKE, dest_bucket_name=LAKE, acl_policy=NO_ACL
     )
@@ -122,7 +126,7 @@ with DAG(
     create = query(
         "create_database", f"CREATE DATABASE IF NOT EXISTS `{DATABASE}`", database="default"
     )
-    # A branch that is not taken is skipped, and what follows it is not.
+    # When the branch skips `create_database`, these tasks must run all the same.
     movies = query(
         "create_movies", "sql/athena_elt_movies.sql", trigger_rule="none_failed_min_one_success"
     )

@@ -1,22 +1,23 @@
 """
 ### dbt on Redshift, as a service role
 
-Builds the whole dbt project in Redshift, in its container on ECS Fargate, and tells a Slack channel
-how it went.
+Builds the whole dbt project in Redshift, in its container on ECS Fargate, and reports the result to
+a Slack channel.
 
-**What it shows.** `build` assumes the dbt service role and starts, watches and stops the task with
-that role's rights alone. It waits, shows dbt's output, reads the exit code and the reason why the
-task stopped, and fails unless the exit code is 0: a missing one, of a container that never ran or
-was torn down, is a failure. Callbacks send success, and failure after the last try, to Slack.
+**What it shows.** `build` assumes the dbt service role, and starts, watches and stops the task with
+only that role's permissions. It waits, shows dbt's output, reads the exit code and the reason why
+the task stopped, and fails unless the exit code is 0. A missing exit code, from a container that
+never ran or was stopped early, is a failure. Callbacks report success, and failure after the last
+try, to Slack.
 
-**How it is configured.** Deploying replaces each marked value by the Terraform output that its
-marker names; the values below serve on a laptop. `task_environment` in Terraform sets the
+**How it is configured.** A deployment replaces each marked value with the Terraform output that its
+marker names; the values below are for a laptop. `task_environment` in Terraform sets the
 `REDSHIFT_…` variables of `dbt/profiles.yml`, the password comes from the secret, and
-`task_egress_ports` has to include Redshift's 5439. The image needs the adapter: the build argument
-`DBT_ADAPTERS` is to name dbt-redshift.
+`task_egress_ports` must include Redshift's port 5439. The image needs the adapter: add
+dbt-redshift to the build argument `DBT_ADAPTERS`.
 
-**What it needs.** Airflow's role must be the one that may assume the service role; Terraform sees
-to it for its own MWAA, `airflow_role_arn` names another. For Slack, an Airflow connection
+**What it needs.** Airflow's role must be allowed to assume the service role. Terraform allows that
+for its own MWAA; `airflow_role_arn` selects another role. For Slack, an Airflow connection
 `slack_webhook` (see `dbt_deployment/slack.py`).
 """
 

@@ -4,23 +4,24 @@
 Runs dbt in its container on ECS Fargate, once a day:
 
 1. `run_emp_fact` builds the table `emp_fact`.
-2. `test_emp_fact` tests it, and what it is built from.
-3. `snapshot_scd_emp` records in `scd_emp` what changed since the last run: a slowly changing dimension of type 2.
+2. `test_emp_fact` tests it and everything that it is built from.
+3. `snapshot_scd_emp` records the changes since the last run in `scd_emp`, a slowly changing
+   dimension of type 2.
 
-A snapshot runs only on data that passed its tests, and never beside another one.
+A snapshot runs only on data that passed its tests, and never in parallel with another one.
 
-**What it shows.** The provider's own operator on a pinned task definition: `TASK_DEFINITION` is one
-revision, which names one image, so a run uses what was deployed with this file and nothing newer. A
-task that stops without an exit code fails.
+**What it shows.** The provider's own operator with a pinned task definition: `TASK_DEFINITION` is
+one revision, which names one image, so a run uses what was deployed with this file and nothing
+newer. A task that stops without an exit code fails.
 
-**How it is configured.** Deploying replaces each marked value by the Terraform output that its
-marker names; the values below serve on a laptop. Which warehouse dbt talks to is the task
-definition's business: `task_environment` in Terraform sets `DBT_TARGET` and the `SNOWFLAKE_…`
-variables of `dbt/profiles.yml`, and the password comes from the secret. The image needs the
-adapter: the build argument `DBT_ADAPTERS`.
+**How it is configured.** A deployment replaces each marked value with the Terraform output that its
+marker names; the values below are for a laptop. The task definition selects the warehouse:
+`task_environment` in Terraform sets `DBT_TARGET` and the `SNOWFLAKE_…` variables of
+`dbt/profiles.yml`, and the password comes from the secret. The image needs the adapter: add it to
+the build argument `DBT_ADAPTERS`.
 
 **What it needs.** The seeds, loaded once (`dbt seed`). On DuckDB, the default target, a volume that
-outlives a task.
+outlives the task.
 """
 
 from datetime import timedelta
@@ -53,7 +54,7 @@ def dbt(task_id: str, *arguments: str) -> EcsRunTaskOperator:
         awslogs_region=AWS_REGION,
         awslogs_stream_prefix=f"{CONTAINER}/{CONTAINER}",
         awslogs_fetch_interval=timedelta(seconds=5),
-        reattach=True,  # a try that follows a lost worker waits for the task that runs already
+        reattach=True,  # after a lost worker, the next try waits for the running task
     )
 
 

@@ -2,20 +2,20 @@
 ### dbt, configured by SSM parameters
 
 Builds the whole dbt project in its container on ECS Fargate. Where to run it is read from SSM when
-a run starts, never when Airflow parses this file: that happens every few seconds, and must touch
-nothing.
+a run starts, never when Airflow parses this file: that happens every few seconds, and must not send
+requests.
 
-**What it shows.** The same configuration as in `dbt_snowflake_scd2`, without being deployed again
-when it changes: the task `read_parameters` hands it to the operator. The price: Terraform changes
+**What it shows.** The same configuration as in `dbt_snowflake_scd2`, but without a new deployment
+when it changes: the task `read_parameters` passes it to the operator. The price: Terraform changes
 the parameters before the new image is pushed, so a run in those minutes cannot pull its image. It
-fails, and its retries outlast the gap. DAGs that pin the task definition have no such gap, since
-they are uploaded last.
+fails, and is retried until the image exists. DAGs that pin the task definition do not have this
+problem, since they are uploaded last.
 
-**How it is configured.** Deploying replaces the two marked values: where the parameters lie, and in
-which region.
+**How it is configured.** A deployment replaces the two marked values: the prefix of the parameters,
+and their region.
 
-**What it needs.** The parameters that `terraform/parameters.tf` makes, and the right to read them
-and to run dbt tasks, which Terraform gives to its own MWAA.
+**What it needs.** The parameters in `terraform/parameters.tf`, and permission to read them and to
+run dbt tasks, which Terraform gives to its own MWAA.
 """
 
 from datetime import timedelta
@@ -41,21 +41,21 @@ NAMES = [
 
 @task(retries=2)
 def read_parameters() -> dict[str, str | list[str]]:
-    """Each parameter by its name; one of SSM's type StringList is a list."""
+    """The parameters by name; those of SSM's type StringList are lists."""
     from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
     ssm = AwsBaseHook(client_type="ssm", region_name=AWS_REGION).get_conn()
     answer = ssm.get_parameters(Names=[PREFIX + name for name in NAMES])
     if answer["InvalidParameters"]:
-        raise LookupError(
-            f"SSM has no parameters {', '.join(answer['InvalidParameters'])}; terraform apply makes them"
-        )
-    return {
-        found["Name"].removeprefix(PREFIX): found["Value"].split(",")
-        if found["Type"] == "StringList"
-        else found["Value"]
-        for found in answer["Parameters"]
-    }
+        missing = ", ".join(answer["InvalidParameters"])
+        raise LookupError(f"SSM has no parameters {missing}; terraform apply creates them")
+
+    values: dict[str, str | list[str]] = {}
+    for found in answer["Parameters"]:
+        is_list = found["Type"] == "StringList"
+        name = found["Name"].removeprefix(PREFIX)
+        values[name] = found["Value"].split(",") if is_list else found["Value"]
+    return values
 
 
 with DAG(

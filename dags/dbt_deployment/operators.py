@@ -1,9 +1,9 @@
-"""`FargateOperator`: run a container, as a role if need be, show its log, and fail unless it ended
-with the exit code 0.
+"""`FargateOperator` runs a container, optionally as a role, shows its log, and fails unless the
+container exits with code 0.
 
-The provider's `EcsRunTaskOperator` takes a role only from an Airflow connection that somebody has
-to make by hand, and differs between the versions that run on Airflow 2.10 and 3 in when it stops
-what it started.
+The provider's `EcsRunTaskOperator` can only use a role through an Airflow connection that somebody
+creates by hand, and its versions for Airflow 2.10 and 3 differ in when they stop the task that they
+started.
 """
 
 from typing import Any
@@ -16,11 +16,11 @@ from dbt_deployment.clients import Clients
 
 
 class FargateOperator(BaseOperator):
-    """`role_arn` is assumed for all of it; None stays with Airflow's own role. `log_group` None
-    shows no log.
+    """Run one container on ECS Fargate.
 
-    A try that finds the task of an earlier one still running waits for that one. Killed, cleared or
-    out of time, the operator stops the task.
+    `role_arn` is used for all requests; with None, Airflow's own role is. With `log_group` None, no
+    log is shown. A try that finds the task of an earlier one still running waits for that task. If
+    the operator is killed or cleared, or exceeds its time limit, it stops the task.
     """
 
     template_fields = ("cluster", "task_definition", "command", "environment", "role_arn")
@@ -54,28 +54,45 @@ class FargateOperator(BaseOperator):
         self.role_arn = role_arn
         self.log_group = log_group
         self.poll_seconds = poll_seconds
+
+        # For `on_kill`, which runs while `execute` is waiting.
         self._clients: Clients | None = None
         self._arn: str | None = None
 
     def execute(self, context: Any) -> str:
         instance = context["ti"]
         session = AwsBaseHook(region_name=self.region).get_session(region_name=self.region)
-        clients = Clients(session, self.region, self.role_arn, f"airflow-{instance.task_id}")
+        clients = Clients(
+            session,
+            region=self.region,
+            role_arn=self.role_arn,
+            session_name=f"airflow-{instance.task_id}",
+        )
         container = fargate.Container(
-            self.cluster,
-            self.task_definition,
-            self.container,
-            self.subnets,
-            self.security_groups,
-            self.command,
-            self.environment,
+            cluster=self.cluster,
+            task_definition=self.task_definition,
+            name=self.container,
+            subnets=self.subnets,
+            security_groups=self.security_groups,
+            command=self.command,
+            environment=self.environment,
         )
+
         self._clients = clients
-        arn = self._arn = fargate.start(
-            clients("ecs"), container, fargate.name_of(instance), fargate.token_of(instance)
+        arn = fargate.start(
+            clients("ecs"),
+            container,
+            name=fargate.name_of(instance),
+            token=fargate.token_of(instance),
         )
+        self._arn = arn
+
         task = fargate.wait(
-            lambda: clients("ecs"), self.cluster, arn, self.poll_seconds, self._shower(clients, arn)
+            lambda: clients("ecs"),
+            cluster=self.cluster,
+            arn=arn,
+            poll=self.poll_seconds,
+            each=self._log_shower(clients, arn),
         )
         self._arn = None
         fargate.check(task, self.container)
@@ -88,12 +105,13 @@ class FargateOperator(BaseOperator):
                 cluster=self.cluster, task=self._arn, reason="Airflow no longer waits for it"
             )
 
-    def _shower(self, clients: Clients, arn: str) -> Any:
-        """A function that puts into Airflow's log what the container has written since it was last
-        called.
-        """
+    def _log_shower(self, clients: Clients, arn: str) -> Any:
+        """A function that copies new lines of the container's log into Airflow's log."""
         if self.log_group is None:
             return lambda: None
+
+        # The awslogs driver names a stream PREFIX/CONTAINER/TASK; Terraform sets the prefix to the
+        # container's name.
         stream = f"{self.container}/{self.container}/{fargate.task_id(arn)}"
         tail = fargate.LogTail(lambda: clients("logs"), self.log_group, stream)
 

@@ -1,9 +1,9 @@
-"""Callbacks that tell a Slack channel how a task ended. A message that cannot be sent is a line in
-the log, nothing more.
+"""Callbacks that report a task's result to a Slack channel. If a message cannot be sent, that is
+only a line in the log.
 
-The webhook's address is a secret: it is read when a message is to be sent, from the connection
+The webhook's address is a secret. It is read just before a message is sent, from the connection
 `slack_webhook` (type HTTP; password: the part of the address after
-https://hooks.slack.com/services/). Without the connection, silence.
+https://hooks.slack.com/services/). Without the connection, nothing is sent.
 """
 
 import logging
@@ -22,9 +22,8 @@ def notify_success(context: Any) -> None:
 
 
 def notify_failure(context: Any) -> None:
-    """For `on_failure_callback`, which is called after the last try; the exception says why, where
-    it is passed on.
-    """
+    """For `on_failure_callback`, which is called after the last try."""
+    # Not every way to fail passes an exception on.
     reason = str(context.get("exception") or "its log says why")[:1000]
     _send(context, ":x: *{}* failed: {}", reason)
 
@@ -39,12 +38,14 @@ def _send(context: Any, text: str, *details: str) -> None:
         title = f"{instance.dag_id}.{instance.task_id} of {instance.run_id}"
         connection = context["conn"].get(CONNECTION)
         if connection is None:
-            log.info("No connection %s: nobody is told on Slack", CONNECTION)
+            log.info("No connection %s: no message to Slack", CONNECTION)
             return
-        _post(_address(connection), {"text": text.format(*map(_escaped, (title, *details)))})
-    except Exception as error:  # noqa: BLE001 - whatever it is, the run went as it went
-        # Its type only: a message of requests holds the address.
-        log.warning("Slack was not told: %s", type(error).__name__)
+
+        parts = map(_escaped, (title, *details))
+        _post(_address(connection), {"text": text.format(*parts)})
+    except Exception as error:  # noqa: BLE001 - a lost message must not fail the task
+        # Only the error's type: the messages of requests contain the address.
+        log.warning("No message was sent to Slack: %s", type(error).__name__)
 
 
 def _address(connection: Any) -> str:

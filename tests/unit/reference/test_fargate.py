@@ -9,7 +9,13 @@ from dbt_deployment.fargate import Container, LogTail, TaskFailedError
 
 ARN = "arn:aws:ecs:eu-central-1:111111111111:task/cluster/0123"
 CONTAINER = Container(
-    "cluster", "dbt:7", "dbt", ["subnet-1"], ["sg-1"], ["dbt", "build"], {"DBT_TARGET": "redshift"}
+    cluster="cluster",
+    task_definition="dbt:7",
+    name="dbt",
+    subnets=["subnet-1"],
+    security_groups=["sg-1"],
+    command=["dbt", "build"],
+    environment={"DBT_TARGET": "redshift"},
 )
 
 
@@ -130,7 +136,7 @@ def test_wait_gives_up_on_a_task_that_ecs_does_not_know() -> None:
     [
         (
             {"containers": [{"name": "dbt", "exitCode": 1}]},
-            "ended with exit code 1: ECS gives no reason",
+            "exited with code 1: ECS gives no reason",
         ),
         ({"containers": [{"name": "dbt"}]}, "stopped without an exit code"),
         ({"containers": []}, "stopped without an exit code"),
@@ -166,7 +172,7 @@ def test_exit_code_0_is_success_whatever_a_sidecar_does() -> None:
 
 
 class Logs:
-    """Pages of a stream by their tokens, as CloudWatch gives them: the last token leads to itself."""
+    """A stream in pages, as CloudWatch returns them: the last token leads to itself."""
 
     class exceptions:  # noqa: N801 - boto3's name
         class ClientError(Exception):

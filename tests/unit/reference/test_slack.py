@@ -92,6 +92,6 @@ def test_a_message_that_cannot_be_sent_fails_nothing_and_tells_no_secret(
         slack.notify_failure(context(Connection()))
         slack.notify_failure({})
     assert [record.getMessage() for record in caplog.records] == [
-        "Slack was not told: ConnectionError",
-        "Slack was not told: KeyError",
+        "No message was sent to Slack: ConnectionError",
+        "No message was sent to Slack: KeyError",
     ]
