@@ -71,8 +71,7 @@ def _run(index: int, context: StageContext[Settings], result: StageResult) -> No
         env={**context.child_env, **env},
         line=context.line,
         cwd=context.repository.root,
-        redactor=context.redactor,
-        interrupt=context.interrupt,
+        watch=process.Watch(redactor=context.redactor, interrupt=context.interrupt),
     )
     plural = "s" if len(settings.run) != 1 else ""
     result.summary = f"{len(settings.run)} command{plural}"

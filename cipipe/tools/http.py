@@ -1,7 +1,7 @@
-"""The one door to HTTP services that are not AWS: small requests, always with a timeout.
+"""The client of HTTP services that are not AWS: small requests, always with a timeout.
 
 `requests` is imported with the first request. Loopback is never reached through a proxy. An answer
-that is not 2xx is an error only in `get_json` and `post_json`; `request` hands every answer on.
+that is not 2xx is an error in `get_json` and `post_json`; `request` returns every answer.
 """
 
 import json
@@ -20,29 +20,34 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class HttpError(StageError):
-    """A service did not answer (`status` is None) or answered with an error. Never quotes what was
-    sent to it.
-    """
+    """A service did not answer, or answered with an error. Never quotes what was sent to it."""
+
+    # None: there was no answer.
+    status: int | None
 
     def __init__(self, method: str, url: str, detail: str, status: int | None = None) -> None:
-        place = urllib.parse.urlsplit(url)._replace(query="", fragment="").geturl()
+        # A query may contain a token.
+        shown = urllib.parse.urlsplit(url)._replace(query="", fragment="").geturl()
         super().__init__(
             "http-failed",
-            f"{method} {place}: {detail}",
-            hint="Is the service up, and does this machine reach it? Proxies are taken from the environment.",
-            where=place,
+            f"{method} {shown}: {detail}",
+            hint="Check that the service is up, and that this machine reaches it. "
+            "Proxies are read from the environment.",
+            where=shown,
         )
         self.status = status
 
 
 class Response(msgspec.Struct, frozen=True):
-    """A whole answer. Header names are lower case."""
+    """A whole answer."""
 
     status: int
+    # Names are in lower case.
     headers: Mapping[str, str]
     body: bytes
 
     def __repr__(self) -> str:
+        # Headers and body may contain credentials.
         return f"Response({self.status})"
 
     def json(self) -> Any:
@@ -57,17 +62,16 @@ def request(
     headers: Mapping[str, str] | None = None,
     body: bytes | None = None,
     params: Mapping[str, str] | None = None,
-    auth: tuple[str, str] | None = None,
     timeout: float = TIMEOUT,
 ) -> Response:
-    """One request, redirects followed for GET and HEAD only; `auth` is a user name and password
-    (Basic).
+    """One request; redirects are followed for GET and HEAD only.
 
-    Raises HttpError where there is no answer.
+    `params` is added to the URL as its query. Raises HttpError when there is no answer.
     """
     import requests
 
     with requests.Session() as session:
+        # Proxies, and credentials in a .netrc file.
         session.trust_env = urllib.parse.urlsplit(url).hostname not in LOOPBACK
         try:
             answer = session.request(
@@ -76,7 +80,6 @@ def request(
                 headers=dict(headers or {}),
                 data=body,
                 params=dict(params or {}),
-                auth=auth,
                 timeout=timeout,
                 allow_redirects=method in {"GET", "HEAD"},
             )
@@ -95,21 +98,18 @@ def get_json(
     timeout: float = TIMEOUT,
 ) -> Any:
     """GET a JSON document. Raises HttpError for anything but a 2xx answer with JSON in it."""
-    return _document(
-        "GET", url, request("GET", url, headers=headers, params=params, timeout=timeout)
-    )
+    answer = request("GET", url, headers=headers, params=params, timeout=timeout)
+    return _document("GET", url, answer)
 
 
 def post_json(
     url: str, payload: Any, *, headers: Mapping[str, str] | None = None, timeout: float = TIMEOUT
 ) -> Any:
-    """POST a JSON document and give the JSON answer. Raises HttpError as `get_json` does."""
+    """POST a JSON document and return the JSON answer. Raises HttpError as `get_json` does."""
     sent = {"Content-Type": "application/json", **(headers or {})}
-    return _document(
-        "POST",
-        url,
-        request("POST", url, headers=sent, body=json.dumps(payload).encode(), timeout=timeout),
-    )
+    body = json.dumps(payload).encode()
+    answer = request("POST", url, headers=sent, body=body, timeout=timeout)
+    return _document("POST", url, answer)
 
 
 def _document(method: str, url: str, answer: Response) -> Any:

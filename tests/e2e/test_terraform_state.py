@@ -200,7 +200,7 @@ def test_a_root_that_locks_in_a_table_locks_there_alone(
 ) -> None:
     one = terraform({"main.tf": BLOCK % ("s3", '    dynamodb_table = "locks"\n')}, in_s3())
     one.init()
-    config = (in_force(one.data_dir) or {})["config"]
+    config = (in_force(one.commands.data_dir) or {})["config"]
     assert (config["dynamodb_table"], config["use_lockfile"]) == ("locks", False)
     with pytest.raises(StageError) as caught:
         one.plan(tmp_path / "p")
@@ -252,7 +252,7 @@ def test_a_store_over_http(
     assert store.locks == {}
     secrets = [
         file
-        for file in [*one.data_dir.rglob("*"), tmp_path / "p", log]
+        for file in [*one.commands.data_dir.rglob("*"), tmp_path / "p", log]
         if file.is_file() and _holds(file)
     ]
     assert secrets == []
@@ -302,11 +302,11 @@ def test_of_two_first_deployments_one_applies(
     for each in both:
         each.create_state()
     for each in both:
-        each.plan(each.data_dir / "p")
+        each.plan(each.commands.data_dir / "p")
 
     def apply(each: Terraform) -> str:
         try:
-            each.apply(each.data_dir / "p")
+            each.apply(each.commands.data_dir / "p")
         except ConflictError as error:
             return error.id
         return "applied"
@@ -336,13 +336,13 @@ def test_a_plan_against_no_state_is_stale_once_there_is_one(
     )
     one.init()
     one.create_state()
-    one.plan(one.data_dir / "p")
+    one.plan(one.commands.data_dir / "p")
     state = json.loads(store.states["net"])
     store.states["net"] = json.dumps(
         {**state, "serial": 0, "lineage": "3f0c5e0e-1111-4222-8333-444444444444"}
     ).encode()
     with pytest.raises(ConflictError) as caught:
-        one.apply(one.data_dir / "p")
+        one.apply(one.commands.data_dir / "p")
     assert caught.value.id == "terraform-plan-stale"
     assert not made.exists()
 
@@ -357,9 +357,9 @@ def test_an_existing_state_is_left_as_it_is(
     )
     one.init()
     one.create_state()
-    one.plan(one.data_dir / "p")
-    one.apply(one.data_dir / "p")
+    one.plan(one.commands.data_dir / "p")
+    one.apply(one.commands.data_dir / "p")
     before = store.states["net"]
     one.create_state()
     assert store.states["net"] == before
-    assert not one.plan(one.data_dir / "p")
+    assert not one.plan(one.commands.data_dir / "p")

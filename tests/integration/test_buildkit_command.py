@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from cipipe.errors import StageError
-from cipipe.interrupt import Interrupt
-from cipipe.redact import Redactor
 from cipipe.stages.image.dockerfile import needs_buildkit
 from cipipe.tools.docker import buildkit
+from cipipe.tools.process import Watch
 
 SAID = """\
 import json, os, sys
@@ -103,8 +102,7 @@ def build(folder: Path, tmp_path: Path, **build_args: str) -> list[str]:
         wanted,
         env=env,
         line=lines.append,
-        redactor=Redactor(),
-        interrupt=Interrupt(),
+        watch=Watch(),
     )
     return lines
 

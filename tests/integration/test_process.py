@@ -18,7 +18,7 @@ from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import MASK, Redactor
 from cipipe.tools import process
-from cipipe.tools.process import ProcessFailed, ToolMissing
+from cipipe.tools.process import ProcessFailed, ToolMissing, Watch
 
 ENV = {"PATH": os.environ["PATH"]}
 
@@ -65,7 +65,7 @@ def run(code: str, redactor: Redactor) -> object:
 
 
 def stream(code: str, redactor: Redactor) -> object:
-    return process.stream(python(code), env=ENV, redactor=redactor, line=lambda text: None)
+    return process.stream(python(code), env=ENV, watch=Watch(redactor=redactor), line=lambda text: None)
 
 
 @pytest.mark.parametrize("start", [run, stream])
@@ -79,14 +79,14 @@ def test_a_failure_tells_the_last_lines_masked(start: Callable[[str, Redactor], 
         start(code, redactor)
     error = caught.value
     assert (error.id, error.exit_status, error.completed.returncode) == ("tool-failed", 4, 3)
-    assert "ended with exit status 3" in error.message
+    assert "exited with status 3" in error.message
     assert error.message.splitlines()[1:] == [f"line {n} {MASK}" for n in range(30, 50)]
     assert "hunter22" not in error.message + (error.hint or "")
 
 
 @pytest.mark.parametrize("start", [run, stream])
 def test_a_child_that_a_signal_ended(start: Callable[[str, Redactor], object]) -> None:
-    with pytest.raises(ProcessFailed, match="was ended by SIGKILL") as caught:
+    with pytest.raises(ProcessFailed, match="was killed by SIGKILL") as caught:
         start("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", Redactor())
     assert caught.value.completed.returncode == -signal.SIGKILL
 
@@ -156,7 +156,7 @@ def test_a_secret_cut_in_two_is_masked() -> None:
     redactor.register("hunter22")
     code = "import os, time\nfor piece in (b'a hun', b'ter', b'22 b\\n'): os.write(1, piece); time.sleep(0.05)"
     lines: list[str] = []
-    process.stream(python(code), env=ENV, line=lines.append, redactor=redactor)
+    process.stream(python(code), env=ENV, line=lines.append, watch=Watch(redactor=redactor))
     assert lines == [f"a {MASK} b"]
 
 
@@ -220,7 +220,7 @@ def test_an_interrupt_reaches_what_a_child_left_running() -> None:
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         process.stream(
-            ["sh", "-c", "sleep 62 & echo done"], env=ENV, line=lines.append, interrupt=interrupt
+            ["sh", "-c", "sleep 62 & echo done"], env=ENV, line=lines.append, watch=Watch(interrupt=interrupt)
         )
     assert time.monotonic() - started < 5
 
@@ -278,7 +278,7 @@ def test_what_a_command_prints_for_its_caller_is_not_quoted(end: str) -> None:
     assert error.completed.stdout == b""
     assert "correct-horse" not in f"{error.message}{error.hint}"
     assert re.search(
-        r"ended (with exit status 1|by SIGKILL|by signal \d+|by SIGRTMIN)$", error.message
+        r"(exited with status 1|was killed by (SIGKILL|signal \d+|SIGRTMIN))$", error.message
     )
 
 

@@ -10,7 +10,7 @@ from cipipe.pipeline.project import Project
 from cipipe.stages import KINDS
 from cipipe.tools.git import command as git
 from cipipe.tools.process import ToolMissing
-from cipipe.tools.terraform import client as terraform
+from cipipe.tools.terraform import commands as terraform
 
 OLDEST_TERRAFORM = (1, 11)
 """Its S3 backend is the first that locks with a file beside the state."""

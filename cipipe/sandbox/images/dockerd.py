@@ -70,8 +70,7 @@ class Dockerd:
             argv,
             env={**env, "PATH": _path(env)},
             log=folder / "dockerd.log",
-            guarded=True,
-            keep=(lock,),
+            lifetime=process.Lifetime(guarded=True, keep=(lock,)),
         )
         return cls(run, service, lock)
 

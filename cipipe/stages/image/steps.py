@@ -189,6 +189,7 @@ def _build_with_buildkit(
     import shutil
     import tempfile
 
+    from cipipe.tools import process
     from cipipe.tools.docker import buildkit
 
     folder = Path(tempfile.mkdtemp(prefix="context-", dir=context.scratch))
@@ -199,8 +200,7 @@ def _build_with_buildkit(
         wanted,
         env=context.child_env,
         line=context.line,
-        redactor=context.redactor,
-        interrupt=context.interrupt,
+        watch=process.Watch(redactor=context.redactor, interrupt=context.interrupt),
     )
     shutil.rmtree(folder)
 

@@ -41,7 +41,7 @@ class CommandContext(msgspec.Struct, frozen=True, kw_only=True):
     line: Callable[[str], None]
     # The options that a further command has to repeat, such as --config and --sandbox.
     command_options: tuple[str, ...]
-    interrupt: Interrupt | None = None
+    interrupt: Interrupt = msgspec.field(default_factory=Interrupt)
     login: Login = no_login
 
 
@@ -62,6 +62,7 @@ def client(root: Root, command: CommandContext) -> "Terraform":
     Raises UsageError where TF_WORKSPACE contradicts the workspace of the settings.
     """
     from cipipe.tools.terraform.client import Terraform
+    from cipipe.tools.terraform.commands import Commands
 
     backend = root.backend
     refuse_workspace_variable(command.env, backend.workspace)
@@ -72,7 +73,7 @@ def client(root: Root, command: CommandContext) -> "Terraform":
         command.redactor.register(login.get("TF_HTTP_PASSWORD", ""))
         env |= login
 
-    return Terraform(
+    commands = Commands(
         root=root.folder,
         data_dir=_data_dir(root, command),
         env=env,
@@ -83,6 +84,7 @@ def client(root: Root, command: CommandContext) -> "Terraform":
         backend=backend,
         shown=root.shown,
     )
+    return Terraform(commands)
 
 
 def backend(

@@ -17,7 +17,7 @@ from cipipe.stages.terraform.stage_client import client_of
 
 if TYPE_CHECKING:
     from cipipe.tools.terraform.client import Terraform
-    from cipipe.tools.terraform.shown import Change
+    from cipipe.tools.terraform.shown import ResourceChange
 
 ClientOf: TypeAlias = "Callable[[StageContext[Settings]], Terraform]"
 
@@ -77,7 +77,7 @@ class _TerraformRun:
 
     def __init__(self, client_of: ClientOf) -> None:
         self._client_of = client_of
-        self._changes: tuple[Change, ...] = ()
+        self._changes: tuple[ResourceChange, ...] = ()
         # None where nothing was planned.
         self._plan: Path | None = None
 
@@ -172,7 +172,7 @@ class _TerraformRun:
         result.keep(TerraformData(outputs=sorted(result.outputs)))
 
 
-def summary(changes: "Iterable[Change]", *, done: bool = True) -> str:
+def summary(changes: "Iterable[ResourceChange]", *, done: bool = True) -> str:
     """`3 added, 1 changed, 0 destroyed`, or `3 to add, …`. As in Terraform's own summary, a
     replacement counts as an addition and a destruction.
     """
@@ -199,7 +199,7 @@ def _refuse_ignored(context: StageContext[Settings]) -> None:
         )
 
 
-def _refuse_loss(changes: "Iterable[Change]", settings: Settings) -> None:
+def _refuse_loss(changes: "Iterable[ResourceChange]", settings: Settings) -> None:
     # A tainted resource is one whose creation failed: it holds nothing, and is replaced so that
     # running again can finish.
     lost = [

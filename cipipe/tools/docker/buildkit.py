@@ -12,8 +12,6 @@ from pathlib import Path
 import msgspec
 
 from cipipe.errors import StageError
-from cipipe.interrupt import Interrupt
-from cipipe.redact import Redactor
 from cipipe.tools import process
 from cipipe.tools.docker import host as docker_host
 
@@ -78,11 +76,11 @@ def build(
     *,
     env: Mapping[str, str],
     line: Callable[[str], None],
-    redactor: Redactor,
-    interrupt: Interrupt,
+    watch: process.Watch,
 ) -> None:
-    """Build a folder that holds the context, and give each line that is printed to `line`. Raises
-    StageError.
+    """Build a folder with the context in it, and pass each line of output to `line`.
+
+    `argv` is what `command` returned. Raises StageError.
     """
     by_value = {name: value for name, value in wanted.build_args.items() if _OWN.fullmatch(name)}
     by_name = {name: value for name, value in wanted.build_args.items() if name not in by_value}
@@ -105,8 +103,7 @@ def build(
             [*argv, *arguments, str(folder)],
             env={**env, **own, **_no_proxy(env), **by_name},
             line=line,
-            redactor=redactor,
-            interrupt=interrupt,
+            watch=watch,
         )
     except process.ProcessFailed as error:
         raise _failed(wanted.tag, error.completed.stdout.decode(errors="replace")) from error

@@ -1,1 +1,1 @@
-"""One client of Terraform: its command, and what its backends, locks, plans and errors look like."""
+"""The client of Terraform: `client.Terraform` has its verbs, `commands` runs them."""

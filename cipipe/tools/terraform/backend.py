@@ -1,9 +1,7 @@
-"""Where a Terraform root keeps its state: the backend's type and settings, and how Terraform gets
-them.
+"""The backend of a Terraform root, and how Terraform gets its settings.
 
-Settings reach Terraform in a private file, secrets in its environment: an argument list is there
-for every user of the machine to read. Sources: developer.hashicorp.com/terraform/language/backend
-and its pages on each backend.
+Settings are passed in a private file, secrets in the environment: every user of the machine can
+read an argument list. https://developer.hashicorp.com/terraform/language/backend
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,15 +18,16 @@ if TYPE_CHECKING:
     from cipipe.tools.terraform.blocks import Declared
 
 Value = str | bool | int | float | tuple[str, ...] | dict[str, str | bool | int | tuple[str, ...]]
-"""A setting of a backend, as Terraform takes it."""
+"""A setting of a backend."""
 
 NOT_KEPT = frozenset({"local", "inmem"})
-"""Types whose state is gone when the job has ended."""
+"""Types whose state is lost with the job."""
 
+# HCP Terraform, which runs Terraform itself.
 _HCP = frozenset({"cloud", "remote"})
 
-# Terraform writes what it gets as a setting into its data folder and into saved plans; what it
-# reads here, it does not.
+# Secret settings, and the variables that Terraform reads instead. It writes settings into its data
+# folder and into saved plans, but not what it reads from the environment.
 _SECRET: dict[str, dict[str, str]] = {
     "azurerm": {
         "access_key": "ARM_ACCESS_KEY",
@@ -51,26 +50,27 @@ _SECRET: dict[str, dict[str, str]] = {
     "pg": {"conn_str": "PG_CONN_STR"},
     "s3": {"sse_customer_key": "AWS_SSE_CUSTOMER_KEY"},
 }
+# A `cloud` block takes no settings on the command line at all.
 _CLOUD = {
     "organization": "TF_CLOUD_ORGANIZATION",
     "hostname": "TF_CLOUD_HOSTNAME",
     "project": "TF_CLOUD_PROJECT",
 }
+# Not secret, though it is passed like the password beside it.
 _PUBLIC = frozenset({"TF_HTTP_USERNAME"})
 
 
 class Backend(msgspec.Struct, frozen=True):
-    """A backend. `workspace` is the one of Terraform's workspaces that is used, `default` if left
-    out.
-    """
+    """A backend."""
 
     type: str = "s3"
     settings: dict[str, Value] = {}
+    # One of Terraform's workspaces; None: `default`.
     workspace: str | None = None
 
     @property
     def keeps_workspaces(self) -> bool:
-        """Whether a workspace is made by `workspace new`; HCP Terraform makes its own."""
+        """Whether `workspace new` creates a workspace; HCP Terraform creates its own."""
         return self.workspace not in {None, "default"} and self.type not in _HCP
 
     @property
@@ -79,20 +79,18 @@ class Backend(msgspec.Struct, frozen=True):
         return self.type not in _HCP
 
     @property
-    def tells_own_lock(self) -> bool:
-        """Whether a refused lock comes with the info of the one that was asked for, not of the one
-        that is held.
-        """
+    def reports_own_lock(self) -> bool:
+        """Whether the error of a refused lock describes our own attempt, not the lock in the way."""
         return self.type in {"pg", "http"}
 
     @property
     def locks_by_default(self) -> bool:
-        """Whether S3's lock file is asked for although no setting says so."""
+        """Whether to lock by a file in S3, because no setting says how to lock."""
         chosen = {"use_lockfile", "dynamodb_table", "dynamodb_endpoint"}
         return self.type == "s3" and not chosen & self.settings.keys()
 
     def variables(self) -> dict[str, str]:
-        """The settings that Terraform gets in its environment."""
+        """The settings that are passed in the environment."""
         names = _CLOUD if self.type == "cloud" else _SECRET.get(self.type, {})
         return {names[key]: str(value) for key, value in self.settings.items() if key in names}
 
@@ -103,7 +101,7 @@ class Backend(msgspec.Struct, frozen=True):
         return [value for name, value in self.variables().items() if name not in _PUBLIC]
 
     def written(self) -> dict[str, Value]:
-        """The settings that Terraform gets in a file."""
+        """The settings that are passed in a file."""
         if self.type == "cloud":
             return {}
         kept = _SECRET.get(self.type, {})
@@ -112,9 +110,7 @@ class Backend(msgspec.Struct, frozen=True):
 
 @contextmanager
 def settings_file(settings: Mapping[str, Value]) -> Iterator[list[str]]:
-    """The arguments of `init` that name a private file with these settings; none where there are
-    none.
-    """
+    """The arguments of `init` for these settings: the name of a private file with them."""
     if not settings:
         yield []
         return
@@ -127,17 +123,17 @@ def settings_file(settings: Mapping[str, Value]) -> Iterator[list[str]]:
 
 
 def forget_in_force(data_dir: Path) -> None:
-    """Forget which backend an earlier `init` set up: one without settings leaves that as it is, if
-    the block is gone.
+    """Forget which backend an earlier `init` set up.
+
+    An `init` without settings would leave that as it is when the block is gone.
     """
     (data_dir / "terraform.tfstate").unlink(missing_ok=True)
 
 
 def remove_torn(data_dir: Path) -> None:
-    """Remove what a killed `init`, or one whose disk was full, wrote half: Terraform fails to read
-    it for ever after.
+    """Remove files that a killed `init`, or one on a full disk, wrote only half of.
 
-    A new `init` writes both files again.
+    Every later command would fail to read them. The next `init` writes both again.
     """
     for file in (data_dir / "terraform.tfstate", data_dir / "modules" / "modules.json"):
         try:
@@ -149,7 +145,7 @@ def remove_torn(data_dir: Path) -> None:
 
 
 def in_force(data_dir: Path) -> dict[str, Any] | None:
-    """The backend that `init` set up: `{type, config}`; None where the root has no block for one."""
+    """The backend that `init` set up: `{type, config}`. None where the root has no block for it."""
     try:
         found = bounded.decode((data_dir / "terraform.tfstate").read_bytes())
         backend = found.get("backend")
@@ -159,15 +155,16 @@ def in_force(data_dir: Path) -> dict[str, Any] | None:
 
 
 def refuse_workspace_variable(env: Mapping[str, str], workspace: str | None) -> None:
-    """Raise UsageError where TF_WORKSPACE asks for another state than the configuration does."""
+    """Raise UsageError where TF_WORKSPACE selects another state than the configuration does."""
     wanted = env.get("TF_WORKSPACE", "")
     if wanted and wanted != (workspace or "default"):
+        configured = f"workspace {workspace!r}" if workspace else "no workspace"
         raise UsageError(
             "terraform-workspace-variable",
-            f"TF_WORKSPACE={wanted} asks for another state than the configuration, which says "
-            f"{f'workspace {workspace!r}' if workspace else 'no workspace'}",
-            hint=f'Unset TF_WORKSPACE. If that workspace is meant, set workspace = "{wanted}" in the stage; '
-            "placeholders such as {environment} may be used there.",
+            f"TF_WORKSPACE={wanted} selects another state than the configuration, which says "
+            f"{configured}",
+            hint=f'Unset TF_WORKSPACE. If you want that workspace, set workspace = "{wanted}" in '
+            "the stage; placeholders such as {environment} work there.",
             where="TF_WORKSPACE",
         )
 
@@ -175,28 +172,36 @@ def refuse_workspace_variable(env: Mapping[str, str], workspace: str | None) -> 
 def not_kept(
     actual: str | None, *, wanted: str, root: str, declared: "Declared | None"
 ) -> RefusedError:
-    """The error of a root whose state is not kept where the settings say; `actual` is None without
-    a block.
+    """The error of a root whose state is not in the backend that the settings are for.
+
+    `actual` is the root's own backend; None where it declares none.
     """
-    block = "  cloud {}" if wanted == "cloud" else f'  backend "{wanted}" {{}}'
+    block = "cloud {}" if wanted == "cloud" else f'backend "{wanted}" {{}}'
     place = f"{root}/{declared.file}:{declared.line}" if declared else f"{root}/backend.tf"
     if actual is not None and actual not in NOT_KEPT:
         return RefusedError(
             "terraform-backend-mismatch",
-            f"the Terraform root {root} keeps its state in backend {actual!r}, and the stage's settings are those of "
-            f"backend {wanted!r}. Nothing was planned.",
-            hint=f'Set type = "{actual}" in the stage\'s `backend`, with the settings of that backend; or write '
-            f"{block.strip()} in {place}.",
+            f"the Terraform root {root} keeps its state in backend {actual!r}, and the stage's "
+            f"settings are for backend {wanted!r}. Nothing was planned.",
+            hint=f'Set type = "{actual}" in the stage\'s `backend`, with the settings of that '
+            f"backend; or write {block} in {place}.",
             where=place,
         )
-    has = f'has backend "{actual}"' if actual else "has no `backend` block"
-    needs = f'Instead of backend "{actual}" it needs' if actual else "It lacks"
-    lines = "\n".join(f"  {line}" for line in ("terraform {", block, "}"))
+
+    lines = "\n".join(("  terraform {", f"    {block}", "  }"))
+    if actual:
+        has = f'has backend "{actual}"'
+        needs = f'Instead of backend "{actual}" it needs'
+        change = "Replace the block in"
+    else:
+        has = "has no `backend` block"
+        needs = "It needs"
+        change = "Add these lines to"
     return RefusedError(
         "terraform-state-not-kept",
-        f"the Terraform root {root} {has}: its state would be lost with this job. Nothing was planned. "
-        f"{needs}:\n{lines}",
-        hint=f"{'Replace the block in' if actual else 'Add these lines to'} {place} and commit that. cipipe hands the "
-        "stage's `backend` settings to the block.",
+        f"the Terraform root {root} {has}: its state would be lost with this job. "
+        f"Nothing was planned. {needs}:\n{lines}",
+        hint=f"{change} {place} and commit that. cipipe passes the stage's `backend` settings to "
+        "the block.",
         where=place,
     )

@@ -1,7 +1,7 @@
 """Which backend the files of a Terraform root declare: text in, names and lines out.
 
-For messages, and for looking before Terraform runs. Terraform itself says after `init` which
-backend is in force.
+For checks before Terraform runs, and for messages. After `init`, Terraform itself says which
+backend it uses.
 """
 
 import json
@@ -11,33 +11,36 @@ from typing import Any
 
 import msgspec
 
-# Comments and heredocs are taken whole, so that nothing in them counts; a string ends at its line's
-# end at the latest.
+# The tokens that matter. Comments and heredocs match as a whole, so that nothing in them counts; a
+# string ends at its line's end at the latest.
 _HCL = re.compile(
-    r"""(?:\#|//)[^\n]*|/\*.*?\*/|<<-?[ \t]*(?P<end>[\w-]+)\n(?:.*?\n)??[ \t]*(?P=end)\b|(?P<string>"(?:\\.|[^"\\\n])*"?)"""
+    r"""(?:\#|//)[^\n]*"""
+    r"""|/\*.*?\*/"""
+    r"""|<<-?[ \t]*(?P<end>[\w-]+)\n(?:.*?\n)??[ \t]*(?P=end)\b"""
+    r"""|(?P<string>"(?:\\.|[^"\\\n])*"?)"""
     r"""|(?P<word>[{}=]|[\w-]+)""",
     re.DOTALL,
 )
 
 
 class Declared(msgspec.Struct, frozen=True):
-    """A `backend` or `cloud` block: its type (`cloud` for the latter), the file's name and the
-    line.
-    """
+    """A `backend` or `cloud` block."""
 
+    # `cloud` for a `cloud` block.
     type: str
+    # The name of the file, without folder.
     file: str
     line: int
 
 
 def declared(files: Mapping[str, bytes]) -> Declared | None:
-    """The block that counts, of a root's files by name; None where there is none. Files that
-    override come last.
-    """
+    """The block that counts, from a root's files by name; None where there is none."""
     found = None
+    # Override files are merged over all others, in alphabetical order.
     for name in sorted(files, key=lambda name: (_overrides(name), name)):
         if name.startswith("."):
-            continue  # Terraform does not load it either
+            # Terraform does not load it either.
+            continue
         if name.endswith(".tf"):
             found = next(_in_hcl(name, files[name].decode(errors="replace")), found)
         elif name.endswith(".tf.json"):
@@ -52,7 +55,9 @@ def _overrides(name: str) -> bool:
 
 def _in_hcl(name: str, text: str) -> Iterator[Declared]:
     text = text.replace("\r\n", "\n")
-    depth, inside = 0, False
+    depth = 0
+    # Whether the current top-level block is `terraform`.
+    inside = False
     last = ["", "", ""]
     for found in _HCL.finditer(text):
         word = found["word"] or found["string"]
@@ -61,7 +66,8 @@ def _in_hcl(name: str, text: str) -> Iterator[Declared]:
         if word == "{":
             line = text.count("\n", 0, found.start()) + 1
             if depth == 0:
-                inside = last[-1] == "terraform" and last[-2] in {"", "}"}  # no label or value
+                # A label or a value of that name has another word before it.
+                inside = last[-1] == "terraform" and last[-2] in {"", "}"}
             elif inside and depth == 1 and last[-2] == "backend":
                 yield Declared(last[-1].strip('"'), name, line)
             elif inside and depth == 1 and last[-1] == "cloud":

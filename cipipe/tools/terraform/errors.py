@@ -1,63 +1,61 @@
-"""What Terraform prints when it fails → an error: its diagnostics as JSON, or the text of commands
-that have no JSON.
-"""
+"""Errors for what Terraform prints when it fails: diagnostics in JSON, or text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cipipe.errors import CipipeError, ConflictError, StageError
-from cipipe.tools.terraform import locks as terraform_locks
-from cipipe.tools.terraform.locks import Asked
+from cipipe.tools.terraform import locks
+from cipipe.tools.terraform.locks import LockContext
 
 _STALE = {"Saved plan is stale", "Saved plan does not match the given state"}
+# Lines of text that an error quotes, from the end.
 _TAIL = 20
 
 
 def of_diagnostics(
-    verb: str, diagnostics: Sequence[Mapping[str, Any]], asked: Asked
+    verb: str, diagnostics: Sequence[Mapping[str, Any]], context: LockContext
 ) -> CipipeError:
     """The error of a command with a machine-readable log; `diagnostics` are the errors in it."""
     for found in diagnostics:
         summary = str(found.get("summary", ""))
-        if terraform_locks.REFUSED in summary:
-            return terraform_locks.error(str(found.get("detail", "")), asked)
+        if locks.REFUSED in summary:
+            return locks.error(str(found.get("detail", "")), context)
         if summary in _STALE:
             return ConflictError(
                 "terraform-plan-stale",
-                f"another run changed the Terraform state after this plan was made: {found.get('detail', '')}",
+                "another run changed the Terraform state after this plan was made: "
+                + str(found.get("detail", "")),
                 hint="Nothing was applied. Run again: the plan is then made against the new state.",
-                where=asked.where,
+                where=context.where,
             )
-    return _failed(verb, "\n".join(_shown(found) for found in diagnostics), asked)
+    return _failed(verb, "\n".join(_shown(found) for found in diagnostics), context)
 
 
-def of_text(verb: str, text: str, status: int, asked: Asked) -> CipipeError:
-    """The error of a command without such a log: `text` is what it wrote to standard error, secrets
-    removed.
+def of_text(verb: str, text: str, status: int, context: LockContext) -> CipipeError:
+    """The error of a command without such a log.
 
-    What a command prints as its answer may hold secrets, and is never quoted.
+    `text` is its standard error, secrets removed. Its standard output may contain secrets that
+    nobody registered yet, and is never quoted.
     """
-    if terraform_locks.REFUSED in text:
-        return terraform_locks.error(text, asked)
+    if locks.REFUSED in text:
+        return locks.error(text, context)
     lines = "\n".join([line for line in text.splitlines() if line.strip()][-_TAIL:])
-    return _failed(verb, lines or f"exit status {status}", asked)
+    return _failed(verb, lines or f"exit status {status}", context)
 
 
-def _failed(verb: str, text: str, asked: Asked) -> StageError:
+def _failed(verb: str, text: str, context: LockContext) -> StageError:
     return StageError(
         "terraform-failed",
         f"terraform {verb} failed: {text}",
-        hint="The message is Terraform's or the provider's own; its files lie in the folder below.",
-        where=asked.where,
+        hint="The message is Terraform's or the provider's own; its files are in the folder below.",
+        where=context.where,
     )
 
 
 def _shown(diagnostic: Mapping[str, Any]) -> str:
-    place = diagnostic.get("range") or {}
-    where = f"{place['filename']}:{place['start']['line']}: " if place else ""
+    """`FILE:LINE: SUMMARY (ADDRESS): DETAIL`, as far as the diagnostic has them."""
+    found = diagnostic.get("range") or {}
+    where = f"{found['filename']}:{found['start']['line']}: " if found else ""
     address = f" ({diagnostic['address']})" if diagnostic.get("address") else ""
-    return (
-        f"{where}{diagnostic.get('summary', '')}{address}: {diagnostic.get('detail', '')}".rstrip(
-            ": \n"
-        )
-    )
+    summary, detail = diagnostic.get("summary", ""), diagnostic.get("detail", "")
+    return f"{where}{summary}{address}: {detail}".rstrip(": \n")

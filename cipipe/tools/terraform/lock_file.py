@@ -1,8 +1,7 @@
-"""The dependency lock file of a root that has none: Terraform wants one from `init` to `apply`, the
-work tree does not.
+"""The dependency lock file of a root that has not committed one.
 
-It is kept beside the providers, and lies in the root only while a command runs. docs/decisions/0005
-says why.
+Terraform needs it from `init` to `apply`, and it must not stay in the work tree. So it is stored
+beside the providers, and is in the root only while a command runs: docs/decisions/0005 says why.
 """
 
 import contextlib
@@ -19,7 +18,7 @@ _KEPT, _MARKER = "dependencies.lock.hcl", "lock-file-in"
 
 
 class LockFile:
-    """The lock file of a root; `data_dir` keeps a copy from one command to the next."""
+    """The lock file of a root. `data_dir` has a copy of it from one command to the next."""
 
     def __init__(self, root: Path, data_dir: Path) -> None:
         self.path = root / NAME
@@ -27,34 +26,31 @@ class LockFile:
         self._marker = data_dir / _MARKER
 
     @contextlib.contextmanager
-    def made(self) -> Iterator[None]:
-        """Around `init`, which writes the file where there is none, and adds to the one of an
-        earlier run in this clone.
-        """
-        with self._lent():
+    def written(self) -> Iterator[None]:
+        """While `init` runs: it writes the file, or adds to that of an earlier run in this clone."""
+        with self.present():
             yield
-        if self.path.is_file():  # the repository's own, or that of another run in this work tree
+        if self.path.is_file():
+            # The repository's own, or that of another run in this work tree: this clone's next
+            # command needs the same versions, even when the file is gone by then.
             shutil.copyfile(self.path, self._kept)
 
     def forget(self) -> bool:
-        """Let `init` choose anew; False where it did already."""
+        """Let `init` choose the versions again; False where it did already."""
         there = self._kept.is_file() and not os.path.lexists(self.path)
         self._kept.unlink(missing_ok=True)
         return there
 
     @contextlib.contextmanager
-    def lent(self) -> Iterator[None]:
-        """Around any other command, which only reads it."""
-        with self._lent():
-            yield
-
-    @contextlib.contextmanager
-    def _lent(self) -> Iterator[None]:
+    def present(self) -> Iterator[None]:
+        """While any other command runs, which only reads the file."""
+        # lexists: a broken link is the repository's own as well.
         if os.path.lexists(self.path) or not self.path.parent.is_dir():
             yield
             return
         self._marker.parent.mkdir(parents=True, exist_ok=True)
         with self._marker.open("a") as marker:
+            # Locked for as long as this process lives: `sweep` leaves such a file alone.
             fcntl.flock(marker, fcntl.LOCK_SH)
             _name(marker, self.path)
             if self._kept.is_file():
@@ -69,16 +65,14 @@ class LockFile:
 
 
 def sweep(folder: Path, tracked: Callable[[Path], bool]) -> None:
-    """Remove the lock files that killed runs left in the work tree; `folder` has the data folders
-    of all stages.
+    """Remove lock files that killed runs left in the work tree.
 
-    One that has been committed meanwhile stays.
+    `folder` has the data folders of all stages. A file that was committed in the meantime stays.
     """
     for marker in folder.glob(f"*/*/{_MARKER}"):
         with contextlib.suppress(OSError), marker.open("r") as file:
-            fcntl.flock(
-                file, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # fails while the run that made it lives
+            # Fails while the run that wrote it lives.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path = Path(file.read().partition("\n")[0])
             if path.name == NAME and path.is_file() and not tracked(path):
                 path.unlink()

@@ -1,7 +1,7 @@
-"""What `terraform show -json` prints of a plan or a state, as far as cipipe looks at it.
+"""What `terraform show -json` prints about a plan or a state, as far as cipipe needs it.
 
-developer.hashicorp.com/terraform/internals/json-format. What has another shape is refused before
-anybody looks into it, so that no error can quote it: secrets stand in it as they are.
+Secrets are in there in the clear. A document of another shape is refused as a whole, so that no
+error can quote it. https://developer.hashicorp.com/terraform/internals/json-format
 """
 
 from typing import Any
@@ -9,18 +9,16 @@ from typing import Any
 import msgspec
 
 
-class Change(msgspec.Struct, frozen=True):
-    """One resource in a plan: its address, its type, the actions (`create`, `update`, `delete`, …),
-    and what it was.
-
-    `tainted` ones are replaced because they were never wholly created, or because somebody said
-    `terraform taint`.
-    """
+class ResourceChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan does to one resource."""
 
     address: str
     type: str
+    # `create`, `update`, `delete`, …; a replacement has two.
     actions: tuple[str, ...]
+    # Its attributes before; empty for a new resource.
     before: dict[str, Any] = {}
+    # Replaced because it was never completely created, or because of `terraform taint`.
     tainted: bool = False
 
     @property
@@ -28,33 +26,35 @@ class Change(msgspec.Struct, frozen=True):
         return "delete" in self.actions
 
 
-class Resource(msgspec.Struct, frozen=True):
+class StateResource(msgspec.Struct, frozen=True):
     """A resource in a state."""
 
     type: str
+    # `managed`, or `data` for a data source.
     mode: str = ""
     values: dict[str, Any] = {}
 
 
-class Module(msgspec.Struct, frozen=True):
-    resources: tuple[Resource, ...] = ()
+class RootModule(msgspec.Struct, frozen=True):
+    resources: tuple[StateResource, ...] = ()
 
 
-class Values(msgspec.Struct, frozen=True):
-    """A state, there or planned."""
+class StateValues(msgspec.Struct, frozen=True):
+    """A state, real or planned."""
 
     outputs: dict[str, Any] = {}
-    root_module: Module = Module()
+    root_module: RootModule = RootModule()
 
 
 class Actions(msgspec.Struct, frozen=True):
-    """`before` is null where the resource is new."""
-
     actions: tuple[str, ...]
+    # Null where the resource is new.
     before: dict[str, Any] | None = None
 
 
-class ResourceChange(msgspec.Struct, frozen=True):
+class ShownChange(msgspec.Struct, frozen=True):
+    """An entry of `resource_changes`."""
+
     address: str
     type: str
     change: Actions
@@ -62,23 +62,33 @@ class ResourceChange(msgspec.Struct, frozen=True):
     action_reason: str | None = None
 
 
-class Shown(msgspec.Struct, frozen=True):
-    """A plan has `resource_changes` and `planned_values`; a state has `values`, unless it is empty."""
+class ShownPlan(msgspec.Struct, frozen=True):
+    """A plan."""
 
-    resource_changes: tuple[ResourceChange, ...] = ()
-    planned_values: Values = Values()
-    values: Values | None = None
+    resource_changes: tuple[ShownChange, ...] = ()
+    planned_values: StateValues = StateValues()
 
-    def changes(self) -> tuple[Change, ...]:
-        """What a plan would do to resources; data sources are only read."""
+    def changes(self) -> tuple[ResourceChange, ...]:
+        """What the plan does to resources. Data sources are only read."""
         return tuple(
-            Change(
-                entry.address,
-                entry.type,
-                entry.change.actions,
-                entry.change.before or {},
-                entry.action_reason == "replace_because_tainted",
+            ResourceChange(
+                address=entry.address,
+                type=entry.type,
+                actions=entry.change.actions,
+                before=entry.change.before or {},
+                tainted=entry.action_reason == "replace_because_tainted",
             )
             for entry in self.resource_changes
             if entry.mode == "managed" and entry.change.actions != ("no-op",)
         )
+
+
+class ShownState(msgspec.Struct, frozen=True):
+    """A state."""
+
+    # None where the state is empty.
+    values: StateValues | None = None
+
+    def resources(self) -> tuple[StateResource, ...]:
+        """The resources of the root module."""
+        return self.values.root_module.resources if self.values is not None else ()

@@ -95,7 +95,7 @@ def test_sigkill_of_terraform_itself(deployed: Outcome, clone: Clone, aws: Aws) 
     os.kill(_terraform_below(child.pid), signal.SIGKILL)
     _, err = child.communicate(timeout=120)
     assert child.returncode == 4, err
-    assert "was ended by SIGKILL" in err
+    assert "was killed by SIGKILL" in err
     assert len(_locks(aws)) == 1
     refused = clone.run()
     assert refused.status == 6, refused.text

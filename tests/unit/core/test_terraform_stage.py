@@ -13,7 +13,8 @@ from cipipe.stages import terraform
 from cipipe.stages.context import StageResult
 from cipipe.stages.settings import Stage
 from cipipe.tools.terraform.client import Terraform
-from cipipe.tools.terraform.shown import Change, Shown
+from cipipe.tools.terraform.commands import Commands
+from cipipe.tools.terraform.shown import ResourceChange, ShownPlan
 from support.contexts import stage_context
 
 REPLACE = ["delete", "create"]
@@ -37,8 +38,8 @@ class FakeTerraform:
     def plan(self, *_: Any, **__: Any) -> bool:
         return bool(self._changes)
 
-    def changes(self, _: Path) -> tuple[Change, ...]:
-        return msgspec.convert({"resource_changes": self._changes}, Shown).changes()
+    def changes(self, _: Path) -> tuple[ResourceChange, ...]:
+        return msgspec.convert({"resource_changes": self._changes}, ShownPlan).changes()
 
 
 def plan(
@@ -123,6 +124,14 @@ def test_an_older_terraform_cannot_lock_by_a_file(
     lines: list[str] = []
     monkeypatch.setattr("cipipe.tools.terraform.client.version", lambda _: version)
     monkeypatch.setattr(Terraform, "_init", lambda _, settings: given.append(dict(settings)))
-    Terraform(tmp_path, tmp_path / "d", {}, Redactor(), lines.append, "unlock").init()
+    commands = Commands(
+        root=tmp_path,
+        data_dir=tmp_path / "d",
+        env={},
+        redactor=Redactor(),
+        line=lines.append,
+        unlock_command="unlock",
+    )
+    Terraform(commands).init()
     assert [settings.get("use_lockfile", False) for settings in given] == [locked]
     assert bool(lines) is not locked

@@ -44,7 +44,7 @@ def test_the_state_is_named(tmp_path: Path, stage: str | None, which: str) -> No
 def test_the_client_has_it(tmp_path: Path) -> None:
     root = Root(folder=tmp_path, shown="r", stage="net", backend=Backend("s3"))
     made = client(root, command_in(tmp_path, *OPTIONS))
-    assert made.unlock_command == f"cipipe iac unlock --env live --stage net {REPEATED}"
+    assert made.commands.unlock_command == f"cipipe iac unlock --env live --stage net {REPEATED}"
 
 
 def test_a_stage_that_runs_repeats_the_options(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_stage_that_runs_repeats_the_options(tmp_path: Path) -> None:
         state_login=lambda _: {},
     )
     made = kind.client_of(context)
-    assert made.unlock_command == f"cipipe iac unlock --env live --stage net {REPEATED}"
+    assert made.commands.unlock_command == f"cipipe iac unlock --env live --stage net {REPEATED}"
 
 
 def test_a_command_outside_of_a_run_repeats_the_options(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_command_outside_of_a_run_repeats_the_options(tmp_path: Path) -> None:
     for stage, which in (("net", "--stage net"), (None, "--bootstrap")):
         root = Root(folder=tmp_path, shown="r", stage=stage, backend=Backend("s3"))
         made = client(root, session.terraform({}))
-        assert made.unlock_command == f"cipipe iac unlock --env live {which} {REPEATED}"
+        assert made.commands.unlock_command == f"cipipe iac unlock --env live {which} {REPEATED}"
 
 
 def test_clients_are_made_in_one_place() -> None:

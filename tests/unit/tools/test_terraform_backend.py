@@ -222,7 +222,7 @@ def test_a_store_that_wants_a_login_gets_it_and_no_other(tmp_path: Path) -> None
             login=login,
         )
         root = Root(folder=tmp_path, shown="r", stage="net", backend=backend)
-        return client(root, command)._environment()
+        return client(root, command).commands.environment()
 
     env = terraform(Backend("http", {"address": "https://h/s"}, "blue"))
     assert (env["TF_HTTP_PASSWORD"], env["TF_WORKSPACE"], asked) == (

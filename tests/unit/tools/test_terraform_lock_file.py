@@ -25,12 +25,12 @@ def untracked(_: Path) -> bool:
 
 def test_it_is_lent_to_each_command_and_taken_back(places: tuple[Path, Path, LockFile]) -> None:
     root, data, file = places
-    with file.made():
+    with file.written():
         assert not file.path.exists()
         file.path.write_text("of init")
     assert list(root.iterdir()) == []
     for _ in range(2):
-        with file.lent():
+        with file.present():
             assert file.path.read_text() == "of init"
         assert list(root.iterdir()) == []
     assert [path.name for path in data.iterdir()] == ["dependencies.lock.hcl"]
@@ -39,21 +39,21 @@ def test_it_is_lent_to_each_command_and_taken_back(places: tuple[Path, Path, Loc
 def test_init_chooses_anew_when_told_to(places: tuple[Path, Path, LockFile]) -> None:
     _, _, file = places
     assert not file.forget()
-    with file.made():
+    with file.written():
         file.path.write_text("of the first init")
-    with file.made():
+    with file.written():
         assert file.path.read_text() == "of the first init"
     assert file.forget()
-    with file.made():
+    with file.written():
         assert not file.path.exists()
 
 
 def test_one_that_is_there_is_not_touched(places: tuple[Path, Path, LockFile]) -> None:
     _, _, file = places
     file.path.write_text("committed")
-    with file.made():
+    with file.written():
         pass
-    with file.lent():
+    with file.present():
         pass
     assert file.path.read_text() == "committed"
 
@@ -65,7 +65,7 @@ def test_a_command_that_fails_leaves_none(places: tuple[Path, Path, LockFile]) -
         file.path.write_text("half")
         raise KeyboardInterrupt
 
-    for work in (file.made, file.lent):
+    for work in (file.written, file.present):
         with pytest.raises(KeyboardInterrupt), work():
             fail()
         assert not file.path.exists()
@@ -77,11 +77,11 @@ def test_another_run_in_the_same_work_tree_takes_its_own_away(
     root, data, file = places
     other = LockFile(root, data.parent / "other")
     (data.parent / "other").mkdir()
-    with file.made():
+    with file.written():
         file.path.write_text("of both")
-        with other.made():
+        with other.written():
             pass
-    with other.lent():
+    with other.present():
         assert file.path.read_text() == "of both"
     assert list(root.iterdir()) == []
 
@@ -112,7 +112,7 @@ def test_what_has_been_committed_since_stays(places: tuple[Path, Path, LockFile]
 
 def test_what_a_living_run_uses_stays(places: tuple[Path, Path, LockFile]) -> None:
     _, data, file = places
-    with file.made():
+    with file.written():
         file.path.write_text("in use")
         sweep(data.parents[1], untracked)
         assert file.path.exists()

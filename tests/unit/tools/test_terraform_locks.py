@@ -11,10 +11,10 @@ import pytest
 
 from cipipe.errors import CipipeError
 from cipipe.tools.terraform import locks as terraform_locks
-from cipipe.tools.terraform.locks import Asked, LockInfo
+from cipipe.tools.terraform.locks import LockContext, LockInfo
 
 NOW = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
-ASKED = Asked(unlock="cipipe iac unlock --env live --stage net", where="infra", now=NOW)
+ASKED = LockContext(unlock="cipipe iac unlock --env live --stage net", where="infra", now=NOW)
 ADVICE = """
 
 Terraform acquires a state lock to protect the state from being written
@@ -82,7 +82,7 @@ HTTP_HELD = "HTTP remote state already locked: ID=0c9a7e52-8f4e-4a5c-b1a8-8b0f6d
 HTTP_DOWN = 'Failed to lock: POST https://git.example.com/api/v4/projects/4/terraform/state/net/lock giving up after 3 attempt(s): Post "https://git.example.com/api/v4/projects/4/terraform/state/net/lock": dial tcp 10.0.0.9:443: connect: connection refused'
 
 
-def made(text: str, asked: Asked = ASKED) -> CipipeError:
+def made(text: str, asked: LockContext = ASKED) -> CipipeError:
     return terraform_locks.error(f"Error message: {text}{ADVICE}", asked)
 
 
@@ -147,7 +147,7 @@ def test_a_refused_write_names_the_lock_that_lies_there_and_is_still_a_refusal()
     error = made(DENIED + INFO)
     assert error.id == "terraform-lock-denied"
     assert (
-        "a lock of runner@job-81 (ID 0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11) lies there"
+        "there is a lock of runner@job-81 (ID 0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11)"
         in error.message
     )
 
@@ -157,7 +157,7 @@ def test_a_refused_write_names_the_lock_that_lies_there_and_is_still_a_refusal()
 )
 def test_a_lock_of_postgres_comes_with_the_info_of_the_one_who_asked(text: str) -> None:
     error = made(
-        text + INFO, Asked(unlock="cipipe iac unlock", where="infra", now=NOW, own_info=True)
+        text + INFO, LockContext(unlock="cipipe iac unlock", where="infra", now=NOW, own_info=True)
     )
     assert (error.id, error.exit_status) == ("terraform-lock-taken", 6)
     assert "runner@job-81" not in error.message
@@ -165,11 +165,13 @@ def test_a_lock_of_postgres_comes_with_the_info_of_the_one_who_asked(text: str) 
 
 def test_postgres_that_is_down_has_no_holder_either() -> None:
     text = "dial tcp 10.0.0.5:5432: connect: connection refused" + INFO
-    error = made(text, Asked(unlock="cipipe iac unlock", where="infra", now=NOW, own_info=True))
+    error = made(
+        text, LockContext(unlock="cipipe iac unlock", where="infra", now=NOW, own_info=True)
+    )
     assert error.id == "terraform-lock-unreachable"
 
 
-HTTP = Asked(unlock="cipipe iac unlock --env dev", where="infra", now=NOW, own_info=True)
+HTTP = LockContext(unlock="cipipe iac unlock --env dev", where="infra", now=NOW, own_info=True)
 HELD_ID = "5b1f0d3e-2222-4c4c-9999-0123456789ab"
 
 
@@ -248,7 +250,7 @@ def test_an_id_is_pasted_into_a_shell(id: str, pasted: str) -> None:
 
 
 def test_an_unknown_lock_names_the_one_that_is_there() -> None:
-    other = terraform_locks.unknown("11", LockInfo("22", who="a@b"), ASKED)
+    other = terraform_locks.unknown("11", LockInfo(id="22", who="a@b"), ASKED)
     assert (other.id, other.exit_status) == ("terraform-lock-unknown", 4)
     assert "a@b" in other.message
     assert str(other.hint).endswith("--stage net 22")

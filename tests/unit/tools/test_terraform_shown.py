@@ -9,37 +9,46 @@ import pytest
 
 from cipipe.errors import StageError
 from cipipe.tools.process import Completed, document
-from cipipe.tools.terraform.shown import Change, Shown
+from cipipe.tools.terraform.shown import ResourceChange, ShownPlan, ShownState
 
 SECRET = "battery-staple"
 
 
-def shown(answer: Any) -> Shown:
-    made: Shown = document(
-        Completed(("terraform", "show", "-json"), 0, json.dumps(answer).encode(), b""), Shown
-    )
-    return made
+def shown(answer: Any, shape: Any = ShownPlan) -> Any:
+    done = Completed(("terraform", "show", "-json"), 0, json.dumps(answer).encode(), b"")
+    return document(done, shape)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "shape"),
     [
-        SECRET,
-        [SECRET],
-        {"resource_changes": SECRET},
-        {"resource_changes": [{"address": SECRET}]},
-        {
-            "resource_changes": [
-                {"address": "a.b", "type": "a", "change": {"actions": ["create"], "before": SECRET}}
-            ]
-        },
-        {"planned_values": {"outputs": [SECRET]}},
-        {"values": {"root_module": {"resources": [{SECRET: SECRET}]}}},
+        (SECRET, ShownPlan),
+        (SECRET, ShownState),
+        ([SECRET], ShownPlan),
+        ([SECRET], ShownState),
+        ({"resource_changes": SECRET}, ShownPlan),
+        ({"resource_changes": [{"address": SECRET}]}, ShownPlan),
+        (
+            {
+                "resource_changes": [
+                    {
+                        "address": "a.b",
+                        "type": "a",
+                        "change": {"actions": ["create"], "before": SECRET},
+                    }
+                ]
+            },
+            ShownPlan,
+        ),
+        ({"planned_values": {"outputs": [SECRET]}}, ShownPlan),
+        ({"values": {"root_module": {"resources": [{SECRET: SECRET}]}}}, ShownState),
     ],
 )
-def test_another_form_is_refused_and_not_quoted(answer: Any) -> None:
+def test_another_form_is_refused_and_not_quoted(answer: Any, shape: Any) -> None:
     with pytest.raises(StageError, match="did not print the JSON") as caught:
+        # A plan and a state are looked at as what they are: one of them has the odd part.
         shown(answer)
+        shown(answer, ShownState)
     assert caught.value.id == "tool-failed"
     assert SECRET not in f"{caught.value.message}{caught.value.hint}"
 
@@ -78,10 +87,17 @@ def test_a_plan() -> None:
         }
     )
     assert made.changes() == (
-        Change("aws_vpc.a", "aws_vpc", ("delete", "create"), before, tainted=True),
+        ResourceChange(
+            address="aws_vpc.a",
+            type="aws_vpc",
+            actions=("delete", "create"),
+            before=before,
+            tainted=True,
+        ),
     )
     assert list(made.planned_values.outputs) == ["one"]
 
 
 def test_a_state_that_is_empty() -> None:
-    assert shown({"format_version": "1.0"}) == Shown()
+    assert shown({"format_version": "1.0"}, ShownState) == ShownState()
+    assert ShownState().resources() == ()

@@ -160,9 +160,8 @@ def _run_probe(
         env=_environment(context, folder),
         line=output.append,
         cwd=context.scratch,
-        redactor=context.redactor,
         accept=range(-64, 256),
-        interrupt=context.interrupt,
+        watch=process.Watch(redactor=context.redactor, interrupt=context.interrupt),
     )
     lines = answers.read_text().splitlines() if answers.exists() else []
     return status, output, [json.loads(line) for line in lines]
