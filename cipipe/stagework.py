@@ -162,8 +162,8 @@ class StageWork:
         self.progress.stage_started(stage, alone=alone)
         is_current = self.records.is_current(stage, actual)
         context = msgspec.structs.replace(context, is_current=is_current)
-        if context.claims is not None:
-            context.claims.check()
+        if context.ownership is not None:
+            context.ownership.check()
 
         # Only stages that run when they are due have a record that says what is deployed.
         recorded = candidate.stage.when == "due"
@@ -199,8 +199,8 @@ class StageWork:
         """Claim the stage's resources, and write a `deploying` record with the effective digest
         `actual`; None for a stage that has no record.
         """
-        if context.claims is not None:
-            context.claims.take()
+        if context.ownership is not None:
+            context.ownership.claim()
         if actual is not None:
             self.records.write(stage, State.DEPLOYING, effective=actual, data=result.data)
 
@@ -209,8 +209,8 @@ class StageWork:
         self.progress.stage_started(stage, alone=True)
         context = self.contexts[stage.name] = self.context_for(stage)
         result = self.results[stage.name] = StageResult.after(context.previous)
-        if context.claims is not None:
-            context.claims.check(strictly=True)
+        if context.ownership is not None:
+            context.ownership.check(strictly=True)
         for step in self.leading_reads(stage):
             self._run_step(step, context, result)
 
@@ -226,8 +226,8 @@ class StageWork:
         for step in self.executable.steps[stage.name][done:]:
             self._run_step(step, context, result)
         self.records.write(stage, State.DESTROYED, effective=None, data={})
-        if context.claims is not None:
-            context.claims.release()
+        if context.ownership is not None:
+            context.ownership.release()
 
         report = self.finished(
             stage, Result.DONE, "destroyed", started=started, summary=result.summary

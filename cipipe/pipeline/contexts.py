@@ -8,8 +8,8 @@ from typing import Any
 
 from cipipe import config, tree_files
 from cipipe.candidates import Candidate
-from cipipe.claims import Claimed, Claims
 from cipipe.model import Mode, Owner
+from cipipe.ownership import OwnedResource, Ownership
 from cipipe.pipeline.identity.access import Access
 from cipipe.pipeline.planning.plan import PlanResult
 from cipipe.pipeline.planning.snapshot import consumed_outputs
@@ -77,7 +77,7 @@ class StageContexts:
             redactor=session.redactor,
             scratch=folder,
             owned=self._owned,
-            claims=self._claims(stage, inputs.line),
+            ownership=self._ownership(stage, inputs.line),
             siblings=self._siblings(stage),
             sandbox=session.sandbox,
             command_options=session.command_options,
@@ -97,7 +97,7 @@ class StageContexts:
         """The other stages of this environment."""
         return frozenset(self.session.project.config.stages) - {stage.name}
 
-    def _claims(self, stage: AnyStage, line: Callable[[str], None]) -> Claims | None:
+    def _ownership(self, stage: AnyStage, line: Callable[[str], None]) -> Ownership | None:
         """The resources that the stage claims; None where there are none, or nothing is written."""
         environment = self.session.environment
         kept = environment.protected and not environment.allow_destroy
@@ -107,7 +107,7 @@ class StageContexts:
             if by_stage is None:
                 continue
             claimed.append(
-                Claimed(
+                OwnedResource(
                     type=resource.type,
                     name=resource.name,
                     shown=resource.shown,
@@ -118,10 +118,10 @@ class StageContexts:
         if not claimed or self.result.executable.plan.mode is Mode.VERIFY:
             return None
         project = self.session.project.config.project.name
-        return Claims(
+        return Ownership(
             bucket=self.session.ledger(self.access).bucket,
             owner=Owner(project, self.session.environment_name, stage.name),
-            places=tuple(claimed),
+            resources=tuple(claimed),
             siblings=self._siblings(stage),
             warn=line,
         )

@@ -41,11 +41,12 @@ def destroy(session: Session, *, confirm: str | None, allow_destroy: bool = Fals
         titles = tuple(step.title for step in steps[stage_name])
         stages.append(_stage_plan(candidate, deployed=deployed, steps=titles))
 
-    outputs = {
-        stage: ledger.read_outputs(stage) or {}
+    with_outputs = [
+        stage
         for stage in recorded
         if snapshot.candidates[stage].stage.kind == "terraform" and stored[stage] is not None
-    }
+    ]
+    outputs = {stage: known or {} for stage, known in ledger.read_outputs_of(with_outputs).items()}
     plan = Plan(
         project=project.config.project.name,
         environment=name,

@@ -18,7 +18,7 @@ from cipipe.stages.settings import S, Stage
 from cipipe.tools.git.client import Entry, Repository
 
 if TYPE_CHECKING:
-    from cipipe.claims import Claims
+    from cipipe.ownership import Ownership
     from cipipe.tools.aws.clients import Aws
 
 
@@ -70,7 +70,7 @@ class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     # and refuses if there is more.
     owned: frozenset[str] = frozenset()
     # Who owns the stage's resources; None where nobody has to ask.
-    claims: "Claims | None" = None
+    ownership: "Ownership | None" = None
     # The names of all other stages of the environment.
     siblings: frozenset[str] = frozenset()
     # Reads the `data` of the other stages of this kind from their current records, by stage.

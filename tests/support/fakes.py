@@ -10,7 +10,6 @@ import msgspec
 
 from cipipe import config, planner
 from cipipe.candidates import Candidate, make_candidates
-from cipipe.claims import Claims
 from cipipe.ledger import Ledger
 from cipipe.model import (
     Baseline,
@@ -25,6 +24,7 @@ from cipipe.model import (
     StageReport,
     State,
 )
+from cipipe.ownership import Ownership
 from cipipe.planner import ExecutablePlan, Known, Question
 from cipipe.records import Records
 from cipipe.redact import Redactor
@@ -129,7 +129,7 @@ class World:
         self.outputs: dict[str, dict[str, Output]] = {}
         self.settings: dict[str, dict[str, Any]] = {}
         self.contexts: dict[str, StageContext[Any]] = {}
-        self.claims: Claims | None = None
+        self.ownership: Ownership | None = None
         self.config = load(
             HEAD
             + "".join(
@@ -256,7 +256,7 @@ class World:
             commit="c" * 40,
             fingerprint=candidate.fingerprint,
             redactor=self.redactor,
-            claims=self.claims,
+            ownership=self.ownership,
             **msgspec.structs.asdict(inputs),
         )
 

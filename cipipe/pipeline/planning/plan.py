@@ -148,14 +148,15 @@ def _warnings(project: Project, snapshot: Snapshot, options: PlanOptions) -> tup
 def _outputs(
     project: Project, ledger: "Ledger", stored: "Mapping[str, StoredRecord | None]"
 ) -> dict[str, Mapping[str, Output]]:
-    found: dict[str, Mapping[str, Output]] = {}
-    for name, stage in project.config.stages.items():
-        record = stored.get(name)
-        # A destroyed stage may have left outputs of resources that are gone.
-        if stage.kind != "terraform" or record is None or record.record.state is State.DESTROYED:
-            continue
-        found[name] = ledger.read_outputs(name) or {}
-    return found
+    # A destroyed stage may have left outputs of resources that are gone.
+    deployed = [
+        name
+        for name, stage in project.config.stages.items()
+        if stage.kind == "terraform"
+        and (record := stored.get(name)) is not None
+        and record.record.state is not State.DESTROYED
+    ]
+    return {name: outputs or {} for name, outputs in ledger.read_outputs_of(deployed).items()}
 
 
 def _known(

@@ -1,4 +1,4 @@
-"""Claims on states and repositories: the first who uses a place has it, and everybody else is told
+"""Ownership on states and repositories: the first who uses a place has it, and everybody else is told
 whose it is.
 """
 
@@ -8,35 +8,43 @@ from typing import Any
 import msgspec
 import pytest
 
-from cipipe.claims import Claim, Claimed, Claims, key_of
 from cipipe.errors import CipipeError, RefusedError, StageError
 from cipipe.ledger import Ledger
 from cipipe.model import Mode, Owner, Record, State
+from cipipe.ownership import Claim, OwnedResource, Ownership, key_of
 from cipipe.tools.aws.errors import AwsError
 from support.fakes import FakeBucket, World
 
-STATE = Claimed(
+STATE = OwnedResource(
     type="state",
     name="aws:s3/state/terraform/a.tfstate",
     shown="s3://state/terraform/a.tfstate",
     by_stage=True,
 )
 HOST = "1.dkr.ecr.eu-central-1.amazonaws.com"
-REPOSITORY = Claimed(type="repository", name=f"{HOST}/shop", shown=f"{HOST}/shop", by_stage=False)
+REPOSITORY = OwnedResource(
+    type="repository", name=f"{HOST}/shop", shown=f"{HOST}/shop", by_stage=False
+)
 KEPT = msgspec.structs.replace(REPOSITORY, kept=True)
 
 
-def claims(
+def ownership(
     bucket: FakeBucket,
     owner: str,
-    *places: Claimed,
+    *resources: OwnedResource,
     siblings: tuple[str, ...] = (),
     warn: Callable[[str], None] = lambda _: None,
-) -> Claims:
-    return Claims(bucket, Owner(*owner.split("/")), places or (STATE,), frozenset(siblings), warn)
+) -> Ownership:
+    return Ownership(
+        bucket=bucket,
+        owner=Owner(*owner.split("/")),
+        resources=resources or (STATE,),
+        siblings=frozenset(siblings),
+        warn=warn,
+    )
 
 
-def stored(bucket: FakeBucket, place: Claimed = STATE) -> Claim:
+def stored(bucket: FakeBucket, place: OwnedResource = STATE) -> Claim:
     return msgspec.json.decode(bucket.objects[key_of(place)], type=Claim)
 
 
@@ -47,24 +55,24 @@ def refused(do: Callable[[], Any]) -> CipipeError:
     return caught.value
 
 
-def test_the_first_who_takes_a_place_has_it() -> None:
+def test_the_first_stage_owns_a_resource() -> None:
     bucket = FakeBucket()
-    ours = claims(bucket, "shop/dev/iac")
+    ours = ownership(bucket, "shop/dev/iac")
     ours.check()
-    assert bucket.objects == {}, "asking claims nothing"
-    ours.take()
+    assert bucket.objects == {}, "a check claims nothing"
+    ours.claim()
     assert stored(bucket).owner == Owner("shop", "dev", "iac")
     ours.check(strictly=True)
-    ours.take()
+    ours.claim()
     assert len(bucket.log) == 1, "it is written once"
 
 
 @pytest.mark.parametrize("other", ["shop/prod/iac", "blog/dev/iac", "shop/dev/net"])
 def test_anybody_else_is_refused_and_told_whose_it_is(other: str) -> None:
     bucket = FakeBucket()
-    claims(bucket, "shop/dev/iac").take()
-    theirs = claims(bucket, other, siblings=("iac",))
-    for do in (theirs.check, theirs.take, theirs.release):
+    ownership(bucket, "shop/dev/iac").claim()
+    theirs = ownership(bucket, other, siblings=("iac",))
+    for do in (theirs.check, theirs.claim, theirs.release):
         error = refused(do)
         assert error.id == "place-not-ours"
         assert "stage iac of shop's environment dev" in error.message
@@ -75,50 +83,50 @@ def test_anybody_else_is_refused_and_told_whose_it_is(other: str) -> None:
 
 def test_of_two_at_once_one_loses() -> None:
     bucket = FakeBucket()
-    ours, theirs = claims(bucket, "shop/dev/iac"), claims(bucket, "shop/prod/iac")
+    ours, theirs = ownership(bucket, "shop/dev/iac"), ownership(bucket, "shop/prod/iac")
 
     def meanwhile(_: str) -> None:
         bucket.before_put = lambda _: None
-        theirs.take()
+        theirs.claim()
 
     bucket.before_put = meanwhile
-    assert refused(ours.take).id == "place-not-ours"
+    assert refused(ours.claim).id == "place-not-ours"
     assert stored(bucket).owner == Owner("shop", "prod", "iac")
 
 
 def test_a_renamed_stage_takes_over() -> None:
     bucket = FakeBucket()
-    claims(bucket, "shop/dev/iac").take()
-    renamed = claims(bucket, "shop/dev/infra", siblings=("image",))
+    ownership(bucket, "shop/dev/iac").claim()
+    renamed = ownership(bucket, "shop/dev/infra", siblings=("image",))
     renamed.check(strictly=True)
-    renamed.take()
+    renamed.claim()
     assert stored(bucket).owner == Owner("shop", "dev", "infra")
 
 
 def test_stages_of_one_environment_share_a_repository() -> None:
     bucket = FakeBucket()
-    claims(bucket, "shop/dev/one", REPOSITORY, siblings=("two",)).take()
-    claims(bucket, "shop/dev/two", REPOSITORY, siblings=("one",)).take()
+    ownership(bucket, "shop/dev/one", REPOSITORY, siblings=("two",)).claim()
+    ownership(bucket, "shop/dev/two", REPOSITORY, siblings=("one",)).claim()
     assert stored(bucket, REPOSITORY).owner.stage == "one"
-    assert refused(claims(bucket, "shop/prod/one", REPOSITORY).take).id == "place-not-ours"
+    assert refused(ownership(bucket, "shop/prod/one", REPOSITORY).claim).id == "place-not-ours"
 
 
 def test_environments_that_are_never_destroyed_share_a_repository() -> None:
     bucket = FakeBucket()
-    claims(bucket, "shop/prod/image", KEPT).take()
-    claims(bucket, "shop/live/image", KEPT).take()
+    ownership(bucket, "shop/prod/image", KEPT).claim()
+    ownership(bucket, "shop/live/image", KEPT).claim()
     assert stored(bucket, REPOSITORY).owner.environment == "prod"
     assert (
-        refused(lambda: claims(bucket, "shop/dev/image", REPOSITORY).check(strictly=True)).id
+        refused(lambda: ownership(bucket, "shop/dev/image", REPOSITORY).check(strictly=True)).id
         == "place-not-ours"
     )
 
 
 def test_what_is_released_is_free() -> None:
     bucket = FakeBucket()
-    claims(bucket, "shop/dev/iac").take()
-    claims(bucket, "shop/dev/iac").release()
-    claims(bucket, "shop/prod/iac").take()
+    ownership(bucket, "shop/dev/iac").claim()
+    ownership(bucket, "shop/dev/iac").release()
+    ownership(bucket, "shop/prod/iac").claim()
     assert stored(bucket).owner.environment == "prod"
 
 
@@ -126,7 +134,7 @@ def test_a_claim_that_cannot_be_read_is_an_error() -> None:
     bucket = FakeBucket()
     bucket.objects[key_of(STATE)] = b"{"
     with pytest.raises(StageError) as caught:
-        claims(bucket, "shop/dev/iac").check()
+        ownership(bucket, "shop/dev/iac").check()
     assert caught.value.id == "claim-damaged"
 
 
@@ -137,9 +145,9 @@ def test_a_role_that_may_not_ask_is_warned_and_destroys_nothing() -> None:
         raise AwsError("s3:GetObject", "AccessDenied", "no", 403)
 
     bucket.get = denied  # type: ignore[method-assign]
-    ours = claims(bucket, "shop/dev/iac", warn=told.append)
+    ours = ownership(bucket, "shop/dev/iac", warn=told.append)
     ours.check()
-    ours.take()
+    ours.claim()
     assert len(told) == 2
     assert STATE.shown in told[0]
     assert refused(lambda: ours.check(strictly=True)).id == "claim-unreadable"
@@ -150,21 +158,21 @@ def test_a_role_that_may_not_ask_is_warned_and_destroys_nothing() -> None:
     ["aws:s3/b/" + "ä" * 500, "http: address = 'https://u:hunter22@x'", "pg: x", "aws:s3/b/../x"],
 )
 def test_a_key_is_one_that_s3_takes_and_holds_no_secret(name: str) -> None:
-    key = key_of(Claimed(type="state", name=name, shown="x", by_stage=True))
+    key = key_of(OwnedResource(type="state", name=name, shown="x", by_stage=True))
     assert len(key) < 1024
     assert "hunter22" not in key
-    assert key != key_of(Claimed(type="state", name=f"{name}x", shown="x", by_stage=True))
+    assert key != key_of(OwnedResource(type="state", name=f"{name}x", shown="x", by_stage=True))
 
 
-# --- in a run ----------------------------------------------------------------------------------------------------------------
+# --- in a run ---
 
 
 class Claiming(World):
-    """A world whose stages all claim one state."""
+    """A world in which all stages claim one state."""
 
     def __init__(self, owner: str = "shop/dev/iac", **given: Any) -> None:
         super().__init__(**given)
-        self.claims = claims(self.bucket, owner)
+        self.ownership = ownership(self.bucket, owner)
 
 
 def test_a_run_claims_before_its_first_effect() -> None:
@@ -175,9 +183,9 @@ def test_a_run_claims_before_its_first_effect() -> None:
     assert world.bucket.log == ["iac: read", claim, "iac: deploying", "iac: write", "iac: deployed"]
 
 
-def test_a_run_on_a_place_that_is_anothers_does_nothing() -> None:
+def test_a_run_on_what_somebody_else_owns_does_nothing() -> None:
     world = Claiming(iac="")
-    claims(world.bucket, "shop/prod/iac").take()
+    ownership(world.bucket, "shop/prod/iac").claim()
     result, runner = world.deploy()
     assert result == {"iac": "failed"}
     assert runner.error is not None
@@ -186,9 +194,9 @@ def test_a_run_on_a_place_that_is_anothers_does_nothing() -> None:
     assert world.state("iac") is None
 
 
-def test_a_destroy_on_a_place_that_is_anothers_does_nothing() -> None:
+def test_a_destroy_on_what_somebody_else_owns_does_nothing() -> None:
     world = Claiming(mode=Mode.DESTROY, iac="")
-    claims(world.bucket, "shop/prod/iac").take()
+    ownership(world.bucket, "shop/prod/iac").claim()
     runner = world.runner(iac="other")
     assert refused(runner.destroy).id == "place-not-ours"
     assert not [entry for entry in world.bucket.log if entry.startswith("iac:")]
