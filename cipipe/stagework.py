@@ -17,12 +17,12 @@ from cipipe.candidates import Candidate
 from cipipe.errors import CipipeError, StageError, UsageError
 from cipipe.fingerprint import consumed, effective
 from cipipe.interrupt import Interrupt
-from cipipe.model import Effect, Mode, Output, Record, Result, StagePlan, StageReport, State, Status
+from cipipe.model import Effect, Mode, Output, Result, StagePlan, StageReport, State, Status
 from cipipe.planner import ExecutablePlan
 from cipipe.progress import Progress
 from cipipe.records import Records
 from cipipe.redact import Redactor
-from cipipe.stages.context import StageContext, StageResult, Step
+from cipipe.stages.context import RunnerInputs, StageContext, StageResult, Step
 from cipipe.stages.settings import AnyStage, Reference, replaced
 from cipipe.terminal import plain
 
@@ -35,17 +35,6 @@ def as_stage_error(error: CipipeError) -> CipipeError:
     if isinstance(error, UsageError):
         error.exit_status = StageError.exit_status
     return error
-
-
-class RunnerInputs(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of a stage's context that only the runner knows; see `StageContext`."""
-
-    outputs: Mapping[str, Output]
-    previous: Record | None
-    line: Callable[[str], None]
-    still_ours: Callable[[], None]
-    beside: Callable[[], Mapping[str, Mapping[str, Any]]]
-    interrupt: Interrupt
 
 
 class ContextFactory(Protocol):

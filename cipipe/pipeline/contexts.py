@@ -16,9 +16,8 @@ from cipipe.pipeline.planning.snapshot import consumed_outputs
 from cipipe.pipeline.session import Session
 from cipipe.stages import KINDS
 from cipipe.stages.base import ResourceType
-from cipipe.stages.context import StageContext
+from cipipe.stages.context import RunnerInputs, StageContext
 from cipipe.stages.settings import AnyStage
-from cipipe.stagework import RunnerInputs
 
 # The resources that have one owner, and whether that is a stage or the whole environment. A state
 # belongs to one stage; images of several stages may be in one repository.

@@ -30,7 +30,8 @@ class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     environment: Environment
     mode: Mode
 
-    # Every reference in its settings is resolved.
+    # References in its settings are resolved. In verify mode, outputs that do not exist yet stay
+    # references.
     stage: Stage[S]
 
     # The git tree that the fingerprint was made from. Files are read from there, not from disk,
@@ -85,6 +86,17 @@ class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     allow_replace: bool = False
     # --allow-empty
     allow_empty: bool = False
+
+
+class RunnerInputs(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a `StageContext` that only the runner knows."""
+
+    outputs: Mapping[str, Output]
+    previous: Record | None
+    line: Callable[[str], None]
+    still_ours: Callable[[], None]
+    beside: Callable[[], Mapping[str, Mapping[str, Any]]]
+    interrupt: Interrupt
 
 
 class StageResult(msgspec.Struct, kw_only=True):

@@ -29,9 +29,9 @@ from cipipe.planner import ExecutablePlan, Known, Question
 from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Runner
-from cipipe.stages.context import Action, StageContext, StageResult, Step
+from cipipe.stages.context import Action, RunnerInputs, StageContext, StageResult, Step
 from cipipe.stages.settings import AnyStage, Reference, references
-from cipipe.stagework import RunnerInputs, StageWork
+from cipipe.stagework import StageWork
 from cipipe.tools.aws.s3 import Bucket, StoredObject, Written
 from support.configurations import HEAD, command, load
 from support.contexts import stage_context
