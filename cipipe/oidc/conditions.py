@@ -123,13 +123,13 @@ def like(value: str, pattern: str) -> bool:
 
 
 class _Glob(NamedTuple):
-    """A pattern without its stars, as bits: bit i stands for the i-th place of the pattern."""
+    """A pattern without its stars, as bits: bit i stands for the i-th position of the pattern."""
 
-    # Character → the places that accept it. `any`: the places that accept every character.
+    # Character → the positions that accept it. `any`: the positions that accept every character.
     accepts: Mapping[str, int]
     any: int
 
-    # The places before which a star is written.
+    # The positions before which a star is written.
     stars: int
     length: int
 
@@ -141,18 +141,18 @@ def _glob(pattern: str) -> _Glob:
     stars = 0
     length = 0
     for part in re.findall(r"\$\{[*?$]\}|.", pattern, re.DOTALL):
-        place = 1 << length
+        position = 1 << length
         if part == "*":
-            stars |= place
+            stars |= position
             continue
         if part == "?":
-            anything |= place
+            anything |= position
         else:
             literal = part[2] if len(part) > 1 else part
-            accepts[literal] = accepts.get(literal, 0) | place
+            accepts[literal] = accepts.get(literal, 0) | position
         length += 1
 
-    every = {character: places | anything for character, places in accepts.items()}
+    every = {character: positions | anything for character, positions in accepts.items()}
     return _Glob(accepts=every, any=anything, stars=stars, length=length)
 
 

@@ -92,9 +92,9 @@ def render(findings: Iterable[Finding], style: Style = lambda word, _: word) -> 
 
 
 def _lines(finding: Finding, style: Style) -> Iterator[str]:
-    place = "" if finding.statement is None else f" (statement {finding.statement})"
+    where = "" if finding.statement is None else f" (statement {finding.statement})"
     colour = "red" if finding.severity == "error" else "yellow"
-    yield f"{style(finding.id, colour)}{place}: {finding.message}"
+    yield f"{style(finding.id, colour)}{where}: {finding.message}"
 
     if finding.operator:
         yield f"  condition  {finding.operator} on {finding.key}"

@@ -1,6 +1,6 @@
 """A policy document as it is written: from JSON to statements.
 
-What AWS would not accept is refused, with its place in the document.
+What AWS would not accept is refused, with its path in the document.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html
 """
 
@@ -82,8 +82,8 @@ def parse(text: str) -> dict[str, Any]:
         found = bounded.loads(text, object_pairs_hook=_unique)
         compact = json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode()
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise malformed(f"it is not JSON: {error.msg}", place) from None
+        where = f"line {error.lineno}, column {error.colno}"
+        raise malformed(f"it is not JSON: {error.msg}", where) from None
     except UnicodeEncodeError:
         raise malformed("it contains half of a surrogate pair, which is not text", None) from None
     except ValueError as error:
@@ -105,7 +105,7 @@ def parse(text: str) -> dict[str, Any]:
 def load(policy: Mapping[str, Any]) -> Document:
     """The statements of a policy document.
 
-    Raises UsageError `oidc-policy-malformed`, with the place.
+    Raises UsageError `oidc-policy-malformed`, with the path in `where`.
     """
     _check_names(policy, _DOCUMENT, "")
     version = policy.get("Version", VERSIONS[0])
@@ -123,82 +123,82 @@ def load(policy: Mapping[str, Any]) -> Document:
     return Document(version, tuple(statements))
 
 
-def malformed(detail: str, place: str | None) -> UsageError:
+def malformed(detail: str, where: str | None) -> UsageError:
     """The error for a document that is not a trust policy."""
     return UsageError(
         "oidc-policy-malformed",
-        f"this is not a trust policy: {f'{place}: ' if place else ''}{detail}",
+        f"this is not a trust policy: {f'{where}: ' if where else ''}{detail}",
         hint="`aws iam get-role --role-name NAME --query Role.AssumeRolePolicyDocument` prints "
         "one.",
-        where=place,
+        where=where,
     )
 
 
-def _statement(entry: Mapping[str, Any], place: str) -> PolicyStatement:
-    _check_names(entry, _STATEMENT, f"{place}.")
+def _statement(entry: Mapping[str, Any], where: str) -> PolicyStatement:
+    _check_names(entry, _STATEMENT, f"{where}.")
 
     effect = entry.get("Effect")
     if effect not in ("Allow", "Deny"):
-        raise malformed(f"{_shown(effect)} is neither `Allow` nor `Deny`", f"{place}.Effect")
+        raise malformed(f"{_shown(effect)} is neither `Allow` nor `Deny`", f"{where}.Effect")
 
     sid = entry.get("Sid")
     if sid is not None and not isinstance(sid, str):
-        raise malformed("it is not a string", f"{place}.Sid")
+        raise malformed("it is not a string", f"{where}.Sid")
 
     for one, other in (("Principal", "NotPrincipal"), ("Action", "NotAction")):
         if one in entry and other in entry:
-            raise malformed(f"it has both `{one}` and `{other}`", place)
+            raise malformed(f"it has both `{one}` and `{other}`", where)
         if one not in entry and other not in entry:
-            raise malformed(f"it has neither `{one}` nor `{other}`", place)
+            raise malformed(f"it has neither `{one}` nor `{other}`", where)
 
     principals = entry.get("Principal", entry.get("NotPrincipal"))
     actions = entry.get("Action", entry.get("NotAction"))
     return PolicyStatement(
         sid=sid,
         effect=effect,
-        principals=_principals(principals, f"{place}.Principal"),
-        actions=_strings(actions, f"{place}.Action"),
-        conditions=tuple(_conditions(entry.get("Condition", {}), f"{place}.Condition")),
+        principals=_principals(principals, f"{where}.Principal"),
+        actions=_strings(actions, f"{where}.Action"),
+        conditions=tuple(_conditions(entry.get("Condition", {}), f"{where}.Condition")),
         undecided=tuple(name for name in _UNDECIDED if name in entry),
     )
 
 
-def _principals(found: Any, place: str) -> dict[str, tuple[str, ...]]:
+def _principals(found: Any, where: str) -> dict[str, tuple[str, ...]]:
     if found == "*":
         return {"*": ()}
     if not isinstance(found, Mapping):
-        raise malformed('it is neither "*" nor an object such as {"Federated": "ARN"}', place)
-    _check_names(found, _PRINCIPALS, f"{place}.")
-    return {kind: _strings(names, f"{place}.{kind}") for kind, names in found.items()}
+        raise malformed('it is neither "*" nor an object such as {"Federated": "ARN"}', where)
+    _check_names(found, _PRINCIPALS, f"{where}.")
+    return {kind: _strings(names, f"{where}.{kind}") for kind, names in found.items()}
 
 
-def _conditions(block: Any, place: str) -> Iterator[PolicyCondition]:
+def _conditions(block: Any, where: str) -> Iterator[PolicyCondition]:
     if not isinstance(block, Mapping):
-        raise malformed("it is not an object", place)
+        raise malformed("it is not an object", where)
     for operator, keys in block.items():
         if not isinstance(keys, Mapping):
-            raise malformed("it is not an object of keys and values", f"{place}.{operator}")
+            raise malformed("it is not an object of keys and values", f"{where}.{operator}")
         for key, values in keys.items():
-            strings = _strings(values, f'{place}.{operator}["{key}"]')
+            strings = _strings(values, f'{where}.{operator}["{key}"]')
             yield PolicyCondition(operator, key, strings)
 
 
-def _strings(found: Any, place: str) -> tuple[str, ...]:
+def _strings(found: Any, where: str) -> tuple[str, ...]:
     """One JSON value or a list of them as strings; IAM reads numbers and booleans as their text."""
     entries = found if isinstance(found, list) else [found]
     if not entries:
-        raise malformed("the list is empty", place)
+        raise malformed("the list is empty", where)
     if any(isinstance(entry, Mapping | list) or entry is None for entry in entries):
-        raise malformed("it is neither a string nor a list of strings", place)
+        raise malformed("it is neither a string nor a list of strings", where)
     return tuple(entry if isinstance(entry, str) else json.dumps(entry) for entry in entries)
 
 
-def _check_names(found: Mapping[str, Any], names: tuple[str, ...], place: str) -> None:
+def _check_names(found: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
     for name in found:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             suggestion = f"; perhaps you meant `{near[0]}`" if near else ""
-            raise malformed(f"there is no such element{suggestion}", f"{place}{name}")
+            raise malformed(f"there is no such element{suggestion}", f"{where}{name}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -75,6 +75,6 @@ def refusal(request: Request) -> Response:
     return json_answer({"error": text}, 403)
 
 
-def _is(place: str, port: int) -> bool:
-    address, _, number = place.partition(":")
-    return int(number, 16) == port and address in _LOOPBACK
+def _is(address: str, port: int) -> bool:
+    host, _, number = address.partition(":")
+    return int(number, 16) == port and host in _LOOPBACK

@@ -93,3 +93,40 @@ def explained(claims: dict[str, Any], document: dict[str, Any], **arns: str) -> 
         TokenClaims({}, claims), document, provider=arns.get("provider"), role=arns.get("role")
     )
     return examine(document, request, problems)
+
+
+# --- conditions and verdicts that several test modules need ---
+
+MAIN = "repo:acme/dbt:ref:refs/heads/main"
+LAB = "project_path:acme/data/dbt:ref_type:branch:ref:main"
+IDS = {"sub": "repo:acme@123/dbt@456:ref:refs/heads/main"}
+PINNED = {"StringEquals": {":sub": LAB, ":project_id": "20", ":ref_protected": "true"}}
+TAGS: dict[str, Any] = {
+    "https://aws.amazon.com/tags": {
+        "principal_tags": {"Project": ["dbt"]},
+        "transitive_tag_keys": ["Project"],
+    }
+}
+FLAT = {"https://aws.amazon.com/tags/principal_tags/Project": "dbt"}
+
+
+def equals(*subjects: str) -> dict[str, Any]:
+    return {"StringEquals": {":sub": subjects[0] if len(subjects) == 1 else list(subjects)}}
+
+
+def like(*subjects: str) -> dict[str, Any]:
+    return {"StringLike": {":sub": list(subjects)}}
+
+
+def errors(claims: dict[str, Any], document: dict[str, Any]) -> list[str]:
+    """The ids of the reasons why a policy denies a token."""
+    found = explained(claims, document)
+    assert found.verdict == "denied"
+    return [finding.id for finding in found.findings if finding.severity == "error"]
+
+
+def warnings(claims: dict[str, Any], document: dict[str, Any]) -> list[str]:
+    """The ids of the warnings about a policy that allows a token."""
+    found = explained(claims, document)
+    assert found.verdict == "allowed"
+    return [finding.id for finding in found.findings if finding.severity == "warning"]

@@ -246,11 +246,11 @@ def _without_signature(parts: list[tuple[str, str]]) -> str:
 def _check_chunks(body: bytes, proof: Proof, key: bytes) -> None:
     """Check a body of signed chunks. Each signature is made from the one before it."""
     previous = proof.signature
-    place = 0
+    offset = 0
     length = -1
     while length != 0:
-        end = body.find(b"\r\n", place)
-        found = _CHUNK.fullmatch(body[place:end] if end > 0 else b"")
+        end = body.find(b"\r\n", offset)
+        found = _CHUNK.fullmatch(body[offset:end] if end > 0 else b"")
         if found is None:
             raise BadSignature("the body is not made of signed chunks")
         length = int(found[1], 16)
@@ -258,12 +258,12 @@ def _check_chunks(body: bytes, proof: Proof, key: bytes) -> None:
         data = body[start : start + length]
 
         # The last chunk is empty, and has no line end of its own: the trailer follows.
-        place = start + length + (2 if length else 0)
+        offset = start + length + (2 if length else 0)
         hashed = hashlib.sha256(data).hexdigest()
         text = f"PAYLOAD\n{_chain(proof, previous)}\n{_EMPTY}\n{hashed}"
         previous = _check_chunk(key, text, found[2])
 
-    trailer, _, signature = body[place:].partition(b"x-amz-trailer-signature:")
+    trailer, _, signature = body[offset:].partition(b"x-amz-trailer-signature:")
     if signature:
         names = trailer.replace(b"\r\n", b"\n")
         text = f"TRAILER\n{_chain(proof, previous)}\n{hashlib.sha256(names).hexdigest()}"

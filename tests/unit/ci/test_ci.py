@@ -1,4 +1,4 @@
-"""What holds for every provider."""
+"""What is true of every provider."""
 
 import pytest
 

@@ -207,7 +207,7 @@ def test_mode() -> None:
     assert gitlab.context(TAG).mode is Mode.DEPLOY
 
 
-def test_a_runner_that_is_not_gitlab() -> None:
+def test_not_a_gitlab_runner() -> None:
     assert ci.detect({**PUSH, "GITLAB_CI": "false"}).NAME == "local"
 
 

@@ -1,4 +1,4 @@
-"""Subjects taken apart, and put together again for trust policies."""
+"""Subjects: parsed, and written for trust policies."""
 
 from typing import Any
 
@@ -71,17 +71,17 @@ def named(
         ("", named("custom", "")),
     ],
 )
-def test_takes_subjects_apart(text: str, expected: Subject) -> None:
+def test_parses_subjects(text: str, expected: Subject) -> None:
     assert ci.subject(text) == expected
 
 
-def test_puts_ids_into_githubs_subjects_only() -> None:
+def test_only_githubs_subjects_have_a_form_with_ids() -> None:
     assert github.pinned_subject(MAIN, ("1", "2")) == PINNED
     assert github.pinned_subject("repository_id:2", ("1", "2")) is None
     assert gitlab.pinned_subject("project_path:a/b:ref_type:branch:ref:main", ("1", "2")) is None
 
 
-def test_only_githubs_subjects_say_the_environment() -> None:
+def test_only_githubs_subjects_name_the_environment() -> None:
     assert github.environment_subject("a/b", "Prod:V1 ü%") == "repo:a/b:environment:Prod%3AV1 ü%"
     assert gitlab.environment_subject("a/b", "live") is None
     assert local.environment_subject("a/b", "live") is None
@@ -112,7 +112,9 @@ def test_only_githubs_subjects_say_the_environment() -> None:
         ({}, False),
     ],
 )
-def test_tells_merge_requests_by_their_claims(claims: dict[str, object], expected: bool) -> None:
+def test_recognises_merge_requests_by_their_claims(
+    claims: dict[str, object], expected: bool
+) -> None:
     assert ci.unmerged(claims) is expected
 
 
@@ -193,6 +195,6 @@ def test_subjects_of_other_components() -> None:
         ("project_path", "ref_type", "ref", "deployment_tier"),
     ],
 )
-def test_components_of_which_no_subject_can_be_made(components: tuple[str, ...]) -> None:
+def test_refuses_components_without_a_usable_subject(components: tuple[str, ...]) -> None:
     assert gitlab.component_subjects("a/b", components, None, MAIN_ONLY) is None
     assert github.component_subjects("a/b", components, "17", MAIN_ONLY) is None

@@ -60,14 +60,14 @@ def test_decodes_header_and_payload() -> None:
         f"{part({})}.{base64.urlsafe_b64encode(b'[' * 100_000).decode()}.x",
     ],
 )
-def test_refuses_what_is_no_jwt_without_quoting_it(text: str) -> None:
+def test_refuses_malformed_tokens_without_quoting_them(text: str) -> None:
     with pytest.raises(IdentityError) as caught:
         decode(text)
     assert caught.value.id == "oidc-token-malformed"
     assert "secret" not in caught.value.message
 
 
-def test_a_good_token_passes() -> None:
+def test_a_valid_token_passes() -> None:
     check(claims(), audience="a", now=NOW)
     check(claims(aud=["b", "a"]), audience="a", now=NOW)
     for algorithm in ALGORITHMS:
@@ -120,7 +120,7 @@ def test_says_expected_and_actual_audience() -> None:
 
 
 @pytest.mark.parametrize("name", REQUIRED_CLAIMS)
-def test_every_required_claim_is_missed(name: str) -> None:
+def test_every_required_claim_is_checked(name: str) -> None:
     found = claims()
     without = TokenClaims(
         found.header, {key: value for key, value in found.payload.items() if key != name}
@@ -130,6 +130,6 @@ def test_every_required_claim_is_missed(name: str) -> None:
     check_form(without, needed=())
 
 
-def test_an_issuer_or_subject_of_another_type_is_none() -> None:
+def test_an_issuer_or_subject_of_the_wrong_type_is_empty() -> None:
     found = claims(iss=["https://x"], sub={"a": "b"})
     assert (found.issuer, found.subject) == ("", "")

@@ -18,9 +18,14 @@ KNOWN = [
     "IpAddress",
 ]
 NEGATED = [
-    "StringNotEquals", "StringNotLike", "StringNotEqualsIgnoreCase", "ArnNotLike", "NumericNotEquals", "DateNotEquals",
+    "StringNotEquals",
+    "StringNotLike",
+    "StringNotEqualsIgnoreCase",
+    "ArnNotLike",
+    "NumericNotEquals",
+    "DateNotEquals",
     "NotIpAddress",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("operator", KNOWN)
@@ -98,7 +103,7 @@ def test_negated_operators_hold_without_the_key(operator: str) -> None:
         ("StringEquals", ["a"], ["x", "a"], True),
         ("StringNotEquals", ["a"], ["x", "a"], False),
     ],
-)  # fmt: skip
+)
 def test_holds(
     operator: str, policy: list[str], request_: list[str] | None, expected: bool
 ) -> None:

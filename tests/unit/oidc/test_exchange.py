@@ -50,13 +50,13 @@ def token(header: dict[str, Any] | None = None, **claims: Any) -> str:
     return ".".join([*encoded, "c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"])
 
 
+# A token's text is secret: these errors have no `where`.
 OF_A_TOKEN = {
     "oidc-token-malformed",
     "oidc-token-unsigned",
     "oidc-token-expired",
     "oidc-audience-mismatch",
 }
-"""A token's text is secret: its errors name no place."""
 
 
 class Sts:
@@ -84,9 +84,9 @@ SESSION = {"role_arn", "account_id", "name", "duration", "policy", "policy_arns"
 
 
 def run(sts: Sts, text: str | None = None, **changes: Any) -> Credentials:
-    asked = {"role_arn": ROLE, "account_id": "111111111111", "name": "session"}
+    usual = {"role_arn": ROLE, "account_id": "111111111111", "name": "session"}
     session = SessionRequest(
-        **{**asked, **{key: changes.pop(key) for key in SESSION & changes.keys()}}
+        **{**usual, **{key: changes.pop(key) for key in SESSION & changes.keys()}}
     )
     arguments: dict[str, Any] = {
         "endpoint": Endpoint("eu-central-1"),
@@ -104,7 +104,7 @@ def refused(code: str, text: str = "", status: int = 400) -> AwsError:
     return AwsError("sts:AssumeRoleWithWebIdentity", code, text, status)
 
 
-def test_gives_credentials_and_registers_every_secret(sts: Sts) -> None:
+def test_returns_credentials_and_registers_every_secret(sts: Sts) -> None:
     redactor, text = Redactor(), token()
     assert run(sts, text, redactor=redactor) is GIVEN.credentials
     assert redactor.text(f"{text} the-secret-key the-session-token") == f"{MASK} {MASK} {MASK}"
@@ -150,7 +150,7 @@ def test_gives_credentials_and_registers_every_secret(sts: Sts) -> None:
         (None, {"policy_arns": ("ReadOnlyAccess",)}, "oidc-session-policy"),
     ],
 )
-def test_asks_aws_nothing_when_the_answer_is_known(
+def test_does_not_call_aws_if_the_answer_is_known(
     sts: Sts, text: str | None, changes: dict[str, Any], id: str
 ) -> None:
     with pytest.raises(IdentityError) as caught:
@@ -175,14 +175,14 @@ def test_asks_aws_nothing_when_the_answer_is_known(
         AwsUnreachable("no route"),
     ],
 )
-def test_tries_again_what_may_pass(sts: Sts, error: Exception) -> None:
+def test_transient_errors_are_retried(sts: Sts, error: Exception) -> None:
     sts.failures = [error, error]
     run(sts)
     assert len(sts.calls) == 3
     assert sts.waits == [0.5, 1.0]
 
 
-def test_gives_up_in_the_end(sts: Sts) -> None:
+def test_gives_up_after_the_last_attempt(sts: Sts) -> None:
     sts.failures = [AwsUnreachable("no route")] * 9
     with pytest.raises(IdentityError) as caught:
         run(sts)
@@ -228,7 +228,7 @@ def test_gives_up_in_the_end(sts: Sts) -> None:
         (refused("SomethingNew", "?"), None, "oidc-exchange-failed"),
     ],
 )
-def test_tells_refusals_apart_and_asks_once(
+def test_distinguishes_refusals_and_does_not_retry_them(
     sts: Sts, error: AwsError, text: str | None, id: str
 ) -> None:
     sts.failures = [error]
@@ -251,21 +251,21 @@ def test_a_denial_is_explained_where_the_policy_can_be_read(sts: Sts) -> None:
     assert "expected   other\n  actual     subject\n" in caught.value.message
 
 
-def test_a_denial_against_the_policy_is_said_to_be_one(sts: Sts) -> None:
+def test_a_denial_that_the_policy_does_not_explain_says_so(sts: Sts) -> None:
     sts.failures = [refused("AccessDenied", "Not authorized", 403)]
     with pytest.raises(IdentityError, match="would let this token in"):
         run(sts, token(sub="other"), read_policy=lambda: POLICY)
 
 
 @pytest.mark.parametrize("answer", [lambda: None, lambda: {"Statement": 1}])
-def test_a_denial_stands_without_a_policy(sts: Sts, answer: Callable[[], Any]) -> None:
+def test_a_denial_without_a_policy_is_reported(sts: Sts, answer: Callable[[], Any]) -> None:
     sts.failures = [refused("AccessDenied", "Not authorized", 403)]
     with pytest.raises(IdentityError) as caught:
         run(sts, read_policy=answer)
     assert caught.value.id == "oidc-access-denied"
 
 
-def test_a_policy_that_may_not_be_read_does_not_hide_the_denial(sts: Sts) -> None:
+def test_an_unreadable_policy_does_not_hide_the_denial(sts: Sts) -> None:
     def forbidden() -> Any:
         raise AwsError("iam:GetRole", "AccessDenied", "no", 403)
 
@@ -275,14 +275,14 @@ def test_a_policy_that_may_not_be_read_does_not_hide_the_denial(sts: Sts) -> Non
     assert caught.value.id == "oidc-access-denied"
 
 
-def test_keys_that_could_not_be_fetched_twice_are_asked_for_a_third_time(sts: Sts) -> None:
+def test_keys_that_could_not_be_fetched_are_retried(sts: Sts) -> None:
     text = "Couldn't retrieve verification key from your identity provider,  please reference …"
     sts.failures = [refused("InvalidIdentityToken", text)] * 2
     assert run(sts) is GIVEN.credentials
     assert len(sts.calls) == 3
 
 
-def test_a_session_policy_is_handed_on(sts: Sts) -> None:
+def test_a_session_policy_is_passed_on(sts: Sts) -> None:
     arns = ("arn:aws:iam::aws:policy/ReadOnlyAccess", "arn:aws:iam::111111111111:policy/team/own")
     run(sts, policy="{}", policy_arns=arns)
     assert (sts.calls[0]["policy"], sts.calls[0]["policy_arns"]) == ("{}", arns)

@@ -76,7 +76,7 @@ def equals(operator: str = "StringEquals", claim: str = "sub", *values: str) -> 
         (equals("StringLike", "sub", "*"), {"Effect": "Deny"}, "oidc-explicit-deny"),
     ],
 )
-def test_tells_causes_apart(condition: dict[str, Any], changes: dict[str, Any], id: str) -> None:
+def test_distinguishes_causes(condition: dict[str, Any], changes: dict[str, Any], id: str) -> None:
     found = findings(condition, **changes)
     assert found[0].id == id
     assert found[0].severity == "error"
@@ -87,13 +87,13 @@ def test_an_allowed_request_has_no_findings() -> None:
     assert findings(equals("StringEquals", "sub", SUBJECT)) == ()
 
 
-def test_a_policy_that_does_not_look_at_the_subject_is_warned_of() -> None:
+def test_warns_about_a_policy_without_a_subject() -> None:
     (found,) = findings(equals("StringEquals", "aud", "sts.amazonaws.com"))
     assert (found.id, found.severity) == ("oidc-missing-subject", "warning")
     assert SUBJECT in found.fix
 
 
-def test_the_fix_of_a_wildcard_is_the_line_to_put_there() -> None:
+def test_the_fix_of_a_wildcard_is_a_complete_line() -> None:
     (found,) = findings(equals("StringEquals", "sub", "x", "repo:group/*"))
     assert found.fix == f'"StringLike": {{"{ISSUER}:sub": "repo:group/*"}}'
 
@@ -109,12 +109,15 @@ def test_first_difference(expected: str, actual: str, at: int) -> None:
 def test_renders_expected_above_actual_with_a_pointer() -> None:
     text = render(findings(equals("StringEquals", "sub", "repo:group/project:ref:refs/heads/live")))
     assert text.splitlines() == [
-        "oidc-subject-mismatch (statement 0): the token is for the branch main, which the role does not trust",
+        (
+            "oidc-subject-mismatch (statement 0): the token is for the branch main, "
+            "which the role does not trust"
+        ),
         f"  condition  StringEquals on {ISSUER}:sub",
         "  expected   repo:group/project:ref:refs/heads/live",
         "  actual     repo:group/project:ref:refs/heads/main",
         "                                               ^ the first difference, at character 35",
-        f'  fix        "StringEquals": {{"{ISSUER}:sub": "repo:group/project:ref:refs/heads/main"}}',
+        f'  fix        "StringEquals": {{"{ISSUER}:sub": "{SUBJECT}"}}',
     ]
 
 

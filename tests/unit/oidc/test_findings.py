@@ -1,6 +1,4 @@
-"""What a policy and the claims of real kinds of jobs lead to: the verdict, the finding, and a fix
-that works.
-"""
+"""Why a policy denies a token: the finding, and a fix that works."""
 
 import json
 from typing import Any
@@ -9,36 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cipipe.oidc.claims import TokenClaims
-from cipipe.oidc.request import request_for, visible
-from support.claim_sets import ACCOUNT, GITHUB, GITLAB, explained, github, gitlab, policy
-
-MAIN = "repo:acme/dbt:ref:refs/heads/main"
-LAB = "project_path:acme/data/dbt:ref_type:branch:ref:main"
-IDS = {"sub": "repo:acme@123/dbt@456:ref:refs/heads/main"}
-LIKE = {"StringLike": {":sub": "*"}}
-
-
-def equals(*subjects: str) -> dict[str, Any]:
-    return {"StringEquals": {":sub": subjects[0] if len(subjects) == 1 else list(subjects)}}
-
-
-def like(*subjects: str) -> dict[str, Any]:
-    return {"StringLike": {":sub": list(subjects)}}
-
-
-def errors(claims: dict[str, Any], document: dict[str, Any]) -> list[str]:
-    found = explained(claims, document)
-    assert found.verdict == "denied"
-    return [finding.id for finding in found.findings if finding.severity == "error"]
-
-
-def warnings(
-    claims: dict[str, Any], document: dict[str, Any], verdict: str = "allowed"
-) -> list[str]:
-    found = explained(claims, document)
-    assert found.verdict == verdict
-    return [finding.id for finding in found.findings if finding.severity == "warning"]
+from support.claim_sets import (
+    ACCOUNT,
+    FLAT,
+    GITHUB,
+    GITLAB,
+    IDS,
+    LAB,
+    MAIN,
+    PINNED,
+    TAGS,
+    equals,
+    errors,
+    explained,
+    github,
+    gitlab,
+    like,
+    policy,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,19 +38,38 @@ def warnings(
         (github("pull_request", event_name="pull_request"), equals("repo:acme/dbt:pull_request")),
         (github(**IDS), equals(IDS["sub"])),
         (github(**IDS), like("repo:acme@123/dbt@456:*")),
-        (github(), {**equals(MAIN), "StringLike": {":job_workflow_ref": "acme/dbt/.github/workflows/deploy.yml@*"}}),
-        (github(host=f"{GITHUB}/acme"), {**equals(MAIN), "ForAnyValue:StringEquals": {":repository_id": "456"}}),
+        (
+            github(),
+            {
+                **equals(MAIN),
+                "StringLike": {":job_workflow_ref": "acme/dbt/.github/workflows/deploy.yml@*"},
+            },
+        ),
+        (
+            github(host=f"{GITHUB}/acme"),
+            {**equals(MAIN), "ForAnyValue:StringEquals": {":repository_id": "456"}},
+        ),
         (gitlab(), equals(LAB)),
         (gitlab(), {"StringEquals": {":SUB": LAB, ":Aud": ["https://x", "https://gitlab.com"]}}),
         (gitlab("v1", "tag"), like("project_path:acme/data/dbt:ref_type:tag:ref:v?")),
         (gitlab(), {"StringEquals": {":sub": LAB, ":ref_protected": "true", ":project_id": 20}}),
         (gitlab(host="gitlab.example.com/gl"), equals(LAB)),
-        (gitlab(aud=["https://other", "https://gitlab.com"]), {"StringEquals": {":sub": LAB, ":aud": "https://gitlab.com"}}),
+        (
+            gitlab(aud=["https://other", "https://gitlab.com"]),
+            {"StringEquals": {":sub": LAB, ":aud": "https://gitlab.com"}},
+        ),
         (gitlab(), {**equals(LAB), "Null": {":ref_protected": "false"}}),
         (gitlab(), {**equals(LAB), "Null": {":environment": "true"}}),
-        (gitlab(), {**equals(LAB), "NumericLessThan": {":project_id": "21"}, "Bool": {":ref_protected": "TRUE"}}),
+        (
+            gitlab(),
+            {
+                **equals(LAB),
+                "NumericLessThan": {":project_id": "21"},
+                "Bool": {":ref_protected": "TRUE"},
+            },
+        ),
     ],
-)  # fmt: skip
+)
 def test_allowed(claims: dict[str, Any], condition: dict[str, Any]) -> None:
     found = explained(claims, policy(claims, condition))
     assert found.verdict == "allowed"
@@ -138,12 +143,12 @@ SUBJECTS = [
 
 
 @pytest.mark.parametrize(("claims", "condition", "id"), SUBJECTS)
-def test_tells_subjects_apart(claims: dict[str, Any], condition: dict[str, Any], id: str) -> None:
+def test_distinguishes_subjects(claims: dict[str, Any], condition: dict[str, Any], id: str) -> None:
     assert errors(claims, policy(claims, condition)) == [id]
 
 
 @pytest.mark.parametrize(("claims", "condition", "id"), SUBJECTS)
-def test_the_fix_is_the_line_that_lets_the_token_in(
+def test_the_fix_makes_the_policy_accept_the_token(
     claims: dict[str, Any], condition: dict[str, Any], id: str
 ) -> None:
     document = policy(claims, condition)
@@ -155,9 +160,24 @@ def test_the_fix_is_the_line_that_lets_the_token_in(
 @pytest.mark.parametrize(
     ("claims", "condition", "id", "words"),
     [
-        (gitlab(aud="x"), {"StringEquals": {":sub": LAB, ":aud": "https://gitlab.com"}}, "oidc-audience-mismatch", ""),
-        (gitlab(), {**equals(LAB), "StringLike": {":project_path": "acme/*"}}, "oidc-claim-not-visible", "the token has it"),
-        (gitlab(), {**equals(LAB), "Bool": {":ref_protectd": "true"}}, "oidc-claim-not-visible", "perhaps ref_protected"),
+        (
+            gitlab(aud="x"),
+            {"StringEquals": {":sub": LAB, ":aud": "https://gitlab.com"}},
+            "oidc-audience-mismatch",
+            "",
+        ),
+        (
+            gitlab(),
+            {**equals(LAB), "StringLike": {":project_path": "acme/*"}},
+            "oidc-claim-not-visible",
+            "the token has it",
+        ),
+        (
+            gitlab(),
+            {**equals(LAB), "Bool": {":ref_protectd": "true"}},
+            "oidc-claim-not-visible",
+            "perhaps ref_protected",
+        ),
         (
             gitlab(host="gitlab.example.com"),
             {"StringEquals": {":sub": LAB, ":ref_protected": "true"}},
@@ -170,16 +190,51 @@ def test_the_fix_is_the_line_that_lets_the_token_in(
             "oidc-claim-not-visible",
             "no scheme and no final slash",
         ),
-        (gitlab(), {"StringEquals": {f"{GITHUB}:sub": LAB}}, "oidc-claim-not-visible", f"a key of {GITHUB}"),
-        (github(), {"StringEquals": {":sub": MAIN, ":environment": "live"}}, "oidc-claim-absent", "this token has none"),
-        (gitlab(), {**equals(LAB), "ForAnyValue:StringEquals": {":user_name": "ada"}}, "oidc-claim-not-visible", ""),
-        (gitlab(), {**equals(LAB), "Null": {":user_login": "true"}}, "oidc-claim-mismatch", "to be absent"),
-        (gitlab(), {**equals(LAB), "Null": {":environment": "false"}}, "oidc-claim-not-visible", ""),
-        (gitlab(), {**equals(LAB), "Bool": {":ref_protected": "false"}}, "oidc-claim-mismatch", "ref_protected"),
-        (gitlab(), {"StringNotLike": {":sub": "project_path:acme/*"}}, "oidc-subject-mismatch", "excludes"),
+        (
+            gitlab(),
+            {"StringEquals": {f"{GITHUB}:sub": LAB}},
+            "oidc-claim-not-visible",
+            f"a key of {GITHUB}",
+        ),
+        (
+            github(),
+            {"StringEquals": {":sub": MAIN, ":environment": "live"}},
+            "oidc-claim-absent",
+            "this token has none",
+        ),
+        (
+            gitlab(),
+            {**equals(LAB), "ForAnyValue:StringEquals": {":user_name": "ada"}},
+            "oidc-claim-not-visible",
+            "",
+        ),
+        (
+            gitlab(),
+            {**equals(LAB), "Null": {":user_login": "true"}},
+            "oidc-claim-mismatch",
+            "to be absent",
+        ),
+        (
+            gitlab(),
+            {**equals(LAB), "Null": {":environment": "false"}},
+            "oidc-claim-not-visible",
+            "",
+        ),
+        (
+            gitlab(),
+            {**equals(LAB), "Bool": {":ref_protected": "false"}},
+            "oidc-claim-mismatch",
+            "ref_protected",
+        ),
+        (
+            gitlab(),
+            {"StringNotLike": {":sub": "project_path:acme/*"}},
+            "oidc-subject-mismatch",
+            "excludes",
+        ),
     ],
-)  # fmt: skip
-def test_tells_claims_apart(
+)
+def test_distinguishes_claims(
     claims: dict[str, Any], condition: dict[str, Any], id: str, words: str
 ) -> None:
     found = explained(claims, policy(claims, condition))
@@ -200,11 +255,11 @@ def test_tells_claims_apart(
         ({"Principal": {"Service": ["ec2.amazonaws.com"]}}, "oidc-no-provider-for-issuer"),
     ],
 )
-def test_tells_statements_apart(changes: dict[str, Any], id: str) -> None:
+def test_distinguishes_statements(changes: dict[str, Any], id: str) -> None:
     assert errors(gitlab(), policy(gitlab(), equals(LAB), **changes)) == [id]
 
 
-def test_a_deny_outweighs_an_allow() -> None:
+def test_a_deny_overrides_an_allow() -> None:
     document = policy(gitlab(), equals(LAB))
     document["Statement"] += policy(
         gitlab(), {"StringNotEquals": {":ref_protected": "false"}}, Effect="Deny"
@@ -224,15 +279,6 @@ def test_of_several_statements_the_nearest_comes_first() -> None:
     ]
 
 
-TAGS: dict[str, Any] = {
-    "https://aws.amazon.com/tags": {
-        "principal_tags": {"Project": ["dbt"]},
-        "transitive_tag_keys": ["Project"],
-    }
-}
-FLAT = {"https://aws.amazon.com/tags/principal_tags/Project": "dbt"}
-
-
 @pytest.mark.parametrize("tags", [TAGS, FLAT])
 def test_session_tags_need_an_action_of_their_own(tags: dict[str, Any]) -> None:
     claims = gitlab(**tags)
@@ -244,7 +290,7 @@ def test_session_tags_need_an_action_of_their_own(tags: dict[str, Any]) -> None:
     assert explained(gitlab(), policy(claims, tagged, Action="sts:*")).verdict == "denied"
 
 
-def test_a_deny_of_session_tags_is_told_from_a_missing_permission() -> None:
+def test_a_deny_of_session_tags_is_not_a_missing_permission() -> None:
     claims = gitlab(**TAGS)
     both = ["sts:AssumeRoleWithWebIdentity", "sts:TagSession"]
     document = policy(claims, equals(LAB), Action=both)
@@ -260,273 +306,6 @@ def test_a_source_identity_needs_an_action_of_its_own() -> None:
     found = explained(claims, policy(claims, equals(LAB)))
     assert found.verdict == "denied"
     assert "sts:SetSourceIdentity" in found.findings[0].fix
-
-
-@pytest.mark.parametrize(
-    ("claims", "condition", "found"),
-    [
-        (
-            github(),
-            {"StringEquals": {":aud": "sts.amazonaws.com", ":repository_id": "456"}},
-            ["oidc-missing-subject"],
-        ),
-        (github(), {"StringNotEquals": {":sub": "x"}}, ["oidc-missing-subject"]),
-        (github(), {"Null": {":sub": "false"}}, ["oidc-missing-subject"]),
-        (github(), like("*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
-        (github(), like("repo:*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
-        (github(), like("repo:acme/*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
-        (github(), like("repo:acme/dbt*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
-        (github(), like("repo:acme/dbt:*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
-        (github(), like("repo:acme/dbt:?*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
-        (github(), like("repo:acme/dbt:ref:*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
-        (github(), like("repo:acme/dbt:r*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
-        (
-            github("environment:live"),
-            like("repo:acme/dbt:env*"),
-            ["oidc-subject-too-wide", "oidc-mutable-name"],
-        ),
-        (github(), like("repo:acme/dbt:ref:refs/heads/*"), ["oidc-mutable-name"]),
-        (github(), like("repo:acme/dbt:ref:refs/heads/m*"), ["oidc-mutable-name"]),
-        (
-            gitlab(),
-            like("project_path:acme/data/dbt:ref_type:branch:ref:ma*"),
-            ["oidc-merge-request-indistinct", "oidc-mutable-name"],
-        ),
-        (
-            gitlab(),
-            like("project_path:acme/data/dbt:ref_type:branch:ref:*"),
-            ["oidc-subject-too-wide", "oidc-mutable-name"],
-        ),
-        (
-            gitlab(),
-            {
-                **like("project_path:acme/data/dbt:ref_type:branch:ref:?*"),
-                "Bool": {":ref_protected": "true"},
-            },
-            ["oidc-mutable-name"],
-        ),
-        (
-            gitlab(),
-            {
-                **like("project_path:acme/data/dbt:ref_type:branch:ref:*"),
-                "BoolIfExists": {":ref_protected": "true"},
-            },
-            ["oidc-subject-too-wide", "oidc-mutable-name"],
-        ),
-        (
-            gitlab("v1", "tag"),
-            like("project_path:acme/data/dbt:ref_type:tag:ref:*"),
-            ["oidc-mutable-name"],
-        ),
-        (
-            github(),
-            {"StringEquals": {":sub": MAIN}, "StringLike": {":repository_id": "*"}},
-            ["oidc-mutable-name"],
-        ),
-        (github(), {"StringEquals": {":sub": MAIN}, "StringLike": {":repository_id": "456"}}, []),
-        (
-            gitlab(),
-            {"StringEquals": {":sub": LAB}, "StringLikeIfExists": {":project_id": "*"}},
-            ["oidc-merge-request-indistinct", "oidc-mutable-name"],
-        ),
-        (
-            gitlab(),
-            {"StringEquals": {":sub": LAB}, "StringEqualsIfExists": {":project_id": "20"}},
-            ["oidc-merge-request-indistinct", "oidc-mutable-name"],
-        ),
-        (
-            gitlab(),
-            {"StringEquals": {":sub": LAB, ":project_id": "${gitlab.com:project_id}"}},
-            ["oidc-merge-request-indistinct", "oidc-mutable-name"],
-        ),
-        (
-            gitlab(),
-            {"StringEquals": {":sub": LAB}, "NumericGreaterThan": {":project_id": "1"}},
-            ["oidc-merge-request-indistinct", "oidc-mutable-name"],
-        ),
-        (github(), {**like("repo:acme/*"), "StringEquals": {":repository_id": "456"}}, []),
-        (gitlab(), like("project_path:acme/*"), ["oidc-subject-too-wide", "oidc-mutable-name"]),
-        (
-            gitlab(),
-            like("project_path:acme/data/dbt:ref_type:*:ref:main"),
-            ["oidc-subject-too-wide", "oidc-mutable-name"],
-        ),
-        (gitlab(), equals(LAB), ["oidc-merge-request-indistinct", "oidc-mutable-name"]),
-        (
-            gitlab(),
-            {"StringEquals": {":sub": LAB, ":project_id": "20"}},
-            ["oidc-merge-request-indistinct"],
-        ),
-        (
-            gitlab(),
-            {"StringEquals": {":sub": LAB, ":project_id": "20", ":ref_protected": "true"}},
-            [],
-        ),
-        (
-            gitlab(),
-            {
-                "StringEquals": {
-                    ":sub": LAB,
-                    ":project_id": "20",
-                    ":pipeline_source": ["push", "web"],
-                }
-            },
-            [],
-        ),
-        (
-            gitlab(),
-            {
-                "StringEquals": {
-                    ":sub": LAB,
-                    ":project_id": "20",
-                    ":pipeline_source": ["push", "parent_pipeline"],
-                }
-            },
-            ["oidc-merge-request-indistinct"],
-        ),
-        (
-            gitlab(sub="project_id:20:ref_type:branch:ref:main"),
-            equals("project_id:20:ref_type:branch:ref:main"),
-            [],
-        ),
-        (gitlab(host="gitlab.example.com"), equals(LAB), ["oidc-merge-request-indistinct"]),
-        (
-            gitlab(host="gitlab.example.com", sub=f"{LAB}:environment_protected:true"),
-            equals(f"{LAB}:environment_protected:true"),
-            [],
-        ),
-        (
-            gitlab("v2", "tag", host="gitlab.example.com"),
-            equals("project_path:acme/data/dbt:ref_type:tag:ref:v2"),
-            [],
-        ),
-        (github(**IDS), equals(IDS["sub"]), []),
-    ],
-)
-def test_warns_of_what_is_let_in_besides(
-    claims: dict[str, Any], condition: dict[str, Any], found: list[str]
-) -> None:
-    assert warnings(claims, policy(claims, condition)) == found
-
-
-@pytest.mark.parametrize(
-    ("keys", "words"),
-    [
-        ({":repository_id": "456"}, "every ref, pull request and environment of the project may"),
-        ({":aud": "sts.amazonaws.com"}, f"every project on {GITHUB} may"),
-    ],
-)
-def test_says_who_is_let_in_without_a_condition_on_the_subject(
-    keys: dict[str, str], words: str
-) -> None:
-    (found,) = explained(github(), policy(github(), {"StringEquals": keys})).findings
-    assert found.id == "oidc-missing-subject"
-    assert words in found.message
-
-
-PINNED = {"StringEquals": {":sub": LAB, ":project_id": "20", ":ref_protected": "true"}}
-
-
-@pytest.mark.parametrize(
-    ("condition", "found"),
-    [
-        ({"ForAllValues:StringEquals": {":project_idd": "7"}}, ["oidc-forallvalues-allows-absent"]),
-        (
-            {"ForAllValues:StringEquals": {":user_login": "ada"}},
-            ["oidc-forallvalues-allows-absent"],
-        ),
-        (
-            {"ForAllValues:StringEquals": {":user_login": "ada"}, "Null": {":user_login": "false"}},
-            [],
-        ),
-        ({"StringNotEquals": {":environment": "test"}}, ["oidc-negated-allows-absent"]),
-        ({"StringNotLike": {":user_login": "bot-*"}}, ["oidc-negated-allows-absent"]),
-        ({"StringNotEquals": {":user_login": "bot"}, "StringLike": {":user_login": "a*"}}, []),
-        ({"StringEqualsIfExists": {":environment": "live"}}, ["oidc-claim-not-visible"]),
-        ({"StringEqualsIfExists": {":user_login": "ada"}}, []),
-    ],
-)
-def test_warns_of_conditions_that_hold_without_the_claim(
-    condition: dict[str, Any], found: list[str]
-) -> None:
-    assert warnings(gitlab(), policy(gitlab(), {**PINNED, **condition})) == found
-
-
-def test_the_claims_of_a_deny_are_not_warned_of() -> None:
-    document = policy(gitlab(), PINNED)
-    document["Statement"] += policy(
-        gitlab(), {"StringNotEquals": {":ref_protected": "true"}}, Effect="Deny"
-    )["Statement"]
-    assert warnings(gitlab(), document) == []
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        {
-            "Condition": {
-                "StringEquals": {f"{GITLAB}:sub": LAB},
-                "IpAddress": {"aws:SourceIp": "10.0.0.0/8"},
-            }
-        },
-        {"Condition": {"StringMatches": {f"{GITLAB}:sub": LAB}}},
-        {"Principal": {"Federated": f"{ACCOUNT}*"}},
-    ],
-)
-def test_what_cannot_be_decided_is_said(part: dict[str, Any]) -> None:
-    found = explained(
-        gitlab(), policy(gitlab(), equals(LAB), **part), provider=f"{ACCOUNT}{GITLAB}"
-    )
-    assert found.verdict == "unknown"
-    assert "oidc-undecided" in [finding.id for finding in found.findings]
-
-
-def test_the_account_is_that_of_the_role_or_the_provider() -> None:
-    document = policy(gitlab(), equals(LAB))
-    assert (
-        explained(gitlab(), document, role="arn:aws:iam::111111111111:role/path/r").verdict
-        == "allowed"
-    )
-    assert explained(gitlab(), document, provider=f"{ACCOUNT}{GITLAB}").verdict == "allowed"
-    other = explained(gitlab(), document, role="arn:aws:iam::222222222222:role/r")
-    assert (other.verdict, other.findings[0].id) == ("denied", "oidc-no-provider-for-issuer")
-    wrong = explained(gitlab(), document, provider=f"{ACCOUNT}{GITHUB}")
-    assert (wrong.verdict, wrong.findings[0].id) == ("denied", "oidc-no-provider-for-issuer")
-
-
-def test_the_provider_to_trust_is_named_in_the_account_of_the_policy() -> None:
-    (found, *_) = explained(github(), policy(gitlab(), equals(LAB))).findings
-    assert found.id == "oidc-no-provider-for-issuer"
-    assert found.fix == f'"Principal": {{"Federated": "{ACCOUNT}{GITHUB}"}}'
-
-
-def test_claims_without_an_issuer_are_of_the_provider() -> None:
-    claims = gitlab()
-    document = policy(claims, equals(LAB))
-    del claims["iss"]
-    assert explained(claims, document, provider=f"{ACCOUNT}{GITLAB}").verdict == "allowed"
-
-
-@pytest.mark.parametrize(
-    ("issuer", "claim", "seen"),
-    [
-        ("https://gitlab.com", "ref_protected", True),
-        ("https://gitlab.com", "project_path", False),
-        ("https://gitlab.example.com", "ref_protected", False),
-        ("https://gitlab.com/gitlab", "ref_protected", False),
-        (f"https://{GITHUB}", "repository_id", True),
-        (f"https://{GITHUB}/acme", "repository_id", True),
-        (f"https://{GITHUB}/acme/more", "repository_id", False),
-        ("https://token.actions.acme.ghe.com", "environment", True),
-        ("https://github.example.com/_services/token", "repository_id", False),
-        (f"https://{GITHUB}", "repository_owner", False),
-        ("https://example.com", "sub", True),
-    ],
-)
-def test_what_aws_sees_of_an_issuer(issuer: str, claim: str, seen: bool) -> None:
-    assert (claim in visible(issuer)) is seen
-    context = request_for(TokenClaims({}, {"iss": issuer, claim: "x"}), account_id="1").context
-    assert (f"{issuer.removeprefix('https://')}:{claim}" in context) is seen
 
 
 @pytest.mark.parametrize(
@@ -549,7 +328,7 @@ def test_what_aws_sees_of_an_issuer(issuer: str, claim: str, seen: bool) -> None
         {"StringEquals": {":user_access_level": "x"}},
     ],
 )
-def test_the_fix_of_any_operator_lets_the_token_in(condition: dict[str, Any]) -> None:
+def test_the_fix_works_for_any_operator(condition: dict[str, Any]) -> None:
     claims = gitlab(user_access_level="${user}", aud=["https://gitlab.com", "z"])
     document = policy(claims, {**PINNED, **condition})
     found = explained(claims, document)
@@ -557,8 +336,8 @@ def test_the_fix_of_any_operator_lets_the_token_in(condition: dict[str, Any]) ->
     block = document["Statement"][0]["Condition"]
     del block[next(iter(condition))]
     block |= json.loads("{" + found.findings[0].fix + "}")
-    mended = {**block, "StringEquals": {**PINNED_KEYS, **block.get("StringEquals", {})}}
-    document["Statement"][0]["Condition"] = mended
+    fixed = {**block, "StringEquals": {**PINNED_KEYS, **block.get("StringEquals", {})}}
+    document["Statement"][0]["Condition"] = fixed
     assert explained(claims, document).verdict == "allowed"
 
 
@@ -589,7 +368,7 @@ NAMES = [
         st.sampled_from([*NAMES, "exp", "nbf", "https://aws.amazon.com/source_identity"]), ANYTHING
     )
 )
-def test_whatever_the_claims_are_they_are_explained(claims: dict[str, Any]) -> None:
+def test_any_claims_are_explained(claims: dict[str, Any]) -> None:
     whole = {"iss": "https://gitlab.com", **claims}
     found = explained(
         whole, policy(whole, {**PINNED, "StringLike": {":aud": "*"}, "Bool": {":amr": "true"}})

@@ -11,7 +11,7 @@ from support.claim_sets import explained
 PAGE = (Path(__file__).parents[3] / "docs" / "identity.md").read_text()
 
 
-def test_the_example_is_true() -> None:
+def test_the_example_is_real_output() -> None:
     policy, claims = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     printed = re.search(
         r"\$ cipipe oidc explain --policy policy.json --claims claims.json\n(.*?)```",
@@ -22,7 +22,7 @@ def test_the_example_is_true() -> None:
     assert identity.explanation(explained(json.loads(claims), parse(policy))) == printed[1]
 
 
-def test_the_table_of_claims_is_that_of_the_data() -> None:
+def test_the_table_of_claims_matches_the_data() -> None:
     table = json.loads((Path(__file__).parents[3] / "cipipe/oidc/condition_keys.json").read_text())
     rows = [line for line in PAGE.splitlines() if line.startswith("| ") and "`" in line]
     shown = [sorted(re.findall(r"`(\w+)`", row.rsplit("|", 2)[1])) for row in rows]
@@ -30,7 +30,7 @@ def test_the_table_of_claims_is_that_of_the_data() -> None:
     assert shown[:3] == [sorted(names) for names in lists]
 
 
-def test_only_a_style_colours() -> None:
+def test_output_is_coloured_by_the_style_only() -> None:
     policy, claims = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     found = explained(json.loads(claims), parse(policy))
     coloured = identity.explanation(found, lambda word, colour: f"<{colour}>{word}</>")

@@ -1,5 +1,5 @@
-"""Findings on merge requests: tokens that a policy lets in, policies that do not tell them apart,
-fixes that are safe.
+"""Findings about merge requests: tokens that a policy accepts, policies that do not distinguish
+them, fixes that are safe.
 """
 
 from typing import Any
@@ -45,7 +45,7 @@ def found(claims: dict[str, Any], condition: dict[str, Any]) -> tuple[str, dict[
         ),
     ],
 )
-def test_a_merge_requests_token_is_not_let_in_without_a_word(
+def test_warns_if_a_merge_requests_token_is_accepted(
     claims: dict[str, Any], condition: dict[str, Any]
 ) -> None:
     verdict, findings = found(claims, condition)
@@ -54,7 +54,7 @@ def test_a_merge_requests_token_is_not_let_in_without_a_word(
 
 
 @pytest.mark.parametrize("source", ["push", "schedule", "parent_pipeline"])
-def test_other_tokens_are(source: str) -> None:
+def test_does_not_warn_about_other_tokens(source: str) -> None:
     guarded = {"StringEquals": {":sub": LAB, ":ref_protected": "true", ":project_id": "20"}}
     assert found(gitlab(pipeline_source=source), guarded) == ("allowed", {})
 
@@ -97,7 +97,7 @@ def test_no_guards(guard: dict[str, Any]) -> None:
     assert '"gitlab.com:ref_protected": "true"' in findings["oidc-merge-request-indistinct"].fix
 
 
-def test_what_a_gitlab_server_can_do() -> None:
+def test_the_fix_for_a_gitlab_server() -> None:
     _, findings = found(gitlab(host=OWN), {"StringEquals": {":sub": LAB}})
     assert f"{LAB}:environment_protected:true" in findings["oidc-merge-request-indistinct"].fix
     assert (
@@ -131,7 +131,7 @@ def test_no_fix_trusts_a_ref_that_is_not_protected(
     assert ("after the merge" in fix) is (more is FORK)
 
 
-def test_nor_does_that_of_a_deny() -> None:
+def test_nor_does_the_fix_of_a_deny() -> None:
     claims = gitlab(ref_protected="false")
     document = policy(claims, {"StringEquals": {":sub": LAB}})
     document["Statement"] += policy(
@@ -179,7 +179,7 @@ def test_no_fix_trusts_the_source_of_a_merge_request() -> None:
         ({":aud": "sts.amazonaws.com"}, f"every project on {GITHUB}"),
     ],
 )
-def test_who_is_left_without_a_subject(keys: dict[str, str], words: str) -> None:
+def test_who_can_assume_a_role_without_a_subject(keys: dict[str, str], words: str) -> None:
     claims = github(
         "environment:live", **{key[1:]: value for key, value in keys.items() if key != ":aud"}
     )
@@ -203,7 +203,7 @@ def test_who_is_left_without_a_subject(keys: dict[str, str], words: str) -> None
         },
     ],
 )
-def test_a_project_and_its_ref_leave_nobody(condition: dict[str, Any]) -> None:
+def test_a_project_and_its_ref_need_no_subject(condition: dict[str, Any]) -> None:
     claims = github("environment:live", environment="live")
     assert "oidc-missing-subject" not in found(claims, condition)[1]
 
@@ -215,7 +215,7 @@ def test_a_wildcard_is_no_restriction() -> None:
     assert "all projects that have this repository" in findings["oidc-missing-subject"].message
 
 
-def test_a_pattern_that_takes_pull_requests_leaves_them() -> None:
+def test_a_pattern_for_refs_may_match_pull_requests() -> None:
     condition = {"StringEquals": {":repository_id": "456"}, "StringLike": {":ref": "refs/*"}}
     assert (
         "every ref, pull request" in found(github(), condition)[1]["oidc-missing-subject"].message
@@ -249,7 +249,7 @@ def test_child_pipelines_are_trusted_with_protected_refs_only(protected: str, fi
     assert fix in findings["oidc-claim-mismatch"].fix
 
 
-def test_claims_of_gitlab_by_which_a_project_is_named() -> None:
+def test_gitlab_claims_that_name_a_project() -> None:
     _, findings = found(gitlab(), {"StringEquals": {":project_id": "20"}})
     assert "every project" not in findings["oidc-missing-subject"].message
     _, findings = found(gitlab(), {"StringEquals": {":project_path": "acme/data/dbt"}})
@@ -314,7 +314,7 @@ def test_claims_of_gitlab_by_which_a_project_is_named() -> None:
         ),
     ],
 )
-def test_subjects_that_begin_alike(
+def test_subjects_with_a_common_prefix(
     claims: dict[str, Any], subject: str, id: str, words: str
 ) -> None:
     verdict, findings = found(claims, {"StringEquals": {":sub": subject}})
@@ -330,7 +330,7 @@ def test_a_customised_subject_beside_a_pattern() -> None:
     assert (verdict, "customised" in findings["oidc-subject-custom"].message) == ("denied", True)
 
 
-def test_a_subject_of_the_project_only_is_everybodys() -> None:
+def test_a_subject_that_names_only_the_project_is_too_wide() -> None:
     bare = "repo:acme/dbt"
     verdict, findings = found(github(sub=bare), {"StringEquals": {":sub": bare}})
     assert verdict == "allowed"

@@ -14,17 +14,18 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Job:
-    """A job in which tokens are minted, one for each session of `length` seconds; `fails` makes
-    that impossible.
-    """
+    """A job that mints a token for each session of `length` seconds, unless it `fails`."""
 
     def __init__(self, length: int) -> None:
-        self.now, self.length, self.tokens, self.fails = START, timedelta(seconds=length), 0, False
+        self.now = START
+        self.length = timedelta(seconds=length)
+        self.tokens = 0
+        self.fails = False
         self.tried = 0
         self.meanwhile: Callable[[], None] = lambda: None
-        self.renewed = Renewed(self.begin, lambda: self.now)
+        self.renewed = Renewed(self.start, lambda: self.now)
 
-    def begin(self) -> Credentials:
+    def start(self) -> Credentials:
         self.tried += 1
         self.meanwhile()
         if self.fails:
@@ -45,7 +46,7 @@ def test_the_second_refresh_of_a_600_second_job_mints_a_new_token() -> None:
     assert job.tokens == 2
 
 
-def test_an_hour_is_renewed_a_quarter_of_an_hour_before_its_end() -> None:
+def test_a_session_is_renewed_fifteen_minutes_early() -> None:
     job = Job(3600)
     assert [job.at(seconds) for seconds in (0, 2699, 2701, 5000)] == [
         "ASIA1",
@@ -55,7 +56,7 @@ def test_an_hour_is_renewed_a_quarter_of_an_hour_before_its_end() -> None:
     ]
 
 
-def test_the_old_session_serves_for_as_long_as_it_holds_when_renewing_fails() -> None:
+def test_a_failed_renewal_falls_back_to_the_old_session() -> None:
     job = Job(900)
     job.at(0)
     job.fails = True
@@ -66,14 +67,14 @@ def test_the_old_session_serves_for_as_long_as_it_holds_when_renewing_fails() ->
     assert job.at(901) == "ASIA2"
 
 
-def test_there_is_nothing_to_fall_back_on_at_first() -> None:
+def test_a_failed_first_session_raises() -> None:
     job = Job(900)
     job.fails = True
     with pytest.raises(IdentityError):
         job.at(0)
 
 
-def test_many_that_ask_at_once_begin_one_session() -> None:
+def test_concurrent_callers_share_one_session() -> None:
     job = Job(900)
     found: list[str] = []
     threads = [
@@ -95,7 +96,7 @@ def test_a_failed_renewal_is_not_repeated_for_each_caller() -> None:
     assert job.tried == 3, "at first, and once a minute"
 
 
-def test_who_asks_while_a_renewal_goes_on_gets_the_old_session() -> None:
+def test_a_running_renewal_does_not_block_callers() -> None:
     job = Job(900)
     job.at(0)
     job.now = START + timedelta(seconds=600)
@@ -106,7 +107,7 @@ def test_who_asks_while_a_renewal_goes_on_gets_the_old_session() -> None:
 
 
 def asked_in_a_thread(job: Job) -> str:
-    """What another thread gets, which has to end by itself."""
+    """What another thread gets, without waiting for this one."""
     found: list[str] = []
     thread = threading.Thread(
         target=lambda: found.append(job.renewed.current().access_key_id), daemon=True

@@ -24,7 +24,7 @@ def test_session_names(parts: tuple[str, ...], name: str) -> None:
 
 
 @given(st.lists(st.text(), max_size=4))
-def test_a_made_session_name_always_fits(parts: list[str]) -> None:
+def test_a_generated_session_name_is_always_valid(parts: list[str]) -> None:
     assert module._NAME.fullmatch(session_name(*parts))
 
 
@@ -56,6 +56,6 @@ def test_a_chained_session_lasts_an_hour_at_most(duration: int) -> None:
     assert caught.value.id == "oidc-duration"
 
 
-def test_a_policy_is_sent_without_white_space() -> None:
+def test_a_policy_is_sent_without_whitespace() -> None:
     assert policy_text({}) == ""
     assert policy_text({"Statement": [{"Sid": "\u00e4"}]}) == '{"Statement":[{"Sid":"\\u00e4"}]}'

@@ -1,6 +1,4 @@
-"""What is wrong with an environment's roles and sessions is told with the configuration's other
-problems.
-"""
+"""Problems with roles and sessions are reported with the other problems of a configuration."""
 
 from typing import Any
 
@@ -50,6 +48,6 @@ def test_good_settings(settings: dict[str, Any]) -> None:
         ({"session_policy_arns": ("x",) * 11}, "session_policy_arns", "config-bad-session"),
     ],
 )
-def test_a_problem_is_told_where_it_is(settings: dict[str, Any], where: str, id: str) -> None:
+def test_a_problem_names_its_key(settings: dict[str, Any], where: str, id: str) -> None:
     (found,) = problems(Environment(**{**BASE, **settings}), "environments.dev")
     assert (found.where, found.id) == (f"environments.dev.{where}", id)

@@ -1,5 +1,5 @@
-"""Where tokens come from. The request is a stand-in for tools/http.py; the sandbox's issuer answers
-it elsewhere.
+"""Where tokens come from. Requests are replaced here; integration tests send them to the sandbox's
+issuer.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,13 @@ from cipipe.tools.http import HttpError
 REQUEST = RequestToken("https://example.com/token?audience=a", "the-bearer")
 
 
-class Door:
-    """Answers requests with what it is given, in order."""
+class Responder:
+    """Replaces `http.get_json`: returns or raises its answers in order."""
 
     def __init__(self, *answers: Any) -> None:
-        self.answers, self.sent, self.waits = list(answers), [], []  # type: ignore[var-annotated]
+        self.answers = list(answers)
+        self.sent: list[tuple[str, str]] = []
+        self.waits: list[float] = []
 
     def get_json(self, url: str, *, headers: Mapping[str, str]) -> Any:
         self.sent.append((url, headers["Authorization"]))
@@ -33,13 +35,13 @@ class Door:
 
 def run(
     monkeypatch: pytest.MonkeyPatch, *answers: Any
-) -> tuple[Door, str | None, IdentityError | None]:
-    door = Door(*answers)
-    monkeypatch.setattr(http, "get_json", door.get_json)
+) -> tuple[Responder, str | None, IdentityError | None]:
+    responder = Responder(*answers)
+    monkeypatch.setattr(http, "get_json", responder.get_json)
     try:
-        return door, fetch(REQUEST, {}, door.waits.append), None
+        return responder, fetch(REQUEST, {}, responder.waits.append), None
     except IdentityError as error:
-        return door, None, error
+        return responder, None, error
 
 
 def failed(status: int | None) -> HttpError:
@@ -52,7 +54,7 @@ def test_a_variable() -> None:
     assert fetch(NoToken("hint"), {"NAME": "token"}) is None
 
 
-def test_a_file_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_file_is_read_again_each_time(tmp_path: Path) -> None:
     file = tmp_path / "token"
     for text in ("one", "two"):
         file.write_text(f"{text}\n")
@@ -69,20 +71,24 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> No
 
 
 def test_a_request_has_the_bearer_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    door, token, _ = run(monkeypatch, {"value": "token"})
-    assert (token, door.sent) == ("token", [(REQUEST.url, "bearer the-bearer")])
+    responder, token, _ = run(monkeypatch, {"value": "token"})
+    assert (token, responder.sent) == ("token", [(REQUEST.url, "bearer the-bearer")])
 
 
 @pytest.mark.parametrize("status", [None, 429, 500, 503])
-def test_what_may_pass_is_asked_again(monkeypatch: pytest.MonkeyPatch, status: int | None) -> None:
-    door, token, _ = run(monkeypatch, failed(status), failed(status), {"value": "token"})
-    assert (token, door.waits) == ("token", [1, 2])
+def test_transient_failures_are_retried(
+    monkeypatch: pytest.MonkeyPatch, status: int | None
+) -> None:
+    responder, token, _ = run(monkeypatch, failed(status), failed(status), {"value": "token"})
+    assert (token, responder.waits) == ("token", [1, 2])
 
 
 @pytest.mark.parametrize("answers", [[failed(401)], [{}], [[]], [failed(None)] * 3])
-def test_a_request_that_gives_no_token(monkeypatch: pytest.MonkeyPatch, answers: list[Any]) -> None:
-    door, _, error = run(monkeypatch, *answers)
+def test_a_request_that_returns_no_token(
+    monkeypatch: pytest.MonkeyPatch, answers: list[Any]
+) -> None:
+    responder, _, error = run(monkeypatch, *answers)
     assert error is not None
     assert error.id == "oidc-request-failed"
-    assert len(door.sent) == len(answers)
+    assert len(responder.sent) == len(answers)
     assert "the-bearer" not in f"{error.message} {error.hint} {REQUEST!r}"

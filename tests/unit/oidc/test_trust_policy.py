@@ -112,18 +112,18 @@ def test_one_statement(changes: dict[str, Any], verdict: str) -> None:
     assert evaluate(policy(entry), REQUEST).verdict == verdict
 
 
-def test_a_single_statement_may_stand_without_a_list() -> None:
+def test_accepts_a_statement_without_a_list() -> None:
     assert (
         evaluate({"Version": "2012-10-17", "Statement": statement()}, REQUEST).verdict == "allowed"
     )
 
 
-def test_variables_stand_for_themselves_before_2012() -> None:
+def test_variables_are_literal_before_2012() -> None:
     entry = statement(Condition={"StringLike": {"gitlab.com:sub": "*:ref:${sts:RoleSessionName}"}})
     assert evaluate(policy(entry, version="2008-10-17"), REQUEST).verdict == "denied"
 
 
-def test_wildcards_in_a_variables_value_are_not_wildcards() -> None:
+def test_wildcards_in_a_variables_value_are_literal() -> None:
     request = Request(
         provider=PROVIDER,
         issuer="gitlab.com",
@@ -155,11 +155,11 @@ def test_wildcards_in_a_variables_value_are_not_wildcards() -> None:
         ([statement(Condition={"X": {"a": "b"}}), statement()], "allowed"),
     ],
 )
-def test_deny_outweighs_allow(statements: list[dict[str, Any]], verdict: str) -> None:
+def test_deny_overrides_allow(statements: list[dict[str, Any]], verdict: str) -> None:
     assert evaluate(policy(*statements), REQUEST).verdict == verdict
 
 
-def test_tells_each_failing_condition() -> None:
+def test_reports_each_failing_condition() -> None:
     entry = statement(
         Condition={
             "StringEquals": {"gitlab.com:sub": "x", "gitlab.com:aud": "https://gitlab.com"},
@@ -185,20 +185,20 @@ def test_tells_each_failing_condition() -> None:
         {"Statement": [statement(Action={})]},
     ],
 )
-def test_refuses_what_is_no_policy(document: dict[str, Any]) -> None:
+def test_refuses_documents_that_are_not_policies(document: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
         evaluate(document, REQUEST)
     assert caught.value.id == "oidc-policy-malformed"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '"x"'])
-def test_refuses_text_that_is_no_policy(text: str) -> None:
+def test_refuses_text_that_is_not_a_policy(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(text)
     assert caught.value.id == "oidc-policy-malformed"
 
 
-def test_a_request_holds_only_what_iam_sees() -> None:
+def test_a_request_contains_only_what_iam_sees() -> None:
     payload = {
         "iss": "https://gitlab.com",
         "sub": SUBJECT,
@@ -218,7 +218,7 @@ def test_a_request_holds_only_what_iam_sees() -> None:
     }
 
 
-def test_a_self_managed_issuer_shows_subject_and_audience_only() -> None:
+def test_aws_sees_subject_and_audience_of_a_self_managed_issuer() -> None:
     assert visible("https://gitlab.example.com") == {"sub", "aud", "amr"}
     payload = {
         "iss": "https://gitlab.example.com/gl",
@@ -234,7 +234,7 @@ def test_a_self_managed_issuer_shows_subject_and_audience_only() -> None:
     }
 
 
-def test_the_authorised_party_is_the_audience() -> None:
+def test_the_authorised_party_replaces_the_audience() -> None:
     payload = {"iss": "https://gitlab.com", "aud": ["a", "b"], "azp": "b"}
     assert request_for(TokenClaims({}, payload), account_id="1").context == {
         "gitlab.com:aud": ("b",)

@@ -29,7 +29,7 @@ def parsed(text: str) -> dict[str, str]:
     return values
 
 
-def test_what_a_workflow_asks() -> None:
+def test_the_outputs_of_a_plan() -> None:
     values = parsed(
         github.render(
             plan(

@@ -82,7 +82,7 @@ def test_when_nothing_is_due_the_last_job_is_the_only_one() -> None:
     }
 
 
-def test_a_deployment_always_ends_by_planning_again() -> None:
+def test_the_last_job_of_a_deployment_plans_again() -> None:
     assert list(rendered(plan(stage("iac", "terraform", Status.UNCHANGED, Reason.UNCHANGED)))) == [
         "finish"
     ]
@@ -100,14 +100,14 @@ def test_the_last_job_waits_for_all_others() -> None:
     )  # which would let it start before the stages before it have ended
 
 
-def test_no_job_asks_for_the_lock_that_its_parent_holds() -> None:
+def test_no_job_needs_the_lock_of_its_parent() -> None:
     for mode in Mode:
         document = json.loads(gitlab.render(plan(stage("a", "command", Status.DUE), mode=mode)))
         assert not [name for name, job in document.items() if "resource_group" in job]
 
 
 def test_what_always_runs_does_so_once() -> None:
-    """It has a job of its own, and so has the default stage then; the last job leaves both out."""
+    """It has its own job, and so has the default stage then; the last job skips both."""
     jobs = rendered(
         plan(
             stage("notify", "command", Status.DUE, Reason.FORCED),
@@ -122,13 +122,13 @@ def test_what_always_runs_does_so_once() -> None:
     assert "environment" not in jobs["deploy:default"]
 
 
-def test_a_merge_request_that_changes_nothing_has_a_job_all_the_same() -> None:
+def test_a_merge_request_without_changes_has_a_job() -> None:
     assert list(rendered(plan(mode=Mode.VERIFY))) == ["nothing-due"]
     default = stage("default", "command", Status.DUE, Reason.NOTHING_DUE)
     assert list(rendered(plan(default, mode=Mode.VERIFY))) == ["verify:default"]
 
 
-def test_a_job_waits_for_what_stands_behind_an_unchanged_stage() -> None:
+def test_a_job_waits_for_the_needs_of_an_unchanged_stage() -> None:
     jobs = rendered(
         plan(
             stage("a", "command", Status.DUE),
@@ -140,7 +140,7 @@ def test_a_job_waits_for_what_stands_behind_an_unchanged_stage() -> None:
     assert jobs["deploy:d"]["needs"] == ["deploy:a"]
 
 
-def test_a_merge_request_deploys_nothing_and_waits_for_nobody() -> None:
+def test_a_merge_request_deploys_nothing() -> None:
     (job,) = rendered(plan(stage("iac", "terraform", Status.DUE), mode=Mode.VERIFY)).values()
     assert job["stage"] == "verify"
     assert not {"environment", "resource_group"} & set(job)
@@ -164,7 +164,10 @@ def test_hostile_names_stay_data() -> None:
     )
     job, finish = jobs.values()
     assert job["script"] == [
-        "cipipe run 'x'\"'\"'; rm -rf / #\n$(id) \x85\u2028\U0001f600\"]' --env 'dev$CI_JOB_TOKEN; id'"
+        (
+            "cipipe run 'x'\"'\"'; rm -rf / #\n$(id) \x85\u2028\U0001f600\"]' "
+            "--env 'dev$CI_JOB_TOKEN; id'"
+        )
     ]
     assert finish["script"] == ["cipipe run --env 'dev$CI_JOB_TOKEN; id' --if-newest --only-due"]
     assert job["environment"]["name"] == finish["environment"]["name"] == "dev-CI_JOB_TOKEN--id"

@@ -20,7 +20,7 @@ run = [["true"]]
 """
 
 
-def test_commands_that_view_one_environment_do_not_bootstrap_again(tmp_path: Path) -> None:
+def test_the_view_of_one_environment_has_the_same_digest(tmp_path: Path) -> None:
     (tmp_path / "main.tf").write_text("# one")
     whole = config.load(TEXT)
     first = bootstrap_digest(whole, tmp_path, started_at="now")

@@ -17,6 +17,7 @@ from cipipe.sandbox.aws.signatures import BadSignature, Proof, Received, proof_o
 
 KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 REGION = "eu-central-1"
+SCOPE = f"20260101/{REGION}/s3/aws4_request"
 
 
 def as_sent(request: Any) -> tuple[Received, bytes]:
@@ -115,7 +116,7 @@ def test_what_botocore_signs_is_accepted(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_nothing_of_it_may_be_another(form: str) -> None:
+def test_every_part_of_a_request_is_signed(form: str) -> None:
     received, body = signed_by_botocore(**FORMS[form])
     forged = [
         replace(received, method="DELETE"),
@@ -133,13 +134,13 @@ def test_nothing_of_it_may_be_another(form: str) -> None:
 @pytest.mark.parametrize(
     "form", [name for name, asked in FORMS.items() if "presigned" not in name and "data" in asked]
 )
-def test_nor_its_body(form: str) -> None:
+def test_the_body_is_signed(form: str) -> None:
     received, body = signed_by_botocore(**FORMS[form])
     with pytest.raises(BadSignature):
         check(received, body + b" ")
 
 
-def test_a_body_may_be_left_unsigned() -> None:
+def test_a_body_may_be_unsigned() -> None:
     headers = {"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}
     received, _ = signed_by_botocore(
         botocore.auth.S3SigV4Auth, "s3", method="PUT", path="/b/k", data=b"1", headers=headers
@@ -159,7 +160,7 @@ def test_a_body_may_be_left_unsigned() -> None:
         ("s3, presigned", dt.timedelta(minutes=-16)),
     ],
 )
-def test_a_signature_does_not_last(form: str, after: dt.timedelta) -> None:
+def test_a_signature_expires(form: str, after: dt.timedelta) -> None:
     received, body = signed_by_botocore(**FORMS[form])
     check(received, body, after=dt.timedelta(minutes=10))
     with pytest.raises(BadSignature, match="too far"):
@@ -171,25 +172,25 @@ def test_a_signature_does_not_last(form: str, after: dt.timedelta) -> None:
     [
         "",
         "Bearer x",
-        f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=0",
-        f"AWS4-HMAC-SHA256 SignedHeaders=host, Credential={KEY}/20260101/{REGION}/s3/aws4_request, Signature={'0' * 64}",
-        f"AWS4-HMAC-SHA256 x/20260101/{REGION}/batch/aws4_request Credential={KEY}/20260101/{REGION}/s3/aws4_request",
+        f"AWS4-HMAC-SHA256 Credential={KEY}/{SCOPE}, SignedHeaders=host, Signature=0",
+        f"AWS4-HMAC-SHA256 SignedHeaders=host, Credential={KEY}/{SCOPE}, Signature={'0' * 64}",
+        f"AWS4-HMAC-SHA256 x/20260101/{REGION}/batch/aws4_request Credential={KEY}/{SCOPE}",
         f"AWS {KEY}:c2lnbmF0dXJl",
     ],
 )
-def test_other_headers_are_no_proof(header: str) -> None:
+def test_refuses_other_authorization_headers(header: str) -> None:
     with pytest.raises(BadSignature):
         proof_of(Received("GET", "/", "", {"host": "x", "authorization": header}))
 
 
-def test_one_proof_is_not_two() -> None:
+def test_refuses_two_proofs() -> None:
     received, _ = signed_by_botocore(**FORMS["s3, presigned"])
     headers, _ = signed_by_botocore(**FORMS["s3 with a query"])
     with pytest.raises(BadSignature):
         proof_of(replace(received, headers=headers.headers))
 
 
-def test_a_request_without_any_has_none() -> None:
+def test_an_unsigned_request_has_no_proof() -> None:
     assert proof_of(Received("GET", "/", "X-Amz-Date=1", {"host": "x"})) is None
 
 
@@ -207,7 +208,7 @@ def test_the_host_has_to_be_signed() -> None:
         )
 
 
-# --- chunks: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html -----------------------------------------------
+# --- chunks: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html ---
 
 MOMENT = dt.datetime(2013, 5, 24, tzinfo=dt.UTC)
 SEED = "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9"
@@ -263,7 +264,7 @@ def test_the_chunks_of_awss_documentation() -> None:
         lambda body: body.replace(b"chunk-signature=0055", b"chunk-signature=0056"),
     ],
 )
-def test_chunks_that_are_others(change: Callable[[bytes], bytes]) -> None:
+def test_refuses_changed_chunks(change: Callable[[bytes], bytes]) -> None:
     received, body = streamed()
     with pytest.raises(BadSignature):
         check_streamed(received, change(body))
