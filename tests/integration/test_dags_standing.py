@@ -2,9 +2,6 @@
 against it makes it read.
 """
 
-import signal
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,26 +15,7 @@ from cipipe.stages.dags.markers import patch
 from cipipe.stages.settings import Stage
 from cipipe.tools.git.client import Repository
 from support.contexts import stage_context
-from support.shop import BUCKET, CONFIG, DAG, LEDGER, OUTPUTS, REGION, Cli, Shop, served
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with served() as url:
-        yield url
-
-
-@pytest.fixture
-def shop(tmp_path: Path, server: str) -> Shop:
-    return Shop(tmp_path / "shop", server)
-
-
-@pytest.fixture
-def cipipe(shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    monkeypatch.setattr(
-        signal, "signal", lambda *_: None
-    )  # a run sets handlers, which this process has its own of
-    return Cli(shop, monkeypatch, capsys)
+from support.shop import BUCKET, CONFIG, DAG, LEDGER, OUTPUTS, REGION, Cli, Shop
 
 
 @pytest.fixture

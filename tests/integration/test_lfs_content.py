@@ -3,15 +3,13 @@ right one.
 """
 
 import hashlib
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cipipe.tools.git import lfs
 from support.git import Repo
-from support.shop import OUTPUTS, Cli, Shop, served
+from support.shop import OUTPUTS, Cli, Shop
 
 BODY = b"a,b\n1,2\n" * 500
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -25,25 +23,6 @@ def repo(tmp_path: Path) -> Repo:
     made = Repo(tmp_path / "repo")
     made.commit({"data/big.csv": POINTER, "data/small.csv": b"1\n"})
     return made
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with served() as url:
-        yield url
-
-
-@pytest.fixture
-def shop(tmp_path: Path, server: str) -> Shop:
-    return Shop(tmp_path / "shop", server)
-
-
-@pytest.fixture
-def cipipe(shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    monkeypatch.setattr(
-        signal, "signal", lambda *_: None
-    )  # a run sets handlers, which this process has its own of
-    return Cli(shop, monkeypatch, capsys)
 
 
 def store(repo: Repo, body: bytes) -> None:

@@ -168,3 +168,10 @@ class Cli:
     def json(self, *arguments: str) -> dict[str, Any]:
         assert self(*arguments, "--format", "json") == 0, self.out + self.err
         return dict(json.loads(self.out))
+
+
+def due(cipipe: Cli) -> str:
+    """Why the `dags` stage is due, by a plan; `unchanged` if it is not."""
+    stages = cipipe.json("plan")["stages"]
+    (reason,) = [stage["reason"] for stage in stages if stage["name"] == "dags"]
+    return str(reason)

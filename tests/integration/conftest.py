@@ -1,0 +1,28 @@
+"""Fixtures of the tests that call `cipipe` in a project with DAG files, against moto."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from support.dags_world import DagsWorld
+from support.shop import Cli, Shop
+
+
+@pytest.fixture
+def shop(tmp_path: Path, moto_server: str) -> Shop:
+    return Shop(tmp_path / "shop", moto_server)
+
+
+@pytest.fixture
+def cipipe(shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    # A run sets handlers for signals, and this process has its own.
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    return Cli(shop, monkeypatch, capsys)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> DagsWorld:
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    return DagsWorld(tmp_path / "repo", endpoint)
