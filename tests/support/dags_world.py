@@ -35,9 +35,9 @@ from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Runner
 from cipipe.stages import dags
-from cipipe.stages.context import Action, StageContext, StageResult, Step
+from cipipe.stages.context import Action, RunnerInputs, StageContext, StageResult, Step
 from cipipe.stages.settings import AnyStage, Stage
-from cipipe.stagework import RunnerInputs, StageWork
+from cipipe.stagework import StageWork
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint
