@@ -26,28 +26,31 @@ resources = has_no_resources
 required_paths = requires_no_paths
 
 
-class Settings(KindSettings, frozen=True):
+class CommandSettings(KindSettings, frozen=True):
     # Commands, each a list of arguments.
     run: tuple[tuple[str, ...], ...]
     # Added to their environment.
     env: dict[str, Setting] = {}
 
 
-def problems(stage: Stage[Settings]) -> Iterable[Problem]:
+Settings = CommandSettings
+
+
+def problems(stage: Stage[CommandSettings]) -> Iterable[Problem]:
     for number, argv in enumerate(stage.settings.run):
         if not argv or not argv[0]:
             yield Problem("config-empty-command", "the command is empty", f"run[{number}]")
 
 
-def tools(stage: Stage[Settings]) -> tuple[str, ...]:  # noqa: ARG001
+def tools(stage: Stage[CommandSettings]) -> tuple[str, ...]:  # noqa: ARG001
     return ()
 
 
-def inputs(stage: Stage[Settings], repository: Repository, tree: str) -> Iterable[Input]:  # noqa: ARG001
+def inputs(stage: Stage[CommandSettings], repository: Repository, tree: str) -> Iterable[Input]:  # noqa: ARG001
     return ()
 
 
-def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
+def steps(stage: Stage[CommandSettings], mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
     # A command may do anything, so it counts as a write, and runs in deployments only.
     if mode is not Mode.DEPLOY:
         return ()
@@ -59,7 +62,7 @@ def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]: 
     )
 
 
-def _run(index: int, context: StageContext[Settings], result: StageResult) -> None:
+def _run(index: int, context: StageContext[CommandSettings], result: StageResult) -> None:
     from cipipe.tools import process
 
     # The settings of the context, and not those that the step was made from: their references are

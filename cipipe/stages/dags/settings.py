@@ -13,7 +13,7 @@ _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _VERSION = r"\d+\.\d+(\.\d+)?"
 
 
-class Settings(KindSettings, frozen=True):
+class DagsSettings(KindSettings, frozen=True):
     """A stage's table in cipipe.toml. docs/configuration.md describes each of them for users."""
 
     # A folder of the repository. Its files go to `prefix` in `bucket`, by their paths below it.
@@ -45,6 +45,9 @@ class Settings(KindSettings, frozen=True):
     # Environment variables and Airflow Variables for the import check.
     check_env: dict[str, str] = {}
     check_variables: dict[str, str] = {}
+
+
+Settings = DagsSettings
 
 
 def problems(stage: Stage[Settings]) -> Iterable[Problem]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from cipipe.model import Environment
 from cipipe.stages.base import RequiredPath, Resource, ResourceType, consumes_nothing, owns_nothing
 from cipipe.stages.image.inputs import inputs
-from cipipe.stages.image.settings import Settings, problems
+from cipipe.stages.image.settings import ImageSettings, problems
 from cipipe.stages.image.steps import steps
 from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Stage
@@ -28,6 +28,8 @@ __all__ = [
     "tools",
 ]
 
+Settings = ImageSettings
+
 NAME = "image"
 
 PATHS = ("context", "dockerfile")
@@ -36,18 +38,18 @@ consumes = consumes_nothing
 owns = owns_nothing
 
 
-def tools(stage: Stage[Settings]) -> tuple[str, ...]:  # noqa: ARG001
+def tools(stage: Stage[ImageSettings]) -> tuple[str, ...]:  # noqa: ARG001
     return ("docker", "registry")
 
 
-def required_paths(stage: Stage[Settings]) -> Iterator[RequiredPath]:
+def required_paths(stage: Stage[ImageSettings]) -> Iterator[RequiredPath]:
     settings = stage.settings
     context = repository_path(settings.context)
     yield RequiredPath(key="context", path=context, folder=True)
     yield RequiredPath(key="dockerfile", path=repository_path(context, settings.dockerfile))
 
 
-def resources(stage: Stage[Settings], environment: Environment) -> Iterator[Resource]:  # noqa: ARG001
+def resources(stage: Stage[ImageSettings], environment: Environment) -> Iterator[Resource]:  # noqa: ARG001
     # The name of an ECR repository has the account and the region in it.
     repository = stage.settings.repository
     if isinstance(repository, str):

@@ -13,7 +13,7 @@ from cipipe import tree_files
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.patterns import Patterns
 from cipipe.stages.context import StageContext
-from cipipe.stages.image.settings import Settings
+from cipipe.stages.image.settings import ImageSettings
 from cipipe.tools.docker import context as docker_context
 from cipipe.tools.docker import dockerignore
 from cipipe.tools.git import lfs
@@ -43,7 +43,7 @@ class BuildContext:
         )
 
 
-def build_context(context: StageContext[Settings]) -> BuildContext:
+def build_context(context: StageContext[ImageSettings]) -> BuildContext:
     """The context of an image stage. Raises ProblemsError, StageError, UsageError."""
     settings = context.stage.settings
     folder = settings.context.strip("/")
@@ -72,7 +72,9 @@ def build_context(context: StageContext[Settings]) -> BuildContext:
     )
 
 
-def _refuse_unfetched(context: StageContext[Settings], gathered: "_Gathered", folder: str) -> None:
+def _refuse_unfetched(
+    context: StageContext[ImageSettings], gathered: "_Gathered", folder: str
+) -> None:
     if gathered.unfetched:
         message = "git does not have the contents of all files"
     elif not gathered.files and not gathered.missing:

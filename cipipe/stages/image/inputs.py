@@ -4,13 +4,13 @@ import posixpath
 from collections.abc import Iterator
 
 from cipipe.stages.base import MAX_INPUT, Input
-from cipipe.stages.image.settings import Settings
+from cipipe.stages.image.settings import ImageSettings
 from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Stage
 from cipipe.tools.git.client import Entry, Repository
 
 
-def inputs(stage: Stage[Settings], repository: Repository, tree: str) -> Iterator[Input]:
+def inputs(stage: Stage[ImageSettings], repository: Repository, tree: str) -> Iterator[Input]:
     """The Dockerfile, the ignore files, and what the Dockerfile copies from the context.
 
     With an ignore file it is not known what of a folder goes into the image.

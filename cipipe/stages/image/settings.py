@@ -14,7 +14,7 @@ CONTENT_TAG = rf"[0-9a-f]{{{FINGERPRINT_TAG_LENGTH}}}"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
 
-class Settings(KindSettings, frozen=True):
+class ImageSettings(KindSettings, frozen=True):
     # A folder of the repository.
     context: str
     # The URL of the ECR repository, without a tag.
@@ -33,7 +33,7 @@ class Settings(KindSettings, frozen=True):
     daemon_timeout: int = 60
 
 
-def problems(stage: Stage[Settings]) -> Iterable[Problem]:
+def problems(stage: Stage[ImageSettings]) -> Iterable[Problem]:
     settings = stage.settings
     yield from outside(settings.context, "context")
     yield from outside(settings.dockerfile, "dockerfile")

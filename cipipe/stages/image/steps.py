@@ -12,7 +12,7 @@ import msgspec
 from cipipe.errors import RefusedError, StageError
 from cipipe.model import FINGERPRINT_TAG_LENGTH, Effect, Mode
 from cipipe.stages.context import StageContext, StageResult, Step
-from cipipe.stages.image.settings import CONTENT_TAG, Settings
+from cipipe.stages.image.settings import CONTENT_TAG, ImageSettings
 from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Reference, Stage, literal, shown
 
@@ -33,7 +33,7 @@ class ImageData(msgspec.Struct, frozen=True):
     digest: str
 
 
-def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]:
+def steps(stage: Stage[ImageSettings], mode: Mode, *, tag: str) -> tuple[Step, ...]:
     settings = stage.settings
     run = _ImageRun()
     name = shown(settings.repository)
@@ -71,13 +71,13 @@ class _ImageRun:
         # The tags that a destroy deletes.
         self._own: list[str] = []
 
-    def look(self, context: StageContext[Settings], _: StageResult) -> None:
+    def look(self, context: StageContext[ImageSettings], _: StageResult) -> None:
         tag = _tag(context)
         self._digest = _registry(context).digest(tag)
         if self._digest:
             context.line(f"{tag} exists already as {self._digest}: nothing to build")
 
-    def build(self, context: StageContext[Settings], result: StageResult) -> None:
+    def build(self, context: StageContext[ImageSettings], result: StageResult) -> None:
         if self._digest:
             return
         from cipipe.stages.image.build_context import build_context
@@ -93,11 +93,11 @@ class _ImageRun:
             _build_with_buildkit(context, command, source=source, wanted=wanted)
         result.summary = f"built {_name(context)}"
 
-    def smoke(self, context: StageContext[Settings], _: StageResult) -> None:
+    def smoke(self, context: StageContext[ImageSettings], _: StageResult) -> None:
         if not self._digest:
             _daemon(context).run(_name(context), context.stage.settings.smoke)
 
-    def push(self, context: StageContext[Settings], result: StageResult) -> None:
+    def push(self, context: StageContext[ImageSettings], result: StageResult) -> None:
         registry = _registry(context)
         tag = _tag(context)
         existed = self._digest is not None
@@ -108,10 +108,10 @@ class _ImageRun:
         result.keep(ImageData(registry.repository, tag, self._digest))
         result.summary = f"{registry.repository}:{tag}" + (" (existed)" if existed else "")
 
-    def retag(self, extra: str, context: StageContext[Settings], _: StageResult) -> None:
+    def retag(self, extra: str, context: StageContext[ImageSettings], _: StageResult) -> None:
         _registry(context).retag(self._digest or "", extra)
 
-    def list(self, context: StageContext[Settings], _: StageResult) -> None:
+    def list(self, context: StageContext[ImageSettings], _: StageResult) -> None:
         tags = _registry(context).tags()
         extra = context.stage.settings.tags
         self._own = [tag for tag in tags if re.fullmatch(CONTENT_TAG, tag) or tag in extra]
@@ -126,13 +126,13 @@ class _ImageRun:
             )
         context.line(f"{len(self._own)} images")
 
-    def delete(self, context: StageContext[Settings], result: StageResult) -> None:
+    def delete(self, context: StageContext[ImageSettings], result: StageResult) -> None:
         if self._own:
             _registry(context).delete(self._own)
         result.summary = f"{len(self._own)} images deleted"
 
 
-def _wanted(context: StageContext[Settings]) -> "Build":
+def _wanted(context: StageContext[ImageSettings]) -> "Build":
     from cipipe.tools.docker import buildkit
 
     settings = context.stage.settings
@@ -154,7 +154,9 @@ def _wanted(context: StageContext[Settings]) -> "Build":
     )
 
 
-def _buildkit(context: StageContext[Settings], source: "BuildContext") -> tuple[str, ...] | None:
+def _buildkit(
+    context: StageContext[ImageSettings], source: "BuildContext"
+) -> tuple[str, ...] | None:
     """The command that builds with BuildKit, if the Dockerfile needs it. Raises StageError where
     it is not installed.
     """
@@ -180,7 +182,7 @@ def _buildkit(context: StageContext[Settings], source: "BuildContext") -> tuple[
 
 
 def _build_with_buildkit(
-    context: StageContext[Settings],
+    context: StageContext[ImageSettings],
     command: tuple[str, ...],
     *,
     source: "BuildContext",
@@ -205,13 +207,13 @@ def _build_with_buildkit(
     shutil.rmtree(folder)
 
 
-def _registry(context: StageContext[Settings]) -> "Registry":
+def _registry(context: StageContext[ImageSettings]) -> "Registry":
     from cipipe.tools import registry
 
     return registry.login(context.aws, literal(context.stage.settings.repository), context.redactor)
 
 
-def _daemon(context: StageContext[Settings]) -> "Docker":
+def _daemon(context: StageContext[ImageSettings]) -> "Docker":
     from cipipe.tools.docker import client as docker
 
     return docker.Docker(
@@ -222,7 +224,7 @@ def _daemon(context: StageContext[Settings]) -> "Docker":
     )
 
 
-def _name(context: StageContext[Settings]) -> str:
+def _name(context: StageContext[ImageSettings]) -> str:
     """The image's name on this machine. Where the repository is not known yet, in a merge request,
     it gets a local one.
     """
@@ -232,5 +234,5 @@ def _name(context: StageContext[Settings]) -> str:
     return f"{repository}:{_tag(context)}"
 
 
-def _tag(context: StageContext[Settings]) -> str:
+def _tag(context: StageContext[ImageSettings]) -> str:
     return context.fingerprint[:FINGERPRINT_TAG_LENGTH]

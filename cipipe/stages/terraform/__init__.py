@@ -8,7 +8,7 @@ from cipipe.stages.base import RequiredPath, consumes_nothing, owns_nothing
 from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Stage
 from cipipe.stages.terraform.inputs import inputs
-from cipipe.stages.terraform.settings import PROTECTED_TYPES, Settings, problems
+from cipipe.stages.terraform.settings import PROTECTED_TYPES, TerraformSettings, problems
 from cipipe.stages.terraform.stage_client import client_of
 from cipipe.stages.terraform.state import backend_of, resources
 from cipipe.stages.terraform.steps import steps, summary
@@ -31,6 +31,8 @@ __all__ = [
     "tools",
 ]
 
+Settings = TerraformSettings
+
 NAME = "terraform"
 
 PATHS = ("root",)
@@ -39,11 +41,11 @@ consumes = consumes_nothing
 owns = owns_nothing
 
 
-def tools(stage: Stage[Settings]) -> tuple[str, ...]:  # noqa: ARG001
+def tools(stage: Stage[TerraformSettings]) -> tuple[str, ...]:  # noqa: ARG001
     return ("terraform",)
 
 
-def required_paths(stage: Stage[Settings]) -> Iterator[RequiredPath]:
+def required_paths(stage: Stage[TerraformSettings]) -> Iterator[RequiredPath]:
     settings = stage.settings
     root = repository_path(settings.root)
     # On disk, because Terraform reads them there.

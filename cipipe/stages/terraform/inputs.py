@@ -6,14 +6,14 @@ from cipipe.stages.base import MAX_INPUT, Input
 from cipipe.stages.links import Links
 from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Stage
-from cipipe.stages.terraform.settings import Settings
+from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.tools.git.client import Repository
 
 _MODULE = (".tf", ".tf.json")
 _ROOT = (*_MODULE, "terraform.tfvars", ".auto.tfvars", ".terraform.lock.hcl")
 
 
-def inputs(stage: Stage[Settings], repository: Repository, tree: str) -> Iterator[Input]:
+def inputs(stage: Stage[TerraformSettings], repository: Repository, tree: str) -> Iterator[Input]:
     """The root, its variable files, the local modules that it uses, directly or not, and the files
     that all of these read.
     """

@@ -23,10 +23,10 @@ PROTECTED_TYPES = (
 """Types of resources that hold data, or that take long to rebuild."""
 
 
-class Settings(KindSettings, frozen=True):
+class TerraformSettings(KindSettings, frozen=True):
     # The folder of the Terraform root, relative to the top of the repository.
     root: str
-    # Settings of Terraform's backend, and its `type`; S3 if there is none.
+    # TerraformSettings of Terraform's backend, and its `type`; S3 if there is none.
     backend: dict[str, Value] = {}
     workspace: str | None = None
     # Relative to `root`.
@@ -36,7 +36,7 @@ class Settings(KindSettings, frozen=True):
     protected_types: tuple[str, ...] = PROTECTED_TYPES
 
 
-def problems(stage: Stage[Settings]) -> Iterable[Problem]:
+def problems(stage: Stage[TerraformSettings]) -> Iterable[Problem]:
     settings = stage.settings
     yield from outside(settings.root, "root")
     for number, name in enumerate(settings.var_files):

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 from cipipe.stages.context import StageContext
 from cipipe.stages.terraform.root import CommandContext, Root, client
-from cipipe.stages.terraform.settings import Settings
+from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.stages.terraform.state import backend_of
 
 if TYPE_CHECKING:
     from cipipe.tools.terraform.client import Terraform
 
 
-def client_of(context: StageContext[Settings]) -> "Terraform":
+def client_of(context: StageContext[TerraformSettings]) -> "Terraform":
     """Terraform in the stage's root."""
     settings = context.stage.settings
     variables = {

@@ -7,7 +7,7 @@ from cipipe.stages.base import Resource, ResourceType
 from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Stage
 from cipipe.stages.terraform.root import backend
-from cipipe.stages.terraform.settings import Settings
+from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.tools.terraform.backend import Backend
 
 _NAMING = {
@@ -38,14 +38,14 @@ _STORE = {
 """Settings that name the store. All others are about how to reach it, and may be secret."""
 
 
-def backend_of(settings: Settings, environment: Environment, *, sandbox: bool) -> Backend:
+def backend_of(settings: TerraformSettings, environment: Environment, *, sandbox: bool) -> Backend:
     """The backend that keeps a stage's state."""
     given = {key: value for key, value in settings.backend.items() if key != "type"}
     kind = str(settings.backend.get("type", "s3"))
     return backend(kind, given, environment, workspace=settings.workspace, sandbox=sandbox)
 
 
-def resources(stage: Stage[Settings], environment: Environment) -> Iterator[Resource]:
+def resources(stage: Stage[TerraformSettings], environment: Environment) -> Iterator[Resource]:
     """The state; nothing where only the job's environment names it."""
     settings = stage.settings
     kind = settings.backend.get("type")
@@ -75,14 +75,14 @@ def resources(stage: Stage[Settings], environment: Environment) -> Iterator[Reso
         )
 
 
-def _object_key(settings: Settings, key: str) -> str:
+def _object_key(settings: TerraformSettings, key: str) -> str:
     """The key of the object that the S3 backend writes."""
     if settings.workspace in {None, "default"}:
         return key
     return f"{settings.backend.get('workspace_key_prefix', 'env:')}/{settings.workspace}/{key}"
 
 
-def _store_and_name(settings: Settings) -> str:
+def _store_and_name(settings: TerraformSettings) -> str:
     keys = sorted(settings.backend.keys() & (_NAMING | _STORE))
     given = ", ".join(f"{key} = {settings.backend[key]!r}" for key in keys)
     if not _NAMING & settings.backend.keys():

@@ -12,14 +12,14 @@ from cipipe.errors import RefusedError
 from cipipe.model import Effect, Mode, Output
 from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stages.settings import Stage, literal
-from cipipe.stages.terraform.settings import Settings
+from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.stages.terraform.stage_client import client_of
 
 if TYPE_CHECKING:
     from cipipe.tools.terraform.client import Terraform
     from cipipe.tools.terraform.shown import ResourceChange
 
-ClientOf: TypeAlias = "Callable[[StageContext[Settings]], Terraform]"
+ClientOf: TypeAlias = "Callable[[StageContext[TerraformSettings]], Terraform]"
 
 _LOADED = (".tf", ".tf.json", ".tfvars", ".tfvars.json")
 _MAX_SHOWN = 10
@@ -33,7 +33,7 @@ class TerraformData(msgspec.Struct, frozen=True):
 
 
 def steps(
-    stage: Stage[Settings],
+    stage: Stage[TerraformSettings],
     mode: Mode,
     *,
     tag: str,  # noqa: ARG001
@@ -81,14 +81,14 @@ class _TerraformRun:
         # None where nothing was planned.
         self._plan: Path | None = None
 
-    def init(self, context: StageContext[Settings], _: StageResult) -> None:
+    def init(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         _refuse_ignored(context)
         self._client_of(context).init()
 
-    def create_state(self, context: StageContext[Settings], _: StageResult) -> None:
+    def create_state(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         self._client_of(context).create_state()
 
-    def plan(self, context: StageContext[Settings], result: StageResult) -> None:
+    def plan(self, context: StageContext[TerraformSettings], result: StageResult) -> None:
         settings = context.stage.settings
         terraform = self._client_of(context)
         if context.mode is not Mode.DEPLOY and not terraform.has_workspace():
@@ -116,13 +116,15 @@ class _TerraformRun:
             _refuse_loss(self._changes, settings)
         result.summary = summary(self._changes, done=context.mode is not Mode.VERIFY)
 
-    def apply(self, context: StageContext[Settings], _: StageResult) -> None:
+    def apply(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         if self._plan is None:
             return  # there is no workspace, so nothing to destroy
         # Without resource changes too: changed outputs alone are none.
         self._client_of(context).apply(self._plan)
 
-    def refuse_foreign_objects(self, context: StageContext[Settings], _: StageResult) -> None:
+    def refuse_foreign_objects(
+        self, context: StageContext[TerraformSettings], _: StageResult
+    ) -> None:
         """Raise RefusedError if a bucket has objects of others, before anything is deleted:
         Terraform cannot delete a bucket that is not empty.
         """
@@ -140,7 +142,7 @@ class _TerraformRun:
                     where=context.stage.name,
                 )
 
-    def deregister(self, context: StageContext[Settings], _: StageResult) -> None:
+    def deregister(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         """Deregister task definitions that `skip_destroy` would leave behind.
 
         This comes before the state is destroyed, because only the state has their families.
@@ -160,7 +162,7 @@ class _TerraformRun:
                     context.aws.call("ecs", "deregister_task_definition", taskDefinition=arn)
                     context.line(f"deregistered {arn}")
 
-    def keep_outputs(self, context: StageContext[Settings], result: StageResult) -> None:
+    def keep_outputs(self, context: StageContext[TerraformSettings], result: StageResult) -> None:
         result.outputs = {
             name: Output(
                 type=output.get("type"),
@@ -184,7 +186,7 @@ def summary(changes: "Iterable[ResourceChange]", *, done: bool = True) -> str:
     return ", ".join(f"{count} {word}" for count, word in zip(counts, words, strict=True))
 
 
-def _refuse_ignored(context: StageContext[Settings]) -> None:
+def _refuse_ignored(context: StageContext[TerraformSettings]) -> None:
     """Refuse files that Terraform would load and git ignores: no fingerprint has them."""
     root = context.stage.settings.root
     found = [path.decode(errors="backslashreplace") for path in context.repository.ignored(root)]
@@ -199,7 +201,7 @@ def _refuse_ignored(context: StageContext[Settings]) -> None:
         )
 
 
-def _refuse_loss(changes: "Iterable[ResourceChange]", settings: Settings) -> None:
+def _refuse_loss(changes: "Iterable[ResourceChange]", settings: TerraformSettings) -> None:
     # A tainted resource is one whose creation failed: it holds nothing, and is replaced so that
     # running again can finish.
     lost = [
