@@ -28,8 +28,8 @@ class Common(msgspec.Struct, frozen=True):
     output: Path | None
     sandbox: bool
 
-    def project(self, *, look: bool = False) -> Project:
-        return load(Path.cwd(), self.console.env, self.config, look=look)
+    def project(self) -> Project:
+        return load(Path.cwd(), self.console.env, self.config)
 
     def session(self) -> Session:
         """The session of this command line, before the sandbox is there."""

@@ -1,3 +1,4 @@
-"""The use cases: plan, run, destroy, status, bootstrap. Each takes a Project and gives data; none
-prints or exits.
+"""The use cases: plan, run, destroy, status, bootstrap and the rest.
+
+Each takes a Session and returns data; none prints or exits.
 """

@@ -294,4 +294,4 @@ def test_doctor_doubts_ports(authority: Authority) -> None:
     folder = authority.client()
     assert "without TLS" in str(doctor(secured(2375, folder), Doubtful, offline=True))
     assert "with TLS" in str(doctor({"DOCKER_HOST": "tcp://docker:2376"}, Doubtful, offline=True))
-    assert "asks nobody" in str(doctor(secured(2376, folder), Skipped, offline=True))
+    assert "--offline does not contact" in str(doctor(secured(2376, folder), Skipped, offline=True))

@@ -1,6 +1,4 @@
-"""What of the Docker settings would stop a run: the daemon's address, the certificates, the daemon
-itself.
-"""
+"""What in the Docker settings would stop a run: address, certificates, the daemon itself."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -19,6 +17,10 @@ if TYPE_CHECKING:
 _TLS_VARIABLES = ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 _OF_TRUST = {"docker-tls-untrusted", "docker-tls-client-refused"}
 
+# Docker's ports by convention.
+_PLAIN_PORT = 2375
+_TLS_PORT = 2376
+
 
 def check_docker(machine: Machine, tools: frozenset[str] | None) -> str:
     """Check the Docker settings and the daemon; `tools` are those that the stages need."""
@@ -29,24 +31,28 @@ def check_docker(machine: Machine, tools: frozenset[str] | None) -> str:
     found = docker_host.address(settings)
     if found.tls is not None:
         _check_certificates(found.tls, settings)
+    # A socket on this machine is no remote daemon.
     if machine.offline and not found.path:
         _doubt_port(found)
-        raise Skipped(f"the daemon is at {found.url}, and --offline asks nobody")
+        raise Skipped(f"the daemon is at {found.url}, which --offline does not contact")
 
+    docker = Docker(settings, machine.redactor, lambda _: None, machine.interrupt)
     try:
-        version = Docker(settings, machine.redactor, lambda _: None, machine.interrupt).version()
+        version = docker.version()
     except StageError as error:
         if found.tls is None or error.id not in _OF_TRUST or not _is_from_another_set(found.tls):
             raise
         message = f"{error.message}; ca.pem did not issue cert.pem"
         raise StageError(error.id, message, hint=error.hint, where=error.where) from error
+
     unused = [name for name in _TLS_VARIABLES if settings.get(name)]
     if found.path and unused and target is None:
+        verb = "have" if len(unused) > 1 else "has"
         raise Doubtful(
-            f"{version} at {found.url}, where {' and '.join(unused)} {'have' if len(unused) > 1 else 'has'} no effect",
-            "set DOCKER_HOST=tcp://HOST:2376 to use TLS, or unset them",
+            f"{version} at {found.url}, where {' and '.join(unused)} {verb} no effect",
+            f"set DOCKER_HOST=tcp://HOST:{_TLS_PORT} to use TLS, or unset them",
         )
-    return version + (f" at {found.url}" if settings.get("DOCKER_HOST") else "")
+    return f"{version} at {found.url}" if settings.get("DOCKER_HOST") else version
 
 
 def _check_certificates(tls: Tls, settings: Mapping[str, str]) -> None:
@@ -56,29 +62,32 @@ def _check_certificates(tls: Tls, settings: Mapping[str, str]) -> None:
     except NotYet as reason:
         raise reason.error or StageError("docker-tls-settings", str(reason)) from reason
     docker_host.tls_context(tls)
+
     now = datetime.now(UTC)
     for name in ("ca.pem", "cert.pem") if tls.verify else ("cert.pem",):
         for certificate in _certificates(tls.file(name)):
-            begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-            if not begins <= now <= ends:
-                told = (
-                    f"expired on {ends:%Y-%m-%d %H:%M}"
-                    if now > ends
-                    else f"holds from {begins:%Y-%m-%d %H:%M}"
-                )
-                raise StageError(
-                    "docker-tls-settings",
-                    f"{name} in {tls.folder} {told} UTC",
-                    hint="Make new certificates for the daemon and its clients, and correct this machine's clock if it "
-                    "is wrong. docker:dind makes new ones when it starts with an empty /certs.",
-                    where=tls.file(name),
-                )
+            starts, expires = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+            if starts <= now <= expires:
+                continue
+            problem = f"is valid from {starts:%Y-%m-%d %H:%M}"
+            if now > expires:
+                problem = f"expired on {expires:%Y-%m-%d %H:%M}"
+            raise StageError(
+                "docker-tls-settings",
+                f"{name} in {tls.folder} {problem} UTC",
+                hint="Make new certificates for the daemon and its clients, and correct this "
+                "machine's clock if it is wrong. docker:dind makes new ones when it starts with "
+                "an empty /certs.",
+                where=tls.file(name),
+            )
 
 
 def _is_from_another_set(tls: Tls) -> bool:
-    """Whether cert.pem is not the work of any certificate in ca.pem."""
+    """Whether no certificate in ca.pem issued cert.pem."""
     own = next(_certificates(tls.file("cert.pem")), None)
-    return own is not None and not any(_issued(own, by) for by in _certificates(tls.file("ca.pem")))
+    if own is None:
+        return False
+    return not any(_issued(own, by) for by in _certificates(tls.file("ca.pem")))
 
 
 def _issued(certificate: "Certificate", by: "Certificate") -> bool:
@@ -97,16 +106,17 @@ def _certificates(file: str) -> Iterator["Certificate"]:
     try:
         yield from x509.load_pem_x509_certificates(Path(file).read_bytes())
     except (OSError, ValueError):
-        return  # what OpenSSL takes is enough; its dates are then unknown
+        # OpenSSL has accepted the file already; its dates stay unknown.
+        return
 
 
 def _doubt_port(found: Address) -> None:
-    if found.tls is not None and found.port == 2375:
+    if found.tls is not None and found.port == _PLAIN_PORT:
         raise Doubtful(
-            f"{found.url} is the port without TLS, and TLS is asked for", "use port 2376"
+            f"{found.url} is the port without TLS, but TLS is configured", f"use port {_TLS_PORT}"
         )
-    if found.tls is None and found.port == 2376:
+    if found.tls is None and found.port == _TLS_PORT:
         raise Doubtful(
-            f"{found.url} is the port with TLS, and TLS is not asked for",
+            f"{found.url} is the port with TLS, but TLS is not configured",
             "set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH",
         )

@@ -1,11 +1,10 @@
-"""What of this job's identity would stop a run: region, role, token, audience, expiry, credentials,
-trust policy.
+"""What in this job's identity would stop a run: region, role, token, credentials, trust policy.
 
-The exchange is the only whole test of a role, and it changes nothing. With `offline` nobody is
-asked.
+Only the exchange tests a role completely, and it changes nothing. With `offline` nothing beyond this
+machine is contacted.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +14,7 @@ from cipipe.errors import CipipeError, IdentityError
 from cipipe.model import Mode, partition_of
 from cipipe.oidc import claims as jwt
 from cipipe.oidc.explain import explain
+from cipipe.oidc.findings import Finding
 from cipipe.oidc.request import request_for
 from cipipe.oidc.trust_policy import evaluate
 from cipipe.pipeline.doctor.base import Doubtful, Skipped
@@ -28,18 +28,25 @@ from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials
 
 _OF_TIME = {"oidc-token-expired", "oidc-token-not-yet-valid"}
-_NOT_TOLD = {"oidc-mutable-name"}
-"""`cipipe bootstrap` trusts projects by their names: what every project is told, nobody reads."""
-
-_MEANT = {"oidc-subject-too-wide", "oidc-merge-request-allowed", "oidc-merge-request-indistinct"}
-"""Of a role that only reads: merge and pull requests come from every branch."""
-
 _OF_AUDIENCE = "oidc-audience-mismatch"
+
+# `cipipe bootstrap` trusts projects by their names: a warning in every project is not read.
+_USUAL = {"oidc-mutable-name"}
+
+# Intended for a role that only reads: merge and pull requests come from every branch.
+_USUAL_IN_VERIFY = {
+    "oidc-subject-too-wide",
+    "oidc-merge-request-allowed",
+    "oidc-merge-request-indistinct",
+}
+
+# Seconds. With less time left, a token's expiry is shown in seconds instead of minutes.
+_SHORT = 120
 
 
 @dataclass
 class Job:
-    """One job in one environment. What one check found out serves the next ones."""
+    """One job in one environment. What one check finds out serves the next ones."""
 
     session: Session
     offline: bool
@@ -58,9 +65,9 @@ class Job:
         return self.project.context.mode
 
     def known(self) -> jwt.TokenClaims:
-        """The token's claims, for the checks that look at them."""
+        """The token's claims, for the checks that need them."""
         if self.claims is None:
-            raise Skipped("there is no token to look at")
+            raise Skipped("there is no token to check")
         return self.claims
 
 
@@ -72,72 +79,71 @@ def check_region(job: Job) -> str:
 
 def check_role(job: Job) -> str:
     role, via = _role(job)
-    context = job.project.context
-    if (
-        job.mode is Mode.DEPLOY
-        and context.provider != "local"
-        and not job.project.may_deploy(job.session.environment_name)
-    ):
+    context, name = job.project.context, job.session.environment_name
+    in_pipeline = context.provider != "local"
+    if job.mode is Mode.DEPLOY and in_pipeline and not job.project.may_deploy(name):
         raise Doubtful(
-            f"{context.ref_type} {context.ref} may not deploy to {job.session.environment_name}",
-            f"name it in deploy_from of [environments.{job.session.environment_name}], if it should",
+            f"{context.ref_type} {context.ref} may not deploy to {name}",
+            f"name it in deploy_from of [environments.{name}], if it should",
         )
-    return f"{role}, to {job.mode.value}" + (f", by way of {via}" if via else "")
+    shown = f"{role}, to {job.mode.value}"
+    return f"{shown}, assumed from {via}" if via else shown
 
 
 def check_token(job: Job) -> str:
     source = token_source(job.project)
     if isinstance(source, NoToken) and not job.session.sandbox:
         if job.project.context.provider == "local":
-            raise Skipped("a shell has none; AWS credentials of your own are used")
+            raise Skipped("a shell has none; your own AWS credentials are used")
         if has_own(job.project):
             raise Skipped("this job has none; another step of it got credentials")
     if isinstance(source, RequestToken) and job.offline:
-        raise Skipped("it is minted when it is needed, and --offline asks nobody")
+        raise Skipped("it is minted when it is needed, which --offline does not")
+
     mint = minting(job.project, job.session.environment, job.session.target)
     token, job.audience = mint() if mint else ("", "")
     job.session.redactor.register(token)
+    # The signature alone, too: it turns claims that anybody may see into a token.
     job.session.redactor.register(token.rpartition(".")[2])
     claims = jwt.decode(token)
     job.claims = claims
-    error = _wrong(job)
+    error = _error(job)
     if error is not None and error.id not in {*_OF_TIME, _OF_AUDIENCE}:
-        job.claims = None  # what AWS would not read is nothing for the checks that come next
+        # The next checks have nothing to say about a token that AWS would not read.
+        job.claims = None
         raise error
-    return f"{_where(source)}: {claims.subject}"
+    return f"{_described(source)}: {claims.subject}"
 
 
 def check_audience(job: Job) -> str:
-    actual = job.known().audiences
-    if job.audience not in actual:
-        error = _wrong(job)
-        if error is not None and error.id == _OF_AUDIENCE:
-            raise error
-        raise Skipped("the token does not hold now, which comes first")
-    return job.audience
+    if job.audience in job.known().audiences:
+        return job.audience
+    error = _error(job)
+    if error is not None and error.id == _OF_AUDIENCE:
+        raise error
+    raise Skipped("the token is not valid now, which comes first")
 
 
 def check_expiry(job: Job) -> str:
     claims = job.known()
-    error = _wrong(job)
+    error = _error(job)
     if error is not None and error.id in _OF_TIME:
         raise error
     left = claims.payload["exp"] - _now().timestamp()
-    return (
-        f"holds for another {round(left / 60)} min"
-        if left >= 120
-        else f"holds for another {round(left)} s"
-    )
+    if left < _SHORT:
+        return f"valid for another {round(left)} s"
+    return f"valid for another {round(left / 60)} min"
 
 
 def check_credentials(job: Job) -> str:
     if job.offline:
-        raise Skipped("--offline asks nobody")
+        raise Skipped("not checked with --offline")
     renewed = job.session.role_session(job.mode)
     if renewed is not None:
         job.credentials = renewed.current()
-        ends = job.credentials.expiration
-        return "a session of the role" + (f" until {ends:%H:%M} UTC" if ends else "")
+        expires = job.credentials.expiration
+        until = f" until {expires:%H:%M} UTC" if expires else ""
+        return f"a session of the role{until}"
     if not can_connect(job.project, job.session.target):
         raise Doubtful(
             "there are none: a plan compares with a commit",
@@ -149,40 +155,30 @@ def check_credentials(job: Job) -> str:
 
 def check_policy(job: Job) -> str:
     if job.offline:
-        raise Skipped("--offline asks nobody")
+        raise Skipped("not checked with --offline")
     claims = job.known()
     role, via = _role(job)
-    asked = via or role
-    policy = _policy(job, asked)
-    account, partition = asked.split(":")[4], asked.split(":")[1]
+    # The token is exchanged for the first role of the two.
+    first = via or role
+    policy = _policy(job, first)
     request = request_for(
         claims,
-        account_id=account,
-        partition=partition,
+        account_id=first.split(":")[4],
+        partition=first.split(":")[1],
         session_name=job.session.role_session_name,
     )
     evaluation = evaluate(policy, request)
     findings = explain(evaluation, request)
-    errors = [finding for finding in findings if finding.severity == "error"]
     if evaluation.verdict == "denied":
-        what, fix = (
-            (errors[0].message, errors[0].fix) if errors else ("it does not let this token in", "")
-        )
-        raise IdentityError(
-            "oidc-access-denied",
-            what,
-            hint=f"{fix} (`cipipe oidc explain` tells more)",
-            where=asked,
-        )
+        raise _denied(findings, first)
     if evaluation.verdict == "unknown":
-        raise Doubtful(
-            "it cannot be told whether it lets this token in", "see `cipipe oidc explain`"
-        )
-    quiet = _NOT_TOLD | (_MEANT if job.mode is Mode.VERIFY else set())
-    warnings = [finding for finding in findings if finding.id not in quiet]
+        raise Doubtful("whether it allows this token is unknown", "see `cipipe oidc explain`")
+
+    usual = _USUAL | _USUAL_IN_VERIFY if job.mode is Mode.VERIFY else _USUAL
+    warnings = [finding for finding in findings if finding.id not in usual]
     if warnings:
-        raise Doubtful(f"it lets this token in; {warnings[0].message}", warnings[0].fix)
-    return f"lets this token in: {claims.subject}"
+        raise Doubtful(f"it allows this token; {warnings[0].message}", warnings[0].fix)
+    return f"allows this token: {claims.subject}"
 
 
 CHECKS: Mapping[str, Callable[[Job], str]] = {
@@ -201,7 +197,8 @@ def _role(job: Job) -> tuple[str, str | None]:
     return role_of(job.session.environment_name, job.session.environment, job.mode)
 
 
-def _wrong(job: Job) -> IdentityError | None:
+def _error(job: Job) -> IdentityError | None:
+    """The first thing that is wrong with the token, if anything is."""
     try:
         jwt.check(job.known(), audience=job.audience, now=_now())
     except IdentityError as error:
@@ -209,11 +206,20 @@ def _wrong(job: Job) -> IdentityError | None:
     return None
 
 
+def _denied(findings: Sequence[Finding], role: str) -> IdentityError:
+    errors = [finding for finding in findings if finding.severity == "error"]
+    message, hint = "it does not allow this token", "See `cipipe oidc explain`."
+    if errors:
+        message = errors[0].message
+        hint = f"{errors[0].fix} (see `cipipe oidc explain`)"
+    return IdentityError("oidc-access-denied", message, hint=hint, where=role)
+
+
 def _policy(job: Job, role: str) -> Mapping[str, Any]:
     target = job.session.target
     keys = target.admin if target is not None else job.credentials
     if keys is None:
-        raise Skipped("without credentials it cannot be read")
+        raise Skipped("it cannot be read without credentials")
     aws = Aws(job.session.endpoint(), keys)
     try:
         return iam_roles.read(aws, role).policy
@@ -221,7 +227,7 @@ def _policy(job: Job, role: str) -> Mapping[str, Any]:
         raise Skipped(error.message.splitlines()[0]) from None
 
 
-def _where(source: object) -> str:
+def _described(source: object) -> str:
     if isinstance(source, RequestToken):
         return "minted for this check"
     if isinstance(source, FileToken):
