@@ -65,7 +65,7 @@ def test_one_line_for_each_check(sandbox: Sandbox, tmp_path: Path) -> None:
     ]
     (failed,) = (line for line in lines if line.split()[1] == "audience")
     assert failed.startswith("✗ audience")
-    assert "; fix: Ask for the token with that audience" in failed
+    assert "; fix: Request the token for that audience" in failed
     assert (done.status, done.err) == (3, "")
 
 
