@@ -62,16 +62,6 @@ class State(enum.StrEnum):
     DESTROYED = "destroyed"
 
 
-class Result(enum.StrEnum):
-    """A stage after a run."""
-
-    DONE = "done"
-    UNCHANGED = "unchanged"
-    SKIPPED = "skipped"
-    FAILED = "failed"
-    NOT_RUN = "not-run"
-
-
 class DeployFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The refs that may deploy to an environment, as shell patterns."""
 
@@ -79,7 +69,7 @@ class DeployFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tags: tuple[str, ...] = ()
 
 
-class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One AWS account and region to deploy to. `after` names the environment that content has to
     pass first.
 
@@ -104,29 +94,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: dict[str, str] = {}
 
 
-PARTITIONS = {
-    "aws-cn": "cn-",
-    "aws-us-gov": "us-gov-",
-    "aws-eusc": "eusc-",
-    "aws-iso": "us-iso-",
-    "aws-iso-b": "us-isob-",
-    "aws-iso-e": "eu-isoe-",
-    "aws-iso-f": "us-isof-",
-}
-"""How the regions of each AWS partition begin; all others are in `aws`."""
-
-ANY_PARTITION = rf"(aws|{'|'.join(PARTITIONS)})"
-"""A regular expression for the second field of an ARN, with one group."""
-
-
-def partition_of(region: str) -> str:
-    """The AWS partition that a region is in, such as `aws` or `aws-cn`."""
-    return next(
-        (name for name, beginning in PARTITIONS.items() if region.startswith(beginning)), "aws"
-    )
-
-
-class Context(msgspec.Struct, frozen=True):
+class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What the provider says of this job. `sequence` is the provider's own order of pipelines, None
     where it has none.
 
@@ -179,7 +147,7 @@ class Owner(msgspec.Struct, frozen=True):
         return cls(*parts) if len(parts) == 3 and all(parts) else None
 
 
-class Record(msgspec.Struct, frozen=True, omit_defaults=False):
+class Record(msgspec.Struct, frozen=True, omit_defaults=False, kw_only=True):
     """What the ledger holds of one stage in one environment. Times are ISO 8601, UTC.
 
     Records of earlier versions name no `project` and `environment`.
@@ -207,7 +175,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=False):
         return f"{(self.finished_at or self.started_at)[:19].replace('T', ' ')} UTC"
 
 
-class Newest(msgspec.Struct, frozen=True):
+class Newest(msgspec.Struct, frozen=True, kw_only=True):
     """The newest of a provider's pipelines that found, or left, a whole environment as its commit
     says.
 
@@ -240,7 +208,7 @@ class Baseline(msgspec.Struct, frozen=True):
     revision: str | None = None
 
 
-class StagePlan(msgspec.Struct, frozen=True):
+class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
     """One stage of a plan. `paths` are repository paths as bytes, rendered by `report`."""
 
     name: str
@@ -255,7 +223,7 @@ class StagePlan(msgspec.Struct, frozen=True):
     steps: tuple[str, ...]
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Which stages are due, and why; pure data. Stages stand in the order in which they run."""
 
     project: str
@@ -266,78 +234,3 @@ class Plan(msgspec.Struct, frozen=True):
     baseline: Baseline
     stages: tuple[StagePlan, ...]
     warnings: tuple[str, ...] = ()
-
-
-class StageStatus(msgspec.Struct, frozen=True):
-    """One stage in one environment. `drift` says whether this commit holds other content than what
-    is deployed.
-    """
-
-    name: str
-    kind: str
-    state: str
-    commit: str | None
-    ref: str | None
-    pipeline_url: str | None
-    finished_at: str | None
-    fingerprint: str | None
-    drift: bool
-
-
-class EnvironmentStatus(msgspec.Struct, frozen=True):
-    """What is deployed in one environment; `unreadable` says why it is not known, where this job
-    may not look.
-    """
-
-    name: str
-    account_id: str
-    region: str
-    stages: tuple[StageStatus, ...] = ()
-    unreadable: str | None = None
-
-
-class Verdict(enum.StrEnum):
-    """What came of one check of `cipipe doctor`."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-class Check(msgspec.Struct, frozen=True):
-    """One check. `fix` is what to do about a warning or a failure, `id` a failure's section in
-    docs/errors.md.
-    """
-
-    name: str
-    result: Verdict
-    detail: str
-    fix: str | None = None
-    id: str | None = None
-
-
-class StageReport(msgspec.Struct, frozen=True):
-    """What became of one stage. `seconds` is wall time; `made` is one line on what it made."""
-
-    name: str
-    kind: str
-    result: Result
-    reason: str
-    detail: str
-    seconds: float
-    made: str = ""
-
-
-class Report(msgspec.Struct, frozen=True):
-    """What became of a run."""
-
-    project: str
-    environment: str
-    mode: Mode
-    commit: str
-    stages: tuple[StageReport, ...]
-
-    @property
-    def failed(self) -> bool:
-        return any(stage.result in {Result.FAILED, Result.NOT_RUN} for stage in self.stages)

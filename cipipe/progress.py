@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from cipipe.model import StagePlan, StageReport
+from cipipe.model import StagePlan
+from cipipe.results import StageReport
 
 
 class Progress(Protocol):

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from cipipe.errors import CipipeError, InterruptedRun
 from cipipe.interrupt import attend
-from cipipe.model import Report, Result, StagePlan, StageReport, Status
+from cipipe.model import StagePlan, Status
+from cipipe.results import Report, Result, StageReport
 from cipipe.stagework import StageOutcome, StageWork
 
 

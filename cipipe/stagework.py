@@ -17,11 +17,12 @@ from cipipe.candidates import Candidate
 from cipipe.errors import CipipeError, StageError, UsageError
 from cipipe.fingerprint import consumed, effective
 from cipipe.interrupt import Interrupt
-from cipipe.model import Effect, Mode, Output, Result, StagePlan, StageReport, State, Status
+from cipipe.model import Effect, Mode, Output, StagePlan, State, Status
 from cipipe.planner import ExecutablePlan
 from cipipe.progress import Progress
 from cipipe.records import Records
 from cipipe.redact import Redactor
+from cipipe.results import Result, StageReport
 from cipipe.stages.context import RunnerInputs, StageContext, StageResult, Step
 from cipipe.stages.settings import AnyStage, Reference, replaced
 from cipipe.terminal import plain

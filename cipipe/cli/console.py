@@ -13,10 +13,11 @@ from pathlib import Path
 from cipipe import ci
 from cipipe.cli.leaving import Filter, Log
 from cipipe.errors import CipipeError, Problem, ProblemsError, UsageError
-from cipipe.model import Result, StagePlan, StageReport
+from cipipe.model import StagePlan
 from cipipe.pace import USUAL, Pace
 from cipipe.redact import Redactor
 from cipipe.report.text import block
+from cipipe.results import Result, StageReport
 from cipipe.terminal import lines, plain, visible
 
 _ANSI = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}

@@ -11,7 +11,8 @@ import msgspec
 from cipipe.config.settings import LedgerSettings
 from cipipe.config.views import Expansion
 from cipipe.errors import Problem
-from cipipe.model import Environment, partition_of
+from cipipe.model import Environment
+from cipipe.partitions import partition_of
 from cipipe.stages import KINDS
 from cipipe.stages.base import Resource, ResourceType
 from cipipe.stages.settings import AnyStage

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from cipipe.errors import CipipeError, IdentityError, UsageError
-from cipipe.model import ANY_PARTITION
 from cipipe.oidc import claims as jwt
 from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.explain import explain
@@ -20,6 +19,7 @@ from cipipe.oidc.findings import Finding
 from cipipe.oidc.policy import load
 from cipipe.oidc.request import ROLE_ARN, Request, issuer_key, request_for
 from cipipe.oidc.trust_policy import Decision, evaluate
+from cipipe.partitions import ANY_PARTITION
 
 # Groups: partition, account, issuer without its scheme.
 PROVIDER_ARN = re.compile(rf"arn:{ANY_PARTITION}:iam::(\d{{12}}):oidc-provider/(\S+)")

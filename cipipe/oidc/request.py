@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from cipipe.model import ANY_PARTITION
 from cipipe.oidc.claims import TokenClaims
+from cipipe.partitions import ANY_PARTITION
 
 ACTION = "sts:AssumeRoleWithWebIdentity"
 

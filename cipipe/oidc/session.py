@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from cipipe.errors import IdentityError
-from cipipe.model import ANY_PARTITION, partition_of
+from cipipe.partitions import ANY_PARTITION, partition_of
 
 # Seconds that a session may last, whatever the role allows.
 SHORTEST = 900

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from cipipe.errors import Problem
-from cipipe.model import ANY_PARTITION, Environment, partition_of
+from cipipe.model import Environment
 from cipipe.oidc.session import (
     LONGEST,
     LONGEST_CHAINED,
@@ -17,6 +17,7 @@ from cipipe.oidc.session import (
     SHORTEST,
     policy_text,
 )
+from cipipe.partitions import ANY_PARTITION, partition_of
 
 _ROLE_ARN = re.compile(rf"arn:{ANY_PARTITION}:iam::(\d{{12}}):role/[\w+=,.@/-]+")
 

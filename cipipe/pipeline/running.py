@@ -7,7 +7,7 @@ import msgspec
 
 from cipipe.errors import CipipeError, RefusedError
 from cipipe.ledger import Ledger
-from cipipe.model import SCHEMA, Mode, Newest, Plan, Report, Result, StageReport
+from cipipe.model import SCHEMA, Mode, Newest, Plan
 from cipipe.pipeline.checks.paths import refuse_missing
 from cipipe.pipeline.checks.refusals import (
     refuse_dirty,
@@ -28,6 +28,7 @@ from cipipe.pipeline.session import Session
 from cipipe.progress import Progress
 from cipipe.records import Records
 from cipipe.report.plan_file import PlanFile
+from cipipe.results import Report, Result, StageReport
 from cipipe.runner import Runner
 from cipipe.stagework import StageWork
 
@@ -178,7 +179,15 @@ def _skipped(plan: Plan, error: RefusedError, why: str, progress: Progress) -> O
         )
         for stage in plan.stages
     )
-    return Outcome(Report(plan.project, plan.environment, plan.mode, plan.commit, skipped))
+    return Outcome(
+        Report(
+            project=plan.project,
+            environment=plan.environment,
+            mode=plan.mode,
+            commit=plan.commit,
+            stages=skipped,
+        )
+    )
 
 
 def _keep_newest(

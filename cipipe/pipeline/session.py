@@ -19,11 +19,12 @@ from cipipe.redact import Redactor
 
 if TYPE_CHECKING:
     from cipipe.ledger import Ledger
-    from cipipe.model import StagePlan, StageReport
+    from cipipe.model import StagePlan
     from cipipe.oidc.renewal import Renewed
     from cipipe.pipeline.identity.access import Access
     from cipipe.pipeline.identity.target import AwsTarget
     from cipipe.progress import Progress
+    from cipipe.results import StageReport
     from cipipe.stages.terraform.root import CommandContext
     from cipipe.tools.aws.credentials import Credentials
     from cipipe.tools.aws.endpoint import Endpoint

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from cipipe.candidates import Candidate
 from cipipe.errors import CipipeError, IdentityError, StageError
 from cipipe.ledger import StoredRecord
-from cipipe.model import EnvironmentStatus, Mode, StageStatus, State
+from cipipe.model import Mode, State
 from cipipe.pipeline.planning.snapshot import read_snapshot
 from cipipe.pipeline.planning.stage_lookup import recorded_stages
 from cipipe.pipeline.session import Session
+from cipipe.results import EnvironmentStatus, StageStatus
 
 # Errors of one environment whose ledger this job cannot read: the others are shown all the same.
 _UNREADABLE = {"ledger-unreadable", "ledger-no-bucket"}

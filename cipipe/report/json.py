@@ -8,7 +8,8 @@ import msgspec
 
 from cipipe import terminal
 from cipipe.errors import CipipeError, ProblemsError
-from cipipe.model import SCHEMA, Check, EnvironmentStatus, Plan, Report, StagePlan, Verdict
+from cipipe.model import SCHEMA, Plan, StagePlan
+from cipipe.results import Check, EnvironmentStatus, Report, Verdict
 
 
 def document(**parts: Any) -> str:

@@ -5,18 +5,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from cipipe import terminal
-from cipipe.model import (
-    Check,
-    EnvironmentStatus,
-    Mode,
-    Plan,
-    Report,
-    Result,
-    StagePlan,
-    StageStatus,
-    Status,
-    Verdict,
-)
+from cipipe.model import Mode, Plan, StagePlan, Status
+from cipipe.results import Check, EnvironmentStatus, Report, Result, StageStatus, Verdict
 from cipipe.terminal import Style, visible
 
 PATHS_SHOWN = 10

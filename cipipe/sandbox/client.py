@@ -227,7 +227,12 @@ def _start(options: state.SandboxOptions, env: Mapping[str, str]) -> process.Ser
 
     # -P: a module in the current folder must not replace one of ours.
     argv = [sys.executable, "-P", "-m", "cipipe.sandbox", state.encode(options)]
-    return process.start(argv, env=ci.without_secrets(env), log=log, lifetime=process.Lifetime(attached=options.attached))
+    return process.start(
+        argv,
+        env=ci.without_secrets(env),
+        log=log,
+        lifetime=process.Lifetime(attached=options.attached),
+    )
 
 
 def _lock_file(directory: Path) -> IO[bytes]:

@@ -75,7 +75,7 @@ def context_in(
     scratch.mkdir()
     return stage_context(
         mode=Mode.DEPLOY,
-        environment=Environment("1" * 12, "eu-central-1", "arn"),
+        environment=Environment(account_id="1" * 12, region="eu-central-1", role_arn="arn"),
         stage=Stage("dags", "dags", dags.Settings(**table)),
         repository=Repository(tmp_path, os.environ),
         child_env={**os.environ, "AWS_SECRET_ACCESS_KEY": "hunter22"},

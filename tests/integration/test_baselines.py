@@ -346,7 +346,13 @@ def test_after_a_newer_pipeline_for_which_nothing_was_due(
 
     def told(provider: str) -> Newest:
         asked.append(provider)
-        return Newest(1, provider, newest, "c" * 40, "https://ci/8")
+        return Newest(
+            schema=1,
+            provider=provider,
+            sequence=newest,
+            commit="c" * 40,
+            pipeline_url="https://ci/8",
+        )
 
     if refused:
         with pytest.raises(RefusedError) as caught:

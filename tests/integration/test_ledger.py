@@ -22,8 +22,8 @@ KEYS = Credentials("testing", "testing")
 
 
 def record(state: State = State.DEPLOYING, **changes: object) -> Record:
-    made = Record(1, "iac", "f" * 64, None, state, "c" * 40, "main", "gitlab", 7, "https://ci/7", "2026-01-02T03:04:05+00:00",
-                  None)  # fmt: skip
+    made = Record(schema=1, stage="iac", fingerprint="f" * 64, effective=None, state=state, commit="c" * 40, ref="main", provider="gitlab", sequence=7, pipeline_url="https://ci/7", started_at="2026-01-02T03:04:05+00:00",
+                  finished_at=None)  # fmt: skip
     return msgspec.structs.replace(made, **changes)
 
 
@@ -161,7 +161,10 @@ def test_the_newest_pipeline_of_a_provider(aws: Aws, ledger: Ledger) -> None:
     """It only goes up, but where going back is meant; providers do not know each other's numbers."""
 
     def written(number: int, provider: str = "gitlab", *, over_newer: bool = False) -> int | None:
-        ledger.write_newest(Newest(1, provider, number, "c" * 40), over_newer=over_newer)
+        ledger.write_newest(
+            Newest(schema=1, provider=provider, sequence=number, commit="c" * 40),
+            over_newer=over_newer,
+        )
         found, _ = ledger.read_newest(provider)
         return found.sequence if found else None
 
@@ -178,7 +181,9 @@ def test_the_newest_pipeline_of_a_provider(aws: Aws, ledger: Ledger) -> None:
 
 def test_pipelines_that_all_say_that_they_are_the_newest(aws: Aws) -> None:
     def write(number: int) -> None:
-        Ledger(aws.bucket("ledger"), "p/").write_newest(Newest(1, "gitlab", number, "c" * 40))
+        Ledger(aws.bucket("ledger"), "p/").write_newest(
+            Newest(schema=1, provider="gitlab", sequence=number, commit="c" * 40)
+        )
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, [11, 14, 12, 13]))

@@ -16,10 +16,11 @@ import pytest
 
 from cipipe.cli import main
 from cipipe.errors import ConflictError
-from cipipe.model import Mode, Plan, StagePlan, StageReport
+from cipipe.model import Mode, Plan, StagePlan
 from cipipe.pipeline import project, running
 from cipipe.pipeline.planning.plan import PlanOptions
 from cipipe.pipeline.running import Outcome, RunOptions
+from cipipe.results import StageReport
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint

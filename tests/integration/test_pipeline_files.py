@@ -219,36 +219,78 @@ def plans() -> list[Plan]:
     ):
         stages = [
             StagePlan(
-                name, kinds[name], status, reason, "", "0" * 64, None, (b"a\xff",), needs[name], ()
+                name=name,
+                kind=kinds[name],
+                status=status,
+                reason=reason,
+                detail="",
+                fingerprint="0" * 64,
+                deployed_fingerprint=None,
+                paths=(b"a\xff",),
+                needs=needs[name],
+                steps=(),
             )
             for name, (status, reason) in zip(needs, combination, strict=True)
         ]
         if all(status is Status.UNCHANGED for status, _ in combination):
             reason = Reason.NOTHING_DUE
             stages.append(
-                StagePlan("default", "command", Status.DUE, reason, "", "0" * 64, None, (), (), ())
+                StagePlan(
+                    name="default",
+                    kind="command",
+                    status=Status.DUE,
+                    reason=reason,
+                    detail="",
+                    fingerprint="0" * 64,
+                    deployed_fingerprint=None,
+                    paths=(),
+                    needs=(),
+                    steps=(),
+                )
             )
         made.append(
             Plan(
-                "dbt-deployment", "dev", mode, "gitlab", "0" * 40, Baseline("ledger"), tuple(stages)
+                project="dbt-deployment",
+                environment="dev",
+                mode=mode,
+                provider="gitlab",
+                commit="0" * 40,
+                baseline=Baseline("ledger"),
+                stages=tuple(stages),
             )
         )
     hostile = StagePlan(
-        "x'\n: {}$A\u2028\U0001f600",
-        "image",
-        Status.DUE,
-        Reason.FORCED,
-        "",
-        "0" * 64,
-        None,
-        (),
-        (),
-        (),
+        name="x'\n: {}$A\u2028\U0001f600",
+        kind="image",
+        status=Status.DUE,
+        reason=Reason.FORCED,
+        detail="",
+        fingerprint="0" * 64,
+        deployed_fingerprint=None,
+        paths=(),
+        needs=(),
+        steps=(),
     )
     return [
         *made,
-        Plan("p", "dev", Mode.DEPLOY, "gitlab", "0" * 40, Baseline("none"), ()),
-        Plan("p'\n", "$dev", Mode.DEPLOY, "gitlab", "0" * 40, Baseline("none"), (hostile,)),
+        Plan(
+            project="p",
+            environment="dev",
+            mode=Mode.DEPLOY,
+            provider="gitlab",
+            commit="0" * 40,
+            baseline=Baseline("none"),
+            stages=(),
+        ),
+        Plan(
+            project="p'\n",
+            environment="$dev",
+            mode=Mode.DEPLOY,
+            provider="gitlab",
+            commit="0" * 40,
+            baseline=Baseline("none"),
+            stages=(hostile,),
+        ),
     ]
 
 

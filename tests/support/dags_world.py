@@ -168,7 +168,7 @@ class DagsWorld:
             records=Records(
                 self.ledger,
                 plan,
-                Context("local", "manual", "main", "branch"),
+                Context(provider="local", event="manual", ref="main", ref_type="branch"),
                 stored=self.ledger.read(["dags"]),
             ),
             factory=self,
@@ -220,7 +220,11 @@ class DagsWorld:
         return StageContext(
             project="p",
             environment_name="dev",
-            environment=Environment("111111111111", REGION, "arn:aws:iam::111111111111:role/x"),
+            environment=Environment(
+                account_id="111111111111",
+                region=REGION,
+                role_arn="arn:aws:iam::111111111111:role/x",
+            ),
             mode=self._mode,
             stage=stage,
             repository=self.repository,

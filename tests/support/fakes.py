@@ -19,15 +19,14 @@ from cipipe.model import (
     Mode,
     Output,
     Record,
-    Report,
     StagePlan,
-    StageReport,
     State,
 )
 from cipipe.ownership import Ownership
 from cipipe.planner import ExecutablePlan, Known, Question
 from cipipe.records import Records
 from cipipe.redact import Redactor
+from cipipe.results import Report, StageReport
 from cipipe.runner import Runner
 from cipipe.stages.context import Action, RunnerInputs, StageContext, StageResult, Step
 from cipipe.stages.settings import AnyStage, Reference, references
@@ -178,7 +177,12 @@ class World:
         )
         plan = planner.plan(question).plan
         context = Context(
-            "gitlab", "push", "main", "branch", sequence=9, pipeline_url="https://ci/9"
+            provider="gitlab",
+            event="push",
+            ref="main",
+            ref_type="branch",
+            sequence=9,
+            pipeline_url="https://ci/9",
         )
         work = StageWork(
             executable=ExecutablePlan(msgspec.structs.replace(plan, mode=self.mode), self.steps),
@@ -250,7 +254,7 @@ class World:
         return stage_context(
             project="shop",
             environment_name="dev",
-            environment=Environment("1" * 12, "eu-central-1", "arn"),
+            environment=Environment(account_id="1" * 12, region="eu-central-1", role_arn="arn"),
             mode=self.mode,
             stage=stage,
             commit="c" * 40,

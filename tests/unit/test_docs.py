@@ -15,7 +15,7 @@ import click
 import msgspec
 import pytest
 
-from cipipe import ci, config, errors, model, patterns
+from cipipe import ci, config, errors, model, patterns, results
 from cipipe.cli import group
 from cipipe.stages import KINDS
 from cipipe.stages.settings import Reference
@@ -307,11 +307,11 @@ def test_every_argument_and_format_of_a_command_is_named(name: str) -> None:
 
 DOCUMENTS: dict[str, dict[str, Any]] = {
     "The plan document": {"": model.Plan, "stages": model.StagePlan, "baseline": model.Baseline},
-    "The run document": {"": model.Report, "stages": model.StageReport},
-    "The doctor document": {"checks": model.Check},
+    "The run document": {"": results.Report, "stages": results.StageReport},
+    "The doctor document": {"checks": results.Check},
     "The status document": {
-        "environments": model.EnvironmentStatus,
-        "environments.stages": model.StageStatus,
+        "environments": results.EnvironmentStatus,
+        "environments.stages": results.StageStatus,
     },
 }
 
@@ -334,10 +334,10 @@ def test_the_words_of_a_plan_are_explained() -> None:
     for word in [*model.Status, *model.Reason]:
         assert f"`{word}`" in body
     body = section(DOCS / "commands.md", 2, "The doctor document")
-    for word in model.Verdict:
+    for word in results.Verdict:
         assert f"`{word}`" in body
     body = section(DOCS / "commands.md", 2, "The run document")
-    for word in model.Result:
+    for word in results.Result:
         assert f"`{word}`" in body
 
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from functools import partial
 
 from cipipe.errors import CipipeError
-from cipipe.model import Check
 from cipipe.pipeline.doctor.base import Machine, Skipped, checked
 from cipipe.pipeline.doctor.docker import check_docker
 from cipipe.pipeline.doctor.identity import CHECKS, Job
 from cipipe.pipeline.doctor.machine import check_config, check_git, check_terraform, tools_of
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.session import Session
+from cipipe.results import Check
 
 
 def examine(

@@ -6,9 +6,9 @@ import msgspec
 
 from cipipe.errors import CipipeError
 from cipipe.interrupt import Interrupt
-from cipipe.model import Check, Verdict
 from cipipe.pipeline.identity.target import AwsTarget
 from cipipe.redact import Redactor
+from cipipe.results import Check, Verdict
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,13 +42,15 @@ def checked(
     A failure is a warning where nobody knows whether the checked thing is `needed`.
     """
     try:
-        return Check(name, Verdict.OK, check()), None
+        return Check(name=name, result=Verdict.OK, detail=check()), None
     except Skipped as reason:
-        return Check(name, Verdict.SKIPPED, str(reason)), None
+        return Check(name=name, result=Verdict.SKIPPED, detail=str(reason)), None
     except Doubtful as doubt:
-        return Check(name, Verdict.WARNING, str(doubt), doubt.fix), None
+        return Check(name=name, result=Verdict.WARNING, detail=str(doubt), fix=doubt.fix), None
     except CipipeError as error:
         first = error.message.splitlines()[0]
         if not needed:
-            return Check(name, Verdict.WARNING, first, error.hint), None
-        return Check(name, Verdict.FAILED, first, error.hint, error.id), error
+            return Check(name=name, result=Verdict.WARNING, detail=first, fix=error.hint), None
+        return Check(
+            name=name, result=Verdict.FAILED, detail=first, fix=error.hint, id=error.id
+        ), error

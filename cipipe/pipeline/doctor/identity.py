@@ -11,12 +11,13 @@ from typing import Any
 
 from cipipe.ci.base import FileToken, NoToken, RequestToken
 from cipipe.errors import CipipeError, IdentityError
-from cipipe.model import Mode, partition_of
+from cipipe.model import Mode
 from cipipe.oidc import claims as jwt
 from cipipe.oidc.explain import explain
 from cipipe.oidc.findings import Finding
 from cipipe.oidc.request import request_for
 from cipipe.oidc.trust_policy import evaluate
+from cipipe.partitions import partition_of
 from cipipe.pipeline.doctor.base import Doubtful, Skipped
 from cipipe.pipeline.identity import iam_roles
 from cipipe.pipeline.identity.access import can_connect

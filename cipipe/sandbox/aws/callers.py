@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from cipipe.model import PARTITIONS
 from cipipe.oidc.request import Request
+from cipipe.partitions import PARTITIONS
 
 
 @dataclass(frozen=True, kw_only=True)

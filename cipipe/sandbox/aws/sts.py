@@ -17,10 +17,10 @@ from xml.sax.saxutils import escape
 import jwt
 
 from cipipe.errors import CipipeError
-from cipipe.model import partition_of
 from cipipe.oidc import claims as tokens
 from cipipe.oidc.request import Request, provider_arn, request_for
 from cipipe.oidc.trust_policy import evaluate
+from cipipe.partitions import partition_of
 from cipipe.sandbox.aws.backend import MotoBackend
 from cipipe.sandbox.aws.callers import IssuedSession, SessionTable, assume_role_request
 from cipipe.sandbox.aws.sts_rules import (

@@ -58,7 +58,12 @@ class RegistryServer:
         config.write_text(json.dumps(_config(storage)))
         argv = [program, "serve", str(config)]
         log = folder / "registry.log"
-        return cls(storage, process.start(argv, env=env, log=log, cwd=folder, lifetime=process.Lifetime(guarded=True)))
+        return cls(
+            storage,
+            process.start(
+                argv, env=env, log=log, cwd=folder, lifetime=process.Lifetime(guarded=True)
+            ),
+        )
 
     def wait(self, timeout: float = 20.0) -> None:
         """Wait until it answers. Raises StageError."""

@@ -9,7 +9,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from cipipe.model import Environment, partition_of
+from cipipe.model import Environment
+from cipipe.partitions import partition_of
 from cipipe.stages.base import Input, RequiredPath, Resource, ResourceType
 from cipipe.stages.dags.bucket.clashes import clashes
 from cipipe.stages.dags.bucket.manifest import OUTPUTS, owns

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from cipipe.model import Environment, partition_of
+from cipipe.model import Environment
+from cipipe.partitions import partition_of
 from cipipe.stages.base import Resource, ResourceType
 from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Stage

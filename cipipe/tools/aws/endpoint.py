@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 
 from cipipe.errors import UsageError
-from cipipe.model import partition_of
+from cipipe.partitions import partition_of
 
 # The domain of each partition; that of all others is amazonaws.com.
 _SUFFIX = {

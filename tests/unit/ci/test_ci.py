@@ -23,7 +23,9 @@ def test_an_empty_environment_is_no_error(provider: Provider) -> None:
 
 def test_a_shell() -> None:
     assert ci.detect({}).NAME == "local"
-    assert local.context({"USER": "ada"}) == Context("local", "manual", None, "branch")
+    assert local.context({"USER": "ada"}) == Context(
+        provider="local", event="manual", ref=None, ref_type="branch"
+    )
     assert local.token({"T": "x"}, audience="a", token_variable="T") == VariableToken("T")
     assert local.colour({}) is None
     assert local.colour({"NO_COLOR": "1"}) is False

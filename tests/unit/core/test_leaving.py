@@ -16,8 +16,9 @@ from cipipe import ci, terminal
 from cipipe.cli.console import Console
 from cipipe.cli.leaving import Filter, Log
 from cipipe.errors import Problem, ProblemsError, StageError
-from cipipe.model import Reason, Result, StagePlan, StageReport, Status
+from cipipe.model import Reason, StagePlan, Status
 from cipipe.redact import MASK, Redactor
+from cipipe.results import Result, StageReport
 from support.githublog import COMMANDS, commands
 
 GITHUB = {"GITHUB_ACTIONS": "true"}
@@ -161,8 +162,27 @@ class Printed:
 
 def everything(console: Console, text: str) -> None:
     """Print a text in every place that a console has for it."""
-    stage = StagePlan(text, "command", Status.DUE, Reason.CHANGED, text, "f" * 64, None, (), (), ())
-    report = StageReport(text, "command", Result.FAILED, Reason.CHANGED, text, 1.0, text)
+    stage = StagePlan(
+        name=text,
+        kind="command",
+        status=Status.DUE,
+        reason=Reason.CHANGED,
+        detail=text,
+        fingerprint="f" * 64,
+        deployed_fingerprint=None,
+        paths=(),
+        needs=(),
+        steps=(),
+    )
+    report = StageReport(
+        name=text,
+        kind="command",
+        result=Result.FAILED,
+        reason=Reason.CHANGED,
+        detail=text,
+        seconds=1.0,
+        made=text,
+    )
     console.say(text)
     console.warning(text)
     for alone in (True, False):

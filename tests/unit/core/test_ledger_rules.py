@@ -15,8 +15,8 @@ from support.fakes import FakeBucket
 
 
 def record(state: State = State.DEPLOYING, stage: str = "iac", **changes: object) -> Record:
-    made = Record(1, stage, "f" * 64, None, state, "c" * 40, "main", "gitlab", 7, "https://ci/7", "2026-01-02T03:04:05+00:00",
-                  None)  # fmt: skip
+    made = Record(schema=1, stage=stage, fingerprint="f" * 64, effective=None, state=state, commit="c" * 40, ref="main", provider="gitlab", sequence=7, pipeline_url="https://ci/7", started_at="2026-01-02T03:04:05+00:00",
+                  finished_at=None)  # fmt: skip
     return msgspec.structs.replace(made, **changes)
 
 

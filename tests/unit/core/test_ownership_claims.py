@@ -206,8 +206,8 @@ def test_a_destroy_on_what_somebody_else_owns_does_nothing() -> None:
 
 
 def record(project: str | None, environment: str | None) -> Record:
-    return Record(1, "iac", "f" * 64, None, State.DEPLOYED, "c" * 40, "main", "gitlab", 1, None, "2026", None, {},
-                  project, environment)  # fmt: skip
+    return Record(schema=1, stage="iac", fingerprint="f" * 64, effective=None, state=State.DEPLOYED, commit="c" * 40, ref="main", provider="gitlab", sequence=1, pipeline_url=None, started_at="2026", finished_at=None, data={},
+                  project=project, environment=environment)  # fmt: skip
 
 
 @pytest.mark.parametrize("whose", [("shop", "prod"), ("blog", "dev")])

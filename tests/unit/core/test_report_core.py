@@ -10,21 +10,10 @@ from typing import Any
 import pytest
 
 from cipipe.errors import Problem, ProblemsError, UsageError
-from cipipe.model import (
-    Baseline,
-    EnvironmentStatus,
-    Mode,
-    Plan,
-    Reason,
-    Report,
-    Result,
-    StagePlan,
-    StageReport,
-    StageStatus,
-    Status,
-)
+from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, Status
 from cipipe.report import json as as_json
 from cipipe.report import text as as_text
+from cipipe.results import EnvironmentStatus, Report, Result, StageReport, StageStatus
 
 HOSTILE = (
     b"a\nb",
@@ -55,7 +44,14 @@ def stage(name: str = "dags", status: Status = Status.DUE, **changes: Any) -> St
 
 def plan(*stages: StagePlan, **changes: Any) -> Plan:
     given: dict[str, Any] = {"baseline": Baseline("ledger"), "mode": Mode.DEPLOY, **changes}
-    return Plan("shop", "dev", provider="gitlab", commit="c" * 40, stages=stages, **given)
+    return Plan(
+        project="shop",
+        environment="dev",
+        provider="gitlab",
+        commit="c" * 40,
+        stages=stages,
+        **given,
+    )
 
 
 def test_a_plan_as_json() -> None:
@@ -150,11 +146,11 @@ def test_a_plan_without_stages() -> None:
 
 
 REPORT = Report(
-    "shop", "dev", Mode.DEPLOY, "c" * 40,
-    (
-        StageReport("iac", "terraform", Result.DONE, "changed", "1 file changed", 12.34, "2 added"),
-        StageReport("image", "image", Result.FAILED, "changed", "it broke\x1b[2J\nbadly", 0.0),
-        StageReport("dags", "dags", Result.NOT_RUN, "changed", "needs image", 0.0),
+    project="shop", environment="dev", mode=Mode.DEPLOY, commit="c" * 40,
+    stages=(
+        StageReport(name="iac", kind="terraform", result=Result.DONE, reason="changed", detail="1 file changed", seconds=12.34, made="2 added"),
+        StageReport(name="image", kind="image", result=Result.FAILED, reason="changed", detail="it broke\x1b[2J\nbadly", seconds=0.0),
+        StageReport(name="dags", kind="dags", result=Result.NOT_RUN, reason="changed", detail="needs image", seconds=0.0),
     ),
 )  # fmt: skip
 
@@ -175,11 +171,21 @@ def test_a_report_as_text_has_a_line_per_stage() -> None:
 def test_a_narrow_terminal_cuts_the_reason_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     long = Report(
-        "shop",
-        "dev",
-        Mode.DEPLOY,
-        "c" * 40,
-        (StageReport("iac", "terraform", Result.DONE, "x", "y" * 200, 1.0, "made"),),
+        project="shop",
+        environment="dev",
+        mode=Mode.DEPLOY,
+        commit="c" * 40,
+        stages=(
+            StageReport(
+                name="iac",
+                kind="terraform",
+                result=Result.DONE,
+                reason="x",
+                detail="y" * 200,
+                seconds=1.0,
+                made="made",
+            ),
+        ),
     )
     line = as_text.report(long).splitlines()[1]
     assert line.startswith("iac")
@@ -211,9 +217,19 @@ def test_an_error_as_json() -> None:
 
 
 def test_a_status() -> None:
-    there = StageStatus("iac", "terraform", "deployed", "d" * 40, "main\x1b[2J", "https://ci/7", "2026-01-02T03:04:05+00:00",
-                        "f" * 64, drift=False)  # fmt: skip
-    absent = StageStatus("dags", "dags", "never-deployed", None, None, None, None, None, drift=True)
+    there = StageStatus(name="iac", kind="terraform", state="deployed", commit="d" * 40, ref="main\x1b[2J", pipeline_url="https://ci/7", finished_at="2026-01-02T03:04:05+00:00",
+                        fingerprint="f" * 64, drift=False)  # fmt: skip
+    absent = StageStatus(
+        name="dags",
+        kind="dags",
+        state="never-deployed",
+        commit=None,
+        ref=None,
+        pipeline_url=None,
+        finished_at=None,
+        fingerprint=None,
+        drift=True,
+    )
     environments = [EnvironmentStatus("dev", "1" * 12, "eu-central-1", (there, absent))]
     lines = as_text.status(environments, "c" * 40).splitlines()
     assert lines[0] == "dev  account 111111111111, eu-central-1"

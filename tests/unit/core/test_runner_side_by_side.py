@@ -6,7 +6,8 @@ from typing import Any, NoReturn
 import pytest
 
 from cipipe.errors import InterruptedRun, RefusedError, StageError
-from cipipe.model import Output, StageReport, State
+from cipipe.model import Output, State
+from cipipe.results import StageReport
 from cipipe.stages.context import Action, StageContext, StageResult
 from support.fakes import READ, WRITE, World, results
 

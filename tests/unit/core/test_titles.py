@@ -37,18 +37,18 @@ def plan(text: str, *, deployed: tuple[str, ...]) -> Plan:
     known = {
         name: Known(
             Record(
-                1,
-                name,
-                candidates[name].fingerprint,
-                None,
-                State.DEPLOYED,
-                "d" * 40,
-                None,
-                None,
-                None,
-                None,
-                moment,
-                None,
+                schema=1,
+                stage=name,
+                fingerprint=candidates[name].fingerprint,
+                effective=None,
+                state=State.DEPLOYED,
+                commit="d" * 40,
+                ref=None,
+                provider=None,
+                sequence=None,
+                pipeline_url=None,
+                started_at=moment,
+                finished_at=None,
             )
         )
         for name in deployed

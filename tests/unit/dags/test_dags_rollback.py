@@ -18,19 +18,19 @@ def record(
 ) -> Record:
     manifest = {"dags/a.py": {"sha256": content, "version": "v"}}
     return Record(
-        1,
-        "dags",
-        "f",
-        None,
-        state,
-        commit * 40,
-        None,
-        None,
-        None,
-        None,
-        "",
-        finished,
-        {"manifest": manifest, **data},
+        schema=1,
+        stage="dags",
+        fingerprint="f",
+        effective=None,
+        state=state,
+        commit=commit * 40,
+        ref=None,
+        provider=None,
+        sequence=None,
+        pipeline_url=None,
+        started_at="",
+        finished_at=finished,
+        data={"manifest": manifest, **data},
     )
 
 

@@ -7,11 +7,30 @@ from cipipe.report import github
 
 
 def stage(name: str, status: Status, reason: Reason = Reason.CHANGED) -> StagePlan:
-    return StagePlan(name, "command", status, reason, "", "0" * 64, None, (), (), ())
+    return StagePlan(
+        name=name,
+        kind="command",
+        status=status,
+        reason=reason,
+        detail="",
+        fingerprint="0" * 64,
+        deployed_fingerprint=None,
+        paths=(),
+        needs=(),
+        steps=(),
+    )
 
 
 def plan(*stages: StagePlan, environment: str = "dev") -> Plan:
-    return Plan("dbt", environment, Mode.DEPLOY, "github", "0" * 40, Baseline("ledger"), stages)
+    return Plan(
+        project="dbt",
+        environment=environment,
+        mode=Mode.DEPLOY,
+        provider="github",
+        commit="0" * 40,
+        baseline=Baseline("ledger"),
+        stages=stages,
+    )
 
 
 def parsed(text: str) -> dict[str, str]:

@@ -16,13 +16,32 @@ def stage(
     reason: Reason = Reason.CHANGED,
     needs: tuple[str, ...] = (),
 ) -> StagePlan:
-    return StagePlan(name, kind, status, reason, "", "0" * 64, None, (), needs, ())
+    return StagePlan(
+        name=name,
+        kind=kind,
+        status=status,
+        reason=reason,
+        detail="",
+        fingerprint="0" * 64,
+        deployed_fingerprint=None,
+        paths=(),
+        needs=needs,
+        steps=(),
+    )
 
 
 def plan(
     *stages: StagePlan, mode: Mode = Mode.DEPLOY, environment: str = "dev", project: str = "dbt"
 ) -> Plan:
-    return Plan(project, environment, mode, "gitlab", "0" * 40, Baseline("ledger"), stages)
+    return Plan(
+        project=project,
+        environment=environment,
+        mode=mode,
+        provider="gitlab",
+        commit="0" * 40,
+        baseline=Baseline("ledger"),
+        stages=stages,
+    )
 
 
 def rendered(made: Plan, **options: Any) -> dict[str, Any]:

@@ -52,7 +52,14 @@ def stage(name: str = "dags", status: Status = Status.DUE, **changes: Any) -> St
 
 def plan(*stages: StagePlan, **changes: Any) -> Plan:
     given: dict[str, Any] = {"baseline": Baseline("ledger"), "mode": Mode.DEPLOY, **changes}
-    return Plan("shop", "dev", provider="gitlab", commit="c" * 40, stages=stages, **given)
+    return Plan(
+        project="shop",
+        environment="dev",
+        provider="gitlab",
+        commit="c" * 40,
+        stages=stages,
+        **given,
+    )
 
 
 def read(text: str) -> list[Token]:

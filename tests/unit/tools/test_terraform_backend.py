@@ -17,7 +17,7 @@ from cipipe.tools.terraform import backend as terraform_backend
 from cipipe.tools.terraform.backend import Backend, Value, in_force, not_kept, settings_file
 from cipipe.tools.terraform.blocks import Declared, declared
 
-LIVE = Environment("2" * 12, "eu-west-3", "arn")
+LIVE = Environment(account_id="2" * 12, region="eu-west-3", role_arn="arn")
 API = "https://git.example.com/api/v4"
 
 

@@ -1,0 +1,111 @@
+"""What commands report: the state of environments, checks of the doctor, what a run has done.
+
+Frozen data, rendered by `report`.
+"""
+
+import enum
+
+import msgspec
+
+from cipipe.model import Mode
+
+
+class Result(enum.StrEnum):
+    """A stage after a run."""
+
+    DONE = "done"
+    UNCHANGED = "unchanged"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    NOT_RUN = "not-run"
+
+
+class StageReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run has done with one stage."""
+
+    name: str
+    kind: str
+    result: Result
+
+    # Why it ran, as in the plan, or why it did not.
+    reason: str
+    detail: str
+
+    # Wall time.
+    seconds: float
+
+    # One line on what was built or deployed.
+    made: str = ""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run has done."""
+
+    project: str
+    environment: str
+    mode: Mode
+    commit: str
+
+    stages: tuple[StageReport, ...]
+
+    @property
+    def failed(self) -> bool:
+        return any(stage.result in {Result.FAILED, Result.NOT_RUN} for stage in self.stages)
+
+
+class StageStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One stage in one environment."""
+
+    name: str
+    kind: str
+
+    # That of the record, or `never-deployed`.
+    state: str
+
+    # What was deployed, from which ref, by which pipeline; None where it never was.
+    commit: str | None = None
+    ref: str | None = None
+    pipeline_url: str | None = None
+
+    # ISO 8601, UTC.
+    finished_at: str | None = None
+
+    fingerprint: str | None = None
+
+    # This commit has other content than what is deployed.
+    drift: bool
+
+
+class EnvironmentStatus(msgspec.Struct, frozen=True):
+    """What is deployed in one environment."""
+
+    name: str
+    account_id: str
+    region: str
+    stages: tuple[StageStatus, ...] = ()
+
+    # Why it is not known what is deployed, where this job may not read it.
+    unreadable: str | None = None
+
+
+class Verdict(enum.StrEnum):
+    """The result of one check of `cipipe doctor`."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One check of `cipipe doctor`."""
+
+    name: str
+    result: Verdict
+    detail: str
+
+    # What to do about a warning or a failure.
+    fix: str | None = None
+
+    # Of a failure: its section in docs/errors.md.
+    id: str | None = None
