@@ -30,7 +30,13 @@ FILES, MOMENTS = 40, 50
 SEED = int(os.environ.get("CIPIPE_TEST_SEED", "1"))
 FOREIGN = {"dags/theirs.py": b"theirs", "dags/d0.py.bak": b"theirs", "other": b"theirs"}
 NEVER = (-1, True)
-DAG = "from airflow import DAG\nONE = ''  # cipipe: cluster\n# {0}\nTWO = ''  # cipipe: cluster\nNAME = {0}\n"
+DAG = """\
+from airflow import DAG
+ONE = ''  # cipipe: cluster
+# {0}
+TWO = ''  # cipipe: cluster
+NAME = {0}
+"""
 
 # Everything is imported once; each command is a process of its own, forked from here.
 NURSERY = """

@@ -18,7 +18,8 @@ PINNED = {
 
 
 def named(call: str) -> list[tuple[str, str]]:
-    body = f'TASK = "dbt:1"\nNAME = "dbt"\nGIVEN = {{"containerOverrides": [{{"name": NAME}}]}}\n{call}\n'
+    given = '{"containerOverrides": [{"name": NAME}]}'
+    body = f'TASK = "dbt:1"\nNAME = "dbt"\nGIVEN = {given}\n{call}\n'
     return [
         (found.definition, found.container) for found in overrides(body.encode(), "x.py", {"TASK"})
     ]
@@ -66,3 +67,47 @@ def test_what_names_none_of_the_pinned_one(call: str) -> None:
 
 def test_a_file_that_is_nested_too_deep_names_nothing() -> None:
     assert named("x = " + "-" * 100_000 + "1") == []
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (
+            (
+                'Op(task_definition=TD, overrides={"containerOverrides": ['
+                '{"name": "dbt", "command": [*x]}]})'
+            ),
+            ["dbt"],
+        ),
+        (
+            (
+                'Op(task_definition=TD, overrides={"containerOverrides": ['
+                '{"name": C}, {"name": "b"}]})'
+            ),
+            ["main", "b"],
+        ),
+        ("Op(task_definition=TD, overrides=OVERRIDES)", ["main"]),
+        (
+            'ecs.run_task(taskDefinition=TD, overrides={"containerOverrides": [{"name": "x"}]})',
+            ["x"],
+        ),
+        ('Op(task_definition="other", overrides={"containerOverrides": [{"name": "x"}]})', []),
+        ('Op(task_definition=OTHER, overrides={"containerOverrides": [{"name": "x"}]})', []),
+        ('Op(task_definition=TD, overrides={"containerOverrides": [{"name": f()}]})', []),
+        ("Op(task_definition=TD, overrides=f())", []),
+        ("Op(task_definition=TD)", []),
+    ],
+)
+def test_the_containers_that_overrides_name(call: str, expected: list[str]) -> None:
+    source = (
+        'TD = "arn:td:7"\nOTHER = "arn:other:1"\nC: str = "main"\n'
+        f'OVERRIDES = {{"containerOverrides": [{{"name": C}}]}}\n{call}\n'
+    )
+    found = list(overrides(source.encode(), "x.py", {"TD"}))
+    assert [override.container for override in found] == expected
+    assert {override.definition for override in found} <= {"arn:td:7"}
+    assert all(override.where in {"x.py:4", "x.py:5"} for override in found)
+
+
+def test_a_file_that_cannot_be_parsed_names_no_containers() -> None:
+    assert list(overrides(b"x = (", "x.py", {"TD"})) == []

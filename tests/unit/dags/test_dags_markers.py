@@ -120,7 +120,10 @@ def test_a_marked_name_is_assigned_once(other: str, behind: bool) -> None:
         "hook = B = lambda x, A=1: A",
         "with x as B.A, y as C[A]: pass",
         "with x(A) as B, A: pass",
-        "match A:\n    case A.b: pass\n    case A(): pass\n    case C(A=1): pass\n    case 1 if A: pass",
+        (
+            "match A:\n    case A.b: pass\n    case A(): pass\n"
+            "    case C(A=1): pass\n    case 1 if A: pass"
+        ),
         "if x:\n    case = A\n    case.x = A",
         "if A == 1:\n    pass",
     ],

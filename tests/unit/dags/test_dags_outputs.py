@@ -96,10 +96,17 @@ def test_a_sensitive_value_that_the_ledger_does_not_hold() -> None:
 @pytest.mark.parametrize(
     "annotation",
     [
-        "str | None", "None | str", "'str | None'", '"Optional[str]"', "Optional[str]", "t.Optional['str']",
-        "Union[str, None]", "typing.Union[None, str]", "'Union[str, None]'",
+        "str | None",
+        "None | str",
+        "'str | None'",
+        '"Optional[str]"',
+        "Optional[str]",
+        "t.Optional['str']",
+        "Union[str, None]",
+        "typing.Union[None, str]",
+        "'Union[str, None]'",
     ],
-)  # fmt: skip
+)
 def test_an_output_that_terraform_leaves_out_becomes_none(annotation: str) -> None:
     source = f"KEY: {annotation} = 'local'  # cipipe: kms_key\n".encode()
     result = patch(source, PATH, {"bucket": Output(value="b")})

@@ -1,4 +1,4 @@
-"""What a failed import says of what was lacking here."""
+"""What was missing here, by the traceback of a failed import."""
 
 import importlib
 import sys
@@ -11,7 +11,8 @@ from cipipe.stages.dags.checks.unfinished import required, unfinished
 
 OS = '  File "<frozen os>", line 679, in __getitem__\n'
 REQUIREMENTS = required(
-    b"# ours\nPyYAML==6.0\npython-dateutil>=2\n--constraint x\napache-airflow-providers-slack[x]\nscikit-learn\n"
+    b"# ours\nPyYAML==6.0\npython-dateutil>=2\n--constraint x\n"
+    b"apache-airflow-providers-slack[x]\nscikit-learn\n"
 )
 
 
