@@ -1,7 +1,6 @@
-"""Which Terraform root `cipipe bootstrap` applies: the one that is part of cipipe, or the one that
-`[bootstrap] root` names.
+"""Which Terraform root `cipipe bootstrap` applies: cipipe's own, or the one of `[bootstrap] root`.
 
-No other folder of a repository is ever applied: a `terraform/bootstrap` may be anything.
+No other folder of a repository is ever applied: a `terraform/bootstrap` may contain anything.
 """
 
 import contextlib
@@ -16,25 +15,32 @@ from cipipe.errors import UsageError
 from cipipe.pipeline.project import Project
 
 SHIPPED = Path(__file__).parents[2] / "bootstrap"
-"""cipipe's own root, which lies in the installed package and may not be writable."""
+"""cipipe's own root, in the installed package, which may not be writable."""
 
+# The folder that an earlier version of cipipe applied without being told to.
 _FORMER = "terraform/bootstrap"
-_LOCK = ".terraform.lock.hcl"
-_NEEDED = "deploy_role_arn"
+
+_LOCK_FILE = ".terraform.lock.hcl"
+
+# The platform of pipelines, which the lock file has a checksum for.
+_LOCKED_PLATFORM = ("linux", "x86_64")
+
+# The output that every root must have.
+_REQUIRED = "deploy_role_arn"
 
 
 def chosen(project: Project, line: Callable[[str], None]) -> Path:
     """The root's folder. Raises UsageError."""
     named = project.config.bootstrap.root
     if named is None:
-        _look_at_former(project.repository.root / _FORMER, line)
+        _check_former(project.repository.root / _FORMER, line)
         return SHIPPED
     folder = project.repository.root / named
     if not any(folder.glob("*.tf")):
         raise UsageError(
             "bootstrap-root-missing",
             f"there is no Terraform root in {named}",
-            hint="Correct `root` under [bootstrap], or remove it: cipipe then applies its own root.",
+            hint="Correct `root` under [bootstrap], or remove it to apply cipipe's own root.",
             where="bootstrap.root",
         )
     return folder
@@ -49,38 +55,45 @@ def prepared(root: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="cipipe-bootstrap-") as scratch:
         copy = Path(scratch) / "bootstrap"
         copy.mkdir()
-        for file in (*root.glob("*.tf"), root / _LOCK):
-            # The lock file has the checksum for pipelines' platform only, and Terraform refuses it
-            # on any other.
-            if file.name != _LOCK or (sys.platform, platform.machine()) == ("linux", "x86_64"):
-                shutil.copyfile(file, copy / file.name)
+        for file in root.glob("*.tf"):
+            shutil.copyfile(file, copy / file.name)
+        # On other platforms Terraform would refuse a lock file without their checksum.
+        if (sys.platform, platform.machine()) == _LOCKED_PLATFORM:
+            shutil.copyfile(root / _LOCK_FILE, copy / _LOCK_FILE)
         yield copy
 
 
 def refuse_other_outputs(project: Project, outputs: frozenset[str]) -> None:
-    """Refuse, before it is applied, a root that does not make what cipipe needs. Raises UsageError."""
-    if _NEEDED not in outputs:
+    """Refuse a root that does not make what cipipe needs, before it is applied.
+
+    Raises UsageError `bootstrap-root-outputs`.
+    """
+    if _REQUIRED not in outputs:
         raise UsageError(
             "bootstrap-root-outputs",
-            f"{project.config.bootstrap.root} has no output {_NEEDED}; nothing was applied",
-            hint="Name a root that creates the deploy role and has that output, or remove `root` under [bootstrap]: "
-            "cipipe then applies its own.",
+            f"{project.config.bootstrap.root} has no output {_REQUIRED}; nothing was applied",
+            hint="Name a root that creates the deploy role and has that output, or remove `root` "
+            "under [bootstrap] to apply cipipe's own.",
             where="bootstrap.root",
         )
 
 
-def _look_at_former(folder: Path, line: Callable[[str], None]) -> None:
-    """Say that a root is not used which an earlier version took by default; refuse where that
-    undoes a team's changes.
+def _check_former(folder: Path, line: Callable[[str], None]) -> None:
+    """Report a root that an earlier version applied and this one does not.
+
+    Raises UsageError where applying cipipe's own root would undo a team's changes.
     """
     files = {file.name: file.read_bytes() for file in folder.glob("*.tf")}
     if not files or all(_same(SHIPPED / name, content) for name, content in files.items()):
         return
+    # A variable of cipipe's own root tells a changed copy of it from a root of the team's.
     if any(b'variable "deploy_role_name"' in content for content in files.values()):
         raise UsageError(
             "bootstrap-root-unnamed",
-            f"{_FORMER} is another version of cipipe's own bootstrap, and no setting says which of the two is meant",
-            hint=f'To apply that folder, set `root = "{_FORMER}"` under [bootstrap]; to apply cipipe\'s own, delete it.',
+            f"{_FORMER} is another version of cipipe's own bootstrap, and no setting says which of "
+            "the two to apply",
+            hint=f'To apply that folder, set `root = "{_FORMER}"` under [bootstrap]; to apply '
+            "cipipe's own, delete it.",
             where=_FORMER,
         )
     line(f"{_FORMER} is not applied: [bootstrap] root does not name it")

@@ -1,7 +1,6 @@
-"""Whether the Terraform roots of a project have a block for the backend that their stage names;
-nothing is started.
+"""Whether Terraform roots have the block of the backend that their stage names.
 
-A run asks Terraform the same once it is initialised, and takes its word.
+Nothing is started. A run asks Terraform itself once it is initialised, and believes that answer.
 """
 
 from collections.abc import Iterator
@@ -14,20 +13,19 @@ from cipipe.tools.terraform.blocks import declared
 
 
 def refuse_lost_states(project: Project) -> None:
-    """Raise ProblemsError with every root that would lose its state, or keep it elsewhere than the
-    settings say.
-    """
+    """Raise ProblemsError for every root whose state would not be kept where the settings say."""
     found = [
         problem
         for name in project.config.environments
         for problem in _problems(project.at(name), name)
     ]
+    # Environments often share a root.
     problems = tuple(dict.fromkeys(found))
     if problems:
+        roots = "root does" if len(problems) == 1 else "roots do"
         raise ProblemsError(
             "config-invalid",
-            f"{len(problems)} Terraform root{'s do' if len(problems) > 1 else ' does'} not keep the state where "
-            f"{project.config_path} says",
+            f"{len(problems)} Terraform {roots} not keep the state where {project.config_path} says",
             problems,
         )
 
@@ -39,6 +37,7 @@ def _problems(project: Project, environment: str) -> Iterator[Problem]:
         root = project.config.expanded(stage.settings.root, environment)
         folder = project.repository.root / root
         files = {file.name: file.read_bytes() for file in folder.glob("*.tf*") if file.is_file()}
+        # A folder without Terraform files is reported as a path that is missing.
         if not any(name.endswith((".tf", ".tf.json")) for name in files):
             continue
         found = declared(files)

@@ -1,4 +1,4 @@
-"""A role as it is in IAM now: its trust policy, and the OIDC provider of its account. Reads only."""
+"""A role as it is in IAM now: its trust policy, and its account's OIDC provider. Reads only."""
 
 import re
 from collections.abc import Mapping
@@ -27,12 +27,11 @@ def read(aws: Aws, name_or_arn: str) -> Role:
     """The role of that name or ARN, in the account of these credentials.
 
     Raises IdentityError `oidc-role-unreadable`, StageError `aws-unreachable`, and UsageError for
-    what names no role.
+    what is neither a name nor an ARN.
     """
     name = name_or_arn.rpartition("/")[2]
-    if not _NAME.fullmatch(name) or (
-        name_or_arn.startswith("arn:") and not ROLE_ARN.fullmatch(name_or_arn)
-    ):
+    is_arn = name_or_arn.startswith("arn:")
+    if not _NAME.fullmatch(name) or (is_arn and not ROLE_ARN.fullmatch(name_or_arn)):
         raise UsageError(
             "usage",
             f"{name_or_arn!r} is neither the name nor the ARN of a role",
@@ -45,10 +44,13 @@ def read(aws: Aws, name_or_arn: str) -> Role:
         raise IdentityError(
             "oidc-role-unreadable",
             f"the role cannot be read: {error.code}: {error.text}",
-            hint="Use credentials of the role's account that may call iam:GetRole, or pass the policy with --policy.",
+            hint="Use credentials of the role's account that may call iam:GetRole, or pass the "
+            "policy with --policy.",
             where=name_or_arn,
         ) from error
-    if name_or_arn.startswith("arn:") and found["Arn"] != name_or_arn:
+
+    # IAM is asked by name: an ARN of another account finds a role of this one.
+    if is_arn and found["Arn"] != name_or_arn:
         raise IdentityError(
             "oidc-role-unreadable",
             f"these credentials are of another account: its role of that name is {found['Arn']}",
@@ -59,23 +61,20 @@ def read(aws: Aws, name_or_arn: str) -> Role:
 
 
 def provider_problems(aws: Aws, role: Role, claims: TokenClaims) -> tuple[Finding, ...]:
-    """What STS would refuse because of the account's OIDC provider: that there is none, or not for
-    this audience.
+    """Why STS would refuse the token because of the account's OIDC provider.
 
-    An account whose providers may not be read gives none.
+    There may be no provider for the issuer, or not for this audience. Nothing is reported where
+    providers may not be read.
     """
     match = ROLE_ARN.fullmatch(role.arn)
     if match is None:
         return ()
     arn = provider_arn(claims.issuer, account_id=match[2], partition=match[1])
     try:
-        known = tuple(
-            aws.call("iam", "get_open_id_connect_provider", OpenIDConnectProviderArn=arn)[
-                "ClientIDList"
-            ]
-        )
+        found = aws.call("iam", "get_open_id_connect_provider", OpenIDConnectProviderArn=arn)
     except AwsError as error:
-        return () if error.code != "NoSuchEntity" else (_missing(arn, claims),)
+        return (_missing(arn, claims),) if error.code == "NoSuchEntity" else ()
+    known = tuple(found["ClientIDList"])
     if set(known) & set(claims.audiences):
         return ()
 

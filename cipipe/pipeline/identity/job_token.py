@@ -1,8 +1,7 @@
-"""Whether the job's ID token may deploy: the claims that its provider signed, beside the variables
-that a job can set.
+"""Whether the job's ID token may deploy: the provider signed its claims, and no job can set them.
 
-A merge request from a fork whose branch is called `main` can have the variables, and even the
-subject, of a push to `main`.
+The variables, and even the subject, of a push to `main` can also belong to a merge request from a
+fork whose branch is called `main`.
 """
 
 from collections.abc import Mapping
@@ -17,10 +16,10 @@ from cipipe.pipeline.project import Project
 
 
 def refuse_token(project: Project, name: str, token: str, *, read_only: bool = False) -> None:
-    """Refuse to take an environment's deploy role with this token.
+    """Refuse to get an environment's deploy role with this token.
 
-    `read_only` allows refs that are not protected. Does nothing for a token that cannot be decoded:
-    the exchange explains what is wrong with it. Raises RefusedError `token-merge-request`,
+    `read_only` allows refs that are not protected. A token that cannot be decoded is left to the
+    exchange, which explains what is wrong with it. Raises RefusedError `token-merge-request`,
     `token-other-project`, `token-other-ref`, `token-unprotected-ref`.
     """
     try:
@@ -37,7 +36,8 @@ def refuse_claims(
     if ci.unmerged(claims):
         raise RefusedError(
             "token-merge-request",
-            f"the job's ID token was issued to a merge or pull request, which may not deploy to {name}",
+            "the job's ID token was issued to a merge or pull request, which may not deploy to "
+            f"{name}",
             hint="Run this from a branch or tag that deploy_from names, after the merge.",
             where=f"environments.{name}.deploy_from",
         )
@@ -54,12 +54,13 @@ def refuse_claims(
 
 
 def _refuse_project(project: Project, facts: TokenFacts, settings: OidcSettings) -> None:
-    if facts.provider != project.context.provider:
+    own = project.context.provider
+    if facts.provider != own:
         raise RefusedError(
             "token-other-project",
-            f"this is a job of {project.context.provider}, and its ID token was issued by {facts.provider}",
+            f"this is a job of {own}, and its ID token was issued by {facts.provider}",
             hint="Use the token that the provider gives this job.",
-            where=f"oidc.{project.context.provider}",
+            where=f"oidc.{own}",
         )
     for expected in (project.context.project, settings.project):
         if expected is None or facts.project is None or expected.lower() == facts.project.lower():
@@ -67,14 +68,17 @@ def _refuse_project(project: Project, facts: TokenFacts, settings: OidcSettings)
         raise RefusedError(
             "token-other-project",
             f"the job's ID token was issued to the project {facts.project}, not to {expected}",
-            hint="Use the token that the provider gives this job, and check `project` under [oidc].",
+            hint="Use the token that the provider gives this job, and check `project` under "
+            "[oidc].",
             where=f"oidc.{facts.provider}.project",
         )
 
 
 def _refuse_event(project: Project, name: str, facts: TokenFacts) -> None:
-    """GitHub: a run of `workflow_run` may follow a pull request's, which the event's payload says
-    and no claim does.
+    """GitHub: a run of `workflow_run` may follow a pull request's.
+
+    The event's payload says so and no claim does, so the variable that names the event has to agree
+    with the token.
     """
     if facts.variable is None:
         return
@@ -83,8 +87,9 @@ def _refuse_event(project: Project, name: str, facts: TokenFacts) -> None:
     if found != value:
         raise RefusedError(
             "token-merge-request",
-            f"the job's ID token was issued for {value}, which may follow a pull request, and {variable} says "
-            f"{found or 'nothing'}: what started the job is not known, so it may not deploy to {name}",
+            f"the job's ID token was issued for {value}, which may follow a pull request, and "
+            f"{variable} says {found or 'nothing'}: what started the job is unknown, so it may not "
+            f"deploy to {name}",
             hint="Use the variables that the provider gives this job.",
             where=f"environments.{name}.deploy_from",
         )
@@ -97,9 +102,10 @@ def _refuse_ref(project: Project, name: str, facts: TokenFacts) -> None:
         return
     raise RefusedError(
         "token-other-ref",
-        f"the job says that it runs for the {context.ref_type} {context.ref}, and its ID token was issued for the "
-        f"{facts.ref_type or 'ref'} {facts.ref}",
-        hint="Use the token that the provider gives this job; no variable of the job may replace the provider's own.",
+        f"the job says that it runs for the {context.ref_type} {context.ref}, but its ID token was "
+        f"issued for the {facts.ref_type or 'ref'} {facts.ref}",
+        hint="Use the token that the provider gives this job; no variable of the job may replace "
+        "the provider's own.",
         where=f"environments.{name}.deploy_from",
     )
 
@@ -107,17 +113,15 @@ def _refuse_ref(project: Project, name: str, facts: TokenFacts) -> None:
 def _refuse_unprotected(
     project: Project, name: str, facts: TokenFacts, settings: OidcSettings
 ) -> None:
-    """GitLab: a child of a merge request's pipeline differs from a child of main's in the ref's
-    protection only.
-    """
+    """GitLab: a child of a merge request's pipeline differs from one of main's in this only."""
     provider = ci.PROVIDERS[facts.provider]
     needed = "ref_protected" in provider.DEPLOY_CLAIMS and settings.protected_refs
     if facts.protected is not False or not (needed or project.context.protected):
         return
     raise RefusedError(
         "token-unprotected-ref",
-        f"the job's ID token says that {facts.ref_type or 'ref'} {facts.ref} is not protected, as that of a merge "
-        f"request's job does, so it may not deploy to {name}",
+        f"the job's ID token says that {facts.ref_type or 'ref'} {facts.ref} is not protected, as "
+        f"that of a merge request's job does, so it may not deploy to {name}",
         hint="Protect the branch or tag in the project's settings, under Repository.",
         where=f"environments.{name}.deploy_from",
     )

@@ -1,8 +1,7 @@
-"""The AWS profile that child processes work with: they ask this run for credentials, as often as
-they need to.
+"""The AWS profile of child processes: they get credentials from this run, as often as they need.
 
-It lies in a private folder, which holds no secret: a configuration file, the program that it names,
-and the socket that this one connects to. docs/decisions/0006 says why it is done so.
+The profile is in a private folder without any secret: a configuration file, the program that it
+names, and the socket that the program connects to. docs/decisions/0006 says why.
 """
 
 import contextlib
@@ -27,17 +26,21 @@ if TYPE_CHECKING:
 
 NAME = "cipipe"
 
-_PREFIX, _DRAFT = "cipipe-run-", "cipipe-new-"
-_DRAFTED = 600.0  # seconds; a draft that is still being made is one for a moment only
+_PREFIX = "cipipe-run-"
+_DRAFT = "cipipe-new-"
+
+# Seconds. A draft exists for a moment only, so an older one was left by a killed process.
+_DRAFT_AGE = 600.0
+
+# A path that no shell and no splitting of words changes, and that fits into a socket's address.
 _SAFE = re.compile(r"[A-Za-z0-9/._-]{1,70}")
 
 
 @contextlib.contextmanager
 def served(access: "Access", warn: Callable[[str], None]) -> Iterator["Access"]:
-    """The same access, whose children get their credentials from this process for as long as the
-    block lasts.
+    """The same access, whose children get credentials from this process while the block runs.
 
-    Credentials of a person's own, which this process cannot renew, are left to the children as they
+    A person's own credentials, which this process cannot renew, are passed to the children as they
     are.
     """
     if access.renewed is None:
@@ -46,14 +49,16 @@ def served(access: "Access", warn: Callable[[str], None]) -> Iterator["Access"]:
     from cipipe.oidc import agent
 
     with _folder() as folder, agent.serving(folder / "socket", access.renewed.current, warn):
+        # An empty file, so that no other credentials of this machine are found.
         (folder / "no-keys").touch(mode=0o600)
         _write(folder / "credentials", _program(folder / "socket"))
-        # AWS's tools split this line each in their own way, or hand it to a shell: nothing in it
-        # wants quoting.
+        # Each of AWS's tools splits this line in its own way, or gives it to a shell: nothing in it
+        # may need quoting.
+        command = f"/bin/sh {folder / 'credentials'}"
         region = access.aws.endpoint.region
         _write(
             folder / "config",
-            f"[profile {NAME}]\ncredential_process = /bin/sh {folder / 'credentials'}\nregion = {region}\n",
+            f"[profile {NAME}]\ncredential_process = {command}\nregion = {region}\n",
         )
         kept = {key: value for key, value in access.child_env.items() if key not in STRIPPED}
         profile = {
@@ -66,27 +71,30 @@ def served(access: "Access", warn: Callable[[str], None]) -> Iterator["Access"]:
 
 
 def _program(socket: Path) -> str:
-    """A shell script that runs this very cipipe, whatever the environment of the process that asks."""
-    here = str(Path(__file__).resolve().parents[3])
-    code = f"import sys; sys.path.insert(0, {here!r}); from cipipe.__main__ import entry; entry()"
+    """A shell script that runs this very cipipe, whatever the environment of its caller."""
+    package = str(Path(__file__).resolve().parents[3])
+    code = (
+        f"import sys; sys.path.insert(0, {package!r}); from cipipe.__main__ import entry; entry()"
+    )
     argv = [sys.executable, "-I", "-c", code, "oidc", "credential-process", "--socket", str(socket)]
     return f"exec {shlex.join(argv)}\n"
 
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    """A private folder with a short and plain path: a socket's may have some hundred characters.
+    """A private folder with a short and plain path.
 
-    It is locked for as long as this process lives, so that a later run can tell and remove those of
-    killed ones.
+    It is locked while this process lives, so that later runs can tell it from those of killed ones.
     """
     top = Path(tempfile.gettempdir())
-    top = top if _SAFE.fullmatch(str(top)) else Path("/tmp")  # noqa: S108 - mkdtemp makes the folder in it
+    if not _SAFE.fullmatch(str(top)):
+        top = Path("/tmp")  # noqa: S108 - mkdtemp makes the folder in it
     _sweep(top)
     draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=top))
     folder = draft.with_name(draft.name.replace(_DRAFT, _PREFIX, 1))
     try:
         with (draft / "lock").open("w") as lock:
+            # Locked before it gets its name: another run's sweep finds no folder without a lock.
             fcntl.flock(lock, fcntl.LOCK_EX)
             draft.rename(folder)
             yield folder
@@ -96,13 +104,15 @@ def _folder() -> Iterator[Path]:
 
 
 def _sweep(top: Path) -> None:
+    """Remove what killed runs of this user left."""
     for draft in top.glob(f"{_DRAFT}*"):
         with contextlib.suppress(OSError):
             found = draft.stat(follow_symlinks=False)
-            if found.st_uid == os.getuid() and time.time() - found.st_mtime > _DRAFTED:
+            if found.st_uid == os.getuid() and time.time() - found.st_mtime > _DRAFT_AGE:
                 shutil.rmtree(draft, ignore_errors=True)
     for left in top.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # somebody else's, or gone meanwhile
+        # It may belong to another user, or be gone by now, or still be locked.
+        with contextlib.suppress(OSError):
             if left.stat(follow_symlinks=False).st_uid != os.getuid():
                 continue
             with (left / "lock").open("r") as lock:
@@ -111,5 +121,6 @@ def _sweep(top: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
+    """Create a file that only its owner can read."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
