@@ -35,7 +35,8 @@ __all__ = [
     "without_secrets",
 ]
 
-# In the order in which they are tried. The last one matches every environment.
+# In the order in which they are tried. The last one matches every
+# environment.
 PROVIDERS: dict[str, Provider] = {provider.NAME: provider for provider in (gitlab, github, local)}
 
 _KEYS = {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"}
@@ -43,7 +44,8 @@ _KEYS = {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"}
 # A JWT, or an encrypted one.
 _TOKEN = re.compile(r"ey[\w-]+(?:\.[\w-]*){2,4}")
 
-# Characters. A shorter secret may be part of another variable's value by chance.
+# Characters. A shorter secret may be part of another variable's value by
+# chance.
 _LONG = 8
 
 
@@ -59,12 +61,14 @@ def secret_variables(env: Mapping[str, str]) -> frozenset[str]:
         if provider.IDENTITY:
             named |= {provider.IDENTITY.token_variable}
 
-    # The configuration may give the ID token's variable another name, and is not read here.
+    # The configuration may give the ID token's variable another name, and
+    # is not read here.
     for name, value in env.items():
         if value.startswith("ey") and _TOKEN.fullmatch(value.strip()):
             named |= {name}
 
-    # A secret may be part of another variable, such as a URL with a password.
+    # A secret may be part of another variable, such as a URL with a
+    # password.
     values = [env[name] for name in named if len(env.get(name, "")) >= _LONG]
     return frozenset(
         name
@@ -80,8 +84,8 @@ def without_secrets(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def subject(text: str) -> Subject:
-    """The parts of a `sub` claim, by the provider that issues such subjects; a `custom` one if none
-    does.
+    """The parts of a `sub` claim, by the provider that issues such
+    subjects; a `custom` one if none does.
     """
     known = (provider.subject(text) for provider in PROVIDERS.values())
     custom = Subject(kind="custom", plain=text)

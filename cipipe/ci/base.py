@@ -1,7 +1,8 @@
-"""What a provider is: a module that reads a job's environment and writes in its log's language.
-Data in, data out.
+"""What a provider is: a module that reads a job's environment and writes in
+its log's language. Data in, data out.
 
-No provider makes a request: `token` says where the ID token comes from, and `oidc` gets it.
+No provider makes a request: `token` says where the ID token comes from, and
+`oidc` gets it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,15 +74,17 @@ class TokenFacts(msgspec.Struct, frozen=True, kw_only=True):
     # Whether the provider protects the ref.
     protected: bool | None
 
-    # A variable with the value that it has to have in the job. Set where the claims do not say what
-    # started the run, and only the payload that comes with that variable does.
+    # A variable with the value that it has to have in the job. Set where
+    # the claims do not say what started the run, and only the payload that
+    # comes with that variable does.
     variable: tuple[str, str] | None = None
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a `sub` claim, or of a pattern for one."""
 
-    # `project`: it names the project and nothing else. `custom`: it was made from a template.
+    # `project`: it names the project and nothing else. `custom`: it was
+    # made from a template.
     kind: Literal["branch", "tag", "environment", "merge-request", "project", "custom"]
 
     # The subject without the ids in it.
@@ -110,7 +113,8 @@ class Pins(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Merge(msgspec.Struct, frozen=True):
-    """A commit that the provider made from a merge or pull request and its target.
+    """A commit that the provider made from a merge or pull request and its
+    target.
 
     None: it does not say.
     """
@@ -126,7 +130,8 @@ class Provider(Protocol):
     IDENTITY: Identity | None
     PINS: Pins | None
 
-    # Claim → the values that a job which may deploy can have, and a merge request's job cannot.
+    # Claim → the values that a job which may deploy can have, and a merge
+    # request's job cannot.
     DEPLOY_CLAIMS: Mapping[str, tuple[str, ...]]
 
     def present(self, env: Mapping[str, str]) -> bool:
@@ -150,8 +155,9 @@ class Provider(Protocol):
         ...
 
     def state_login(self, env: Mapping[str, str], address: str) -> Mapping[str, str]:
-        """The variables with which Terraform's `http` backend can log in at the provider's own
-        state storage; empty if the address is not the provider's.
+        """The variables with which Terraform's `http` backend can log in at
+        the provider's own state storage; empty if the address is not the
+        provider's.
         """
         ...
 
@@ -170,15 +176,16 @@ class Provider(Protocol):
     def component_subjects(
         self, project: str, components: Sequence[str], project_id: str | None, refs: DeployFrom
     ) -> tuple[list[str], list[str]] | None:
-        """Subjects to deploy and to verify if the project builds its subjects from these claims.
+        """Subjects to deploy and to verify if the project builds its
+        subjects from these claims.
 
         None if that is not possible.
         """
         ...
 
     def pinned_subject(self, subject: str, ids: tuple[str, str]) -> str | None:
-        """A `sub` claim in the form with the ids of owner and project; None if there is no such
-        form.
+        """A `sub` claim in the form with the ids of owner and project; None
+        if there is no such form.
         """
         ...
 
@@ -220,8 +227,8 @@ class Provider(Protocol):
 
 
 def commit(text: str | None) -> str | None:
-    """A commit's id from a variable or event; None if it is missing, empty or all zeros, which is
-    how providers say that there is no commit.
+    """A commit's id from a variable or event; None if it is missing, empty
+    or all zeros, which is how providers say that there is no commit.
     """
     return text if text and text.strip("0") else None
 

@@ -1,7 +1,8 @@
-"""GitHub Actions. Source: docs.github.com, "Variables reference", "Workflow commands", "OpenID
-Connect reference".
+"""GitHub Actions. Source: docs.github.com, "Variables reference", "Workflow
+commands", "OpenID Connect reference".
 
-What the variables do not say is in the event's payload, the file that GITHUB_EVENT_PATH names.
+What the variables do not say is in the event's payload, the file that
+GITHUB_EVENT_PATH names.
 """
 
 import re
@@ -40,8 +41,8 @@ PINS = Pins(
     project_variable="GITHUB_REPOSITORY_ID",
 )
 
-# AWS sees no claim that a pull request's job could not have. Its subject is different, unless the
-# job names an environment.
+# AWS sees no claim that a pull request's job could not have. Its subject is
+# different, unless the job names an environment.
 DEPLOY_CLAIMS: Mapping[str, tuple[str, ...]] = {}
 
 _EVENTS = {
@@ -62,7 +63,8 @@ _LARGEST_PAYLOAD = 32 * 1024 * bounded.KIB
 _MERGED = {"pull_request", "pull_request_review", "pull_request_review_comment"}
 _MERGE_REF = re.compile(r"(refs/pull/)?[0-9]+/merge")
 
-# The claims that a template for subjects can add. GitHub writes a colon in a value as %3A.
+# The claims that a template for subjects can add. GitHub writes a colon in
+# a value as %3A.
 _CLAIMS = (
     "actor|actor_id|base_ref|check_run_id|context|enterprise|enterprise_id|environment|event_name"
     "|head_ref|job_workflow_ref|job_workflow_sha|ref|ref_type|repo|repository|repository_id"
@@ -83,9 +85,10 @@ _SUBJECT = re.compile(
     rf"(?P<more>:(?:{_CLAIMS}):.*)?"
 )
 
-# The runner obeys `##[COMMAND]` anywhere in a line, and `::COMMAND::` after blanks
-# (ActionCommand.cs). It compares by the rules of a culture, which ignore some characters: what is
-# not ASCII between the signs does not protect.
+# The runner obeys `##[COMMAND]` anywhere in a line, and `::COMMAND::` after
+# blanks (ActionCommand.cs). It compares by the rules of a culture, which
+# ignore some characters: what is not ASCII between the signs does not
+# protect.
 _ANYWHERE = re.compile(r"#(?=[^\x00-\x7f]*+#[^\x00-\x7f]*+\[)")
 _AT_START = re.compile(r"^((?:\s|\x1b\[[0-9;:]*m|[^\x00-\x7f])*+):(?=[^\x00-\x7f]*+:)")
 
@@ -182,7 +185,8 @@ def verify_subjects(project: str) -> list[str]:
 
 
 def environment_subject(project: str, environment: str) -> str | None:
-    # Only the colon is encoded, because it separates the parts of a subject.
+    # Only the colon is encoded, because it separates the parts of a
+    # subject.
     return f"repo:{project}:environment:{environment.replace(':', '%3A')}"
 
 
@@ -201,8 +205,8 @@ def pinned_subject(subject: str, ids: tuple[str, str]) -> str | None:
 
 
 def subject(text: str) -> Subject | None:
-    """Both default forms. An organisation or repository may build its subjects from other claims,
-    in any order.
+    """Both default forms. An organisation or repository may build its
+    subjects from other claims, in any order.
     """
     match = _SUBJECT.fullmatch(text)
     if match is None:
@@ -240,8 +244,8 @@ def _ids(match: re.Match[str]) -> tuple[str, str] | None:
 
 
 def unmerged(claims: Mapping[str, Any]) -> bool:
-    # `pull_request_target` runs on the base branch, with its subject and ref. So every claim that
-    # can reveal a pull request counts.
+    # `pull_request_target` runs on the base branch, with its subject and
+    # ref. So every claim that can reveal a pull request counts.
     subject_text = str(claims.get("sub"))
     context = subject_text.split(":", 2)[2:] if subject_text.startswith("repo:") else []
     return (
@@ -263,8 +267,8 @@ def token_facts(claims: Mapping[str, Any]) -> TokenFacts | None:
         ref = match[2]
         ref_type = {"heads": "branch", "tags": "tag"}[match[1]]
 
-    # A `workflow_run` may have been started by a pull request. Only the payload says so, which is
-    # read where this variable has this value.
+    # A `workflow_run` may have been started by a pull request. Only the
+    # payload says so, which is read where this variable has this value.
     chained = claims.get("event_name") == "workflow_run"
     protected = claims.get("ref_protected")
     return TokenFacts(
@@ -292,8 +296,8 @@ def warning(text: str) -> str:
 
 
 def mask(secret: str) -> str:
-    # GitHub masks within lines, so each line is a command of its own. A line that is a single brace
-    # would mask every brace of the log.
+    # GitHub masks within lines, so each line is a command of its own. A
+    # line that is a single brace would mask every brace of the log.
     lines = [line for line in secret.splitlines() if len(line.strip()) >= SHORTEST]
     return "\n".join(f"::add-mask::{_data(line)}" for line in lines)
 

@@ -1,9 +1,10 @@
-"""GitLab CI/CD. Source: docs.gitlab.com, "Predefined CI/CD variables reference", "Custom
-collapsible sections".
+"""GitLab CI/CD. Source: docs.gitlab.com, "Predefined CI/CD variables
+reference", "Custom collapsible sections".
 
-The jobs of a plan run in a child pipeline, which has a number and a source of its own. So the
-trigger job passes on those of its parent as CIPIPE_PIPELINE_IID and CIPIPE_PIPELINE_SOURCE: a
-re-run of an old plan keeps its place in the order of pipelines.
+The jobs of a plan run in a child pipeline, which has a number and a source
+of its own. So the trigger job passes on those of its parent as
+CIPIPE_PIPELINE_IID and CIPIPE_PIPELINE_SOURCE: a re-run of an old plan
+keeps its place in the order of pipelines.
 """
 
 import re
@@ -41,9 +42,10 @@ PINS = Pins(
     protected="ref_protected",
 )
 
-# A merge request's `ref` is its source branch, which may have any name in a fork; its ref is never
-# protected. A child pipeline has the source `parent_pipeline` whatever started its parent, so
-# `pipeline_source` alone is not enough.
+# A merge request's `ref` is its source branch, which may have any name in a
+# fork; its ref is never protected. A child pipeline has the source
+# `parent_pipeline` whatever started its parent, so `pipeline_source` alone
+# is not enough.
 DEPLOY_CLAIMS: Mapping[str, tuple[str, ...]] = {
     "ref_protected": ("true",),
     "pipeline_source": (
@@ -112,7 +114,8 @@ def context(env: Mapping[str, str]) -> Context:
 
 
 def merge(env: Mapping[str, str]) -> Merge | None:
-    # The pipeline of a detached merge request runs on the branch's own commit.
+    # The pipeline of a detached merge request runs on the branch's own
+    # commit.
     if env.get("CI_MERGE_REQUEST_EVENT_TYPE") not in _MERGED:
         return None
     target = commit(env.get("CI_MERGE_REQUEST_TARGET_BRANCH_SHA"))
@@ -169,7 +172,8 @@ def environment_subject(project: str, environment: str) -> str | None:
 def component_subjects(
     project: str, components: Sequence[str], project_id: str | None, refs: DeployFrom
 ) -> tuple[list[str], list[str]] | None:
-    """Subjects as `ci_id_token_sub_claim_components` makes them: name and value of each claim.
+    """Subjects as `ci_id_token_sub_claim_components` makes them: name and
+    value of each claim.
 
     GitLab omits a claim without a value. A job without an environment has no
     `environment_protected`, so the subjects to verify leave open what follows the project.
@@ -177,7 +181,8 @@ def component_subjects(
     """
     named = {"project_path": project, "project_id": project_id, "environment_protected": "true"}
 
-    # The project has to come first: what follows it could otherwise be another project's.
+    # The project has to come first: what follows it could otherwise be
+    # another project's.
     first = components[0]
     if first not in {"project_path", "project_id"} or not named[first]:
         return None
@@ -200,14 +205,15 @@ def pinned_subject(subject: str, ids: tuple[str, str]) -> str | None:
 
 
 def subject(text: str) -> Subject | None:
-    """The default form. A project may build its subjects from other claims (docs.gitlab.com, "Token
-    payload").
+    """The default form. A project may build its subjects from other claims
+    (docs.gitlab.com, "Token payload").
     """
     match = _SUBJECT.fullmatch(text)
     if match is None:
         return Subject(kind="custom", plain=text) if text.startswith(_COMPONENTS) else None
 
-    # Git allows no colon in a ref: a name between two colons belongs to another claim.
+    # Git allows no colon in a ref: a name between two colons belongs to
+    # another claim.
     project = match["project"]
     if match["more"]:
         return Subject(kind="custom", plain=text, project=project, name=match["name"])
@@ -249,13 +255,14 @@ def warning(text: str) -> str:
 
 
 def mask(secret: str) -> str:
-    # GitLab masks only what its settings name: here our own redaction is the only one.
+    # GitLab masks only what its settings name: here our own redaction is
+    # the only one.
     return ""
 
 
 def inert(line: str) -> str:
-    # GitLab obeys nothing but sections, which need a carriage return and an escape sequence. A line
-    # never contains either.
+    # GitLab obeys nothing but sections, which need a carriage return and an
+    # escape sequence. A line never contains either.
     return line
 
 

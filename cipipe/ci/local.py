@@ -43,7 +43,8 @@ def state_login(env: Mapping[str, str], address: str) -> dict[str, str]:
     return {}
 
 
-# A shell's token is one of another provider, so there are no subjects of its own.
+# A shell's token is one of another provider, so there are no subjects of
+# its own.
 
 
 def deploy_subjects(project: str, refs: DeployFrom) -> list[str]:
@@ -80,7 +81,8 @@ def token_facts(claims: Mapping[str, Any]) -> TokenFacts | None:
     return None
 
 
-# A terminal has no sections to fold, no masks, and obeys nothing that `terminal` lets through.
+# A terminal has no sections to fold, no masks, and obeys nothing that
+# `terminal` lets through.
 
 
 def fold_start(name: str, title: str) -> str:

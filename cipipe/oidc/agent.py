@@ -1,8 +1,9 @@
-"""Credentials for the processes that a run starts, over a unix socket. AWS's tools ask again before
-a session expires.
+"""Credentials for the processes that a run starts, over a unix socket.
+AWS's tools ask again before a session expires.
 
-The token stays in this process. Every connection is answered with one JSON document: credentials
-in the form of AWS's `credential_process`, or the reason why there are none.
+The token stays in this process. Every connection is answered with one JSON
+document: credentials in the form of AWS's `credential_process`, or the
+reason why there are none.
 """
 
 import contextlib
@@ -122,7 +123,8 @@ class _Server(socketserver.ThreadingUnixStreamServer):
             # A thread cannot raise to anybody, so the child reports it.
             why = f"this is a bug in cipipe: {type(error).__name__}"
 
-        # AWS's tools ask several times before they give up; one warning is enough.
+        # AWS's tools ask several times before they give up; one warning is
+        # enough.
         if why not in self._warned:
             self._warned.add(why)
             self._warn(f"the credentials of this run could not be renewed: {why}")
@@ -132,8 +134,9 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         try:
             return self._source()
         except KeyboardInterrupt:
-            # An interrupt cut a renewal short. The child needs credentials to clean up (Terraform
-            # releases its lock), and requests that start after an interrupt are not cut short.
+            # An interrupt cut a renewal short. The child needs credentials
+            # to clean up (Terraform releases its lock), and requests that
+            # start after an interrupt are not cut short.
             return self._source()
 
 

@@ -1,4 +1,5 @@
-"""A role assumed from another role's session, in the same account or another one (sts:AssumeRole).
+"""A role assumed from another role's session, in the same account or
+another one (sts:AssumeRole).
 
 AWS limits such a session to one hour, whatever the role allows.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining
@@ -25,7 +26,8 @@ def chain(
     redactor: Redactor,
     interrupt: Interrupt | None = None,
 ) -> Credentials:
-    """Assume `session`'s role with the credentials `first`, which belong to the role `via`.
+    """Assume `session`'s role with the credentials `first`, which belong to
+    the role `via`.
 
     Throttling and 5xx are retried. Raises IdentityError.
     """

@@ -1,6 +1,8 @@
-"""What a token says, read without trusting it: for display, and for checks before AWS is called.
+"""What a token says, read without trusting it: for display, and for checks
+before AWS is called.
 
-The text of a token is a secret, and no message here contains any of it. Claims are not secret.
+The text of a token is a secret, and no message here contains any of it.
+Claims are not secret.
 """
 
 import base64
@@ -15,7 +17,8 @@ import msgspec
 from cipipe import bounded
 from cipipe.errors import IdentityError
 
-# Seconds by which the clocks of this machine and the issuer may differ before a check refuses.
+# Seconds by which the clocks of this machine and the issuer may differ
+# before a check refuses.
 LEEWAY = 60
 
 # Signature algorithms that STS accepts: RSA, and since November 2024 ECDSA.
@@ -58,7 +61,8 @@ class TokenClaims(msgspec.Struct, frozen=True):
 
 
 def decode(token: str) -> TokenClaims:
-    """Read a JWT in compact form (RFC 7519, RFC 7515 section 3.1) without verifying anything.
+    """Read a JWT in compact form (RFC 7519, RFC 7515 section 3.1) without
+    verifying anything.
 
     Raises IdentityError `oidc-token-malformed`.
     """
@@ -73,9 +77,10 @@ def decode(token: str) -> TokenClaims:
 def check(claims: TokenClaims, *, audience: str, now: datetime) -> None:
     """Refuse a token that AWS would certainly refuse.
 
-    `audience` is the one that this provider's tokens are requested for. Raises IdentityError
-    `oidc-token-unsigned`, `oidc-token-expired`, `oidc-token-not-yet-valid`,
-    `oidc-audience-mismatch`, `oidc-token-malformed` (a claim is missing or has the wrong type).
+    `audience` is the one that this provider's tokens are requested for.
+    Raises IdentityError `oidc-token-unsigned`, `oidc-token-expired`,
+    `oidc-token-not-yet-valid`, `oidc-audience-mismatch`,
+    `oidc-token-malformed` (a claim is missing or has the wrong type).
     """
     check_signed(claims)
     check_times(claims, now=now)
@@ -91,7 +96,8 @@ def check(claims: TokenClaims, *, audience: str, now: datetime) -> None:
 
 
 def check_form(claims: TokenClaims, *, needed: Container[str] = REQUIRED_CLAIMS) -> None:
-    """Refuse a token without one of the `needed` claims, or with a claim of the wrong type.
+    """Refuse a token without one of the `needed` claims, or with a claim of
+    the wrong type.
 
     Raises IdentityError `oidc-token-malformed`.
     """
@@ -111,7 +117,8 @@ def check_form(claims: TokenClaims, *, needed: Container[str] = REQUIRED_CLAIMS)
 
 
 def check_signed(claims: TokenClaims) -> None:
-    """Refuse a token without a signature, or with one that STS does not accept.
+    """Refuse a token without a signature, or with one that STS does not
+    accept.
 
     Raises IdentityError `oidc-token-unsigned`, `oidc-token-malformed`.
     """
@@ -128,8 +135,9 @@ def check_signed(claims: TokenClaims) -> None:
 def check_times(claims: TokenClaims, *, now: datetime, needed: bool = True) -> None:
     """Refuse a token that has expired or is not valid yet.
 
-    One without `exp` is refused as well, unless `needed` is false. Raises IdentityError
-    `oidc-token-expired`, `oidc-token-not-yet-valid`, `oidc-token-malformed`.
+    One without `exp` is refused as well, unless `needed` is false. Raises
+    IdentityError `oidc-token-expired`, `oidc-token-not-yet-valid`,
+    `oidc-token-malformed`.
     """
     expires = _time(claims, "exp")
     valid_from = _time(claims, "nbf")
@@ -158,7 +166,8 @@ def _part(text: str, name: str) -> dict[str, Any]:
     try:
         found = bounded.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
 
-        # JSON may escape half of a surrogate pair, which nothing could print.
+        # JSON may escape half of a surrogate pair, which nothing could
+        # print.
         json.dumps(found, ensure_ascii=False).encode()
     except (binascii.Error, ValueError):
         raise _malformed(f"its {name} is not base64url-encoded JSON") from None

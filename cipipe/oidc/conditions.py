@@ -1,8 +1,9 @@
-"""The condition operators of IAM policies: an operator, the policy's values, the request's values.
+"""The condition operators of IAM policies: an operator, the policy's values,
+the request's values.
 
-IAM User Guide (https://docs.aws.amazon.com/IAM/latest/UserGuide/), pages
-`reference_policies_elements_condition_operators.html` and
-`reference_policies_condition-single-vs-multi-valued-context-keys.html`.
+IAM User Guide (https://docs.aws.amazon.com/IAM/latest/UserGuide/), pages:
+reference_policies_elements_condition_operators.html
+reference_policies_condition-single-vs-multi-valued-context-keys.html
 """
 
 import functools
@@ -14,14 +15,14 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
-# Pairs of a policy's value and a request's value. What AWS accepts has far fewer; more would only
-# take time.
+# Pairs of a policy's value and a request's value. What AWS accepts has far
+# fewer; more would only take time.
 _MOST_PAIRS = 100_000
 
 _ABSENT = {"true": True, "false": False}
 
-# Whether the request's value (first) matches one value of the policy (second). None if one of them
-# is not of the operator's type.
+# Whether the request's value (first) matches one value of the policy
+# (second). None if one of them is not of the operator's type.
 Test = Callable[[str, str], bool | None]
 
 
@@ -44,7 +45,8 @@ def holds(
     *,
     expand: Callable[[str], str] = str,
 ) -> bool | None:
-    """Whether a condition holds; None if that is not known. `request` is None for an absent key.
+    """Whether a condition holds; None if that is not known. `request` is
+    None for an absent key.
 
     - An absent key: false, except for negated operators, with `IfExists` and with `ForAllValues`.
     - Several policy values are alternatives; for a negated operator none of them may match.
@@ -108,13 +110,15 @@ def base(operator: str) -> str:
 def like(value: str, pattern: str) -> bool:
     """Match with IAM's wildcards: `*` any characters, `?` exactly one.
 
-    `${*}`, `${?}` and `${$}` are the literal characters. Runs in time proportional to the text,
-    whatever the pattern: all ways to match are followed at once, one bit each.
+    `${*}`, `${?}` and `${$}` are the literal characters. Runs in time
+    proportional to the text, whatever the pattern: all ways to match are
+    followed at once, one bit each.
     """
     glob = _glob(pattern)
     positions = 1
     for character in value:
-        # A position moves on past a character that fits there, and also stays put before a star.
+        # A position moves on past a character that fits there, and also
+        # stays put before a star.
         moved = (positions & glob.accepts.get(character, glob.any)) << 1
         positions = moved | (positions & glob.stars)
         if not positions:
@@ -125,7 +129,8 @@ def like(value: str, pattern: str) -> bool:
 class _Glob(NamedTuple):
     """A pattern without its stars, as bits: bit i stands for the i-th position of the pattern."""
 
-    # Character → the positions that accept it. `any`: the positions that accept every character.
+    # Character → the positions that accept it. `any`: the positions that
+    # accept every character.
     accepts: Mapping[str, int]
     any: int
 
@@ -169,7 +174,8 @@ def _plain(pattern: str) -> str:
 
 
 def _arn_like(value: str, pattern: str) -> bool | None:
-    # The six parts of an ARN are compared one by one: a star does not cross a colon.
+    # The six parts of an ARN are compared one by one: a star does not cross
+    # a colon.
     parts = value.split(":", 5)
     patterns = pattern.split(":", 5)
     return all(map(like, parts, patterns)) if len(parts) == len(patterns) == 6 else None
@@ -223,7 +229,8 @@ def _bool(value: str, wanted: str) -> bool:
 
 
 def _table() -> Mapping[str, Operator]:
-    # Positive operator → its negation if there is one, its test, whether it replaces variables.
+    # Positive operator → its negation if there is one, its test, whether it
+    # replaces variables.
     positive: dict[str, tuple[str | None, Test, bool]] = {
         "stringequals": ("stringnotequals", _equal, True),
         "stringequalsignorecase": ("stringnotequalsignorecase", _equal_ignoring_case, True),
@@ -253,5 +260,6 @@ def _table() -> Mapping[str, Operator]:
     return table
 
 
-# By names in lower case: IAM does not distinguish upper and lower case here.
+# By names in lower case: IAM does not distinguish upper and lower case
+# here.
 _OPERATORS = _table()

@@ -1,7 +1,9 @@
-"""A token compared with a role's trust policy: the verdict and why. Nothing here calls AWS.
+"""A token compared with a role's trust policy: the verdict and why. Nothing
+here calls AWS.
 
-What STS refuses before it looks at the policy (a token that has expired, an account without a
-provider for the issuer) counts as a denial and is reported first.
+What STS refuses before it looks at the policy (a token that has expired, an
+account without a provider for the issuer) counts as a denial and is
+reported first.
 """
 
 import re
@@ -37,8 +39,8 @@ def examine(
 ) -> Explanation:
     """Evaluate a policy for a request and explain the verdict.
 
-    `problems` are what STS would refuse, or warn about, before it evaluates the policy.
-    Raises UsageError `oidc-policy-malformed`.
+    `problems` are what STS would refuse, or warn about, before it evaluates
+    the policy. Raises UsageError `oidc-policy-malformed`.
     """
     before = tuple(problems)
     evaluation = evaluate(policy, request)
@@ -51,10 +53,12 @@ def examine(
 def request_of(
     claims: TokenClaims, policy: Mapping[str, Any], *, provider: str | None, role: str | None
 ) -> tuple[Request, tuple[Finding, ...]]:
-    """The request that a token makes, and a finding if `provider` is not the one STS would use.
+    """The request that a token makes, and a finding if `provider` is not
+    the one STS would use.
 
-    The account is that of the role or of the provider. Without either it is the account of a
-    provider that the policy trusts, as if the policy were right. Raises UsageError `usage`.
+    The account is that of the role or of the provider. Without either it is
+    the account of a provider that the policy trusts, as if the policy were
+    right. Raises UsageError `usage`.
     """
     trusted = _matched(PROVIDER_ARN, provider, "--provider-arn")
     assumed = _matched(ROLE_ARN, role, "--role-arn")
@@ -89,7 +93,8 @@ def request_of(
 def token_problems(claims: TokenClaims, now: datetime, *, live: bool) -> tuple[Finding, ...]:
     """What STS would refuse about a token at the moment `now`.
 
-    Claims from a file (`live=False`) need a subject only: what else is missing was left out.
+    Claims from a file (`live=False`) need a subject only: what else is
+    missing was left out.
     """
     try:
         if live:

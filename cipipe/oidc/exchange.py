@@ -1,7 +1,8 @@
-"""From a token to credentials. What can be checked is checked before AWS is called, and a refusal
-explains itself.
+"""From a token to credentials. What can be checked is checked before AWS is
+called, and a refusal explains itself.
 
-The token, and the keys that it buys, are registered with the redactor as soon as they are known.
+The token, and the keys that it buys, are registered with the redactor as
+soon as they are known.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,8 +34,8 @@ _TRANSIENT = {
     "RequestTimeout",
 }
 
-# Returns a role's trust policy, or None if it may not be read. An error of it is not an error of
-# the exchange.
+# Returns a role's trust policy, or None if it may not be read. An error of
+# it is not an error of the exchange.
 ReadPolicy = Callable[[], Mapping[str, Any] | None]
 
 
@@ -63,11 +64,12 @@ class ExchangeOptions:
 
 
 def exchange(token: str | None, session: SessionRequest, options: ExchangeOptions) -> Credentials:
-    """Exchange an ID token for temporary credentials of a role (sts:AssumeRoleWithWebIdentity).
+    """Exchange an ID token for temporary credentials of a role
+    (sts:AssumeRoleWithWebIdentity).
 
-    Throttling, 5xx, no answer, IDPCommunicationError and "Couldn't retrieve verification key" are
-    retried, five attempts in all; a denial is not. Raises IdentityError; docs/errors.md has a
-    section for each id.
+    Throttling, 5xx, no answer, IDPCommunicationError and "Couldn't retrieve
+    verification key" are retried, five attempts in all; a denial is not.
+    Raises IdentityError; docs/errors.md has a section for each id.
     """
     if not token:
         raise no_token(
@@ -77,7 +79,8 @@ def exchange(token: str | None, session: SessionRequest, options: ExchangeOption
             where=session.role_arn,
         )
 
-    # The signature alone is enough to use the token of a known job, so it is a secret of its own.
+    # The signature alone is enough to use the token of a known job, so it
+    # is a secret of its own.
     options.redactor.register(token)
     options.redactor.register(token.rpartition(".")[2])
 
@@ -108,7 +111,8 @@ def role_session(session: SessionRequest) -> RoleSession:
 def checked(assumed: Assumed, session: SessionRequest, redactor: Redactor) -> Credentials:
     """The credentials of an answer, registered with the redactor.
 
-    Raises IdentityError if they belong to another account than the requested one.
+    Raises IdentityError if they belong to another account than the
+    requested one.
     """
     redactor.register(assumed.credentials.secret_access_key)
     redactor.register(assumed.credentials.session_token or "")

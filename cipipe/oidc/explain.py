@@ -1,6 +1,8 @@
-"""Why a trust policy denies a request: findings with expected, actual and the smallest fix.
+"""Why a trust policy denies a request: findings with expected, actual and
+the smallest fix.
 
-Warnings about what else the policy lets in (`lints`) come after the reasons for a denial.
+Warnings about what else the policy lets in (`lints`) come after the reasons
+for a denial.
 """
 
 import difflib
@@ -46,11 +48,13 @@ def _reasons(
     denies = [s for s in evaluation.statements if s.effect == "Deny" and s.applies]
     reported = {deny.index for deny in denies}
 
-    # A statement may deny several actions of the request; it is reported once.
+    # A statement may deny several actions of the request; it is reported
+    # once.
     further = {s.index: s for s in evaluation.further_denies if s.index not in reported}
     yield from (_explicit_deny(deny, request) for deny in (*denies, *further.values()))
 
-    # While a Deny covers the exchange, nothing in an Allow makes a difference.
+    # While a Deny covers the exchange, nothing in an Allow makes a
+    # difference.
     if denies:
         return
 
@@ -84,8 +88,8 @@ def _denied(statement: StatementResult, request: Request) -> Iterator[Finding]:
             fix=f'"Action": "{request.action}"',
         )
 
-    # A merge request's token fails on its subject and on the protection of its ref. The subject
-    # says more, so it comes first.
+    # A merge request's token fails on its subject and on the protection of
+    # its ref. The subject says more, so it comes first.
     for condition in sorted(
         statement.failing, key=lambda failing: unmerged.distinguishes(failing, request)
     ):
@@ -157,8 +161,8 @@ def _literal_wildcard(condition: ConditionResult) -> Cause | None:
 
 
 def _absent(condition: ConditionResult, request: Request) -> Cause:
-    """Why the request does not have a key: it belongs to another provider, is misspelt, IAM does
-    not offer it, or the token has no such claim.
+    """Why the request does not have a key: it belongs to another provider,
+    is misspelt, IAM does not offer it, or the token has no such claim.
     """
     prefix, _, claim = condition.key.rpartition(":")
     offered = visible(request.issuer)
@@ -174,7 +178,8 @@ def _absent(condition: ConditionResult, request: Request) -> Cause:
 
     fix = _subject_line(request)
     if claim in {unmerged.PROTECTED, unmerged.SOURCE} and of_issuer:
-        # A GitLab server: the condition was meant to keep merge requests out, and so must the fix.
+        # A GitLab server: the condition was meant to keep merge requests
+        # out, and so must the fix.
         fix = unmerged.subject_with_protection(request, str(request.claims.get("sub")))
     names = ", ".join(sorted(offered))
     has = "although the token has it" if claim in request.claims else "and the token has none"
@@ -210,8 +215,8 @@ def _subject_line(request: Request) -> str:
 def _amended(condition: ConditionResult) -> tuple[str, ...]:
     """The condition's values, changed so that they include the request's.
 
-    The request's value replaces the only one; of several it replaces one that differs only in
-    case, and otherwise is added.
+    The request's value replaces the only one; of several it replaces one
+    that differs only in case, and otherwise is added.
     """
     found = condition.actual or ()
     every = condition.operator.lower().startswith("forallvalues:")
@@ -229,8 +234,8 @@ def _amended(condition: ConditionResult) -> tuple[str, ...]:
 
 
 def _equal(operator: str) -> str:
-    """The operator of the same family that compares for equality: a token's number or date is
-    trusted exactly.
+    """The operator of the same family that compares for equality: a token's
+    number or date is trusted exactly.
     """
     return re.sub("(Less|Greater)Than(Equals)?", "Equals", operator, flags=re.IGNORECASE)
 
@@ -241,7 +246,8 @@ def _explicit_deny(statement: StatementResult, request: Request) -> Finding:
     fix = "narrow the conditions of that statement, or remove it"
     values = [value.lower() for value in protected.actual or ()] if protected else []
     if values == ["false"]:
-        # A Deny of refs that are not protected does what it should: the ref has to change.
+        # A Deny of refs that are not protected does what it should: the ref
+        # has to change.
         fix = unmerged.protect(request)
 
     first = statement.conditions[0] if statement.conditions else None

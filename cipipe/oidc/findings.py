@@ -1,5 +1,5 @@
-"""A finding about a trust policy, and how it is printed: expected above actual, with a pointer to
-the first character that differs.
+"""A finding about a trust policy, and how it is printed: expected above
+actual, with a pointer to the first character that differs.
 """
 
 import json
@@ -23,17 +23,21 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     # An id with a section in docs/errors.md.
     id: str
 
-    # `error`: a reason for the denial. `warning`: the policy allows too much, or cannot be decided.
+    # `error`: a reason for the denial. `warning`: the policy allows too
+    # much, or cannot be decided.
     severity: Severity
 
-    # The statement's index in the policy; None if the finding is about the whole policy.
+    # The statement's index in the policy; None if the finding is about the
+    # whole policy.
     statement: int | None = None
 
-    # The condition that it is about; None if it is about none, or about a missing one.
+    # The condition that it is about; None if it is about none, or about a
+    # missing one.
     operator: str | None = None
     key: str | None = None
 
-    # The policy's values, then the request's. `actual` is None where the request has no such key.
+    # The policy's values, then the request's. `actual` is None where the
+    # request has no such key.
     expected: tuple[str, ...] = ()
     actual: tuple[str, ...] | None = None
 
@@ -99,7 +103,8 @@ def _lines(finding: Finding, style: Style) -> Iterator[str]:
     if finding.operator:
         yield f"  condition  {finding.operator} on {finding.key}"
 
-    # The nearest value comes last, right above the actual one, so that the pointer fits both.
+    # The nearest value comes last, right above the actual one, so that the
+    # pointer fits both.
     actual = finding.actual[0] if finding.actual else ""
     last = nearest(finding.expected, actual) if finding.actual else ""
     for expected in sorted(finding.expected, key=lambda value: value == last):

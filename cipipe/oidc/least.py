@@ -1,7 +1,8 @@
-"""The smallest trust policy: one provider, one audience, the subjects of one project, and claims
-where IAM sees them.
+"""The smallest trust policy: one provider, one audience, the subjects of
+one project, and claims where IAM sees them.
 
-`cipipe/bootstrap/identity.tf` writes the same statement from the same subjects and claims.
+`cipipe/bootstrap/identity.tf` writes the same statement from the same
+subjects and claims.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,10 +20,11 @@ def policy(
     subjects: Sequence[str],
     claims: Mapping[str, str | Sequence[str]],
 ) -> dict[str, Any]:
-    """A policy that accepts tokens with one of these subjects, this audience and these claims.
+    """A policy that accepts tokens with one of these subjects, this
+    audience and these claims.
 
-    `issuer` has no scheme. `*` and `?` in a subject or claim are wildcards; a condition without
-    wildcards compares literally.
+    `issuer` has no scheme. `*` and `?` in a subject or claim are wildcards;
+    a condition without wildcards compares literally.
     """
     found: dict[str, Sequence[str]] = {"aud": [audience]}
     for name, values in sorted(claims.items()):
@@ -35,7 +37,8 @@ def policy(
         written = list(values)
         wild = False
         if name != "aud":
-            # `${` would start a policy variable. An audience comes from the configuration of IAM.
+            # `${` would start a policy variable. An audience comes from the
+            # configuration of IAM.
             written = [value.replace("${", "${$}{") for value in values]
             wild = any("*" in value or "?" in value for value in written)
         block = like if wild else exact

@@ -1,7 +1,8 @@
-"""Warnings about trust policies that accept more than was meant, whether or not they accept this
-token.
+"""Warnings about trust policies that accept more than was meant, whether or
+not they accept this token.
 
-Only statements that allow, and that trust the token's provider, are looked at.
+Only statements that allow, and that trust the token's provider, are looked
+at.
 """
 
 import re
@@ -18,11 +19,12 @@ from cipipe.oidc.unmerged import guarded, indistinct
 # Claims that every token has.
 _ALWAYS = {"sub", "aud"}
 
-# A pattern that starts like this is about one project: what follows cannot change that.
+# A pattern that starts like this is about one project: what follows cannot
+# change that.
 _ONE_PROJECT = re.compile(r"[a-z_]+:[^:]+:")
 
-# So is this one where another condition names the project: whatever the wildcards for ids match,
-# that condition has to hold as well.
+# So is this one where another condition names the project: whatever the
+# wildcards for ids match, that condition has to hold as well.
 _ANY_IDS = re.compile(r"repo:[^:*?/@]+@[0-9*?]+/[^:*?/@]+@[0-9*?]+:")
 _NAMES = ("repository", "project_path")
 
@@ -31,8 +33,8 @@ _WILD = re.compile(r"\$\{[*?$]\}|[*?]")
 _VARIABLE = re.compile(r"\$\{(?![*?$]\})")
 _EXACT = {"stringequals", "stringequalsignorecase", "stringlike", "numericequals"}
 
-# How subjects end, after the project. A pattern that matches the end of a job that does not exist
-# matches every job of that kind.
+# How subjects end, after the project. A pattern that matches the end of a
+# job that does not exist matches every job of that kind.
 _PROBE = "any/name.at-all"
 _ENDS = {
     "branch": (f"ref:refs/heads/{_PROBE}", f"ref_type:branch:ref:{_PROBE}"),
@@ -61,8 +63,8 @@ def lint(
         wide += _bare(statement, condition)
     yield from wide
 
-    # A subject that is too wide has been reported; that it includes merge requests goes without
-    # saying.
+    # A subject that is too wide has been reported; that it includes merge
+    # requests goes without saying.
     if not wide:
         yield from indistinct(statement, subjects, request, every)
     if subjects and not pinned:
@@ -144,7 +146,8 @@ def _wide(
 def _too_wide(value: str, *, named: bool, protected: bool) -> str:
     """What is too wide about a pattern for subjects; empty if nothing is.
 
-    `named`: other conditions allow one project only. `protected`: they refuse merge requests.
+    `named`: other conditions allow one project only. `protected`: they
+    refuse merge requests.
     """
     wild = _first_wildcard(value)
     if wild is None:
@@ -168,7 +171,8 @@ def _too_much(end: str, *, protected: bool) -> str:
     if end.startswith(("ref_type:*", "ref_type:?")) or len(kinds) == len(_ENDS):
         return "every branch, tag, environment and merge or pull request of the project"
 
-    # Environments have rules of their own, so one pattern for all of them is too much.
+    # Environments have rules of their own, so one pattern for all of them
+    # is too much.
     if len(kinds) > 1 or kinds == ["environment"]:
         return f"every {' and '.join(kinds)} of the project"
 
@@ -254,7 +258,8 @@ def _holds_if_absent(condition: ConditionResult, request: Request, *, seen: bool
         fix = f"add {line('Null', key, ('false',))}"
         return Cause("oidc-negated-allows-absent", message, fix)
 
-    # What is left is `…IfExists`, which is useful for a claim that AWS sees.
+    # What is left is `…IfExists`, which is useful for a claim that AWS
+    # sees.
     if not seen:
         message = f"{condition.operator} always holds: AWS never sees {key}"
         fix = line("StringEquals", f"{request.issuer}:sub", _subject(request))

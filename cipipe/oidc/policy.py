@@ -14,10 +14,12 @@ import msgspec
 from cipipe import bounded
 from cipipe.errors import UsageError
 
-# A policy without `Version` has the first one. Policy variables work in the second one only.
+# A policy without `Version` has the first one. Policy variables work in the
+# second one only.
 VERSIONS = ("2008-10-17", "2012-10-17")
 
-# AWS accepts trust policies of 2,048 characters, and of 4,096 where the quota was raised.
+# AWS accepts trust policies of 2,048 characters, and of 4,096 where the
+# quota was raised.
 _LONGEST = 16 * bounded.KIB
 
 _DOCUMENT = ("Version", "Id", "Statement")
@@ -34,7 +36,8 @@ _STATEMENT = (
 )
 _PRINCIPALS = ("AWS", "Federated", "Service", "CanonicalUser")
 
-# Elements that change what a statement covers and that the evaluator does not decide.
+# Elements that change what a statement covers and that the evaluator does
+# not decide.
 _UNDECIDED = ("NotPrincipal", "NotAction", "Resource", "NotResource")
 
 
@@ -54,7 +57,8 @@ class PolicyStatement(msgspec.Struct, frozen=True, kw_only=True):
     # `Allow` or `Deny`.
     effect: str
 
-    # Kind of principal → names; `{"*": ()}` for everybody. Also those of `NotPrincipal`.
+    # Kind of principal → names; `{"*": ()}` for everybody. Also those of
+    # `NotPrincipal`.
     principals: Mapping[str, tuple[str, ...]]
 
     # Also those of `NotAction`.
@@ -75,8 +79,9 @@ class Document(msgspec.Struct, frozen=True):
 def parse(text: str) -> dict[str, Any]:
     """A policy document from JSON.
 
-    The output of `aws iam get-role` and of `cipipe oidc trust-policy` is accepted as well: the
-    policy is taken out of it. Raises UsageError `oidc-policy-malformed`.
+    The output of `aws iam get-role` and of `cipipe oidc trust-policy` is
+    accepted as well: the policy is taken out of it. Raises UsageError
+    `oidc-policy-malformed`.
     """
     try:
         found = bounded.loads(text, object_pairs_hook=_unique)

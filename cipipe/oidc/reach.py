@@ -23,7 +23,8 @@ _WORKFLOW = ("job_workflow_ref", "workflow_ref")
 _REQUEST_REF = re.compile(r"refs/(pull|merge-requests)/")
 _PULL_REQUEST = "refs/pull/1/merge"
 
-# Claims that every token of GitHub or GitLab has. `IfExists` makes no difference for these.
+# Claims that every token of GitHub or GitLab has. `IfExists` makes no
+# difference for these.
 _ALWAYS = {
     "actor",
     "actor_id",

@@ -1,4 +1,5 @@
-"""What a refusal of STS means: which of the causes behind AWS's code it is, and what to do next.
+"""What a refusal of STS means: which of the causes behind AWS's code it is,
+and what to do next.
 
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 """
@@ -77,8 +78,8 @@ def explained(
 ) -> ExchangeError:
     """The error that says what a refusal of STS means.
 
-    `claims` are None if the token cannot be read, `policy` (the role's trust policy) if it is not
-    known.
+    `claims` are None if the token cannot be read, `policy` (the role's
+    trust policy) if it is not known.
     """
     meaning = _meaning(error, claims, session.role_arn)
     message = f"{meaning.message}\nAWS says {error.code}: {error.text}"
@@ -131,7 +132,8 @@ def _meaning(error: AwsError, claims: TokenClaims | None, role_arn: str) -> _Mea
             "It may have been revoked; run the job again.",
         )
 
-    # AWS spells the parameter either way, and has no code of its own for it.
+    # AWS spells the parameter either way, and has no code of its own for
+    # it.
     if "durationseconds" in error.text.lower():
         return _Meaning(
             "oidc-duration",
@@ -213,6 +215,7 @@ def _evaluated(
     try:
         evaluation = evaluate(policy, request)
     except CipipeError:
-        # The refusal is the error to report, not a policy that cannot be evaluated here.
+        # The refusal is the error to report, not a policy that cannot be
+        # evaluated here.
         return "unknown", ()
     return evaluation.verdict, explain(evaluation, request)

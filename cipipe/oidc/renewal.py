@@ -1,4 +1,5 @@
-"""Credentials that outlive one session: a new one is started while the old one is still valid.
+"""Credentials that outlive one session: a new one is started while the old
+one is still valid.
 
 Every renewal is a whole exchange with a new token.
 """
@@ -10,11 +11,12 @@ from datetime import datetime, timedelta
 from cipipe.errors import CipipeError
 from cipipe.tools.aws.credentials import Credentials
 
-# How long before the end of a session the next one is started; half of a session that is short.
-# AWS's own tools renew as early.
+# How long before the end of a session the next one is started; half of a
+# session that is short. AWS's own tools renew as early.
 AHEAD = timedelta(minutes=15)
 
-# How long after a failed attempt the next one is made, while the old session is valid.
+# How long after a failed attempt the next one is made, while the old
+# session is valid.
 AGAIN = timedelta(minutes=1)
 
 
@@ -28,18 +30,21 @@ class Renewed:
         self._lock = threading.Lock()
         self._latest: Credentials | None = None
 
-        # When the latest credentials are due for renewal; None if they never expire.
+        # When the latest credentials are due for renewal; None if they
+        # never expire.
         self._until: datetime | None = None
 
     def current(self) -> Credentials:
         """Credentials that are valid for some time.
 
-        While a renewal is running, and where it fails, the old ones are returned as long as they
-        are valid. After that, raises what `start` raises.
+        While a renewal is running, and where it fails, the old ones are
+        returned as long as they are valid. After that, raises what `start`
+        raises.
         """
         latest = self._latest
         if latest is not None and _valid(latest, self._now()):
-            # Somebody else is renewing: valid credentials need not wait for that.
+            # Somebody else is renewing: valid credentials need not wait for
+            # that.
             if not self._lock.acquire(blocking=False):
                 return latest
         else:
@@ -58,7 +63,8 @@ class Renewed:
         try:
             renewed = self._start()
         except CipipeError:
-            # The attempt took time: the old session may have expired meanwhile.
+            # The attempt took time: the old session may have expired
+            # meanwhile.
             now = self._now()
             if latest is None or not _valid(latest, now):
                 raise

@@ -1,7 +1,8 @@
-"""A web-identity request as IAM sees it: the provider that vouches for the token, and the condition
-keys.
+"""A web-identity request as IAM sees it: the provider that vouches for the
+token, and the condition keys.
 
-IAM offers only some claims as condition keys. Which ones is in condition_keys.json.
+IAM offers only some claims as condition keys. Which ones is in
+condition_keys.json.
 """
 
 import functools
@@ -30,7 +31,8 @@ ROLE_ARN = re.compile(
 TAGS = "https://aws.amazon.com/tags"
 SOURCE_IDENTITY = "https://aws.amazon.com/source_identity"
 
-# Keys that AWS fills in itself, and those of them whose values the token decides.
+# Keys that AWS fills in itself, and those of them whose values the token
+# decides.
 _FILLED_IN = ("aws:", "sts:")
 _KNOWN = (
     "aws:requesttag/",

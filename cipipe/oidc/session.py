@@ -1,5 +1,5 @@
-"""The session that is requested from STS: role, name, length, policies. All of it is checked before
-AWS is called.
+"""The session that is requested from STS: role, name, length, policies. All
+of it is checked before AWS is called.
 
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 """
@@ -41,7 +41,8 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     # Seconds.
     duration: int = 3600
 
-    # What narrows the role's permissions: a policy (JSON; empty for none), and managed policies.
+    # What narrows the role's permissions: a policy (JSON; empty for none),
+    # and managed policies.
     policy: str = ""
     policy_arns: tuple[str, ...] = ()
 
@@ -52,9 +53,11 @@ def policy_text(policy: Mapping[str, Any]) -> str:
 
 
 def session_name(*parts: str) -> str:
-    """A session name from these parts, joined with `-`: 2 to 64 characters that STS accepts.
+    """A session name from these parts, joined with `-`: 2 to 64 characters
+    that STS accepts.
 
-    The last part is kept whole as far as it fits: it distinguishes one session from the next.
+    The last part is kept whole as far as it fits: it distinguishes one
+    session from the next.
     """
     clean = [
         re.sub(r"[^\w+=,.@-]+", "-", part, flags=re.ASCII).strip("-") for part in parts if part
@@ -91,7 +94,8 @@ def check(session: SessionRequest, *, region: str, chained: bool = False) -> Non
 
 
 def _check_role(session: SessionRequest, region: str) -> None:
-    # Imported here: a plan needs the limits above, and none of what that module imports.
+    # Imported here: a plan needs the limits above, and none of what that
+    # module imports.
     from cipipe.oidc.request import ROLE_ARN
 
     # The region becomes part of a host name, so nothing else may be in it.

@@ -1,5 +1,5 @@
-"""Problems with the roles and sessions of an environment in cipipe.toml, as far as they show
-without AWS.
+"""Problems with the roles and sessions of an environment in cipipe.toml, as
+far as they show without AWS.
 
 `oidc/session.py` checks the request that is built from them again.
 """
@@ -61,8 +61,8 @@ def _role(environment: Environment, key: str, where: str) -> Iterator[Problem]:
         yield Problem("config-bad-role", f"{arn!r} is not the ARN of a role", where, example)
         return
 
-    # The role that deploys is in the environment's account. The one that it is assumed from may
-    # be in another one.
+    # The role that deploys is in the environment's account. The one that it
+    # is assumed from may be in another one.
     if "via" not in key and found[2] != environment.account_id:
         message = f"the role is in account {found[2]}, the environment in {environment.account_id}"
         yield Problem("config-bad-role", message, where)

@@ -14,10 +14,11 @@ ATTEMPTS = 3
 def fetch(
     source: TokenSource, env: Mapping[str, str], sleep: Callable[[float], None] = time.sleep
 ) -> str | None:
-    """The token; None if there is none. A request mints a new one each time.
+    """The token; None if there is none. A request mints a new one each
+    time.
 
-    A request without an answer, or with a server error, is retried, three attempts in all.
-    Raises IdentityError.
+    A request without an answer, or with a server error, is retried, three
+    attempts in all. Raises IdentityError.
     """
     if isinstance(source, NoToken):
         return None

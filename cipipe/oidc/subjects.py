@@ -1,7 +1,8 @@
-"""Why a token's subject is not the one that a policy expects: which part differs, and what made it
-differ.
+"""Why a token's subject is not the one that a policy expects: which part
+differs, and what made it differ.
 
-Subjects are split into their parts by the provider that issues subjects of their form (`ci`).
+Subjects are split into their parts by the provider that issues subjects of
+their form (`ci`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,7 +66,8 @@ def mismatch(expected: Sequence[str], actual: str, claims: Mapping[str, Any]) ->
         message = "the token's subject names the project only, the one in the policy names more"
         return SubjectMismatch("oidc-subject-mismatch", message)
 
-    # A subject that names only the project still has a usual form: it can be compared by project.
+    # A subject that names only the project still has a usual form: it can
+    # be compared by project.
     if found.kind != "project" and "custom" in {wanted.kind, found.kind}:
         return _customised(text, wanted, found)
     if _other_project(wanted, found):
@@ -94,7 +96,8 @@ def _differ_in_ids(expected: Sequence[str], found: Subject) -> bool:
 
 def _customised(text: str, wanted: Subject, found: Subject) -> SubjectMismatch:
     """The finding where at least one of the two does not have a usual form."""
-    # Two customised subjects, or a pattern such as `*:ref:refs/heads/main`: all that can be said.
+    # Two customised subjects, or a pattern such as `*:ref:refs/heads/main`:
+    # all that can be said.
     pattern = wanted.kind == "custom" and ("*" in text or "?" in text)
     if wanted.kind == found.kind or pattern:
         message = "the role does not trust the token's subject"

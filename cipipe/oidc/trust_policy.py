@@ -1,4 +1,5 @@
-"""A role's trust policy, evaluated for a web-identity request as IAM does it.
+"""A role's trust policy, evaluated for a web-identity request as IAM does
+it.
 
 What this evaluator does not know (an operator, `NotPrincipal`, a key that only AWS can fill in)
 makes the verdict `unknown` where it could matter. It never guesses.
@@ -49,7 +50,8 @@ class StatementResult(msgspec.Struct, frozen=True, kw_only=True):
     # `Allow` or `Deny`.
     effect: str
 
-    # Whether the request's provider and action are among the statement's; None if undecided.
+    # Whether the request's provider and action are among the statement's;
+    # None if undecided.
     principal: bool | None
     action: bool | None
 
@@ -58,7 +60,8 @@ class StatementResult(msgspec.Struct, frozen=True, kw_only=True):
     actions: tuple[str, ...]
     conditions: tuple[ConditionResult, ...]
 
-    # Names of elements that this evaluator does not decide, such as `NotPrincipal`.
+    # Names of elements that this evaluator does not decide, such as
+    # `NotPrincipal`.
     unknown: tuple[str, ...] = ()
 
     @property
@@ -74,7 +77,8 @@ class StatementResult(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the statement covers the request; None if that cannot be decided."""
         parts = [self.principal, self.action, *(condition.holds for condition in self.conditions)]
 
-        # One part that fails is enough, whatever the undecided parts would say.
+        # One part that fails is enough, whatever the undecided parts would
+        # say.
         if False in parts:
             return False
         if None in parts or self.unknown:
@@ -88,7 +92,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     verdict: Decision
     statements: tuple[StatementResult, ...]
 
-    # Actions that the token needs besides the exchange (`sts:TagSession`) and nothing allows.
+    # Actions that the token needs besides the exchange (`sts:TagSession`)
+    # and nothing allows.
     missing: tuple[str, ...] = ()
 
     # The Deny statements that cover such an action.
@@ -96,9 +101,11 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 def evaluate(document: Mapping[str, Any], request: Request) -> Evaluation:
-    """Decide a request: an explicit Deny wins, then an Allow; without either it is denied.
+    """Decide a request: an explicit Deny wins, then an Allow; without
+    either it is denied.
 
-    Raises UsageError `oidc-policy-malformed` if the document is not a policy.
+    Raises UsageError `oidc-policy-malformed` if the document is not a
+    policy.
     """
     loaded = policy.load(document)
     statements = _statements(loaded, request, request.action)
@@ -183,7 +190,8 @@ def _principal(statement: policy.PolicyStatement, request: Request) -> bool | No
     if "*" in found or request.provider in federated or "*" in found.get("AWS", ()):
         return True
 
-    # IAM does not accept a wildcard within a name; what it would match is not known.
+    # IAM does not accept a wildcard within a name; what it would match is
+    # not known.
     return None if any("*" in name for name in federated) else False
 
 
@@ -207,8 +215,8 @@ def _condition(
     unresolved: list[str] = []
 
     def expand(value: str) -> str:
-        # Before version 2012 a variable and an escape are plain text. The wildcards in them are
-        # still wildcards.
+        # Before version 2012 a variable and an escape are plain text. The
+        # wildcards in them are still wildcards.
         if version == policy.VERSIONS[0]:
             return value.replace("${", "${$}{")
         return _expanded(value, request, unresolved)

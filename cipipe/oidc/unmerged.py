@@ -1,8 +1,9 @@
-"""Merge requests and trust policies: whether a policy distinguishes their tokens from those of a
-branch, and how it could.
+"""Merge requests and trust policies: whether a policy distinguishes their
+tokens from those of a branch, and how it could.
 
-A merge request from a fork may have a source branch called `main`. GitLab then gives its job the
-subject of the project's own `main`. The claims that do differ are the provider's `DEPLOY_CLAIMS`.
+A merge request from a fork may have a source branch called `main`. GitLab
+then gives its job the subject of the project's own `main`. The claims that
+do differ are the provider's `DEPLOY_CLAIMS`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,9 +49,11 @@ def indistinct(
     request: Request,
     every: Sequence[StatementResult] = (),
 ) -> Iterator[Finding]:
-    """The finding about a statement that mistakes a fork's merge request for a branch.
+    """The finding about a statement that mistakes a fork's merge request
+    for a branch.
 
-    `subjects` are the statement's conditions on the subject, `every` all statements of the policy.
+    `subjects` are the statement's conditions on the subject, `every` all
+    statements of the policy.
     """
     if guarded(statement, request.issuer) or any(_denies(other, request.issuer) for other in every):
         return
@@ -64,8 +67,8 @@ def indistinct(
 
 
 def guarded(statement: StatementResult, issuer: str) -> bool:
-    """Whether the statement accepts protected refs only, or only pipeline sources that neither a
-    merge request nor its child pipeline has.
+    """Whether the statement accepts protected refs only, or only pipeline
+    sources that neither a merge request nor its child pipeline has.
     """
     return any(_guards(condition, issuer) for condition in statement.conditions)
 
@@ -76,7 +79,8 @@ def distinguishes(condition: ConditionResult, request: Request) -> bool:
 
 
 def refused(condition: ConditionResult, request: Request) -> Cause | None:
-    """Why a condition fails, if it is because of a merge request or a ref that is not protected.
+    """Why a condition fails, if it is because of a merge request or a ref
+    that is not protected.
 
     The fix is never to trust such tokens.
     """
@@ -165,8 +169,9 @@ def _guards(condition: ConditionResult, issuer: str) -> bool:
     if conditions.base(operator).lower() == "null":
         return False
 
-    # An operator that also holds for an absent claim guards nothing, except that a negated one is
-    # fine at gitlab.com, whose tokens always have both claims.
+    # An operator that also holds for an absent claim guards nothing, except
+    # that a negated one is fine at gitlab.com, whose tokens always have
+    # both claims.
     always_present = claim in visible(issuer)
     if conditions.tolerant(operator) and not (conditions.negated(operator) and always_present):
         return False

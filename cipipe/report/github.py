@@ -1,7 +1,8 @@
-"""A plan as lines for `$GITHUB_OUTPUT`: what a workflow's `if:` and matrix use.
+"""A plan as lines for `$GITHUB_OUTPUT`: what a workflow's `if:` and matrix
+use.
 
-`stages` (a JSON list of names), `any` (whether a stage other than the default one is due),
-`due_STAGE` for every stage, `environment` and `mode`.
+`stages` (a JSON list of names), `any` (whether a stage other than the
+default one is due), `due_STAGE` for every stage, `environment` and `mode`.
 """
 
 import hashlib
@@ -27,7 +28,8 @@ def render(plan: Plan) -> str:
         output = re.sub(r"[^A-Za-z0-9_-]", "_", stage.name)
         values[f"due_{output}"] = _boolean(stage.name in names)
 
-    # A delimiter that is in none of the values, since it is made from all of them.
+    # A delimiter that is in none of the values, since it is made from all
+    # of them.
     delimiter = "cipipe_" + hashlib.sha256(repr(values).encode()).hexdigest()
     return "".join(f"{name}<<{delimiter}\n{value}\n{delimiter}\n" for name, value in values.items())
 

@@ -1,14 +1,15 @@
-"""A plan as a GitLab child pipeline: a job for each stage that is due, and a last one that plans
-again.
+"""A plan as a GitLab child pipeline: a job for each stage that is due, and
+a last one that plans again.
 
-The plan was made before the pipeline had the environment to itself. Another pipeline may have
-deployed since, so the last job plans again and runs what is due by then; it also runs the default
-stage if nothing was due. The lock is the `resource_group` of the job that triggers this pipeline:
-jobs here must not ask for it, or they would wait for their own parent forever.
+The plan was made before the pipeline had the environment to itself. Another
+pipeline may have deployed since, so the last job plans again and runs what
+is due by then; it also runs the default stage if nothing was due. The lock
+is the `resource_group` of the job that triggers this pipeline: jobs here
+must not ask for it, or they would wait for their own parent forever.
 
-The document is JSON, which is also YAML, and leaves no doubt about quoting. What the jobs of a kind
-need (image, services, installation) is in the repository's own `.gitlab/cipipe.yml`, in a hidden
-job `.cipipe-KIND` each.
+The document is JSON, which is also YAML, and leaves no doubt about quoting.
+What the jobs of a kind need (image, services, installation) is in the
+repository's own `.gitlab/cipipe.yml`, in a hidden job `.cipipe-KIND` each.
 """
 
 import json
@@ -23,7 +24,8 @@ PROVIDER = "gitlab"
 TEMPLATES = ".gitlab/cipipe.yml"
 FINISH = "finish"
 
-# Line ends and control characters of YAML 1.1 that JSON does not escape in strings.
+# Line ends and control characters of YAML 1.1 that JSON does not escape in
+# strings.
 _UNQUOTED = re.compile("[\x7f-\xa0\u2028\u2029\ufeff]")
 
 
@@ -79,8 +81,8 @@ def _finish_job(plan: Plan, *, nothing_due: bool) -> dict[str, Any]:
     return {
         "extends": f".cipipe-{FINISH}",
         "stage": FINISH,
-        # `access`: the job gets the environment's variables, and GitLab lists no deployment if
-        # nothing was due.
+        # `access`: the job gets the environment's variables, and GitLab
+        # lists no deployment if nothing was due.
         "environment": {"name": _plain(plan.environment), "action": "access"},
         "script": [_finish(plan, nothing_due=nothing_due)],
     }
@@ -89,9 +91,11 @@ def _finish_job(plan: Plan, *, nothing_due: bool) -> dict[str, Any]:
 def _run(plan: Plan, stage: StagePlan) -> str:
     """A stage's command.
 
-    If another pipeline has made a needed stage due in the meantime, the last job runs both.
+    If another pipeline has made a needed stage due in the meantime, the
+    last job runs both.
     """
-    # The job plans again, and a stage that was forced has to be forced there as well.
+    # The job plans again, and a stage that was forced has to be forced
+    # there as well.
     forced = ["--force", stage.name] if stage.reason is Reason.FORCED else []
     ready = ["--if-ready"] if stage.needs and plan.mode is Mode.DEPLOY else []
     return shlex.join(["cipipe", "run", stage.name, "--env", plan.environment, *forced, *ready])
@@ -99,7 +103,8 @@ def _run(plan: Plan, stage: StagePlan) -> str:
 
 def _finish(plan: Plan, *, nothing_due: bool) -> str:
     """The last job's command."""
-    # If anything was due, the stages that always run have had their own jobs.
+    # If anything was due, the stages that always run have had their own
+    # jobs.
     only_due = [] if nothing_due else ["--only-due"]
     return shlex.join(["cipipe", "run", "--env", plan.environment, "--if-newest", *only_due])
 
@@ -110,8 +115,8 @@ def _job(plan: Plan, stage: str) -> str:
 
 
 def _due_needs(plan: Plan, stage: StagePlan, jobs: Mapping[str, StagePlan]) -> list[str]:
-    """The jobs to wait for: those of the needed stages and, for a needed stage without one, those
-    of the stages that it needs.
+    """The jobs to wait for: those of the needed stages and, for a needed
+    stage without one, those of the stages that it needs.
     """
     everything = {one.name: one for one in plan.stages}
     found: dict[str, None] = {}

@@ -1,9 +1,9 @@
-"""A plan as Markdown, for a comment on a merge or pull request: a table, and below it the details
-of each stage, folded.
+"""A plan as Markdown, for a comment on a merge or pull request: a table,
+and below it the details of each stage, folded.
 
-Names may come from anybody. They appear in code spans and fenced blocks only, where neither
-Markdown nor HTML, mentions nor quick actions are read. The fence is always longer than any run of
-backticks in it.
+Names may come from anybody. They appear in code spans and fenced blocks
+only, where neither Markdown nor HTML, mentions nor quick actions are read.
+The fence is always longer than any run of backticks in it.
 """
 
 import re
@@ -13,8 +13,8 @@ from cipipe.model import Plan, StagePlan, Status
 from cipipe.report.text import baseline, block, counted, mode
 from cipipe.terminal import visible
 
-# Characters. GitHub accepts 65,536 in a comment, GitLab 1,000,000 in a note; whatever surrounds a
-# plan needs some too.
+# Characters. GitHub accepts 65,536 in a comment, GitLab 1,000,000 in a
+# note; whatever surrounds a plan needs some too.
 LIMIT = 60_000
 
 # How many paths of a stage are listed: fewer, until everything fits.

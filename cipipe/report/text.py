@@ -74,7 +74,8 @@ def report(report: Report, style: Style = plain) -> str:
         rows.append((stage.name, stage.result.value, stage.detail, seconds, stage.made))
         colours.append(("", _RESULT[stage.result], "", "", ""))
 
-    # Column 3 has numbers; column 2 is the one that a reader can do without.
+    # Column 3 has numbers; column 2 is the one that a reader can do
+    # without.
     return table(rows, colours, style, right=frozenset({3}), give_way=2)
 
 
@@ -149,8 +150,8 @@ def table(
 ) -> str:
     """Aligned columns.
 
-    The columns of `right` are aligned to the right. If the terminal is too narrow, column
-    `give_way` is cut.
+    The columns of `right` are aligned to the right. If the terminal is too
+    narrow, column `give_way` is cut.
     """
     clean = [tuple(visible(cell) for cell in row) for row in rows]
     widths = [max(len(row[column]) for row in clean) for column in range(len(clean[0]))]
@@ -167,7 +168,8 @@ def table(
             short = cell if len(cell) <= width else cell[: width - 1] + "…"
             padded = f"{short:>{width}}" if column in right else f"{short:<{width}}"
 
-            # Coloured after padding: escape sequences would count as characters.
+            # Coloured after padding: escape sequences would count as
+            # characters.
             cells.append(style(padded, colour) if colour else padded)
         lines.append((indent + "  ".join(cells)).rstrip())
     return "\n".join(lines) + "\n"

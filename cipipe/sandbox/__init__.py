@@ -1,9 +1,10 @@
-"""AWS, an OIDC issuer, an image registry and, if need be, Docker on this machine: everything that a
-pipeline talks to.
+"""AWS, an OIDC issuer, an image registry and, if need be, Docker on this
+machine: everything that a pipeline talks to.
 
-One supervisor process (`python -m cipipe.sandbox`) runs them on free ports of loopback, and stops
-them when it stops. One sandbox has any number of accounts. A Docker daemon that does not share this
-machine's loopback cannot reach the registry.
+One supervisor process (`python -m cipipe.sandbox`) runs them on free ports
+of loopback, and stops them when it stops. One sandbox has any number of
+accounts. A Docker daemon that does not share this machine's loopback cannot
+reach the registry.
 """
 
 from cipipe.sandbox.client import Sandbox, attached, down, find, up

@@ -52,7 +52,8 @@ class Sandbox:
         env = {
             "AWS_ENDPOINT_URL": self.state.aws_url,
             "AWS_ENDPOINT_URL_STS": self.state.aws_url,
-            # Without this, tools that find no credentials wait for a metadata service.
+            # Without this, tools that find no credentials wait for a
+            # metadata service.
             "AWS_EC2_METADATA_DISABLED": "true",
             "TF_VAR_sandbox": "true",
         }
@@ -90,7 +91,8 @@ class Sandbox:
             "project": project,
             "ref": ref,
             "ref_type": ref_type,
-            # The job itself asks for an audience when it requests the token.
+            # The job itself asks for an audience when it requests the
+            # token.
             "audience": "",
             "flavour": "github",
             **more,
@@ -127,7 +129,8 @@ def find(directory: Path) -> Sandbox | None:
     if _runs(found.pid) and _is(found):
         return Sandbox(found)
 
-    # Another process may have started a new sandbox here since the file was read.
+    # Another process may have started a new sandbox here since the file was
+    # read.
     if not _runs(found.pid) and state.read(directory) == found:
         (directory / state.NAME).unlink(missing_ok=True)
         dockerd.remove_run(found.docker_host)
@@ -139,7 +142,8 @@ def up(
 ) -> Sandbox:
     """Start a sandbox, or use the one that already runs in the folder.
 
-    Raises StageError `sandbox-not-started`, UsageError `sandbox-not-installed`.
+    Raises StageError `sandbox-not-started`, UsageError
+    `sandbox-not-installed`.
     """
     sandbox, service = _up(options, env, say)
     if service:
@@ -198,7 +202,8 @@ def _up(
     state.close(directory)
 
     with _lock_file(directory) as lock:
-        # Two commands that start a sandbox at once: the second one waits, and uses the first's.
+        # Two commands that start a sandbox at once: the second one waits,
+        # and uses the first's.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if running := find(directory):
             say(f"sandbox: using the one that runs since {running.state.started_at}")

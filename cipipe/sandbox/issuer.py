@@ -1,8 +1,9 @@
-"""The OIDC issuer: it plays gitlab.com and token.actions.githubusercontent.com, with keys made at
-its start.
+"""The OIDC issuer: it plays gitlab.com and
+token.actions.githubusercontent.com, with keys made at its start.
 
-The Host header decides whose discovery document is served, so that tokens and trust policies in the
-sandbox are exactly those of production. Whoever has to reach an issuer's URL calls `connect_to`.
+The Host header decides whose discovery document is served, so that tokens
+and trust policies in the sandbox are exactly those of production. Whoever
+has to reach an issuer's URL calls `connect_to`.
 """
 
 import base64
@@ -22,7 +23,8 @@ KEYS_PATH = {GITLAB: "/oauth/discovery/keys", GITHUB: "/.well-known/jwks"}
 
 
 class Issuer:
-    """A WSGI application: discovery documents, keys, and the paths that mint tokens.
+    """A WSGI application: discovery documents, keys, and the paths that
+    mint tokens.
 
     - `POST /_cipipe/token`: a `TokenRequest` as JSON → `{"value": token}`.
     - `POST /_cipipe/github-job`: the same, kept for a job → `{"request_url", "request_token"}`,
@@ -101,7 +103,8 @@ class Issuer:
 
 
 def connect_to(url: str, issuer_url: str, *, timeout: float = 5.0) -> Any:
-    """GET a JSON document of an issuer from the sandbox's, as `curl --connect-to` would.
+    """GET a JSON document of an issuer from the sandbox's, as
+    `curl --connect-to` would.
 
     Raises HttpError, also for any other issuer.
     """

@@ -1,4 +1,5 @@
-"""Which user is at the other end of a loopback connection: on Linux, /proc says so of every socket.
+"""Which user is at the other end of a loopback connection: on Linux, /proc
+says so of every socket.
 
 Other users of the machine may not mint tokens, read images or ask about the sandbox. Where the
 system does not say (macOS), everybody may.
@@ -46,7 +47,8 @@ def permitted(environ: WSGIEnvironment) -> bool:
 
 
 def user_of(port: int, server_port: int) -> int | None:
-    """The user whose socket at `port` is connected to `server_port`, both on 127.0.0.1.
+    """The user whose socket at `port` is connected to `server_port`, both
+    on 127.0.0.1.
 
     None if there is no such socket (any more).
     """
@@ -62,7 +64,8 @@ def user_of(port: int, server_port: int) -> int | None:
             user = fields[7]
             inode = fields[9]
 
-            # A socket that its process has closed has no inode. Its user is 0, and not root.
+            # A socket that its process has closed has no inode. Its user is
+            # 0, and not root.
             if inode != "0" and _is(local, port) and _is(remote, server_port):
                 return int(user)
     return None

@@ -1,4 +1,5 @@
-"""The folder of a sandbox, and the state file in it that tells clients how to reach it.
+"""The folder of a sandbox, and the state file in it that tells clients how
+to reach it.
 
 Only the owner can read either of them, whatever the umask.
 """
@@ -22,10 +23,12 @@ _ADMIN_KEY = "AKIASBOX"
 class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a sandbox is started."""
 
-    # Keeps the state, the logs and the registry's images. One sandbox per folder.
+    # Keeps the state, the logs and the registry's images. One sandbox per
+    # folder.
     directory: Path
 
-    # The account whose administrator `Sandbox.admin` is; every other account exists as well.
+    # The account whose administrator `Sandbox.admin` is; every other
+    # account exists as well.
     account_id: str
     region: str = "eu-central-1"
 
@@ -35,7 +38,8 @@ class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True):
     # False: no Docker at all, which starts sooner.
     docker: bool = True
 
-    # The data-root of a private Docker daemon; None for one inside `directory`.
+    # The data-root of a private Docker daemon; None for one inside
+    # `directory`.
     docker_data: Path | None = None
 
 
@@ -54,15 +58,16 @@ class Account(msgspec.Struct, frozen=True):
     id: str
     access_key_id: str
 
-    # Random for each start of a sandbox, and the same in all of its accounts.
+    # Random for each start of a sandbox, and the same in all of its
+    # accounts.
     secret_access_key: str
 
 
 class SandboxState(msgspec.Struct, frozen=True, kw_only=True):
     """The state file. It is written once every service answers."""
 
-    # The supervisor's process, and the random text with which its health check answers: a pid
-    # alone may belong to another process by now.
+    # The supervisor's process, and the random text with which its health
+    # check answers: a pid alone may belong to another process by now.
     pid: int
     identity: str
 
@@ -72,7 +77,8 @@ class SandboxState(msgspec.Struct, frozen=True, kw_only=True):
     # HOST:PORT; None where no registry is installed.
     registry: str | None
 
-    # The address of a private daemon; None where the machine's own daemon is used.
+    # The address of a private daemon; None where the machine's own daemon
+    # is used.
     docker_host: str | None
     account: Account
 
@@ -123,7 +129,8 @@ def create(path: Path) -> BinaryIO:
     """A new empty file that only its owner can read; an existing file is replaced."""
     path.unlink(missing_ok=True)
 
-    # O_EXCL: whoever creates the path in between makes this fail instead of reading along.
+    # O_EXCL: whoever creates the path in between makes this fail instead of
+    # reading along.
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 

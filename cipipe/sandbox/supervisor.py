@@ -1,9 +1,10 @@
-"""The process of a sandbox: it runs moto, the front and the issuer itself, and starts the registry
-and dockerd.
+"""The process of a sandbox: it runs moto, the front and the issuer itself,
+and starts the registry and dockerd.
 
-It stops at SIGTERM, SIGINT or SIGHUP and, if it is attached, when its standard input ends, which
-also happens when the process that started it is killed. What it started stops with it; on Linux
-also when it is killed itself.
+It stops at SIGTERM, SIGINT or SIGHUP and, if it is attached, when its
+standard input ends, which also happens when the process that started it is
+killed. What it started stops with it; on Linux also when it is killed
+itself.
 """
 
 import contextlib

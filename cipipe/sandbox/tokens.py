@@ -1,5 +1,5 @@
-"""The claims of ID tokens as GitLab.com and GitHub issue them. Numbers and names are derived from
-the project's path.
+"""The claims of ID tokens as GitLab.com and GitHub issue them. Numbers and
+names are derived from the project's path.
 
 https://docs.gitlab.com/ci/secrets/id_token_authentication/#token-payload
 https://docs.github.com/actions/reference/security/oidc#oidc-token-claims
@@ -36,7 +36,8 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     # `branch` or `tag`.
     ref_type: str = "branch"
 
-    # `push`, `merge-request`, `schedule`, `manual`, or another one in the provider's own words.
+    # `push`, `merge-request`, `schedule`, `manual`, or another one in the
+    # provider's own words.
     event: str = "push"
 
     # Seconds; a negative number makes a token that has expired.
@@ -54,7 +55,8 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     # `none` leaves the token unsigned.
     alg: str = "RS256"
 
-    # `other` signs with a key that the issuer does not publish, under the published key's id.
+    # `other` signs with a key that the issuer does not publish, under the
+    # published key's id.
     key: str = "published"
 
 
@@ -84,7 +86,8 @@ def _gitlab(request: TokenRequest) -> dict[str, Any]:
     sources = {"merge-request": "merge_request_event", "manual": "web"}
     merge = request.event in _MERGE_EVENTS
 
-    # The subject names the source branch, also for a merge request; only `ref_path` differs.
+    # The subject names the source branch, also for a merge request; only
+    # `ref_path` differs.
     branch_path = f"refs/{_kind(request)}/{request.ref}"
     ref_path = f"refs/merge-requests/{request.merge_request}/head" if merge else branch_path
     deployment = {
@@ -126,8 +129,8 @@ def _github(request: TokenRequest) -> dict[str, Any]:
     events = {"merge-request": "pull_request", "manual": "workflow_dispatch"}
     merge = request.event in {"merge-request", "pull_request"}
 
-    # `pull_request_target` belongs to a pull request too, but runs on the base branch and has its
-    # subject.
+    # `pull_request_target` belongs to a pull request too, but runs on the
+    # base branch and has its subject.
     of_request = merge or request.event == "pull_request_target"
     head = ""
     if of_request:

@@ -1,5 +1,5 @@
-"""Small WSGI pieces that the sandbox's services share: answers, and a server on a free port of
-loopback.
+"""Small WSGI pieces that the sandbox's services share: answers, and a
+server on a free port of loopback.
 """
 
 import json
@@ -26,7 +26,8 @@ class Server:
     """A threaded HTTP server on 127.0.0.1, at a free port. It serves until the process exits."""
 
     def __init__(self, app: WSGIApplication, handler: type[Any] | None = None) -> None:
-        # Port 0: the system picks one. It is bound here, so the address is known before `start`.
+        # Port 0: the system picks one. It is bound here, so the address is
+        # known before `start`.
         self._server: BaseWSGIServer = make_server(
             "127.0.0.1", 0, app, threaded=True, request_handler=handler
         )

@@ -1,7 +1,7 @@
 """moto: its WSGI application, and what is read directly from its tables.
 
-One moto serves every account. The front tells it with each request which account the request's
-access key belongs to.
+One moto serves every account. The front tells it with each request which
+account the request's access key belongs to.
 """
 
 import json
@@ -18,7 +18,8 @@ class MotoBackend:
     """moto in this process."""
 
     def __init__(self, account_id: str, admin_secret: str) -> None:
-        # moto takes a second to import, so nothing imports it before a sandbox really starts.
+        # moto takes a second to import, so nothing imports it before a
+        # sandbox really starts.
         from moto.ecr.models import ecr_backends
         from moto.iam.models import get_account_id_from, iam_backends
         from moto.moto_server.werkzeug_app import (
@@ -30,7 +31,8 @@ class MotoBackend:
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
-        # The account of requests that are signed with no key of a known account.
+        # The account of requests that are signed with no key of a known
+        # account.
         self.account_id = account_id
 
         # The secret key of every account's administrator.
@@ -51,8 +53,8 @@ class MotoBackend:
         return self.account_id
 
     def secret_of(self, access_key_id: str) -> str | None:
-        """The secret key of an administrator or an IAM user; None if the sandbox issued no such
-        key.
+        """The secret key of an administrator or an IAM user; None if the
+        sandbox issued no such key.
         """
         if admin_account(access_key_id):
             return self._admin_secret
@@ -60,7 +62,8 @@ class MotoBackend:
         return str(key.secret_access_key) if key is not None and key.status == "Active" else None
 
     def _user_key(self, access_key_id: str) -> Any | None:
-        # Copies: other threads add accounts while this one looks through them.
+        # Copies: other threads add accounts while this one looks through
+        # them.
         partitions = [
             partition for account in list(self._iam.values()) for partition in account.values()
         ]
@@ -117,8 +120,8 @@ class MotoBackend:
 
 
 def _keeps_tag(repository: Any, tag: str) -> bool:
-    # A tag that an exclusion filter matches follows the opposite rule. `*` in a filter is any
-    # number of characters.
+    # A tag that an exclusion filter matches follows the opposite rule. `*`
+    # in a filter is any number of characters.
     filters = repository.image_tag_mutability_exclusion_filters or ()
     patterns = [".*".join(map(re.escape, one["filter"].split("*"))) for one in filters]
     excluded = any(re.fullmatch(pattern, tag) for pattern in patterns)

@@ -1,5 +1,5 @@
-"""Who calls AWS in the sandbox: the sessions that its STS issued, by access key, and how a role's
-trust policy sees them.
+"""Who calls AWS in the sandbox: the sessions that its STS issued, by access
+key, and how a role's trust policy sees them.
 """
 
 import hashlib
@@ -37,7 +37,8 @@ class SessionTable:
         self._by_key: dict[str, IssuedSession] = {}
         self._secrets: set[str] = set()
 
-        # Seconds. Tests cut sessions short, so that they need not wait for one to expire.
+        # Seconds. Tests cut sessions short, so that they need not wait for
+        # one to expire.
         self.longest: int | None = None
 
     def add(self, access_key_id: str, session: IssuedSession) -> None:
@@ -59,7 +60,8 @@ class SessionTable:
 def assume_role_request(
     policy: Mapping[str, Any], *, account: str, session: IssuedSession | None, session_name: str
 ) -> tuple[dict[str, Any], Request]:
-    """A trust policy and a request of AssumeRole for the evaluator of web identities.
+    """A trust policy and a request of AssumeRole for the evaluator of web
+    identities.
 
     The evaluator knows one kind of principal: a provider's name that is in the list. Here that name
     is the caller's ARN, and AWS principals that include the caller (its role, its session, its

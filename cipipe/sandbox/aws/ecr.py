@@ -133,7 +133,8 @@ class Ecr:
         manifest = json.loads(body)
         parts = list(manifest.get("layers", []))
 
-        # An index has manifests instead: it has neither layers nor a config.
+        # An index has manifests instead: it has neither layers nor a
+        # config.
         if "config" in manifest:
             parts.append(manifest["config"])
 
@@ -178,8 +179,9 @@ class Ecr:
                 failures.append(_failure(image_id, failure))
                 continue
 
-            # A tag is deleted on its own while the image has others; with the last one the image
-            # goes, and with a digest the image and all its tags.
+            # A tag is deleted on its own while the image has others; with
+            # the last one the image goes, and with a digest the image and
+            # all its tags.
             named = [tag for tag, named in self._registry.tags(name).items() if named == digest]
             if "imageDigest" not in image_id and len(named) > 1:
                 self._registry.untag(name, image_id["imageTag"])

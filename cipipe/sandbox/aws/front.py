@@ -1,8 +1,8 @@
 """The AWS endpoint: one address for every service, in front of moto.
 
-A request is answered if it is signed with keys that this sandbox issued. The token exchange,
-AssumeRole and ECR's images are answered here. All else is passed to moto unchanged, with the
-account of its access key.
+A request is answered if it is signed with keys that this sandbox issued.
+The token exchange, AssumeRole and ECR's images are answered here. All else
+is passed to moto unchanged, with the account of its access key.
 """
 
 import io
@@ -35,7 +35,8 @@ class Front:
         self._sts = sts
         self._ecr = ecr
 
-        # Answered by `GET /_cipipe/health`, so that clients can tell this sandbox from another one.
+        # Answered by `GET /_cipipe/health`, so that clients can tell this
+        # sandbox from another one.
         self._identity = identity
 
         # The region of requests whose signature does not name one.
@@ -77,7 +78,8 @@ class Front:
         if action == "AssumeRole":
             return self._sts.assume_role(form, region, proof.key, account)
 
-        # moto cannot parse such a target, and would answer with a traceback.
+        # moto cannot parse such a target, and would answer with a
+        # traceback.
         target = request.headers.get("X-Amz-Target")
         if request.path == "/" and target is not None and "." not in target:
             return json_answer({"__type": "UnknownOperationException"}, 400)
@@ -127,7 +129,8 @@ class Front:
 
 
 def _received(request: Request) -> Received:
-    # The raw URI: what was signed is the encoded form, which werkzeug decodes.
+    # The raw URI: what was signed is the encoded form, which werkzeug
+    # decodes.
     path, _, query = str(request.environ["RAW_URI"]).partition("?")
     headers = {name.lower(): value for name, value in request.headers.items()}
     return Received(method=request.method, path=path, query=query, headers=headers)
@@ -152,7 +155,8 @@ def _form(request: Request) -> dict[str, str]:
 
 def _unproven(request: Request, action: str, problem: BadSignature | None) -> Response:
     """The refusal of a request with a malformed signature, or without one."""
-    # Without a signature nothing names the service. What is neither STS nor JSON is S3.
+    # Without a signature nothing names the service. What is neither STS nor
+    # JSON is S3.
     target = "X-Amz-Target" in request.headers
     if problem is not None:
         return refused(_bad(problem), "" if action or target else "s3", request)
@@ -167,8 +171,8 @@ def _bad(error: BadSignature) -> refusals.Refusal:
 
 
 def _name_checksum(environ: WSGIEnvironment) -> None:
-    """Name the algorithm of an object's checksum in a header of its own: moto stores it only then,
-    S3 always.
+    """Name the algorithm of an object's checksum in a header of its own:
+    moto stores it only then, S3 always.
     """
     for algorithm in ("SHA256", "SHA1", "CRC32", "CRC32C", "CRC64NVME"):
         if f"HTTP_X_AMZ_CHECKSUM_{algorithm}" in environ:

@@ -1,4 +1,5 @@
-"""How each of AWS's protocols refuses a request before the service looks at it.
+"""How each of AWS's protocols refuses a request before the service looks at
+it.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and
 https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html

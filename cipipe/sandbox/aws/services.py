@@ -1,7 +1,9 @@
-"""Which of moto's services the sandbox serves: those listed here, and no others.
+"""Which of moto's services the sandbox serves: those listed here, and no
+others.
 
-moto's Batch and Lambda start containers through the Docker of whoever runs the sandbox, with any
-folder of the machine mounted, and its own `/moto-api` resets and scripts everything.
+moto's Batch and Lambda start containers through the Docker of whoever runs
+the sandbox, with any folder of the machine mounted, and its own `/moto-api`
+resets and scripts everything.
 """
 
 from collections.abc import Callable
@@ -10,7 +12,8 @@ from typing import Any
 from cipipe.sandbox.aws.refusals import NOT_SERVED, refused
 from cipipe.sandbox.web import Request, WSGIApplication
 
-# moto's own names of its backends. None of these starts a process or a container.
+# moto's own names of its backends. None of these starts a process or a
+# container.
 SERVED = frozenset(
     {
         "applicationautoscaling",
@@ -42,11 +45,13 @@ SERVED = frozenset(
 
 
 def only_served(create: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """moto's `create_backend_app`, with a refusing application for services that are not served.
+    """moto's `create_backend_app`, with a refusing application for services
+    that are not served.
 
-    moto requests an application by the name of the backend that it has chosen from host, path,
-    scope, target and body. So the choice that would serve a request is the one that refuses it,
-    and nothing in the request gets around that.
+    moto requests an application by the name of the backend that it has
+    chosen from host, path, scope, target and body. So the choice that would
+    serve a request is the one that refuses it, and nothing in the request
+    gets around that.
     """
 
     def create_served(service: Any) -> Any:

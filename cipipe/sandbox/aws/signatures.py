@@ -1,5 +1,5 @@
-"""Signature Version 4 as AWS verifies it: in a header, in a presigned URL, and over the chunks of a
-body. Pure.
+"""Signature Version 4 as AWS verifies it: in a header, in a presigned URL,
+and over the chunks of a body. Pure.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html and
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
@@ -28,8 +28,8 @@ _EMPTY = hashlib.sha256(b"").hexdigest()
 # How far a request's date may be from now, as at AWS.
 _CLOCK = timedelta(minutes=15)
 
-# Values of x-amz-content-sha256 that leave the body out of the signature, and those that announce
-# a body of signed chunks.
+# Values of x-amz-content-sha256 that leave the body out of the signature,
+# and those that announce a body of signed chunks.
 _UNSIGNED = {"UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}
 _CHUNKED = {f"STREAMING-{ALGORITHM}-PAYLOAD", f"STREAMING-{ALGORITHM}-PAYLOAD-TRAILER"}
 
@@ -46,7 +46,8 @@ class Received:
     path: str
     query: str
 
-    # Names in lower case and without underscores: WSGI cannot tell those from hyphens.
+    # Names in lower case and without underscores: WSGI cannot tell those
+    # from hyphens.
     headers: Mapping[str, str]
 
 
@@ -69,7 +70,8 @@ class Proof:
     # When it was signed, as YYYYMMDDThhmmssZ.
     moment: str
 
-    # Seconds that a presigned URL is valid; None for a signature in a header.
+    # Seconds that a presigned URL is valid; None for a signature in a
+    # header.
     expires: int | None
 
     # The session token; None for long-lived keys.
@@ -125,7 +127,8 @@ def _in_query(query: Mapping[str, str]) -> Proof:
     if found is None or query.get("X-Amz-Algorithm") != ALGORITHM:
         raise BadSignature("the query is not one Signature Version 4")
 
-    # What is not a number of seconds, or too long for a timedelta, has expired at once.
+    # What is not a number of seconds, or too long for a timedelta, has
+    # expired at once.
     text = query.get("X-Amz-Expires", "0")
     expires = int(text) if text.isdecimal() and len(text) < 8 else 0
 
@@ -146,7 +149,8 @@ def _in_query(query: Mapping[str, str]) -> Proof:
 def verify(
     request: Received, proof: Proof, secret: str, *, body: Callable[[], bytes], now: datetime
 ) -> None:
-    """Check that the owner of `secret` signed this request and its body, a moment ago.
+    """Check that the owner of `secret` signed this request and its body, a
+    moment ago.
 
     Raises BadSignature.
     """
@@ -160,7 +164,8 @@ def verify(
     else:
         digest = declared or hashlib.sha256(body()).hexdigest()
 
-    # Clients encode more or fewer characters of a query than the specification says.
+    # Clients encode more or fewer characters of a query than the
+    # specification says.
     key = signing_key(secret, proof.day, proof.region, proof.service)
     queries = {_sorted(request.query), _encoded(request.query)}
     texts = [_text(request, proof, query, digest) for query in queries]
@@ -202,7 +207,8 @@ def _text(request: Received, proof: Proof, query: str, digest: str) -> bytes:
     names = ";".join(proof.signed_headers)
     canonical = f"{request.method}\n{path}\n{query}\n{headers}\n{names}\n{digest}"
 
-    # Headers come decoded as Latin-1; encoded again they are the bytes that were sent.
+    # Headers come decoded as Latin-1; encoded again they are the bytes that
+    # were sent.
     hashed = hashlib.sha256(canonical.encode("latin-1", "replace")).hexdigest()
     return f"{ALGORITHM}\n{proof.moment}\n{proof.scope}\n{hashed}".encode()
 
@@ -257,7 +263,8 @@ def _check_chunks(body: bytes, proof: Proof, key: bytes) -> None:
         start = end + 2
         data = body[start : start + length]
 
-        # The last chunk is empty, and has no line end of its own: the trailer follows.
+        # The last chunk is empty, and has no line end of its own: the
+        # trailer follows.
         offset = start + length + (2 if length else 0)
         hashed = hashlib.sha256(data).hexdigest()
         text = f"PAYLOAD\n{_chain(proof, previous)}\n{_EMPTY}\n{hashed}"
@@ -285,5 +292,6 @@ def _check_chunk(key: bytes, text: str, signature: bytes) -> str:
 def _matches(text: bytes, key: bytes, signature: str) -> bool:
     expected = hmac.digest(key, text, "sha256").hex()
 
-    # In constant time: how long a comparison takes must not reveal how much of it was right.
+    # In constant time: how long a comparison takes must not reveal how much
+    # of it was right.
     return hmac.compare_digest(expected.encode(), signature.encode())

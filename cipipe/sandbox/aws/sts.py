@@ -2,9 +2,9 @@
 
 Tokens are verified, and trust policies are evaluated.
 
-Codes and texts are AWS's, from its API reference and from answers of the service that people have
-published. What the caller's own policies allow is ignored: in the sandbox the trust policy alone
-decides.
+Codes and texts are AWS's, from its API reference and from answers of the
+service that people have published. What the caller's own policies allow is
+ignored: in the sandbox the trust policy alone decides.
 """
 
 import threading
@@ -37,7 +37,8 @@ FetchJson = Callable[[str], Any]
 # Turns a trust policy and the current call into what the evaluator takes.
 AsSeen = Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Request]]
 
-# A region of each partition: an unsigned request does not say which region it was sent to.
+# A region of each partition: an unsigned request does not say which region
+# it was sent to.
 _A_REGION = {
     "aws": "us-east-1",
     "aws-cn": "cn-north-1",
@@ -228,7 +229,8 @@ class Sts:
         except (CipipeError, KeyError, TypeError, jwt.PyJWTError):
             raise StsError("InvalidIdentityToken", _NO_KEY) from None
 
-        # The algorithm is the token's own choice, but check_signed accepted only those of STS.
+        # The algorithm is the token's own choice, but check_signed accepted
+        # only those of STS.
         try:
             jwt.api_jws.decode(token, key, algorithms=[claims.header["alg"]])
         except jwt.PyJWTError:

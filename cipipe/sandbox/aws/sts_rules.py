@@ -1,4 +1,5 @@
-"""What STS requires of a request before it looks at who is asking: AWS's own limits, codes, texts.
+"""What STS requires of a request before it looks at who is asking: AWS's
+own limits, codes, texts.
 
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 """
@@ -46,9 +47,11 @@ class AssumeRoleParameters:
 
 
 def parameters_of(form: Mapping[str, str], *, chained: bool = False) -> AssumeRoleParameters:
-    """The parameters of a request. Raises StsError if STS would not accept one of them.
+    """The parameters of a request. Raises StsError if STS would not accept
+    one of them.
 
-    `chained`: the caller is a role's session itself, which limits the new one to an hour.
+    `chained`: the caller is a role's session itself, which limits the new
+    one to an hour.
     """
     for name in ("RoleArn", "RoleSessionName"):
         required(form, name)
@@ -116,8 +119,8 @@ def _check_policies(form: Mapping[str, str]) -> None:
     if policy:
         _check_document(policy)
 
-    # How AWS packs policies is not documented. That both kinds share one limit is, and the text of
-    # the refusal.
+    # How AWS packs policies is not documented. That both kinds share one
+    # limit is, and the text of the refusal.
     packed = (len(policy) + sum(map(len, arns))) * 100 // MOST_POLICY_CHARACTERS
     if packed > 100:
         text = f"Packed policy consumes {packed}% of allotted space, please use smaller policy."

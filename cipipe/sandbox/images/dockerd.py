@@ -1,8 +1,9 @@
 """Docker for the sandbox: the daemon of the machine, or a private one.
 
-A private daemon keeps its images in a data-root that only one daemon at a time may use; a second
-one gets a data-root of its own. The daemon inherits the lock, so that it is released only when the
-last process of the daemon is gone.
+A private daemon keeps its images in a data-root that only one daemon at a
+time may use; a second one gets a data-root of its own. The daemon inherits
+the lock, so that it is released only when the last process of the daemon is
+gone.
 """
 
 import fcntl
@@ -24,7 +25,8 @@ DEFAULT_SOCKET = "/var/run/docker.sock"
 # Run folders of private daemons in /tmp.
 RUN_PREFIX = "cipipe-docker-"
 
-# Where dockerd and its helpers are installed, which an ordinary PATH does not include.
+# Where dockerd and its helpers are installed, which an ordinary PATH does
+# not include.
 _SYSTEM_PATH = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
 
 
@@ -44,16 +46,19 @@ class Dockerd:
     def start(
         cls, folder: Path, data: Path | None, env: Mapping[str, str], program: str
     ) -> "Dockerd":
-        """Start a daemon with its images in `data`, or below `folder` if another one uses that.
+        """Start a daemon with its images in `data`, or below `folder` if
+        another one uses that.
 
         Call `wait` before using it.
         """
         root, lock = _data_root(folder, data)
 
-        # A socket's path has at most 107 bytes, so it cannot be in just any folder.
+        # A socket's path has at most 107 bytes, so it cannot be in just any
+        # folder.
         run = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir="/tmp"))
 
-        # An empty configuration: the machine's own may name a data-root and hosts as well.
+        # An empty configuration: the machine's own may name a data-root and
+        # hosts as well.
         (run / "daemon.json").write_text("{}")
         options = {
             "--data-root": root,
@@ -132,7 +137,8 @@ def _path(env: Mapping[str, str]) -> str:
 
 
 def _remove(run: Path) -> None:
-    # A container without a network leaves a mount of its network namespace behind.
+    # A container without a network leaves a mount of its network namespace
+    # behind.
     for mount in (run / "exec" / "netns").glob("*"):
         process.run(
             ["umount", "--lazy", "--", str(mount)],

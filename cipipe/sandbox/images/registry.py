@@ -1,4 +1,5 @@
-"""The image registry: Distribution's own server, on a socket in the sandbox's folder.
+"""The image registry: Distribution's own server, on a socket in the
+sandbox's folder.
 
 What its HTTP API cannot do (remove a tag, list untagged manifests) is done in its storage, whose
 layout is documented:
@@ -37,14 +38,16 @@ class RegistryServer:
     """A running registry."""
 
     def __init__(self, storage: Path, service: process.Service) -> None:
-        # HOST:PORT, the first part of an image's name. Set by whoever serves the registry.
+        # HOST:PORT, the first part of an image's name. Set by whoever
+        # serves the registry.
         self.host = ""
         self._storage = storage
         self._service = service
 
     @classmethod
     def start(cls, folder: Path, env: Mapping[str, str], program: str) -> "RegistryServer":
-        """Start a registry with empty storage below `folder`, this process's working directory.
+        """Start a registry with empty storage below `folder`, this
+        process's working directory.
 
         Call `wait` before using it.
         """
@@ -58,12 +61,9 @@ class RegistryServer:
         config.write_text(json.dumps(_config(storage)))
         argv = [program, "serve", str(config)]
         log = folder / "registry.log"
-        return cls(
-            storage,
-            process.start(
-                argv, env=env, log=log, cwd=folder, lifetime=process.Lifetime(guarded=True)
-            ),
-        )
+        lifetime = process.Lifetime(guarded=True)
+        service = process.start(argv, env=env, log=log, cwd=folder, lifetime=lifetime)
+        return cls(storage, service)
 
     def wait(self, timeout: float = 20.0) -> None:
         """Wait until it answers. Raises StageError."""
@@ -88,11 +88,13 @@ class RegistryServer:
         headers: Mapping[str, str],
         body: bytes | Iterable[bytes] | None,
     ) -> "http.client.HTTPResponse":
-        """Pass a request on; a body without a `content-length` is sent in chunks.
+        """Pass a request on; a body without a `content-length` is sent in
+        chunks.
 
         Raises OSError, HTTPException.
         """
-        # `close` ties the socket to the response: it is closed once that was read, or is closed.
+        # `close` ties the socket to the response: it is closed once that
+        # was read, or is closed.
         sent = {**headers, "connection": "close"}
         chunked = "content-length" not in headers and not isinstance(body, bytes | None)
         if chunked:
@@ -167,7 +169,8 @@ class _Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
 
-        # A relative path: a socket's path has at most 107 bytes, a folder's may have more.
+        # A relative path: a socket's path has at most 107 bytes, a folder's
+        # may have more.
         self.sock.connect(_SOCKET)
 
 
@@ -176,6 +179,7 @@ def _config(storage: Path) -> dict[str, Any]:
         "version": "0.1",
         "log": {"level": "error", "accesslog": {"disabled": True}},
         "storage": {"filesystem": {"rootdirectory": str(storage)}, "delete": {"enabled": True}},
-        # The secret signs the state of uploads. Without one, the registry logs a warning.
+        # The secret signs the state of uploads. Without one, the registry
+        # logs a warning.
         "http": {"net": "unix", "addr": _SOCKET, "secret": "sandbox"},
     }

@@ -1,5 +1,5 @@
-"""The registry's port: what ECR does and Distribution's registry does not, before a request is
-passed on.
+"""The registry's port: what ECR does and Distribution's registry does not,
+before a request is passed on.
 
 A tag of an immutable repository cannot be moved:
 https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-tag-mutability.html
@@ -16,13 +16,15 @@ from cipipe.sandbox.web import Request, Response, StartResponse, WSGIEnvironment
 
 _MANIFEST = re.compile(r"/v2/(.+)/manifests/([\w][\w.-]{0,127})")
 
-# Headers that are about one connection and are not passed on (RFC 9110, section 7.6.1).
+# Headers that are about one connection and are not passed on (RFC 9110,
+# section 7.6.1).
 _HOP = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
 
 # Bytes that are read at once.
 _PIECE = 1 << 18
 
-# Whether a repository (first) forbids moving a tag (second) to another image.
+# Whether a repository (first) forbids moving a tag (second) to another
+# image.
 KeepsTag = Callable[[str, str], bool]
 
 
@@ -33,7 +35,8 @@ class RegistryFront:
         self._registry = registry
         self._keeps_tag = keeps_tag
 
-        # Between the look at a tag and the request that moves it nobody else may move it.
+        # Between the look at a tag and the request that moves it nobody
+        # else may move it.
         self._tagging = threading.Lock()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
