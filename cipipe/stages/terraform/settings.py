@@ -26,7 +26,7 @@ PROTECTED_TYPES = (
 class TerraformSettings(KindSettings, frozen=True):
     # The folder of the Terraform root, relative to the top of the repository.
     root: str
-    # TerraformSettings of Terraform's backend, and its `type`; S3 if there is none.
+    # Settings of Terraform's backend, and its `type`; S3 if there is none.
     backend: dict[str, Value] = {}
     workspace: str | None = None
     # Relative to `root`.
