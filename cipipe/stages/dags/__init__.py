@@ -112,7 +112,11 @@ def consumes(
     )
 
 
-def inputs(stage: Stage[Settings], repository: Repository, tree: str) -> Iterable[Input]:  # noqa: ARG001
+def inputs(
+    stage: Stage[Settings],
+    repository: Repository,  # noqa: ARG001 - part of the Protocol
+    tree: str,  # noqa: ARG001
+) -> Iterable[Input]:
     """The source folder, and what MWAA installs.
 
     A file that `paths` leave out is not uploaded either, so it is enough if they name some.

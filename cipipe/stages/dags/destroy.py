@@ -45,7 +45,7 @@ def purge_keys(
     *,
     absent: bool = False,
 ) -> int:
-    """Delete every version of some keys, and give how many versions there were.
+    """Delete every version of some keys, and return how many there were.
 
     The bucket may not exist any more. `absent`: only of keys without an object; one that is there
     again was put there by others. Raises ConflictError where a later run took over the stage.

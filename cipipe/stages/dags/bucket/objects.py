@@ -60,7 +60,7 @@ def current_objects(
     """Each of the keys as it is now.
 
     `known` has the entries of the manifest. Keys outside of `prefix` cost a request each. `listed`
-    is what `newest_versions` gives, if that was called already.
+    is what `newest_versions` returned, if that was called already.
     """
     wanted = sorted(keys)
     if not wanted:

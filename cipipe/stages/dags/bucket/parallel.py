@@ -31,7 +31,7 @@ class Throttled:
 
 
 def in_parallel(work: Callable[[str], T], keys: Iterable[str]) -> Iterator[tuple[str, T]]:
-    """Do `work` for each key, a few at a time; gives results as they come.
+    """Do `work` for each key, a few at a time; yields results as they come.
 
     After a failure nothing new is started, and what is running is waited for: its results count,
     because those writes have happened. The first failure is raised at the end.

@@ -30,7 +30,7 @@ _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "SSL_CERT_FI
 # Lines of a traceback that are shown.
 _TAIL = 12
 
-# How faulthandler starts its last words, before it ends the process.
+# The start of what faulthandler prints before it ends the process.
 _TIMEOUT = "Timeout ("
 
 
@@ -52,7 +52,7 @@ def check(
     *,
     extras: Mapping[str, bytes] = MappingProxyType({}),
 ) -> list[Problem]:
-    """Import the DAG files, if there is an Airflow; gives warnings.
+    """Import the DAG files, if there is an Airflow; returns warnings.
 
     `below_folder` is what the prefix adds to the folder that Airflow reads, which is in the path
     for imports. The plugins among `extras` are put where Airflow looks for them. Raises
@@ -129,7 +129,7 @@ def _import_all(
     found: dict[str, FileImport] = {}
     while True:
         status, output, answers = _run_probe(context, python, folder, found)
-        started = [entry["file"] for entry in answers if "begun" in entry]
+        started = [entry["file"] for entry in answers if "started" in entry]
         done = any("done" in entry for entry in answers)
         if not done and not started:
             raise process.ProcessFailed(status, context.redactor, quoted=status.stdout)

@@ -40,7 +40,7 @@ def main(folder: str, answers: str, seconds: str, *known: str) -> None:
         for path in sorted(map(str, list_py_file_paths(folder, safe_mode=True))):
             if path in known:
                 continue
-            answer(file=path, begun=True)
+            answer(file=path, started=True)
             # Airflow's own limit is an exception, which code in C does not notice. This one ends
             # whatever hangs.
             faulthandler.dump_traceback_later(float(seconds) + 5, exit=True)
@@ -58,7 +58,8 @@ def find_modules_as_on_mwaa(home: str) -> None:
     """
 
     def hook(path: str) -> FileFinder:
-        if not path.startswith(_ON_MWAA) or os.path.isdir(path):  # noqa: PTH112 - the path may be bytes
+        # ImportError means: not for this hook. The path may be bytes, so that pathlib cannot be used.
+        if not path.startswith(_ON_MWAA) or os.path.isdir(path):  # noqa: PTH112
             raise ImportError
         return FileFinder(f"{home}/{path[len(_ON_MWAA) :]}", (SourceFileLoader, SOURCE_SUFFIXES))
 

@@ -35,7 +35,7 @@ def check(
     bodies: Mapping[str, bytes],
     replacements: tuple[Replacement, ...],
 ) -> list[Problem]:
-    """Look up each task definition that was put into a file; gives warnings. Raises ProblemsError.
+    """Look up each task definition that was put into a file; returns warnings. Raises ProblemsError.
 
     One that no marker put there is a value for local runs, or somebody else's: it is left alone.
     """

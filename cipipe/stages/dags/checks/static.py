@@ -37,7 +37,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(sources: Mapping[str, bytes], bodies: Mapping[str, bytes], rules: Rules) -> list[Problem]:
-    """Check patched files (`bodies`) and what they were made from (`sources`); gives warnings.
+    """Check patched files (`bodies`) and what they were made from (`sources`); returns warnings.
 
     Raises RefusedError (`dags-empty`) and ProblemsError (`dags-check-failed`).
     """

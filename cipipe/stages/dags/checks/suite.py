@@ -15,7 +15,7 @@ from cipipe.stages.dags.settings import Settings
 
 
 def check(context: StageContext[Settings], rendered: Rendered) -> list[Problem]:
-    """Check what would be uploaded; gives warnings.
+    """Check what would be uploaded; returns warnings.
 
     Raises RefusedError (`dags-empty`), ProblemsError (`dags-check-failed`) and StageError.
     """

@@ -36,7 +36,7 @@ def aliases(tree: ast.Module) -> dict[str, str]:
 def dotted(node: ast.expr, known: Mapping[str, str]) -> str:
     """A name in full, `boto3.client().list_buckets`; empty for anything else, and for long chains.
 
-    `known` has what the first part of a name means, as `aliases` gives it.
+    `known` has what the first part of a name means, as `aliases` returns it.
     """
     parts: list[str] = []
     while len(parts) < _LONGEST:

@@ -58,7 +58,7 @@ def evaluate(literal: str) -> Any:
 def expected_value(default: Any, annotation: str) -> ExpectedValue:
     """What may replace a default; `annotation` is source text, empty where there is none.
 
-    Raises RuleError where the two do not tell the type.
+    Raises RuleError where the two do not say the type.
     """
     found = annotated(annotation)
     if default is not None:

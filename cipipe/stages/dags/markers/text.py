@@ -87,7 +87,7 @@ def decode(source: bytes) -> Text:
         # `utf-8-sig` would write a second byte-order mark: the first one is skipped by `start`.
         encoding = "utf-8" if encoding == "utf-8-sig" else encoding
         text = source[start:].decode(encoding)
-        # Offsets are found by encoding what stands before: that must give the same bytes back.
+        # Offsets are found by encoding the text before: that must produce the same bytes.
         if text.encode(encoding) != source[start:]:
             raise NotPythonError(f"decoding it from {encoding} and encoding it again changes it")
     except (SyntaxError, LookupError, UnicodeError) as error:

@@ -13,7 +13,7 @@ import msgspec
 from cipipe.bounded import DEEPEST, deeper
 
 _WIDTH = 120
-# Above this, a float does not tell neighbouring whole numbers apart.
+# Above this, two whole numbers may be the same float.
 _EXACT = 2**53
 
 # The types that a marked name may have, by the names that annotations use.

@@ -73,7 +73,7 @@ def folder_of(found: Mapping[str, Any]) -> str:
 
 
 def update(context: StageContext[Settings], name: str, versions: Mapping[str, str]) -> bool:
-    """Have the environment run these versions of objects, by key; gives whether it was updated.
+    """Have the environment run these versions of objects, by key; returns whether it was updated.
 
     Waits for an update that is running already, and for our own to finish. Raises StageError
     (`dags-mwaa-…`), AwsError.
