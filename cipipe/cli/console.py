@@ -1,7 +1,8 @@
 """What people see: progress and errors on standard error, answers on standard output.
 
-Colour only on a terminal (or where the provider's log shows it), never with NO_COLOR or --no-color.
-Everything goes through `leaving.Filter` before it leaves.
+There is colour on a terminal, or where the provider's log shows it; never with NO_COLOR or
+--no-color.
+All of it passes `output_filter.Filter`.
 """
 
 import os
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cipipe import ci
-from cipipe.cli.leaving import Filter, Log
+from cipipe.cli.output_filter import Filter, Log
 from cipipe.errors import CipipeError, Problem, ProblemsError, UsageError
 from cipipe.model import StagePlan
 from cipipe.pace import USUAL, Pace
@@ -34,9 +35,7 @@ _SHOWN = 20
 
 
 class Console:
-    """One per process. `machine` says that standard output carries JSON. Meets
-    `progress.Progress`.
-    """
+    """The output of this process: one per process. Meets `progress.Progress`."""
 
     def __init__(
         self, env: Mapping[str, str], *, machine: bool = False, pace: Pace = USUAL
@@ -44,36 +43,35 @@ class Console:
         self.env = dict(env)
         self.provider = ci.detect(self.env)
         self.redactor = Redactor(self._mask)
+        # Standard output carries JSON, also for an error.
         self.machine = machine
         self.pace = pace
+        # -1 with --quiet, else how often --verbose was passed.
         self.verbosity = 0
+        # https://no-color.org
         self.no_color = "NO_COLOR" in env and env["NO_COLOR"] != ""
         self.filter = Filter(self.provider, lambda: self.redactor)
         self.log = Log(lambda text: self.filter.text(text, colour=self._coloured("stderr")))
+        # The stages whose output is folded in the provider's log.
         self._folded: set[str] = set()
 
     def answer(self, text: str, file: Path | None = None, *, json: bool = False) -> None:
-        """The command's answer: to standard output, or into a file. `json` says that it is one JSON
-        document.
+        """Print the command's answer, or write it into a file.
+
+        `json` says that it is one JSON document. Raises UsageError.
         """
         colour = file is None and self._coloured("stdout")
         masked = self.filter.json(text) if json else self.filter.text(text, colour=colour)
         if file is not None:
-            try:
-                file.write_text(masked, encoding="utf-8")
-            except OSError as error:
-                raise UsageError(
-                    "usage", f"{file} cannot be written: {error.strerror}", where="--output"
-                ) from error
+            _write_file(file, masked)
             return
         try:
             sys.stdout.write(masked)
             sys.stdout.flush()
         except OSError as error:
-            # Nothing more goes there, not even what Python still holds when it ends.
+            # Nothing more goes there, not even what Python still buffers when it exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            # Where whoever read the answer has gone, what was done, and the exit status, are the
-            # same.
+            # Where the reader has gone, what was done and the exit status are the same.
             if not isinstance(error, BrokenPipeError):
                 raise UsageError(
                     "usage",
@@ -104,21 +102,21 @@ class Console:
         self.log.own(line if self._coloured("stderr") else plain(line))
 
     def stage_started(self, stage: StagePlan, *, alone: bool) -> None:
-        """Logs fold what stands together; the lines of stages that run side by side do not."""
-        if self.verbosity >= 0:
-            title = self.filter.titled(f"{stage.name}: {stage.detail}")
-            fold = self.provider.fold_start(stage.name, title) if alone else None
-            if fold:
-                self._folded.add(stage.name)
-                self.log.own(fold)
-            else:
-                self._write(self.styled_stderr(f"▶ {stage.name}", "bold") + f"  {stage.detail}")
+        if self.verbosity < 0:
+            return
+        title = self.filter.titled(f"{stage.name}: {stage.detail}")
+        # Lines of stages that run side by side are mixed, and cannot be folded.
+        fold = self.provider.fold_start(stage.name, title) if alone else None
+        if fold:
+            self._folded.add(stage.name)
+            self.log.own(fold)
+        else:
+            self._write(self.styled_stderr(f"▶ {stage.name}", "bold") + f"  {stage.detail}")
 
     def step(self, stage: str, title: str) -> None:
         if self.verbosity >= 0:
-            self._write(
-                f"{self.styled_stderr(stage, 'dim')} │ {self.styled_stderr(visible(title), 'cyan')}"
-            )
+            shown = self.styled_stderr(visible(title), "cyan")
+            self._write(f"{self.styled_stderr(stage, 'dim')} │ {shown}")
 
     def line(self, stage: str, text: str) -> None:
         if self.verbosity >= 0:
@@ -132,16 +130,13 @@ class Console:
             self._folded.discard(report.name)
             self.log.own(self.provider.fold_end(report.name) or "")
         mark, colour = _MARK[report.result]
-        made = f" → {report.made}" if report.made else ""
-        self._write(
-            f"{self.styled_stderr(mark, colour)} {report.name}: {report.result.value} ({report.detail}){made}"
-            f"{f'  {report.seconds:.1f} s' if report.seconds else ''}"
-        )
+        summary = f" → {report.made}" if report.made else ""
+        took = f"  {report.seconds:.1f} s" if report.seconds else ""
+        result = f"{report.result.value} ({report.detail})"
+        self._write(f"{self.styled_stderr(mark, colour)} {report.name}: {result}{summary}{took}")
 
     def error(self, error: CipipeError) -> None:
-        """Show an error: as JSON on standard output where JSON was asked for, and always on
-        standard error.
-        """
+        """Print an error to standard error and, with --format json, as JSON to standard output."""
         if self.machine:
             from cipipe.report import json
 
@@ -158,22 +153,18 @@ class Console:
             self._write(f"  where: {visible(error.where)}")
         if error.hint:
             self._write(f"  hint:  {block(error.hint, '         ')}")
-        self._write(
-            self.styled_stderr(
-                f"  [{error.id}] docs/errors.md#{error.id}, exit status {error.exit_status}", "dim"
-            )
-        )
+        section = f"docs/errors.md#{error.id}"
+        last = f"  [{error.id}] {section}, exit status {error.exit_status}"
+        self._write(self.styled_stderr(last, "dim"))
 
     def bug(self) -> None:
-        """Show the exception that is being handled, which is no error of ours."""
+        """Print the exception that is being handled: one that nobody expected."""
         if self.machine:
             from cipipe.report import json
 
             message = f"this is a bug in cipipe: {type(sys.exception()).__name__}"
-            self.answer(
-                json.document(error={"id": "bug", "message": message, "hint": None, "where": None}),
-                json=True,
-            )
+            error = {"id": "bug", "message": message, "hint": None, "where": None}
+            self.answer(json.document(error=error), json=True)
         self._write(traceback.format_exc().rstrip())
         self._write(
             self.styled_stderr("error: ", "red")
@@ -181,7 +172,7 @@ class Console:
         )
 
     def _mask(self, secret: str) -> None:
-        """Have the provider mask a secret in all of its log, before it is used for the first time."""
+        """Have the provider mask a secret in its whole log, before it is used for the first time."""
         masking = self.provider.mask(secret)
         if masking:
             self.log.own(masking)
@@ -196,9 +187,16 @@ class Console:
         self.log.write(text + "\n")
 
 
+def _write_file(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            "usage", f"{file} cannot be written: {error.strerror}", where="--output"
+        ) from error
+
+
 def _problem(problem: Problem) -> str:
-    """A problem's message and id; where the message is a long one, such as a traceback, the id
-    comes first.
-    """
+    """A problem's message and id. Where the message is long, such as a traceback, the id is first."""
     first, *more = lines(problem.message) or [""]
     return "\n      ".join([f"{first} ({problem.id})", *more])

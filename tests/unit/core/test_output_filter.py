@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cipipe import ci, terminal
 from cipipe.cli.console import Console
-from cipipe.cli.leaving import Filter, Log
+from cipipe.cli.output_filter import Filter, Log
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.model import Reason, StagePlan, Status
 from cipipe.redact import MASK, Redactor

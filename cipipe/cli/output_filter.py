@@ -1,8 +1,7 @@
-"""What text goes through on its way out: secrets masked, escape sequences gone, nothing in it that
-a CI service obeys.
+"""The filter that all output passes: secrets are masked, and text is only ever text.
 
-The lines that a provider itself makes (to fold, to warn, to mask) are the only ones that leave as
-they are.
+Escape sequences are removed, and so is what a CI service would execute. Only the lines that a
+provider makes itself (to fold, to warn, to mask) are printed as they are.
 """
 
 import contextlib
@@ -18,14 +17,20 @@ from cipipe import terminal
 from cipipe.ci import Provider
 from cipipe.redact import Redactor
 
+# A string of a JSON document, with the colon that makes it a key.
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*+:)?')
+
+# What the keys of our own documents look like. Other keys may come from anywhere.
 _OWN_KEY = re.compile(r"[a-z_]{1,40}")
+
+# A `##[` of GitHub's runner, which also ignores characters outside of ASCII in it.
 _COMMAND = re.compile(r"#(?=[^\x00-\x7f]*+#[^\x00-\x7f]*+\[)")
 
 
 class Filter:
-    """Makes text safe to print in a job of `provider`. `redactor` is asked for each time: it can be
-    replaced.
+    """Makes text safe to print in a job of `provider`.
+
+    `redactor` is called each time, because a command may replace the console's.
     """
 
     def __init__(self, provider: Provider, redactor: Callable[[], Redactor]) -> None:
@@ -38,23 +43,21 @@ class Filter:
         return "\n".join(self._line(line, colour=colour) for line in masked.split("\n"))
 
     def titled(self, text: str) -> str:
-        """Text that becomes part of a line that the provider makes; it may have several lines."""
+        """Text, of one line or more, that becomes part of a line that the provider makes."""
         return self._redactor().text("\n".join(terminal.lines(self._redactor().text(text))))
 
     def json(self, document: str) -> str:
-        """A JSON document. It says the same to whoever decodes it, but for what is masked in its
-        strings.
+        """A JSON document that decodes to the same values, but for what is masked in its strings.
 
-        Keys that are the document's own words stay, and numbers, `true` and `null` are no text.
+        Keys that are the document's own stay as they are, and so do numbers, `true` and `null`.
         """
         return _STRING.sub(self._string, document)
 
     def _line(self, text: str, *, colour: bool) -> str:
         shown = terminal.line(text.removesuffix("\r"), colour=colour)
         if shown != text:
-            shown = self._redactor().text(
-                shown
-            )  # what stood around an escape sequence is in one piece now
+            # A secret that an escape sequence interrupted is in one piece now.
+            shown = self._redactor().text(shown)
         return self._provider.inert(shown)
 
     def _string(self, found: re.Match[str]) -> str:
@@ -67,31 +70,26 @@ class Filter:
         if not (colon and _OWN_KEY.fullmatch(value)):
             value = self._redactor().text(value)
         written = json.dumps(value, ensure_ascii=False)
-        # Escaped wherever the provider, a terminal or a reader of lines would see more in it than
-        # text.
+        # Escaped where a provider, a terminal or a reader of lines would not take it for text.
         shown = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in written)
         return _COMMAND.sub(r"\\u0023", shown) + colon
 
 
 class Log(io.TextIOBase):
-    """Standard error, line by line. Whatever is written to it leaves filtered, and a write never
-    fails.
+    """Standard error, line by line and filtered. A write never fails.
 
-    A log that nobody reads any more, or a full disk, is no reason to stop half-way through a
-    deployment.
+    A log that nobody reads any more, or a full disk, must not stop a deployment half-way.
     """
 
     def __init__(self, filtered: Callable[[str], str]) -> None:
         self._filtered = filtered
         self._lock = threading.RLock()
-        self._begun = ""
+        self._pending = ""
         self._real: TextIO | None = None
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Stand in for `sys.stderr`: what Python, threads and libraries print there comes through
-        here as well.
-        """
+        """Replace `sys.stderr`, so that what Python, threads and libraries print is filtered too."""
         self._real = sys.stderr
         try:
             with contextlib.redirect_stderr(self):
@@ -101,9 +99,9 @@ class Log(io.TextIOBase):
             self._real = None
 
     def write(self, text: str) -> int:
-        """Print whole lines; the rest follows with its end, or when it is flushed."""
+        """Print whole lines; the rest follows when its line ends, or when it is flushed."""
         with self._lock:
-            whole, newline, self._begun = (self._begun + text).rpartition("\n")
+            whole, newline, self._pending = (self._pending + text).rpartition("\n")
             if newline:
                 self._print(self._filtered(whole) + "\n")
         return len(text)
@@ -111,9 +109,9 @@ class Log(io.TextIOBase):
     def flush(self) -> None:
         """Print what has no line end yet, such as a question."""
         with self._lock:
-            if self._begun:
-                self._print(self._filtered(self._begun))
-                self._begun = ""
+            if self._pending:
+                self._print(self._filtered(self._pending))
+                self._pending = ""
 
     def own(self, lines: str) -> None:
         """Print lines that the provider made, as they are."""
