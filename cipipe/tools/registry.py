@@ -1,8 +1,7 @@
-"""The one door to an image registry: Amazon ECR's login, and the Docker Registry HTTP API behind
-it.
+"""The client of an image registry: Amazon ECR's login, and the Docker Registry HTTP API behind it.
 
-Sources: docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html;
-distribution.github.io/distribution/spec/api.
+https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html,
+https://distribution.github.io/distribution/spec/api
 """
 
 import base64
@@ -15,6 +14,7 @@ from cipipe.tools import http
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.errors import AwsError
 
+# Without these, a registry converts a manifest to the oldest format, which has another digest.
 _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -23,12 +23,15 @@ _MANIFESTS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Registry:
-    """One repository (`host/name`) in ECR, with the login that `login` got."""
+    """One repository in ECR, with a login."""
 
+    # For what the registry's own API cannot do.
     aws: Aws
+    # `HOST/NAME`
     repository: str
+    # Of the registry.
     url: str
     username: str
     password: str = field(repr=False)
@@ -38,56 +41,60 @@ class Registry:
         return self.repository.partition("/")[2]
 
     def digest(self, tag: str) -> str | None:
-        """The digest that a tag names (`sha256:…`), or None where the repository has no such tag."""
-        answer = self._ask("HEAD", f"manifests/{tag}")
+        """The digest (`sha256:…`) of a tag; None where the repository has no such tag."""
+        answer = self._send("HEAD", f"manifests/{tag}")
         return answer.headers["docker-content-digest"] if answer.status == 200 else None
 
     def retag(self, digest: str, tag: str) -> None:
-        """Let a tag name an image that is there. Raises StageError where the repository's tags are
-        immutable.
+        """Point a tag at an image of the repository.
+
+        Raises StageError where the repository's tags are immutable.
         """
         if self.digest(tag) == digest:
             return
-        manifest = self._ask("GET", f"manifests/{digest}")
+        manifest = self._send("GET", f"manifests/{digest}")
         sent = {"Content-Type": manifest.headers["content-type"]}
-        self._ask("PUT", f"manifests/{tag}", body=manifest.body, headers=sent, accept={201})
+        self._send("PUT", f"manifests/{tag}", body=manifest.body, headers=sent, accept={201})
 
     def tags(self) -> list[str]:
-        """Every tag; none where the repository is gone."""
+        """Every tag. Empty where the repository does not exist."""
         found: list[str] = []
         path = "tags/list?n=1000"
         while path:
-            answer = self._ask("GET", path)
+            answer = self._send("GET", path)
             if answer.status == 404:
                 return []
             found += answer.json().get("tags") or []
+            # `<URL?n=…&last=…>; rel="next"`, until the last page.
             link = answer.headers.get("link", "")
-            path = (
-                "tags/list?" + link.partition("?")[2].partition(">")[0]
-                if 'rel="next"' in link
-                else ""
-            )
+            query = link.partition("?")[2].partition(">")[0]
+            path = f"tags/list?{query}" if 'rel="next"' in link else ""
         return sorted(found)
 
     def delete(self, tags: list[str]) -> None:
-        """Delete images by tag, in the batches that ECR takes."""
+        """Delete images by tag."""
+        # ECR accepts a hundred at a time.
         for start in range(0, len(tags), 100):
             batch = [{"imageTag": tag} for tag in tags[start : start + 100]]
             answer = self.aws.call(
                 "ecr", "batch_delete_image", repositoryName=self.name, imageIds=batch
             )
             failures = [
-                f for f in answer.get("failures", ()) if f.get("failureCode") != "ImageNotFound"
+                failure
+                for failure in answer.get("failures", ())
+                if failure.get("failureCode") != "ImageNotFound"
             ]
             if failures:
-                reasons = "; ".join(f"{f['imageId']}: {f['failureReason']}" for f in failures)
+                reasons = "; ".join(
+                    f"{failure['imageId']}: {failure['failureReason']}" for failure in failures
+                )
                 raise StageError(
                     "registry-delete-failed",
                     f"images could not be deleted: {reasons}",
                     where=self.name,
                 )
 
-    def _ask(
+    def _send(
         self,
         method: str,
         path: str,
@@ -107,15 +114,19 @@ class Registry:
         if answer.status not in accept:
             raise StageError(
                 "registry-refused",
-                f"the registry answered {answer.status} to {method} {url}: {answer.body[:200].decode(errors='replace')}",
-                hint="The role needs ecr:BatchGetImage, ecr:GetDownloadUrlForLayer, ecr:ListImages and ecr:PutImage; "
-                "an extra tag cannot move in a repository whose tags are immutable.",
+                f"the registry answered {answer.status} to {method} {url}: "
+                + answer.body[:200].decode(errors="replace"),
+                hint="The role needs ecr:BatchGetImage, ecr:GetDownloadUrlForLayer, ecr:ListImages "
+                "and ecr:PutImage; an extra tag cannot move in a repository with immutable tags.",
             )
         return answer
 
 
 def login(aws: Aws, repository: str, redactor: Redactor) -> Registry:
-    """Log in to the ECR registry that holds `repository`, the URL that Terraform gives."""
+    """Log in to the ECR registry of `repository`, `HOST/NAME` as Terraform outputs it.
+
+    Raises StageError.
+    """
     host, _, name = repository.partition("/")
     if not name:
         raise StageError(
@@ -139,7 +150,8 @@ def login(aws: Aws, repository: str, redactor: Redactor) -> Registry:
         raise StageError(
             "registry-bad-repository",
             f"{repository} is not in this account's registry, which is {url}",
-            hint="The image stage pushes to the Amazon ECR registry of the environment's own account and region.",
+            hint="An image stage pushes to the Amazon ECR registry of the environment's own "
+            "account and region.",
             where="repository",
         )
-    return Registry(aws, repository, url, username, password)
+    return Registry(aws=aws, repository=repository, url=url, username=username, password=password)

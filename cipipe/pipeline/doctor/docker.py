@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from cipipe.errors import StageError
 from cipipe.pipeline.doctor.base import Doubtful, Machine, Skipped
-from cipipe.tools.docker import host as docker_host
+from cipipe.tools.docker.address import Address, NotYet, Tls, address
+from cipipe.tools.docker.certificates import check_files, tls_context
 from cipipe.tools.docker.client import Docker
-from cipipe.tools.docker.host import Address, NotYet, Tls
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -28,7 +28,7 @@ def check_docker(machine: Machine, tools: frozenset[str] | None) -> str:
         raise Skipped("no stage needs it")
     target = machine.target
     settings = {**machine.env, **(target.child_env if target is not None else {})}
-    found = docker_host.address(settings)
+    found = address(settings)
     if found.tls is not None:
         _check_certificates(found.tls, settings)
     # A socket on this machine is no remote daemon.
@@ -58,10 +58,10 @@ def check_docker(machine: Machine, tools: frozenset[str] | None) -> str:
 def _check_certificates(tls: Tls, settings: Mapping[str, str]) -> None:
     """Raises StageError where TLS cannot work, whatever the daemon says."""
     try:
-        docker_host.check_files(tls, settings)
+        check_files(tls, settings)
     except NotYet as reason:
         raise reason.error or StageError("docker-tls-settings", str(reason)) from reason
-    docker_host.tls_context(tls)
+    tls_context(tls)
 
     now = datetime.now(UTC)
     for name in ("ca.pem", "cert.pem") if tls.verify else ("cert.pem",):

@@ -1,7 +1,7 @@
 """Which certificates are trusted: the configured ones, else the system's, else certifi's."""
 
 import functools
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cipipe.errors import UsageError
@@ -21,7 +21,7 @@ def trust(ca_bundle: str | None) -> "ssl.SSLContext":
 
     if ca_bundle is None:
         system = ssl.get_default_verify_paths()
-        has_folder = bool(system.capath and os.listdir(system.capath))
+        has_folder = bool(system.capath and any(Path(system.capath).iterdir()))
         if not system.cafile and not has_folder:
             # A slim container image without the ca-certificates package.
             import certifi

@@ -1,6 +1,6 @@
-"""Builds with BuildKit, by the `docker` command: the SDK speaks to Docker's classic builder only.
+"""Builds with BuildKit, by the `docker` command: the SDK knows Docker's classic builder only.
 
-Source: docs.docker.com/reference/cli/docker/buildx/build, docs.docker.com/build/buildkit.
+https://docs.docker.com/reference/cli/docker/buildx/build, https://docs.docker.com/build/buildkit
 """
 
 import os
@@ -13,59 +13,57 @@ import msgspec
 
 from cipipe.errors import StageError
 from cipipe.tools import process
-from cipipe.tools.docker import host as docker_host
+from cipipe.tools.docker.address import address
 
-_BUILT_IN, _PLUGIN = 18, 23
-"""Majors of the command from which it has BuildKit itself, and from which that is the plugin
-buildx.
-"""
+# The first major version of the command with BuildKit, and the first one that needs the plugin
+# buildx for it.
+_BUILT_IN = 18
+_PLUGIN = 23
 
+# Variables that the command reads itself: a build argument of such a name is passed by value.
 _OWN = re.compile(r"PATH|HOME|NO_PROXY|no_proxy|(?:DOCKER|BUILDX)_.*")
-"""Variables that the command reads itself: a build argument of that name is given to it by value.
-"""
 
+# Lines of output that an error quotes, from the end.
 _SHOWN = 15
 
+# What BuildKit prints when it cannot pull the image of a `# syntax=` line, and what it prints when
+# its own frontend does not know an instruction or flag.
 _NOT_PULLED = re.compile(
-    r"resolve image config for \S*docker/dockerfile|failed to resolve source metadata for \S*docker/dockerfile"
+    r"resolve image config for \S*docker/dockerfile"
+    r"|failed to resolve source metadata for \S*docker/dockerfile"
 )
 _TOO_OLD = re.compile(r"parse error.*: unknown (?:flag|instruction)", re.IGNORECASE)
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
-    """What is built. `dockerfile` is relative to the context; `created` is the time, in seconds,
-    that files and image get.
-    """
+    """What to build."""
 
+    # Relative to the context.
     dockerfile: str
     tag: str
     build_args: Mapping[str, str]
     labels: Mapping[str, str]
     platform: str | None = None
     network: str | None = None
+    # The time of files and image, in seconds since 1970.
     created: int = 0
 
 
 def command(env: Mapping[str, str]) -> tuple[str, ...] | None:
-    """The first `docker` in PATH that builds with BuildKit, with its arguments; None where there
-    is none.
-    """
+    """How to call the first `docker` in PATH that builds with BuildKit; None where none does."""
     for folder in env.get("PATH", os.defpath).split(os.pathsep):
         program = shutil.which("docker", path=folder) if folder else None
         if program is None:
             continue
-        asked = process.run(
-            [program, "version", "--format", "{{.Client.Version}}"], env=env, check=False
-        )
-        found = re.match(rb"\d+", asked.stdout)
+        version = [program, "version", "--format", "{{.Client.Version}}"]
+        found = re.match(rb"\d+", process.run(version, env=env, check=False).stdout)
         major = int(found[0]) if found else 0
         if _BUILT_IN <= major < _PLUGIN:
             return (program, "build")
-        if (
-            major >= _PLUGIN
-            and process.run([program, "buildx", "version"], env=env, check=False).returncode == 0
-        ):
-            return (program, "buildx", "build", "--load")
+        if major >= _PLUGIN:
+            buildx = process.run([program, "buildx", "version"], env=env, check=False)
+            if buildx.returncode == 0:
+                return (program, "buildx", "build", "--load")
     return None
 
 
@@ -87,7 +85,8 @@ def build(
     arguments = [
         *("--progress", "plain", "--tag", wanted.tag, "--file", str(folder / wanted.dockerfile)),
         *(f"--label={name}={value}" for name, value in wanted.labels.items()),
-        # A value that is not given is taken from the environment, which others cannot read.
+        # A build argument without a value is read from the environment, which other users of the
+        # machine cannot see.
         *(f"--build-arg={name}" for name in by_name),
         *(f"--build-arg={name}={value}" for name, value in by_value.items()),
         *([f"--platform={wanted.platform}"] if wanted.platform else []),
@@ -110,8 +109,8 @@ def build(
 
 
 def _no_proxy(env: Mapping[str, str]) -> dict[str, str]:
-    """The daemon is not asked through a proxy."""
-    host = docker_host.address(env).host
+    """Variables that keep the command from asking the daemon through a proxy."""
+    host = address(env).host
     if not host:
         return {}
     return {
@@ -129,13 +128,14 @@ def _failed(tag: str, printed: str) -> StageError:
     hint = "The lines above are the builder's own."
     if _NOT_PULLED.search(printed):
         hint = (
-            "The image that `# syntax=` names cannot be pulled. Let the daemon reach its registry, name a copy in one that "
-            "it reaches, or remove the line if the builder knows by itself what the Dockerfile uses."
+            "The image that `# syntax=` names cannot be pulled. Let the daemon reach its registry, "
+            "name a copy in one that it reaches, or remove the line if the builder knows what the "
+            "Dockerfile uses without it."
         )
     elif _TOO_OLD.search(printed):
         hint = (
-            "This Docker is too old to know that by itself: write `# syntax=docker/dockerfile:1` as the first line of the "
-            "Dockerfile, or update Docker."
+            "This Docker is too old to know that by itself: write `# syntax=docker/dockerfile:1` "
+            "as the first line of the Dockerfile, or update Docker."
         )
     tail = "\n".join(lines[-_SHOWN:-1])
     return StageError(

@@ -1,7 +1,7 @@
 """`.dockerignore` as Docker's client reads it: which files of a build context are not sent.
 
-Source: github.com/moby/patternmatcher, whose steps are followed one by one, its oddities included
-(`**` that touches other characters, wildcards in brackets).
+Follows https://github.com/moby/patternmatcher step by step, with its oddities (`**` that touches
+other characters, wildcards in brackets).
 """
 
 import posixpath
@@ -15,38 +15,40 @@ from cipipe.tools.docker.positions import Positions, Reached
 
 NAME = ".dockerignore"
 
-_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+# What Go's strings.TrimSpace removes; Python's strip removes more.
+_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
 
-# Go's filepath.Match, as far as it says whether a pattern is well formed.
+# What Go's filepath.Match accepts as a pattern.
 _ITEM = r"(?:\\.|[^\]\-\\])"
 _WELL_FORMED = re.compile(rf"(?:[^\[\\]|\\.|\[\^?+(?:{_ITEM}(?:-{_ITEM})?)+\])*", re.DOTALL)
 
 _WILD = re.compile(r"[*?\[\]\\]")
 
+# What Docker's client forgets to escape when it writes an expression (`shouldEscape`).
 _NOT_ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*(?:\||\{\d+(?:,\d*)?\})")
-"""What Docker's client forgets to escape when it writes an expression (`shouldEscape`)."""
 
 
 def file_for(dockerfile: str) -> str:
-    """The name of the ignore file that is a Dockerfile's own, and takes precedence over
-    `.dockerignore`.
-    """
+    """The name of a Dockerfile's own ignore file, which comes before `.dockerignore`."""
     return f"{dockerfile}{NAME}"
 
 
 class Pattern(msgspec.Struct, frozen=True):
-    """One pattern, as a comparison of strings or as positions; an `exception` (`!`) takes back
-    what earlier ones left out.
-    """
+    """One pattern. It is either a comparison of strings or an expression with positions."""
 
+    # Starts with `!`: it includes again what earlier patterns left out.
     exception: bool
     compared: Callable[[str], bool] | None
     positions: Positions | None
 
 
 def patterns(body: bytes, *, name: str = NAME) -> list[Pattern]:
-    """The patterns of an ignore file, in order. Raises UsageError where Docker's client refuses
-    one.
+    """The patterns of an ignore file, in order.
+
+    Raises UsageError for one that Docker's client refuses.
     """
     text = body.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
     found: list[Pattern] = []
@@ -60,15 +62,17 @@ def patterns(body: bytes, *, name: str = NAME) -> list[Pattern]:
             raise UsageError(
                 "image-bad-dockerignore",
                 f"{name} has a pattern that cannot be read: {line.strip()!r}: {error}",
-                hint="Correct the line. Nothing was built, because files meant to be left out might get into the image.",
+                hint="Correct the line. Nothing was built, because files meant to be left out "
+                "might get into the image.",
                 where=f"{name}:{number}",
             ) from error
     return found
 
 
 def ignored(found: list[Pattern], paths: Iterable[str]) -> set[str]:
-    """Those of the paths that the patterns leave out. The last pattern that matches a file or a
-    folder above it wins.
+    """Those of the paths that the patterns leave out.
+
+    The last pattern that matches a file, or a folder above it, wins.
     """
     left_out: set[str] = set()
     top = _Folder(
@@ -76,6 +80,7 @@ def ignored(found: list[Pattern], paths: Iterable[str]) -> set[str]:
         [False] * len(found),
         [pattern.positions.first if pattern.positions else None for pattern in found],
     )
+    # Matching goes on from a folder to its entries, so that each part of a path is read once.
     folders: dict[str, _Folder] = {}
     for path in paths if found else ():
         above = top
@@ -90,25 +95,27 @@ def ignored(found: list[Pattern], paths: Iterable[str]) -> set[str]:
 
 
 class _Folder(msgspec.Struct, frozen=True):
-    """How far matching got with a path of this length: patterns that matched it or a folder above,
-    and their positions.
-    """
+    """How far matching got at the end of a folder's path."""
 
+    # Of the path.
     length: int
+    # By pattern: whether it matched the folder, or one above it.
     matched: list[bool]
+    # By pattern: its positions, where it has any.
     reached: list[Reached | None]
 
 
 def _look(found: list[Pattern], path: str, above: _Folder) -> tuple[bool, _Folder]:
-    """As `MatchesUsingParentResults`: whether a path is left out, and what its own entries
-    inherit.
-    """
-    left_out, matched, reached = False, list(above.matched), list(above.reached)
+    """Whether a path is left out, and what its entries inherit (`MatchesUsingParentResults`)."""
+    left_out = False
+    matched = list(above.matched)
+    reached = list(above.reached)
     for number, pattern in enumerate(found):
         before = above.reached[number]
         if pattern.positions is not None and before is not None:
             reached[number] = pattern.positions.after(before, path[above.length :])
         if not matched[number]:
+            # A pattern that could not change the result is not tried.
             if pattern.exception is not left_out:
                 continue
             matched[number] = _matches(pattern, path, reached[number])
@@ -127,7 +134,8 @@ def _matches(pattern: Pattern, path: str, reached: Reached | None) -> bool:
 
 def matching(pattern: str, names: Iterable[str], *, below: bool = False) -> set[str]:
     """The names that one pattern matches; with `below`, also those in a folder that it matches.
-    None if it cannot be read.
+
+    Empty for a malformed pattern.
     """
     try:
         found = _compiled(_clean(pattern), exception=False)
@@ -149,7 +157,7 @@ def line_for(name: str) -> str:
 
 
 def _read(line: str) -> str:
-    """One line, as `ignorefile.ReadAll` hands it on."""
+    """One line, as `ignorefile.ReadAll` returns it."""
     pattern = line.strip(_SPACE)
     exception = "!" if pattern.startswith("!") else ""
     pattern = pattern.removeprefix("!").strip(_SPACE)
@@ -160,7 +168,7 @@ def _read(line: str) -> str:
 
 
 def _checked(text: str) -> Pattern:
-    """One pattern, as `patternmatcher.New` takes it. Raises ValueError."""
+    """One pattern, as `patternmatcher.New` parses it. Raises ValueError."""
     pattern = _clean(text.strip(_SPACE))
     exception = pattern.startswith("!")
     pattern = pattern.removeprefix("!")
@@ -179,8 +187,9 @@ def _compiled(pattern: str, *, exception: bool) -> Pattern:
 
 
 def _comparison(pattern: str) -> Callable[[str], bool] | None:
-    """Docker compares strings where a pattern allows it, which is not the same as matching its
-    expression.
+    """The comparison of strings that Docker uses for a simple pattern; None for any other.
+
+    The result is not always that of the pattern's expression.
     """
     if not _WILD.search(pattern):
         return lambda path: path == pattern
@@ -190,11 +199,14 @@ def _comparison(pattern: str) -> Callable[[str], bool] | None:
     if pattern.startswith("**") and not _WILD.search(ending):
         return lambda path: path.endswith(ending) or (ending.startswith("/") and path == ending[1:])
     if _NOT_ESCAPED.search(pattern):
-        message = "Docker takes `|` and `{1}` beside wildcards for an expression; write a backslash before them"
+        message = (
+            "Docker reads `|` and `{1}` beside wildcards as an expression; write a backslash "
+            "before them"
+        )
         raise ValueError(message)
     return None
 
 
 def _clean(path: str) -> str:
-    """Go's filepath.Clean, which has no meaning for two slashes at the start."""
+    """Go's filepath.Clean. Unlike Python's, it has no meaning for two slashes at the start."""
     return re.sub(r"\A//", "/", posixpath.normpath(path))

@@ -1,8 +1,8 @@
-"""A pattern of `.dockerignore` that has wildcards, matched in linear time.
+"""A pattern of `.dockerignore` with wildcards, matched in linear time.
 
-Docker compiles each pattern to a regular expression of Go, which never backtracks; Python's would,
+Docker compiles each pattern to a regular expression of Go, which never backtracks. Python's would,
 so all positions in a pattern are followed at once, as bits of one number.
-Source: github.com/moby/patternmatcher, golang.org/s/re2syntax.
+https://github.com/moby/patternmatcher, https://golang.org/s/re2syntax
 """
 
 import re
@@ -14,15 +14,17 @@ import msgspec
 _Test = Callable[[str], bool]
 
 
-class _Part(msgspec.Struct, frozen=True):
-    """One part of an expression. `test` takes one character; `any_folders` is `(.*/)?`; `start` is
-    `^`, which takes none and holds at the start.
-    """
+class _Token(msgspec.Struct, frozen=True, kw_only=True):
+    """One token of an expression: a test, a literal, `(.*/)?` or `^`."""
 
+    # Matches one character.
     test: _Test | None = None
     literal: str = ""
+    # Whether the test may match any number of characters.
     many: bool = False
+    # `(.*/)?`
     any_folders: bool = False
+    # `^`: matches no character, at the start only.
     start: bool = False
 
 
@@ -36,11 +38,13 @@ def _not_newline(char: str) -> bool:
 
 def _translated(pattern: str) -> str:
     """The expression that `Pattern.compile` makes, between its anchors."""
-    made, at = "", 0
+    made = ""
+    at = 0
     while at < len(pattern):
         char = pattern[at]
         at += 1
         if char == "*" and pattern[at : at + 1] == "*":
+            # `**/` is any folders; `**` elsewhere is anything, slashes included.
             at += 2 if pattern[at + 1 : at + 2] == "/" else 1
             made += "(.*/)?" if at < len(pattern) else ".*"
         elif char == "*":
@@ -55,44 +59,41 @@ def _translated(pattern: str) -> str:
     return made
 
 
-def _parts(expression: str) -> Iterator[_Part]:
-    """The expression's parts. What stands there raw is what `_translated` wrote, brackets, and
-    `^`.
-    """
+def _tokens(expression: str) -> Iterator[_Token]:
+    """The expression's tokens. Only what `_translated` wrote, brackets and `^` are not escaped."""
     at = 0
     while at < len(expression):
         char = expression[at]
         if expression.startswith("(.*/)?", at):
-            yield _Part(any_folders=True)
+            yield _Token(any_folders=True)
             at += len("(.*/)?")
         elif expression.startswith(".*", at):
-            yield _Part(_not_newline, many=True)
+            yield _Token(test=_not_newline, many=True)
             at += 2
         elif expression.startswith("[^/]", at):
             many = expression[at + 4 : at + 5] == "*"
-            yield _Part(_not_slash, many=many)
+            yield _Token(test=_not_slash, many=many)
             at += 4 + many
         elif char == "[":
             test, at = _bracket(expression, at + 1)
             many = expression[at : at + 1] == "*"
-            yield _Part(test, many=many)
+            yield _Token(test=test, many=many)
             at += many
         elif char == "\\":
-            taken, at = _escape(expression, at + 1)
-            yield _Part(taken) if callable(taken) else _Part(literal=taken)
+            found, at = _escape(expression, at + 1)
+            yield _Token(test=found) if callable(found) else _Token(literal=found)
         elif char == "^":
-            yield _Part(start=True)
+            yield _Token(start=True)
             at += 1
         else:
-            yield _Part(literal=char)
+            yield _Token(literal=char)
             at += 1
 
 
-_DIGITS, _WORD, _BLANKS = (
-    frozenset(string.digits),
-    frozenset(string.ascii_letters + string.digits + "_"),
-    "\t\n\f\r ",
-)
+# Go's classes have ASCII characters only, unlike Python's.
+_DIGITS = frozenset(string.digits)
+_WORD = frozenset(string.ascii_letters + string.digits + "_")
+_BLANKS = "\t\n\f\r "
 _CLASSES: dict[str, frozenset[str]] = {"d": _DIGITS, "w": _WORD, "s": frozenset(_BLANKS)}
 _CONTROLS = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _ASCII = frozenset(map(chr, range(128)))
@@ -115,8 +116,9 @@ _POSIX = {
 
 
 def _escape(expression: str, at: int) -> tuple[str | _Test, int]:
-    """What stands behind a backslash: a character, or a class such as `\\d`, which a pattern gets
-    by accident.
+    """The character or class (such as `\\d`, which a pattern has by accident) after a backslash.
+
+    And where the text after it starts.
     """
     char = expression[at : at + 1]
     if char.isascii() and char and not char.isalnum():
@@ -139,10 +141,11 @@ def _between(low: str, high: str) -> _Test:
 
 
 def _bracket(expression: str, at: int) -> tuple[_Test, int]:
-    """A class of characters, from behind its bracket to behind the one that closes it."""
+    """A class of characters whose text starts at `at`, after its bracket; and where it ends."""
     negated = expression[at : at + 1] == "^"
     at += negated
     tests: list[_Test] = []
+    # A `]` that comes first is an ordinary character.
     first = at
     while expression[at : at + 1] != "]" or at == first:
         named = re.compile(r"\[:(\^?)(\w+):\]").match(expression, at)
@@ -181,70 +184,76 @@ def _end_of_range(expression: str, at: int) -> tuple[str | _Test, int]:
 
 
 Reached = tuple[int, int]
-"""Positions, and those of them that are inside of `(.*/)?`."""
+"""Positions, and those of them that are inside `(.*/)?`."""
 
 
 class Positions:
-    """Follows all ways through an expression at once: bit i says that the parts before part i have
-    matched.
+    """Follows all ways through an expression at once.
+
+    Bit i of a number of positions says that the tokens before token i have matched.
     """
 
     def __init__(self, pattern: str) -> None:
         """Raises ValueError where Docker's client would refuse the expression."""
-        parts = list(_parts(_translated(pattern)))
-        self._end = 1 << len(parts)
-        bits = [(part, 1 << number) for number, part in enumerate(parts)]
-        self._many = sum(bit for part, bit in bits if part.many)
-        self._folders = sum(bit for part, bit in bits if part.any_folders)
-        self._skipped = self._many | self._folders
-        starts = sum(bit for part, bit in bits if part.start)
+        tokens = list(_tokens(_translated(pattern)))
+        self._end = 1 << len(tokens)
+        bits = [(token, 1 << number) for number, token in enumerate(tokens)]
+        self._many = sum(bit for token, bit in bits if token.many)
+        self._folders = sum(bit for token, bit in bits if token.any_folders)
+        # Tokens that may match nothing.
+        self._optional = self._many | self._folders
+        starts = sum(bit for token, bit in bits if token.start)
         self._literals: dict[str, int] = {}
         self._tests: dict[_Test, int] = {}
-        for part, bit in bits:
-            if part.literal:
-                literal = _as_go_reads(part.literal)
+        for token, bit in bits:
+            if token.literal:
+                literal = _as_go_reads(token.literal)
                 self._literals[literal] = self._literals.get(literal, 0) | bit
-            if part.test is not None:
-                self._tests[part.test] = self._tests.get(part.test, 0) | bit
-        self._taken: dict[str, int] = {}
-        self.first: Reached = (_through(1, self._skipped | starts), 0)
+            if token.test is not None:
+                self._tests[token.test] = self._tests.get(token.test, 0) | bit
+        # What `_matching` found, by character.
+        self._known: dict[str, int] = {}
+        self.first: Reached = (_skip(1, self._optional | starts), 0)
 
     def after(self, reached: Reached, text: str) -> Reached:
-        """Where these positions get with more of a path."""
+        """The positions after more of a path."""
         here, inside = reached
         for char in _as_go_reads(text):
             if not here and not inside:
                 break
-            taken = here & self._takers(char)
+            matched = here & self._matching(char)
             inside |= here & self._folders
-            here = (taken & self._many) | ((taken & ~self._many) << 1)
+            # A token that matches many characters stays; any other passes on to the next one.
+            here = (matched & self._many) | ((matched & ~self._many) << 1)
             if char == "/":
                 here |= inside << 1
             elif char == "\n":
+                # `.` does not match a line end.
                 inside = 0
-            here = _through(here, self._skipped)
+            here = _skip(here, self._optional)
         return here, inside
 
     def at_end(self, reached: Reached) -> bool:
         return bool(reached[0] & self._end)
 
-    def _takers(self, char: str) -> int:
-        """The parts that take this character."""
-        if char not in self._taken:
-            found = self._literals.get(char, 0)
-            self._taken[char] = found | sum(
-                bits for test, bits in self._tests.items() if test(char)
-            )
-        return self._taken[char]
+    def _matching(self, char: str) -> int:
+        """The tokens that match this character."""
+        if char not in self._known:
+            literals = self._literals.get(char, 0)
+            tests = sum(bits for test, bits in self._tests.items() if test(char))
+            self._known[char] = literals | tests
+        return self._known[char]
 
 
-def _through(here: int, skipped: int) -> int:
-    """The positions, and all that can be reached over parts that may take nothing: a carry runs
-    through each row of them.
+def _skip(here: int, optional: int) -> int:
+    """The positions, and all that are reached by skipping optional tokens.
+
+    In the sum a carry runs through each row of optional tokens that follow each other, which is
+    what skipping them one by one would do.
     """
-    return ((skipped + (here & skipped)) ^ skipped) | here
+    return ((optional + (here & optional)) ^ optional) | here
 
 
 def _as_go_reads(text: str) -> str:
-    """Go's expressions take each byte that is no UTF-8 for U+FFFD."""
+    """Replace bytes that are not UTF-8 by U+FFFD, as Go's expressions read them."""
     return re.sub(r"[\udc80-\udcff]", "\ufffd", text)

@@ -80,7 +80,7 @@ class Backend(msgspec.Struct, frozen=True):
 
     @property
     def reports_own_lock(self) -> bool:
-        """Whether the error of a refused lock describes our own attempt, not the lock in the way."""
+        """Whether the error of a refused lock describes our attempt, not the lock in the way."""
         return self.type in {"pg", "http"}
 
     @property

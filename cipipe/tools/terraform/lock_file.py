@@ -27,7 +27,7 @@ class LockFile:
 
     @contextlib.contextmanager
     def written(self) -> Iterator[None]:
-        """While `init` runs: it writes the file, or adds to that of an earlier run in this clone."""
+        """While `init` runs: it writes the file, or adds to an earlier run's of this clone."""
         with self.present():
             yield
         if self.path.is_file():

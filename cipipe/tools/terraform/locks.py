@@ -130,7 +130,8 @@ def error(text: str, context: LockContext) -> CipipeError:
             "terraform-lock-no-table",
             f"the table for the lock of the Terraform state does not exist: {reason}",
             hint="Create the DynamoDB table that `dynamodb_table` names, in the backend's region "
-            "and account; or remove `dynamodb_table`: cipipe then locks by a file beside the state.",
+            "and account; or remove `dynamodb_table`: then cipipe locks by a file beside the "
+            "state.",
             where=context.where,
         )
     if cause == "unreachable":
