@@ -2,7 +2,7 @@
 README.md here.
 
 Every command is run once per round, one after the other, so that whatever else the machine does
-hits all of them alike; what is shown is the median over the rounds, and the most memory that a
+affects all of them alike; what is shown is the median over the rounds, and the most memory that a
 command or a child of it had.
 """
 
@@ -19,49 +19,35 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-ACCOUNT, REGION, BUCKET = "123456789012", "eu-central-1", "ledger"
-COMMITS = 201
-FOLDERS = ("terraform", "dbt", "dags", "docs")
-PER_FILE, RECORDED = "per-file.toml", "recorded.toml"
-HEAD = f"""\
-[project]
-name = "benchmark"
-default_environment = "dev"
-[ledger]
-bucket = "{BUCKET}"
-[environments.dev]
-account_id = "{ACCOUNT}"
-region = "{REGION}"
-role_arn = "arn:aws:iam::{ACCOUNT}:role/deploy"
-deploy_from = {{ branches = ["main"] }}
-"""
-STAGES = {
-    "terraform": 'kind = "terraform"\nroot = "terraform"\nbackend = { bucket = "state", key = "{project}.tfstate" }',
-    "dbt": 'kind = "image"\ncontext = "dbt"\nrepository = { output = "url" }\nneeds = ["terraform"]',
-    "dags": 'kind = "dags"\nsource = "dags"\nbucket = { output = "bucket" }\nneeds = ["terraform", "dbt"]',
-}
-COMMAND = 'kind = "command"\nrun = [["true"]]'
+from repositories import (
+    BUCKET,
+    COMMITS,
+    ENV,
+    FILES_PER_STAGE,
+    PER_FILE,
+    RECORDED,
+    REGION,
+    STAGES,
+    git,
+    with_files,
+    with_stages,
+)
+
+FEW, MANY = 10, 1000
+
 MAKE_BUCKET = """
 import boto3, sys
-place = {"LocationConstraint": sys.argv[2]}
-boto3.client("s3", region_name=sys.argv[2]).create_bucket(Bucket=sys.argv[1], CreateBucketConfiguration=place)
+bucket, region = sys.argv[1:]
+place = {"LocationConstraint": region}
+boto3.client("s3", region_name=region).create_bucket(
+    Bucket=bucket, CreateBucketConfiguration=place
+)
 """
-ENV = {
-    **{
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("GIT_", "AWS_", "CI_", "GITHUB_"))
-    },
-    "PYTHONDONTWRITEBYTECODE": "",  # an installed package has its bytecode
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_SYSTEM": os.devnull,
-    "HOME": "/nonexistent",
-}
 
 
 class Cost(NamedTuple):
@@ -105,83 +91,19 @@ def main() -> None:
         work = (given.work or Path(scratch)).absolute()
         found: dict[int, dict[str, Cost]] = {}
         for size in sizes:
-            repository = made(work, size)
+            repository = with_files(work, size)
             found[size] = measured(local(cipipe, repository, given.paths_filter), runs)
             show(f"{size:,} files, {COMMITS} commits", found[size])
+        stages = measured(many_stages(cipipe, work), runs)
+        show(f"stages of {FILES_PER_STAGE} files", stages)
         ledger: dict[str, Cost] = {}
         if not given.no_ledger:
             size = 50_000 if 50_000 in sizes else sizes[-1]
             with endpoint(Path(scratch)) as url:
-                commands = against_ledger(cipipe, made(work, size), Path(scratch), url)
+                commands = against_ledger(cipipe, with_files(work, size), Path(scratch), url)
                 ledger = measured(commands, runs)
             show(f"{size:,} files, against a recorded ledger", ledger)
-    goals(found, ledger)
-
-
-def made(work: Path, files: int) -> Path:
-    """A repository of that many files and 201 commits, each but the first changing one file. Made
-    once per folder.
-    """
-    root = work / f"{files}-files"
-    if not root.exists():
-        root.mkdir(parents=True)
-        git(root, "init", "--quiet", "--initial-branch=main")
-        feeder = subprocess.Popen(
-            ["git", "fast-import", "--quiet", "--done"],
-            cwd=root,
-            env=ENV,
-            stdin=subprocess.PIPE,
-            bufsize=1 << 20,
-        )
-        assert feeder.stdin is not None
-        for line in history(files):
-            feeder.stdin.write(line)
-        feeder.stdin.close()
-        if feeder.wait() != 0:
-            sys.exit("git fast-import failed")
-        git(root, "repack", "-adq")
-        git(root, "reset", "--quiet", "--hard")
-    return root
-
-
-def path_of(number: int) -> str:
-    """Four folders at the top, below them 100 files to a folder, every twentieth file a page of
-    documentation.
-    """
-    top, rest = FOLDERS[number % 4], number // 4
-    suffix = "md" if rest % 20 == 0 else "sql"
-    return f"{top}/area_{rest // 2000:03}/group_{rest // 100:05}/model_{rest:06}.{suffix}"
-
-
-def configuration(taken: str = "", *, command: bool = False) -> str:
-    """Three stages, each of a whole folder, or of its files without what `taken` takes away."""
-    stages = (
-        f'[stages.{name}]\npaths = ["{name}/**"{taken.format(name)}]\n{COMMAND if command else settings}\n'
-        for name, settings in STAGES.items()
-    )
-    return HEAD + "".join(stages)
-
-
-def history(files: int) -> Iterator[bytes]:
-    def blob(path: str, text: str) -> bytes:
-        return b"M 100644 inline %b\ndata %d\n%b\n" % (path.encode(), len(text), text.encode())
-
-    for number in range(COMMITS):
-        yield b"commit refs/heads/main\ncommitter x <x@example.org> %d +0000\ndata 1\nx\n" % (
-            1_700_000_000 + number
-        )
-        if number == 0:
-            yield blob("cipipe.toml", configuration())
-            yield blob(PER_FILE, configuration(', "!{}/**/*.md"'))
-            yield blob(RECORDED, configuration(command=True))
-            for file in range(files):
-                yield blob(path_of(file), f"select {file}")
-        else:
-            place = (
-                number // 10 * (files // 20) + number % 10 * 4
-            )  # ten commits on one group of files, then another
-            yield blob(path_of(place % files), f"select -{number}")
-    yield b"done\n"
+    goals(found, stages, ledger)
 
 
 def local(cipipe: Sequence[str], root: Path, paths_filter: Path | None) -> dict[str, Command]:
@@ -210,6 +132,19 @@ def local(cipipe: Sequence[str], root: Path, paths_filter: Path | None) -> dict[
     return commands
 
 
+def many_stages(cipipe: Sequence[str], work: Path) -> dict[str, Command]:
+    """Plans of few and of many stages: one of them due, or all."""
+    few, many = with_stages(work, FEW), with_stages(work, MANY)
+    plan = [*cipipe, "plan", "--offline", "--format", "json", "--base"]
+    return {
+        "cipipe --version": Command([*cipipe, "--version"], few),
+        f"plan, {FEW} stages, 1 due": Command([*plan, "HEAD~1"], few),
+        f"plan, {MANY:,} stages, 1 due": Command([*plan, "HEAD~1"], many),
+        f"plan, {FEW} stages, all due": Command([*plan, "HEAD~2"], few),
+        f"plan, {MANY:,} stages, all due": Command([*plan, "HEAD~2"], many),
+    }
+
+
 def filtered(script: Path, root: Path, base: str) -> Command:
     """dorny/paths-filter as the runner starts it for a push; the commit is here, so that it has
     nothing to fetch.
@@ -234,7 +169,9 @@ def filtered(script: Path, root: Path, base: str) -> Command:
 def against_ledger(
     cipipe: Sequence[str], root: Path, scratch: Path, url: str
 ) -> dict[str, Command]:
-    """The same plan in a full clone and in one of depth 1, against what a run of `HEAD~1` recorded."""
+    """The same plan in a full clone and in one of depth 1, against what a run of `HEAD~1`
+    recorded.
+    """
     env = {
         **ENV,
         "AWS_ENDPOINT_URL": url,
@@ -324,54 +261,68 @@ def once(command: Command) -> Cost:
 
 
 def show(title: str, costs: Mapping[str, Cost]) -> None:
-    listing, version = costs.get("git ls-tree -r -z HEAD"), costs.get("cipipe --version")
-    print(
-        f"\n{title}\n{'':26}{'ms':>9}{'MiB':>8}{'× ls-tree':>12}{'(t − --version) × ls-tree':>28}"
-    )
+    listing = costs.get("git ls-tree -r -z HEAD")
+    version = costs.get("cipipe --version")
+    relative = f"{'× ls-tree':>12}{'(t − --version) × ls-tree':>28}" if listing else ""
+    print(f"\n{title}\n{'':28}{'ms':>9}{'MiB':>8}{relative}")
     for name, cost in costs.items():
         ratios = ""
         if listing and version:
             ratios = f"{cost.time / listing.time:>12.2f}"
             if name.startswith("plan"):
                 ratios += f"{(cost.time - version.time) / listing.time:>28.2f}"
-        print(f"{name:<26}{cost.time:>9.1f}{cost.memory:>8.1f}{ratios}")
+        print(f"{name:<28}{cost.time:>9.1f}{cost.memory:>8.1f}{ratios}")
 
 
-def goals(found: Mapping[int, Mapping[str, Cost]], ledger: Mapping[str, Cost]) -> None:
+def goals(
+    found: Mapping[int, Mapping[str, Cost]],
+    stages: Mapping[str, Cost],
+    ledger: Mapping[str, Cost],
+) -> None:
     print("\ngoals")
-
-    def goal(text: str, value: float, limit: float, unit: str = "") -> None:
-        verdict = "met" if value <= limit else "missed"
-        print(f"  {verdict:<7} {text}: {value:.2f}{unit}, at most {limit:.2f}{unit}")
-
     middle = found.get(50_000)
     if middle:
-        own: Callable[[str], float] = lambda name: (
-            middle[name].time - middle["cipipe --version"].time
-        )
-        listing = middle["git ls-tree -r -z HEAD"].time
-        goal("files: (plan − --version) ÷ ls-tree", own("plan, files, 1 back") / listing, 3)
-        limit = 3 * middle["git rev-parse HEAD"].time + 5
-        goal("folders: plan − --version", own("plan, folders, 1 back"), limit, " ms")
-        for kind in ("folders", "files"):
-            near, far = middle[f"plan, {kind}, 1 back"].time, middle[f"plan, {kind}, 199 back"].time
-            goal(f"{kind}: 199 commits ÷ 1 commit", far / near, 1.1)
-        goal(
-            "peak memory",
-            max(c.memory for n, c in middle.items() if n.startswith("plan")),
-            40,
-            " MiB",
-        )
+        for_files(middle)
     if 500 in found and 200_000 in found:
         name = "plan, folders, 1 back"
-        goal(
-            "folders: 200,000 files ÷ 500 files",
-            found[200_000][name].time / found[500][name].time,
-            1.2,
-        )
+        growth = found[200_000][name].time / found[500][name].time
+        goal("folders: 200,000 files ÷ 500 files", growth, 1.2)
+    for_stages(stages)
     if ledger:
         value = ledger["plan, ledger, depth 1"].time / ledger["plan, ledger, full clone"].time
         goal("ledger: depth 1 ÷ full clone", value, 1.1)
+
+
+def for_files(costs: Mapping[str, Cost]) -> None:
+    def own(name: str) -> float:
+        return costs[name].time - costs["cipipe --version"].time
+
+    listing = costs["git ls-tree -r -z HEAD"].time
+    goal("files: (plan − --version) ÷ ls-tree", own("plan, files, 1 back") / listing, 3)
+    limit = 3 * costs["git rev-parse HEAD"].time + 5
+    goal("folders: plan − --version", own("plan, folders, 1 back"), limit, " ms")
+    for kind in ("folders", "files"):
+        near = costs[f"plan, {kind}, 1 back"].time
+        far = costs[f"plan, {kind}, 199 back"].time
+        goal(f"{kind}: 199 commits ÷ 1 commit", far / near, 1.1)
+    most = max(cost.memory for name, cost in costs.items() if name.startswith("plan"))
+    goal("peak memory", most, 40, " MiB")
+
+
+def for_stages(costs: Mapping[str, Cost]) -> None:
+    """Limits for the time over `--version`, which is the same whatever the number of stages."""
+    for due in ("1 due", "all due"):
+        few, many = (
+            costs[f"plan, {number:,} stages, {due}"].time - costs["cipipe --version"].time
+            for number in (FEW, MANY)
+        )
+        goal(f"stages, {due}: {MANY:,} ÷ {FEW}", many / few, 12)
+        goal(f"stages, {due}: plan − --version, {MANY:,} stages", many, 600, " ms")
+
+
+def goal(text: str, value: float, limit: float, unit: str = "") -> None:
+    verdict = "met" if value <= limit else "missed"
+    print(f"  {verdict:<7} {text}: {value:.2f}{unit}, at most {limit:.2f}{unit}")
 
 
 def versions(cipipe: Sequence[str]) -> str:
@@ -379,15 +330,14 @@ def versions(cipipe: Sequence[str]) -> str:
         done = subprocess.run(argv, capture_output=True, text=True, check=True, env=ENV)
         return done.stdout.splitlines()[0]
 
-    node = f", node {first('node', '--version')}" if shutil.which("node") else ""
-    return f"{first(*cipipe, '--version')}, Python {platform.python_version()}, {first('git', '--version')}{node}"
-
-
-def git(cwd: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=cwd, env=ENV, check=True, stdout=subprocess.PIPE, text=True
-    )
-    return done.stdout.strip()
+    found = [
+        first(*cipipe, "--version"),
+        f"Python {platform.python_version()}",
+        first("git", "--version"),
+    ]
+    if shutil.which("node"):
+        found.append(f"node {first('node', '--version')}")
+    return ", ".join(found)
 
 
 if __name__ == "__main__":

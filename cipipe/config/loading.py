@@ -68,9 +68,14 @@ def load(text: bytes, *, name: str = FILE_NAME, also: StageCheck = lambda _: ())
         if rest is not None:
             partial[stage_name] = rest
 
-    problems += names.problems(table, stages)
+    cycles = list(names.cycles(table, stages))
+    problems += names.problems(table)
+    problems += cycles
     problems += references.problems(table, stages, partial)
     known = {problem.where for problem in problems}
+    if cycles:
+        stages = _without_needs(stages)
+        partial = _without_needs(partial)
     problems += _in_environments(table, stages, partial, known=known, also=also)
     if problems:
         located = Located(text.decode(errors="replace"), name)
@@ -142,9 +147,6 @@ def _in_environments(
     project = converted(table.get("project"), ProjectSettings)
     if project is None or not environments:
         return
-    if any(names.cycles(table, stages)):
-        stages = _without_needs(stages)
-        partial = _without_needs(partial)
 
     declared = tables(table, "stages")
     reported = set(known)

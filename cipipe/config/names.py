@@ -46,8 +46,8 @@ class Names:
         return hint
 
 
-def problems(table: Mapping[str, Any], stages: Mapping[str, AnyStage]) -> Iterator[Problem]:
-    """What is wrong with names, whatever the environment."""
+def problems(table: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong with names, whatever the environment; `cycles` apart."""
     environments = tables(table, "environments")
     environment_names = Names("environment", environments)
     project = converted(table.get("project"), ProjectSettings)
@@ -69,8 +69,6 @@ def problems(table: Mapping[str, Any], stages: Mapping[str, AnyStage]) -> Iterat
         for key, names in known.items():
             for number, other in enumerate(_strings(tables(declared, stage).get(key))):
                 yield from names.dangling(other, f"stages.{stage}.{key}[{number}]")
-
-    yield from cycles(table, stages)
 
 
 def cycles(table: Mapping[str, Any], stages: Mapping[str, AnyStage]) -> Iterator[Problem]:

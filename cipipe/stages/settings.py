@@ -5,7 +5,8 @@ Whatever walks through settings of an unknown kind (fingerprints, placeholders, 
 `references`, `strings` and `replaced`, so that a new kind needs no code there.
 """
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -47,14 +48,32 @@ def shown(setting: Setting) -> str:
     return setting
 
 
+# A string or reference in settings, with its key path.
+Leaf = tuple[str, str | Reference]
+
+
 class KindSettings(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    omit_defaults=True,
+    dict=True,
 ):
     """Base of each kind's settings: a stage's table without the keys that every kind has.
 
     Defaults are not part of the fingerprint, so a setting that a later version adds makes no stage
     due.
     """
+
+    @functools.cached_property
+    def leaves(self) -> Sequence[Leaf]:
+        """Every string and reference in the settings, with its key path. Found once: a dozen checks
+        look at them.
+        """
+        found: list[Leaf] = []
+        _collect(self, "", found)
+        return found
 
 
 S = TypeVar("S", bound=KindSettings)
@@ -111,24 +130,29 @@ def replaced(value: Any, change: Callable[[Reference | str], Any]) -> Any:
     return msgspec.structs.replace(value, **changes) if changes else value
 
 
-def _leaves(value: Any, path: str) -> list[tuple[str, "str | Reference"]]:
+def _leaves(value: Any, path: str) -> Sequence[Leaf]:
     """Every string and reference in a value, with its key path."""
-    found: list[tuple[str, str | Reference]] = []
-
-    def visit(item: Any, key: str) -> None:
-        if isinstance(item, (str, Reference)):
-            found.append((key, item))
-        elif isinstance(item, msgspec.Struct):
-            for name in item.__struct_fields__:
-                inner = getattr(item, name)
-                if inner is not None:
-                    visit(inner, f"{key}.{name}" if key else name)
-        elif isinstance(item, dict):
-            for name, inner in item.items():
-                visit(inner, f"{key}.{name}" if key else name)
-        elif isinstance(item, tuple):
-            for number, inner in enumerate(item):
-                visit(inner, f"{key}.{number}" if key else str(number))
-
-    visit(value, path)
+    if isinstance(value, KindSettings) and not path:
+        return value.leaves
+    found: list[Leaf] = []
+    _collect(value, path, found)
     return found
+
+
+def _collect(value: Any, path: str, found: list[Leaf]) -> None:
+    if isinstance(value, (str, Reference)):
+        found.append((path, value))
+        return
+    if isinstance(value, msgspec.Struct):
+        items: Iterable[tuple[Any, Any]] = (
+            (name, getattr(value, name)) for name in value.__struct_fields__
+        )
+    elif isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, tuple):
+        items = enumerate(value)
+    else:
+        return
+    for key, item in items:
+        if item is not None:
+            _collect(item, f"{path}.{key}" if path else str(key), found)
