@@ -7,7 +7,7 @@ import msgspec
 
 from cipipe import config, fingerprint, planner, titles
 from cipipe.model import Baseline, Mode, Output, Plan, State
-from cipipe.pipeline.checks import undeclared
+from cipipe.pipeline.planning import undeclared
 from cipipe.pipeline.planning.baseline import ChangesSince, known_from_commit
 from cipipe.pipeline.planning.snapshot import Snapshot, consumed_outputs, read_snapshot
 from cipipe.pipeline.planning.stage_lookup import check_names, recorded_stages

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cipipe.errors import Problem
-from cipipe.stages.dags.checks.trees import last_part
+from cipipe.stages.dags.trees import last_part
 
 _FIRST = 3
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from cipipe.errors import Problem
 from cipipe.stages.context import StageContext
 from cipipe.stages.dags.checks.static import failed
-from cipipe.stages.dags.checks.trees import constants, last_part
 from cipipe.stages.dags.markers.patch import Replacement
 from cipipe.stages.dags.settings import Settings
+from cipipe.stages.dags.trees import constants, last_part
 from cipipe.tools.aws.errors import AwsError
 
 # How operators and boto3 name the two arguments.

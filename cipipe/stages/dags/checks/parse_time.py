@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from cipipe.errors import Problem
-from cipipe.stages.dags.checks.trees import aliases, at_import, dotted
+from cipipe.stages.dags.trees import aliases, at_import, dotted
 
 # Characters of a name that is followed through assignments: each can be built from the last.
 _LONGEST = 200

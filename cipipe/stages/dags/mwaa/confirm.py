@@ -12,7 +12,7 @@ from typing import Any
 
 from cipipe.errors import StageError
 from cipipe.stages.context import StageContext
-from cipipe.stages.dags.checks.static import dag_ids
+from cipipe.stages.dags.dag_ids import dag_ids
 from cipipe.stages.dags.files import in_order
 from cipipe.stages.dags.mwaa import environment as mwaa
 from cipipe.stages.dags.settings import Settings
