@@ -8,7 +8,8 @@ DOCS = ROOT / "docs"
 
 
 def headings(page: Path) -> list[tuple[int, str]]:
-    """Level and title of every heading, backticks taken off."""
+    """Level and title of every heading, without backticks."""
+    # In a code block, a line that starts with # is a comment.
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     return [
         (len(marks), title.replace("`", ""))
@@ -17,7 +18,7 @@ def headings(page: Path) -> list[tuple[int, str]]:
 
 
 def slug(title: str) -> str:
-    """A heading's anchor, as GitHub and GitLab make it."""
+    """A heading's anchor, as GitHub and GitLab generate it."""
     return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 

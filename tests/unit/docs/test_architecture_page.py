@@ -15,6 +15,7 @@ def documented_modules() -> set[str]:
 def modules_to_document() -> set[str]:
     """Top-level modules, and packages at every level, relative to the package."""
     package = ROOT / "cipipe"
+    # `bootstrap/` has Terraform files, and no Python.
     tops = {path.name for path in package.glob("*.py")} - {"__init__.py", "__main__.py"}
     inits = package.rglob("*/__init__.py")
     return tops | {f"{init.parent.relative_to(package)}/" for init in inits} | {"bootstrap/"}

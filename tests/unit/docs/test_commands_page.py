@@ -17,7 +17,7 @@ from support.markdown import DOCS, block, headings, rows, section
 
 @cache
 def commands() -> dict[str, click.Command]:
-    """Every command that does something, by its full name."""
+    """Every command, by its full name; groups of commands are left out."""
 
     def walk(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
         if not isinstance(command, click.Group):
@@ -48,6 +48,7 @@ def common_options() -> set[str]:
 def rows_of_options(text: str) -> set[str]:
     """The options that the tables of a section describe: `--x` and `-x` in the first column."""
     first = " ".join(row[0] for row in rows(text))
+    # Not the hyphens inside a word, such as those of a value.
     return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", first))
 
 
@@ -81,6 +82,7 @@ def test_every_argument_and_format_of_a_command_is_named(name: str) -> None:
                 f"{name} [{word.removesuffix('S')}…]" if parameter.nargs == -1 else f"{name} {word}"
             )
             assert f"`{usage}`" in body
+        # The page names formats in the order of --help.
         elif "--format" in parameter.opts:
             assert isinstance(parameter.type, click.Choice)
             formats = re.search(r"Formats: (.*?)\.(\s|$)", body)

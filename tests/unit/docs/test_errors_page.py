@@ -47,6 +47,8 @@ def status_of(name: str) -> int | None:
 def carries_id(name: str) -> bool:
     """Whether a class takes an id and then a message: errors, problems, findings."""
     body = classes()[name].body
+
+    # The parameters of __init__, or else the fields of a struct or dataclass.
     init = next(
         (item for item in body if isinstance(item, ast.FunctionDef) and item.name == "__init__"),
         None,
@@ -59,6 +61,8 @@ def carries_id(name: str) -> bool:
             for item in body
             if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
         ]
+
+    # `slug` and `name` are what findings and checks call their id.
     if names:
         return names[0] in {"id", "name", "slug"} and "message" in names
     return init is None and any(carries_id(base) for base in bases(name))
@@ -72,19 +76,20 @@ def literals(node: ast.expr) -> list[str]:
 
 
 def given_id(call: ast.Call) -> ast.expr | None:
-    """The argument of a call that is the id: its first one, or the one called `id`."""
+    """The argument of a call that is the id: the first one, or the one called `id`."""
     if call.args:
         return call.args[0]
     return next((keyword.value for keyword in call.keywords if keyword.arg == "id"), None)
 
 
 def with_ids(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
-    """Every place that gives an id: class name, and the argument that is the id."""
+    """Every call that sets an id: the class, and the argument that is the id."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             argument = given_id(node)
             if argument and node.func.id in classes() and carries_id(node.func.id):
                 yield node.func.id, argument
+        # An error class with a fixed id passes it to its base class.
         elif isinstance(node, ast.ClassDef) and status_of(node.name) is not None:
             for call in ast.walk(node):
                 if (
@@ -97,14 +102,15 @@ def with_ids(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
 
 @cache
 def ids_in_source() -> dict[str, frozenset[int]]:
-    """Every id, with the exit statuses that it is raised with (none for those that travel as data).
+    """Every id, with the exit statuses that it is raised with (none if it is only data).
 
-    Where a module passes an id on that is not a literal at the call, every string of that module
-    counts that looks like an id of a known family (`oidc-…`): ids in tables, in tuples and in
-    arguments.
+    If a module passes an id that is not a literal, all its strings count that look like an id of a
+    known family (`oidc-…`): such ids are in tables, tuples and arguments.
     """
     found: dict[str, set[int]] = {}
     indirect = []
+
+    # First the ids that are literals, which also tell the families.
     for tree in sources():
         for name, argument in with_ids(tree):
             status = status_of(name)
@@ -112,12 +118,15 @@ def ids_in_source() -> dict[str, frozenset[int]]:
                 found.setdefault(text, set()).update(set() if status is None else {status})
             if not literals(argument):
                 indirect.append(tree)
+
+    # Then the ids in modules that pass them on.
     families = {name.partition("-")[0] for name in found if "-" in name}
     for tree in indirect:
         for node in ast.walk(tree):
             for text in literals(node) if isinstance(node, ast.Constant) else ():
                 if "-" in text and SLUG.fullmatch(text) and text.partition("-")[0] in families:
                     found.setdefault(text, set())
+
     return {name: frozenset(statuses) for name, statuses in found.items()}
 
 
@@ -135,13 +144,14 @@ def documented_errors() -> list[tuple[str, int]]:
 
 def test_every_error_has_exactly_one_section() -> None:
     names = [name for name, _ in documented_errors()]
-    assert len(ids_in_source()) > 100, "the ids are not found any more"
+    assert len(ids_in_source()) > 100, "the search for ids no longer finds them"
     assert set(ids_in_source()) - set(names) == set(), "not documented"
-    assert set(names) - set(ids_in_source()) == set(), "documented, and not in the source"
+    assert set(names) - set(ids_in_source()) == set(), "documented, but not in the source"
     assert len(names) == len(set(names))
 
 
 def test_every_error_is_under_its_exit_status() -> None:
+    # Ids of findings and warnings have no exit status of their own.
     raised = {name: statuses for name, statuses in ids_in_source().items() if statuses}
     wrong = [
         (name, status)
@@ -163,5 +173,6 @@ def test_every_exit_status_is_in_the_table() -> None:
 @pytest.mark.parametrize("name", [name for name, _ in documented_errors()])
 def test_every_section_says_what_to_do(name: str) -> None:
     body = section(DOCS / "errors.md", 2, name)
+    # Fewer words cannot say what happened, why, and what to do.
     assert len(body.split()) >= 12
     assert "Do" in body or "please report" in body

@@ -17,6 +17,7 @@ def test_links_resolve(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        # Web addresses are not checked: tests have no network.
         if re.match(r"[a-z]+:", target):
             continue
         place, _, anchor = target.partition("#")

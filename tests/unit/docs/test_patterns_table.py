@@ -1,4 +1,4 @@
-"""The table of path patterns in docs/configuration.md, row by row."""
+"""The table of path patterns in docs/configuration.md: every row is executed."""
 
 import re
 
@@ -17,6 +17,7 @@ def pattern_table() -> list[tuple[tuple[str, ...], bytes, bool, str]]:
         given = tuple(re.findall(r"`([^`]+)`", row[0]))
         path = re.match(r"`([^`]+)`( \(submodule\))?$", row[1]) if len(row) == 3 else None
         if given and path and row[2] in {"yes", "no"}:
+            # Paths are bytes, and a Markdown table cannot contain line breaks or invalid UTF-8.
             raw = re.sub(rb"\\(n|\\|x[0-9a-f]{2})", _unescaped, path[1].encode())
             found.append((given, raw, bool(path[2]), row[2]))
     return found
@@ -30,6 +31,7 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
 def test_the_table_is_long_enough_and_every_row_is_read() -> None:
     body = section(DOCS / "configuration.md", 2, "Path patterns")
     assert len(pattern_table()) >= 40
+    # A row with a typing error must not be skipped silently.
     header_and_rule = 2
     assert len(pattern_table()) == len(rows(body)) - header_and_rule
     assert {answer for *_, answer in pattern_table()} == {"yes", "no"}
@@ -49,8 +51,8 @@ def test_a_row_of_the_table(
 def test_shortcuts_agree_with_the_table(
     given: tuple[str, ...], path: bytes, submodule: bool, answer: str
 ) -> None:
-    """What is looked up in git has to hold every match; a folder that counts whole may hold nothing
-    else.
+    """`prefixes` are looked up in git, so they contain every match. `folders` count completely,
+    so everything in them must match.
     """
     chosen = patterns.Patterns(given)
     looked_at = (*chosen.folders, *chosen.prefixes)

@@ -1,4 +1,4 @@
-"""boto3 clients of a role: assumed when first needed, and again before its credentials expire."""
+"""boto3 clients for a role, assumed on first use and again before its credentials expire."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +9,7 @@ ROLE = "arn:aws:iam::111111111111:role/dbt-service"
 
 
 class Session:
-    """A boto3 session whose STS hands out credentials that last as long as it is told."""
+    """A boto3 session with an STS that issues credentials with the given lifetimes."""
 
     def __init__(self, *lifetimes: timedelta) -> None:
         self.lifetimes = list(lifetimes)
@@ -56,7 +56,9 @@ def test_a_role_is_assumed_once_for_all_clients() -> None:
 def test_credentials_are_renewed_before_they_expire() -> None:
     session = Session(timedelta(minutes=5), timedelta(hours=1))
     clients = Clients(session, "eu-central-1", ROLE)
-    before, after = clients("ecs"), clients("ecs")
+    # Five minutes is less than the margin, so the first credentials are renewed at once.
+    before = clients("ecs")
+    after = clients("ecs")
     assert before is not after
     assert clients("ecs") is after
     assert len(session.assumed) == 2

@@ -1,4 +1,4 @@
-"""The helper that runs a container on Fargate, with a client that plays ECS."""
+"""The helper that runs a container on Fargate, with a fake ECS client."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ CONTAINER = Container(
 
 
 class Ecs:
-    """Answers in turn, and keeps what it was asked."""
+    """A fake ECS that returns the given answers in order, and records the requests."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Ecs:
         }
 
 
-def test_start_asks_for_one_private_task_with_the_overrides() -> None:
+def test_start_requests_one_private_task_with_the_overrides() -> None:
     ecs = Ecs()
     assert fargate.start(ecs, CONTAINER, "name", "token") == ARN
     assert ecs.asked == [
@@ -84,13 +84,13 @@ def test_start_asks_for_one_private_task_with_the_overrides() -> None:
     ]
 
 
-def test_start_takes_the_task_of_an_earlier_try() -> None:
+def test_start_reuses_the_task_of_an_earlier_try() -> None:
     ecs = Ecs(running=["arn:earlier"])
     assert fargate.start(ecs, CONTAINER, "name", "token") == "arn:earlier"
     assert [action for action, _ in ecs.asked] == ["list_tasks"]
 
 
-def test_start_says_why_ecs_started_nothing() -> None:
+def test_start_reports_why_ecs_started_nothing() -> None:
     ecs = Ecs(answer={"tasks": [], "failures": [{"reason": "RESOURCE:CPU", "detail": "none left"}]})
     with pytest.raises(TaskFailedError, match="ECS started no task: RESOURCE:CPU none left"):
         fargate.start(ecs, CONTAINER, "name", "token")
@@ -106,14 +106,15 @@ def test_every_try_has_the_same_name_and_a_token_of_its_own() -> None:
     first, second, other = Instance(1), Instance(2), Instance(1, "another")
     assert fargate.name_of(first) == fargate.name_of(second) != fargate.name_of(other)
     assert len({fargate.token_of(instance) for instance in (first, second, other)}) == 3
+    # The limits of `startedBy` and `clientToken`.
     assert len(fargate.name_of(first)) <= 36
     assert len(fargate.token_of(first)) <= 64
 
 
-def test_wait_returns_when_the_task_has_stopped_and_tells_of_every_answer() -> None:
+def test_wait_returns_when_the_task_has_stopped_and_calls_back_after_every_response() -> None:
     ecs = Ecs(
         states=[
-            None,
+            None,  # right after the start, ECS does not know the task
             {"lastStatus": "PENDING"},
             {"lastStatus": "RUNNING"},
             {"lastStatus": "STOPPED", "x": 1},
@@ -162,6 +163,7 @@ def test_anything_but_exit_code_0_is_a_failure_with_its_reason(
 
 
 def test_exit_code_0_is_success_whatever_a_sidecar_does() -> None:
+    # Only the dbt container decides.
     fargate.check(
         {
             "taskArn": ARN,
@@ -203,9 +205,10 @@ class Logs:
         }
 
 
-def test_a_log_is_read_on_from_where_it_was_left() -> None:
+def test_a_log_is_read_from_where_the_last_read_stopped() -> None:
     logs = Logs()
     tail = LogTail(lambda: logs, "group", "stream")
+    # Before the container writes its first line, the stream does not exist.
     assert list(tail.lines()) == []
     logs.lines = ["a", "b", "c"]
     assert list(tail.lines()) == ["a", "b", "c"]
@@ -214,7 +217,7 @@ def test_a_log_is_read_on_from_where_it_was_left() -> None:
     assert list(tail.lines()) == ["d"]
 
 
-def test_a_log_that_may_not_be_read_is_said_once_and_fails_nothing(
+def test_a_log_that_may_not_be_read_causes_one_warning_and_no_failure(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     logs = Logs()

@@ -1,6 +1,4 @@
-"""The folder `dags/` of this repository: what is a helper in it, and what each DAG file says of
-itself.
-"""
+"""The DAGs in `dags/`: which files are helpers, what each DAG file documents, and its markers."""
 
 import ast
 import re
@@ -40,6 +38,8 @@ def test_each_dag_explains_itself_and_its_markers_are_sound(name: str) -> None:
         f"**{word}**" in explanation
         for word in ("What it shows.", "How it is configured.", "What it needs.")
     )
+
+    # At least a region and one more value come from Terraform in every DAG.
     found = scan(source, name)
     assert found.problems == ()
     assert len(found.targets) == len(found.markers) >= 2
@@ -54,7 +54,7 @@ def test_what_terraform_knows_is_marked(name: str) -> None:
         assert f'output "{marker.output}" {{' in outputs
 
 
-def test_the_dags_are_checked_for_the_airflow_that_terraform_makes() -> None:
+def test_the_dags_are_checked_for_the_airflow_version_in_terraform() -> None:
     root = DAGS.parent
     declared = tomllib.loads((root / "cipipe.toml").read_text())["stages"]["dags"]
     variables = (root / "terraform/variables.tf").read_text()
@@ -65,6 +65,7 @@ def test_the_dags_are_checked_for_the_airflow_that_terraform_makes() -> None:
         f'output "{declared["mwaa_environment"]["output"]}" {{'
         in (root / "terraform/outputs.tf").read_text()
     )
+    # A variable file would override the default, and the two would differ.
     assert not any(
         "mwaa_airflow_version" in path.read_text()
         for path in (root / "terraform/environments").iterdir()

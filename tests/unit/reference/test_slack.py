@@ -1,4 +1,4 @@
-"""Slack messages: what they say, where they go, and that nothing about them can fail a task."""
+"""Slack messages: their text and address, and that they never fail a task."""
 
 import logging
 from dataclasses import dataclass
@@ -46,6 +46,7 @@ def context(connection: Connection | None, **more: Any) -> dict[str, Any]:
 def test_success_and_failure_name_the_run(posted: list[tuple[str, dict[str, str]]]) -> None:
     slack.notify_success(context(Connection()))
     slack.notify_failure(context(Connection(), exception=RuntimeError("exit code 1 & <stopped>")))
+    # Airflow does not always pass the exception on.
     slack.notify_failure(context(Connection()))
     assert [message["text"] for _, message in posted] == [
         ":white_check_mark: *dbt_redshift.build of manual__&lt;now&gt;* succeeded",
@@ -69,22 +70,23 @@ def test_success_and_failure_name_the_run(posted: list[tuple[str, dict[str, str]
         (Connection(host="hooks.example.com", password=" /x\n"), "https://hooks.example.com/x"),
     ],
 )
-def test_the_address_is_put_together_from_the_connection(
+def test_the_address_is_built_from_the_connection(
     posted: list[tuple[str, dict[str, str]]], connection: Connection, address: str
 ) -> None:
     slack.notify_success(context(connection))
     assert [to for to, _ in posted] == [address]
 
 
-def test_without_the_connection_there_is_silence(posted: list[tuple[str, dict[str, str]]]) -> None:
+def test_without_the_connection_nothing_is_sent(posted: list[tuple[str, dict[str, str]]]) -> None:
     slack.notify_success(context(None))
     assert posted == []
 
 
-def test_a_message_that_cannot_be_sent_fails_nothing_and_tells_no_secret(
+def test_a_message_that_cannot_be_sent_fails_nothing_and_logs_no_secret(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(address: str, message: dict[str, str]) -> None:
+        # requests puts the address, which is secret, into its messages.
         raise ConnectionError(address)
 
     monkeypatch.setattr(slack, "_post", refuse)
