@@ -1,1 +1,1 @@
-"""One door to each outside thing: process, git, terraform, docker, registry, aws, http."""
+"""One client for each outside system: processes, git, Terraform, Docker, registries, AWS, HTTP."""

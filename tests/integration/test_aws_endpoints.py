@@ -22,7 +22,7 @@ KEYS = Credentials("AKIDEXAMPLE", "secret")
 REGION = "eu-central-1"
 
 
-def test_a_bucket_in_another_region_is_asked_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_in_another_region_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 
     class Elsewhere:
@@ -48,8 +48,8 @@ def test_a_bucket_in_another_region_is_asked_there(monkeypatch: pytest.MonkeyPat
     ]
 
 
-def test_all_threads_follow_a_bucket_that_is_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of them has an answer before all have asked."""
+def test_all_threads_follow_a_bucket_in_another_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request is answered before all were sent."""
     here = threading.Barrier(8)
 
     class Elsewhere:
@@ -59,7 +59,10 @@ def test_all_threads_follow_a_bucket_that_is_elsewhere(monkeypatch: pytest.Monke
             if "us-west-2" in request.origin:
                 return AwsAnswer(200, {"etag": '"e"'}, b"there")
             here.wait(10)
-            error = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>us-west-2</Region></Error>"
+            error = (
+                b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>us-west-2</Region></"
+                b"Error>"
+            )
             return AwsAnswer(400, {}, error)
 
     monkeypatch.setattr(transport, "Transport", Elsewhere)
@@ -85,9 +88,7 @@ FORMS = [(False, False), (True, False), (False, True), (True, True)]
     ],
 )
 @pytest.mark.parametrize("service", ["s3", "sts"])
-def test_hosts_are_those_of_awss_own_tools(
-    service: Any, region: str, fips: bool, dualstack: bool
-) -> None:
+def test_hosts_equal_botocores(service: Any, region: str, fips: bool, dualstack: bool) -> None:
     config = Config(use_fips_endpoint=fips, use_dualstack_endpoint=dualstack)
     theirs = (
         boto3.Session("x", "x", region_name=region).client(service, config=config).meta.endpoint_url
@@ -98,7 +99,7 @@ def test_hosts_are_those_of_awss_own_tools(
 @pytest.mark.parametrize(
     "region", ["us-iso-east-1", "us-isob-east-1", "eu-isoe-west-1", "us-isof-south-1"]
 )
-def test_no_partition_is_asked_in_another_one(region: str) -> None:
+def test_sts_is_in_the_partition_of_the_region(region: str) -> None:
     theirs = boto3.Session("x", "x", region_name=region).client("sts").meta.endpoint_url
     assert Endpoint(region).url_of("sts") == theirs
 
@@ -128,7 +129,7 @@ def test_no_partition_is_asked_in_another_one(region: str) -> None:
         ),
     ],
 )
-def test_where_a_bucket_is(endpoint: Endpoint, name: str, url: str) -> None:
+def test_the_url_of_a_bucket(endpoint: Endpoint, name: str, url: str) -> None:
     assert Aws(endpoint, KEYS).bucket(name)._url() == url
     if endpoint.url is None and endpoint.s3_url is None:
         config = Config(use_fips_endpoint=endpoint.fips, use_dualstack_endpoint=endpoint.dualstack)
@@ -144,13 +145,13 @@ def _stop(request: Any, **_: Any) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://me:hunter2@host:1", "https://hunter2@host"])
-def test_a_password_in_an_endpoint_is_refused_and_not_shown(url: str) -> None:
+def test_an_endpoint_with_a_password_is_refused_and_not_quoted(url: str) -> None:
     with pytest.raises(UsageError, match="is not a URL") as caught:
         Endpoint(REGION, url)
     assert "hunter2" not in str(caught.value)
 
 
-def test_bootstrap_asks_where_the_environment_says_that_aws_is(
+def test_bootstrap_uses_the_configured_endpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with served() as url:

@@ -47,7 +47,7 @@ def interrupted_after(server: ScriptedServer, requests: int) -> Interrupt:
     return interrupt
 
 
-def test_an_interrupt_cuts_the_wait_for_the_next_attempt_short(
+def test_an_interrupt_ends_the_wait_for_the_next_attempt(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Backoff, "get_backoff_time", lambda _: 60)
@@ -59,7 +59,7 @@ def test_an_interrupt_cuts_the_wait_for_the_next_attempt_short(
     assert len(server.asked) == 1
 
 
-def test_what_cleans_up_after_an_interrupt_tries_again(
+def test_cleanup_after_an_interrupt_retries(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Backoff, "get_backoff_time", lambda _: 0.01)
@@ -71,7 +71,7 @@ def test_what_cleans_up_after_an_interrupt_tries_again(
     assert len(server.asked) == 3
 
 
-def test_an_interrupt_cuts_an_exchange_short(
+def test_an_interrupt_ends_an_exchange(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exchange, "_FIRST_WAIT", 60)
@@ -82,7 +82,7 @@ def test_an_interrupt_cuts_an_exchange_short(
     assert len(server.asked) == 1
 
 
-def test_a_child_that_cleans_up_gets_credentials(
+def test_a_child_gets_credentials_for_its_cleanup(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Terraform releases its lock after an interrupt, and asks for credentials to do so."""

@@ -15,10 +15,14 @@ from support.scripted import ScriptedServer, found, serving
 KEYS = Credentials("AKIDEXAMPLE", "secret")
 REGION = "eu-central-1"
 PAGE = (
-    '<ListVersionsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>{more}</IsTruncated>'
-    "<EncodingType>url</EncodingType><NextKeyMarker>a%2Bb</NextKeyMarker><NextVersionIdMarker>v1</NextVersionIdMarker>"
-    "<Version><Key>{key}</Key><VersionId>v1</VersionId><IsLatest>true</IsLatest><Owner><ID>x</ID></Owner></Version>"
-    "<DeleteMarker><Key>{key}</Key><VersionId>v0</VersionId><IsLatest>false</IsLatest></DeleteMarker>"
+    "<ListVersionsResult "
+    'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>{more}</IsTruncated>'
+    "<EncodingType>url</EncodingType><NextKeyMarker>a%2Bb</"
+    "NextKeyMarker><NextVersionIdMarker>v1</NextVersionIdMarker>"
+    "<Version><Key>{key}</Key><VersionId>v1</VersionId><IsLatest>true</"
+    "IsLatest><Owner><ID>x</ID></Owner></Version>"
+    "<DeleteMarker><Key>{key}</Key><VersionId>v0</VersionId><IsLatest>false</IsLatest></"
+    "DeleteMarker>"
     "</ListVersionsResult>"
 )
 SLOW = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -37,7 +41,7 @@ def bucket(server: ScriptedServer) -> Bucket:
     return Aws(Endpoint(REGION, server.url), KEYS, account="123456789012").bucket("box")
 
 
-def test_versions_of_several_pages(server: ScriptedServer, bucket: Bucket) -> None:
+def test_versions_on_several_pages(server: ScriptedServer, bucket: Bucket) -> None:
     server.answers = [
         found(PAGE.format(more="true", key="a%2Bb")),
         found(PAGE.format(more="false", key="c%C3%BC+d")),
@@ -56,8 +60,11 @@ def test_versions_of_several_pages(server: ScriptedServer, bucket: Bucket) -> No
     )
 
 
-def test_keys_of_several_pages(server: ScriptedServer, bucket: Bucket) -> None:
-    page = "<ListBucketResult>{}<EncodingType>url</EncodingType><Contents><Key>{}</Key></Contents></ListBucketResult>"
+def test_keys_on_several_pages(server: ScriptedServer, bucket: Bucket) -> None:
+    page = (
+        "<ListBucketResult>{}<EncodingType>url</EncodingType><Contents><Key>{}</Key></Contents></"
+        "ListBucketResult>"
+    )
     more = (
         "<IsTruncated>true</IsTruncated><NextContinuationToken>on+and/on=</NextContinuationToken>"
     )
@@ -75,9 +82,7 @@ def test_keys_of_several_pages(server: ScriptedServer, bucket: Bucket) -> None:
         bucket.keys("")
 
 
-def test_keys_are_as_they_are_where_the_server_does_not_encode_them(
-    server: ScriptedServer, bucket: Bucket
-) -> None:
+def test_keys_of_a_server_that_does_not_encode_them(server: ScriptedServer, bucket: Bucket) -> None:
     page = PAGE.format(more="false", key="a+b%20").replace("<EncodingType>url</EncodingType>", "")
     server.answers = [found(page)]
     assert {version.key for version in bucket.versions("")} == {"a+b%20"}
@@ -89,7 +94,7 @@ def test_keys_are_as_they_are_where_the_server_does_not_encode_them(
 
 
 @pytest.mark.parametrize("marker", ["<NextKeyMarker/>", "<NextKeyMarker>a</NextKeyMarker>"])
-def test_a_listing_that_goes_on_where_it_has_been_is_none(
+def test_a_listing_that_never_ends_is_an_error(
     server: ScriptedServer, bucket: Bucket, marker: str
 ) -> None:
     server.answers = [
@@ -100,7 +105,9 @@ def test_a_listing_that_goes_on_where_it_has_been_is_none(
     assert len(server.asked) <= 2
 
 
-def test_a_listing_begun_ahead_is_given_once(server: ScriptedServer, bucket: Bucket) -> None:
+def test_a_listing_that_was_started_ahead_is_used_once(
+    server: ScriptedServer, bucket: Bucket
+) -> None:
     server.answers = [found(PAGE.format(more="false", key="a"))]
     bucket.look_ahead("p/")
     assert len(list(bucket.versions("p/"))) == 2
@@ -109,7 +116,7 @@ def test_a_listing_begun_ahead_is_given_once(server: ScriptedServer, bucket: Buc
     assert len(server.asked) == 2, "what is known of a moment ago does not count twice"
 
 
-def test_an_error_of_a_listing_begun_ahead_is_raised_where_it_is_wanted(
+def test_a_listing_that_was_started_ahead_raises_where_it_is_used(
     server: ScriptedServer, bucket: Bucket
 ) -> None:
     server.answers = [(403, DENIED, {})]
@@ -119,7 +126,7 @@ def test_an_error_of_a_listing_begun_ahead_is_raised_where_it_is_wanted(
 
 
 @pytest.mark.parametrize("body", ["", "<html>log in first", "<html>log in</html>", "{}", SLOW])
-def test_what_is_no_answer_of_s3(server: ScriptedServer, bucket: Bucket, body: str) -> None:
+def test_answers_that_are_not_from_s3(server: ScriptedServer, bucket: Bucket, body: str) -> None:
     server.answers = [(200, body, {})]
     for ask in (
         lambda: list(bucket.versions("")),

@@ -79,7 +79,7 @@ def test_proxies_of_the_environment(
         "http://proxy:0",
     ],
 )
-def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+def test_an_unusable_proxy(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     monkeypatch.delenv("NO_PROXY", raising=False)
     with pytest.raises(UsageError, match="the proxy cannot be used") as caught:
@@ -116,9 +116,7 @@ def test_where_a_connection_goes(
     assert gone == [place]
 
 
-def test_a_tunnel_through_a_proxy_that_speaks_tls(
-    certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tunnel_through_a_tls_proxy(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(certificate) as s3, tunnels(HttpTunnel, s3.port, certificate) as proxy:
         s3.answers = [found()]
         monkeypatch.setenv("HTTPS_PROXY", f"https://me:p%40ss@127.0.0.1:{proxy.port}")
@@ -132,7 +130,7 @@ def test_a_tunnel_through_a_proxy_that_speaks_tls(
     assert all("proxy-authorization" not in headers for _, _, headers, _ in s3.asked)
 
 
-def test_a_proxy_that_speaks_tls_passes_plain_requests_on(
+def test_a_tls_proxy_forwards_plain_requests(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(certificate) as proxy:
@@ -145,7 +143,7 @@ def test_a_proxy_that_speaks_tls_passes_plain_requests_on(
     assert headers["proxy-authorization"] == LOGIN
 
 
-def test_a_proxy_with_a_certificate_that_is_not_trusted(
+def test_a_tls_proxy_that_is_not_trusted(
     server: ScriptedServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with tunnels(HttpTunnel, server.port, certificate) as proxy:

@@ -1,4 +1,4 @@
-"""Requests of our own to S3: when they are made again, and on which connections."""
+"""Requests of our own to S3: retries, and which connection they use."""
 
 import socket
 import ssl
@@ -57,7 +57,7 @@ def test_a_connection_is_kept(server: ScriptedServer, bucket: Bucket) -> None:
     assert f"/{REGION}/s3/aws4_request" in headers["authorization"]
 
 
-def test_a_kept_connection_that_the_server_closed_is_no_failure(
+def test_a_connection_that_the_server_closed_is_replaced(
     server: ScriptedServer, bucket: Bucket
 ) -> None:
     server.answers = [found(), None, found()]
@@ -76,7 +76,7 @@ def test_a_kept_connection_that_the_server_closed_is_no_failure(
         (400, SLOW.replace("SlowDown", "RequestTimeout"), {}),
     ],
 )
-def test_what_may_pass_is_asked_again(
+def test_transient_failures_are_retried(
     server: ScriptedServer, bucket: Bucket, passing: Answer | None
 ) -> None:
     server.answers = [passing, passing, passing, found()]
@@ -84,7 +84,7 @@ def test_what_may_pass_is_asked_again(
     assert len(server.asked) == 4
 
 
-def test_what_does_not_pass_is_an_error(server: ScriptedServer, bucket: Bucket) -> None:
+def test_a_failure_that_lasts_is_an_error(server: ScriptedServer, bucket: Bucket) -> None:
     server.answers = [(503, SLOW, {})]
     with pytest.raises(AwsError, match="s3:GetObject: SlowDown: Please reduce") as caught:
         bucket.get("a")
@@ -96,10 +96,10 @@ def test_what_does_not_pass_is_an_error(server: ScriptedServer, bucket: Bucket) 
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_refusal_that_comes_before_all_was_sent_is_read(tls: bool, certificate: Path) -> None:
-    """Of an object that is larger than what lies on the way, by servers that close instead of
-    reading on.
-    """
+def test_a_refusal_that_comes_before_the_body_was_sent_is_read(
+    tls: bool, certificate: Path
+) -> None:
+    """The object is larger than all buffers, and the server closes instead of reading on."""
     body = b"x" * 30_000_000
     answer = f"HTTP/1.1 403 x\r\nContent-Length: {len(DENIED)}\r\n\r\n{DENIED}".encode()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -124,7 +124,7 @@ def test_a_refusal_that_comes_before_all_was_sent_is_read(tls: bool, certificate
     assert caught.value.code == "AccessDenied"
 
 
-def test_each_attempt_is_signed_anew(server: ScriptedServer) -> None:
+def test_each_attempt_is_signed_again(server: ScriptedServer) -> None:
     server.answers = [(503, SLOW, {}), (503, SLOW, {}), found()]
     used: list[str] = []
 
@@ -138,12 +138,10 @@ def test_each_attempt_is_signed_anew(server: ScriptedServer) -> None:
     assert len(used) == 3
 
 
-def test_tls_connections_that_the_server_has_closed_are_no_failure(
+def test_tls_connections_that_the_server_closed_are_replaced(
     certificate: Path, server: ScriptedServer
 ) -> None:
-    """As after a stage that took longer than a server waits: all that were opened side by side are
-    stale then.
-    """
+    """As after a long stage: all connections that were open side by side are stale then."""
     secured = ScriptedServer(certificate)
     secured.answers = [found()]
     bucket = Aws(Endpoint(REGION, secured.url, ca_bundle=str(certificate)), KEYS).bucket("box")
@@ -157,7 +155,7 @@ def test_tls_connections_that_the_server_has_closed_are_no_failure(
     secured.close()
 
 
-def test_connections_are_not_kept_for_long(
+def test_an_idle_connection_is_not_used_again(
     server: ScriptedServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.answers = [found()]
@@ -167,7 +165,7 @@ def test_connections_are_not_kept_for_long(
     assert server.opened == 2
 
 
-def test_what_no_header_can_hold_is_told_without_it(server: ScriptedServer) -> None:
+def test_a_key_with_a_line_end_is_not_quoted(server: ScriptedServer) -> None:
     keys = Credentials("AKIDEXAMPLE", "secret", "token-that-is-secret\n")
     with pytest.raises(AwsUnreachable, match="characters that no request can contain") as caught:
         Aws(Endpoint(REGION, server.url), keys).bucket("box").get("a")
@@ -176,7 +174,7 @@ def test_what_no_header_can_hold_is_told_without_it(server: ScriptedServer) -> N
     assert server.asked == []
 
 
-def test_what_proxies_change_is_not_signed(server: ScriptedServer, bucket: Bucket) -> None:
+def test_headers_that_proxies_change_are_not_signed(server: ScriptedServer, bucket: Bucket) -> None:
     server.answers = [found()]
     bucket.get("a")
     headers = server.asked[0][2]
@@ -184,13 +182,13 @@ def test_what_proxies_change_is_not_signed(server: ScriptedServer, bucket: Bucke
     assert "user-agent" not in headers["authorization"]
 
 
-def test_an_absent_key_that_xml_cannot_quote(server: ScriptedServer, bucket: Bucket) -> None:
+def test_a_missing_key_that_xml_cannot_quote(server: ScriptedServer, bucket: Bucket) -> None:
     server.answers = [(404, "<Error><Code>NoSuchKey</Code><Key>a\x01b</Key></Error>", {})]
     assert bucket.get("a\x01b") is None
 
 
 @pytest.mark.parametrize(("status", "body"), [(403, DENIED), (301, ""), (302, ""), (307, "")])
-def test_a_refusal_is_asked_once_and_nobody_is_followed(
+def test_refusals_are_not_retried_and_redirects_not_followed(
     server: ScriptedServer, bucket: Bucket, status: int, body: str
 ) -> None:
     server.answers = [(status, body, {"Location": f"{server.url}/elsewhere"})]
@@ -201,7 +199,7 @@ def test_a_refusal_is_asked_once_and_nobody_is_followed(
     assert len(server.asked) == 1
 
 
-def test_an_answer_that_breaks_off_is_none(server: ScriptedServer, bucket: Bucket) -> None:
+def test_a_truncated_answer_is_not_an_answer(server: ScriptedServer, bucket: Bucket) -> None:
     server.answers = [
         (200, "half", {"ETag": '"e"', "Content-Length": "400", "Connection": "close"}),
         found("whole"),
@@ -231,7 +229,8 @@ def test_a_persons_own_credentials_are_found_by_boto3(
 ) -> None:
     file = tmp_path / "credentials"
     file.write_text(
-        "[mine]\naws_access_key_id = AKIDMINE\naws_secret_access_key = secret\naws_session_token = token\n"
+        "[mine]\naws_access_key_id = AKIDMINE\naws_secret_access_key = "
+        "secret\naws_session_token = token\n"
     )
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)

@@ -1,6 +1,4 @@
-"""The one request that nobody signs: whom it trusts, what it takes for an answer, where it does not
-go.
-"""
+"""AssumeRoleWithWebIdentity, the one request that is not signed: trust, answers, redirects."""
 
 import datetime as dt
 import http.server
@@ -34,7 +32,7 @@ def certificate(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    """A server that gives one answer, and counts the requests that it was sent."""
+    """Starts servers that always give the same answer, and keep what they were sent."""
     servers = []
 
     def serve(
@@ -95,7 +93,7 @@ def test_an_answer(served: Served) -> None:
     assert b"Policy=" not in seen[0]
 
 
-def test_a_certificate_counts_where_it_is_trusted(served: Served, certificate: Path) -> None:
+def test_the_certificate_must_be_trusted(served: Served, certificate: Path) -> None:
     url = served(pem=certificate)
     assert exchanged(Endpoint("eu-central-1", url, ca_bundle=str(certificate))).arn
     with pytest.raises(AwsUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
@@ -106,13 +104,13 @@ def test_a_certificate_counts_where_it_is_trusted(served: Served, certificate: P
 @pytest.mark.parametrize(
     "body", ["", "<html>log in first</html>", "{}", ANSWER.replace("Expiration", "Expires")]
 )
-def test_what_is_no_answer_of_sts(served: Served, body: str) -> None:
+def test_answers_that_are_not_from_sts(served: Served, body: str) -> None:
     with pytest.raises(AwsUnreachable, match="is not STS"):
         exchanged(Endpoint("eu-central-1", served(body)))
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_token_is_not_sent_on(served: Served, status: int) -> None:
+def test_redirects_are_not_followed(served: Served, status: int) -> None:
     elsewhere = served()
     with pytest.raises(AwsError) as caught:
         exchanged(Endpoint("eu-central-1", served("", status, Location=elsewhere)))
@@ -120,8 +118,11 @@ def test_a_token_is_not_sent_on(served: Served, status: int) -> None:
     assert len(seen) == 1
 
 
-def test_an_error_has_awss_own_code(served: Served) -> None:
-    body = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>No &amp; no</Message></Error></ErrorResponse>"
+def test_an_error_has_awss_code(served: Served) -> None:
+    body = (
+        "<ErrorResponse><Error><Code>AccessDenied</Code><Message>No &amp; "
+        "no</Message></Error></ErrorResponse>"
+    )
     with pytest.raises(AwsError) as caught:
         exchanged(Endpoint("eu-central-1", served(body, 403)))
     assert (caught.value.code, caught.value.text, caught.value.status) == (
@@ -131,7 +132,7 @@ def test_an_error_has_awss_own_code(served: Served) -> None:
     )
 
 
-def test_a_server_error_without_words(served: Served) -> None:
+def test_a_server_error_without_xml(served: Served) -> None:
     with pytest.raises(AwsError) as caught:
         exchanged(Endpoint("eu-central-1", served("<html>", 503)))
     assert caught.value.status == 503
@@ -144,7 +145,7 @@ def test_loopback_is_reached_without_a_proxy(
     assert exchanged(Endpoint("eu-central-1", served())).arn
 
 
-def test_an_endpoint_of_sts_alone_comes_first() -> None:
+def test_the_endpoint_of_sts_comes_first() -> None:
     endpoint = Endpoint(
         "eu-central-1", "https://all.example.com", sts_url="https://sts.example.com"
     )
@@ -152,26 +153,26 @@ def test_an_endpoint_of_sts_alone_comes_first() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 403, 503])
-def test_an_answer_that_breaks_off_is_none(served: Served, status: int) -> None:
+def test_a_truncated_answer_is_not_an_answer(served: Served, status: int) -> None:
     url = served("ff\r\n<Error", status, **{"Transfer-Encoding": "chunked"})
     with pytest.raises(AwsUnreachable, match="IncompleteRead"):
         exchanged(Endpoint("eu-central-1", url))
 
 
 @pytest.mark.parametrize("encoding", ["nobodys", "big5", "utf-7", "utf-32"])
-def test_an_answer_in_an_encoding_that_xml_has_not(served: Served, encoding: str) -> None:
+def test_an_answer_in_an_unknown_encoding(served: Served, encoding: str) -> None:
     with pytest.raises(AwsUnreachable, match="is not STS"):
         exchanged(
             Endpoint("eu-central-1", served(f'<?xml version="1.0" encoding="{encoding}"?>{ANSWER}'))
         )
 
 
-def test_an_expiration_without_a_zone_is_no_moment(served: Served) -> None:
+def test_an_expiration_without_a_time_zone(served: Served) -> None:
     with pytest.raises(AwsUnreachable, match="is not STS"):
         exchanged(Endpoint("eu-central-1", served(ANSWER.replace("00:00Z", "00:00"))))
 
 
-def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_certificates(tmp_path: Path) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("")
     for path in (tmp_path / "nowhere.pem", empty, tmp_path):
@@ -183,7 +184,7 @@ def test_certificates_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "url", ["foo", "", "ftp://x", "https://", "http://x:port", "http://[", "127.0.0.1:1"]
 )
-def test_an_endpoint_is_a_url(url: str) -> None:
+def test_an_endpoint_must_be_a_url(url: str) -> None:
     names = {
         "url": "AWS_ENDPOINT_URL",
         "sts_url": "AWS_ENDPOINT_URL_STS",

@@ -14,7 +14,7 @@ from cipipe.tools.aws.errors import AwsUnreachable
 from cipipe.tools.aws.messages import AwsAnswer, document
 
 Query = Mapping[str, str]
-Ask = Callable[[str, Query], AwsAnswer]
+Send = Callable[[str, Query], AwsAnswer]
 """Sends one request for a page: an operation of S3, and its query."""
 
 
@@ -23,24 +23,24 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
     key: str
     id: str
-    # Whether it is what the key holds now.
+    # Whether it is what a reader of the key gets now.
     latest: bool
     # Whether it is a delete marker.
     deleted: bool
 
 
-def versions(ask: Ask, prefix: str) -> Iterator[Version]:
+def versions(send: Send, prefix: str) -> Iterator[Version]:
     """Every version and delete marker below the prefix, by key; a key's newest comes first."""
     query = {"versions": "", "prefix": prefix}
-    pages = _pages(ask, "ListObjectVersions", "ListVersionsResult", query, _next_versions)
+    pages = _pages(send, "ListObjectVersions", "ListVersionsResult", query, _next_versions)
     for page in pages:
         yield from _versions_of(page)
 
 
-def keys(ask: Ask, prefix: str) -> Iterator[str]:
+def keys(send: Send, prefix: str) -> Iterator[str]:
     """Every key below the prefix."""
     query = {"list-type": "2", "prefix": prefix}
-    for page in _pages(ask, "ListObjectsV2", "ListBucketResult", query, _next_keys):
+    for page in _pages(send, "ListObjectsV2", "ListBucketResult", query, _next_keys):
         decode = _decoder(page)
         for element in page.iterfind("{*}Contents"):
             yield decode(element.findtext("{*}Key", ""))
@@ -84,7 +84,7 @@ def _next_keys(page: ET.Element) -> dict[str, str]:
 
 
 def _pages(
-    ask: Ask,
+    send: Send,
     operation: str,
     root: str,
     query: Query,
@@ -97,7 +97,7 @@ def _pages(
     """
     marker: dict[str, str] = {}
     while True:
-        page = _page(ask(operation, {**query, "encoding-type": "url", **marker}), root)
+        page = _page(send(operation, {**query, "encoding-type": "url", **marker}), root)
         yield page
 
         if page.findtext("{*}IsTruncated") != "true":
@@ -119,6 +119,6 @@ def _decoder(page: ET.Element) -> Callable[[str], str]:
     """Turns a key of this page into the real one.
 
     S3 encodes keys as a form does, because XML cannot contain control characters. Some servers
-    ignore that they were asked to, and do not say `EncodingType`.
+    ignore `encoding-type=url`, and do not send `EncodingType`.
     """
     return unquote_plus if page.findtext("{*}EncodingType") == "url" else str

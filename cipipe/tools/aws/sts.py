@@ -25,7 +25,7 @@ _LIMIT = 1 << 20
 
 
 class RoleSession(msgspec.Struct, frozen=True, kw_only=True):
-    """The session that STS is asked for."""
+    """The session to request from STS."""
 
     role_arn: str
     session_name: str

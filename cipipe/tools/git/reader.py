@@ -1,4 +1,4 @@
-"""Reading git objects: one `git cat-file --batch` per repository, however many are asked for."""
+"""Reading git objects: one `git cat-file --batch` per repository, however many are read."""
 
 import contextlib
 import re
@@ -78,8 +78,8 @@ class ObjectReader:
     def _ask_without_fetching(self, names: Sequence[str], receive: Receive) -> None:
         """Go on after git died of an object that is not in this clone.
 
-        Which object ids are here is asked in one go; other names are tried one by one, because
-        each may end git.
+        Object ids are checked in one go. Other names are tried one by one, because each may make
+        git fail again.
         """
         from cipipe.tools.process import ProcessFailed
 
@@ -116,9 +116,7 @@ class ObjectReader:
 
     @contextlib.contextmanager
     def _restarting(self) -> Iterator[None]:
-        """After a failure, forget the process: what it still has to say would be taken for the next
-        answer.
-        """
+        """Forget the process after a failure: the rest of its output is not the next answer."""
         try:
             yield
         except BaseException:

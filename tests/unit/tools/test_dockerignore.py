@@ -1,6 +1,4 @@
-"""Which files a `.dockerignore` leaves out, by Docker's documentation and the tables of its own
-tests.
-"""
+"""Which files a `.dockerignore` leaves out: Docker's documentation, and the tables of its tests."""
 
 import io
 import tarfile
@@ -63,7 +61,7 @@ def kept(ignore: bytes, *files: str) -> set[str]:
         ("\n\n   \n", ("a",), {"a"}),
     ],
 )
-def test_what_is_left_out(ignore: str, files: tuple[str, ...], left: set[str]) -> None:
+def test_ignored_files(ignore: str, files: tuple[str, ...], left: set[str]) -> None:
     assert kept(ignore.encode(), *files) == left
 
 
@@ -77,7 +75,7 @@ def test_names_that_are_not_utf8() -> None:
 @pytest.mark.parametrize(
     "line", ["!", "a[", "[]", "a\\", "[z-a]", "[[:nope:]]", "src\\build", "a|*", "*{2}"]
 )
-def test_a_line_that_cannot_be_read_is_refused(line: str) -> None:
+def test_a_malformed_line_is_refused(line: str) -> None:
     with pytest.raises(UsageError) as caught:
         dockerignore.patterns(f"fine\n{line}\n".encode())
     assert (caught.value.id, caught.value.where) == ("image-bad-dockerignore", ".dockerignore:2")
@@ -137,9 +135,7 @@ def test_a_dockerfiles_own_ignore_file_takes_precedence() -> None:
 def test_the_daemon_hides_what_the_dockerfiles_own_ignore_file_says(
     own: bytes, general: bytes | None, hidden: set[str]
 ) -> None:
-    """The daemon removes its two files from the context when `.dockerignore` names them; it knows
-    no other file.
-    """
+    """The daemon hides its two files when `.dockerignore` names them. It reads no other file."""
     files = {"Dockerfile": b"", "src": b"", "Dockerfile.dockerignore": own}
     context = sent(files if general is None else {**files, ".dockerignore": general})
     told = dockerignore.patterns(context.get(".dockerignore", b""))
@@ -152,10 +148,9 @@ def test_a_linked_ignore_file_is_followed() -> None:
         (Entry(b"100644", b"0" * 40, name), body)
         for name, body in ((b"conf/ignore", b"a"), (b"a", b""))
     ]
-    tar = tarfile.open(
-        fileobj=io.BytesIO(docker.context([linked, *rest], dockerfile="Dockerfile", created=0))
-    )
-    assert "a" not in tar.getnames()
+    sent = docker.context([linked, *rest], dockerfile="Dockerfile", created=0)
+    with tarfile.open(fileobj=io.BytesIO(sent)) as tar:
+        assert "a" not in tar.getnames()
     with pytest.raises(UsageError) as caught:
         docker.context([linked], dockerfile="Dockerfile", created=0)
     assert caught.value.id == "image-bad-dockerignore"

@@ -24,7 +24,7 @@ def test_a_pointer(text: str) -> None:
     assert pointer(text.encode()) == Pointer(OID, 12345)
 
 
-def test_a_pointer_to_what_extensions_changed_names_the_file_before_them() -> None:
+def test_a_pointer_with_extensions_names_the_original_file() -> None:
     extended = PLAIN.replace(
         "oid", f"ext-0-fold sha256:{'a' * 64}\next-1-pack sha256:{'b' * 64}\noid"
     )
@@ -45,5 +45,5 @@ def test_a_pointer_to_what_extensions_changed_names_the_file_before_them() -> No
         PLAIN.replace("oid", f"ext-0-x {'y' * 1000}\noid"),
     ],
 )
-def test_no_pointer(text: str) -> None:
+def test_other_files_are_not_pointers(text: str) -> None:
     assert pointer(text.encode()) is None

@@ -59,7 +59,7 @@ def a_request(method: str, target: str, headers: dict[str, str], body: bytes) ->
         ),
     ],
 )
-def test_the_examples_of_awss_documentation(
+def test_the_examples_in_awss_documentation(
     method: str, target: str, headers: dict[str, str], body: bytes, signature: str
 ) -> None:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html"""
@@ -86,7 +86,7 @@ VALUE = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, 
     body=st.binary(max_size=100),
     token=st.none() | st.just("a/token+of=sts"),
 )
-def test_botocore_signs_s3_requests_the_same(
+def test_s3_signatures_equal_botocores(
     method: str, key: str, query: dict[str, str], value: str, body: bytes, token: str | None
 ) -> None:
     target = path_of(f"/{key}") + (f"?{query_of(query)}" if query else "")
@@ -97,7 +97,7 @@ def test_botocore_signs_s3_requests_the_same(
 
 
 @given(form=st.dictionaries(TEXT, TEXT, max_size=5), token=st.none() | st.just("a/token"))
-def test_botocore_signs_sts_requests_the_same(form: dict[str, str], token: str | None) -> None:
+def test_sts_signatures_equal_botocores(form: dict[str, str], token: str | None) -> None:
     body = query_of(form).encode()
     headers = {
         "host": "sts.eu-central-1.amazonaws.com",
@@ -116,7 +116,7 @@ def test_botocore_signs_sts_requests_the_same(form: dict[str, str], token: str |
 
 
 @given(TEXT)
-def test_everything_that_is_not_unreserved_is_encoded(text: str) -> None:
+def test_all_but_unreserved_characters_are_encoded(text: str) -> None:
     assert path_of(text) == quote(text, safe="-_.~/")
     assert query_of({"": text}) == "=" + quote(text, safe="-_.~")
 

@@ -1,4 +1,4 @@
-"""Where a state is kept: what of a backend's settings goes where, and which block a root declares."""
+"""Backends: where each setting goes, and which block a root declares."""
 
 import json
 import stat
@@ -24,14 +24,26 @@ API = "https://git.example.com/api/v4"
 @pytest.mark.parametrize(
     ("backend", "variables"),
     [
-        (Backend("pg", {"conn_str": "postgres://u:hunter22@db/tf", "schema_name": "net"}), {"PG_CONN_STR": "postgres://u:hunter22@db/tf"}),
-        (Backend("http", {"address": "https://h/s", "username": "u", "password": "hunter22"}), {"TF_HTTP_USERNAME": "u", "TF_HTTP_PASSWORD": "hunter22"}),
-        (Backend("azurerm", {"key": "k", "access_key": "hunter22"}), {"ARM_ACCESS_KEY": "hunter22"}),
+        (
+            Backend("pg", {"conn_str": "postgres://u:hunter22@db/tf", "schema_name": "net"}),
+            {"PG_CONN_STR": "postgres://u:hunter22@db/tf"},
+        ),
+        (
+            Backend("http", {"address": "https://h/s", "username": "u", "password": "hunter22"}),
+            {"TF_HTTP_USERNAME": "u", "TF_HTTP_PASSWORD": "hunter22"},
+        ),
+        (
+            Backend("azurerm", {"key": "k", "access_key": "hunter22"}),
+            {"ARM_ACCESS_KEY": "hunter22"},
+        ),
         (Backend("gcs", {"bucket": "b", "prefix": "p"}), {}),
-        (Backend("consul", {"path": "p", "access_token": "hunter22", "lock": True}), {"CONSUL_HTTP_TOKEN": "hunter22"}),
+        (
+            Backend("consul", {"path": "p", "access_token": "hunter22", "lock": True}),
+            {"CONSUL_HTTP_TOKEN": "hunter22"},
+        ),
         (Backend("cloud", {"organization": "acme"}, "net"), {"TF_CLOUD_ORGANIZATION": "acme"}),
     ],
-)  # fmt: skip
+)
 def test_secrets_are_in_the_environment_and_the_rest_in_a_private_file(
     backend: Backend, variables: dict[str, str]
 ) -> None:
@@ -65,7 +77,7 @@ def test_s3_locks_by_default(settings: dict[str, Value], locks: bool) -> None:
     assert not Backend("gcs", settings).locks_by_default
 
 
-def test_the_type_is_no_setting_and_the_region_is_that_of_the_environment() -> None:
+def test_type_is_not_a_setting_and_the_region_is_the_environments() -> None:
     given: dict[str, Value] = {"bucket": "b", "key": "k"}
     s3 = backend_of(Settings(root="r", backend=given), LIVE, sandbox=False)
     assert s3 == Backend("s3", {"region": "eu-west-3", "bucket": "b", "key": "k"})
@@ -95,7 +107,7 @@ def test_the_type_is_no_setting_and_the_region_is_that_of_the_environment() -> N
         ({"type": "inmem"}, ["terraform-state-not-kept"]),
     ],
 )
-def test_what_is_wrong_with_the_settings_alone(backend: dict[str, Value], ids: list[str]) -> None:
+def test_problems_in_the_settings(backend: dict[str, Value], ids: list[str]) -> None:
     stage = Stage("iac", "terraform", Settings(root="r", backend=backend))
     assert [problem.id for problem in problems(stage)] == ids
 
@@ -108,19 +120,71 @@ BLOCK = b'terraform {\n  required_version = ">= 1.5"\n  backend "s3" {\n    key 
     [
         ({"versions.tf": BLOCK}, Declared("s3", "versions.tf", 3)),
         ({"versions.tf": BLOCK.replace(b"\n", b"\r\n")}, Declared("s3", "versions.tf", 3)),
-        ({"a.tf": b'terraform {\n  cloud {\n    organization = "o"\n  }\n}'}, Declared("cloud", "a.tf", 2)),
-        ({"a.tf": b'terraform {\n  /* backend "s3" {} */\n  # backend "gcs" {\n  // backend "pg" {}\n}'}, None),
-        ({"a.tf": b'locals {\n  doc = <<-EOT\n    terraform {\n      backend "s3" {}\n    }\n  EOT\n}'}, None),
+        (
+            {"a.tf": b'terraform {\n  cloud {\n    organization = "o"\n  }\n}'},
+            Declared("cloud", "a.tf", 2),
+        ),
+        (
+            {
+                "a.tf": (
+                    b'terraform {\n  /* backend "s3" {} */\n  # backend "gcs" {\n  // backend '
+                    b'"pg" {}\n}'
+                )
+            },
+            None,
+        ),
+        (
+            {
+                "a.tf": (
+                    b'locals {\n  doc = <<-EOT\n    terraform {\n      backend "s3" {}\n    }\n  '
+                    b"EOT\n}"
+                )
+            },
+            None,
+        ),
         ({"a.tf": b'resource "x" "backend" {\n  backend "s3" {\n  }\n}'}, None),
-        ({"a.tf": b'locals {\n  terraform = { backend = { s3 = {} } }\n  text = "terraform { backend"\n}'}, None),
-        ({"a.tf": b'terraform { required_version = "1" }\nterraform {\n  backend "gcs" {}\n}'}, Declared("gcs", "a.tf", 3)),
-        ({"a.tf": BLOCK, "zz_override.tf": b'terraform {\n  backend "local" {}\n}'}, Declared("local", "zz_override.tf", 2)),
-        ({"override.tf": b'terraform {\n  backend "local" {}\n}', "z.tf": BLOCK}, Declared("local", "override.tf", 2)),
-        ({"a.tf.json": b'{"terraform": {"backend": {"azurerm": {}}}}'}, Declared("azurerm", "a.tf.json", 1)),
-        ({"a.tf.json": b'{"terraform": [{"backend": [{"pg": {}}]}]}'}, Declared("pg", "a.tf.json", 1)),
+        (
+            {
+                "a.tf": (
+                    b'locals {\n  terraform = { backend = { s3 = {} } }\n  text = "terraform { '
+                    b'backend"\n}'
+                )
+            },
+            None,
+        ),
+        (
+            {"a.tf": b'terraform { required_version = "1" }\nterraform {\n  backend "gcs" {}\n}'},
+            Declared("gcs", "a.tf", 3),
+        ),
+        (
+            {"a.tf": BLOCK, "zz_override.tf": b'terraform {\n  backend "local" {}\n}'},
+            Declared("local", "zz_override.tf", 2),
+        ),
+        (
+            {"override.tf": b'terraform {\n  backend "local" {}\n}', "z.tf": BLOCK},
+            Declared("local", "override.tf", 2),
+        ),
+        (
+            {"a.tf.json": b'{"terraform": {"backend": {"azurerm": {}}}}'},
+            Declared("azurerm", "a.tf.json", 1),
+        ),
+        (
+            {"a.tf.json": b'{"terraform": [{"backend": [{"pg": {}}]}]}'},
+            Declared("pg", "a.tf.json", 1),
+        ),
         ({"a.tf.json": b'{"terraform": [{"cloud": {}}]}'}, Declared("cloud", "a.tf.json", 1)),
-        ({"a.tf.json": b'{"locals": {"backend": {"s3": {}}}}', "b.tf.json": b"[1", "c.tf.json": b"[1]"}, None),
-        ({"a.tf.json": b'[{"locals": {}}, {"terraform": {"backend": {"consul": {}}}}]'}, Declared("consul", "a.tf.json", 1)),
+        (
+            {
+                "a.tf.json": b'{"locals": {"backend": {"s3": {}}}}',
+                "b.tf.json": b"[1",
+                "c.tf.json": b"[1]",
+            },
+            None,
+        ),
+        (
+            {"a.tf.json": b'[{"locals": {}}, {"terraform": {"backend": {"consul": {}}}}]'},
+            Declared("consul", "a.tf.json", 1),
+        ),
         ({"a.tf": b'variable "zones" {\n  default = []\n}\n' + BLOCK}, Declared("s3", "a.tf", 6)),
         ({"a.tf": b'locals {\n  doc = <<EOT\n}"\nEOT\n}\n' + BLOCK}, Declared("s3", "a.tf", 8)),
         ({"a.tf": b'module "terraform" {\n  backend "s3" {}\n}'}, None),
@@ -128,12 +192,12 @@ BLOCK = b'terraform {\n  required_version = ">= 1.5"\n  backend "s3" {\n    key 
         ({"README.md": BLOCK, "a.tfvars": BLOCK}, None),
         ({}, None),
     ],
-)  # fmt: skip
+)
 def test_the_block_that_a_root_declares(files: dict[str, bytes], found: Declared | None) -> None:
     assert declared(files) == found
 
 
-def test_the_refusal_has_the_lines_and_the_file() -> None:
+def test_the_refusal_names_the_lines_and_the_file() -> None:
     error = not_kept(None, wanted="s3", root="infra/net", declared=None)
     assert (error.id, error.exit_status, error.where) == (
         "terraform-state-not-kept",
@@ -167,10 +231,17 @@ def test_the_backend_that_init_set_up(text: str, type: str | None, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("variable", "workspace", "refused"),
-    [("", None, False), ("default", None, False), ("blue", "blue", False), ("blue", None, True), ("", "blue", False),
-     ("blue", "green", True), ("default", "green", True)],
-)  # fmt: skip
-def test_tf_workspace_is_neither_obeyed_nor_dropped(
+    [
+        ("", None, False),
+        ("default", None, False),
+        ("blue", "blue", False),
+        ("blue", None, True),
+        ("", "blue", False),
+        ("blue", "green", True),
+        ("default", "green", True),
+    ],
+)
+def test_a_conflicting_tf_workspace_is_refused(
     variable: str, workspace: str | None, refused: bool
 ) -> None:
     if not refused:
@@ -193,7 +264,7 @@ def test_tf_workspace_is_neither_obeyed_nor_dropped(
         ("", False),
     ],
 )
-def test_a_gitlab_job_shows_its_token_to_its_own_instance_alone(address: str, let_in: bool) -> None:
+def test_a_gitlab_job_sends_its_token_only_to_its_own_instance(address: str, let_in: bool) -> None:
     job = {"CI_API_V4_URL": API, "CI_JOB_TOKEN": "glcbt-64_x"}
     expected = (
         {"TF_HTTP_USERNAME": "gitlab-ci-token", "TF_HTTP_PASSWORD": "glcbt-64_x"} if let_in else {}
@@ -203,7 +274,7 @@ def test_a_gitlab_job_shows_its_token_to_its_own_instance_alone(address: str, le
     assert github.state_login(job, address) == {}
 
 
-def test_a_store_that_wants_a_login_gets_it_and_no_other(tmp_path: Path) -> None:
+def test_only_an_http_store_gets_the_login(tmp_path: Path) -> None:
     redactor = Redactor()
     asked: list[str] = []
 

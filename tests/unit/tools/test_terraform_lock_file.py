@@ -1,6 +1,4 @@
-"""The dependency lock file of a root that has none: there while a command runs, and never left
-behind.
-"""
+"""The dependency lock file of a root that has not committed one: it never stays in the root."""
 
 import fcntl
 from pathlib import Path
@@ -23,7 +21,9 @@ def untracked(_: Path) -> bool:
     return False
 
 
-def test_it_is_lent_to_each_command_and_taken_back(places: tuple[Path, Path, LockFile]) -> None:
+def test_the_file_is_in_the_root_only_while_a_command_runs(
+    places: tuple[Path, Path, LockFile],
+) -> None:
     root, data, file = places
     with file.written():
         assert not file.path.exists()
@@ -36,7 +36,7 @@ def test_it_is_lent_to_each_command_and_taken_back(places: tuple[Path, Path, Loc
     assert [path.name for path in data.iterdir()] == ["dependencies.lock.hcl"]
 
 
-def test_init_chooses_anew_when_told_to(places: tuple[Path, Path, LockFile]) -> None:
+def test_init_chooses_again_after_forget(places: tuple[Path, Path, LockFile]) -> None:
     _, _, file = places
     assert not file.forget()
     with file.written():
@@ -48,7 +48,7 @@ def test_init_chooses_anew_when_told_to(places: tuple[Path, Path, LockFile]) -> 
         assert not file.path.exists()
 
 
-def test_one_that_is_there_is_not_touched(places: tuple[Path, Path, LockFile]) -> None:
+def test_a_committed_file_is_not_touched(places: tuple[Path, Path, LockFile]) -> None:
     _, _, file = places
     file.path.write_text("committed")
     with file.written():
@@ -58,7 +58,7 @@ def test_one_that_is_there_is_not_touched(places: tuple[Path, Path, LockFile]) -
     assert file.path.read_text() == "committed"
 
 
-def test_a_command_that_fails_leaves_none(places: tuple[Path, Path, LockFile]) -> None:
+def test_a_failing_command_leaves_no_file(places: tuple[Path, Path, LockFile]) -> None:
     _, _, file = places
 
     def fail() -> None:
@@ -71,7 +71,7 @@ def test_a_command_that_fails_leaves_none(places: tuple[Path, Path, LockFile]) -
         assert not file.path.exists()
 
 
-def test_another_run_in_the_same_work_tree_takes_its_own_away(
+def test_two_runs_in_one_work_tree(
     places: tuple[Path, Path, LockFile],
 ) -> None:
     root, data, file = places
@@ -87,12 +87,12 @@ def test_another_run_in_the_same_work_tree_takes_its_own_away(
 
 
 def _killed(file: LockFile, data: Path) -> None:
-    """What a run leaves that was killed while Terraform ran."""
+    """What a run leaves behind that is killed while Terraform runs."""
     file.path.write_text("left")
     (data / "lock-file-in").write_text(f"{file.path}\n")
 
 
-def test_what_a_killed_run_left_is_removed(places: tuple[Path, Path, LockFile]) -> None:
+def test_sweep_removes_the_file_of_a_killed_run(places: tuple[Path, Path, LockFile]) -> None:
     root, data, file = places
     _killed(file, data)
     sweep(data.parents[1], untracked)
@@ -103,14 +103,14 @@ def test_what_a_killed_run_left_is_removed(places: tuple[Path, Path, LockFile]) 
     assert file.path.exists()
 
 
-def test_what_has_been_committed_since_stays(places: tuple[Path, Path, LockFile]) -> None:
+def test_sweep_keeps_a_file_that_was_committed(places: tuple[Path, Path, LockFile]) -> None:
     _, data, file = places
     _killed(file, data)
     sweep(data.parents[1], lambda path: path == file.path)
     assert file.path.exists()
 
 
-def test_what_a_living_run_uses_stays(places: tuple[Path, Path, LockFile]) -> None:
+def test_sweep_keeps_the_file_of_a_running_run(places: tuple[Path, Path, LockFile]) -> None:
     _, data, file = places
     with file.written():
         file.path.write_text("in use")
@@ -123,7 +123,7 @@ def test_what_a_living_run_uses_stays(places: tuple[Path, Path, LockFile]) -> No
         assert file.path.exists()
 
 
-def test_a_marker_names_a_lock_file_and_nothing_else(places: tuple[Path, Path, LockFile]) -> None:
+def test_sweep_removes_only_lock_files(places: tuple[Path, Path, LockFile]) -> None:
     root, data, _ = places
     (root / "main.tf").write_text("x")
     (data / "lock-file-in").write_text(f"{root / 'main.tf'}\n")

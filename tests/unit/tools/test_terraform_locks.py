@@ -1,5 +1,4 @@
-"""What Terraform says of locks that it did not get, in the words of its backends, and what is made
-of it.
+"""Errors for state locks that Terraform did not get, from the texts of its backends.
 
 The texts are those of Terraform 1.10 to 1.13: internal/backend/remote-state/*/client.go. Those of
 S3 and DynamoDB were printed by Terraform 1.11.4.
@@ -14,7 +13,7 @@ from cipipe.tools.terraform import locks as terraform_locks
 from cipipe.tools.terraform.locks import LockContext, LockInfo
 
 NOW = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
-ASKED = LockContext(unlock="cipipe iac unlock --env live --stage net", where="infra", now=NOW)
+CONTEXT = LockContext(unlock="cipipe iac unlock --env live --stage net", where="infra", now=NOW)
 ADVICE = """
 
 Terraform acquires a state lock to protect the state from being written
@@ -32,7 +31,10 @@ Lock Info:
   Info:      
 
 """  # noqa: W291 - as Terraform prints it
-S3 = "operation error S3: {}, https response error StatusCode: {}, RequestID: 7R, HostID: q+/=, api error {}"
+S3 = (
+    "operation error S3: {}, https response error StatusCode: {}, RequestID: 7R, HostID: q+/=, "
+    "api error {}"
+)
 PRECONDITION = S3.format(
     "PutObject",
     412,
@@ -41,49 +43,75 @@ PRECONDITION = S3.format(
 DENIED = S3.format(
     "PutObject",
     403,
-    "AccessDenied: User: arn:aws:sts::1:assumed-role/d/s is not authorized to perform: s3:PutObject",
+    (
+        "AccessDenied: User: arn:aws:sts::1:assumed-role/d/s is not authorized to perform: "
+        "s3:PutObject"
+    ),
 )
 UNREADABLE = "unable to retrieve file from S3 bucket 'states' with key 'net.tfstate.tflock': "
-GONE = (
-    UNREADABLE
-    + "operation error S3: GetObject, https response error StatusCode: 404, RequestID: 9, HostID: x, NoSuchKey: "
+GONE = UNREADABLE + (
+    "operation error S3: GetObject, https response error StatusCode: 404, RequestID: 9, "
+    "HostID: x, NoSuchKey: "
 )
 NOT_READABLE = UNREADABLE + S3.format("GetObject", 403, "AccessDenied: Access Denied")
-NO_TABLE = "operation error DynamoDB: {}, https response error StatusCode: 400, RequestID: K3, ResourceNotFoundException: Requested resource not found"
+NO_TABLE = (
+    "operation error DynamoDB: {}, https response error StatusCode: 400, RequestID: K3, "
+    "ResourceNotFoundException: Requested resource not found"
+)
 NO_TABLE_TWICE = (
     NO_TABLE.format("PutItem")
     + '\nUnable to retrieve item from DynamoDB table "locks": '
     + NO_TABLE.format("GetItem")
 )
-CONDITION = "operation error DynamoDB: PutItem, https response error StatusCode: 400, RequestID: K3, ConditionalCheckFailedException: The conditional request failed"
+CONDITION = (
+    "operation error DynamoDB: PutItem, https response error StatusCode: 400, RequestID: K3, "
+    "ConditionalCheckFailedException: The conditional request failed"
+)
 NETWORK = (
-    "operation error S3: PutObject, exceeded maximum number of attempts, 5, https response error StatusCode: 0, RequestID: "
-    ', HostID: , request send failed, Put "https://states.s3.eu-west-1.amazonaws.com/net.tfstate.tflock": dial tcp: '
+    "operation error S3: PutObject, exceeded maximum number of attempts, 5, https response "
+    "error StatusCode: 0, RequestID: "
+    ", HostID: , request send failed, Put "
+    '"https://states.s3.eu-west-1.amazonaws.com/net.tfstate.tflock": dial tcp: '
     "lookup states.s3.eu-west-1.amazonaws.com: no such host"
 )
 DYNAMO_DENIED = (
-    "operation error DynamoDB: PutItem, https response error StatusCode: 400, RequestID: K3, api error AccessDeniedException: "
-    "User: arn:aws:sts::1:assumed-role/d/s is not authorized to perform: dynamodb:PutItem on resource: table/locks"
+    "operation error DynamoDB: PutItem, https response error StatusCode: 400, RequestID: K3, "
+    "api error AccessDeniedException: "
+    "User: arn:aws:sts::1:assumed-role/d/s is not authorized to perform: dynamodb:PutItem on "
+    "resource: table/locks"
 )
 GCS = 'writing "gs://states/net/default.tflock" failed: googleapi: Error {}'
 GCS_HELD = GCS.format(
     "412: At least one of the pre-conditions you specified did not hold., conditionNotMet"
 )
 GCS_DENIED = GCS.format(
-    "403: ci@p.iam.gserviceaccount.com does not have storage.objects.create access to the object., forbidden"
+    "403: ci@p.iam.gserviceaccount.com does not have storage.objects.create access to the "
+    "object., forbidden"
 )
 AZURE_DENIED = (
-    "executing request: unexpected status 403 (403 This request is not authorized to perform this operation using this "
+    "executing request: unexpected status 403 (403 This request is not authorized to perform "
+    "this operation using this "
     "permission.) with AuthorizationPermissionMismatch: This request is not authorized"
 )
-KUBERNETES_DENIED = 'leases.coordination.k8s.io is forbidden: User "system:ci" cannot create resource "leases" in the namespace "tf"'
-AZURE_LEASED = "executing request: unexpected status 409 (409 There is already a lease present.) with LeaseAlreadyPresent: There is already a lease present."
+KUBERNETES_DENIED = (
+    'leases.coordination.k8s.io is forbidden: User "system:ci" cannot create resource "leases" '
+    'in the namespace "tf"'
+)
+AZURE_LEASED = (
+    "executing request: unexpected status 409 (409 There is already a lease present.) with "
+    "LeaseAlreadyPresent: There is already a lease present."
+)
 HTTP_HELD = "HTTP remote state already locked: ID=0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11"
-HTTP_DOWN = 'Failed to lock: POST https://git.example.com/api/v4/projects/4/terraform/state/net/lock giving up after 3 attempt(s): Post "https://git.example.com/api/v4/projects/4/terraform/state/net/lock": dial tcp 10.0.0.9:443: connect: connection refused'
+HTTP_DOWN = (
+    "Failed to lock: POST https://git.example.com/api/v4/projects/4/terraform/state/net/lock "
+    "giving up after 3 attempt(s): Post "
+    '"https://git.example.com/api/v4/projects/4/terraform/state/net/lock": dial tcp '
+    "10.0.0.9:443: connect: connection refused"
+)
 
 
-def made(text: str, asked: LockContext = ASKED) -> CipipeError:
-    return terraform_locks.error(f"Error message: {text}{ADVICE}", asked)
+def made(text: str, context: LockContext = CONTEXT) -> CipipeError:
+    return terraform_locks.error(f"Error message: {text}{ADVICE}", context)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +126,7 @@ def made(text: str, asked: LockContext = ASKED) -> CipipeError:
         INFO,  # consul has nothing to add
     ],
 )
-def test_a_lock_that_somebody_holds(text: str) -> None:
+def test_a_locked_state(text: str) -> None:
     error = made(text)
     assert (error.id, error.exit_status) == ("terraform-locked", 6)
     assert error.message == (
@@ -135,7 +163,7 @@ def test_a_lock_that_somebody_holds(text: str) -> None:
         ("a backend of next year says something else", "terraform-lock-failed", 4),
     ],
 )
-def test_a_lock_that_was_refused_for_another_reason(text: str, id: str, status: int) -> None:
+def test_other_reasons_why_a_lock_was_refused(text: str, id: str, status: int) -> None:
     error = made(text)
     assert (error.id, error.exit_status) == (id, status)
     assert " ".join(text.split()) in error.message, "Terraform's own message is kept"
@@ -143,7 +171,7 @@ def test_a_lock_that_was_refused_for_another_reason(text: str, id: str, status: 
     assert "LOCK_ID" not in str(error.hint)
 
 
-def test_a_refused_write_names_the_lock_that_lies_there_and_is_still_a_refusal() -> None:
+def test_a_denied_write_is_a_denial_even_if_there_is_a_lock() -> None:
     error = made(DENIED + INFO)
     assert error.id == "terraform-lock-denied"
     assert (
@@ -155,7 +183,7 @@ def test_a_refused_write_names_the_lock_that_lies_there_and_is_still_a_refusal()
 @pytest.mark.parametrize(
     "text", ["Workspace is already locked: default", "Already locked for workspace creation: x"]
 )
-def test_a_lock_of_postgres_comes_with_the_info_of_the_one_who_asked(text: str) -> None:
+def test_postgres_reports_the_info_of_our_own_attempt(text: str) -> None:
     error = made(
         text + INFO, LockContext(unlock="cipipe iac unlock", where="infra", now=NOW, own_info=True)
     )
@@ -163,7 +191,7 @@ def test_a_lock_of_postgres_comes_with_the_info_of_the_one_who_asked(text: str) 
     assert "runner@job-81" not in error.message
 
 
-def test_postgres_that_is_down_has_no_holder_either() -> None:
+def test_an_unreachable_postgres_is_not_locked() -> None:
     text = "dial tcp 10.0.0.5:5432: connect: connection refused" + INFO
     error = made(
         text, LockContext(unlock="cipipe iac unlock", where="infra", now=NOW, own_info=True)
@@ -175,7 +203,7 @@ HTTP = LockContext(unlock="cipipe iac unlock --env dev", where="infra", now=NOW,
 HELD_ID = "5b1f0d3e-2222-4c4c-9999-0123456789ab"
 
 
-def test_of_an_http_store_the_id_alone_is_known() -> None:
+def test_an_http_store_reports_only_the_id() -> None:
     """Up to Terraform 1.14 the info beside it is that of the attempt."""
     error = made(f"HTTP remote state already locked: ID={HELD_ID}{INFO}", HTTP)
     assert (error.id, error.exit_status) == ("terraform-locked", 6)
@@ -183,7 +211,7 @@ def test_of_an_http_store_the_id_alone_is_known() -> None:
     assert str(error.hint).endswith(f"cipipe iac unlock --env dev {HELD_ID}")
 
 
-def test_an_http_store_whose_info_terraform_passes_on() -> None:
+def test_an_http_store_with_full_lock_info() -> None:
     assert "runner@job-81" in made(HTTP_HELD + INFO, HTTP).message
 
 
@@ -193,7 +221,7 @@ def test_an_http_store_that_does_not_say_who(what: str) -> None:
     assert (error.id, error.exit_status) == ("terraform-lock-taken", 6)
 
 
-def test_info_without_an_id_is_none() -> None:
+def test_info_without_an_id_is_ignored() -> None:
     assert terraform_locks.info(INFO.replace("0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11", "")) is None
     assert (
         made(PRECONDITION + INFO.replace("0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11", "")).id
@@ -201,7 +229,7 @@ def test_info_without_an_id_is_none() -> None:
     )
 
 
-def test_words_in_the_lock_itself_are_no_reason() -> None:
+def test_text_in_the_lock_info_is_not_a_cause() -> None:
     """Whoever locks says who they are: nothing in it makes a lock that is held something else."""
     assert (
         made(PRECONDITION + INFO.replace("runner@job-81", "AccessDenied@host")).id
@@ -220,7 +248,7 @@ def test_words_in_the_lock_itself_are_no_reason() -> None:
         ("2026-13-31 12:00:00 +0000 UTC", None),
     ],
 )
-def test_when_a_lock_was_taken(created: str, read: datetime | None) -> None:
+def test_the_time_of_a_lock(created: str, read: datetime | None) -> None:
     found = terraform_locks.info(INFO.replace("2026-03-04 12:25:10.123456789 +0000 UTC", created))
     assert found is not None
     assert found.created == read
@@ -244,14 +272,14 @@ def test_the_age_of_a_lock(passed: timedelta, told: str) -> None:
 @pytest.mark.parametrize(
     ("id", "pasted"), [("a b;c", "'a b;c'"), ("-rf", "-- -rf"), ("$(id)", "'$(id)'")]
 )
-def test_an_id_is_pasted_into_a_shell(id: str, pasted: str) -> None:
+def test_an_id_is_quoted_for_the_shell(id: str, pasted: str) -> None:
     error = made(PRECONDITION + INFO.replace("0c9a7e52-8f4e-4a5c-b1a8-8b0f6d0a2a11", id))
     assert str(error.hint).endswith(f"--stage net {pasted}")
 
 
-def test_an_unknown_lock_names_the_one_that_is_there() -> None:
-    other = terraform_locks.unknown("11", LockInfo(id="22", who="a@b"), ASKED)
+def test_an_unknown_lock_id_names_the_actual_lock() -> None:
+    other = terraform_locks.unknown("11", LockInfo(id="22", who="a@b"), CONTEXT)
     assert (other.id, other.exit_status) == ("terraform-lock-unknown", 4)
     assert "a@b" in other.message
     assert str(other.hint).endswith("--stage net 22")
-    assert terraform_locks.unknown("11", None, ASKED).message.endswith("nothing was released")
+    assert terraform_locks.unknown("11", None, CONTEXT).message.endswith("nothing was released")

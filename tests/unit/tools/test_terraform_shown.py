@@ -1,6 +1,4 @@
-"""What Terraform shows of a plan or state: read as far as it is looked at, and refused unseen where
-its form is another.
-"""
+"""What `terraform show` prints: read as far as needed, and refused unread in another shape."""
 
 import json
 from typing import Any
@@ -44,11 +42,9 @@ def shown(answer: Any, shape: Any = ShownPlan) -> Any:
         ({"values": {"root_module": {"resources": [{SECRET: SECRET}]}}}, ShownState),
     ],
 )
-def test_another_form_is_refused_and_not_quoted(answer: Any, shape: Any) -> None:
+def test_another_shape_is_refused_and_not_quoted(answer: Any, shape: Any) -> None:
     with pytest.raises(StageError, match="did not print the JSON") as caught:
-        # A plan and a state are looked at as what they are: one of them has the odd part.
-        shown(answer)
-        shown(answer, ShownState)
+        shown(answer, shape)
     assert caught.value.id == "tool-failed"
     assert SECRET not in f"{caught.value.message}{caught.value.hint}"
 
@@ -98,6 +94,6 @@ def test_a_plan() -> None:
     assert list(made.planned_values.outputs) == ["one"]
 
 
-def test_a_state_that_is_empty() -> None:
+def test_an_empty_state() -> None:
     assert shown({"format_version": "1.0"}, ShownState) == ShownState()
     assert ShownState().resources() == ()
