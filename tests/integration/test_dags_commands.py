@@ -11,7 +11,7 @@ from support.shop import BUCKET, CONFIG, DAG, OUTPUTS, REGION, Cli, Shop, due
 
 
 def requests(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """From now on, every request to AWS; boto3 is not to be asked."""
+    """From now on, every request to AWS. Calling boto3 is an error."""
     made: list[str] = []
     original = SignedClient.send
 
@@ -35,7 +35,7 @@ def test_deploy_is_a_run_of_the_stage(shop: Shop, cipipe: Cli) -> None:
     assert {stage["result"] for stage in cipipe.json("run")["stages"]} == {"unchanged"}
 
 
-def test_deploying_again_writes_nothing_and_asks_little(
+def test_deploying_again_writes_nothing_and_makes_few_requests(
     shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cipipe("dags", "deploy")
@@ -46,7 +46,7 @@ def test_deploying_again_writes_nothing_and_asks_little(
     assert (shop.writes(), shop.record()) == before
 
 
-def test_deploy_puts_right_what_others_changed(shop: Shop, cipipe: Cli) -> None:
+def test_deploy_restores_what_others_changed(shop: Shop, cipipe: Cli) -> None:
     cipipe("dags", "deploy")
     shop.aws.bucket(BUCKET).put("dags/a.py", b"tampered")
     assert due(cipipe) == "unchanged"
@@ -97,7 +97,7 @@ def test_a_dry_run_of_what_is_not_committed_or_not_due(shop: Shop, cipipe: Cli) 
     assert "[dirty-work-tree]" in cipipe.err
 
 
-def test_deploying_nothing_is_refused_unless_it_is_meant(shop: Shop, cipipe: Cli) -> None:
+def test_deploying_nothing_is_refused_unless_allowed(shop: Shop, cipipe: Cli) -> None:
     cipipe("dags", "deploy")
     shop.commit({"dags/a.py": None})
     assert cipipe("dags", "deploy") == 5
@@ -108,7 +108,7 @@ def test_deploying_nothing_is_refused_unless_it_is_meant(shop: Shop, cipipe: Cli
     assert due(cipipe) == "unchanged"
 
 
-def test_the_safeguards_of_a_run_hold(shop: Shop, cipipe: Cli) -> None:
+def test_deploy_has_the_safeguards_of_a_run(shop: Shop, cipipe: Cli) -> None:
     (shop.repo.root / "dags/a.py").write_text("# dirty")
     assert cipipe("dags", "deploy") == 5
     assert "[dirty-work-tree]" in cipipe.err
@@ -138,7 +138,7 @@ def test_several_stages_in_one_bucket_have_to_be_named(shop: Shop, cipipe: Cli) 
 
 
 def test_stages_in_one_bucket_leave_each_others_files_alone(shop: Shop, cipipe: Cli) -> None:
-    """`dags/team/b.py` is a key of `team`, until that one lacks it; nobody's key is nobody's."""
+    """`dags/team/b.py` belongs to `team` until it deletes it, and then to whoever uploads it."""
     more = CONFIG.replace("[stages.dags]", "[stages.team]").replace('"dags/**"', '"team/**"')
     more = more[more.index("[stages.team]") :].replace(
         'source = "dags"', 'source = "team"\nprefix = "dags/team/"'
@@ -246,7 +246,7 @@ def test_diff_never_shows_a_sensitive_value(shop: Shop, cipipe: Cli) -> None:
     assert "hunter22" not in cipipe.out + cipipe.err
 
 
-def test_diff_of_what_is_no_text(shop: Shop, cipipe: Cli) -> None:
+def test_diff_of_binary_files(shop: Shop, cipipe: Cli) -> None:
     cipipe("dags", "deploy")
     shop.aws.bucket(BUCKET).put("dags/a.py", b"\0\1")
     shop.aws.bucket(BUCKET).put("dags/helper.py", b"# helper 1\r\n")
@@ -298,10 +298,10 @@ def test_status(shop: Shop, cipipe: Cli) -> None:
 
 
 @pytest.mark.parametrize("status", ["Suspended", None])
-def test_a_bucket_without_versions_is_asked_what_it_holds(
+def test_objects_are_read_in_a_bucket_without_versioning(
     shop: Shop, cipipe: Cli, status: str | None
 ) -> None:
-    """`null` is the version of whatever was written last: that it is the same says nothing."""
+    """`null` is the version of whatever was written last, so that it proves nothing."""
     shop.aws.call(
         "s3",
         "create_bucket",
@@ -320,7 +320,8 @@ def test_a_bucket_without_versions_is_asked_what_it_holds(
     entries = shop.record().data["manifest"]
     held = shop.ledger.read(["dags"])["dags"]
     assert held is not None
-    for version in (None, "null"):  # S3 answers one or the other
+    # S3 answers one or the other.
+    for version in (None, "null"):
         manifest = {key: {**entry, "version": version} for key, entry in entries.items()}
         held = shop.ledger.write(
             msgspec.structs.replace(held.record, data={**held.record.data, "manifest": manifest}),
@@ -340,7 +341,7 @@ def test_a_bucket_without_versions_is_asked_what_it_holds(
         assert held is not None
 
 
-def test_what_is_left_out_of_the_plugins_is_told(shop: Shop, cipipe: Cli) -> None:
+def test_what_is_left_out_of_the_plugins_is_reported(shop: Shop, cipipe: Cli) -> None:
     config = (shop.repo.root / "cipipe.toml").read_text()
     config = config.replace('source = "dags"\n', 'source = "dags"\nplugins = "plugins"\n')
     config = config.replace('["dags/**"]', '["dags/**", "plugins/**"]')

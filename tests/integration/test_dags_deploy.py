@@ -42,7 +42,7 @@ def test_again_without_a_change_writes_nothing(world: DagsWorld) -> None:
     assert (world.versions(), world.record) == before
 
 
-def test_a_look_costs_one_listing_and_a_question_for_each_key_that_is_not_as_the_manifest_has_it(
+def test_comparing_costs_one_listing_and_a_request_for_each_unproven_key(
     world: DagsWorld,
 ) -> None:
     world.run()
@@ -52,16 +52,12 @@ def test_a_look_costs_one_listing_and_a_question_for_each_key_that_is_not_as_the
         run.do(step)
     assert run.result.up_to_date
     assert asked == ["ListObjectVersions"]
-    world.aws.bucket(BUCKET).put(
-        "dags/sql/q.sql", b"select 1"
-    )  # the same again, as another version
+    # The same content again, as another version.
+    world.aws.bucket(BUCKET).put("dags/sql/q.sql", b"select 1")
     asked.clear()
     result = world.run()
-    assert asked == [
-        "ListObjectVersions",
-        "HeadObject",
-        "ListObjectVersions",
-    ]  # again once the record is written
+    # The second listing is that of the second look, once the record is written.
+    assert asked == ["ListObjectVersions", "HeadObject", "ListObjectVersions"]
     assert result.up_to_date
     world.check_manifest()
 
@@ -101,7 +97,7 @@ def test_what_differs_is_uploaded_and_what_is_gone_deleted_last(world: DagsWorld
     world.check_manifest()
 
 
-def test_size_and_time_count_for_nothing(world: DagsWorld) -> None:
+def test_size_and_time_are_ignored(world: DagsWorld) -> None:
     world.run()
     file = world.root / "dags/sql/q.sql"
     file.touch()
@@ -112,14 +108,14 @@ def test_size_and_time_count_for_nothing(world: DagsWorld) -> None:
     assert world.bodies()["dags/sql/q.sql"] == b"select 2"
 
 
-def test_another_value_alone_makes_an_upload(world: DagsWorld) -> None:
+def test_another_value_alone_causes_an_upload(world: DagsWorld) -> None:
     world.run()
     result = world.run(outputs={"cluster": Output(value="next")})
     assert result.summary.startswith("1 uploaded, 3 unchanged")
     assert b'"next"' in world.bodies()["dags/a.py"]
 
 
-def test_what_somebody_changed_in_the_bucket_is_put_right(world: DagsWorld) -> None:
+def test_what_somebody_changed_in_the_bucket_is_restored(world: DagsWorld) -> None:
     world.run()
     world.aws.bucket(BUCKET).put("dags/a.py", b"tampered")
     world.aws.bucket(BUCKET).delete("dags/sql/q.sql")
@@ -127,7 +123,7 @@ def test_what_somebody_changed_in_the_bucket_is_put_right(world: DagsWorld) -> N
     world.check_manifest()
 
 
-def test_a_lost_record_costs_nothing_but_the_look(world: DagsWorld) -> None:
+def test_a_lost_record_causes_no_uploads(world: DagsWorld) -> None:
     world.run()
     world.lose_record()
     assert world.run().summary.startswith("0 uploaded, 4 unchanged")
@@ -146,7 +142,7 @@ def test_foreign_keys_survive(world: DagsWorld) -> None:
     assert set(world.bodies()) == foreign
 
 
-def test_replacing_what_others_put_there_is_said(world: DagsWorld) -> None:
+def test_replacing_what_others_put_there_is_a_warning(world: DagsWorld) -> None:
     world.aws.bucket(BUCKET).put("dags/a.py", b"theirs")
     world.run()
     assert any(line.startswith("warning: dags/a.py is there already") for line in world.lines)
@@ -186,7 +182,7 @@ def test_consumes(world: DagsWorld) -> None:
     }
 
 
-def test_what_it_owns_counts_what_it_deleted_and_what_lies_in_former_buckets(
+def test_owned_objects_include_deleted_ones_and_those_in_former_buckets(
     world: DagsWorld,
 ) -> None:
     world.run()

@@ -63,7 +63,7 @@ def test_destroy_where_the_bucket_is_gone(world: DagsWorld) -> None:
     assert f"the bucket {BUCKET} is gone already" in world.lines
 
 
-def test_destroy_that_was_cut_off_finishes(
+def test_a_stopped_destroy_finishes_when_run_again(
     world: DagsWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.run()

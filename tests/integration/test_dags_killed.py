@@ -1,5 +1,4 @@
-"""SIGKILL at any moment of a deployment, and again: nothing half new, nothing of others lost, the
-manifest true.
+"""SIGKILL at any moment of a deployment, and again: nothing is half new, nothing of others is lost.
 
 The moments are requests: the server kills the process before or after it has handled the one that
 was drawn. `CIPIPE_TEST_SEED` draws others.
@@ -26,7 +25,8 @@ from werkzeug.serving import make_server
 from cipipe.model import Output, State
 from support.shop import ACCOUNT, BUCKET, OUTPUTS, Shop
 
-FILES, MOMENTS = 40, 50
+FILES = 40
+MOMENTS = 50
 SEED = int(os.environ.get("CIPIPE_TEST_SEED", "1"))
 FOREIGN = {"dags/theirs.py": b"theirs", "dags/d0.py.bak": b"theirs", "other": b"theirs"}
 NEVER = (-1, True)
@@ -39,7 +39,7 @@ NAME = {0}
 """
 
 # Everything is imported once; each command is a process of its own, forked from here.
-NURSERY = """
+FORK_SERVER = """
 import json, os, sys
 import boto3, botocore.config
 from cipipe.cli import main
@@ -55,9 +55,9 @@ for line in sys.stdin:
     order = json.loads(line)
     child = os.fork()
     if child == 0:
-        said = os.open(order["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        output = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for number in (1, 2):
-            os.dup2(said, number)
+            os.dup2(output, number)
         os.environ.clear()
         os.environ.update(order["env"])
         os.chdir(order["cwd"])
@@ -67,10 +67,8 @@ for line in sys.stdin:
 """
 
 
-class Executioner:
-    """The server's front: counts requests, and kills whom it was told to at the one that it was
-    told.
-    """
+class KillingServer:
+    """A front of the S3 server that counts requests, and kills a process at one of them."""
 
     def __init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
@@ -80,15 +78,14 @@ class Executioner:
         self.count = self._busy = 0
 
     def arm(self, kill: Callable[[], None], at: tuple[int, bool] | None) -> None:
-        """From now on, kill at the request of that number; with None, nobody any more, and the
-        count stands.
-        """
-        self._victim, self._at = kill, at
+        """Kill at the request of that number from now on; with None, kill nobody, keep the count."""
+        self._victim = kill
+        self._at = at
         if at is not None:
             self.count = 0
 
     def idle(self) -> None:
-        """Wait for what a dead process had sent already."""
+        """Wait until the requests of a dead process have been handled."""
         calm = 0
         while calm < 3:
             time.sleep(0.005)
@@ -110,14 +107,16 @@ class Executioner:
                 self._busy -= 1
 
 
-class Nursery:
+class ForkServer:
     """Processes that run `cipipe`."""
 
-    def __init__(self, shop: Shop, front: Executioner, said: Path) -> None:
-        self._shop, self._front, self._said = shop, front, said
+    def __init__(self, shop: Shop, front: KillingServer, output: Path) -> None:
+        self._shop = shop
+        self._front = front
+        self._output = output
         path = os.pathsep.join(filter(None, sys.path))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", NURSERY],
+            [sys.executable, "-c", FORK_SERVER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -126,14 +125,14 @@ class Nursery:
         assert self._line() == "ready"
 
     def run(self, *argv: str, at: tuple[int, bool] | None = None) -> int:
-        """The exit status, negative where a signal ended it. `at`: kill it at that request, before
-        (True) or after.
+        """The exit status, negative after a signal. `at`: kill it at that request, before it is
+        handled (True) or after.
         """
-        born = threading.Event()
+        started = threading.Event()
         child = 0
 
         def kill() -> None:
-            born.wait()
+            started.wait()
             os.kill(child, signal.SIGKILL)
 
         self._front.arm(kill, at or NEVER)
@@ -141,20 +140,20 @@ class Nursery:
             "argv": argv,
             "env": self._shop.env,
             "cwd": str(self._shop.repo.root),
-            "said": str(self._said),
+            "output": str(self._output),
         }
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         child = int(self._line())
-        born.set()
+        started.set()
         status = int(self._line())
         self._front.arm(kill, None)
         self._front.idle()
         return status
 
-    def said(self) -> str:
-        return self._said.read_text()
+    def output(self) -> str:
+        return self._output.read_text()
 
     def _line(self) -> str:
         assert self.process.stdout is not None
@@ -162,12 +161,12 @@ class Nursery:
 
 
 @pytest.fixture
-def front() -> Executioner:
-    return Executioner()
+def front() -> KillingServer:
+    return KillingServer()
 
 
 @pytest.fixture
-def shop(tmp_path: Path, front: Executioner) -> Iterator[Shop]:
+def shop(tmp_path: Path, front: KillingServer) -> Iterator[Shop]:
     server = make_server("127.0.0.1", 0, front, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -182,8 +181,8 @@ def shop(tmp_path: Path, front: Executioner) -> Iterator[Shop]:
 
 
 @pytest.fixture
-def nursery(shop: Shop, front: Executioner, tmp_path: Path) -> Iterator[Nursery]:
-    made = Nursery(shop, front, tmp_path / "said")
+def forks(shop: Shop, front: KillingServer, tmp_path: Path) -> Iterator[ForkServer]:
+    made = ForkServer(shop, front, tmp_path / "output")
     yield made
     assert made.process.stdin is not None
     assert made.process.stdout is not None
@@ -193,9 +192,7 @@ def nursery(shop: Shop, front: Executioner, tmp_path: Path) -> Iterator[Nursery]
 
 
 def in_bucket() -> dict[str, tuple[bytes, str]]:
-    """Contents and version of every object, out of the server's own memory; older versions are
-    dropped from it.
-    """
+    """Contents and version of every object, from the server's memory; drops older versions."""
     keys = s3_backends[ACCOUNT]["aws"].buckets[BUCKET].keys
     found = {}
     for name in list(keys):
@@ -207,8 +204,9 @@ def in_bucket() -> dict[str, tuple[bytes, str]]:
 
 
 def generation(shop: Shop, number: int) -> dict[str, bytes]:
-    """Commit other files and have other outputs; gives what is to be in the bucket. One file comes,
-    another one goes.
+    """Commit new files with new outputs; returns what the bucket should have afterwards.
+
+    In each generation, one file is added and one is removed.
     """
     files: dict[str, str | bytes | None] = {
         f"dags/d{index}.py": DAG.format(number) for index in range(FILES - 5)
@@ -244,11 +242,11 @@ def check_all_is_there(shop: Shop, new: dict[str, bytes]) -> None:
 
 
 def test_killed_at_any_moment_and_run_again(
-    shop: Shop, front: Executioner, nursery: Nursery
+    shop: Shop, front: KillingServer, forks: ForkServer
 ) -> None:
     draw = random.Random(SEED)
     old = generation(shop, 0)
-    assert nursery.run("dags", "deploy") == 0, nursery.said()
+    assert forks.run("dags", "deploy") == 0, forks.output()
     counted = front.count
     check_all_is_there(shop, old)
     assert counted > FILES
@@ -256,12 +254,12 @@ def test_killed_at_any_moment_and_run_again(
     for number in range(1, MOMENTS + 1):
         new = generation(shop, number)
         at = (draw.randrange(counted), draw.random() < 0.5)
-        status = nursery.run("dags", "deploy", at=at)
+        status = forks.run("dags", "deploy", at=at)
         killed += status == -signal.SIGKILL
-        assert status in {0, -signal.SIGKILL}, (SEED, at, nursery.said())
+        assert status in {0, -signal.SIGKILL}, (SEED, at, forks.output())
         check_nothing_is_half_new(shop, old, new)
         command = ("run", "dags") if draw.random() < 0.5 else ("dags", "deploy")
-        assert nursery.run(*command) == 0, (SEED, at, nursery.said())
+        assert forks.run(*command) == 0, (SEED, at, forks.output())
         check_all_is_there(shop, new)
         old = new
     assert killed > MOMENTS * 0.8

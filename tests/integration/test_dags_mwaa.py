@@ -1,4 +1,4 @@
-"""Requirements and plugins for MWAA, and what its Airflow says of the DAGs afterwards."""
+"""Requirements and plugins for MWAA, and whether its Airflow imported the DAGs."""
 
 import signal
 from collections.abc import Iterator
@@ -61,9 +61,7 @@ def cipipe(shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 
 class Airflow:
-    """What Airflow says: DAGs by id, and errors by file, all of it from just now unless told
-    otherwise.
-    """
+    """What Airflow answers: DAGs by id, and errors by file; all from just now, by default."""
 
     def __init__(self, *dags: str, **errors: str) -> None:
         self.dags = dags or ("etl",)
@@ -88,7 +86,7 @@ class Airflow:
         }
 
 
-def test_what_changed_is_installed_before_any_dag_is_there(
+def test_what_changed_is_installed_before_any_dag_is_uploaded(
     shop: Shop, cipipe: Cli, service: Mwaa
 ) -> None:
     seen: list[set[str]] = []
@@ -98,7 +96,8 @@ def test_what_changed_is_installed_before_any_dag_is_there(
         seen.append(set(shop.aws.bucket(BUCKET).keys("")))
         return original(environ, body)
 
-    service._environment = noting  # type: ignore[method-assign] # the moment of the update is what counts
+    # The bucket at the moment of the update is what counts.
+    service._environment = noting  # type: ignore[method-assign]
     try:
         assert cipipe("dags", "deploy") == 0, cipipe.err
     finally:
@@ -111,7 +110,7 @@ def test_what_changed_is_installed_before_any_dag_is_there(
         "PluginsS3Path": "plugins.zip",
         "PluginsS3ObjectVersion": manifest["plugins.zip"]["version"],
     }
-    assert seen[0] == set(), "where does it read DAGs"
+    assert seen[0] == set(), "the question where it reads DAGs"
     assert seen[1] == seen[2] == {"requirements.txt", "plugins.zip"}
     assert set(shop.bodies()) == {"requirements.txt", "plugins.zip", "dags/a.py", "dags/helper.py"}
     assert "Airflow has read all 1 DAGs" in cipipe.err
@@ -124,9 +123,8 @@ def test_unchanged_requirements_make_no_update(shop: Shop, cipipe: Cli, service:
     assert cipipe("run", "dags") == 0, cipipe.err
     assert len(service.updates) == 1
     assert cipipe("dags", "deploy") == 0
-    assert (
-        service.looks == looks + 3
-    )  # by the run that uploads: is it up to date, and, twice, where does it read DAGs
+    # The run that uploads asks if it is up to date, and, twice, where it reads DAGs.
+    assert service.looks == looks + 3
     shop.commit({"plugins/a.py": "A = 2"})
     assert cipipe("run", "dags") == 0, cipipe.err
     assert len(service.updates) == 2
@@ -168,7 +166,7 @@ def test_somebody_elses_update_is_waited_for(shop: Shop, cipipe: Cli, service: M
     assert len(service.updates) == 1
 
 
-def test_an_update_that_was_begun_before_is_not_asked_for_twice(
+def test_an_update_that_was_started_before_is_not_requested_twice(
     shop: Shop, cipipe: Cli, service: Mwaa
 ) -> None:
     service.after_update = ["UPDATING"] * 1000
@@ -187,7 +185,7 @@ def test_an_update_that_was_begun_before_is_not_asked_for_twice(
     [{"environment": Output(value=None)}, {}],
     ids=["null", "left out, as Terraform does with null"],
 )
-def test_an_environment_that_is_null_is_none(
+def test_an_environment_whose_output_is_null_is_none(
     shop: Shop, cipipe: Cli, service: Mwaa, null: dict[str, Output]
 ) -> None:
     shop.apply(**OUTPUTS, **null)
@@ -200,7 +198,7 @@ def test_an_environment_that_is_null_is_none(
     assert cipipe.json("dags", "deploy")["stages"][0]["result"] == "unchanged"
 
 
-def test_going_back_takes_the_requirements_back_too(shop: Shop, cipipe: Cli, service: Mwaa) -> None:
+def test_a_rollback_restores_the_requirements_too(shop: Shop, cipipe: Cli, service: Mwaa) -> None:
     cipipe("dags", "deploy")
     before = shop.bodies()
     shop.commit({"dags/requirements.txt": "pandas==3\n", "dags/helper.py": "# 2"})
@@ -228,7 +226,7 @@ def test_the_archive_is_the_same_whatever_the_files_on_disk_look_like(
     assert cipipe.json("dags", "deploy")["stages"][0]["result"] == "unchanged"
 
 
-def test_what_is_not_in_the_commit_is_told(shop: Shop, cipipe: Cli) -> None:
+def test_what_is_not_in_the_commit_is_reported(shop: Shop, cipipe: Cli) -> None:
     shop.commit({"dags/requirements.txt": None, "plugins/a.py": None, "plugins/pkg/b.py": None})
     assert cipipe("dags", "diff") == 4
     assert cipipe.err.count("(dags-extra-missing)") == 2
@@ -237,7 +235,7 @@ def test_what_is_not_in_the_commit_is_told(shop: Shop, cipipe: Cli) -> None:
 @pytest.mark.parametrize(
     ("folder", "warned"), [("dags", False), ("/dags/", False), ("other/dags", True), ("dag", True)]
 )
-def test_files_that_mwaa_does_not_look_at_are_warned_of(
+def test_files_that_mwaa_does_not_read_are_a_warning(
     shop: Shop, cipipe: Cli, service: Mwaa, folder: str, warned: bool
 ) -> None:
     service.environment["DagS3Path"] = folder

@@ -36,7 +36,7 @@ run = Operator(task_definition=TASK, overrides={{"containerOverrides": [{{"name"
 """
 
 
-def test_a_container_that_the_pinned_task_definition_lacks(world: DagsWorld) -> None:
+def test_a_container_missing_in_the_pinned_task_definition(world: DagsWorld) -> None:
     registered = world.aws.call(
         "ecs",
         "register_task_definition",
@@ -95,11 +95,11 @@ def test_a_sensitive_value_is_in_the_bucket_and_nowhere_else(world: DagsWorld) -
     assert (world.record["outputs"], world.record.get("made_of")) == (["cluster"], None)
 
 
-def test_another_sensitive_value_is_put_in_though_no_digest_tells(world: DagsWorld) -> None:
+def test_another_sensitive_value_is_deployed_without_a_digest(world: DagsWorld) -> None:
     world.commit({"dags/a.py": DAG.format(comment="").rstrip() + " (sensitive ok)\n"})
     world.run(outputs={"cluster": Output(value="hunter22", sensitive=True)})
     run, steps = world.start(outputs={"cluster": Output(value="hunter33", sensitive=True)})
-    # as the runner says: of a sensitive output it counts only that there is one
+    # As in the runner: the digest of a sensitive output says only that there is one.
     run.change(is_current=True)
     for step in steps:
         run.do(step)

@@ -10,7 +10,7 @@ from support.shop import BUCKET, DAG, OUTPUTS, REGION, Cli, Shop, due
 
 
 def versions(shop: Shop, cipipe: Cli, *numbers: int) -> list[str]:
-    """Deploy some commits, each with another DAG file; gives the commits."""
+    """Deploy some commits, each with another DAG file; returns the commits."""
     made = []
     for number in numbers:
         files: dict[str, str | bytes | None] = {
@@ -69,7 +69,7 @@ def test_rollback_to_a_commit_and_back(shop: Shop, cipipe: Cli) -> None:
 
 
 def test_a_rolled_back_value_is_due_again_even_for_the_same_commit(shop: Shop, cipipe: Cli) -> None:
-    """What was put in then is what counts: the outputs of today would be put in by a new run."""
+    """A rollback restores the values of then; a new run would put in those of today."""
     cipipe("dags", "deploy")
     shop.apply(**{**OUTPUTS, "cluster": Output(value="next")})
     cipipe("run", "dags")
@@ -99,7 +99,7 @@ def test_versions_that_are_gone_stop_it_before_any_write(shop: Shop, cipipe: Cli
     assert shop.writes() == before
 
 
-def test_going_back_puts_right_what_is_written_meanwhile(
+def test_a_rollback_restores_what_is_written_meanwhile(
     shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cipipe.ledger import Ledger
@@ -139,7 +139,7 @@ def test_another_bucket_since_then(shop: Shop, cipipe: Cli) -> None:
 
 
 @pytest.mark.parametrize("after", range(5))
-def test_a_rollback_that_was_cut_off_goes_on(
+def test_a_stopped_rollback_continues(
     shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     from cipipe.tools.aws.s3 import Bucket
@@ -176,7 +176,7 @@ def test_a_rollback_that_was_cut_off_goes_on(
     assert {file["state"] for file in cipipe.json("dags", "status")["files"]} == {"ok"}
 
 
-def test_a_deployment_that_failed_half_way_is_undone(
+def test_a_rollback_undoes_a_deployment_that_failed_half_way(
     shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second of three uploads fails: exit 4; a rerun finishes, a rollback restores."""

@@ -11,7 +11,7 @@ from cipipe.stages.dags.bucket import manifest
 from support.dags_world import BUCKET, DAG, HELPER, OURS, DagsWorld, failing, make_bucket
 
 
-def test_a_failed_helper_keeps_the_dags_back_and_a_rerun_finishes(
+def test_a_failed_helper_stops_the_dags_and_a_rerun_finishes(
     world: DagsWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -27,12 +27,10 @@ def test_a_failed_helper_keeps_the_dags_back_and_a_rerun_finishes(
 
 
 @pytest.mark.parametrize("crash_after", range(7))
-def test_cut_off_anywhere_and_run_again(
+def test_killed_at_any_write_and_run_again(
     world: DagsWorld, monkeypatch: pytest.MonkeyPatch, crash_after: int
 ) -> None:
-    """A process that is killed writes no record: all that is left is the one from before its first
-    effect.
-    """
+    """A process that is killed writes no record: the last one is from before its first effect."""
     world.run()
     world.aws.bucket(BUCKET).put("dags/theirs.py", b"theirs")
     world.commit(
@@ -73,12 +71,10 @@ def test_cut_off_anywhere_and_run_again(
     world.check_manifest()
 
 
-def test_a_stage_that_began_at_the_same_moment_is_seen_before_the_first_upload(
+def test_a_stage_that_started_at_the_same_moment_is_seen_before_the_first_upload(
     world: DagsWorld,
 ) -> None:
-    """Two settings that turn out to be one bucket: neither had a record when the other one
-    compared.
-    """
+    """Two settings that turn out to be one bucket: neither stage had a record at comparison."""
     run, steps = world.start()
     for step in steps[:3]:
         run.do(step)
@@ -110,12 +106,12 @@ def test_a_run_that_was_taken_over_writes_nothing_more(world: DagsWorld) -> None
     assert world.bodies() == before
 
 
-def test_what_another_run_wrote_before_the_record_was_taken_is_put_right(world: DagsWorld) -> None:
+def test_what_another_run_wrote_before_our_record_is_restored(world: DagsWorld) -> None:
     world.run()
     world.commit({"dags/a.py": DAG.format(comment="# b\n")})
 
     def write() -> None:
-        """What was compared is old by now."""
+        """Make outdated what was compared."""
         world.aws.bucket(BUCKET).put("dags/lib/helper.py", b"of an older run")
         world.aws.bucket(BUCKET).put("dags/sql/q.sql", b"select 1")
         world.aws.bucket(BUCKET).delete("dags/.airflowignore")
@@ -128,10 +124,8 @@ def test_what_another_run_wrote_before_the_record_was_taken_is_put_right(world: 
 
 
 @pytest.mark.parametrize("what", ["gone", "former", "destroy"])
-def test_a_run_that_is_stopped_while_it_deletes_deletes_no_more(
-    world: DagsWorld, what: str
-) -> None:
-    """Ctrl-C and a later run are told by `still_ours`, which is asked between the keys too."""
+def test_a_run_stopped_while_deleting_deletes_nothing_more(world: DagsWorld, what: str) -> None:
+    """`still_ours` reports Ctrl-C and a later run, and is called between two keys too."""
     many = {f"dags/{number}.sql": "select 1" for number in range(30)}
     world.commit(dict(many))
     world.run()

@@ -24,7 +24,7 @@ GONE = [
 
 
 @pytest.mark.parametrize("source", GONE)
-def test_what_airflow_3_lacks_is_an_error_for_it_alone(source: str) -> None:
+def test_what_airflow_3_removed_is_an_error_for_airflow_3_only(source: str) -> None:
     body = {"dags/a.py": DAG + source.encode()}
     for version in (None, "2.10.3"):
         assert check(body, body, Rules(source="dags", airflow_version=version)) == []
@@ -52,7 +52,7 @@ def test_what_airflow_3_lacks_is_an_error_for_it_alone(source: str) -> None:
         "other(schedule_interval=None)",
     ],
 )
-def test_what_airflow_3_has_or_what_chooses_by_itself(source: str) -> None:
+def test_what_works_in_airflow_3(source: str) -> None:
     assert list(airflow3.findings(ast.parse(source), "x.py")) == []
 
 

@@ -43,13 +43,13 @@ def test_a_file_that_never_compiled_stops_the_deployment(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("how", [{"ignored": {"a.py"}}, {"compiled_elsewhere": True}])
-def test_a_file_that_this_python_need_not_read_may_not_compile(how: dict[str, Any]) -> None:
+def test_not_compiling_is_a_warning_for_files_of_another_python(how: dict[str, Any]) -> None:
     files = {"a.py": DAG + b"x = (", "b.py": DAG}
     notes = check(files, files, Rules(source="dags", **how))
     assert [(found.id, found.where) for found in notes] == [("dag-not-compiling", "a.py:2")]
 
 
-def test_an_ignored_file_holds_no_dag() -> None:
+def test_an_ignored_file_has_no_dag() -> None:
     files = {"a.py": DAG + b'DAG("etl")', "old/a.py": DAG + b'DAG("etl")'}
     assert check(files, files, Rules(source="dags", ignored={"old/a.py"})) == []
     with pytest.raises(RefusedError, match="no DAG file"):
@@ -107,9 +107,9 @@ def test_one_id_in_two_files_names_both(one: bytes) -> None:
         b'NOT_DAG("etl")',
     ],
 )
-def test_ids_that_only_running_would_tell_are_left_alone(one: bytes) -> None:
+def test_ids_that_are_not_literal_are_left_alone(one: bytes) -> None:
     assert checked({"a.py": DAG + one, "b.py": DAG + b'DAG("etl")'}) == []
 
 
-def test_the_same_id_twice_in_one_file_is_its_own_business() -> None:
+def test_the_same_id_twice_in_one_file_is_accepted() -> None:
     assert checked({"a.py": DAG + b'DAG("etl")\nDAG("etl")'}) == []

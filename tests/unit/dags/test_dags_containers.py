@@ -61,7 +61,7 @@ def test_containers_that_are_named(call: str) -> None:
         "Run(container=NAME)",
     ],
 )
-def test_what_names_none_of_the_pinned_one(call: str) -> None:
+def test_calls_that_name_no_container_of_the_pinned_one(call: str) -> None:
     assert named(call) == []
 
 

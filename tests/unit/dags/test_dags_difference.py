@@ -89,7 +89,7 @@ def test_a_second_look_adds_what_somebody_wrote_meanwhile() -> None:
 
 
 @given(WANTED, OWNED, PRESENT)
-def test_doing_it_gives_what_is_wanted_and_touches_nothing_else(
+def test_applying_it_gives_what_is_wanted_and_touches_nothing_else(
     wanted: dict[str, str], owned: dict[str, Any], present: dict[str, CurrentObject]
 ) -> None:
     found = difference(wanted, owned, present)

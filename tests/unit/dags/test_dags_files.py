@@ -39,7 +39,7 @@ DAG = b"from airflow import DAG"
         ("team/test/x.py", False),
     ],
 )
-def test_what_counts(path: str, expected: bool) -> None:
+def test_which_files_are_uploaded(path: str, expected: bool) -> None:
     assert counts(path) is expected
 
 
@@ -53,11 +53,11 @@ def test_what_counts(path: str, expected: bool) -> None:
         ("x.sql", DAG, False),
     ],
 )
-def test_what_airflow_looks_at(path: str, body: bytes, expected: bool) -> None:
+def test_which_files_airflow_searches_for_dags(path: str, body: bytes, expected: bool) -> None:
     assert is_dag(path, body) is expected
 
 
-def test_helpers_go_first() -> None:
+def test_helpers_come_first() -> None:
     assert in_order({"b.py": DAG, "a.py": DAG, "z.py": b"", "q.sql": b""}) == (
         ["q.sql", "z.py"],
         ["a.py", "b.py"],
@@ -78,7 +78,7 @@ def test_relative(path: str, source: str, expected: str | None) -> None:
     assert relative(path, source) == expected
 
 
-def test_what_cannot_be_uploaded_is_told() -> None:
+def test_what_cannot_be_uploaded_is_reported() -> None:
     entries = [
         Entry(b"100644", b"1", b"dags/a.py"),
         Entry(b"120000", b"2", b"dags/link.py"),

@@ -67,7 +67,7 @@ def test_airflow_uses_re2_since_2_7() -> None:
 
 
 @pytest.mark.parametrize("line", ["old\\", "old\\#new", "!"])
-def test_a_broken_glob_is_told(line: str) -> None:
+def test_a_broken_glob_is_reported(line: str) -> None:
     (problem,) = ignored(
         {"old/a.py": b"", ".airflowignore": line.encode()}, version="3.0.0", env={}
     ).problems
@@ -120,7 +120,7 @@ def test_globs(text: str, expected: set[str]) -> None:
     assert named({".airflowignore": text}, "3.0.6") == expected
 
 
-def test_a_file_in_a_folder_is_for_what_is_below_it() -> None:
+def test_a_file_in_a_folder_applies_below_it() -> None:
     assert named({"team/.airflowignore": "old"}, "2.10.3") == {"team/etl_old.py", "team/old/c.py"}
     assert named({"team/.airflowignore": "/old/"}, "3.0.6") == {"team/old/c.py"}
     assert (
@@ -129,7 +129,7 @@ def test_a_file_in_a_folder_is_for_what_is_below_it() -> None:
     )
 
 
-def test_expressions_are_held_against_the_path_from_the_dags_folder() -> None:
+def test_expressions_match_the_path_from_the_dags_folder() -> None:
     assert named({".airflowignore": "^shop/old"}, "2.10.3", "shop/") == OLD
 
 
@@ -150,7 +150,7 @@ def test_the_syntax_is_that_of_the_version_and_of_its_option() -> None:
     }
 
 
-def test_what_is_no_expression_is_reported() -> None:
+def test_an_invalid_expression_is_reported() -> None:
     found = ignored({".airflowignore": b"old/\n(", "old/a.py": b""}, version="2.10.3", env={})
     assert found.paths == {"old/a.py"}
     assert [(problem.id, problem.where) for problem in found.problems] == [
@@ -161,7 +161,7 @@ def test_what_is_no_expression_is_reported() -> None:
 @pytest.mark.parametrize(
     "pattern", ["*a" * 60 + "b", "**/" * 60 + "b", "*[a]" * 60 + "b", "**/a/" * 60 + "b"]
 )
-def test_globs_take_no_time(pattern: str) -> None:
+def test_globs_match_in_linear_time(pattern: str) -> None:
     with cpu_seconds():
         bodies = {".airflowignore": pattern.encode(), "a" * 3000: b"", "a/" * 1000 + "c": b""}
         assert ignored(bodies, version="3.0.6", env={}).paths == frozenset()

@@ -47,7 +47,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_patched_files_and_the_others(source: Path, outputs: Path, tmp_path: Path) -> None:
+def test_patched_and_other_files_are_written(source: Path, outputs: Path, tmp_path: Path) -> None:
     before = contents(source)
     result = patch_folder(source, outputs, tmp_path / "build" / "dags")
     assert contents(tmp_path / "build" / "dags") == {
@@ -102,7 +102,7 @@ def test_a_failed_write_leaves_what_was_there(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dags", "out", "outputs.json"]
 
 
-def test_what_was_there_comes_back_when_the_new_cannot_take_its_place(
+def test_the_old_folder_is_restored_if_the_new_one_cannot_replace_it(
     source: Path, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -123,9 +123,7 @@ def test_what_was_there_comes_back_when_the_new_cannot_take_its_place(
     assert contents(out) == before
 
 
-def test_a_way_through_a_folder_that_is_not_there(
-    source: Path, outputs: Path, tmp_path: Path
-) -> None:
+def test_a_path_through_a_missing_folder(source: Path, outputs: Path, tmp_path: Path) -> None:
     for _ in range(2):
         patch_folder(source, outputs, tmp_path / "o1" / "x" / ".." / ".." / "o1")
         assert (tmp_path / "o1" / "x.py").exists()
@@ -141,7 +139,7 @@ def test_a_link_to_the_target_stays_one(source: Path, outputs: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("out", ["outputs.json/x", "loop/x", "here", "n" * 300])
-def test_targets_that_cannot_be(
+def test_targets_that_are_impossible(
     source: Path, outputs: Path, tmp_path: Path, out: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "loop").symlink_to("loop")
@@ -178,7 +176,9 @@ def test_a_source_that_cannot_be_read(
 
 
 @pytest.mark.parametrize("out", ["dags", "dags/out", "."])
-def test_source_and_target_lie_apart(source: Path, outputs: Path, tmp_path: Path, out: str) -> None:
+def test_source_and_target_must_be_apart(
+    source: Path, outputs: Path, tmp_path: Path, out: str
+) -> None:
     with pytest.raises(RefusedError) as caught:
         patch_folder(source, outputs, tmp_path / out)
     assert caught.value.id == "dags-out-in-source"
@@ -206,7 +206,7 @@ def test_a_file_in_the_way(source: Path, outputs: Path) -> None:
     assert caught.value.id == "dags-out-not-empty"
 
 
-def test_links_in_the_source_are_told(source: Path, outputs: Path, tmp_path: Path) -> None:
+def test_links_in_the_source_are_reported(source: Path, outputs: Path, tmp_path: Path) -> None:
     (source / "link.py").symlink_to("x.py")
     (source / "folder").symlink_to("sql")
     with pytest.raises(ProblemsError) as caught:
@@ -218,7 +218,7 @@ def test_links_in_the_source_are_told(source: Path, outputs: Path, tmp_path: Pat
     ]
 
 
-def test_names_that_are_not_utf_8_are_told(source: Path, outputs: Path, tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8_are_reported(source: Path, outputs: Path, tmp_path: Path) -> None:
     (source / "é.py").write_bytes(DAG)
     Path(os.fsdecode(os.fsencode(source) + b"/\xff.py")).write_bytes(DAG)
     with pytest.raises(ProblemsError) as caught:
@@ -229,7 +229,9 @@ def test_names_that_are_not_utf_8_are_told(source: Path, outputs: Path, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_control_characters_in_names_are_shown(source: Path, outputs: Path, tmp_path: Path) -> None:
+def test_control_characters_in_names_are_escaped(
+    source: Path, outputs: Path, tmp_path: Path
+) -> None:
     (source / "a\x1b[2J\n.py").write_bytes(DAG)
     arguments = ["--source", str(source), "--outputs", str(outputs), "--out", str(tmp_path / "out")]
     told = CliRunner().invoke(group, ["dags", "patch", *arguments], obj=Console({}))
@@ -267,7 +269,7 @@ def test_outputs_as_shells_write_them(tmp_path: Path, encoding: str) -> None:
         *('{"a": {"value": NaN}}', '{"a": {"value": [-Infinity]}}'),
     ],
 )
-def test_outputs_that_are_none(tmp_path: Path, text: str) -> None:
+def test_files_that_are_no_outputs(tmp_path: Path, text: str) -> None:
     file = tmp_path / "o.json"
     file.write_text(text)
     with pytest.raises(UsageError) as caught:

@@ -153,7 +153,7 @@ def test_a_marked_file_that_is_not_python(source: bytes) -> None:
     assert [found.id for found in caught.value.problems] == ["dag-not-python"]
 
 
-def test_everything_wrong_is_told_at_once_in_order() -> None:
+def test_all_problems_are_reported_at_once_in_order() -> None:
     good = b'A = "x"  # cipipe: out\n'
     bad = b'A = "x"  # cipipe: no\n# cipipe: out\nB = 1  # cipipe: out\nB = 2\n'
     with pytest.raises(ProblemsError) as caught:

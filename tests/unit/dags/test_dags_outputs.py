@@ -53,7 +53,7 @@ def test_a_value_that_is_nested_too_deep() -> None:
     assert problem("A = []  # cipipe: out\n", out=value).id == "dag-output-wrong-type"
 
 
-def test_a_map_of_several_types_is_held_key_by_key() -> None:
+def test_a_map_of_several_types_is_compared_key_by_key() -> None:
     assert patched(
         'A = {"n": "x", "c": 1}  # cipipe: out\n', {"c": 2, "n": "y", "z": True}
     ).startswith(b'A = {"c": 2')
@@ -68,7 +68,7 @@ def test_unknown_output_names_the_nearest() -> None:
     assert (found.id, found.hint) == ("dag-output-unknown", "Perhaps you meant cluster_name.")
 
 
-def test_unknown_output_is_a_warning_where_it_may_be_yet_to_come() -> None:
+def test_unknown_output_is_a_warning_if_tolerated() -> None:
     source = b'A = "x"  # cipipe: new\n'
     result = patch_all({PATH: source}, {}, tolerate=frozenset({"dag-output-unknown"}))[PATH]
     assert result.body == source
@@ -86,7 +86,7 @@ def test_sensitive_outputs() -> None:
     assert (result.replacements[0].old, result.replacements[0].new) == (MASK, MASK)
 
 
-def test_a_sensitive_value_that_the_ledger_does_not_hold() -> None:
+def test_a_sensitive_value_that_the_ledger_does_not_keep() -> None:
     withheld = {"out": Output(value=msgspec.UNSET, sensitive=True)}
     with pytest.raises(ProblemsError) as caught:
         patch(b'A = "x"  # cipipe: out (sensitive ok)\n', PATH, withheld)
@@ -128,15 +128,13 @@ def test_an_output_that_terraform_leaves_out_becomes_none(annotation: str) -> No
         ("str | None", {}),
     ],
 )
-def test_an_output_that_is_not_there_is_an_error(
-    annotation: str, outputs: dict[str, Output]
-) -> None:
+def test_a_missing_output_is_an_error(annotation: str, outputs: dict[str, Output]) -> None:
     with pytest.raises(ProblemsError) as caught:
         patch(f"KEY: {annotation} = 'local'  # cipipe: kms_key\n".encode(), PATH, outputs)
     assert [problem.id for problem in caught.value.problems] == ["dag-output-unknown"]
 
 
-def test_outputs_that_are_all_null_are_left_out_all() -> None:
+def test_all_outputs_may_be_null() -> None:
     source = b"KEY: str | None = 'local'  # cipipe: kms_key\n"
     assert b"= None" in patch_all({PATH: source}, {}, complete=True)[PATH].body
 

@@ -88,11 +88,11 @@ etl()
         "{{ var.value.x }}",
     ],
 )
-def test_what_is_not_done_when_the_file_is_read(source: str) -> None:
+def test_what_is_not_done_at_parse_time(source: str) -> None:
     assert lines(source) == []
 
 
-def test_they_are_warnings_of_the_check() -> None:
+def test_findings_are_warnings_of_the_check() -> None:
     body = DAG + b"import requests\nrequests.get('x')\n"
     notes = check({"dags/a.py": body}, {"dags/a.py": body}, Rules(source="dags"))
     assert [(note.id, note.where) for note in notes] == [("dag-parse-time-network", "dags/a.py:3")]
@@ -121,7 +121,7 @@ CALL = "requests.get('x')"
         "if False:\n    {}",
     ],
 )
-def test_what_only_runs_as_a_program_is_not_done_each_time(guard: str) -> None:
+def test_what_only_runs_as_a_program_is_not_done_at_parse_time(guard: str) -> None:
     assert lines("import requests\n" + guard.format(CALL)) == []
 
 
@@ -138,7 +138,7 @@ def test_what_only_runs_as_a_program_is_not_done_each_time(guard: str) -> None:
         "if not TYPE_CHECKING:\n    {}",
     ],
 )
-def test_what_runs_when_the_file_is_read_is(guard: str) -> None:
+def test_other_conditions_are_done_at_parse_time(guard: str) -> None:
     assert [found for found, _ in lines("import requests\n" + guard.format(CALL))] == [
         "dag-parse-time-network"
     ]

@@ -53,11 +53,11 @@ def test_only_the_literal_changes() -> None:
         ('type = "x"', "y", 'type = "y"'),
     ],
 )
-def test_types_and_writing(before: str, value: Any, after: str) -> None:
+def test_values_are_written_in_the_type_of_the_default(before: str, value: Any, after: str) -> None:
     assert patched(f"{before}  # cipipe: out\n", value).decode() == f"{after}  # cipipe: out\n"
 
 
-def test_a_value_that_is_there_already_keeps_its_spelling() -> None:
+def test_an_equal_value_keeps_its_spelling() -> None:
     source = b"A = [ 'x' ,'y' ]  # cipipe: out\n"
     result = patch(source, PATH, outputs(out=["x", "y"]))
     assert result.body is source or result.body == source
@@ -157,7 +157,7 @@ def test_tabs_form_feeds_and_type_comments_stay(source: str) -> None:
     ("value", "written"),
     [(1e15, "1000000000000000"), (2.0**53, str(2**53)), (1e300, "1e+300"), (-0.5, "-0.5")],
 )
-def test_numbers_become_whole_where_they_are_so_exactly(value: float, written: str) -> None:
+def test_exact_whole_numbers_become_ints(value: float, written: str) -> None:
     assert (
         patched("A = []  # cipipe: out\n", [value]).decode() == f"A = [{written}]  # cipipe: out\n"
     )
@@ -175,7 +175,7 @@ def test_spellings_of_the_marker(marker: str) -> None:
     assert patched(f'A = "x" {marker}\n', "y").decode() == f'A = "y" {marker}\n'
 
 
-def test_marker_text_in_strings_means_nothing() -> None:
+def test_marker_text_in_strings_is_ignored() -> None:
     source = '"""A = 1  # cipipe: nope"""\nA = "x"  # cipipe: out\nB = "# cipipe: nope"\n'
     assert patched(source, "y").decode() == source.replace('"x"', '"y"')
     assert [m.output for m in markers(source.encode(), PATH)] == ["out"]
@@ -220,7 +220,7 @@ def test_replacements_say_where_and_what() -> None:
     )
 
 
-def test_a_value_that_the_files_encoding_lacks() -> None:
+def test_a_value_that_the_encoding_cannot_express() -> None:
     found = problem('# coding: cp864\nA = "x"  # cipipe: out\n', out="100%")
     assert (found.id, found.where) == ("dag-value-encoding", f"{PATH}:2")
 

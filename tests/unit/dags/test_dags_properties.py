@@ -1,6 +1,4 @@
-"""For any file and any value: all but the literals stays, the literal means the value, twice is
-once.
-"""
+"""For any file and any value: only literals change, they mean the value, and twice is once."""
 
 import ast
 from pathlib import Path
@@ -58,21 +56,19 @@ WRAPPINGS = st.sampled_from([("", ""), ("(", ")"), ("((  ", "\t))"), ("(  # é\n
 
 
 def spelled(value: Any) -> str:
-    """Some literal of the same shape, other than the one that the patcher writes."""
+    """A literal of the same shape, spelled differently than the patcher does."""
     return repr(value)
 
 
 def witness(value: Any) -> Any:
-    """A default that lets the value pass."""
+    """A default that the value fits."""
     if isinstance(value, list | dict):
         return type(value)()
     return type(value)()
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal, and of equal types all the way down; a whole float may have become an int inside a
-    list or map.
-    """
+    """Equal, and of equal types at every depth; in lists and maps, 1.0 may become 1."""
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
@@ -128,7 +124,7 @@ def test_any_file(
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=200), st.sampled_from(["utf-8", "latin-1", "cp1252"]))
 def test_no_file_makes_it_crash(text: str, encoding: str) -> None:
-    """Whatever stands around the marker, the answer is a patched file or a list of problems."""
+    """Whatever surrounds the marker, the result is a patched file or a list of problems."""
     source = f"{text}\nA = 1  # cipipe: out\n{text}".encode(encoding, errors="replace")
     try:
         result = patch(source, "x.py", {"out": Output(value=2)})
@@ -142,9 +138,7 @@ def test_no_file_makes_it_crash(text: str, encoding: str) -> None:
 
 
 def test_the_standard_library_is_read_as_python_reads_it() -> None:
-    """Logical lines begin where Python's parser says that statements begin, in files full of
-    f-strings.
-    """
+    """Logical lines start where Python's parser sees statements, in files full of f-strings."""
     files = [
         path
         for path in sorted(Path(ast.__file__).parent.glob("*.py"))

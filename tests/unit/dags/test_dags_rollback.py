@@ -38,7 +38,7 @@ def chosen(*history: Record, to: str | None = None) -> str:
     return (choose(history, to).commit or "")[0]
 
 
-def test_the_last_one_that_differs_from_what_is_deployed() -> None:
+def test_default_is_the_last_deployment_that_differs() -> None:
     assert chosen(record("c", "3"), record("b", "2"), record("a", "1")) == "b"
     assert chosen(record("c", "2"), record("b", "2"), record("a", "1")) == "a"
 
@@ -59,13 +59,13 @@ def test_another_rollback_goes_further_back_and_never_forward() -> None:
         chosen(record("a", "1", finished="t5", restored="t1"), back, bad, second, first)
 
 
-def test_what_did_not_end_well_is_not_gone_back_to_but_undone() -> None:
+def test_failed_deployments_are_undone_and_never_restored() -> None:
     assert chosen(record("c", "3"), record("b", "2", State.FAILED), record("a", "1")) == "a"
     assert chosen(record("c", None, State.DEPLOYING), record("b", "2"), record("a", "1")) == "b"
     assert chosen(record("c", None, State.FAILED), record("b", "2"), record("a", "1")) == "b"
 
 
-def test_a_rollback_that_was_cut_off_goes_on() -> None:
+def test_a_stopped_rollback_continues() -> None:
     half = record("a", None, State.DEPLOYING, rollback="t1")
     again, first = record("a", "4", finished="t3"), record("a", "1", finished="t1")
     assert chosen(half, record("c", "3"), record("b", "2"), first) == "a"

@@ -64,7 +64,7 @@ def test_unfinished(traceback: str, word: str) -> None:
         "",
     ],
 )
-def test_at_fault(traceback: str) -> None:
+def test_the_file_is_wrong(traceback: str) -> None:
     assert unfinished(traceback, REQUIREMENTS) is None
 
 
@@ -86,7 +86,7 @@ def test_at_fault(traceback: str) -> None:
         ("", None),
     ],
 )
-def test_what_a_line_of_the_requirements_names(line: str, name: str | None) -> None:
+def test_distribution_in_a_line_of_requirements(line: str, name: str | None) -> None:
     assert required(line.encode()) == ([] if name is None else [name])
 
 

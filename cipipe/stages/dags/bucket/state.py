@@ -65,8 +65,8 @@ def read_again(
 ) -> tuple[dict[str, CurrentObject], set[str]]:
     """Look once more at keys that are not uploaded: `kept` ones, and those to delete (`gone`).
 
-    Returns the kept ones as they are now, and the keys to delete that belong to others by now. Raises
-    RefusedError where a kept one does.
+    Returns the kept ones as they are now, and the keys to delete that belong to others by now.
+    Raises RefusedError where a kept one does.
     """
     bucket = bucket_of(context)
     prefix = context.stage.settings.prefix

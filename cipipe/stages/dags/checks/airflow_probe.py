@@ -58,7 +58,7 @@ def find_modules_as_on_mwaa(home: str) -> None:
     """
 
     def hook(path: str) -> FileFinder:
-        # ImportError means: not for this hook. The path may be bytes, so that pathlib cannot be used.
+        # ImportError means: not for this hook. The path may be bytes, which pathlib refuses.
         if not path.startswith(_ON_MWAA) or os.path.isdir(path):  # noqa: PTH112
             raise ImportError
         return FileFinder(f"{home}/{path[len(_ON_MWAA) :]}", (SourceFileLoader, SOURCE_SUFFIXES))

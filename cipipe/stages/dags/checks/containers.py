@@ -35,9 +35,10 @@ def check(
     bodies: Mapping[str, bytes],
     replacements: tuple[Replacement, ...],
 ) -> list[Problem]:
-    """Look up each task definition that was put into a file; returns warnings. Raises ProblemsError.
+    """Look up each task definition that was put into a file; returns warnings.
 
     One that no marker put there is a value for local runs, or somebody else's: it is left alone.
+    Raises ProblemsError.
     """
     wanted: dict[str, list[Override]] = defaultdict(list)
     for path in sorted({replacement.file for replacement in replacements}):

@@ -1,6 +1,4 @@
-"""A deployment that finds its record standing believes it, and reads no file; whatever speaks
-against it makes it read.
-"""
+"""A deployment whose record is current reads no file; if anything contradicts it, it reads them."""
 
 from typing import Any
 
@@ -38,7 +36,7 @@ def result(cipipe: Cli, *arguments: str) -> tuple[str, str]:
     return stage["result"], stage["made"]
 
 
-def test_what_stands_is_not_read(shop: Shop, cipipe: Cli, read: list[int]) -> None:
+def test_what_is_current_is_not_read(shop: Shop, cipipe: Cli, read: list[int]) -> None:
     assert result(cipipe)[0] == "done"
     assert shop.record().data["outputs"] == ["cluster"]
     before = (shop.writes(), shop.record())
@@ -50,7 +48,7 @@ def test_what_stands_is_not_read(shop: Shop, cipipe: Cli, read: list[int]) -> No
 
 
 @pytest.mark.parametrize("how", ["changed", "deleted", "another version of the same"])
-def test_what_others_did_is_put_right(shop: Shop, cipipe: Cli, how: str) -> None:
+def test_what_others_did_is_restored(shop: Shop, cipipe: Cli, how: str) -> None:
     result(cipipe)
     before = shop.bodies()
     bucket = shop.aws.bucket(BUCKET)
@@ -91,10 +89,10 @@ def test_names_that_a_url_has_to_encode(shop: Shop, cipipe: Cli) -> None:
     assert bucket.purge("dags/my dag.py") == bucket.purge("dags/a+b.sql") == 2
 
 
-def test_another_cipipe_reads_and_patches_anew(
+def test_another_version_of_cipipe_reads_and_patches_again(
     shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may write a value in another way than the one that wrote the manifest."""
+    """It may write values in another way than the version that wrote the manifest."""
     result(cipipe)
     literal = patch._literal
     monkeypatch.setattr(patch, "_literal", lambda *given: f"({literal(*given)})")
@@ -104,7 +102,7 @@ def test_another_cipipe_reads_and_patches_anew(
     assert result(cipipe)[0] == "unchanged"
 
 
-def test_where_anything_differs_all_of_it_is_patched_anew(
+def test_if_anything_differs_everything_is_patched_again(
     shop: Shop, cipipe: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result(cipipe)
@@ -116,8 +114,8 @@ def test_where_anything_differs_all_of_it_is_patched_anew(
     assert [file["state"] for file in cipipe.json("dags", "status")["files"]] == ["ok", "ok"]
 
 
-def test_settings_that_turn_out_otherwise_move_the_files(shop: Shop, cipipe: Cli) -> None:
-    """What `{region}` stands for is not in the fingerprint, and `deploy` is the cure for that."""
+def test_settings_that_resolve_differently_move_the_files(shop: Shop, cipipe: Cli) -> None:
+    """The value of `{region}` is not in the fingerprint; `deploy` runs the stage all the same."""
     ledger = f'[ledger]\nbucket = "{LEDGER}"\n'
     config = (
         CONFIG.replace('source = "dags"', 'source = "dags"\nprefix = "dags/{region}/"') + ledger
@@ -130,10 +128,8 @@ def test_settings_that_turn_out_otherwise_move_the_files(shop: Shop, cipipe: Cli
     assert set(shop.bodies()) == {"dags/eu-west-1/a.py", "dags/eu-west-1/helper.py"}
 
 
-def test_a_plan_and_a_deployment_ask_for_the_same_outputs(shop: Shop, cipipe: Cli) -> None:
-    """Plugins may lie in the source, and are installed as they are: markers in them count for
-    neither.
-    """
+def test_a_plan_and_a_deployment_consume_the_same_outputs(shop: Shop, cipipe: Cli) -> None:
+    """Plugins may be in the source, and are not patched: markers in them count for neither."""
     settings = 'source = "dags"\nplugins = "dags/plugins"'
     plugin = "X = 'x'  # cipipe: dags_bucket\n"
     shop.commit(
@@ -145,7 +141,7 @@ def test_a_plan_and_a_deployment_ask_for_the_same_outputs(shop: Shop, cipipe: Cl
     assert stages["dags"] == "unchanged"
 
 
-STANDING: dict[str, Any] = {
+CURRENT: dict[str, Any] = {
     "outputs": ["cluster"],
     "manifest": {"dags/a.py": {"sha256": "1" * 64, "version": "v"}},
 }
@@ -153,12 +149,12 @@ SETTINGS = dags.Settings(source="dags", bucket="b")
 
 
 def found(**changes: Any) -> dict[str, str] | None:
-    """What a record proves to a run that is like the one that wrote it, but for `changes`."""
+    """What a record proves to a run that differs from the one that wrote it in `changes`."""
     stage = Stage("dags", "dags", SETTINGS)
     context = stage_context(
         is_current=True, mode=Mode.DEPLOY, outputs={"cluster": Output(value="prod")}, stage=stage
     )
-    data = {**STANDING, "made_of": manifest.made_of(context, ["cluster"])}
+    data = {**CURRENT, "made_of": manifest.made_of(context, ["cluster"])}
     result = StageResult(data=data | changes.pop("data", {}))
     return manifest.proven(msgspec.structs.replace(context, **changes), result)
 
@@ -182,18 +178,18 @@ def test_what_a_record_proves() -> None:
         {"data": {"made_of": None}},
         {"data": {"made_of": "0" * 64}},
         {"data": {"manifest": {}}},
-        {"data": {"manifest": {**STANDING["manifest"], "dags/b.py": manifest.UNCERTAIN}}},
+        {"data": {"manifest": {**CURRENT["manifest"], "dags/b.py": manifest.UNCERTAIN}}},
     ],
     ids=str,
 )
-def test_what_speaks_against_a_record(changes: dict[str, Any]) -> None:
+def test_what_makes_a_record_prove_nothing(changes: dict[str, Any]) -> None:
     assert found(**changes) is None
 
 
-def test_a_record_that_does_not_name_the_outputs_is_read_once_more(
+def test_files_are_read_if_the_record_does_not_name_the_outputs(
     shop: Shop, cipipe: Cli, read: list[int]
 ) -> None:
-    """As one is that an older cipipe wrote."""
+    """Older versions of cipipe wrote no outputs."""
     result(cipipe)
     held = shop.ledger.read(["dags"])["dags"]
     assert held is not None
@@ -227,7 +223,7 @@ def test_another_value_is_another_deployment(shop: Shop, cipipe: Cli) -> None:
     ],
     ids=["null", "absent", "another type", "sensitive"],
 )
-def test_nothing_is_written_where_a_value_is_not_to_be_had(
+def test_nothing_is_written_if_a_value_is_unusable(
     shop: Shop, cipipe: Cli, outputs: dict[str, Output], error: str
 ) -> None:
     kept = {name: output for name, output in OUTPUTS.items() if name != "cluster"}
@@ -240,7 +236,7 @@ def test_nothing_is_written_where_a_value_is_not_to_be_had(
         assert error in cipipe.err
     assert shop.writes() == before
     assert "s3cr3t-value" not in cipipe.out + cipipe.err
-    # and again with a deployment that stands
+    # The same after a deployment.
     shop.apply(**OUTPUTS)
     result(cipipe)
     shop.apply(**kept, **outputs)
@@ -249,7 +245,7 @@ def test_nothing_is_written_where_a_value_is_not_to_be_had(
     assert shop.writes() == before
 
 
-def test_a_sensitive_value_that_is_meant_is_not_in_the_ledger(shop: Shop, cipipe: Cli) -> None:
+def test_an_allowed_sensitive_value_is_not_in_the_ledger(shop: Shop, cipipe: Cli) -> None:
     shop.commit(
         {"dags/a.py": "from airflow import DAG\nTOKEN = 'x'  # cipipe: token (sensitive ok)\n"}
     )
