@@ -187,7 +187,7 @@ class Logs:
         self.lines: list[str] | None = None
         self.denied = False
 
-    def get_log_events(self, *, nextToken: str = "0", **request: Any) -> Any:  # noqa: N803 - boto3's name
+    def get_log_events(self, *, nextToken: str = "0", **request: Any) -> Any:  # noqa: N803
         assert request == {
             "logGroupName": "group",
             "logStreamName": "stream",
