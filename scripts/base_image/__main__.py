@@ -51,7 +51,7 @@ def find_or_build() -> str | None:
     recipe = recipe_digest()
     client = reachable_daemon()
 
-    # Starting a daemon only to look takes seconds, so the last result is kept beside its images.
+    # Starting a daemon only to look takes seconds, so the last result is kept next to its images.
     if client is None and STAMP.exists():
         found_for, _, outcome = STAMP.read_text().rpartition("\n")
         if found_for == f"{default} {recipe}":

@@ -74,7 +74,7 @@ def private_daemon() -> Iterator[docker.DockerClient]:
 
 
 def _command(dockerd: str, runtime: Path) -> list[str]:
-    # Without a file of our own, dockerd reads /etc/docker/daemon.json, whose settings may clash
+    # Without this file, dockerd reads /etc/docker/daemon.json, and settings there may clash
     # with these options.
     configuration = runtime / "daemon.json"
     configuration.write_text("{}")

@@ -98,7 +98,7 @@ def _finish(rootfs: Path) -> None:
 
 
 def _own_mounts() -> list[str]:
-    """debootstrap mounts /proc. In a mount namespace of its own, the mount always goes with it."""
+    """debootstrap mounts /proc. In a separate mount namespace, the mount disappears with it."""
     unshare = ["unshare", "--mount"]
     if shutil.which("unshare") is None:
         return []
