@@ -11,8 +11,9 @@ from cipipe.report import json
 @click.command
 @common()
 def bootstrap(shared: Common) -> None:
-    """Create what an account needs before its first pipeline: bucket, OIDC providers, roles. Safe
-    to repeat.
+    """Create what an account needs before its first pipeline: bucket, OIDC providers, roles.
+
+    Safe to repeat.
     """
     with sandboxed(shared, shared.session(), bootstrap=False) as session:
         outputs = use_case.bootstrap(session)

@@ -60,6 +60,6 @@ def _session(shared: Common) -> "tuple[Project | None, Session | None, CipipeErr
     except CipipeError as error:
         return None, None, error
     try:
-        return project, shared.session_in(project), None
+        return project, shared.session_in(project, shared.environment), None
     except CipipeError as error:
         return project, None, error

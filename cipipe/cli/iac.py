@@ -1,4 +1,4 @@
-"""`cipipe iac`: the parts of the `terraform` stage."""
+"""`cipipe iac`: what people do with a `terraform` stage outside of a run."""
 
 import click
 
@@ -12,7 +12,7 @@ from cipipe.report import json
 
 @click.group(cls=Group)
 def iac() -> None:
-    """The parts of the `terraform` stage, each on its own."""
+    """Work with the `terraform` stage on its own."""
 
 
 @iac.command
@@ -23,12 +23,16 @@ def iac() -> None:
 )
 @click.argument("lock_id")
 def unlock(shared: Common, stage: str | None, bootstrap: bool, lock_id: str) -> None:
-    """Release the state lock LOCK_ID that a killed run left. Make sure first that nobody holds it."""
+    """Release the state lock LOCK_ID that a killed run left.
+
+    Make sure first that nobody is using the state.
+    """
     with sandboxed(shared, shared.session(), bootstrap=False) as session:
         if bootstrap:
             account.unlock(session, lock_id=lock_id)
         else:
             unlocking.unlock(session, stage=stage, lock_id=lock_id)
-    shared.answer(
-        json.document(released=lock_id) if shared.format == "json" else f"released {lock_id}\n"
-    )
+    if shared.format == "json":
+        shared.answer(json.document(released=lock_id))
+    else:
+        shared.answer(f"released {lock_id}\n")

@@ -1,6 +1,4 @@
-"""Groups of commands, which import each one when it is called, and what they say to a name that is
-misspelt.
-"""
+"""Groups of commands that import each command when it is called, and suggest one for a typo."""
 
 import importlib
 from collections.abc import Iterable, Mapping
@@ -8,68 +6,61 @@ from typing import Any
 
 import click
 
+# Characters. Comparing a longer name takes too long: it grows with the square of the length.
 _LONGEST = 100
-"""Characters of a name that is compared with others: that takes the square of them."""
 
 
 class Group(click.Group):
-    """A group that suggests a command where there is none of the name that it was given."""
+    """A group that suggests a command where the name is unknown."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if (
-            not ctx.resilient_parsing
-            and not name.startswith("-")
-            and self.get_command(ctx, name) is None
-        ):
+        is_option = name.startswith("-")
+        if not ctx.resilient_parsing and not is_option and self.get_command(ctx, name) is None:
             ctx.fail(f"No such command {name!r}.{self._suggestion(ctx, name)}")
         return super().resolve_command(ctx, args)
 
     def _suggestion(self, ctx: click.Context, name: str) -> str:
-        """A command of that very name in a group below, such as `deploy` in `dags`; else one that
-        is spelt nearly so.
-        """
+        """The command of that name in a group below, such as `deploy` in `dags`, or a similar one."""
         listed = self.list_commands(ctx)
-        groups = {group: self.get_command(ctx, group) for group in listed}
-        below = [
-            g
-            for g, c in groups.items()
-            if isinstance(c, click.Group) and name in c.list_commands(ctx)
-        ]
-        meant = f"{below[0]} {name}" if below else near(name, listed)
-        return f" Did you mean {meant!r}?" if meant else ""
+        for group in listed:
+            command = self.get_command(ctx, group)
+            if isinstance(command, click.Group) and name in command.list_commands(ctx):
+                return f" Did you mean '{group} {name}'?"
+        similar = near(name, listed)
+        return f" Did you mean {similar!r}?" if similar else ""
 
 
 class Choice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2 only
-    """One of some words; the nearest one is suggested."""
+    """One of some words. The nearest one is suggested for another word."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
-            meant = near(str(value), [str(choice) for choice in self.choices])
-            if meant is None:
+            similar = near(str(value), [str(choice) for choice in self.choices])
+            if similar is None:
                 raise
-            raise click.BadParameter(
-                f"{error.message} Did you mean {meant!r}?", ctx, param
-            ) from None
+            message = f"{error.message} Did you mean {similar!r}?"
+            raise click.BadParameter(message, ctx, param) from None
 
 
 def near(name: str, known: Iterable[str]) -> str | None:
-    """What is spelt most like the name, if anything nearly is."""
+    """The known name that is most similar, if one is similar enough."""
+    if len(name) > _LONGEST:
+        return None
     import difflib
 
-    found = (
-        difflib.get_close_matches(name.lower(), list(known), n=1) if len(name) <= _LONGEST else []
-    )
+    found = difflib.get_close_matches(name.lower(), list(known), n=1)
     return found[0] if found else None
 
 
 class Lazy(Group):
-    """A group whose commands are in modules that are imported one at a time; `where` says
-    `MODULE:NAME` of each.
+    """A group whose commands are imported one at a time.
+
+    `where` has `MODULE:NAME` for the name of each command.
     """
 
     def __init__(self, *args: Any, where: Mapping[str, str], **settings: Any) -> None:

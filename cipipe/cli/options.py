@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they make of them."""
+"""Options that several commands share, and the session that is made of them."""
 
 import functools
 from collections.abc import Callable
@@ -14,17 +14,19 @@ from cipipe.pipeline.project import Project, load
 from cipipe.pipeline.session import Session
 from cipipe.report import text
 
+# The formats that are JSON documents.
 _JSON = ("json", "gitlab")
-"""The formats that are JSON documents."""
 
 
-class Common(msgspec.Struct, frozen=True):
+class Common(msgspec.Struct, frozen=True, kw_only=True):
     """The common options of one command line."""
 
     console: Console
+    # What --env names; None for the environment of this ref.
     environment: str | None
     config: Path | None
     format: str
+    # The file to write the answer into, instead of standard output.
     output: Path | None
     sandbox: bool
 
@@ -32,12 +34,12 @@ class Common(msgspec.Struct, frozen=True):
         return load(Path.cwd(), self.console.env, self.config)
 
     def session(self) -> Session:
-        """The session of this command line, before the sandbox is there."""
-        return self.session_in(self.project())
+        """The session of this command line. `sandboxed` adds the sandbox to it."""
+        return self.session_in(self.project(), self.environment)
 
-    def session_in(self, project: Project, environment: str | None = None) -> Session:
-        """The session in a project that was loaded already; of another environment, if one is passed."""
-        name = project.environment_name(environment or self.environment)
+    def session_in(self, project: Project, environment: str | None) -> Session:
+        """The session in a project that was loaded already, in the wanted environment."""
+        name = project.environment_name(environment)
         return Session(
             project=project.at(name),
             environment_name=name,
@@ -49,7 +51,7 @@ class Common(msgspec.Struct, frozen=True):
         )
 
     def answer(self, text: str, *, json: bool = False) -> None:
-        """Give the answer, of which `json` says that it is JSON whatever the format is called."""
+        """Print the answer. `json` says that it is JSON, whatever the format is called."""
         self.console.answer(text, self.output, json=json or self.format in _JSON)
 
     @property
@@ -60,7 +62,7 @@ class Common(msgspec.Struct, frozen=True):
 def common(
     *, formats: tuple[str, ...] = ("text", "json"), sandbox: bool = True
 ) -> Callable[[Any], Any]:
-    """Add the common options to a command; it is called with a Common in their place."""
+    """Add the common options to a command, which is called with a Common in their place."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @click.option(
@@ -85,34 +87,30 @@ def common(
             help="Write the answer into FILE.",
         )
         @click.option(
-            "--no-color", is_flag=True, help="No colour, on a terminal either (also: NO_COLOR)."
+            "--no-color", is_flag=True, help="No colour, even on a terminal (also: NO_COLOR)."
         )
         @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
         @click.option("-v", "--verbose", count=True, help="More on standard error.")
         @click.pass_obj
         @functools.wraps(command)
         def wrapped(console: Console, /, **given: Any) -> Any:
-            no_color, quiet, verbose = (
-                given.pop("no_color"),
-                given.pop("quiet"),
-                given.pop("verbose"),
-            )
-            console.no_color = console.no_color or no_color
+            console.no_color = given.pop("no_color") or console.no_color
+            quiet = given.pop("quiet")
+            verbose = given.pop("verbose")
             console.verbosity = -1 if quiet else verbose
             shared = Common(
-                console,
-                given.pop("environment"),
-                given.pop("config"),
-                given.pop("format_"),
-                given.pop("output"),
-                given.pop("sandbox", False),
+                console=console,
+                environment=given.pop("environment"),
+                config=given.pop("config"),
+                format=given.pop("format_"),
+                output=given.pop("output"),
+                sandbox=given.pop("sandbox", False),
             )
             return command(shared, **given)
 
         if sandbox:
-            wrapped = click.option(
-                "--sandbox", is_flag=True, help="Against AWS services on this machine."
-            )(wrapped)
+            text = "Use AWS services on this machine instead of AWS."
+            wrapped = click.option("--sandbox", is_flag=True, help=text)(wrapped)
         return wrapped
 
     return decorate

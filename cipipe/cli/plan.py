@@ -1,5 +1,6 @@
-"""`cipipe plan`. What talks to AWS is imported when it is needed, and the rest after git was
-started: both take time.
+"""`cipipe plan`.
+
+What talks to AWS is imported when it is needed, and the rest while git starts: both take time.
 """
 
 from typing import TYPE_CHECKING
@@ -7,13 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from cipipe.cli.options import Common, common
-from cipipe.errors import IdentityError
 from cipipe.model import Plan
 
 if TYPE_CHECKING:
-    from cipipe.ledger import Ledger
     from cipipe.pipeline.project import Project
-    from cipipe.pipeline.session import Session
 
 FORMATS = ("text", "json", "markdown", "gitlab", "github")
 
@@ -22,7 +20,7 @@ FORMATS = ("text", "json", "markdown", "gitlab", "github")
 @common(formats=FORMATS)
 @click.option("--offline", is_flag=True, help="Never talk to AWS: compare with a commit.")
 @click.option("--base", metavar="REV", help="Compare with that commit instead of the ledger.")
-@click.option("--worktree", is_flag=True, help="Plan the files as they lie on disk.")
+@click.option("--worktree", is_flag=True, help="Plan the files on disk.")
 @click.option(
     "--force",
     "forced",
@@ -41,7 +39,8 @@ def plan(
     show_uncovered: bool,
     stages: tuple[str, ...],
 ) -> None:
-    """Tell what is due and why. Changes nothing, and needs no credentials."""
+    """Show what is due and why. Changes nothing, and needs no credentials."""
+    # First, because it starts git, which then works during the imports.
     session = shared.session()
     from cipipe.cli.sandboxed import sandboxed
     from cipipe.pipeline.checks.paths import refuse_missing
@@ -59,48 +58,26 @@ def plan(
     )
     check_names(project.config, options.named)
     with sandboxed(shared, session) as session:
-        ledger = None if offline or base is not None else _ledger(shared, session)
-        found = planning.plan(session, options, ledger)
-        refuse_missing(project, found)
+        ledger = None
+        if not offline and base is None:
+            from cipipe.pipeline.planning.reachable import ledger_if_reachable
+
+            ledger = ledger_if_reachable(session)
+        result = planning.plan(session, options, ledger)
+        refuse_missing(project, result)
         if project.env.get("TF_WORKSPACE"):
             from cipipe.pipeline.checks.refusals import refuse_other_workspace
 
-            refuse_other_workspace(project, found)
-        made = planning.shown(project, found)
-    for warning in made.warnings:
+            refuse_other_workspace(project, result)
+        shown = planning.shown(project, result)
+
+    for warning in shown.warnings:
         shared.console.warning(warning)
-    shared.answer(rendered(made, shared, project))
-
-
-def _ledger(shared: Common, session: "Session") -> "Ledger | None":
-    """The ledger; None where nobody gave this process an identity, which is a warning: a plan needs
-    no credentials.
-
-    A job whose token is refused is an error all the same: what it was to be compared with is not
-    known.
-    """
-    from cipipe.pipeline.identity.access import can_connect, missing_token_hint
-
-    project, mode = session.project, session.project.context.mode
-    instead = "comparing with a commit, not with what is deployed"
-    if not can_connect(project, session.target):
-        shared.console.warning(f"no AWS credentials here: {instead}")
-        return None
-    if not session.sandbox and (hint := missing_token_hint(project, mode)) is not None:
-        shared.console.warning(f"this job has no ID token: {instead}. {hint}")
-        return None
-    try:
-        access = session.connect(mode, read_only=True)
-    except IdentityError as error:
-        if project.context.provider != "local" or session.sandbox:
-            raise
-        shared.console.warning(f"{instead}: {error.message}")
-        return None
-    return session.ledger(access)
+    shared.answer(rendered(shown, shared, project))
 
 
 def rendered(plan: Plan, shared: Common, project: "Project") -> str:
-    """The plan in the format that was asked for."""
+    """The plan in the format of the command line. Only the renderer of that format is imported."""
     if shared.format == "json":
         from cipipe.report import json
 

@@ -11,21 +11,23 @@ from cipipe.report import json, text
 @click.command
 @common()
 def status(shared: Common) -> None:
-    """Tell what is deployed where: commit, age, pipeline, state, and whether this commit holds
-    something else.
+    """Show what is deployed where, and whether this commit has something else.
+
+    For each stage: its state, commit, age and pipeline.
     """
     name = shared.environment or shared.console.env.get("CIPIPE_ENV")
     session = shared.session_in(shared.project(), name)
     project = session.project
     # The sandbox has one account; elsewhere every environment is shown.
-    one = name is not None or shared.sandbox
-    names = [session.environment_name] if one else list(project.config.environments)
+    names = list(project.config.environments)
+    if name is not None or shared.sandbox:
+        names = [session.environment_name]
     with sandboxed(shared, session) as session:
         found = use_case.status(session, names)
+
     head = project.repository.commit("HEAD")
     commit = head.oid if head else ""
-    shared.answer(
-        json.status(found, commit)
-        if shared.format == "json"
-        else text.status(found, commit, shared.style)
-    )
+    if shared.format == "json":
+        shared.answer(json.status(found, commit))
+    else:
+        shared.answer(text.status(found, commit, shared.style))

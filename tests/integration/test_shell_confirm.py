@@ -183,5 +183,5 @@ def test_on_a_terminal_the_name_is_typed(repo: Repo, typed: str, status: int) ->
     repo.git("checkout", "--quiet", "-B", "main")
     found, shown = at_terminal(repo, typed, "run", "--env", "live")
     assert found == status, shown
-    assert "Type live to go on" in shown
+    assert "Type live to continue" in shown
     assert ("shell-not-confirmed" in shown) is (status == 5)
