@@ -1,7 +1,7 @@
 """The command line: the only place that reads os.environ, prints, and exits.
 
-Commands are imported when they are called, so that `cipipe plan --offline` loads neither boto3 nor
-docker.
+Commands are imported when they are called, so that `cipipe plan --offline` imports neither boto3
+nor docker.
 """
 
 import os
@@ -40,7 +40,7 @@ COMMANDS = {
 def group() -> None:
     """Deploy dbt on Fargate under Airflow from GitLab or GitHub.
 
-    `cipipe plan` tells what a pipeline would do; it changes nothing and needs no credentials.
+    `cipipe plan` shows what a pipeline would do; it changes nothing and needs no credentials.
     """
 
 
@@ -51,7 +51,8 @@ def main(
     process's own.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+        # Under nohup, SIGHUP is ignored and has to stay so.
+        if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _terminate)
     arguments = sys.argv[1:] if argv is None else argv
     console = Console(os.environ if env is None else env, machine=_wants_json(arguments), pace=pace)
@@ -68,10 +69,10 @@ def _run(arguments: list[str], console: Console) -> int:
         console.error(error)
         return error.exit_status
     except click.UsageError as error:
-        if error.ctx is not None and _nothing_said(error):
+        if error.ctx is not None and _is_bare_group(error):
             console.answer(error.ctx.get_help() + "\n")
             return 0
-        hint = f"`{error.ctx.command_path} --help` lists what there is." if error.ctx else None
+        hint = f"See `{error.ctx.command_path} --help`." if error.ctx else None
         wrong = UsageError("usage", error.format_message(), hint=hint)
         console.error(wrong)
         return wrong.exit_status
@@ -88,15 +89,16 @@ def _run(arguments: list[str], console: Console) -> int:
             return 1
         console.error(refusal)
         return refusal.exit_status
-    except Exception:  # noqa: BLE001 - whatever comes here is our bug, and is shown whole
+    except Exception:  # noqa: BLE001 - a bug of ours, which is printed with its traceback
         console.bug()
         return 1
     return answer if isinstance(answer, int) else 0
 
 
-def _nothing_said(error: click.UsageError) -> bool:
-    """Whether a group was called by its name alone, which asks what there is. Before 8.2, click
-    shows that by itself.
+def _is_bare_group(error: click.UsageError) -> bool:
+    """Whether a group was called without a command, which prints its help.
+
+    Before 8.2, click does that by itself.
     """
     return isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ()))
 
@@ -106,9 +108,8 @@ def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 
 def _wants_json(arguments: list[str]) -> bool:
-    if (
-        "credential-process" in arguments
-    ):  # whose standard output is read by AWS's tools: credentials, or nothing
+    # Its standard output is read by AWS's tools: credentials, or nothing.
+    if "credential-process" in arguments:
         return False
     pairs = pairwise([*arguments, ""])
     return any(a == "--format=json" or (a, b) == ("--format", "json") for a, b in pairs)

@@ -172,7 +172,7 @@ class Console:
         )
 
     def _mask(self, secret: str) -> None:
-        """Have the provider mask a secret in its whole log, before it is used for the first time."""
+        """Have the provider mask a secret in its whole log, before the secret is first used."""
         masking = self.provider.mask(secret)
         if masking:
             self.log.own(masking)
@@ -197,6 +197,6 @@ def _write_file(file: Path, text: str) -> None:
 
 
 def _problem(problem: Problem) -> str:
-    """A problem's message and id. Where the message is long, such as a traceback, the id is first."""
+    """A problem's message and id, with the id before the further lines of a long message."""
     first, *more = lines(problem.message) or [""]
     return "\n      ".join([f"{first} ({problem.id})", *more])

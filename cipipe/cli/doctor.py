@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 @click.option(
     "--offline",
     is_flag=True,
-    help="Ask nobody: neither the provider, nor AWS, nor a remote Docker.",
+    help="Send no requests: not to the provider, AWS or a remote Docker.",
 )
 def doctor(shared: Common, offline: bool) -> int:
-    """Check this machine and this job: git, terraform, docker, configuration, token, region, role,
-    trust policy.
+    """Check this machine and this job for what would stop a run.
+
+    Tools, configuration, token, region, role and trust policy are checked. Nothing is changed.
     """
     from cipipe.pipeline.doctor import examine
     from cipipe.pipeline.doctor.base import Machine

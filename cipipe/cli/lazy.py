@@ -23,7 +23,7 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def _suggestion(self, ctx: click.Context, name: str) -> str:
-        """The command of that name in a group below, such as `deploy` in `dags`, or a similar one."""
+        """The command of that name in a group below (`deploy` in `dags`), or a similar one."""
         listed = self.list_commands(ctx)
         for group in listed:
             command = self.get_command(ctx, group)

@@ -32,11 +32,9 @@ from cipipe.report import json, plan_file, text
     "plan_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Run only if this plan holds.",
+    help="Run only if this is still the plan.",
 )
-@click.option(
-    "--worktree", is_flag=True, help="Deploy the files as they lie on disk (sandbox only)."
-)
+@click.option("--worktree", is_flag=True, help="Deploy the files on disk (sandbox only).")
 @click.option("--allow-rollback", is_flag=True, help="Put older content over a newer pipeline's.")
 @click.option(
     "--allow-replace",
@@ -54,12 +52,12 @@ from cipipe.report import json, plan_file, text
 @click.option(
     "--if-newest",
     is_flag=True,
-    help="Do nothing, and end well, where a newer pipeline has deployed.",
+    help="Succeed without doing anything where a newer pipeline has deployed.",
 )
 @click.option(
     "--if-ready",
     is_flag=True,
-    help="Do nothing, and end well, where a needed stage is due and not named.",
+    help="Succeed without doing anything where a needed stage is due and not named.",
 )
 @click.option(
     "--only-due", is_flag=True, help="Leave out stages that always run, and the default one."
@@ -87,7 +85,7 @@ def run(
         )
     if only_due and stages:
         raise UsageError(
-            "usage", "--only-due and names of stages exclude each other", hint="Pass one of them."
+            "usage", "--only-due cannot be used with names of stages", hint="Pass one of them."
         )
     session = shared.session()
     planning = PlanOptions(
@@ -123,7 +121,7 @@ def run(
 @click.option("--allow-destroy", is_flag=True, help="Needed where the environment is protected.")
 @yes_option
 def destroy(shared: Common, confirm: str | None, allow_destroy: bool, yes: bool) -> int:
-    """Take an environment down, in reverse order. The ledger keeps that it was destroyed."""
+    """Destroy an environment, in reverse order. The ledger records that it was destroyed."""
     session = shared.session()
     if shared.environment is None:
         raise UsageError(
@@ -139,22 +137,20 @@ def destroy(shared: Common, confirm: str | None, allow_destroy: bool, yes: bool)
 
 
 def finish(shared: Common, outcome: running.Outcome) -> int:
-    """Report how a run ended. An answer that cannot be written changes nothing in what was done,
-    nor in the status.
+    """Report a run and return its exit status, which does not depend on whether the report could
+    be written.
     """
     error = outcome.error
-    answer = (
-        json.report(outcome.report, error)
-        if shared.format == "json"
-        else "\n" + text.report(outcome.report, shared.style)
-    )
-    shared.console.machine = (
-        False  # the document is given here; the error goes to standard error only
-    )
+    if shared.format == "json":
+        answer = json.report(outcome.report, error)
+    else:
+        answer = "\n" + text.report(outcome.report, shared.style)
+    # The report has the error in it: it is printed to standard error only.
+    shared.console.machine = False
     try:
         shared.answer(answer)
     except UsageError as lost:
-        shared.console.warning(f"{lost.message}; what it reports is done all the same")
+        shared.console.warning(f"{lost.message}; the run it reports is finished all the same")
     if error is not None:
         shared.console.error(error)
         return error.exit_status

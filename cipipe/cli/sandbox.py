@@ -45,12 +45,12 @@ def env(shared: Common) -> None:
 @sandbox.command
 @common(sandbox=False)
 def down(shared: Common) -> None:
-    """Stop the sandbox, and all that it started."""
+    """Stop the sandbox and everything that it started."""
     stopped = client.down(folder_of(shared.project()))
     if shared.format == "json":
         shared.answer(json.document(stopped=stopped))
     else:
-        shared.answer("the sandbox has ended\n" if stopped else "no sandbox was running\n")
+        shared.answer("the sandbox was stopped\n" if stopped else "no sandbox was running\n")
 
 
 def _show(shared: Common, session: Session, running: client.Sandbox) -> None:
@@ -63,9 +63,6 @@ def _show(shared: Common, session: Session, running: client.Sandbox) -> None:
     }
     if shared.format == "json":
         shared.answer(json.document(environment=variables))
-    else:
-        shared.answer(
-            "".join(
-                f"export {key}={shlex.quote(value)}\n" for key, value in sorted(variables.items())
-            )
-        )
+        return
+    exports = [f"export {key}={shlex.quote(value)}\n" for key, value in sorted(variables.items())]
+    shared.answer("".join(exports))

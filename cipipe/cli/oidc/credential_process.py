@@ -1,5 +1,4 @@
-"""`cipipe oidc credential-process`: credentials for AWS's tools, on standard output and nowhere
-else.
+"""`cipipe oidc credential-process`: credentials for AWS's tools, on standard output only.
 
 https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html
 """
@@ -22,14 +21,12 @@ from cipipe.redact import Redactor
     "--socket",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Ask the run that serves there.",
+    help="Get them from the run that listens there.",
 )
 def credential_process(shared: Common, socket: Path | None) -> None:
-    """Print credentials of the environment's role as AWS's tools want them of a
-    `credential_process`.
-    """
-    # What calls this keeps its standard error, and shows it where it likes: a command to mask a
-    # secret would be a leak.
+    """Print credentials of the environment's role, for `credential_process` of an AWS profile."""
+    # AWS's tools keep its standard error and may show it anywhere: a command of the provider that
+    # masks a secret has the secret in it, and would be a leak.
     shared.console.redactor = Redactor()
     if shared.output is not None:
         raise UsageError("usage", "credentials are not written into files", where="--output")

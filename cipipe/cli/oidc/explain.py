@@ -1,5 +1,6 @@
-"""`cipipe oidc explain`. Exit status 0 where the policy allows the token or it cannot be told, 3
-where it denies it.
+"""`cipipe oidc explain`.
+
+Exit status 3 where the policy denies the token, 0 where it allows it or that is unknown.
 """
 
 from datetime import UTC, datetime
@@ -31,7 +32,7 @@ from cipipe.report import identity, json
 @click.option(
     "--at",
     metavar="TIME",
-    help="Judge the token as of that moment: ISO 8601, or seconds since 1970. Default: now.",
+    help="Check the token as of that time: ISO 8601, or seconds since 1970. Default: now.",
 )
 @click.option(
     "--provider-arn",
@@ -52,10 +53,9 @@ def explain(
     provider_arn: str | None,
     role_arn: str | None,
 ) -> int:
-    """Tell whether a trust policy lets a token in, and if not, which condition fails and how to fix
-    it.
+    """Explain whether a trust policy allows a token, and if not, which condition fails.
 
-    Needs neither cipipe.toml nor AWS, except with --role.
+    Also shows how to fix it. Needs neither cipipe.toml nor AWS, except with --role.
     """
     _exactly_one({"--policy": policy, "--role": role})
     _exactly_one({"--claims": claims, "--token-file": token_file, "--token-env": token_env})
@@ -96,15 +96,19 @@ def _token(
 def _moment(text: str) -> datetime:
     """A time; one without an offset is in UTC. Raises UsageError `usage`."""
     try:
+        # Up to eight digits are a date: 20261125.
         if text.isascii() and text.isdigit() and len(text) > 8:
             return datetime.fromtimestamp(int(text), UTC)
         found = datetime.fromisoformat(text)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+        if found.tzinfo is None:
+            found = found.replace(tzinfo=UTC)
+        return found.astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         raise UsageError(
             "usage",
             f"--at {text!r} is not a time",
-            hint="Write it like 2026-11-25T14:30:00Z, or as seconds since 1970, such as the token's iat.",
+            hint="Write it like 2026-11-25T14:30:00Z, or as seconds since 1970, such as the "
+            "token's iat.",
             where="--at",
         ) from None
 
@@ -112,15 +116,15 @@ def _moment(text: str) -> datetime:
 def _live(
     console: Console, role: str, claims: TokenClaims
 ) -> tuple[dict[str, Any], str, tuple[Finding, ...]]:
-    from cipipe.pipeline.identity import iam_roles as roles
+    from cipipe.pipeline.identity import iam_roles
     from cipipe.tools.aws.clients import Aws
     from cipipe.tools.aws.endpoint import Endpoint
 
     env = console.env
     region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1"
     aws = Aws(Endpoint.found_in(env, region), None)
-    found = roles.read(aws, role)
-    return dict(found.policy), found.arn, roles.provider_problems(aws, found, claims)
+    found = iam_roles.read(aws, role)
+    return dict(found.policy), found.arn, iam_roles.provider_problems(aws, found, claims)
 
 
 def _answer(shared: Common, found: Explanation) -> int:
@@ -130,7 +134,7 @@ def _answer(shared: Common, found: Explanation) -> int:
         shared.answer(identity.explanation(found, shared.style))
     if found.verdict == "unknown":
         shared.console.warning(
-            "whether AWS lets this token in cannot be told from the policy and the token alone"
+            "whether AWS allows this token cannot be known from the policy and the token alone"
         )
     return IdentityError.exit_status if found.verdict == "denied" else 0
 
@@ -142,5 +146,5 @@ def _exactly_one(options: dict[str, str | None]) -> None:
         raise UsageError(
             "usage",
             f"exactly one of {names} is needed",
-            hint="`cipipe oidc explain --help` tells more.",
+            hint="See `cipipe oidc explain --help`.",
         )

@@ -1,5 +1,6 @@
-"""What the commands of `cipipe oidc` are given: a policy, a token, claims. A token is a secret from
-its first moment.
+"""The input of the commands of `cipipe oidc`: a policy, a token, claims.
+
+A token is a secret from the moment it is read.
 """
 
 import json
@@ -15,8 +16,8 @@ from cipipe.oidc import policy
 from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.no_token import missing_token
 
+# AWS accepts tokens of up to 20,000 characters, and trust policies of a few thousand.
 _LARGEST = 64 * bounded.KIB
-"""AWS takes tokens of up to 20,000 characters, and trust policies of a few thousand."""
 
 
 def text_of(file: str, option: str) -> str:
@@ -46,12 +47,12 @@ def text_of(file: str, option: str) -> str:
 
 
 def named(file: str) -> str:
-    """A file as messages call it."""
+    """A file as messages name it."""
     return "standard input" if file == "-" else file
 
 
 def policy_of(file: str) -> dict[str, Any]:
-    """A policy from a file. Raises UsageError, where the place begins with the file's name."""
+    """A policy from a file. Raises UsageError, whose `where` starts with the file's name."""
     try:
         document = policy.parse(text_of(file, "--policy"))
         policy.load(document)
@@ -63,30 +64,27 @@ def policy_of(file: str) -> dict[str, Any]:
 
 
 def claims_of(file: str) -> TokenClaims:
-    """Claims that were kept, as a JSON object. Raises UsageError."""
+    """Claims from a file with a JSON object. Raises UsageError."""
     try:
         found = bounded.loads(text_of(file, "--claims"))
-        json.dumps(found, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        # Fails for half of a surrogate pair, which could not be printed later.
+        json.dumps(found, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise _no_claims(file, f"they are not JSON: {error}") from None
     except ValueError as error:
         raise _no_claims(file, str(error)) from None
-    if (
-        isinstance(found, dict)
-        and found.get("schema") == 1
-        and isinstance(found.get("claims"), dict)
-    ):
-        found = found["claims"]  # as `cipipe oidc token --format json` prints them
     if not isinstance(found, dict):
         raise _no_claims(file, "they are not a JSON object")
+    # The document that `cipipe oidc token --format json` prints.
+    if found.get("schema") == 1 and isinstance(found.get("claims"), dict):
+        found = found["claims"]
     return TokenClaims({}, found)
 
 
 def given_token(console: Console, file: str | None, variable: str | None) -> str | None:
-    """The token of `--token-file` or `--token-env`; None without either option.
-
-    Whoever puts the token itself in place of its file or variable does not find it in the error.
-    """
+    """The token of `--token-file` or `--token-env`; None without either option."""
+    # Somebody may have passed the token itself instead of its file or variable, and then an error
+    # must not show it.
     for word in filter(None, (file, variable)):
         if word.startswith("ey") and word.count(".") == 2:
             console.redactor.register(word)
@@ -97,12 +95,15 @@ def given_token(console: Console, file: str | None, variable: str | None) -> str
     else:
         return None
     if not token:
-        raise no_token(console, f"{variable or named(file or '')} is empty or not there")
+        raise no_token(console, f"{variable or named(file or '')} is empty or does not exist")
     return token
 
 
 def decoded(console: Console, token: str) -> TokenClaims:
-    """The claims of a token; it and its parts are masked from here on. Raises IdentityError."""
+    """The claims of a token, which is masked from here on, as are its parts.
+
+    Raises IdentityError.
+    """
     console.redactor.register(token)
     for part in token.split("."):
         console.redactor.register(part)

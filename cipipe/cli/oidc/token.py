@@ -1,6 +1,4 @@
-"""`cipipe oidc token`. Shows what a token says; the token itself is masked wherever it would
-appear.
-"""
+"""`cipipe oidc token`: what a token says. The token itself is masked wherever it would appear."""
 
 from datetime import UTC, datetime
 
@@ -17,6 +15,12 @@ from cipipe.oidc.claims import TokenClaims, check_form, check_signed, check_time
 from cipipe.oidc.request import issuer_key, request_for, visible
 from cipipe.report import identity, json
 
+# Errors of a folder without a project.
+_NO_PROJECT = {"config-missing", "git-no-repository", "git-no-commit"}
+
+# Seconds since 1970, in the year 5138. Python's datetime ends at 9999.
+_LATEST = 1e11
+
 
 @click.command
 @common(sandbox=False)
@@ -29,14 +33,17 @@ from cipipe.report import identity, json
     help="The token in this environment variable instead of the job's.",
 )
 def token(shared: Common, token_file: str | None, token_env: str | None) -> None:
-    """Show the claims of the job's ID token, and which of them AWS sees as condition keys. Never
-    the token.
+    """Show the claims of the job's ID token, and which of them AWS sees as condition keys.
+
+    The token itself is never shown.
     """
     if token_file is not None and token_env is not None:
-        raise UsageError("usage", "--token-file and --token-env exclude each other")
+        raise UsageError("usage", "--token-file and --token-env cannot be used together")
     text = inputs.given_token(shared.console, token_file, token_env) or _of_job(shared)
-    claims, now = inputs.decoded(shared.console, text), datetime.now(UTC)
-    shown, subject = _shown(claims, now), ci.subject(claims.subject)
+    claims = inputs.decoded(shared.console, text)
+    now = datetime.now(UTC)
+    shown = _shown(claims, now)
+    subject = ci.subject(claims.subject)
     try:
         check_signed(claims)
         check_form(claims)
@@ -50,9 +57,7 @@ def token(shared: Common, token_file: str | None, token_env: str | None) -> None
 
 
 def _of_job(shared: Common) -> str:
-    """The job's own token, asked for as the configuration says, or as the provider does where there
-    is none.
-    """
+    """The job's own token, from where the configuration or the provider says it is."""
     console = shared.console
     source = _source(shared)
     if isinstance(source, NoToken):
@@ -67,39 +72,48 @@ def _source(shared: Common) -> ci.TokenSource:
     try:
         project = shared.project()
     except UsageError as error:
-        if shared.config is not None or error.id not in {
-            "config-missing",
-            "git-no-repository",
-            "git-no-commit",
-        }:
+        # Without a project, the token is where the provider has it by default.
+        if shared.config is not None or error.id not in _NO_PROJECT:
             raise
-        provider, env = shared.console.provider, shared.console.env
+        provider = shared.console.provider
         usual = provider.IDENTITY or Identity("", audience="", token_variable="")
-        return provider.token(env, audience=usual.audience, token_variable=usual.token_variable)
+        return provider.token(
+            shared.console.env, audience=usual.audience, token_variable=usual.token_variable
+        )
     from cipipe.pipeline.identity.tokens import token_source
 
     return token_source(project)
 
 
 def _shown(claims: TokenClaims, now: datetime) -> identity.IdentityReport:
-    issuer, offered = issuer_key(claims.issuer), visible(claims.issuer)
+    issuer = issuer_key(claims.issuer)
+    offered = visible(claims.issuer)
     context = request_for(claims, account_id="").context
-    expires = claims.payload.get("exp")
-    if isinstance(expires, bool) or not isinstance(expires, int | float) or not 0 <= expires < 1e11:
-        expires = None
-    until = None if expires is None else datetime.fromtimestamp(expires, UTC)
+    # AWS's condition keys ignore case; they are shown as AWS documents them.
+    names = [f"{issuer}:{name}" for name in sorted(offered)]
+    keys = {name: context[name.lower()] for name in names if name.lower() in context}
+    expires = _expiry(claims)
+    expires_at = None
+    if expires is not None:
+        expires_at = expires.isoformat(timespec="seconds").replace("+00:00", "Z")
     return identity.IdentityReport(
         issuer=claims.issuer,
         subject=claims.subject,
         kind=ci.subject(claims.subject).kind,
         audiences=claims.audiences,
-        expires_at=until.isoformat(timespec="seconds").replace("+00:00", "Z") if until else None,
-        expires_in=int(until.timestamp() - now.timestamp()) if until else None,
-        keys={
-            f"{issuer}:{name}": context[f"{issuer}:{name}".lower()]
-            for name in sorted(offered)
-            if f"{issuer}:{name}".lower() in context
-        },
+        expires_at=expires_at,
+        expires_in=int(expires.timestamp() - now.timestamp()) if expires is not None else None,
+        keys=keys,
         hidden=tuple(sorted(name for name in claims.payload if name not in offered)),
         claims=claims.payload,
     )
+
+
+def _expiry(claims: TokenClaims) -> datetime | None:
+    """When the token expires; None where `exp` is no time, which a token may say all the same."""
+    found = claims.payload.get("exp")
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    if not 0 <= found < _LATEST:
+        return None
+    return datetime.fromtimestamp(found, UTC)

@@ -26,7 +26,7 @@ _NO_PROJECT = {"config-missing", "git-no-repository", "git-no-commit"}
 @click.option(
     "--provider",
     type=Choice(PROVIDERS),
-    help="Whose tokens. Default: the one of [oidc], or the job's.",
+    help="The provider of the tokens. Default: the one of [oidc], or the job's.",
 )
 @click.option(
     "--project", metavar="PATH", help="The project. Default: the one of [oidc], or the job's."
@@ -61,7 +61,8 @@ _NO_PROJECT = {"config-missing", "git-no-repository", "git-no-commit"}
 @click.option(
     "--protected/--no-protected",
     default=None,
-    help="Protected refs only, and no merge requests. Default: where AWS can tell; --no-protected is for a role that reads.",
+    help="Protected refs only, and no merge requests. Default: where AWS can tell; --no-protected "
+    "is for a role that reads.",
 )
 @click.option(
     "--provider-arn",
@@ -72,7 +73,7 @@ _NO_PROJECT = {"config-missing", "git-no-repository", "git-no-commit"}
     "--audience", metavar="AUD", help="Default: the one of [oidc], or the provider's usual one."
 )
 def trust_policy(shared: Common, **given: object) -> None:
-    """Write the least trust policy for tokens of one project, of some refs or of one environment."""
+    """Write the least trust policy for tokens of one project, for some refs or one environment."""
     console = shared.console
     options = msgspec.convert(given, TrustPolicyOptions)
     defaults = Defaults(
