@@ -89,7 +89,7 @@ class Log(io.TextIOBase):
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Replace `sys.stderr`, so that what Python, threads and libraries print is filtered too."""
+        """Replace `sys.stderr`, to filter what Python, threads and libraries print as well."""
         self._real = sys.stderr
         try:
             with contextlib.redirect_stderr(self):
