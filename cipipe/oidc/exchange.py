@@ -93,7 +93,7 @@ def exchange(token: str | None, session: SessionRequest, options: ExchangeOption
         assumed = _assume(token, session, options)
     except AwsError as error:
         policy = _policy(options.read_policy) if error.code == "AccessDenied" else None
-        raise refusals.explained(error, decoded, session, policy) from None
+        raise refusals.explained(error, claims=decoded, session=session, policy=policy) from None
     return checked(assumed, session, options.redactor)
 
 

@@ -66,7 +66,7 @@ def lint(
     # A subject that is too wide has been reported; that it includes merge
     # requests goes without saying.
     if not wide:
-        yield from indistinct(statement, subjects, request, every)
+        yield from indistinct(statement, subjects, request, every=every)
     if subjects and not pinned:
         yield from _mutable(statement, subjects[0], request)
     for condition in statement.conditions:

@@ -72,6 +72,7 @@ _BY_CODE = {
 
 def explained(
     error: AwsError,
+    *,
     claims: TokenClaims | None,
     session: SessionRequest,
     policy: Mapping[str, Any] | None,
@@ -104,7 +105,7 @@ def explained(
 
 
 def _meaning(error: AwsError, claims: TokenClaims | None, role_arn: str) -> _Meaning:
-    issuer = claims.issuer if claims else "the token's issuer"
+    issuer = _issuer(claims)
     if error.code in _BY_CODE:
         return _BY_CODE[error.code]
 
@@ -118,7 +119,7 @@ def _meaning(error: AwsError, claims: TokenClaims | None, role_arn: str) -> _Mea
             "`cipipe bootstrap` writes one.",
         )
     if error.code == "InvalidIdentityToken":
-        return _invalid(error.text, claims, issuer, role_arn)
+        return _invalid(error.text, claims, role_arn)
     if error.code == "IDPCommunicationError":
         return _Meaning(
             "oidc-keys-unreachable",
@@ -153,8 +154,9 @@ def _meaning(error: AwsError, claims: TokenClaims | None, role_arn: str) -> _Mea
     )
 
 
-def _invalid(text: str, claims: TokenClaims | None, issuer: str, role_arn: str) -> _Meaning:
+def _invalid(text: str, claims: TokenClaims | None, role_arn: str) -> _Meaning:
     """The causes of InvalidIdentityToken, which differ in AWS's text only."""
+    issuer = _issuer(claims)
     if "OpenIDConnect provider" in text:
         match = ROLE_ARN.fullmatch(role_arn)
         account, partition = (match[2], match[1]) if match else ("", "aws")
@@ -201,6 +203,10 @@ def _invalid(text: str, claims: TokenClaims | None, issuer: str, role_arn: str) 
         f"the token was not signed by {issuer}",
         "It was changed on its way, or comes from another issuer than it says.",
     )
+
+
+def _issuer(claims: TokenClaims | None) -> str:
+    return claims.issuer if claims else "the token's issuer"
 
 
 def _evaluated(

@@ -58,7 +58,8 @@ def _role(environment: Environment, key: str, where: str) -> Iterator[Problem]:
     partition = partition_of(environment.region)
     if not found:
         example = f"arn:{partition}:iam::ACCOUNT:role/NAME"
-        yield Problem("config-bad-role", f"{arn!r} is not the ARN of a role", where, example)
+        message = f"{arn!r} is not the ARN of a role"
+        yield Problem("config-bad-role", message, where, hint=example)
         return
 
     # The role that deploys is in the environment's account. The one that it

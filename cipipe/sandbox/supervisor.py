@@ -119,7 +119,7 @@ def _dockerd(
     program = dockerd.program(env)
     if program is None:
         return None
-    daemon = Dockerd.start(options.directory, options.docker_data, env, program)
+    daemon = Dockerd.start(program, env, folder=options.directory, data=options.docker_data)
     stack.callback(daemon.stop)
     return daemon
 

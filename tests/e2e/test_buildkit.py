@@ -41,7 +41,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("only root can start a Docker daemon")
     if buildkit.command(os.environ) is None:
         require("docker-with-buildkit", "building with BuildKit")
-    started = dockerd.Dockerd.start(tmp_path_factory.mktemp("docker"), None, os.environ, program)
+    folder = tmp_path_factory.mktemp("docker")
+    started = dockerd.Dockerd.start(program, os.environ, folder=folder, data=None)
     try:
         started.wait()
         import docker

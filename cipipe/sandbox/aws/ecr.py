@@ -106,7 +106,10 @@ class Ecr:
             digests = [self._existing(name, image_id, account) for image_id in image_ids]
 
         tags = self._registry.tags(name)
-        details = [self._details(name, digest, tags, account) for digest in dict.fromkeys(digests)]
+        details = [
+            self._details(name, digest, tags=tags, account=account)
+            for digest in dict.fromkeys(digests)
+        ]
         wanted = _tag_status(arguments)
         if wanted in {"TAGGED", "UNTAGGED"}:
             tagged = wanted == "TAGGED"
@@ -127,7 +130,7 @@ class Ecr:
         )
 
     def _details(
-        self, name: str, digest: str, tags: Mapping[str, str], account: str
+        self, name: str, digest: str, *, tags: Mapping[str, str], account: str
     ) -> dict[str, Any]:
         body, media_type = self._registry.manifest(name, digest)
         manifest = json.loads(body)

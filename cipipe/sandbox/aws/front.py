@@ -76,7 +76,7 @@ class Front:
         request.environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
         _name_checksum(request.environ)
         if action == "AssumeRole":
-            return self._sts.assume_role(form, region, proof.key, account)
+            return self._sts.assume_role(form, region, access_key_id=proof.key, account=account)
 
         # moto cannot parse such a target, and would answer with a
         # traceback.

@@ -166,9 +166,9 @@ def verify(
 
     # Clients encode more or fewer characters of a query than the
     # specification says.
-    key = signing_key(secret, proof.day, proof.region, proof.service)
+    key = signing_key(secret, day=proof.day, region=proof.region, service=proof.service)
     queries = {_sorted(request.query), _encoded(request.query)}
-    texts = [_text(request, proof, query, digest) for query in queries]
+    texts = [_text(request, proof, query=query, digest=digest) for query in queries]
     if not any(_matches(text, key, proof.signature) for text in texts):
         raise BadSignature(_MISMATCH)
 
@@ -197,7 +197,7 @@ def _check_time(proof: Proof, now: datetime) -> None:
         )
 
 
-def _text(request: Received, proof: Proof, query: str, digest: str) -> bytes:
+def _text(request: Received, proof: Proof, *, query: str, digest: str) -> bytes:
     """The string that is signed."""
     headers = ""
     for name in proof.signed_headers:

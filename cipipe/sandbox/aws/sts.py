@@ -85,10 +85,11 @@ class Sts:
         return _answer("AssumeRoleWithWebIdentity", lambda: self._exchange(form, region))
 
     def assume_role(
-        self, form: Mapping[str, str], region: str, access_key_id: str, account: str
+        self, form: Mapping[str, str], region: str, *, access_key_id: str, account: str
     ) -> Response:
         """The whole HTTP answer to AssumeRole, signed with that key of that account."""
-        return _answer("AssumeRole", lambda: self._chain(form, region, access_key_id, account))
+        caller = self.sessions.of(access_key_id)
+        return _answer("AssumeRole", lambda: self._chain(form, region, caller, account=account))
 
     def _exchange(self, form: Mapping[str, str], region: str) -> str:
         token = required(form, "WebIdentityToken")
@@ -125,8 +126,10 @@ class Sts:
         elements = [f"<{name}>{escape(text)}</{name}>" for name, text in seen.items()]
         return "".join(elements) + _session_xml(session)
 
-    def _chain(self, form: Mapping[str, str], region: str, access_key_id: str, account: str) -> str:
-        caller = self.sessions.of(access_key_id)
+    def _chain(
+        self, form: Mapping[str, str], region: str, caller: IssuedSession | None, *, account: str
+    ) -> str:
+        """`caller` is None for an administrator or a user of the account."""
         wanted = parameters_of(form, chained=caller is not None)
 
         def seen(policy: Mapping[str, Any]) -> tuple[Mapping[str, Any], Request]:

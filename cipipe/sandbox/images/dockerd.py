@@ -44,7 +44,7 @@ class Dockerd:
 
     @classmethod
     def start(
-        cls, folder: Path, data: Path | None, env: Mapping[str, str], program: str
+        cls, program: str, env: Mapping[str, str], *, folder: Path, data: Path | None
     ) -> "Dockerd":
         """Start a daemon with its images in `data`, or below `folder` if
         another one uses that.

@@ -85,8 +85,9 @@ class RegistryServer:
         self,
         method: str,
         target: str,
+        *,
         headers: Mapping[str, str],
-        body: bytes | Iterable[bytes] | None,
+        body: bytes | Iterable[bytes] | None = None,
     ) -> "http.client.HTTPResponse":
         """Pass a request on; a body without a `content-length` is sent in
         chunks.
@@ -102,7 +103,7 @@ class RegistryServer:
 
         connection = _Connection()
         try:
-            connection.request(method, target, body, sent, encode_chunked=chunked)
+            connection.request(method, target, body=body, headers=sent, encode_chunked=chunked)
             return connection.getresponse()
         except BaseException:
             connection.close()
@@ -129,7 +130,7 @@ class RegistryServer:
         path = f"/v2/{repository}/manifests/{digest}"
         with self._ask("GET", path, {"accept": ", ".join(MANIFESTS)}) as answer:
             if answer.status != 200:
-                raise HttpError("GET", path, f"answered {answer.status}", answer.status)
+                raise _refused("GET", path, answer.status)
             return answer.read(), answer.headers.get("content-type", MANIFESTS[0])
 
     def delete(self, repository: str, digest: str) -> None:
@@ -138,7 +139,7 @@ class RegistryServer:
         with self._ask("DELETE", path) as answer:
             # 404: somebody else was faster.
             if answer.status not in {202, 404}:
-                raise HttpError("DELETE", path, f"answered {answer.status}", answer.status)
+                raise _refused("DELETE", path, answer.status)
         for tag, named in self.tags(repository).items():
             if named == digest:
                 self.untag(repository, tag)
@@ -151,7 +152,7 @@ class RegistryServer:
         self, method: str, path: str, headers: Mapping[str, str] | None = None
     ) -> "http.client.HTTPResponse":
         try:
-            return self.send(method, path, headers or {}, None)
+            return self.send(method, path, headers=headers or {})
         except (OSError, http.client.HTTPException) as error:
             raise HttpError(method, path, type(error).__name__) from error
 
@@ -172,6 +173,10 @@ class _Connection(http.client.HTTPConnection):
         # A relative path: a socket's path has at most 107 bytes, a folder's
         # may have more.
         self.sock.connect(_SOCKET)
+
+
+def _refused(method: str, path: str, status: int) -> HttpError:
+    return HttpError(method, path, f"answered {status}", status=status)
 
 
 def _config(storage: Path) -> dict[str, Any]:

@@ -77,7 +77,8 @@ class RegistryFront:
         if isinstance(body, bytes):
             headers["content-length"] = str(len(body))
 
-        answer = self._registry.send(request.method, str(request.environ["RAW_URI"]), headers, body)
+        target = str(request.environ["RAW_URI"])
+        answer = self._registry.send(request.method, target, headers=headers, body=body)
         kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP]
         response = Response(_pieces(answer), answer.status, kept, direct_passthrough=True)
         response.call_on_close(answer.close)
