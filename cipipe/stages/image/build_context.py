@@ -25,7 +25,7 @@ class BuildContext:
     """The files of a context, and the rules that select those that are sent to Docker."""
 
     files: docker_context.Files
-    rules: docker_context.Rules
+    rules: docker_context.IgnoreRules
     # Relative to the top of the context.
     dockerfile: str
     # Seconds since the epoch: the time of every file.
@@ -90,7 +90,7 @@ def _refuse_unfetched(
     )
 
 
-def _problems(gathered: "_Gathered", rules: docker_context.Rules) -> tuple[Problem, ...]:
+def _problems(gathered: "_Gathered", rules: docker_context.IgnoreRules) -> tuple[Problem, ...]:
     """Those of missing files that would be sent to Docker."""
     ignored = dockerignore.ignored(rules.patterns, gathered.missing)
     return tuple(

@@ -143,7 +143,7 @@ def _renewing(source: Source) -> Any:
             "expiry_time": expires,
         }
 
-    class Provider(botocore.credentials.CredentialProvider):
+    class RenewedProvider(botocore.credentials.CredentialProvider):
         METHOD = "cipipe"
 
         def load(self) -> Any:
@@ -152,7 +152,7 @@ def _renewing(source: Source) -> Any:
             )
 
     session = botocore.session.Session()
-    resolver = botocore.credentials.CredentialResolver([Provider()])
+    resolver = botocore.credentials.CredentialResolver([RenewedProvider()])
     session.register_component("credential_provider", resolver)
     return session
 

@@ -36,7 +36,7 @@ def context(files: Iterable[tuple[Entry, bytes]], *, dockerfile: str, created: i
     return packed(sent(found, rules, dockerfile=dockerfile), created=created)
 
 
-class Rules(msgspec.Struct, frozen=True):
+class IgnoreRules(msgspec.Struct, frozen=True):
     """The patterns that decide what is sent."""
 
     # The file that they are from.
@@ -48,7 +48,7 @@ class Rules(msgspec.Struct, frozen=True):
         return any(pattern.exception for pattern in self.patterns)
 
 
-def ignore_rules(files: Files, dockerfile: str) -> Rules:
+def ignore_rules(files: Files, dockerfile: str) -> IgnoreRules:
     """The rules of the Dockerfile's own ignore file, or else of `.dockerignore`.
 
     Raises UsageError.
@@ -56,10 +56,10 @@ def ignore_rules(files: Files, dockerfile: str) -> Rules:
     name = dockerignore.file_for(posixpath.normpath(dockerfile))
     if name not in files:
         name = dockerignore.NAME
-    return Rules(name, dockerignore.patterns(_followed(files, name), name=name))
+    return IgnoreRules(name, dockerignore.patterns(_followed(files, name), name=name))
 
 
-def sent(files: Files, rules: Rules, *, dockerfile: str) -> Files:
+def sent(files: Files, rules: IgnoreRules, *, dockerfile: str) -> Files:
     """The files that the rules do not leave out.
 
     The Dockerfile and `.dockerignore` are always sent: the daemon reads both, and keeps them out
@@ -74,7 +74,7 @@ def sent(files: Files, rules: Rules, *, dockerfile: str) -> Files:
     return {path: file for path, file in adapted.items() if path in always or path not in left_out}
 
 
-def unpacked(files: Files, rules: Rules, folder: Path, *, dockerfile: str, created: int) -> None:
+def unpacked(files: Files, rules: IgnoreRules, folder: Path, *, dockerfile: str, created: int) -> None:
     """Write the context into an empty folder, for a client that reads the ignore files itself."""
     always = {posixpath.normpath(dockerfile), rules.name}
     left_out = dockerignore.ignored(rules.patterns, files) - always
