@@ -74,7 +74,9 @@ def sent(files: Files, rules: IgnoreRules, *, dockerfile: str) -> Files:
     return {path: file for path, file in adapted.items() if path in always or path not in left_out}
 
 
-def unpacked(files: Files, rules: IgnoreRules, folder: Path, *, dockerfile: str, created: int) -> None:
+def unpacked(
+    files: Files, rules: IgnoreRules, folder: Path, *, dockerfile: str, created: int
+) -> None:
     """Write the context into an empty folder, for a client that reads the ignore files itself."""
     always = {posixpath.normpath(dockerfile), rules.name}
     left_out = dockerignore.ignored(rules.patterns, files) - always
