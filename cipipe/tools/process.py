@@ -344,5 +344,5 @@ class _Pump(threading.Thread):
                 if self.failed is None:
                     try:
                         self._line(text)
-                    except Exception as error:  # noqa: BLE001 - raised where the child is waited for
+                    except Exception as error:  # noqa: BLE001 - `stream` raises it
                         self.failed = error

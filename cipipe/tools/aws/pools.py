@@ -1,4 +1,4 @@
-"""Pools of HTTP connections: urllib3, with three rules of our own for a connection.
+"""Pools of HTTP connections: urllib3, with two rules of our own for a connection.
 
 Imported with the first request, like transport.py.
 """
@@ -25,7 +25,7 @@ an hour between two requests.
 _POOLED = 32
 
 
-class _Connection(HTTPConnection):
+class _PooledConnection(HTTPConnection):
     """A connection that counts as dropped after it was idle for `IDLE` seconds."""
 
     _used = 0.0
@@ -43,7 +43,7 @@ class _Connection(HTTPConnection):
         return super().is_connected and time.monotonic() - self._used < IDLE
 
 
-class _TlsConnection(_Connection, HTTPSConnection):
+class _PooledTlsConnection(_PooledConnection, HTTPSConnection):
     """The same over TLS."""
 
     def request(self, *arguments: Any, **given: Any) -> None:
@@ -56,11 +56,11 @@ class _TlsConnection(_Connection, HTTPSConnection):
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = _PooledConnection
 
 
 class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+    ConnectionCls = _PooledTlsConnection
 
 
 def pools(proxy: Proxy | None, tls: ssl.SSLContext | None) -> PoolManager:

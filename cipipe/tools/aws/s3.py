@@ -163,7 +163,7 @@ class Bucket:
         def look() -> None:
             try:
                 started.set_result(list(listings.versions(self._page, prefix)))
-            except BaseException as error:  # noqa: BLE001 - raised in the thread that wants the result
+            except BaseException as error:  # noqa: BLE001 - raised where the result is used
                 started.set_exception(error)
 
         self._started[prefix] = started
