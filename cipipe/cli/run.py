@@ -78,7 +78,7 @@ def run(
     yes: bool,
     stages: tuple[str, ...],
 ) -> int:
-    """Run what is due, in order; with STAGES, only those (and still only if due, unless --force)."""
+    """Run what is due, in order. With STAGES, only those, and still only if due (see --force)."""
     if worktree and not shared.sandbox:
         raise UsageError(
             "run-worktree", "--worktree is for the sandbox only", hint="Commit the files, then run."

@@ -182,7 +182,7 @@ def test_a_verdict_that_is_not_known_is_warned_of(oidc: Run) -> None:
     )
     assert done.status == 0
     assert done.document["verdict"] == "unknown"
-    assert "cannot be told" in done.err
+    assert "cannot be known" in done.err
 
 
 def test_a_policy_from_standard_input(oidc: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def _stage_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def _session(
     shared: Common, wanted: str | None, *, yes: bool | None = None
 ) -> Iterator[tuple[Session, str]]:
-    """The session, and the name of the stage that is meant.
+    """The session, and the name of the chosen stage.
 
     `yes` is None for what changes nothing, and needs no confirmation.
     """

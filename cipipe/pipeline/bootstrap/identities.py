@@ -1,4 +1,4 @@
-"""The providers and tokens that the roles of an environment trust, for the bootstrap's Terraform."""
+"""The OIDC providers and tokens that an environment's roles trust, as Terraform variables."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def bootstrap_once(session: Session, *, marker: Path, started_at: str) -> None:
     """Bootstrap the environment's account, unless `marker` says that this bootstrap was done.
 
-    `started_at` tells one sandbox from the next: a new one has an empty account.
+    `started_at` identifies the sandbox: a new one has an empty account.
     """
     if session.target is None or "terraform" in session.target.missing:
         return

@@ -17,7 +17,7 @@ from cipipe.pipeline.project import Project
 SHIPPED = Path(__file__).parents[2] / "bootstrap"
 """cipipe's own root, in the installed package, which may not be writable."""
 
-# The folder that an earlier version of cipipe applied without being told to.
+# The folder that an earlier version of cipipe applied by default.
 _FORMER = "terraform/bootstrap"
 
 _LOCK_FILE = ".terraform.lock.hcl"
@@ -86,7 +86,7 @@ def _check_former(folder: Path, line: Callable[[str], None]) -> None:
     files = {file.name: file.read_bytes() for file in folder.glob("*.tf")}
     if not files or all(_same(SHIPPED / name, content) for name, content in files.items()):
         return
-    # A variable of cipipe's own root tells a changed copy of it from a root of the team's.
+    # Only a copy of cipipe's own root has this variable, a root of the team's does not.
     if any(b'variable "deploy_role_name"' in content for content in files.values()):
         raise UsageError(
             "bootstrap-root-unnamed",

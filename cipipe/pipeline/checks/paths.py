@@ -1,7 +1,7 @@
 """Files and folders that settings name and that do not exist.
 
-`check` looks at all stages, a run at its own. A plan needs one question to git; only where something
-is missing are all files listed, to suggest what was meant.
+`check` looks at all stages, a run at its own. A plan asks git once; only where something is missing
+are all files listed, to suggest the nearest one.
 """
 
 import difflib

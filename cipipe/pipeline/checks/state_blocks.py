@@ -25,7 +25,8 @@ def refuse_lost_states(project: Project) -> None:
         roots = "root does" if len(problems) == 1 else "roots do"
         raise ProblemsError(
             "config-invalid",
-            f"{len(problems)} Terraform {roots} not keep the state where {project.config_path} says",
+            f"{len(problems)} Terraform {roots} not keep the state where {project.config_path} "
+            "says",
             problems,
         )
 

@@ -1,7 +1,7 @@
 """What in this job's identity would stop a run: region, role, token, credentials, trust policy.
 
-Only the exchange tests a role completely, and it changes nothing. With `offline` nothing beyond this
-machine is contacted.
+Only the exchange tests a role completely, and it changes nothing. With `offline`, nothing beyond
+this machine is contacted.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -19,7 +19,7 @@ _GET_TERRAFORM = "Get 1.11 or newer: https://developer.hashicorp.com/terraform/i
 
 
 def tools_of(project: Project | None) -> frozenset[str] | None:
-    """The tools that the project's stages need; None where there is no project to tell."""
+    """The tools that the project's stages need; None where there is no project."""
     if project is None:
         return None
     stages = project.config.stages.values()

@@ -56,7 +56,7 @@ def target_of(
 
 
 def _provider(project: Project) -> str:
-    """The provider that the sandbox's issuer plays: this job's, if `[oidc]` has it, else the first."""
+    """The provider that the sandbox plays: this job's, if `[oidc]` has it, else the first one."""
     own = project.context.provider
     if own in project.config.oidc:
         return own
@@ -64,7 +64,7 @@ def _provider(project: Project) -> str:
 
 
 def _deployed_ref(allowed: DeployFrom) -> tuple[str, str]:
-    """The type and name of a ref that may deploy. A `*` of a pattern stands for any text."""
+    """The type and name of a ref that may deploy. A `*` of a pattern is any text."""
     if allowed.branches:
         return "branch", allowed.branches[0].replace("*", "0")
     if allowed.tags:

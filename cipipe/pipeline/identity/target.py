@@ -1,4 +1,4 @@
-"""The sandbox as what stands where AWS would be."""
+"""What a command uses instead of AWS: the sandbox."""
 
 from collections.abc import Callable, Mapping
 

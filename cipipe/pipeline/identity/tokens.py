@@ -1,4 +1,4 @@
-"""The ID token of a job: how its provider's tokens look, where its own comes from, what is secret."""
+"""The ID token of a job: how it looks, where it comes from, which variables are secret."""
 
 import re
 from collections.abc import Callable
@@ -122,7 +122,7 @@ def ambient(project: Project) -> Credentials | None:
 
 
 def has_own(project: Project) -> bool:
-    """Whether this process was given credentials: by another step of the job, or by a parent run."""
+    """Whether another step of the job, or a parent run, gave this process credentials."""
     if "AWS_ACCESS_KEY_ID" in project.env:
         return True
     return {"AWS_PROFILE", "AWS_CONFIG_FILE"} <= project.env.keys()

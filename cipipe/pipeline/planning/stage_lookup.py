@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def recorded_stages(config: "Config") -> list[str]:
-    """The stages that the ledger has records of. Stages of every run and the default one have none."""
+    """The stages with records in the ledger: not the default one, nor those that always run."""
     return [name for name, stage in config.stages.items() if stage.when == "due"]
 
 

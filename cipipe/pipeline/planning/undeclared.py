@@ -162,7 +162,7 @@ class _Coverage:
         return tree_files.below(self.repository, tree, path)
 
     def _matching(self, wanted: Input) -> list[Entry]:
-        """The files that a wildcard matches, segment by segment: only folders on its way are read."""
+        """The files that a wildcard matches. Only the folders on its way are read."""
         from cipipe.tools.docker import dockerignore
 
         segments = wanted.wildcard.split("/")
@@ -207,7 +207,7 @@ class _Coverage:
         return [entry for name, entry in names.items() if name in matched]
 
     def _covers(self, folder: bytes, *, some: bool) -> bool:
-        """Whether the patterns name a whole folder (with `some`: anything in it), without reading."""
+        """Whether the patterns name a whole folder, or with `some` anything in it."""
         below = folder + b"/" if folder else b""
         # No path has a NUL in it: only a pattern that takes everything matches these two.
         if self.patterns.names(below + b"\0") and self.patterns.names(below + b"\0\0/\0\0/\0\0"):

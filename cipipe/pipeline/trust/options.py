@@ -1,4 +1,4 @@
-"""The options of `cipipe oidc trust-policy`, as they were passed, and what cannot be used of them."""
+"""The options of `cipipe oidc trust-policy`, and the errors for what cannot be used."""
 
 import re
 from collections.abc import Sequence

@@ -77,7 +77,7 @@ def make_policy(options: TrustPolicyOptions, defaults: Defaults) -> TrustPolicy:
         provider_arn=arn, issuer=issuer, audience=audience, subjects=subjects, claims=claims
     )
 
-    # The policy is linted as if a token that it is meant for was presented.
+    # The policy is linted with a token that it is intended for.
     shown = {key: values[0] for key, values in claims.items()}
     payload = {**shown, "iss": f"https://{issuer}", "sub": subjects[0], "aud": audience}
     doubts = _doubts(document, TokenClaims({}, payload), subjects)
@@ -182,7 +182,7 @@ def _doubts(document: Mapping[str, Any], token: TokenClaims, subjects: Sequence[
     for statement in evaluate(document, request).statements:
         for finding in lint(statement, request):
             text = f"{finding.id}: {finding.message}"
-            # Where nothing but the subject can tell, the fix is not obvious.
+            # Nothing but the subject distinguishes them, so the fix is not obvious.
             if finding.id == "oidc-merge-request-indistinct":
                 text = f"{text}. Fix: {finding.fix}"
             found.append(text)

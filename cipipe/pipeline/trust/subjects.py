@@ -157,9 +157,9 @@ def _forms(provider: Provider, project: TrustedProject) -> _Forms:
     if "repository_id" not in offered:
         return _Forms()
     doubt = (
-        f"{project.path} is trusted by its names only: the subjects of a GitHub repository that was "
-        "made, renamed or moved since July 15, 2026 have ids in them; set owner_id and project_id "
-        "under [oidc] to trust both forms"
+        f"{project.path} is trusted by its names only: the subjects of a GitHub repository made, "
+        "renamed or moved since July 15, 2026 have ids in them; set owner_id and project_id under "
+        "[oidc] to trust both forms"
     )
     return _Forms(doubts=(doubt,))
 
