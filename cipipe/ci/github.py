@@ -93,15 +93,8 @@ _ANYWHERE = re.compile(r"#(?=[^\x00-\x7f]*+#[^\x00-\x7f]*+\[)")
 _AT_START = re.compile(r"^((?:\s|\x1b\[[0-9;:]*m|[^\x00-\x7f])*+):(?=[^\x00-\x7f]*+:)")
 
 # How subjects that were customised may start.
-_COMPONENTS = (
-    "repo:",
-    "repository",
-    "ref:",
-    "job_workflow_ref:",
-    "environment:",
-    "context:",
-    "actor:",
-    "enterprise",
+_CUSTOMISED = re.compile(
+    "repo:|repository|ref:|job_workflow_ref:|environment:|context:|actor:|enterprise"
 )
 
 
@@ -234,7 +227,7 @@ def _project_subject(text: str) -> Subject | None:
     """The subject that names the repository only, or a customised one."""
     match = _PROJECT.fullmatch(text)
     if match is None:
-        return Subject(kind="custom", plain=text) if text.startswith(_COMPONENTS) else None
+        return Subject(kind="custom", plain=text) if _CUSTOMISED.match(text) else None
     project = f"{match['owner']}/{match['name']}"
     return Subject(kind="project", plain=f"repo:{project}", project=project, ids=_ids(match))
 
