@@ -149,7 +149,7 @@ def test_a_file_that_ends_the_process_hides_no_other(tmp_path: Path, version: st
     assert [found[0].message[-1], "SIGSEGV" in found[1].message, found[2].message[-13:]] == [
         "0",
         True,
-        "exit status 7",
+        "with status 7",
     ]
 
 

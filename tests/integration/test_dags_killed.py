@@ -78,7 +78,7 @@ class KillingServer:
         self.count = self._busy = 0
 
     def arm(self, kill: Callable[[], None], at: tuple[int, bool] | None) -> None:
-        """Kill at the request of that number from now on; with None, kill nobody, keep the count."""
+        """Kill at the request of that number from now on; with None, kill nobody."""
         self._victim = kill
         self._at = at
         if at is not None:
