@@ -1,6 +1,7 @@
 """The contexts in which the stages of one run work. Made from a session and a plan."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,10 @@ from cipipe.candidates import Candidate
 from cipipe.model import Mode, Owner
 from cipipe.ownership import OwnedResource, Ownership
 from cipipe.pipeline.identity.access import Access
+from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.planning.plan import PlanResult
 from cipipe.pipeline.planning.snapshot import consumed_outputs
+from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
 from cipipe.stages import KINDS
 from cipipe.stages.base import ResourceType
@@ -134,3 +137,29 @@ class StageContexts:
             if stored is not None:
                 urls |= set(KINDS[stages[name].kind].owns(stored.record.data))
         return frozenset(urls)
+
+
+@contextlib.contextmanager
+def stage_contexts(
+    session: Session,
+    result: PlanResult,
+    access: Access,
+    *,
+    missing: frozenset[str] = frozenset(),
+    allow_replace: bool = False,
+    allow_empty: bool = False,
+) -> Iterator[StageContexts]:
+    """The contexts of a run, with a scratch folder and credentials for children while it lasts."""
+    with (
+        scratch_folder(session.project) as scratch,
+        served(access, session.progress.warning) as access,
+    ):
+        yield StageContexts(
+            session=session,
+            result=result,
+            access=access,
+            scratch=scratch,
+            missing=missing,
+            allow_replace=allow_replace,
+            allow_empty=allow_empty,
+        )

@@ -16,11 +16,9 @@ from cipipe.ledger import Ledger
 from cipipe.model import Mode, Plan, Reason, Record, StagePlan, State, Status
 from cipipe.pipeline import running
 from cipipe.pipeline.checks.refusals import refuse_ref
-from cipipe.pipeline.contexts import StageContexts
+from cipipe.pipeline.contexts import StageContexts, stage_contexts
 from cipipe.pipeline.identity.access import Access
-from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.planning.plan import PlanOptions, PlanResult, plan
-from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
 from cipipe.planner import ExecutablePlan
 from cipipe.runner import Runner
@@ -182,17 +180,8 @@ def _opened(
     )
     if refusing is not None:
         running.refuse(session, refusing, result, ledger)
-    with (
-        scratch_folder(session.project) as scratch,
-        served(access, session.progress.warning) as access,
-    ):
-        contexts = StageContexts(
-            session=session,
-            result=result,
-            access=access,
-            scratch=scratch,
-            allow_empty=refusing is not None and refusing.allow_empty,
-        )
+    allow_empty = refusing is not None and refusing.allow_empty
+    with stage_contexts(session, result, access, allow_empty=allow_empty) as contexts:
         yield _Opened(contexts=contexts, ledger=ledger, work=running.work_of(contexts, ledger))
 
 

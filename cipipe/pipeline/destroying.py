@@ -5,13 +5,11 @@ from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, State, Status
 from cipipe.pipeline.checks.paths import refuse_missing
 from cipipe.pipeline.checks.refusals import refuse_destroy, refuse_other_workspace, refuse_ref
 from cipipe.pipeline.checks.tools import missing_tools, tool_missing
-from cipipe.pipeline.contexts import StageContexts
-from cipipe.pipeline.identity.profile import served
+from cipipe.pipeline.contexts import stage_contexts
 from cipipe.pipeline.planning.plan import PlanResult
 from cipipe.pipeline.planning.snapshot import read_snapshot
 from cipipe.pipeline.planning.stage_lookup import recorded_stages
 from cipipe.pipeline.running import Outcome, work_of
-from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
 from cipipe.planner import ExecutablePlan
 from cipipe.runner import Runner
@@ -66,11 +64,7 @@ def destroy(session: Session, *, confirm: str | None, allow_destroy: bool = Fals
     if missing:
         raise tool_missing(missing)
 
-    with (
-        scratch_folder(project) as scratch,
-        served(access, session.progress.warning) as access,
-    ):
-        contexts = StageContexts(session=session, result=result, access=access, scratch=scratch)
+    with stage_contexts(session, result, access) as contexts:
         runner = Runner(work_of(contexts, ledger))
         return Outcome(runner.destroy(), runner.error)
 

@@ -19,11 +19,9 @@ from cipipe.pipeline.checks.refusals import (
     refuse_unready,
 )
 from cipipe.pipeline.checks.tools import missing_tools
-from cipipe.pipeline.contexts import StageContexts
+from cipipe.pipeline.contexts import StageContexts, stage_contexts
 from cipipe.pipeline.identity.access import Access
-from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.planning.plan import PlanOptions, PlanResult, plan, shown
-from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
 from cipipe.progress import Progress
 from cipipe.records import Records
@@ -99,20 +97,14 @@ def run(
     planned(shown(session.project, result))
     for warning in result.executable.plan.warnings:
         session.progress.warning(warning)
-    missing = missing_tools(session, result)
-    with (
-        scratch_folder(session.project) as scratch,
-        served(access, session.progress.warning) as access,
-    ):
-        contexts = StageContexts(
-            session=session,
-            result=result,
-            access=access,
-            scratch=scratch,
-            missing=frozenset(missing),
-            allow_replace=options.allow_replace,
-            allow_empty=options.allow_empty,
-        )
+    with stage_contexts(
+        session,
+        result,
+        access,
+        missing=frozenset(missing_tools(session, result)),
+        allow_replace=options.allow_replace,
+        allow_empty=options.allow_empty,
+    ) as contexts:
         runner = Runner(work_of(contexts, ledger), jobs=options.jobs)
         report = runner.deploy()
         if options.whole:
