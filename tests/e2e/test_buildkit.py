@@ -65,7 +65,7 @@ def _shell() -> bytes:
     return made.getvalue()
 
 
-class World:
+class Builds:
     def __init__(self, root: Path, host: str) -> None:
         self.root = root
         self.lines: list[str] = []
@@ -112,11 +112,11 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, host: str) -> World:
-    return World(tmp_path, host)
+def builds(tmp_path: Path, host: str) -> Builds:
+    return Builds(tmp_path, host)
 
 
-def test_what_only_buildkit_knows(world: World) -> None:
+def test_what_only_buildkit_knows(builds: Builds) -> None:
     dockerfile = f"""\
 FROM {BASE}
 ARG TOKEN
@@ -124,8 +124,8 @@ COPY --chmod=750 . /app/
 RUN --mount=type=bind,source=extra.txt,target=/mounted --mount=type=cache,target=/cache \\
     read LINE < /mounted && test "$LINE" = extra && test "$TOKEN" = {SECRET}
 """
-    world.redactor.register(SECRET)
-    name = world.built(
+    builds.redactor.register(SECRET)
+    name = builds.built(
         {
             "Dockerfile": dockerfile,
             "Dockerfile.dockerignore": "Dockerfile*\n**/private\n",
@@ -138,10 +138,10 @@ RUN --mount=type=bind,source=extra.txt,target=/mounted --mount=type=cache,target
         build_args={"TOKEN": SECRET},
     )
     listed = "cd /app && echo * .[a-z]* a/* && test -x run.sh && ! test -e a/b/private"
-    world.daemon.run(name, ["/bin/sh", "-c", listed])
-    assert world.lines[-1].split() == ["a", "extra.txt", "run.sh", ".dockerignore", "a/b"]
-    assert not any(SECRET in line for line in world.lines)
-    labels = world.daemon._client.images.get(name).labels
+    builds.daemon.run(name, ["/bin/sh", "-c", listed])
+    assert builds.lines[-1].split() == ["a", "extra.txt", "run.sh", ".dockerignore", "a/b"]
+    assert not any(SECRET in line for line in builds.lines)
+    labels = builds.daemon._client.images.get(name).labels
     assert labels["org.opencontainers.image.title"] == "shop"
     assert labels["io.cipipe.fingerprint"].startswith("0123456789")
 
@@ -162,14 +162,14 @@ RUN --mount=type=bind,source=extra.txt,target=/mounted --mount=type=cache,target
     ],
 )
 def test_both_builders_leave_out_the_same_files(
-    world: World, copy: str, ignore: dict[str, str], kept: set[str]
+    builds: Builds, copy: str, ignore: dict[str, str], kept: set[str]
 ) -> None:
     dockerfile = f"FROM {BASE}\n{copy}\n"
-    name = world.built({"Dockerfile": dockerfile, "a/x.txt": "", "a/b.key": "", **ignore})
-    world.daemon.run(
+    name = builds.built({"Dockerfile": dockerfile, "a/x.txt": "", "a/b.key": "", **ignore})
+    builds.daemon.run(
         name, ["/bin/sh", "-c", "cd /app; for f in * .d* */*; do test -f $f && echo $f; done; true"]
     )
-    printed = set(world.lines) & {
+    printed = set(builds.lines) & {
         "Dockerfile",
         "Dockerfile.dockerignore",
         ".dockerignore",
@@ -179,22 +179,22 @@ def test_both_builders_leave_out_the_same_files(
     assert printed == kept
 
 
-def test_an_instruction_that_fails(world: World) -> None:
+def test_an_instruction_that_fails(builds: Builds) -> None:
     dockerfile = (
         f"FROM {BASE}\nRUN --mount=type=cache,target=/c echo before && echo oops >&2 && exit 3\n"
     )
     with pytest.raises(StageError) as caught:
-        world.built({"Dockerfile": dockerfile})
+        builds.built({"Dockerfile": dockerfile})
     error = caught.value
     assert error.id == "docker-build-failed"
     assert "exit 3" in error.message.splitlines()[0]
     assert re.search(r"\boops$", error.message, re.MULTILINE)
 
 
-def test_no_command_that_has_buildkit(world: World) -> None:
-    world.env["PATH"] = "/nowhere"
+def test_no_command_that_has_buildkit(builds: Builds) -> None:
+    builds.env["PATH"] = "/nowhere"
     with pytest.raises(StageError) as caught:
-        world.built({"Dockerfile": f"FROM {BASE}\n\nCOPY --link a /a\n", "a": ""})
+        builds.built({"Dockerfile": f"FROM {BASE}\n\nCOPY --link a /a\n", "a": ""})
     assert (caught.value.id, caught.value.where) == ("docker-buildkit-missing", "app/Dockerfile:3")
     assert "COPY --link" in caught.value.message
-    world.built({"Dockerfile": "FROM scratch\nCOPY a /a\n"})
+    builds.built({"Dockerfile": "FROM scratch\nCOPY a /a\n"})

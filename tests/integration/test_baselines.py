@@ -10,66 +10,68 @@ from cipipe.errors import RefusedError, UsageError
 from cipipe.model import Baseline, Newest, State
 from cipipe.pipeline import project
 from cipipe.pipeline.checks import refusals
-from support.deployed_repo import CONFIG, NOTHING_DUE, STAGES, World, gitlab
+from support.deployment import CONFIG, NOTHING_DUE, STAGES, Deployment, gitlab
 from support.git import ENV, HOSTILE, Repo
 
 NO_BASELINE = dict.fromkeys(STAGES, "due no-baseline") | {"default": "unchanged unchanged"}
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World.make(tmp_path / "repo")
+def deployment(tmp_path: Path) -> Deployment:
+    return Deployment.make(tmp_path / "repo")
 
 
-def compared(world: World, **options: Any) -> Baseline:
-    return world.plan(offline=True, **options).baseline
+def compared(deployment: Deployment, **options: Any) -> Baseline:
+    return deployment.plan(offline=True, **options).baseline
 
 
-def test_with_the_commit_that_was_asked_for(world: World) -> None:
-    first = world.repo.head
-    world.repo.commit({"dbt/model.sql": "select 2"})
-    world.repo.commit({"dags/dag.py": "changed"})
-    assert compared(world, base=first) == Baseline("revision", first)
-    assert world.due(base=first) == {"image", "dags"}
-    assert world.due(base="HEAD~1") == {"dags"}
-    assert world.paths("image", base=first) == {b"dbt/model.sql"}
-    assert world.reasons(base="HEAD") == NOTHING_DUE
+def test_with_the_commit_that_was_asked_for(deployment: Deployment) -> None:
+    first = deployment.repo.head
+    deployment.repo.commit({"dbt/model.sql": "select 2"})
+    deployment.repo.commit({"dags/dag.py": "changed"})
+    assert compared(deployment, base=first) == Baseline("revision", first)
+    assert deployment.due(base=first) == {"image", "dags"}
+    assert deployment.due(base="HEAD~1") == {"dags"}
+    assert deployment.paths("image", base=first) == {b"dbt/model.sql"}
+    assert deployment.reasons(base="HEAD") == NOTHING_DUE
 
 
 @pytest.mark.parametrize("base", ["nothing", "f" * 40, "", "--help", "HEAD:dbt", "a\nb"])
-def test_with_a_commit_that_is_not_here(world: World, base: str) -> None:
+def test_with_a_commit_that_is_not_here(deployment: Deployment, base: str) -> None:
     with pytest.raises(UsageError) as caught:
-        world.plan(base=base)
+        deployment.plan(base=base)
     assert caught.value.exit_status == 2
 
 
 @pytest.mark.parametrize(
     "old", [None, "[project", CONFIG.replace('kind = "image"', 'kind = "else"')]
 )
-def test_with_a_commit_without_a_usable_configuration(world: World, old: str | None) -> None:
-    bad = world.repo.commit({"cipipe.toml": old})
-    world.repo.commit({"cipipe.toml": CONFIG})
-    assert compared(world, base=bad) == Baseline("none")
-    assert world.reasons(base=bad) == NO_BASELINE
+def test_with_a_commit_without_a_usable_configuration(
+    deployment: Deployment, old: str | None
+) -> None:
+    bad = deployment.repo.commit({"cipipe.toml": old})
+    deployment.repo.commit({"cipipe.toml": CONFIG})
+    assert compared(deployment, base=bad) == Baseline("none")
+    assert deployment.reasons(base=bad) == NO_BASELINE
 
 
-def test_with_an_earlier_configuration(world: World) -> None:
+def test_with_an_earlier_configuration(deployment: Deployment) -> None:
     """A stage that was not there is due; what only moved its settings is told as such."""
-    old = world.repo.commit({"cipipe.toml": CONFIG.split("[stages.dags]")[0]})
-    world.repo.commit(
+    old = deployment.repo.commit({"cipipe.toml": CONFIG.split("[stages.dags]")[0]})
+    deployment.repo.commit(
         {"cipipe.toml": CONFIG.replace('context = "dbt"', 'context = "dbt"\nsmoke = ["dbt"]')}
     )
-    assert world.due(base=old) == {"image", "dags"}
-    details = {stage.name: stage.detail for stage in world.plan(base=old).stages}
+    assert deployment.due(base=old) == {"image", "dags"}
+    details = {stage.name: stage.detail for stage in deployment.plan(base=old).stages}
     assert details["image"].startswith("no file changed, but its settings did")
     assert details["dags"].startswith("the stage is not in")
 
 
-def test_a_branch_with_its_merge_base(world: World, tmp_path: Path) -> None:
-    fork = world.repo.head
-    world.repo.git("branch", "side")
-    world.repo.commit({"terraform/main.tf": "# main went on"})
-    clone = World(world.repo.clone(tmp_path / "clone"))
+def test_a_branch_with_its_merge_base(deployment: Deployment, tmp_path: Path) -> None:
+    fork = deployment.repo.head
+    deployment.repo.git("branch", "side")
+    deployment.repo.commit({"terraform/main.tf": "# main went on"})
+    clone = Deployment(deployment.repo.clone(tmp_path / "clone"))
     clone.repo.git("checkout", "--quiet", "side")
     clone.repo.commit({"dags/dag.py": "changed"})
     for env in ({}, gitlab(CI_COMMIT_REF_NAME="side", CI_COMMIT_BEFORE_SHA="0" * 40)):
@@ -77,17 +79,17 @@ def test_a_branch_with_its_merge_base(world: World, tmp_path: Path) -> None:
         assert clone.due(offline=True, env=env) == {"dags"}
 
 
-def test_a_merge_request_with_the_base_that_the_provider_names(world: World) -> None:
-    base = world.repo.head
-    world.repo.git("checkout", "--quiet", "-b", "side")
-    world.repo.commit({"dags/dag.py": "changed"})
+def test_a_merge_request_with_the_base_that_the_provider_names(deployment: Deployment) -> None:
+    base = deployment.repo.head
+    deployment.repo.git("checkout", "--quiet", "-b", "side")
+    deployment.repo.commit({"dags/dag.py": "changed"})
     env = gitlab(
         CI_PIPELINE_SOURCE="merge_request_event",
         CI_MERGE_REQUEST_IID="1",
         CI_MERGE_REQUEST_DIFF_BASE_SHA=base,
     )
-    assert compared(world, env=env) == Baseline("revision", base)
-    assert world.due(offline=True, env=env) == {"dags"}
+    assert compared(deployment, env=env) == Baseline("revision", base)
+    assert deployment.due(offline=True, env=env) == {"dags"}
 
 
 class Merged:
@@ -95,9 +97,9 @@ class Merged:
     the job's clone.
     """
 
-    def __init__(self, world: World) -> None:
-        repo = world.repo
-        self.world, self.fork = world, repo.head
+    def __init__(self, deployment: Deployment) -> None:
+        repo = deployment.repo
+        self.deployment, self.fork = deployment, repo.head
         repo.git("checkout", "--quiet", "-b", "side")
         self.source = repo.commit({"dags/dag.py": "changed"})
         repo.git("checkout", "--quiet", "main")
@@ -127,7 +129,7 @@ class Merged:
             "pull_request": {"number": 7, "base": {"sha": self.fork}},
             "repository": {"default_branch": "main"},
         }
-        file = self.world.repo.root / ".git" / "event.json"
+        file = self.deployment.repo.root / ".git" / "event.json"
         file.write_text(json.dumps(payload))
         given = {
             "GITHUB_ACTIONS": "true",
@@ -139,17 +141,19 @@ class Merged:
         }
         return given | variables
 
-    def shallow(self, to: Path, depth: int) -> World:
+    def shallow(self, to: Path, depth: int) -> Deployment:
         """As a runner clones it: this commit, that deep, and no branch."""
         made = Repo(to)
-        made.git("fetch", "--quiet", f"--depth={depth}", self.world.repo.root.as_uri(), self.head)
+        made.git(
+            "fetch", "--quiet", f"--depth={depth}", self.deployment.repo.root.as_uri(), self.head
+        )
         made.git("checkout", "--quiet", "--detach", "FETCH_HEAD")
-        return World(made)
+        return Deployment(made)
 
 
-def test_a_merged_result_with_the_target_that_it_was_merged_into(world: World) -> None:
+def test_a_merged_result_with_the_target_that_it_was_merged_into(deployment: Deployment) -> None:
     """What only the target has changed since the branch left it is no change of the request."""
-    merged = Merged(world)
+    merged = Merged(deployment)
     envs = {
         "merged result": merged.gitlab(),
         "merge train": merged.gitlab(CI_MERGE_REQUEST_EVENT_TYPE="merge_train"),
@@ -157,13 +161,15 @@ def test_a_merged_result_with_the_target_that_it_was_merged_into(world: World) -
         "github": merged.github(),
     }
     for name, env in envs.items():
-        assert compared(world, env=env) == Baseline("revision", merged.target), name
-        assert world.due(offline=True, env=env) == {"dags"}, name
+        assert compared(deployment, env=env) == Baseline("revision", merged.target), name
+        assert deployment.due(offline=True, env=env) == {"dags"}, name
 
 
 @pytest.mark.parametrize("depth", [2, 50])
-def test_a_merged_result_in_a_shallow_clone(world: World, tmp_path: Path, depth: int) -> None:
-    merged = Merged(world)
+def test_a_merged_result_in_a_shallow_clone(
+    deployment: Deployment, tmp_path: Path, depth: int
+) -> None:
+    merged = Merged(deployment)
     shallow = merged.shallow(tmp_path / "shallow", depth)
     for env in (
         merged.gitlab(),
@@ -174,131 +180,139 @@ def test_a_merged_result_in_a_shallow_clone(world: World, tmp_path: Path, depth:
         assert shallow.due(offline=True, env=env) == {"dags"}
 
 
-def test_a_merged_result_whose_target_is_not_in_the_clone(world: World, tmp_path: Path) -> None:
-    merged = Merged(world)
+def test_a_merged_result_whose_target_is_not_in_the_clone(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    merged = Merged(deployment)
     shallow = merged.shallow(tmp_path / "shallow", 1)
     for env in (merged.gitlab(), merged.github()):
         assert shallow.reasons(offline=True, env=env) == NO_BASELINE
 
 
-def test_a_merge_train_of_fast_forward_merges(world: World) -> None:
+def test_a_merge_train_of_fast_forward_merges(deployment: Deployment) -> None:
     """There is no commit with two parents: GitLab names the commit that the request was put on top
     of.
     """
-    merged = Merged(world)
-    world.repo.git("checkout", "--quiet", "--detach", "main")
-    world.repo.commit({"dags/dag.py": "changed"})
-    head = world.repo.commit({"dags/dag.py": "changed again"})
+    merged = Merged(deployment)
+    deployment.repo.git("checkout", "--quiet", "--detach", "main")
+    deployment.repo.commit({"dags/dag.py": "changed"})
+    head = deployment.repo.commit({"dags/dag.py": "changed again"})
     env = merged.gitlab(CI_MERGE_REQUEST_EVENT_TYPE="merge_train", CI_COMMIT_SHA=head)
-    assert compared(world, env=env) == Baseline("revision", merged.target)
-    assert world.due(offline=True, env=env) == {"dags"}
+    assert compared(deployment, env=env) == Baseline("revision", merged.target)
+    assert deployment.due(offline=True, env=env) == {"dags"}
 
 
-def test_a_branch_that_merged_its_target_itself_keeps_the_merge_base(world: World) -> None:
+def test_a_branch_that_merged_its_target_itself_keeps_the_merge_base(
+    deployment: Deployment,
+) -> None:
     """HEAD has two parents here too, the first of which is the branch's own."""
-    merged = Merged(world)
-    world.repo.git("checkout", "--quiet", "side")
-    world.repo.git("merge", "--quiet", "-m", "main into side", "main")
-    head = world.repo.head
+    merged = Merged(deployment)
+    deployment.repo.git("checkout", "--quiet", "side")
+    deployment.repo.git("merge", "--quiet", "-m", "main into side", "main")
+    head = deployment.repo.head
     detached = merged.gitlab(
         CI_MERGE_REQUEST_EVENT_TYPE="detached",
         CI_MERGE_REQUEST_TARGET_BRANCH_SHA="",
         CI_MERGE_REQUEST_DIFF_BASE_SHA=merged.target,
         CI_COMMIT_SHA=head,
     )
-    assert compared(world, env=detached) == Baseline("revision", merged.target)
-    assert world.due(offline=True, env=detached) == {"dags"}
-    assert world.due(offline=True, base=merged.source) == {"iac", "image"}
+    assert compared(deployment, env=detached) == Baseline("revision", merged.target)
+    assert deployment.due(offline=True, env=detached) == {"dags"}
+    assert deployment.due(offline=True, base=merged.source) == {"iac", "image"}
 
 
 @pytest.mark.parametrize("event", ["pull_request", "pull_request_target"])
-def test_a_job_that_checked_out_the_branch_instead_of_the_merge(world: World, event: str) -> None:
-    merged = Merged(world)
-    world.repo.git("checkout", "--quiet", "side")
+def test_a_job_that_checked_out_the_branch_instead_of_the_merge(
+    deployment: Deployment, event: str
+) -> None:
+    merged = Merged(deployment)
+    deployment.repo.git("checkout", "--quiet", "side")
     env = merged.github(event)
-    assert compared(world, env=env) == Baseline("revision", merged.fork)
-    assert world.due(offline=True, env=env) == {"dags"}
+    assert compared(deployment, env=env) == Baseline("revision", merged.fork)
+    assert deployment.due(offline=True, env=env) == {"dags"}
 
 
-def test_a_push_to_the_default_branch_with_what_was_there_before(world: World) -> None:
-    before = world.repo.head
-    world.repo.commit({"dbt/model.sql": "select 2"})
-    world.repo.commit({"dags/dag.py": "changed"})
+def test_a_push_to_the_default_branch_with_what_was_there_before(deployment: Deployment) -> None:
+    before = deployment.repo.head
+    deployment.repo.commit({"dbt/model.sql": "select 2"})
+    deployment.repo.commit({"dags/dag.py": "changed"})
     env = gitlab(CI_COMMIT_BEFORE_SHA=before)
-    assert compared(world, env=env) == Baseline("revision", before)
-    assert world.due(offline=True, env=env) == {"image", "dags"}
+    assert compared(deployment, env=env) == Baseline("revision", before)
+    assert deployment.due(offline=True, env=env) == {"image", "dags"}
 
 
-def test_a_forced_push_whose_old_commit_is_gone(world: World) -> None:
+def test_a_forced_push_whose_old_commit_is_gone(deployment: Deployment) -> None:
     env = gitlab(CI_COMMIT_BEFORE_SHA="f" * 40)
-    assert compared(world, env=env) == Baseline("none")
-    assert world.reasons(offline=True, env=env) == NO_BASELINE
+    assert compared(deployment, env=env) == Baseline("none")
+    assert deployment.reasons(offline=True, env=env) == NO_BASELINE
 
 
-def test_a_first_push_of_five_commits(world: World) -> None:
+def test_a_first_push_of_five_commits(deployment: Deployment) -> None:
     for number in range(4):
-        world.repo.commit({"dags/dag.py": str(number)})
+        deployment.repo.commit({"dags/dag.py": str(number)})
     env = gitlab(CI_COMMIT_BEFORE_SHA="0" * 40)
-    assert world.reasons(offline=True, env=env) == NO_BASELINE
+    assert deployment.reasons(offline=True, env=env) == NO_BASELINE
 
 
-def test_a_clone_of_depth_one_has_nothing_to_compare_with(world: World, tmp_path: Path) -> None:
-    before = world.repo.head
-    world.repo.git("checkout", "--quiet", "-b", "side")
-    world.repo.commit({"dags/dag.py": "changed"})
-    shallow = World(world.repo.clone(tmp_path / "shallow", "--depth=1", "--branch=side"))
+def test_a_clone_of_depth_one_has_nothing_to_compare_with(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    before = deployment.repo.head
+    deployment.repo.git("checkout", "--quiet", "-b", "side")
+    deployment.repo.commit({"dags/dag.py": "changed"})
+    shallow = Deployment(deployment.repo.clone(tmp_path / "shallow", "--depth=1", "--branch=side"))
     env = gitlab(CI_COMMIT_REF_NAME="side", CI_COMMIT_BEFORE_SHA=before)
     assert shallow.reasons(offline=True, env=env) == NO_BASELINE
 
 
-def test_a_configuration_on_disk_that_is_not_the_committed_one(world: World) -> None:
-    assert world.plan().warnings == ()
-    world.repo.write({"cipipe.toml": CONFIG + "\n# changed\n"})
-    assert world.plan().warnings == (
+def test_a_configuration_on_disk_that_is_not_the_committed_one(deployment: Deployment) -> None:
+    assert deployment.plan().warnings == ()
+    deployment.repo.write({"cipipe.toml": CONFIG + "\n# changed\n"})
+    assert deployment.plan().warnings == (
         "cipipe.toml differs from the commit; this plan uses the file on disk",
     )
-    world.repo.git("rm", "--quiet", "--cached", "cipipe.toml")
-    world.repo.git("commit", "--quiet", "-m", "x")
-    assert "is not committed" in world.plan().warnings[0]
+    deployment.repo.git("rm", "--quiet", "--cached", "cipipe.toml")
+    deployment.repo.git("commit", "--quiet", "-m", "x")
+    assert "is not committed" in deployment.plan().warnings[0]
 
 
-def refuse_dirty(world: World, **options: Any) -> None:
-    refusals.refuse_dirty(project.load(world.repo.root, ENV), world.planning(**options))
+def refuse_dirty(deployment: Deployment, **options: Any) -> None:
+    refusals.refuse_dirty(project.load(deployment.repo.root, ENV), deployment.planning(**options))
 
 
-def test_a_run_on_a_dirty_work_tree(world: World) -> None:
-    refuse_dirty(world)
-    world.repo.write({"docs/page.md": "dirty", "untracked": ""})
-    refuse_dirty(world)
-    world.repo.write({b"dbt/" + name: "" for name in HOSTILE} | {b"dags/dag.py": None})
+def test_a_run_on_a_dirty_work_tree(deployment: Deployment) -> None:
+    refuse_dirty(deployment)
+    deployment.repo.write({"docs/page.md": "dirty", "untracked": ""})
+    refuse_dirty(deployment)
+    deployment.repo.write({b"dbt/" + name: "" for name in HOSTILE} | {b"dags/dag.py": None})
     with pytest.raises(RefusedError) as caught:
-        refuse_dirty(world)
+        refuse_dirty(deployment)
     assert (caught.value.id, caught.value.exit_status) == ("dirty-work-tree", 5)
     assert "dags/dag.py" in caught.value.message
     assert "and 2 more" in caught.value.message
     assert all(line.isprintable() for line in caught.value.message.splitlines())
-    refuse_dirty(world, selected=frozenset({"iac"}))
-    world.deploy()
-    refuse_dirty(world)
+    refuse_dirty(deployment, selected=frozenset({"iac"}))
+    deployment.deploy()
+    refuse_dirty(deployment)
 
 
-def test_a_run_with_a_configuration_that_is_not_committed(world: World) -> None:
-    world.repo.write({"cipipe.toml": CONFIG + "\n# changed\n"})
+def test_a_run_with_a_configuration_that_is_not_committed(deployment: Deployment) -> None:
+    deployment.repo.write({"cipipe.toml": CONFIG + "\n# changed\n"})
     with pytest.raises(RefusedError, match=r"cipipe\.toml"):
-        refuse_dirty(world)
+        refuse_dirty(deployment)
 
 
 @pytest.mark.parametrize("path", ["dbt/packages/**", "dbt/**"])
 def test_a_submodule_that_is_not_at_its_commit(tmp_path: Path, path: str) -> None:
-    world = World.make(tmp_path / "repo")
-    world.repo.commit({"cipipe.toml": CONFIG.replace('"dbt/**"', f'"{path}"')})
-    inner = World.make(world.repo.root / "dbt/packages").repo
-    world.repo.git("add", "dbt/packages")
-    world.repo.git("commit", "--quiet", "-m", "x")
-    refuse_dirty(world)
+    deployment = Deployment.make(tmp_path / "repo")
+    deployment.repo.commit({"cipipe.toml": CONFIG.replace('"dbt/**"', f'"{path}"')})
+    inner = Deployment.make(deployment.repo.root / "dbt/packages").repo
+    deployment.repo.git("add", "dbt/packages")
+    deployment.repo.git("commit", "--quiet", "-m", "x")
+    refuse_dirty(deployment)
     inner.commit({"more": ""})
     with pytest.raises(RefusedError, match="dbt/packages"):
-        refuse_dirty(world)
+        refuse_dirty(deployment)
 
 
 @pytest.mark.parametrize(
@@ -314,13 +328,18 @@ def test_a_submodule_that_is_not_at_its_commit(tmp_path: Path, path: str) -> Non
     ],
 )
 def test_an_older_pipeline_after_a_newer_one(
-    world: World, sequence: int | None, provider: str, changed: bool, allowed: bool, refused: bool
+    deployment: Deployment,
+    sequence: int | None,
+    provider: str,
+    changed: bool,
+    allowed: bool,
+    refused: bool,
 ) -> None:
-    world.deploy(sequence=7, provider=provider, state=State.DEPLOYED)
+    deployment.deploy(sequence=7, provider=provider, state=State.DEPLOYED)
     if changed:
-        world.repo.commit({"dbt/model.sql": "select 2"})
+        deployment.repo.commit({"dbt/model.sql": "select 2"})
     env = gitlab(**({"CI_PIPELINE_IID": str(sequence)} if sequence else {}))
-    found, made = project.load(world.repo.root, ENV | env), world.planning(env=env)
+    found, made = project.load(deployment.repo.root, ENV | env), deployment.planning(env=env)
     if not refused:
         refusals.refuse_older(found, made, allowed=allowed)
         return
@@ -334,14 +353,14 @@ def test_an_older_pipeline_after_a_newer_one(
     ("newest", "changed", "refused"), [(8, True, True), (8, False, False), (7, True, False)]
 )
 def test_after_a_newer_pipeline_for_which_nothing_was_due(
-    world: World, newest: int, changed: bool, refused: bool
+    deployment: Deployment, newest: int, changed: bool, refused: bool
 ) -> None:
     """No record tells of it. Where nothing is due for this one either, nobody is asked."""
-    world.deploy(sequence=5)
+    deployment.deploy(sequence=5)
     if changed:
-        world.repo.commit({"dbt/model.sql": "select 2"})
+        deployment.repo.commit({"dbt/model.sql": "select 2"})
     env = gitlab(CI_PIPELINE_IID="7")
-    found, made = project.load(world.repo.root, ENV | env), world.planning(env=env)
+    found, made = project.load(deployment.repo.root, ENV | env), deployment.planning(env=env)
     asked: list[str] = []
 
     def told(provider: str) -> Newest:
@@ -366,7 +385,7 @@ def test_after_a_newer_pipeline_for_which_nothing_was_due(
 
 
 def test_a_folder_that_is_no_repository_and_one_without_a_commit(tmp_path: Path) -> None:
-    empty = World.make(tmp_path / "repo")
+    empty = Deployment.make(tmp_path / "repo")
     empty.repo.git("checkout", "--quiet", "--orphan", "new")
     with pytest.raises(UsageError) as caught:
         empty.plan()

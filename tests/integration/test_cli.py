@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cipipe.tools import process
-from support.deployed_repo import CONFIG, World
+from support.deployment import CONFIG, Deployment
 from support.git import ENV
 
 FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "NO_COLOR", "COLUMNS")
@@ -70,13 +70,13 @@ class Cli:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World.make(tmp_path / "repo", **{"dbt/Dockerfile": "FROM scratch\n"})
+def deployment(tmp_path: Path) -> Deployment:
+    return Deployment.make(tmp_path / "repo", **{"dbt/Dockerfile": "FROM scratch\n"})
 
 
 @pytest.fixture
-def cipipe(world: World, tmp_path: Path) -> Cli:
-    return Cli(world.repo.clone(tmp_path / "clone").root)
+def cipipe(deployment: Deployment, tmp_path: Path) -> Cli:
+    return Cli(deployment.repo.clone(tmp_path / "clone").root)
 
 
 def test_plan_offline(cipipe: Cli) -> None:

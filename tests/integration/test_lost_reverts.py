@@ -101,7 +101,7 @@ class Ran:
 
 
 @dataclass
-class World:
+class SharedProject:
     """A project whose first commit is deployed, and what its pipelines share."""
 
     folder: Path
@@ -165,7 +165,7 @@ class World:
 class GitLab:
     """A pipeline for a push to main, by .gitlab-ci.yml."""
 
-    world: World
+    project: SharedProject
     number: int
     commit: str
     ran: list[Ran] = field(default_factory=list)
@@ -176,7 +176,7 @@ class GitLab:
 
     def plan(self) -> None:
         """The job `plan`, and the child pipeline that is its artifact."""
-        folder = self.world.clone(self.commit)
+        folder = self.project.clone(self.commit)
         plan = self.file["plan"]
         aud = self.file[".identity"]["id_tokens"]["AWS_ID_TOKEN"]["aud"]
         self._run("plan", plan["script"], folder, {"AWS_ID_TOKEN": self._token(aud)}, source="push")
@@ -213,7 +213,7 @@ class GitLab:
                     variables = {
                         key: self._expanded(text) for key, text in base["variables"].items()
                     }
-                    folder = self.world.clone(self.commit)
+                    folder = self.project.clone(self.commit)
                     self._run(
                         name,
                         job["script"],
@@ -233,7 +233,7 @@ class GitLab:
         return "\n".join(job.log for job in self.ran)
 
     def _held(self, job: Mapping[str, Any]) -> "_Group":
-        return _Group(self.world.groups.setdefault(job["resource_group"], threading.Lock()))
+        return _Group(self.project.groups.setdefault(job["resource_group"], threading.Lock()))
 
     def _run(
         self, name: str, lines: list[str], folder: Path, env: Mapping[str, str], *, source: str
@@ -250,14 +250,14 @@ class GitLab:
             "CI_COMMIT_SHA": self.commit,
             "CI_PROJECT_PATH": "group/shop",
         }
-        self.ran.append(self.world.script(name, lines, folder, {**own, **env}))
+        self.ran.append(self.project.script(name, lines, folder, {**own, **env}))
 
     def _expanded(self, text: str) -> str:
         values = {"CI_PIPELINE_IID": str(self.number), "CI_PIPELINE_SOURCE": "push"}
         return re.sub(r"\$(\w+)", lambda found: values[found[1]], text)
 
     def _token(self, audience: str) -> str:
-        return self.world.sandbox.mint(
+        return self.project.sandbox.mint(
             project="group/shop", ref="main", ref_type="branch", audience=audience
         )
 
@@ -283,7 +283,7 @@ class GitHub:
     overlapping.
     """
 
-    world: World
+    project: SharedProject
     number: int
     commit: str
     ran: list[Ran] = field(default_factory=list)
@@ -299,8 +299,8 @@ class GitHub:
                 continue
             env = {key: self._evaluated(text) for key, text in job.get("env", {}).items()}
             lines = [step["run"] for step in job["steps"] if "run" in step]
-            folder = self.world.clone(self.commit)
-            url, bearer = self.world.sandbox.github_job(
+            folder = self.project.clone(self.commit)
+            url, bearer = self.project.sandbox.github_job(
                 project="group/shop", ref="main", ref_type="branch"
             )
             own = {
@@ -316,7 +316,7 @@ class GitHub:
                 "ACTIONS_ID_TOKEN_REQUEST_TOKEN": bearer,
             }
             for line in lines:  # each step has a shell of its own
-                self.ran.append(self.world.script(name, [line], folder, {**own, **env}))
+                self.ran.append(self.project.script(name, [line], folder, {**own, **env}))
             if self.ran[-1].status:
                 return
             if name == "plan":
@@ -344,7 +344,7 @@ class GitHub:
 
 
 @pytest.fixture
-def world(sandbox: Sandbox, tmp_path: Path) -> World:
+def project(sandbox: Sandbox, tmp_path: Path) -> SharedProject:
     bucket = f"dags-{abs(hash(tmp_path)):x}"
     admin = Aws(sandbox.endpoint(jobs.REGION), sandbox.admin)
     where = {"LocationConstraint": jobs.REGION}
@@ -357,23 +357,23 @@ def world(sandbox: Sandbox, tmp_path: Path) -> World:
             ".gitignore": "*.yml\n",
         }
     )
-    return World(tmp_path, sandbox, bucket, origin)
+    return SharedProject(tmp_path, sandbox, bucket, origin)
 
 
-def first_gitlab(world: World) -> None:
-    first = world.gitlab(BEFORE)
+def first_gitlab(project: SharedProject) -> None:
+    first = project.gitlab(BEFORE)
     first.plan()
     first.deploy()
     assert first.colour == "green", first.log
     assert [job.name for job in first.ran] == ["plan", "deploy:image", "deploy:dags", "finish"]
-    assert world.deployed == BEFORE
+    assert project.deployed == BEFORE
     assert first.log.count(f"uploaded {KEY}") == 1  # and the last job did nothing again
     assert DEFAULT_RAN not in first.log
 
 
-def test_a_revert_that_was_planned_before_the_change_was_deployed(world: World) -> None:
-    first_gitlab(world)
-    change, revert = world.gitlab(AFTER), world.gitlab(BEFORE)
+def test_a_revert_that_was_planned_before_the_change_was_deployed(project: SharedProject) -> None:
+    first_gitlab(project)
+    change, revert = project.gitlab(AFTER), project.gitlab(BEFORE)
     change.plan()
     revert.plan()
     assert list(change.jobs) == ["deploy:dags", "finish"]
@@ -382,7 +382,7 @@ def test_a_revert_that_was_planned_before_the_change_was_deployed(world: World) 
     )
     with ThreadPoolExecutor() as pool:
         first = pool.submit(change.deploy)
-        while not (world.groups["dbt-deployment/dev"].locked() or first.done()):
+        while not (project.groups["dbt-deployment/dev"].locked() or first.done()):
             time.sleep(0.01)
         second = pool.submit(revert.deploy)
         first.result()
@@ -391,78 +391,78 @@ def test_a_revert_that_was_planned_before_the_change_was_deployed(world: World) 
     assert f"uploaded {KEY}" in change.log
     assert revert.colour == "green", revert.log
     assert f"uploaded {KEY}" in revert.log
-    assert world.deployed == BEFORE
+    assert project.deployed == BEFORE
 
 
-def test_a_revert_of_what_its_own_change_needs(world: World) -> None:
+def test_a_revert_of_what_its_own_change_needs(project: SharedProject) -> None:
     """The revert's own job finds that a stage is due which it does not run, and leaves both to the
     last job.
     """
-    first_gitlab(world)
-    change, revert = world.gitlab(BEFORE, "select 2"), world.gitlab(AFTER)
+    first_gitlab(project)
+    change, revert = project.gitlab(BEFORE, "select 2"), project.gitlab(AFTER)
     change.plan()
     revert.plan()
     assert list(change.jobs) == ["deploy:image", "deploy:dags", "finish"]
     assert list(revert.jobs) == ["deploy:dags", "finish"]
     change.deploy()
     revert.deploy()
-    assert (revert.colour, world.deployed) == ("green", AFTER), revert.log
+    assert (revert.colour, project.deployed) == ("green", AFTER), revert.log
     assert "stage dags needs image, which is due and was not selected" in revert.ran[1].log
     assert "✓ image: done" in revert.ran[2].log
     assert DEFAULT_RAN not in revert.log
 
 
-def test_the_revert_comes_first(world: World) -> None:
+def test_the_revert_comes_first(project: SharedProject) -> None:
     """Nothing was due for it, so no record of a stage tells of it; the change must not come after
     it all the same.
     """
-    first_gitlab(world)
-    change, revert = world.gitlab(AFTER), world.gitlab(BEFORE)
+    first_gitlab(project)
+    change, revert = project.gitlab(AFTER), project.gitlab(BEFORE)
     change.plan()
     revert.plan()
     revert.deploy()
-    assert (revert.colour, world.deployed) == ("green", BEFORE)
+    assert (revert.colour, project.deployed) == ("green", BEFORE)
     assert DEFAULT_RAN in revert.log
     change.deploy()
-    assert (change.colour, world.deployed) == ("red", BEFORE)
+    assert (change.colour, project.deployed) == ("red", BEFORE)
     assert "[older-pipeline]" in change.ran[-1].log
     assert change.ran[-1].status == 5
 
 
-def test_an_older_pipeline_with_nothing_to_do_stays_green(world: World) -> None:
-    first_gitlab(world)
-    older, newer = world.gitlab(BEFORE), world.gitlab(AFTER)
+def test_an_older_pipeline_with_nothing_to_do_stays_green(project: SharedProject) -> None:
+    first_gitlab(project)
+    older, newer = project.gitlab(BEFORE), project.gitlab(AFTER)
     older.plan()
     newer.plan()
     newer.deploy()
     older.deploy()
-    assert (older.colour, newer.colour, world.deployed) == ("green", "green", AFTER)
+    assert (older.colour, newer.colour, project.deployed) == ("green", "green", AFTER)
     assert "by a newer pipeline" in older.log
     assert DEFAULT_RAN not in older.log
 
 
-def test_a_github_run_that_is_run_again_after_its_revert(world: World) -> None:
-    first = world.github(BEFORE)
+def test_a_github_run_that_is_run_again_after_its_revert(project: SharedProject) -> None:
+    first = project.github(BEFORE)
     first.run()
-    assert (first.colour, world.deployed) == ("green", BEFORE), first.log
+    assert (first.colour, project.deployed) == ("green", BEFORE), first.log
     assert [job.name for job in first.ran] == ["plan", "plan", "image", "dags", "finish"]
     assert DEFAULT_RAN not in first.log
     change, revert = (
-        world.github(AFTER),
-        world.github(BEFORE),
+        project.github(AFTER),
+        project.github(BEFORE),
     )  # the change's run was cancelled before it deployed
     revert.run()
     assert [job.name for job in revert.ran] == ["plan", "plan", "finish"]
     assert DEFAULT_RAN in revert.log
     change.run()
-    assert (change.colour, world.deployed) == ("red", BEFORE)
+    assert (change.colour, project.deployed) == ("red", BEFORE)
     assert "[older-pipeline]" in change.log
 
 
-def test_a_github_run_that_waited_for_the_change(world: World) -> None:
-    world.github(BEFORE).run()
-    change, revert = world.github(AFTER), world.github(BEFORE)
+def test_a_github_run_that_waited_for_the_change(project: SharedProject) -> None:
+    project.github(BEFORE).run()
+    change, revert = project.github(AFTER), project.github(BEFORE)
     change.run()
-    assert world.deployed == AFTER
+    assert project.deployed == AFTER
     revert.run()
-    assert (revert.colour, world.deployed) == ("green", BEFORE)
+    assert (revert.colour, project.deployed) == ("green", BEFORE)

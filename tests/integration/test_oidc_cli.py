@@ -16,7 +16,7 @@ import pytest
 from moto import mock_aws
 
 from cipipe import cli
-from support.deployed_repo import CONFIG, World
+from support.deployment import CONFIG, Deployment
 
 ACCOUNT = "arn:aws:iam::111111111111:oidc-provider"
 LAB = f"{ACCOUNT}/gitlab.com"
@@ -775,11 +775,11 @@ def test_ids_come_from_the_job(oidc: Run, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_rest_comes_from_the_configuration(
     oidc: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World.make(tmp_path / "repo")
+    deployment = Deployment.make(tmp_path / "repo")
     refs = 'role/deploy"\ndeploy_from = { branches = ["main"] }\n'
     text = CONFIG.replace('role/deploy"\n', refs, 1) + '[oidc]\ngitlab = { project = "acme/dbt" }\n'
-    (world.repo.root / "cipipe.toml").write_text(text)
-    monkeypatch.chdir(world.repo.root)
+    (deployment.repo.root / "cipipe.toml").write_text(text)
+    monkeypatch.chdir(deployment.repo.root)
     done = oidc("trust-policy", "--env", "dev")
     assert done.status == 0, done.err
     subject = json.loads(done.out)["Statement"][0]["Condition"]["StringEquals"]["gitlab.com:sub"]
@@ -803,11 +803,11 @@ def test_an_environments_jobs_are_of_the_workflows_that_are_set(
     more: tuple[str, ...],
     refs: list[str],
 ) -> None:
-    world = World.make(tmp_path / "repo")
+    deployment = Deployment.make(tmp_path / "repo")
     file = ".github/workflows/deploy.yml"
     text = f'{CONFIG}[oidc]\ngithub = {{ project = "acme/dbt", workflows = ["{file}"] }}\n'
-    (world.repo.root / "cipipe.toml").write_text(text)
-    monkeypatch.chdir(world.repo.root)
+    (deployment.repo.root / "cipipe.toml").write_text(text)
+    monkeypatch.chdir(deployment.repo.root)
     made = oidc("trust-policy", "--provider", "github", "--environment", "live", *more)
     assert made.status == 0, made.err
     (statement,) = json.loads(made.out)["Statement"]

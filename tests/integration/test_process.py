@@ -65,7 +65,9 @@ def run(code: str, redactor: Redactor) -> object:
 
 
 def stream(code: str, redactor: Redactor) -> object:
-    return process.stream(python(code), env=ENV, watch=Watch(redactor=redactor), line=lambda text: None)
+    return process.stream(
+        python(code), env=ENV, watch=Watch(redactor=redactor), line=lambda text: None
+    )
 
 
 @pytest.mark.parametrize("start", [run, stream])
@@ -220,7 +222,10 @@ def test_an_interrupt_reaches_what_a_child_left_running() -> None:
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         process.stream(
-            ["sh", "-c", "sleep 62 & echo done"], env=ENV, line=lines.append, watch=Watch(interrupt=interrupt)
+            ["sh", "-c", "sleep 62 & echo done"],
+            env=ENV,
+            line=lines.append,
+            watch=Watch(interrupt=interrupt),
         )
     assert time.monotonic() - started < 5
 

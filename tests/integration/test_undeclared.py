@@ -7,7 +7,7 @@ import pytest
 
 from cipipe.model import State
 from cipipe.report import json as as_json
-from support.deployed_repo import CONFIG, World
+from support.deployment import CONFIG, Deployment
 from support.git import HOSTILE
 
 ROOT = Path(__file__).parents[2]
@@ -17,22 +17,22 @@ MODULE = 'module "x" {{\n  source = "{}"\n}}\n'
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World.make(tmp_path / "repo")
+def deployment(tmp_path: Path) -> Deployment:
+    return Deployment.make(tmp_path / "repo")
 
 
-def warned(world: World, **options: object) -> list[str]:
-    found = list(world.plan(**options).warnings)
+def warned(deployment: Deployment, **options: object) -> list[str]:
+    found = list(deployment.plan(**options).warnings)
     assert all(line.isprintable() for line in found)
     return [line.removesuffix(f", which its paths leave out; {NOTHING}") for line in found]
 
 
-def test_there_are_none_to_begin_with(world: World) -> None:
-    assert warned(world) == []
+def test_there_are_none_to_begin_with(deployment: Deployment) -> None:
+    assert warned(deployment) == []
 
 
 def test_the_reference_project_has_none(tmp_path: Path) -> None:
-    made = World.make(tmp_path / "repo")
+    made = Deployment.make(tmp_path / "repo")
     for name in ("cipipe.toml", "terraform", "dbt", "dags"):
         for path in [ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*"):
             if path.is_file() and ".terraform/" not in str(path) and "/target/" not in str(path):
@@ -42,12 +42,12 @@ def test_the_reference_project_has_none(tmp_path: Path) -> None:
     assert warned(made) == []
 
 
-def test_a_link_out_of_the_paths(world: World) -> None:
+def test_a_link_out_of_the_paths(deployment: Deployment) -> None:
     for name, target in {"in": "model.sql", "gone": "absent", "page": "../docs/page.md", "all": "../docs", "abs": "/etc/passwd",
                          "up": "../../elsewhere", "new\nline": "../docs/page.md"}.items():  # fmt: skip
-        (world.repo.root / "dbt" / name).symlink_to(target)
-    world.repo.commit({"docs/other.md": ""})
-    assert warned(world) == [
+        (deployment.repo.root / "dbt" / name).symlink_to(target)
+    deployment.repo.commit({"docs/other.md": ""})
+    assert warned(deployment) == [
         "stage image: the link dbt/abs takes /etc/passwd, which is not in the repository",
         "stage image: the link dbt/all takes docs: 2 files there, such as docs/other.md",
         "stage image: the link dbt/new\\nline takes docs/page.md",
@@ -56,24 +56,26 @@ def test_a_link_out_of_the_paths(world: World) -> None:
     ]
 
 
-def test_links_are_looked_for_among_what_changed(world: World) -> None:
-    (world.repo.root / "dbt/old").symlink_to("../docs/page.md")
-    world.repo.commit()
-    world.deploy()
-    assert warned(world) == []
-    (world.repo.root / "dbt/deep").mkdir()
-    (world.repo.root / "dbt/deep/new").symlink_to("../../docs/page.md")
-    world.repo.commit()
-    assert warned(world) == ["stage image: the link dbt/deep/new takes docs/page.md"]
-    assert len([line for line in warned(world, show_uncovered=True) if "the link" in line]) == 2
+def test_links_are_looked_for_among_what_changed(deployment: Deployment) -> None:
+    (deployment.repo.root / "dbt/old").symlink_to("../docs/page.md")
+    deployment.repo.commit()
+    deployment.deploy()
+    assert warned(deployment) == []
+    (deployment.repo.root / "dbt/deep").mkdir()
+    (deployment.repo.root / "dbt/deep/new").symlink_to("../../docs/page.md")
+    deployment.repo.commit()
+    assert warned(deployment) == ["stage image: the link dbt/deep/new takes docs/page.md"]
+    assert (
+        len([line for line in warned(deployment, show_uncovered=True) if "the link" in line]) == 2
+    )
 
 
-def test_many_links_are_counted(world: World) -> None:
+def test_many_links_are_counted(deployment: Deployment) -> None:
     for number in range(15):
-        (world.repo.root / f"dbt/{number:02}").symlink_to("../docs/page.md")
-    world.repo.commit()
-    assert len(warned(world)) == 11
-    assert warned(world)[-1] == "stage image: … and 5 more like these"
+        (deployment.repo.root / f"dbt/{number:02}").symlink_to("../docs/page.md")
+    deployment.repo.commit()
+    assert len(warned(deployment)) == 11
+    assert warned(deployment)[-1] == "stage image: … and 5 more like these"
 
 
 @pytest.mark.parametrize(
@@ -89,9 +91,9 @@ def test_many_links_are_counted(world: World) -> None:
         ({"terraform/x.md": MODULE.format("../docs")}, []),
     ],
 )  # fmt: skip
-def test_modules(world: World, files: dict[str, str], expected: list[str]) -> None:
-    world.repo.commit(files)
-    assert warned(world) == [f"stage iac: {line}" for line in expected]
+def test_modules(deployment: Deployment, files: dict[str, str], expected: list[str]) -> None:
+    deployment.repo.commit(files)
+    assert warned(deployment) == [f"stage iac: {line}" for line in expected]
 
 
 @pytest.mark.parametrize(
@@ -102,29 +104,31 @@ def test_modules(world: World, files: dict[str, str], expected: list[str]) -> No
         ('var_files = ["x"]', []),
     ],
 )
-def test_variable_files(world: World, settings: str, expected: list[str]) -> None:
+def test_variable_files(deployment: Deployment, settings: str, expected: list[str]) -> None:
     text = CONFIG.replace('root = "terraform"', f'root = "terraform"\n{settings}')
-    world.repo.commit({"cipipe.toml": text, "vars/dev.tfvars": ""})
-    assert warned(world) == [f"stage iac: {line}" for line in expected]
+    deployment.repo.commit({"cipipe.toml": text, "vars/dev.tfvars": ""})
+    assert warned(deployment) == [f"stage iac: {line}" for line in expected]
 
 
-def test_a_root_that_the_paths_leave_out(world: World) -> None:
-    world.repo.commit(
+def test_a_root_that_the_paths_leave_out(deployment: Deployment) -> None:
+    deployment.repo.commit(
         {
             "cipipe.toml": CONFIG.replace('root = "terraform"', 'root = "infra"'),
             "infra/main.tf": "",
             "infra/x": "",
         }
     )
-    assert warned(world) == ["stage iac: root takes infra: 1 file there, such as infra/main.tf"]
-    world.repo.commit(
+    assert warned(deployment) == [
+        "stage iac: root takes infra: 1 file there, such as infra/main.tf"
+    ]
+    deployment.repo.commit(
         {
             "cipipe.toml": CONFIG.replace(
                 '["terraform/**", "!terraform/**/*.md"]', '["terraform/*.tf"]'
             )
         }
     )
-    assert warned(world) == []
+    assert warned(deployment) == []
 
 
 @pytest.mark.parametrize(
@@ -139,9 +143,11 @@ def test_a_root_that_the_paths_leave_out(world: World) -> None:
         ('"docs/**"', {}, ["context takes dbt: 1 file there, such as dbt/model.sql"]),
     ],
 )  # fmt: skip
-def test_images(world: World, paths: str, files: dict[str, str], expected: list[str]) -> None:
-    world.repo.commit({"cipipe.toml": CONFIG.replace('["dbt/**"]', f"[{paths}]"), **files})
-    assert warned(world) == [f"stage image: {line}" for line in expected]
+def test_images(
+    deployment: Deployment, paths: str, files: dict[str, str], expected: list[str]
+) -> None:
+    deployment.repo.commit({"cipipe.toml": CONFIG.replace('["dbt/**"]', f"[{paths}]"), **files})
+    assert warned(deployment) == [f"stage image: {line}" for line in expected]
 
 
 @pytest.mark.parametrize(
@@ -162,22 +168,22 @@ def test_images(world: World, paths: str, files: dict[str, str], expected: list[
         ("RUN --mount=type=bind,source=models/b.sql,target=/b true", ["models/b.sql"]),
     ],
 )
-def test_what_a_dockerfile_copies(world: World, copy: str, expected: list[str]) -> None:
+def test_what_a_dockerfile_copies(deployment: Deployment, copy: str, expected: list[str]) -> None:
     paths = '["dbt/Dockerfile", "dbt/*.txt", "dbt/models/a.sql"]'
     files = {
         f"dbt/{name}": "" for name in ("x.txt", "models/a.sql", "models/b.sql", "models/deep/c.md")
     }
     dockerfile = f"FROM x\n{copy}"
-    world.repo.commit(
+    deployment.repo.commit(
         {"cipipe.toml": CONFIG.replace('["dbt/**"]', paths), **files, "dbt/Dockerfile": dockerfile}
     )
     line = dockerfile.count("\n") + 1
-    assert warned(world) == [
+    assert warned(deployment) == [
         f"stage image: dbt/Dockerfile:{line} takes dbt/{what}" for what in expected
     ]
 
 
-def test_paths_that_terraform_reads(world: World) -> None:
+def test_paths_that_terraform_reads(deployment: Deployment) -> None:
     reads = """
 a = file("../shared/a.txt")
 b = filesha256("${path.module}/own.txt")
@@ -192,10 +198,10 @@ e = file("../shared/absent")
         for name in ("a.txt", "f.txt", "g.txt", "h.txt", "x.json", "deep/y.json", "z.txt")
     }
     main = MODULE.format("./m") + reads
-    world.repo.commit(
+    deployment.repo.commit(
         {"terraform/main.tf": main, "terraform/own.txt": "", "terraform/m/x.tf": other, **shared}
     )
-    assert warned(world) == [
+    assert warned(deployment) == [
         "stage iac: terraform/main.tf:5 takes shared/a.txt",
         "stage iac: terraform/main.tf:7 takes shared/*.json: 1 file there, such as shared/x.json",
         "stage iac: terraform/main.tf:8 takes ../elsewhere, which is not in the repository",
@@ -204,33 +210,33 @@ e = file("../shared/absent")
     ]
 
 
-def test_modules_in_json(world: World) -> None:
+def test_modules_in_json(deployment: Deployment) -> None:
     main = json.dumps(
         {"module": {"x": {"source": "../m"}}, "locals": {"a": '${file("../m/a.txt")}'}}, indent=1
     )
     inner = json.dumps({"module": [{"y": {"source": "../n"}}]})
     files = {"terraform/main.tf.json": main, "m/m.tf.json": inner, "m/a.txt": "", "n/n.tf": ""}
-    world.repo.commit(files)
-    assert warned(world) == [
+    deployment.repo.commit(files)
+    assert warned(deployment) == [
         "stage iac: terraform/main.tf.json:4 takes m: 1 file there, such as m/m.tf.json",
         "stage iac: terraform/main.tf.json:8 takes m/a.txt",
         "stage iac: m/m.tf.json:1 takes n: 1 file there, such as n/n.tf",
     ]
 
 
-def test_modules_and_files_behind_links(world: World) -> None:
+def test_modules_and_files_behind_links(deployment: Deployment) -> None:
     text = CONFIG.replace(
         '["terraform/**", "!terraform/**/*.md"]', '["terraform/**", "!terraform/links/**"]'
     )
-    links = world.repo.root / "terraform/links"
+    links = deployment.repo.root / "terraform/links"
     links.mkdir(parents=True)
     (links / "modules").symlink_to("../../shared/modules")
     (links / "away").symlink_to("../../../away")
     (links / "loop").symlink_to("loop")
     (links / "top").symlink_to("/etc")
-    (world.repo.root / "shared/modules").mkdir(parents=True)
-    (world.repo.root / "shared/modules/b").symlink_to("a")
-    (world.repo.root / "terraform/linked.tf").symlink_to("../shared/linked.tf")
+    (deployment.repo.root / "shared/modules").mkdir(parents=True)
+    (deployment.repo.root / "shared/modules/b").symlink_to("a")
+    (deployment.repo.root / "terraform/linked.tf").symlink_to("../shared/linked.tf")
     names = ("modules/a", "modules/b", "away/x", "loop/x", "top/x")
     files = {
         "cipipe.toml": text,
@@ -240,8 +246,8 @@ def test_modules_and_files_behind_links(world: World) -> None:
         "shared/linked.tf": MODULE.format("../other"),
         "other/main.tf": "",
     }
-    world.repo.commit(files)
-    found = [line for line in warned(world) if "the link" not in line]
+    deployment.repo.commit(files)
+    found = [line for line in warned(deployment) if "the link" not in line]
     assert found == [
         "stage iac: terraform/linked.tf:2 takes other: 1 file there, such as other/main.tf",
         "stage iac: terraform/main.tf:2 takes shared/modules/a: 1 file there, such as shared/modules/a/main.tf",
@@ -251,65 +257,78 @@ def test_modules_and_files_behind_links(world: World) -> None:
     ]
 
 
-def test_an_image_of_the_whole_repository(world: World) -> None:
+def test_an_image_of_the_whole_repository(deployment: Deployment) -> None:
     """With an allow-list in `.dockerignore`, which is a good way to have several folders in one
     image.
     """
     text = CONFIG.replace('context = "dbt"', 'context = "."').replace(
         '["dbt/**"]', '["dbt/**", "Dockerfile", ".dockerignore"]'
     )
-    world.repo.commit(
+    deployment.repo.commit(
         {"cipipe.toml": text, "Dockerfile": "COPY . /x", ".dockerignore": "*\n!dbt\n"}
     )
-    assert warned(world) == []
-    world.repo.commit({".dockerignore": None})
-    (line,) = warned(world)
+    assert warned(deployment) == []
+    deployment.repo.commit({".dockerignore": None})
+    (line,) = warned(deployment)
     assert line.startswith("stage image: Dockerfile:1 takes the whole repository: ")
 
 
-def test_the_source_of_dags(world: World) -> None:
-    world.repo.commit(
+def test_the_source_of_dags(deployment: Deployment) -> None:
+    deployment.repo.commit(
         {"cipipe.toml": CONFIG.replace('source = "dags"', 'source = "airflow"'), "airflow/x.py": ""}
     )
-    assert warned(world) == ["stage dags: source takes airflow: 1 file there, such as airflow/x.py"]
+    assert warned(deployment) == [
+        "stage dags: source takes airflow: 1 file there, such as airflow/x.py"
+    ]
 
 
-def test_only_stages_that_are_due_are_looked_at(world: World) -> None:
-    world.repo.commit({"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/main.tf": ""})
-    assert len(warned(world)) == 1
-    assert not [line for line in warned(world, selected=frozenset({"dags"})) if "takes" in line]
-    world.deploy()
-    assert warned(world) == []
-    assert len(warned(world, forced=frozenset({"iac"}))) == 1
-    world.deploy("iac", state=State.FAILED)
-    assert len(warned(world)) == 1
+def test_only_stages_that_are_due_are_looked_at(deployment: Deployment) -> None:
+    deployment.repo.commit(
+        {"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/main.tf": ""}
+    )
+    assert len(warned(deployment)) == 1
+    assert not [
+        line for line in warned(deployment, selected=frozenset({"dags"})) if "takes" in line
+    ]
+    deployment.deploy()
+    assert warned(deployment) == []
+    assert len(warned(deployment, forced=frozenset({"iac"}))) == 1
+    deployment.deploy("iac", state=State.FAILED)
+    assert len(warned(deployment)) == 1
 
 
-def test_a_clone_without_contents_is_planned_all_the_same(world: World, tmp_path: Path) -> None:
-    world.repo.commit({"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/main.tf": ""})
-    world.repo.git("config", "uploadpack.allowFilter", "true")
-    partial = World(
-        world.repo.clone(tmp_path / "partial", "--filter=blob:none", "--no-checkout"), world.ledger
+def test_a_clone_without_contents_is_planned_all_the_same(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    deployment.repo.commit(
+        {"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/main.tf": ""}
+    )
+    deployment.repo.git("config", "uploadpack.allowFilter", "true")
+    partial = Deployment(
+        deployment.repo.clone(tmp_path / "partial", "--filter=blob:none", "--no-checkout"),
+        deployment.ledger,
     )
     partial.repo.write({"cipipe.toml": CONFIG})
-    assert partial.reasons() == world.reasons()
+    assert partial.reasons() == deployment.reasons()
 
 
-def test_uncovered_files(world: World) -> None:
-    assert warned(world, show_uncovered=True) == ["1 file is covered by no stage: docs/page.md"]
-    world.repo.commit({b"docs/" + name: "" for name in HOSTILE} | {b"terraform/README.md": ""})
-    (line,) = warned(world, show_uncovered=True)
+def test_uncovered_files(deployment: Deployment) -> None:
+    assert warned(deployment, show_uncovered=True) == [
+        "1 file is covered by no stage: docs/page.md"
+    ]
+    deployment.repo.commit({b"docs/" + name: "" for name in HOSTILE} | {b"terraform/README.md": ""})
+    (line,) = warned(deployment, show_uncovered=True)
     assert line.startswith("13 files are covered by no stage: ")
     assert line.endswith(" and 3 more")
-    assert warned(world) == []
-    world.repo.commit({"cipipe.toml": CONFIG.replace('["dbt/**"]', '["**"]')})
-    assert warned(world, show_uncovered=True) == []
+    assert warned(deployment) == []
+    deployment.repo.commit({"cipipe.toml": CONFIG.replace('["dbt/**"]', '["**"]')})
+    assert warned(deployment, show_uncovered=True) == []
 
 
-def test_warnings_are_in_the_document(world: World) -> None:
-    (world.repo.root / "dbt/page").symlink_to("../docs/page.md")
-    world.repo.commit()
-    document = json.loads(as_json.plan(world.plan()))
+def test_warnings_are_in_the_document(deployment: Deployment) -> None:
+    (deployment.repo.root / "dbt/page").symlink_to("../docs/page.md")
+    deployment.repo.commit()
+    document = json.loads(as_json.plan(deployment.plan()))
     assert document["warnings"] == [
         f"stage image: the link dbt/page takes docs/page.md, which its paths leave out; {NOTHING}"
     ]

@@ -108,7 +108,7 @@ class Listener:
         self.warnings.append(text)
 
 
-class World:
+class FakeStages:
     """Stages such as `a` and `b`, which needs `a`, with steps that the test passes in. Each step
     leaves a line in `bucket.log`.
 

@@ -13,7 +13,7 @@ from cipipe.ledger import Ledger
 from cipipe.model import Mode, Owner, Record, State
 from cipipe.ownership import Claim, OwnedResource, Ownership, key_of
 from cipipe.tools.aws.errors import AwsError
-from support.fakes import FakeBucket, World
+from support.fakes import FakeBucket, FakeStages
 
 STATE = OwnedResource(
     type="state",
@@ -167,8 +167,8 @@ def test_a_key_is_one_that_s3_takes_and_holds_no_secret(name: str) -> None:
 # --- in a run ---
 
 
-class Claiming(World):
-    """A world in which all stages claim one state."""
+class Claiming(FakeStages):
+    """A fake in which all stages claim one state."""
 
     def __init__(self, owner: str = "shop/dev/iac", **given: Any) -> None:
         super().__init__(**given)
@@ -176,30 +176,30 @@ class Claiming(World):
 
 
 def test_a_run_claims_before_its_first_effect() -> None:
-    world = Claiming(iac="")
-    result, _ = world.deploy()
+    fake = Claiming(iac="")
+    result, _ = fake.deploy()
     assert result == {"iac": "done"}
     claim = key_of(STATE).removesuffix(".json")
-    assert world.bucket.log == ["iac: read", claim, "iac: deploying", "iac: write", "iac: deployed"]
+    assert fake.bucket.log == ["iac: read", claim, "iac: deploying", "iac: write", "iac: deployed"]
 
 
 def test_a_run_on_what_somebody_else_owns_does_nothing() -> None:
-    world = Claiming(iac="")
-    ownership(world.bucket, "shop/prod/iac").claim()
-    result, runner = world.deploy()
+    fake = Claiming(iac="")
+    ownership(fake.bucket, "shop/prod/iac").claim()
+    result, runner = fake.deploy()
     assert result == {"iac": "failed"}
     assert runner.error is not None
     assert (runner.error.id, runner.error.exit_status) == ("place-not-ours", 5)
-    assert not [entry for entry in world.bucket.log if entry.startswith("iac:")]
-    assert world.state("iac") is None
+    assert not [entry for entry in fake.bucket.log if entry.startswith("iac:")]
+    assert fake.state("iac") is None
 
 
 def test_a_destroy_on_what_somebody_else_owns_does_nothing() -> None:
-    world = Claiming(mode=Mode.DESTROY, iac="")
-    ownership(world.bucket, "shop/prod/iac").claim()
-    runner = world.runner(iac="other")
+    fake = Claiming(mode=Mode.DESTROY, iac="")
+    ownership(fake.bucket, "shop/prod/iac").claim()
+    runner = fake.runner(iac="other")
     assert refused(runner.destroy).id == "place-not-ours"
-    assert not [entry for entry in world.bucket.log if entry.startswith("iac:")]
+    assert not [entry for entry in fake.bucket.log if entry.startswith("iac:")]
 
 
 # --- the ledger --------------------------------------------------------------------------------------------------------------
@@ -232,6 +232,6 @@ def test_a_record_of_an_earlier_version_is_ours() -> None:
 
 
 def test_a_run_writes_whose_the_record_is() -> None:
-    world = World(iac="")
-    world.deploy()
-    assert (world.record("iac").project, world.record("iac").environment) == ("shop", "dev")
+    fake = FakeStages(iac="")
+    fake.deploy()
+    assert (fake.record("iac").project, fake.record("iac").environment) == ("shop", "dev")

@@ -17,7 +17,7 @@ NOTHING = Baseline("none")
 COMMIT = Baseline("revision", "c" * 40)
 
 
-class World:
+class Scenario:
     """A configuration whose stages all have files, and what is known of their deployment."""
 
     def __init__(
@@ -109,11 +109,13 @@ ALL = ("iac", "image", "dags")
     ],
 )
 def test_against_the_ledger(known: Known, expected: tuple[Status, Reason, str]) -> None:
-    world = World(HEAD + command("a"))
+    scenario = Scenario(HEAD + command("a"))
     if known.record and known.record.fingerprint == "SAME":
-        same = msgspec.structs.replace(known.record, fingerprint=world.candidates["a"].fingerprint)
+        same = msgspec.structs.replace(
+            known.record, fingerprint=scenario.candidates["a"].fingerprint
+        )
         known = Known(same, known.fingerprint, known.changed, known.inputs_changed)
-    (stage,) = world.plan({"a": known}).stages
+    (stage,) = scenario.plan({"a": known}).stages
     assert (stage.status, stage.reason) == expected[:2]
     assert expected[2] in stage.detail
     assert stage.paths == (known.changed or ())
@@ -133,35 +135,35 @@ def test_against_the_ledger(known: Known, expected: tuple[Status, Reason, str]) 
     ],
 )
 def test_against_a_commit(baseline: Baseline, known: Known, expected: str) -> None:
-    world = World(HEAD + command("a"))
+    scenario = Scenario(HEAD + command("a"))
     if known.fingerprint == "SAME":
-        known = Known(fingerprint=world.candidates["a"].fingerprint)
-    assert world.reasons({"a": known}, baseline=baseline) == {"a": expected}
+        known = Known(fingerprint=scenario.candidates["a"].fingerprint)
+    assert scenario.reasons({"a": known}, baseline=baseline) == {"a": expected}
 
 
 def test_a_stage_without_files_is_not_due_unless_something_was_deployed() -> None:
-    world = World(HEAD + command("a"), without=("a",))
-    assert world.reasons({}) == {"a": "unchanged unchanged"}
-    assert world.reasons({}, baseline=NOTHING) == {"a": "unchanged unchanged"}
-    assert world.reasons({"a": Known(record("a", "0" * 64), changed=(b"a/last",))}) == {
+    scenario = Scenario(HEAD + command("a"), without=("a",))
+    assert scenario.reasons({}) == {"a": "unchanged unchanged"}
+    assert scenario.reasons({}, baseline=NOTHING) == {"a": "unchanged unchanged"}
+    assert scenario.reasons({"a": Known(record("a", "0" * 64), changed=(b"a/last",))}) == {
         "a": "due changed"
     }
 
 
 def test_everything_is_due_at_first_and_the_default_stage_at_last() -> None:
-    world = World()
+    scenario = Scenario()
     first = dict.fromkeys(ALL, "due never-deployed")
-    assert world.reasons({}) == {**first, "default": "unchanged unchanged"}
-    assert world.reasons(world.deployed(*ALL)) == {
+    assert scenario.reasons({}) == {**first, "default": "unchanged unchanged"}
+    assert scenario.reasons(scenario.deployed(*ALL)) == {
         **dict.fromkeys(ALL, "unchanged unchanged"),
         "default": "due nothing-due",
     }
 
 
 def test_what_needs_a_due_stage_is_conditional_through_and_through() -> None:
-    world = World()
-    known = world.deployed("image", "dags") | {"iac": Known(record("iac", "0" * 64))}
-    assert world.reasons(known) == {
+    scenario = Scenario()
+    known = scenario.deployed("image", "dags") | {"iac": Known(record("iac", "0" * 64))}
+    assert scenario.reasons(known) == {
         "iac": "due changed",
         "image": "conditional upstream",
         "dags": "conditional upstream",
@@ -170,42 +172,44 @@ def test_what_needs_a_due_stage_is_conditional_through_and_through() -> None:
 
 
 def test_changed_itself_is_due_whatever_it_needs() -> None:
-    world = World()
-    known = world.deployed("iac", "image") | {"dags": Known(record("dags", "0" * 64))}
-    assert world.reasons(known)["dags"] == "due changed"
-    assert world.reasons(known | {"iac": Known()})["dags"] == "due changed"
+    scenario = Scenario()
+    known = scenario.deployed("iac", "image") | {"dags": Known(record("dags", "0" * 64))}
+    assert scenario.reasons(known)["dags"] == "due changed"
+    assert scenario.reasons(known | {"iac": Known()})["dags"] == "due changed"
 
 
 def test_force_and_selection() -> None:
-    world = World()
-    known = world.deployed(*ALL)
-    assert world.reasons(known, forced=frozenset({"image"})) == {
+    scenario = Scenario()
+    known = scenario.deployed(*ALL)
+    assert scenario.reasons(known, forced=frozenset({"image"})) == {
         "iac": "unchanged unchanged",
         "image": "due forced",
         "dags": "conditional upstream",
         "default": "unchanged unchanged",
     }
-    assert world.reasons(known, selected=frozenset({"dags"})) == {"dags": "unchanged unchanged"}
-    assert world.reasons({}, selected=frozenset({"iac", "dags"})) == {
+    assert scenario.reasons(known, selected=frozenset({"dags"})) == {"dags": "unchanged unchanged"}
+    assert scenario.reasons({}, selected=frozenset({"iac", "dags"})) == {
         "iac": "due never-deployed",
         "dags": "due never-deployed",
     }
-    assert world.reasons(known, selected=frozenset({"default"})) == {"default": "due nothing-due"}
-    assert world.reasons(known, forced=frozenset({"default"}))["default"] == "due forced"
+    assert scenario.reasons(known, selected=frozenset({"default"})) == {
+        "default": "due nothing-due"
+    }
+    assert scenario.reasons(known, forced=frozenset({"default"}))["default"] == "due forced"
 
 
 def test_a_needed_stage_that_always_runs_is_not_missed() -> None:
     """It is due in every plan, which says nothing of whether it has run."""
     text = HEAD + command("setup", when='"always"', paths="[]") + command("load", needs='["setup"]')
-    world = World(text)
-    assert world.plan({}, selected=frozenset({"load"})).warnings == ()
+    scenario = Scenario(text)
+    assert scenario.plan({}, selected=frozenset({"load"})).warnings == ()
 
 
 def test_a_stage_that_runs_always() -> None:
-    world = World(
+    scenario = Scenario(
         HEAD + IAC + command("tell", when='"always"') + command("default", when='"nothing-due"')
     )
-    assert world.reasons(world.deployed("iac")) == {
+    assert scenario.reasons(scenario.deployed("iac")) == {
         "iac": "unchanged unchanged",
         "tell": "due forced",
         "default": "due nothing-due",
@@ -216,7 +220,7 @@ def test_a_changed_fingerprint_setting_makes_the_stage_that_names_it_due() -> No
     text = WHOLE.replace(
         'root = "terraform"', 'root = "terraform"\nvariables = { tag = { fingerprint = "image" } }'
     )
-    before, after = World(text), World(text, without=("image",))
+    before, after = Scenario(text), Scenario(text, without=("image",))
     assert (
         before.candidates["iac"].stage.settings.variables["tag"]
         == before.candidates["image"].fingerprint[:20]
@@ -226,7 +230,7 @@ def test_a_changed_fingerprint_setting_makes_the_stage_that_names_it_due() -> No
 
 
 def fingerprint(text: str, env: dict[str, str] | None = None) -> str:
-    candidate: Candidate = World(HEAD + text, env=env).candidates["a"]
+    candidate: Candidate = Scenario(HEAD + text, env=env).candidates["a"]
     return candidate.fingerprint
 
 
@@ -260,5 +264,6 @@ def test_a_variable_that_is_not_set() -> None:
 def test_an_output_counts_by_its_name() -> None:
     one, other = WHOLE, WHOLE.replace('"url"', '"link"')
     assert (
-        World(one).candidates["image"].fingerprint != World(other).candidates["image"].fingerprint
+        Scenario(one).candidates["image"].fingerprint
+        != Scenario(other).candidates["image"].fingerprint
     )

@@ -11,7 +11,7 @@ from cipipe.fingerprint import effective
 from cipipe.model import Mode, Output, State, Status
 from cipipe.planner import ExecutablePlan
 from cipipe.stages.context import Action, StageContext, StageResult, Step
-from support.fakes import READ, WRITE, World, results
+from support.fakes import READ, WRITE, FakeStages, results
 
 
 def fails(context: StageContext[Any], _: StageResult) -> NoReturn:
@@ -23,10 +23,10 @@ def interrupts(context: StageContext[Any], _: StageResult) -> NoReturn:
 
 
 def test_deploying_comes_before_the_first_effect_and_deployed_after_the_last() -> None:
-    world = World(a="")
-    world.does("a", READ, READ, WRITE, READ, WRITE)
-    assert world.deploy()[0] == {"a": "done"}
-    assert world.bucket.log == [
+    fake = FakeStages(a="")
+    fake.does("a", READ, READ, WRITE, READ, WRITE)
+    assert fake.deploy()[0] == {"a": "done"}
+    assert fake.bucket.log == [
         "a: read",
         "a: read",
         "a: deploying",
@@ -35,9 +35,9 @@ def test_deploying_comes_before_the_first_effect_and_deployed_after_the_last() -
         "a: write",
         "a: deployed",
     ]
-    record = world.record("a")
+    record = fake.record("a")
     assert (record.fingerprint, record.commit, record.ref) == (
-        world.candidates["a"].fingerprint,
+        fake.candidates["a"].fingerprint,
         "c" * 40,
         "main",
     )
@@ -47,35 +47,35 @@ def test_deploying_comes_before_the_first_effect_and_deployed_after_the_last() -
 
 
 def test_a_stage_that_only_reads_is_recorded_at_its_end() -> None:
-    world = World(a="")
-    world.does("a", READ)
-    world.deploy()
-    assert world.bucket.log == ["a: read", "a: deployed"]
+    fake = FakeStages(a="")
+    fake.does("a", READ)
+    fake.deploy()
+    assert fake.bucket.log == ["a: read", "a: deployed"]
 
 
 def test_data_starts_as_in_the_last_record_and_is_recorded_as_the_steps_left_it() -> None:
-    world = World(a="")
+    fake = FakeStages(a="")
     seen = []
 
     def write(context: StageContext[Any], result: StageResult) -> None:
-        seen.append((dict(result.data), dict(world.record("a").data)))
+        seen.append((dict(result.data), dict(fake.record("a").data)))
         result.data["new"] = 2
 
-    world.does("a", (WRITE, write))
-    world.deploy(a="0" * 64)
+    fake.does("a", (WRITE, write))
+    fake.deploy(a="0" * 64)
     assert seen == [({"kept": 1}, {"kept": 1})]
-    assert world.record("a").data == {"kept": 1, "new": 2}
+    assert fake.record("a").data == {"kept": 1, "new": 2}
 
 
 def test_a_failure_records_the_data_of_the_steps_before_it() -> None:
-    world = World(a="")
+    fake = FakeStages(a="")
 
     def rebinds(context: StageContext[Any], result: StageResult) -> None:
         result.data = {**result.data, "deleted": ["x"]}
 
-    world.does("a", (WRITE, rebinds), (WRITE, fails))
-    world.deploy(a="0" * 64)
-    assert (world.record("a").state, world.record("a").data) == (
+    fake.does("a", (WRITE, rebinds), (WRITE, fails))
+    fake.deploy(a="0" * 64)
+    assert (fake.record("a").state, fake.record("a").data) == (
         State.FAILED,
         {"kept": 1, "deleted": ["x"]},
     )
@@ -85,52 +85,52 @@ def test_a_failure_records_the_data_of_the_steps_before_it() -> None:
     ("step", "log"), [(READ, ["a: read"]), (WRITE, ["a: deploying", "a: write", "a: failed"])]
 )
 def test_a_failure_is_recorded_if_a_write_was_started(step: object, log: list[str]) -> None:
-    world = World(a="")
-    world.does("a", (step, fails))  # type: ignore[arg-type]
-    made, runner = world.deploy()
-    assert (made, world.bucket.log) == ({"a": "failed"}, log)
+    fake = FakeStages(a="")
+    fake.does("a", (step, fails))  # type: ignore[arg-type]
+    made, runner = fake.deploy()
+    assert (made, fake.bucket.log) == ({"a": "failed"}, log)
     assert runner.error is not None
     assert runner.error.exit_status == 4
     assert runner.report().failed
 
 
 def test_the_reason_of_a_failure_is_one_masked_line() -> None:
-    world = World(a="")
-    world.redactor.register("s3cret")
-    world.does("a", (WRITE, fails))
-    assert world.runner().deploy().stages[0].detail == "it broke: [redacted]"
+    fake = FakeStages(a="")
+    fake.redactor.register("s3cret")
+    fake.does("a", (WRITE, fails))
+    assert fake.runner().deploy().stages[0].detail == "it broke: [redacted]"
 
 
 def test_a_failed_read_leaves_the_record_of_another_run_alone() -> None:
     """The record says `deploying`: another run may be at work right now."""
-    world = World(a="")
-    world.does("a", (READ, fails), WRITE)
-    before = world.deploy(a=State.DEPLOYING)
+    fake = FakeStages(a="")
+    fake.does("a", (READ, fails), WRITE)
+    before = fake.deploy(a=State.DEPLOYING)
     assert before[0] == {"a": "failed"}
-    assert world.bucket.log == ["a: read"]
-    assert world.record("a").pipeline_url == "https://ci/8"
+    assert fake.bucket.log == ["a: read"]
+    assert fake.record("a").pipeline_url == "https://ci/8"
 
 
 def test_what_needs_a_failed_stage_does_not_run_and_the_rest_does() -> None:
-    world = World(a="", b="a", c="b", d="")
-    world.does("a", (WRITE, fails))
-    assert world.deploy()[0] == {"a": "failed", "b": "not-run", "c": "not-run", "d": "done"}
-    assert (world.state("b"), world.state("d")) == (None, "deployed")
-    assert world.listener.started == ["a", "d"]
-    assert world.listener.finished == ["a failed", "b not-run", "c not-run", "d done"]
+    fake = FakeStages(a="", b="a", c="b", d="")
+    fake.does("a", (WRITE, fails))
+    assert fake.deploy()[0] == {"a": "failed", "b": "not-run", "c": "not-run", "d": "done"}
+    assert (fake.state("b"), fake.state("d")) == (None, "deployed")
+    assert fake.listener.started == ["a", "d"]
+    assert fake.listener.finished == ["a failed", "b not-run", "c not-run", "d done"]
 
 
 @pytest.mark.parametrize(
     ("step", "log"), [(READ, ["a: read"]), (WRITE, ["a: deploying", "a: write", "a: failed"])]
 )
 def test_an_interrupt_stops_the_run(step: object, log: list[str]) -> None:
-    world = World(a="", b="")
-    world.does("a", (step, interrupts))  # type: ignore[arg-type]
-    runner = world.runner()
+    fake = FakeStages(a="", b="")
+    fake.does("a", (step, interrupts))  # type: ignore[arg-type]
+    runner = fake.runner()
     report = runner.deploy()
     assert isinstance(runner.error, InterruptedRun)
     assert (runner.error.exit_status, runner.error.where) == (130, "a")
-    assert world.bucket.log == log
+    assert fake.bucket.log == log
     assert results(report) == {"a": "failed", "b": "not-run"}
 
 
@@ -138,76 +138,76 @@ def test_a_bug_leaves_deploying_which_makes_the_stage_due() -> None:
     def bug(context: StageContext[Any], _: StageResult) -> NoReturn:
         raise ZeroDivisionError
 
-    world = World(a="")
-    world.does("a", (WRITE, bug))
+    fake = FakeStages(a="")
+    fake.does("a", (WRITE, bug))
     with pytest.raises(ZeroDivisionError):
-        world.deploy()
-    assert world.state("a") == "deploying"
+        fake.deploy()
+    assert fake.state("a") == "deploying"
 
 
 def test_unchanged_does_nothing() -> None:
-    world = World(a="")
-    made, _ = world.deploy(a=State.DEPLOYED)
-    assert (made, world.bucket.log, world.listener.started) == ({"a": "unchanged"}, [], [])
+    fake = FakeStages(a="")
+    made, _ = fake.deploy(a=State.DEPLOYED)
+    assert (made, fake.bucket.log, fake.listener.started) == ({"a": "unchanged"}, [], [])
 
 
-def overwrite(world: World, at: str) -> Callable[[str], None]:
+def overwrite(fake: FakeStages, at: str) -> Callable[[str], None]:
     """Another run writes the record right before this one writes it with that state."""
     turns = iter([at == "deploying", at == "deployed"])
 
     def before(key: str) -> None:
         if key == "p/a.json" and next(turns, False):
-            world._record("a", State.DEPLOYING)
+            fake._record("a", State.DEPLOYING)
 
     return before
 
 
 def test_a_conflict_before_anything_was_written() -> None:
-    world = World(a="", b="a")
-    world.bucket.before_put = overwrite(world, "deploying")
-    made, runner = world.deploy()
+    fake = FakeStages(a="", b="a")
+    fake.bucket.before_put = overwrite(fake, "deploying")
+    made, runner = fake.deploy()
     assert made == {"a": "failed", "b": "not-run"}
-    assert "a: write" not in world.bucket.log
+    assert "a: write" not in fake.bucket.log
     assert isinstance(runner.error, ConflictError)
     assert "https://ci/8" in runner.error.message
     assert "2026" in runner.error.message
 
 
 def test_a_conflict_at_the_end_leaves_the_record_of_the_other_run() -> None:
-    world = World(a="")
-    world.bucket.before_put = overwrite(world, "deployed")
-    made, runner = world.deploy()
+    fake = FakeStages(a="")
+    fake.bucket.before_put = overwrite(fake, "deployed")
+    made, runner = fake.deploy()
     assert made == {"a": "failed"}
     assert isinstance(runner.error, ConflictError)
-    assert world.record("a").pipeline_url == "https://ci/8"
-    assert len(world.listener.warnings) == 1
+    assert fake.record("a").pipeline_url == "https://ci/8"
+    assert len(fake.listener.warnings) == 1
 
 
 def test_the_first_error_counts() -> None:
     def refuses(context: StageContext[Any], _: StageResult) -> NoReturn:
         raise RefusedError("x", "no")
 
-    world = World(a="", b="")
-    world.does("a", (WRITE, refuses))
-    world.does("b", (WRITE, fails))
-    assert world.deploy()[1].error.exit_status == 5  # type: ignore[union-attr]
+    fake = FakeStages(a="", b="")
+    fake.does("a", (WRITE, refuses))
+    fake.does("b", (WRITE, fails))
+    assert fake.deploy()[1].error.exit_status == 5  # type: ignore[union-attr]
 
 
 def test_verify_writes_nothing_to_the_ledger() -> None:
-    world = World(mode=Mode.VERIFY, a="")
-    world.does("a", READ)
-    assert world.deploy()[0] == {"a": "done"}
-    assert world.bucket.log == ["a: read"]
+    fake = FakeStages(mode=Mode.VERIFY, a="")
+    fake.does("a", READ)
+    assert fake.deploy()[0] == {"a": "done"}
+    assert fake.bucket.log == ["a: read"]
 
 
 @pytest.mark.parametrize("when", ["always", "nothing-due"])
 def test_only_stages_that_can_be_due_are_recorded(when: str) -> None:
-    world = World(a="")
-    candidate = world.candidates["a"]
+    fake = FakeStages(a="")
+    candidate = fake.candidates["a"]
     stage = msgspec.structs.replace(candidate.stage, when=when)
-    world.candidates["a"] = msgspec.structs.replace(candidate, stage=stage)
-    assert world.deploy()[0] == {"a": "done"}
-    assert world.bucket.log == ["a: read", "a: write"]
+    fake.candidates["a"] = msgspec.structs.replace(candidate, stage=stage)
+    assert fake.deploy()[0] == {"a": "done"}
+    assert fake.bucket.log == ["a: read", "a: write"]
 
 
 def makes(**outputs: Output) -> Action:
@@ -218,39 +218,39 @@ def makes(**outputs: Output) -> Action:
 
 
 def test_outputs_are_stored_before_the_stage_is_deployed_and_reach_the_next_one() -> None:
-    world = World(a="", b="a")
-    world.does(
+    fake = FakeStages(a="", b="a")
+    fake.does(
         "a", (WRITE, makes(url=Output(value="here"), key=Output(value="s3cret", sensitive=True)))
     )
-    world.takes("b", "url")
-    world.deploy()
-    assert world.bucket.log[:4] == ["a: deploying", "a: write", "a.outputs", "a: deployed"]
-    assert b"s3cret" not in world.bucket.objects["p/a.outputs.json"]
-    assert world.contexts["b"].stage.settings.env == {"X": "here"}
-    assert world.record("b").effective == effective(world.record("b").fingerprint, {"url": "here"})
+    fake.takes("b", "url")
+    fake.deploy()
+    assert fake.bucket.log[:4] == ["a: deploying", "a: write", "a.outputs", "a: deployed"]
+    assert b"s3cret" not in fake.bucket.objects["p/a.outputs.json"]
+    assert fake.contexts["b"].stage.settings.env == {"X": "here"}
+    assert fake.record("b").effective == effective(fake.record("b").fingerprint, {"url": "here"})
 
 
 @pytest.mark.parametrize(("value", "result"), [("same", "unchanged"), ("other", "done")])
 def test_a_conditional_stage_runs_only_if_its_inputs_changed(value: str, result: str) -> None:
-    world = World(a="", b="a")
-    world.does("a", (WRITE, makes(url=Output(value="same"))))
-    world.takes("b", "url")
-    world.deploy()
-    world.bucket.log.clear()
-    world.does("a", (WRITE, makes(url=Output(value=value))))
-    assert world.deploy(a="0" * 64)[0] == {"a": "done", "b": result}
-    assert ("b: write" in world.bucket.log) is (result == "done")
+    fake = FakeStages(a="", b="a")
+    fake.does("a", (WRITE, makes(url=Output(value="same"))))
+    fake.takes("b", "url")
+    fake.deploy()
+    fake.bucket.log.clear()
+    fake.does("a", (WRITE, makes(url=Output(value=value))))
+    assert fake.deploy(a="0" * 64)[0] == {"a": "done", "b": result}
+    assert ("b: write" in fake.bucket.log) is (result == "done")
 
 
 def test_a_sensitive_output_is_masked_before_the_stage_that_needs_it_starts() -> None:
-    world = World(a="", b="a")
-    world.outputs["a"] = {"keys": Output(value=["hunter22", {"more": "hunter33"}], sensitive=True)}
+    fake = FakeStages(a="", b="a")
+    fake.outputs["a"] = {"keys": Output(value=["hunter22", {"more": "hunter33"}], sensitive=True)}
     seen: list[str] = []
-    world.does(
+    fake.does(
         "b",
         (READ, lambda context, result: seen.append(context.redactor.text("hunter22 and hunter33"))),
     )
-    world.deploy(a=State.DEPLOYED)
+    fake.deploy(a=State.DEPLOYED)
     assert len(seen) == 1
     assert "hunter" not in seen[0]
 
@@ -265,14 +265,14 @@ def test_a_sensitive_output_is_masked_before_the_stage_that_needs_it_starts() ->
     ],
 )
 def test_an_output_that_cannot_be_used(outputs: dict[str, Output], id: str) -> None:
-    world = World(a="", b="a")
-    world.outputs["a"] = outputs
-    world.takes("b", "url")
-    made, runner = world.deploy(a=State.DEPLOYED)
+    fake = FakeStages(a="", b="a")
+    fake.outputs["a"] = outputs
+    fake.takes("b", "url")
+    made, runner = fake.deploy(a=State.DEPLOYED)
     assert made == {"a": "unchanged", "b": "failed"}
     assert runner.error is not None
     assert (runner.error.id, runner.error.where) == (id, "stages.b")
-    assert world.bucket.log == []
+    assert fake.bucket.log == []
 
 
 @pytest.mark.parametrize(
@@ -280,64 +280,64 @@ def test_an_output_that_cannot_be_used(outputs: dict[str, Output], id: str) -> N
     [("x", "x"), (7, "7"), (2.5, "2.5"), (True, "true"), (False, "false"), ("", "")],
 )
 def test_an_output_becomes_text_as_terraform_writes_it(value: object, text: str) -> None:
-    world = World(a="", b="a")
-    world.outputs["a"] = {"url": Output(value=value)}
-    world.takes("b", "url")
-    world.deploy(a=State.DEPLOYED)
-    assert world.contexts["b"].stage.settings.env == {"X": text}
+    fake = FakeStages(a="", b="a")
+    fake.outputs["a"] = {"url": Output(value=value)}
+    fake.takes("b", "url")
+    fake.deploy(a=State.DEPLOYED)
+    assert fake.contexts["b"].stage.settings.env == {"X": text}
 
 
 def test_a_stage_whose_tool_is_missing_is_skipped_and_never_done() -> None:
-    world = World(a="", b="a", c="b")
-    world.missing["docker"] = "install it"
-    world.tools["a"] = ("docker",)
-    world.takes("b", "url")
-    made, runner = world.deploy()
+    fake = FakeStages(a="", b="a", c="b")
+    fake.missing["docker"] = "install it"
+    fake.tools["a"] = ("docker",)
+    fake.takes("b", "url")
+    made, runner = fake.deploy()
     assert made == {"a": "skipped", "b": "skipped", "c": "done"}
     assert runner.report().stages[0].detail == "docker is not available here"
-    assert world.state("a") is None
-    assert world.listener.warnings == [
+    assert fake.state("a") is None
+    assert fake.listener.warnings == [
         "stage b runs although a was skipped (sandbox)",
         "stage c runs although b was skipped (sandbox)",
     ]
 
 
 def test_settings_and_titles_are_filled_in() -> None:
-    world = World(a="", b="a")
-    world.outputs["a"] = {
+    fake = FakeStages(a="", b="a")
+    fake.outputs["a"] = {
         "url": Output(value="here"),
         "key": Output(value="s3cret", sensitive=True),
     }
-    world.takes("b", "url")
-    (step,) = world.steps["b"][:1]
-    world.steps["b"] = (Step("push {url}, {urls}, {key}", step.effect, step.run),)
-    stage = world.candidates["b"].stage
+    fake.takes("b", "url")
+    (step,) = fake.steps["b"][:1]
+    fake.steps["b"] = (Step("push {url}, {urls}, {key}", step.effect, step.run),)
+    stage = fake.candidates["b"].stage
     settings = msgspec.structs.replace(stage.settings, run=(("echo", "{environment}"),))
     changed = msgspec.structs.replace(stage, settings=settings)
-    world.candidates["b"] = msgspec.structs.replace(
-        world.candidates["b"], stage=changed, fingerprint="f" * 64
+    fake.candidates["b"] = msgspec.structs.replace(
+        fake.candidates["b"], stage=changed, fingerprint="f" * 64
     )
-    world.deploy(a=State.DEPLOYED)
-    assert world.listener.titles[-1] == "b: push here, {urls}, {key}"
-    assert world.contexts["b"].stage.settings.run == (("echo", "dev"),)
+    fake.deploy(a=State.DEPLOYED)
+    assert fake.listener.titles[-1] == "b: push here, {urls}, {key}"
+    assert fake.contexts["b"].stage.settings.run == (("echo", "dev"),)
 
 
 def test_a_stage_that_finds_nothing_to_write_leaves_its_record_alone() -> None:
     def find_nothing(context: StageContext[Any], result: StageResult) -> None:
         result.up_to_date = True
 
-    world = World(a="")
-    world.does("a", (READ, find_nothing), WRITE)
-    runner = world.runner(a=State.DEPLOYED)
+    fake = FakeStages(a="")
+    fake.does("a", (READ, find_nothing), WRITE)
+    runner = fake.runner(a=State.DEPLOYED)
     stage = runner.work.executable.plan.stages[0]
     forced = msgspec.structs.replace(stage, status=Status.DUE)
     runner.work.executable = ExecutablePlan(
-        msgspec.structs.replace(runner.work.executable.plan, stages=(forced,)), world.steps
+        msgspec.structs.replace(runner.work.executable.plan, stages=(forced,)), fake.steps
     )
     runner.work.restored = {"a": "e" * 64}
     assert results(runner.deploy()) == {"a": "unchanged"}
-    assert world.bucket.log == ["a: read"]
+    assert fake.bucket.log == ["a: read"]
     # With other inputs than those of the record, it is written again.
     runner.work.restored = {"a": "f" * 64}
     runner.deploy()
-    assert world.bucket.log == ["a: read", "a: read", "a: deploying", "a: write", "a: deployed"]
+    assert fake.bucket.log == ["a: read", "a: read", "a: deploying", "a: write", "a: deployed"]

@@ -10,7 +10,7 @@ from cipipe.model import Mode, Plan, Reason, State, Status
 from cipipe.planner import ExecutablePlan
 from cipipe.runner import Runner
 from cipipe.stages.context import StageContext, StageResult
-from support.fakes import DESTROY, READ, World, results
+from support.fakes import DESTROY, READ, FakeStages, results
 
 
 def refuses(context: StageContext[Any], _: StageResult) -> NoReturn:
@@ -21,11 +21,11 @@ def fails(context: StageContext[Any], _: StageResult) -> NoReturn:
     raise StageError("tool-failed", "it broke")
 
 
-def to_destroy(world: World, **known: State) -> Runner:
+def to_destroy(fake: FakeStages, **known: State) -> Runner:
     """A runner that destroys in reverse order. A stage without a record is unchanged."""
-    for name in world.steps:
-        world.does(name, READ, DESTROY)
-    runner = world.runner(**known)
+    for name in fake.steps:
+        fake.does(name, READ, DESTROY)
+    runner = fake.runner(**known)
     stages = [
         msgspec.structs.replace(
             stage,
@@ -37,37 +37,37 @@ def to_destroy(world: World, **known: State) -> Runner:
     plan: Plan = msgspec.structs.replace(
         runner.work.executable.plan, mode=Mode.DESTROY, stages=tuple(stages)
     )
-    runner.work.executable = ExecutablePlan(plan, world.steps)
+    runner.work.executable = ExecutablePlan(plan, fake.steps)
     return runner
 
 
 def test_everything_is_inspected_before_anything_is_deleted() -> None:
-    world = World(mode=Mode.DESTROY, a="", b="a", c="")
-    runner = to_destroy(world, a=State.DEPLOYED, b=State.FAILED)
+    fake = FakeStages(mode=Mode.DESTROY, a="", b="a", c="")
+    runner = to_destroy(fake, a=State.DEPLOYED, b=State.FAILED)
     assert results(runner.destroy()) == {"c": "unchanged", "b": "done", "a": "done"}
-    assert world.bucket.log == [
+    assert fake.bucket.log == [
         *("b: read", "a: read"),
         *("b: deploying", "b: destroy", "b: destroyed"),
         *("a: deploying", "a: destroy", "a: destroyed"),
     ]
-    assert world.record("a").data == {}
-    assert world.record("a").effective is None
+    assert fake.record("a").data == {}
+    assert fake.record("a").effective is None
 
 
 def test_a_refusal_of_the_inspection_deletes_nothing() -> None:
-    world = World(mode=Mode.DESTROY, a="", b="a")
-    runner = to_destroy(world, a=State.DEPLOYED, b=State.DEPLOYED)
-    world.does("a", (READ, refuses), DESTROY)
+    fake = FakeStages(mode=Mode.DESTROY, a="", b="a")
+    runner = to_destroy(fake, a=State.DEPLOYED, b=State.DEPLOYED)
+    fake.does("a", (READ, refuses), DESTROY)
     with pytest.raises(RefusedError):
         runner.destroy()
-    assert world.bucket.log == ["b: read", "a: read"]
-    assert (world.state("a"), world.state("b")) == ("deployed", "deployed")
+    assert fake.bucket.log == ["b: read", "a: read"]
+    assert (fake.state("a"), fake.state("b")) == ("deployed", "deployed")
 
 
 def test_a_failure_keeps_the_stages_that_the_failed_one_needs() -> None:
-    world = World(mode=Mode.DESTROY, a="", b="a")
-    runner = to_destroy(world, a=State.DEPLOYED, b=State.DEPLOYED)
-    world.does("b", READ, (DESTROY, fails))
+    fake = FakeStages(mode=Mode.DESTROY, a="", b="a")
+    runner = to_destroy(fake, a=State.DEPLOYED, b=State.DEPLOYED)
+    fake.does("b", READ, (DESTROY, fails))
     assert results(runner.destroy()) == {"b": "failed", "a": "not-run"}
-    assert (world.state("a"), world.state("b")) == ("deployed", "failed")
+    assert (fake.state("a"), fake.state("b")) == ("deployed", "failed")
     assert runner.error is not None

@@ -9,7 +9,7 @@ from cipipe.errors import InterruptedRun, RefusedError, StageError
 from cipipe.model import Output, State
 from cipipe.results import StageReport
 from cipipe.stages.context import Action, StageContext, StageResult
-from support.fakes import READ, WRITE, World, results
+from support.fakes import READ, WRITE, FakeStages, results
 
 PATIENCE = 20
 
@@ -33,18 +33,18 @@ def waits_for_the_interrupt(context: StageContext[Any], _: StageResult) -> None:
 
 
 def test_independent_stages_run_at_the_same_time() -> None:
-    world = World(a="", b="", c="a b", d="a")
-    world.jobs = 4
+    fake = FakeStages(a="", b="", c="a b", d="a")
+    fake.jobs = 4
     first, second = meets(threading.Barrier(2)), meets(threading.Barrier(2))
     for name, step in {"a": first, "b": first, "c": second, "d": second}.items():
-        world.does(name, (WRITE, step))
-    assert world.deploy()[0] == dict.fromkeys("abcd", "done")
-    assert [world.state(name) for name in "abcd"] == ["deployed"] * 4
+        fake.does(name, (WRITE, step))
+    assert fake.deploy()[0] == dict.fromkeys("abcd", "done")
+    assert [fake.state(name) for name in "abcd"] == ["deployed"] * 4
 
 
 def test_no_more_stages_run_at_the_same_time_than_jobs_says() -> None:
-    world = World(a="", b="", c="")
-    world.jobs = 2
+    fake = FakeStages(a="", b="", c="")
+    fake.jobs = 2
     now: list[str] = []
     most: list[int] = []
 
@@ -57,8 +57,8 @@ def test_no_more_stages_run_at_the_same_time_than_jobs_says() -> None:
 
     barrier = threading.Barrier(2)
     for name in "abc":
-        world.does(name, (WRITE, step))
-    assert world.deploy()[0] == dict.fromkeys("abc", "done")
+        fake.does(name, (WRITE, step))
+    assert fake.deploy()[0] == dict.fromkeys("abc", "done")
     assert max(most) == 2
 
 
@@ -70,50 +70,50 @@ def test_no_more_stages_run_at_the_same_time_than_jobs_says() -> None:
     ],
 )
 def test_a_stage_knows_whether_it_is_alone(jobs: int, alone: dict[str, bool]) -> None:
-    world = World(a="", b="a", c="a", d="b c")
-    world.jobs = jobs
-    world.deploy()
-    assert world.listener.alone == alone
+    fake = FakeStages(a="", b="a", c="a", d="b c")
+    fake.jobs = jobs
+    fake.deploy()
+    assert fake.listener.alone == alone
 
 
 def test_outputs_reach_the_stages_that_need_them_and_no_others() -> None:
-    world = World(a="", b="", c="a")
-    world.jobs = 4
+    fake = FakeStages(a="", b="", c="a")
+    fake.jobs = 4
 
     def make(context: StageContext[Any], result: StageResult) -> None:
         result.outputs = {"url": Output(value=context.stage.name)}
 
     for name in "ab":
-        world.does(name, (WRITE, make))
-    world.takes("c", "url")
-    world.deploy()
-    assert world.contexts["c"].stage.settings.env == {"X": "a"}
+        fake.does(name, (WRITE, make))
+    fake.takes("c", "url")
+    fake.deploy()
+    assert fake.contexts["c"].stage.settings.env == {"X": "a"}
 
 
 def test_a_failure_does_not_stop_stages_that_do_not_need_it() -> None:
-    world = World(a="", b="", c="a", d="b")
-    world.jobs = 4
+    fake = FakeStages(a="", b="", c="a", d="b")
+    fake.jobs = 4
     both = threading.Barrier(2)
 
     def fails_beside(context: StageContext[Any], result: StageResult) -> NoReturn:
         both.wait(PATIENCE)
         fails(context, result)
 
-    world.does("a", (WRITE, fails_beside))
-    world.does("b", (WRITE, meets(both)))
-    made, runner = world.deploy()
+    fake.does("a", (WRITE, fails_beside))
+    fake.does("b", (WRITE, meets(both)))
+    made, runner = fake.deploy()
     assert made == {"a": "failed", "b": "done", "c": "not-run", "d": "done"}
     assert runner.error is not None
     assert runner.error.id == "tool-failed"
 
 
 def test_an_interrupt_stops_every_running_stage_and_starts_no_other() -> None:
-    world = World(a="", b="", c="a", d="b")
-    world.jobs = 4
+    fake = FakeStages(a="", b="", c="a", d="b")
+    fake.jobs = 4
     both = threading.Barrier(3)
     for name in "ab":
-        world.does(name, (WRITE, meets(both)), (WRITE, waits_for_the_interrupt))
-    runner = world.runner()
+        fake.does(name, (WRITE, meets(both)), (WRITE, waits_for_the_interrupt))
+    runner = fake.runner()
 
     def press() -> None:
         both.wait(PATIENCE)
@@ -128,81 +128,81 @@ def test_an_interrupt_stops_every_running_stage_and_starts_no_other() -> None:
     }
     assert isinstance(runner.error, InterruptedRun)
     assert sorted((runner.error.where or "").split(" and ")) == ["a", "b"]
-    assert (world.state("a"), world.state("b"), world.state("c")) == ("failed", "failed", None)
+    assert (fake.state("a"), fake.state("b"), fake.state("c")) == ("failed", "failed", None)
 
 
 def test_an_interrupt_is_the_error_even_after_another_failure() -> None:
-    world = World(a="", b="")
-    world.jobs = 4
+    fake = FakeStages(a="", b="")
+    fake.jobs = 4
     after = threading.Event()
 
     def stop(context: StageContext[Any], _: StageResult) -> NoReturn:
         after.wait(PATIENCE)
         raise KeyboardInterrupt
 
-    world.does("a", (WRITE, fails))
-    world.does("b", (WRITE, stop))
-    finished = world.listener.stage_finished
+    fake.does("a", (WRITE, fails))
+    fake.does("b", (WRITE, stop))
+    finished = fake.listener.stage_finished
 
     def and_set(report: StageReport) -> None:
         finished(report)
         after.set()
 
-    world.listener.stage_finished = and_set  # type: ignore[method-assign]
-    assert world.deploy()[1].error.exit_status == 130  # type: ignore[union-attr]
+    fake.listener.stage_finished = and_set  # type: ignore[method-assign]
+    assert fake.deploy()[1].error.exit_status == 130  # type: ignore[union-attr]
 
 
 def test_an_interrupt_between_two_stages() -> None:
-    world = World(a="", b="a")
-    runner = world.runner()
-    world.does("a", (WRITE, lambda context, result: runner.work.interrupt.trigger()))
+    fake = FakeStages(a="", b="a")
+    runner = fake.runner()
+    fake.does("a", (WRITE, lambda context, result: runner.work.interrupt.trigger()))
     assert results(runner.deploy()) == {"a": "done", "b": "not-run"}
     assert isinstance(runner.error, InterruptedRun)
     assert runner.error.where is None
 
 
 def test_an_interrupt_that_comes_too_late_changes_nothing() -> None:
-    world = World(a="")
-    runner = world.runner()
-    world.does("a", (WRITE, lambda context, result: runner.work.interrupt.trigger()))
+    fake = FakeStages(a="")
+    runner = fake.runner()
+    fake.does("a", (WRITE, lambda context, result: runner.work.interrupt.trigger()))
     assert results(runner.deploy()) == {"a": "done"}
     assert runner.error is None
 
 
 def test_still_ours_checks_the_interrupt() -> None:
-    world = World(a="")
+    fake = FakeStages(a="")
 
     def step(context: StageContext[Any], _: StageResult) -> None:
         context.interrupt.trigger()
         context.still_ours()
         raise AssertionError
 
-    world.does("a", (WRITE, step))
-    made, runner = world.deploy()
+    fake.does("a", (WRITE, step))
+    made, runner = fake.deploy()
     assert made == {"a": "failed"}
     assert isinstance(runner.error, InterruptedRun)
 
 
 def test_a_bug_in_one_stage_is_raised_when_the_others_have_finished() -> None:
-    world = World(a="", b="")
-    world.jobs = 4
+    fake = FakeStages(a="", b="")
+    fake.jobs = 4
     both = threading.Barrier(2)
 
     def bug(context: StageContext[Any], _: StageResult) -> NoReturn:
         both.wait(PATIENCE)
         raise ZeroDivisionError
 
-    world.does("a", (WRITE, bug))
-    world.does("b", (WRITE, meets(both)))
+    fake.does("a", (WRITE, bug))
+    fake.does("b", (WRITE, meets(both)))
     with pytest.raises(ZeroDivisionError):
-        world.deploy()
-    assert (world.state("a"), world.state("b")) == ("deploying", "deployed")
+        fake.deploy()
+    assert (fake.state("a"), fake.state("b")) == ("deploying", "deployed")
 
 
 def test_an_unchanged_stage_in_the_middle_delays_nothing() -> None:
-    world = World(a="", b="a", c="b")
-    world.jobs = 4
-    assert world.deploy(b=State.DEPLOYED, a=State.DEPLOYED)[0] == {
+    fake = FakeStages(a="", b="a", c="b")
+    fake.jobs = 4
+    assert fake.deploy(b=State.DEPLOYED, a=State.DEPLOYED)[0] == {
         "a": "unchanged",
         "b": "unchanged",
         "c": "done",
@@ -210,19 +210,19 @@ def test_an_unchanged_stage_in_the_middle_delays_nothing() -> None:
 
 
 def test_each_stage_behind_a_skipped_one_warns_once() -> None:
-    world = World(a="", b="a", c="a", d="a")
-    world.jobs = 1
-    world.missing["docker"] = "install it"
-    world.tools["a"] = ("docker",)
-    world.deploy()
-    assert len(world.listener.warnings) == 3
+    fake = FakeStages(a="", b="a", c="a", d="a")
+    fake.jobs = 1
+    fake.missing["docker"] = "install it"
+    fake.tools["a"] = ("docker",)
+    fake.deploy()
+    assert len(fake.listener.warnings) == 3
 
 
 def test_the_error_of_a_refusal_keeps_its_status() -> None:
     def refuses(context: StageContext[Any], _: StageResult) -> NoReturn:
         raise RefusedError("x", "no")
 
-    world = World(a="", b="")
-    world.jobs = 4
-    world.does("a", (READ, refuses))
-    assert world.deploy()[1].error.exit_status == 5  # type: ignore[union-attr]
+    fake = FakeStages(a="", b="")
+    fake.jobs = 4
+    fake.does("a", (READ, refuses))
+    assert fake.deploy()[1].error.exit_status == 5  # type: ignore[union-attr]

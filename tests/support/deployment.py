@@ -86,7 +86,7 @@ class MemoryLedger(Ledger):
         return StoredRecord(found, '"etag"') if found else None
 
 
-class World:
+class Deployment:
     """The repository at one place, and what of it is deployed."""
 
     def __init__(self, repo: Repo, ledger: MemoryLedger | None = None) -> None:
@@ -94,7 +94,7 @@ class World:
         self.ledger = ledger or MemoryLedger()
 
     @classmethod
-    def make(cls, folder: Path, *options: str, **files: str) -> "World":
+    def make(cls, folder: Path, *options: str, **files: str) -> "Deployment":
         """A repository with FILES; more of them may be given."""
         made = cls(Repo(folder, *options))
         made.repo.commit(FILES | files)
