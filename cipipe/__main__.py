@@ -1,7 +1,7 @@
 """`cipipe`, and `python -m cipipe`: the process around the command line.
 
-A short command is over before it helps to look for garbage, or to take everything apart at the end:
-both together took a seventh of its time.
+A short command finishes before it pays to collect garbage, or to free everything at the end: both
+together took a seventh of its time.
 """
 
 import contextlib
@@ -13,7 +13,8 @@ from typing import NoReturn
 
 def entry() -> NoReturn:
     """The console script."""
-    gc.disable()  # nothing that is imported is garbage
+    # Nothing that is imported is garbage.
+    gc.disable()
     from cipipe import ci, shield
     from cipipe.cli import main
 
@@ -25,22 +26,22 @@ def entry() -> NoReturn:
     shield.hide(os.environ, ci.secret_variables(os.environ))
     status = main(env=environment)
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # whoever reads has gone; `main` has said what it had to
+        # The reader may be gone; `main` has reported that already.
+        with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(status)
 
 
 def _open_streams() -> None:
-    """Open what the caller has closed, lest a file or connection that is opened later takes its
-    number and gets the output.
+    """Open the standard streams that the caller has closed. Otherwise a file or connection that is
+    opened later gets the number of one, and with it the output.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            # It gets the lowest free number, which is this one.
+            os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 

@@ -10,8 +10,8 @@ import msgspec
 class CipipeError(Exception):
     """An error that explains itself: what (`message`), where, and what to do next (`hint`).
 
-    `id` is a slug such as `oidc-audience-mismatch`; a test holds every id in the source to a
-    section of that name in docs/errors.md. `where` is a place a person can go to: `dags/x.py:12`,
+    `id` is a slug such as `oidc-audience-mismatch`; a test checks that docs/errors.md has a section
+    for every id in the source. `where` is a place that people can go to: `dags/x.py:12`,
     `stages.iac.needs`, a stage's name.
     """
 
@@ -46,25 +46,25 @@ class StageError(CipipeError):
 
 
 class RefusedError(CipipeError):
-    """A safeguard said no; nothing was changed."""
+    """A safeguard refused; nothing was changed."""
 
     exit_status = 5
 
 
 class ConflictError(CipipeError):
-    """Somebody else holds it or changed it meanwhile."""
+    """Somebody else has it, or changed it meanwhile."""
 
     exit_status = 6
 
 
 class InterruptedRun(CipipeError):
-    """Ctrl-C or SIGTERM: what was running was told to stop and has stopped."""
+    """Ctrl-C or SIGTERM: what was running has stopped."""
 
     exit_status = 130
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One thing that is wrong in a file: several are collected and reported in one go."""
+    """One thing that is wrong in a file. All of them are reported at once."""
 
     id: str
     message: str
@@ -73,12 +73,11 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ProblemsError(UsageError):
-    """Everything that is wrong with one input, found before any work started."""
+    """Everything that is wrong with one input, found before any work starts."""
 
     def __init__(
         self, id: str, message: str, problems: tuple[Problem, ...], *, hint: str | None = None
     ) -> None:
-        super().__init__(
-            id, message, hint=hint, where=problems[0].where if len(problems) == 1 else None
-        )
+        where = problems[0].where if len(problems) == 1 else None
+        super().__init__(id, message, hint=hint, where=where)
         self.problems = problems

@@ -1,8 +1,8 @@
-"""Ctrl-C for work that is spread over threads: Python tells the main thread alone.
+"""Ctrl-C for work in several threads: Python raises KeyboardInterrupt in the main thread only.
 
-`attend` does the work in a thread while the main thread waits for signals. Whatever blocks for long
-either registers what ends it (`stopping`), or asks (`check`, `sleep`); both raise KeyboardInterrupt
-there, as it would be in one thread.
+`attend` does the work in a thread while the main thread waits for signals. Code that blocks for
+long either registers how to stop it (`stopping`) or looks itself (`check`, `sleep`); both raise
+KeyboardInterrupt there, as in a program of one thread.
 """
 
 import contextlib
@@ -19,9 +19,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupt:
-    """Whether the work is to end. `trigger` may be called again: whoever is impatient presses
-    Ctrl-C twice.
-    """
+    """Whether the work has to stop. `trigger` may be called again: people press Ctrl-C twice."""
 
     def __init__(self) -> None:
         self._happened = threading.Event()
@@ -33,6 +31,7 @@ class Interrupt:
         return self._happened.is_set()
 
     def trigger(self) -> None:
+        """Stop the work. May be called from any thread."""
         self._happened.set()
         with self._lock:
             stops = list(self._stops)
@@ -40,31 +39,32 @@ class Interrupt:
             stop()
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if the work is to end."""
+        """Raise KeyboardInterrupt if the work has to stop."""
         if self.happened:
             raise KeyboardInterrupt
 
     def sleep(self, seconds: float) -> None:
-        """Wait; an interrupt ends it with KeyboardInterrupt."""
+        """Wait. An interrupt cuts it short, with KeyboardInterrupt."""
         if self._happened.wait(seconds):
             raise KeyboardInterrupt
 
     def waiter(self) -> Callable[[float], None]:
-        """How a request waits between its attempts; ask for it when the request starts.
+        """What a request, which starts now, waits with between its attempts.
 
         An interrupt cuts the wait short, with KeyboardInterrupt. A request that starts after the
-        interrupt belongs to what cleans up, and waits all the same.
+        interrupt is part of cleaning up, and waits in full.
         """
         return time.sleep if self.happened else self.sleep
 
     @contextlib.contextmanager
     def stopping(self, stop: Callable[[], None]) -> Iterator[None]:
-        """While this lasts, each interrupt calls `stop`, from another thread. What that breaks is
-        KeyboardInterrupt here.
+        """Call `stop` on each interrupt during the block, from another thread. What fails because
+        of it becomes KeyboardInterrupt here.
         """
         with self._lock:
             self._stops.append(stop)
         try:
+            # It may have happened before `stop` was registered.
             self.check()
             yield
         except Exception:
@@ -77,26 +77,24 @@ class Interrupt:
 
 
 def attend(interrupt: Interrupt, work: Callable[[], T]) -> T:
-    """Do `work` in a thread, and have signals trigger `interrupt` meanwhile; they raise nothing
-    here until it has ended.
+    """Do `work` in a thread. Signals trigger `interrupt` meanwhile, and raise nothing here.
 
-    Called elsewhere than in the main thread, which alone may set handlers, it leaves signals to
-    whoever has them.
+    Only the main thread may set signal handlers: in another one, signals stay as they are.
     """
-    from concurrent.futures import ThreadPoolExecutor  # a plan does without them
+    from concurrent.futures import ThreadPoolExecutor  # a plan needs neither
     from queue import SimpleQueue
 
-    told: SimpleQueue[bool] = (
-        SimpleQueue()
-    )  # whose `put` may be called in a signal handler, in the middle of anything
+    # True when the work is done, False for a signal. A handler runs in the middle of anything, and
+    # this is the one queue that may be used there.
+    events: SimpleQueue[bool] = SimpleQueue()
 
     def handler(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        told.put(False)
+        events.put(False)
 
     with _handled(handler), ThreadPoolExecutor(1, thread_name_prefix="work") as pool:
         future = pool.submit(work)
-        future.add_done_callback(lambda _: told.put(True))
-        while not told.get():
+        future.add_done_callback(lambda _: events.put(True))
+        while not events.get():
             interrupt.trigger()
         return future.result()
 
@@ -106,9 +104,8 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    wanted = [
-        number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
-    ]  # as under nohup
+    # Under nohup, SIGHUP is ignored, and has to stay so.
+    wanted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in wanted}
     try:
         yield

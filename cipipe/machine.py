@@ -1,7 +1,7 @@
-"""Faults of the machine that any file or process may meet: a full disk, a read-only folder, too
-many open files.
+"""Faults of the machine that any code may run into: a full disk, a read-only folder, too many open
+files.
 
-They are not bugs: nobody gains from a traceback.
+They are no bugs, so people get an error that says what to do, and no traceback.
 """
 
 import errno
@@ -15,14 +15,15 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
 
 def fault(error: OSError) -> StageError | None:
-    """The error that explains it; None where the machine is not to blame."""
+    """The error that explains it; None if the machine is not the cause."""
     where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
     reason = error.strerror or str(error)
     if error.errno in _FULL:
         return StageError(
             "disk-full",
             f"a file could not be written: {reason}",
-            hint="Free some space, or raise the limit, and run again: what was not finished is due.",
+            hint="Free some space, or raise the limit, and run again: what was not finished is "
+            "due.",
             where=where,
         )
     if error.errno in _REFUSED:
@@ -35,10 +36,12 @@ def fault(error: OSError) -> StageError | None:
     if error.errno in _EXHAUSTED:
         return StageError(
             "machine-exhausted",
-            f"the system gives this process no more: {reason}",
-            hint="Raise its limits (`ulimit -a` shows them), or run less at the same time. Then run again.",
+            f"this process has reached a limit of the system: {reason}",
+            hint="Raise its limits (`ulimit -a` shows them), or run less at the same time. Then "
+            "run again.",
             where=where,
         )
+    # `tempfile` has no exception of its own for this.
     if isinstance(error, FileNotFoundError) and "usable temporary directory" in reason:
         return StageError(
             "no-temporary-folder",

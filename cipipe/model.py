@@ -1,4 +1,4 @@
-"""The nouns: environment, context, plan, record. Frozen data, no behaviour beyond what can be
+"""The nouns: environment, context, plan, record. Frozen data, with no behaviour but what can be
 derived from it.
 """
 
@@ -9,10 +9,9 @@ import msgspec
 
 SCHEMA = 1
 
+# Hex digits of a fingerprint that `{ fingerprint = … }` and image tags use: 80 bits, short enough
+# to read.
 FINGERPRINT_TAG_LENGTH = 20
-"""Hex digits of a fingerprint that `{ fingerprint = … }` and image tags use: 80 bits, short enough
-to read.
-"""
 
 
 class Mode(enum.StrEnum):
@@ -70,53 +69,77 @@ class DeployFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One AWS account and region to deploy to. `after` names the environment that content has to
-    pass first.
+    """The table `[environments.NAME]`: one AWS account and region to deploy to."""
 
-    `via_role_arn` is a role, of whatever account, that the token is exchanged for, and from which
-    `role_arn` is then assumed; `verify_via_role_arn` the same for `verify_role_arn`. `values` are
-    what `{values.NAME}` stands for.
-    """
-
+    # Twelve digits.
     account_id: str
     region: str
+
+    # The role that runs assume, and the one that runs in `verify` mode do.
     role_arn: str
     verify_role_arn: str | None = None
+
+    # Roles, of whatever account, that the token is exchanged for, and from which the two above are
+    # then assumed.
     via_role_arn: str | None = None
     verify_via_role_arn: str | None = None
+
     session_seconds: int = 3600
+
+    # An IAM policy, and ARNs of managed ones, that limit what the role may do in a session.
     session_policy: dict[str, Any] = {}
     session_policy_arns: tuple[str, ...] = ()
+
     deploy_from: DeployFrom = DeployFrom()
+
+    # The environment that content has to be deployed to before it comes here.
     after: str | None = None
+
+    # People are asked before they deploy here; nothing is destroyed unless `allow_destroy` says so.
     protected: bool = False
     allow_destroy: bool = False
+
+    # What `{values.NAME}` stands for, by NAME.
     values: dict[str, str] = {}
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What the provider says of this job. `sequence` is the provider's own order of pipelines, None
-    where it has none.
+    """What the provider says of this job."""
 
-    `provider` is `gitlab`, `github` or `local`; `event` is `push`, `merge-request`, `schedule` or
-    `manual`; `ref` is a short name (`main`, `v1.2`), `ref_type` says whether it is a `branch` or a
-    `tag`.
-    """
-
+    # `gitlab`, `github` or `local`.
     provider: str
+
+    # `push`, `merge-request`, `schedule` or `manual`.
     event: str
+
+    # A short name, such as `main` or `v1.2`, and whether it is a `branch` or a `tag`.
     ref: str | None
     ref_type: str
+
     commit: str | None = None
+
+    # The target of a request: a commit or a branch.
     base: str | None = None
+
+    # The commit that was at the ref before this push.
     before: str | None = None
+
     default_branch: str | None = None
     merge_request: int | None = None
+
+    # Whether the ref is protected.
     protected: bool = False
+
+    # The provider's own order of pipelines, None where it has none.
     sequence: int | None = None
+
     pipeline_url: str | None = None
     actor: str | None = None
+
+    # The project's path at the provider.
     project: str | None = None
+
+    # The request comes from a fork.
     fork: bool = False
 
     @property
@@ -125,7 +148,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """Whose an object is. `text` is how the object itself says so; names have no slash."""
+    """The stage that an object belongs to. Names have no slash."""
 
     project: str
     environment: str
@@ -133,6 +156,7 @@ class Owner(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
+        """How the object itself names its owner."""
         return f"{self.project}/{self.environment}/{self.stage}"
 
     @property
@@ -148,24 +172,32 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=False, kw_only=True):
-    """What the ledger holds of one stage in one environment. Times are ISO 8601, UTC.
-
-    Records of earlier versions name no `project` and `environment`.
-    """
+    """What the ledger has of one stage in one environment."""
 
     schema: int
     stage: str
     fingerprint: str
+
+    # The digest of the fingerprint and the outputs that were consumed; None until those are known.
     effective: str | None
+
     state: State
+
+    # Where it was deployed from: commit, ref, provider, and that one's order of pipelines.
     commit: str | None
     ref: str | None
     provider: str | None
     sequence: int | None
     pipeline_url: str | None
+
+    # ISO 8601, UTC.
     started_at: str
     finished_at: str | None
+
+    # What the stage's kind keeps, in a form of its own.
     data: dict[str, Any] = {}
+
+    # The owner. Records of earlier versions do not name it.
     project: str | None = None
     environment: str | None = None
 
@@ -194,37 +226,54 @@ class Newest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Output(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A Terraform output. The value of a sensitive one is UNSET wherever it came out of the ledger."""
+    """A Terraform output."""
 
+    # As Terraform writes types: a word, or a list.
     type: Any = None
+
+    # UNSET for a sensitive one that was read from the ledger, which does not store it.
     value: Any = msgspec.UNSET
+
     sensitive: bool = False
 
 
 class Baseline(msgspec.Struct, frozen=True):
-    """What a plan compares with: `ledger`, `revision` (a commit) or `none`."""
+    """What a plan compares with."""
 
+    # `ledger`, `revision` or `none`.
     kind: str
+
+    # Of a revision: the commit's id.
     revision: str | None = None
 
 
 class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage of a plan. `paths` are repository paths as bytes, rendered by `report`."""
+    """One stage of a plan."""
 
     name: str
     kind: str
     status: Status
     reason: Reason
+
+    # The reason for people.
     detail: str
+
     fingerprint: str
+
+    # That of what is deployed, or was in the commit that is compared with; None where nothing is.
     deployed_fingerprint: str | None
+
+    # Repository paths that changed, as bytes; `report` renders them.
     paths: tuple[bytes, ...]
+
     needs: tuple[str, ...]
+
+    # The titles of its steps.
     steps: tuple[str, ...]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Which stages are due, and why; pure data. Stages stand in the order in which they run."""
+    """Which stages are due, and why; pure data."""
 
     project: str
     environment: str
@@ -232,5 +281,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     commit: str
     baseline: Baseline
+
+    # In the order in which they run.
     stages: tuple[StagePlan, ...]
+
     warnings: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
-"""Untyped data → every problem that it has against a type, and the line that each stands on.
+"""Untyped data → every problem that it has against a type, and the line that each is on.
 
-msgspec stops at the first problem; this walks the structs and asks msgspec about each leaf.
+msgspec stops at the first problem; this walks the structs and has msgspec check each leaf.
 """
 
 import contextlib
@@ -16,11 +16,12 @@ from msgspec.structs import replace
 
 from cipipe.errors import Problem
 
-_STRING_OR_COMMENT = r""""(?:[^"\\]|\\.)*"|'[^']*'|#.*"""
-_AT = r" - at `\$(.*)`$"
-
-
 T = TypeVar("T")
+
+_STRING_OR_COMMENT = r""""(?:[^"\\]|\\.)*"|'[^']*'|#.*"""
+
+# How msgspec's messages end: the path below the value.
+_AT = r" - at `\$(.*)`$"
 
 # No suggestion for a name longer than this, or among more than this many: it would take too long.
 _LONGEST = 200
@@ -29,6 +30,7 @@ _MANY = 1000
 # Names in a hint.
 _LISTED = 20
 
+# Characters of a TOML file, and parts of a dotted key.
 _LARGEST = 512 * 1024
 _PARTS = 16
 _DOTTED = re.compile(r"\.[^\n=.]*+" * _PARTS)
@@ -37,8 +39,7 @@ _DOTTED = re.compile(r"\.[^\n=.]*+" * _PARTS)
 def within_limits(text: str) -> str:
     """The text of a TOML file that can be parsed in reasonable time. Raises ValueError.
 
-    Parsers are quadratic in the parts of a dotted key, and what comes out of them is nested as
-    deep.
+    Parsers are quadratic in the parts of a dotted key, and their result is nested as deeply.
     """
     if len(text) > _LARGEST:
         message = f"it is larger than {_LARGEST // 1024} KiB"
@@ -55,9 +56,11 @@ def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> It
     """Every way in which `value` is not a `kind`. `also` are keys that somebody else reads, for
     suggestions.
     """
+    # Most of a file is right, and msgspec says so at once.
     with contextlib.suppress(msgspec.ValidationError):
         msgspec.convert(value, kind)
         return
+
     struct = _struct(kind, value)
     if struct is not None:
         yield from _table(value, struct, path, list(also))
@@ -68,25 +71,12 @@ def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> It
         for number, item in enumerate(value):
             yield from collect(item, typing.get_args(kind)[0], f"{path}[{number}]")
     else:
-        try:
-            msgspec.convert(value, kind)
-        except msgspec.ValidationError as error:
-            found = re.search(_AT, str(error))
-            message = _plain(re.sub(_AT, "", str(error)).replace("`", "").lower())
-            hint = None
-            if typing.get_origin(kind) is typing.Literal and isinstance(value, str):
-                message = f"{value!r} is not allowed here"
-                hint = nearest(
-                    value,
-                    typing.get_args(kind),
-                    otherwise="One of " + ", ".join(typing.get_args(kind)),
-                )
-            yield Problem("config-wrong-type", message, path + (found[1] if found else ""), hint)
+        yield from _leaf(value, kind, path)
 
 
 def nearest(name: str, known: Collection[str], *, otherwise: str | None = None) -> str | None:
-    """`Perhaps you meant …`, where something known is near."""
-    import difflib
+    """`Perhaps you meant …`, where a known name is near."""
+    import difflib  # only for errors
 
     if len(name) > _LONGEST or len(known) > _MANY:
         return otherwise
@@ -116,7 +106,7 @@ def converted(value: Any, kind: type[T]) -> T | None:
 
 
 class Located:
-    """The text of a TOML file, to find the line that a key path stands on."""
+    """The text of a TOML file, to find the line that a key path is on."""
 
     def __init__(self, text: str, name: str) -> None:
         self._name = name
@@ -127,8 +117,10 @@ class Located:
             header = re.match(r"\s*\[+([^\[\]]+)\]+\s*(#.*)?$", line)
             key = re.match(r"\s*([A-Za-z0-9_.\"'-]+)\s*=", line)
             bare = re.sub(_STRING_OR_COMMENT, "", line)
-            inside, depth = depth > 0, depth + bare.count("[") - bare.count("]")
-            if inside:  # a list over several lines
+            inside = depth > 0
+            depth += bare.count("[") - bare.count("]")
+            # A list over several lines: what looks like a key in it is none.
+            if inside:
                 continue
             if header:
                 table = _split(header[1])
@@ -137,14 +129,29 @@ class Located:
                 self._lines.setdefault((*table, *_split(key[1])), number)
 
     def place(self, problem: Problem) -> Problem:
-        """The problem with `FILE:LINE: ` before its key path: the line of the nearest key that is
-        there.
+        """The problem with `FILE:LINE: ` before its key path: the line of the key, or else of the
+        nearest table above it.
         """
         parts = _split(re.sub(r"\[\d+\]", "", problem.where))
         while parts and parts not in self._lines:
             parts = parts[:-1]
         line = f":{self._lines[parts]}" if parts else ""
         return replace(problem, where=f"{self._name}{line}: {problem.where}".rstrip(": "))
+
+
+def _leaf(value: Any, kind: Any, path: str) -> Iterator[Problem]:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        found = re.search(_AT, str(error))
+        where = path + (found[1] if found else "")
+        message = _plain(re.sub(_AT, "", str(error)).replace("`", "").lower())
+        hint = None
+        if typing.get_origin(kind) is typing.Literal and isinstance(value, str):
+            allowed = typing.get_args(kind)
+            message = f"{value!r} is not allowed here"
+            hint = nearest(value, allowed, otherwise="One of " + ", ".join(allowed))
+        yield Problem("config-wrong-type", message, where, hint)
 
 
 def _table(
@@ -156,13 +163,11 @@ def _table(
     fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
     for key in value:
         if key not in fields:
-            known = [*fields, *also]
-            suggest = len(value) <= _MANY
-            hint = (
-                nearest(key, known, otherwise="Known here: " + ", ".join(sorted(known)))
-                if suggest
-                else None
-            )
+            hint = None
+            # A file of thousands of wrong keys would take minutes to make suggestions for.
+            if len(value) <= _MANY:
+                known = [*fields, *also]
+                hint = nearest(key, known, otherwise="Known here: " + ", ".join(sorted(known)))
             yield Problem("config-unknown-key", f"unknown key {key!r}", _join(path, key), hint)
     for key, field in fields.items():
         if key in value:
@@ -178,18 +183,14 @@ def _struct(kind: Any, value: Any) -> type[msgspec.Struct] | None:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
     if isinstance(kind, types.UnionType) and isinstance(value, dict):
-        return next(
-            (
-                k
-                for k in typing.get_args(kind)
-                if isinstance(k, type) and issubclass(k, msgspec.Struct)
-            ),
-            None,
-        )
+        for one in typing.get_args(kind):
+            if isinstance(one, type) and issubclass(one, msgspec.Struct):
+                return one
     return None
 
 
 def _plain(message: str) -> str:
+    """A message of msgspec in TOML's words."""
     for technical, plain in (
         ("object", "a table"),
         ("array", "a list"),

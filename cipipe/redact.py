@@ -1,8 +1,8 @@
 """Registered secrets, masked in everything that leaves the process, whole lines at a time.
 
-A secret is registered the moment it exists; its base64, URL-encoded, JSON and shell forms, and each
-line of a multi-line secret, are masked with it. Inside longer base64 up to four bits at each end of
-a secret stay: they share a character with others.
+A secret is registered the moment it exists. Its base64, URL-encoded, JSON and shell forms, and each
+line of a multi-line secret, are masked with it. Inside longer base64, up to four bits at each end
+of a secret stay, because they share a character with what is beside it.
 """
 
 import base64
@@ -15,10 +15,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 MASK = "[redacted]"
-SHORTEST = 4
-"""Shorter values are not masked: they would mask everything."""
 
-_LONG, _MIXED = 8, 6
+# Shorter values are not masked: they would mask everything.
+SHORTEST = 4
+
+# From which length on a text gives something away: of letters or digits alone, and of others.
+_LONG = 8
+_MIXED = 6
+
+# Long words that are in logs and answers for other reasons: masking them would hide those. They
+# are no passwords that protect anything.
 _EVERYDAY = frozenset(
     [
         "conditional",
@@ -51,28 +57,24 @@ _EVERYDAY = frozenset(
         "username",
     ]
 )
-"""Long words that stand in logs and answers for other reasons; whoever has one of them as a
-password has none.
-"""
 
+# What Go escapes in JSON so that HTML can contain it.
 _OF_HTML = re.compile("[<>&\u2028\u2029]")
 
 
 class Redactor:
     """Masks registered secrets in text.
 
-    `text` is for whole values; `lines` is for chunks of a child's output, which it hands on line by
-    line so that a secret that lies across two chunks is still seen. Safe to use from several
-    threads.
+    `text` is for whole values; `lines` is for chunks of a child's output, which it splits into
+    lines, so that a secret across two chunks is found. Safe to use from several threads.
     """
 
     def __init__(self, registered: Callable[[str], None] | None = None) -> None:
         self._registered = registered
         self._lock = threading.Lock()
         self._known: frozenset[str] = frozenset()
-        self._forms: tuple[
-            str, ...
-        ] = ()  # replaced, never changed: `text` reads it while another thread registers
+        # Replaced, never changed: `text` reads it while another thread registers.
+        self._forms: tuple[str, ...] = ()
 
     def register(self, secret: str) -> None:
         """Mask `secret` from now on. Empty and very short values are ignored."""
@@ -83,6 +85,7 @@ class Redactor:
                 self._registered(secret)
             self._known |= {secret}
             forms = {*self._forms, *(form for form in _forms(secret) if len(form) >= SHORTEST)}
+            # The longest first: a secret may contain another one.
             self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
 
     def register_value(self, value: Any) -> None:
@@ -97,7 +100,7 @@ class Redactor:
         return text
 
     def lines(self, chunks: Iterator[str]) -> Iterator[str]:
-        """Give whole lines (without their ends) of the text that `chunks` add up to, masked."""
+        """The lines of the text that `chunks` add up to, without their line ends, masked."""
         rest = ""
         for chunk in chunks:
             *whole, rest = (rest + chunk).split("\n")
@@ -107,10 +110,10 @@ class Redactor:
 
 
 def secrets_in(value: Any) -> Iterator[str]:
-    """The leaves of a sensitive value that are worth masking: texts, and numbers as text.
+    """The leaves of a sensitive value that have to be masked: texts, and numbers as text.
 
-    Never keys, booleans and null; nor what `telling` calls too short. Of a text of several lines
-    each one counts, of one that is itself a JSON object or list its leaves as well.
+    Never keys, booleans and null, nor texts that are not `telling`. Each line of a text counts, and
+    if it is a JSON object or list itself, its leaves as well.
     """
     if isinstance(value, dict):
         value = list(value.values())
@@ -130,8 +133,8 @@ def telling(text: str) -> bool:
     """Whether a text gives something away: 8 characters, or 6 unless they are letters or digits
     alone.
 
-    Shorter ones (`false`, `error`, a port) stand in every log for other reasons: to mask them hides
-    those, and no secret. So do some words that are longer.
+    Shorter ones (`false`, `error`, a port) are in every log for other reasons, and so are some
+    longer words: masking them would hide those, and no secret.
     """
     text = text.strip()
     if text.lower() in _EVERYDAY:
@@ -145,10 +148,11 @@ def _forms(secret: str) -> Iterator[str]:
             continue
         yield from _quoted(part)
         yield from _as_json(part)
-        yield part.replace("'", "'\"'\"'")  # as shlex quotes it for a shell, and as people do
+        # As shlex quotes it for a shell, and as people do.
+        yield part.replace("'", "'\"'\"'")
         yield part.replace("'", "'\\''")
-        # Within a longer encoded text the secret starts at any of three offsets; what its bits
-        # alone make is the same.
+        # In a longer base64 text the secret may start at any of three offsets. The characters that
+        # consist of its bits alone are the same whatever is beside it.
         raw = part.encode()
         for offset in range(3):
             encoded = base64.b64encode(bytes(offset) + raw).decode()
@@ -169,8 +173,8 @@ def _quoted(text: str) -> Iterator[str]:
 
 
 def _as_json(text: str) -> Iterator[str]:
-    """Python writes JSON in ASCII, others in UTF-8, and Go, so Terraform, escapes what HTML would
-    take for its own.
+    """The text inside a JSON string: Python writes ASCII, others UTF-8, and Go, and so Terraform,
+    escapes characters of HTML.
     """
     for ascii_only in (True, False):
         written = json.dumps(text, ensure_ascii=ascii_only)[1:-1]

@@ -1,24 +1,28 @@
-"""Text of others, made safe to print: a terminal and a CI service's log act on control characters
-and escape sequences.
+"""Makes text from elsewhere safe to print: terminals and the logs of CI services act on control
+characters and escape sequences.
 
-Sequences: ECMA-48, and "XTerm Control Sequences" for what ends an operating system command.
+Sequences: ECMA-48, and "XTerm Control Sequences" for the end of an operating system command.
 """
 
 import re
 import unicodedata
 from collections.abc import Callable
 
+# Gives a word (first) a colour (second); without a terminal it returns the word.
 Style = Callable[[str, str], str]
-"""Colours a word (first) in a colour (second); without a terminal it returns the word."""
 
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _RESET = "\x1b[0m"
 
 _SEQUENCE = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~]"  # CSI: colours, the cursor, erasing
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x80-\x9f\n]*+(?:\x07|\x1b\\|\x9c)"  # OSC, DCS and the like
-    r"|\x1b[ -/]++[0-~]"  # character sets
-    r"|\x1b[0-OQ-WYZ\\`-~]"  # single functions; what opens a longer sequence is shown instead
+    # CSI: colours, the cursor, erasing.
+    r"(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~]"
+    # OSC, DCS and others with a text.
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x80-\x9f\n]*+(?:\x07|\x1b\\|\x9c)"
+    # Character sets.
+    r"|\x1b[ -/]++[0-~]"
+    # Single functions. The start of a longer sequence without its end is shown instead.
+    r"|\x1b[0-OQ-WYZ\\`-~]"
 )
 
 
@@ -28,8 +32,8 @@ def plain(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Text on one line: control characters, line ends and invisible characters are shown as
-    escapes, not obeyed.
+    """Text on one line: control characters, line ends and invisible characters become visible
+    escapes.
     """
     if text.isprintable():
         return text
@@ -39,15 +43,15 @@ def visible(text: str) -> str:
 
 
 def line(text: str, *, colour: bool) -> str:
-    """A line of output as it may be printed: tabs stay, and colours where there are any; nothing
-    else acts.
+    """A line of output as it may be printed: with its tabs and, with `colour`, its colours.
 
-    A colour that is left on ends with the line.
+    A colour that is still on is reset at the end of the line.
     """
     if text.isprintable():
         return text
     if not colour:
         return _tabbed(plain(text))
+    # Everything but colours is removed, then what is between the colours made visible.
     kept = _SEQUENCE.sub(lambda found: found[0] if _COLOUR.fullmatch(found[0]) else "", text)
     colours = _COLOUR.findall(kept)
     parts = [_tabbed(part) for part in _COLOUR.split(kept)]
@@ -56,9 +60,7 @@ def line(text: str, *, colour: bool) -> str:
 
 
 def lines(text: str) -> list[str]:
-    """A message of several lines as lines without escape sequences; other control characters are
-    shown.
-    """
+    """The lines of a message without escape sequences; other control characters become visible."""
     return [line(part, colour=False) for part in text.splitlines()]
 
 
