@@ -81,20 +81,27 @@ def attend(interrupt: Interrupt, work: Callable[[], T]) -> T:
 
     Only the main thread may set signal handlers: in another one, signals stay as they are.
     """
-    from concurrent.futures import ThreadPoolExecutor  # a plan needs neither
-    from queue import SimpleQueue
+    from concurrent.futures import ThreadPoolExecutor  # a plan does without them
+    from queue import Empty, SimpleQueue
 
-    # True when the work is done, False for a signal. A handler runs in the middle of anything, and
-    # this is the one queue that may be used there.
+    # False for a signal, True for the end of the work. A SimpleQueue, because its `put` may be
+    # called in a signal handler, in the middle of anything.
     events: SimpleQueue[bool] = SimpleQueue()
 
     def handler(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         events.put(False)
 
+    def done() -> bool:
+        # Python runs no handler for a signal that arrives in the instant before `get` starts to
+        # block, until `get` returns: so it returns now and then.
+        while True:
+            with contextlib.suppress(Empty):
+                return events.get(timeout=0.5)
+
     with _handled(handler), ThreadPoolExecutor(1, thread_name_prefix="work") as pool:
         future = pool.submit(work)
         future.add_done_callback(lambda _: events.put(True))
-        while not events.get():
+        while not done():
             interrupt.trigger()
         return future.result()
 
@@ -104,7 +111,8 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # Under nohup, SIGHUP is ignored, and has to stay so.
+
+    # What the parent ignored stays ignored: SIGHUP under nohup, SIGINT in a shell's background.
     wanted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in wanted}
     try:

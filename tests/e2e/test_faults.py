@@ -24,6 +24,7 @@ import pytest
 from cipipe.pipeline.bootstrap.root import SHIPPED
 from cipipe.sandbox import client
 from cipipe.sandbox.client import Sandbox
+from support import signals
 from support.clone import Aws, Clone, Outcome
 from support.flaky import FlakyProxy
 from support.tools import require
@@ -349,7 +350,8 @@ def test_nobody_reads(project: Project, aws: Aws, script: str) -> None:
 @pytest.mark.parametrize("words", ["Creating...", "uploaded dags/"])
 def test_the_terminal_hangs_up(project: Project, aws: Aws, words: str) -> None:
     project.change()
-    done = project.interrupted_at(words, signal.SIGHUP)
+    with signals.heard():
+        done = project.interrupted_at(words, signal.SIGHUP)
     assert (done.status, told(done)) == (130, "interrupted")
     finish(project, aws)
 

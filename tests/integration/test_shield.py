@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from support import signals
 from support.git import ENV, Repo
 
 CONFIG = """\
@@ -164,7 +165,8 @@ def test_signals_reach_it(repo: Repo, tmp_path: Path, number: signal.Signals) ->
     folder.mkdir()
     (folder / "git").write_text(f"#!/bin/sh\ntouch {tmp_path}/waits\nexec cat >/dev/null\n")
     (folder / "git").chmod(0o755)
-    child = started(repo, ["plan", "--offline"], PATH=f"{folder}:{ENV['PATH']}")
+    with signals.heard():
+        child = started(repo, ["plan", "--offline"], PATH=f"{folder}:{ENV['PATH']}")
     deadline = time.monotonic() + 30
     while not (tmp_path / "waits").exists() and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -3,11 +3,19 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
 
 from cipipe.interrupt import SIGNALS, Interrupt, attend
+from support import signals
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_heard() -> Iterator[None]:
+    with signals.heard():
+        yield
 
 
 @pytest.mark.parametrize("number", SIGNALS)
