@@ -1,8 +1,7 @@
-"""What one exchange of a token costs as a whole process, next to `aws sts
-assume-role-with-web-identity`. See README.md.
+"""What one exchange of a token costs as a whole process, next to the AWS CLI's. See README.md here.
 
-Both ask the same endpoint, the sandbox's, which verifies the token and evaluates the role's trust
-policy as AWS does. Every command is run once per round, in turn; what is shown is the median.
+Both use the same endpoint, the sandbox's, which verifies the token and evaluates the role's trust
+policy as AWS does. Every command runs once per round, in turn. The table shows medians.
 """
 
 import argparse
@@ -47,6 +46,7 @@ GOAL = 0.5
 class Command(NamedTuple):
     argv: Sequence[str]
     env: Mapping[str, str]
+    # What it must print; otherwise something else was measured.
     expected: str = ""
 
 
@@ -58,7 +58,7 @@ def main() -> None:
         help="a path or command line",
     )
     parser.add_argument(
-        "--aws", help="the AWS CLI; without it, version 1 is installed from PyPI for the occasion"
+        "--aws", help="the AWS CLI; without it, version 1 is installed from PyPI, for this run"
     )
     parser.add_argument("--runs", type=int, default=20)
     given = parser.parse_args()
@@ -83,14 +83,8 @@ def main() -> None:
                 [*aws, *exchange(sandbox)], environment(sandbox), "SecretAccessKey"
             ),
         }
-        print(
-            ", ".join(
-                [
-                    f"Python {platform.python_version()}",
-                    *(version(c) for n, c in commands.items() if "--v" in n),
-                ]
-            )
-        )
+        versions = [version(command) for name, command in commands.items() if "--v" in name]
+        print(", ".join([f"Python {platform.python_version()}", *versions]))
         print(f"medians of {given.runs} runs, least and most beside them\n")
         found = measured(commands, repository, given.runs)
     for name, times in found.items():
@@ -167,17 +161,15 @@ def job(sandbox: Sandbox) -> dict[str, str]:
 
 
 def exchange(sandbox: Sandbox) -> list[str]:
-    return [
-        *(
-            "sts",
-            "assume-role-with-web-identity",
-            "--role-arn",
-            ROLE,
-            "--role-session-name",
-            "benchmark",
-        ),
-        *("--web-identity-token", token(sandbox), "--duration-seconds", "3600", "--output", "json"),
-    ]
+    options = {
+        "--role-arn": ROLE,
+        "--role-session-name": "benchmark",
+        "--web-identity-token": token(sandbox),
+        "--duration-seconds": "3600",
+        "--output": "json",
+    }
+    command = ["sts", "assume-role-with-web-identity"]
+    return command + [word for option in options.items() for word in option]
 
 
 def version(command: Command) -> str:
@@ -186,11 +178,11 @@ def version(command: Command) -> str:
 
 
 def measured(commands: Mapping[str, Command], folder: Path, runs: int) -> dict[str, list[float]]:
-    """Milliseconds of each run; the first round, which fills caches, does not count."""
+    """Milliseconds of each run. The first round fills caches, and does not count."""
     found: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(runs + 1):
         for name, command in commands.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             done = subprocess.run(
                 command.argv,
                 env=command.env,
@@ -199,10 +191,10 @@ def measured(commands: Mapping[str, Command], folder: Path, runs: int) -> dict[s
                 text=True,
                 check=True,
             )
-            took = (time.perf_counter() - began) * 1000
-            assert command.expected in done.stdout, f"{name} did not do what is measured"
-            if number:
-                found[name].append(took)
+            elapsed = (time.perf_counter() - start) * 1000
+            assert command.expected in done.stdout, f"{name} did something else"
+            if number > 0:
+                found[name].append(elapsed)
     return found
 
 
