@@ -85,8 +85,7 @@ def _filler(
             default = f'{{ env = "{value.env}", default = "…" }}'
             raise UsageError(
                 "setting-variable-unset",
-                f"a setting of stage {name} takes its value from the variable {value.env}, "
-                "which is not set",
+                f"a setting of stage {name} comes from the variable {value.env}, which is not set",
                 hint=f"Set {value.env}, or give the setting a default: {default}.",
                 where=f"stages.{name}",
             )

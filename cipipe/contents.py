@@ -33,7 +33,7 @@ class Contents:
         self._made: dict[_Key, list[bytes]] = {}
 
     def of(self, tree: str, patterns: Mapping[str, Patterns]) -> dict[str, list[bytes]]:
-        """The content of each stage, by name. Raises UsageError if the clone lacks a tree."""
+        """The content of each stage, by name. Raises UsageError if a tree is missing."""
         selections = {name: self._selection(p) for name, p in patterns.items()}
         self._read(tree.encode(), list(dict.fromkeys(selections.values())))
         return {
@@ -49,8 +49,8 @@ class Contents:
     def _read(self, tree: bytes, selections: list["_Selection"]) -> None:
         """Read all trees that `_below` will need, a level of folders at a time.
 
-        Folders that hold files alone are framed while git reads the next one: nearly all of the
-        work is there.
+        Folders that contain only files are framed while git reads the next one: that is nearly all
+        of the work.
         """
         level = {(b"", tree): selections}
         while level:

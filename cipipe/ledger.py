@@ -169,7 +169,7 @@ class Ledger:
                 return
         raise ConflictError(
             "ledger-conflict",
-            "other pipelines keep writing which of them is the newest",
+            "other pipelines keep recording themselves as the newest",
             hint="Let them finish, then run again: what was deployed is not deployed twice.",
             where=f"s3://{self.bucket.name}/{key}",
         )
@@ -268,7 +268,7 @@ class Ledger:
             who = f"{run} ({record.state} since {record.since})"
         return ConflictError(
             "ledger-conflict",
-            f"stage {stage} was taken by {who}",
+            f"stage {stage} was changed by {who}",
             hint="Let that run finish, then run again: what it deployed is not deployed twice.",
             where=f"s3://{self.bucket.name}/{self._key(stage)}",
         )
@@ -286,7 +286,7 @@ class Ledger:
         return StageError(
             "ledger-damaged",
             f"the record is damaged: {detail}",
-            hint="Restore the object's previous version, or delete it to deploy the stage anew.",
+            hint="Restore the object's previous version, or delete it to deploy the stage again.",
             where=f"s3://{self.bucket.name}/{key}",
         )
 

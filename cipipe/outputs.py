@@ -1,6 +1,4 @@
-"""Terraform's outputs as settings and titles take them: text, of values that are no secret; and the
-texts in any value.
-"""
+"""Terraform's outputs as text, for settings and titles; and the strings in any value."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -9,18 +7,17 @@ import msgspec
 
 from cipipe.errors import StageError
 from cipipe.model import Output
-from cipipe.parse import nearest
+from cipipe.parse import listed, nearest
 
 
 def text(name: str, known: Mapping[str, Output], *, stage: str) -> str:
-    """The value of an output as Terraform writes it. Raises StageError where there is none that a
-    setting can take.
+    """The value of an output as Terraform writes it. Raises StageError if there is none, or none
+    that a setting can have.
     """
     where = f"stages.{stage}"
     if name not in known:
-        hint = nearest(
-            name, known, otherwise="Known outputs: " + (", ".join(sorted(known)) or "none yet")
-        )
+        names = listed(sorted(known)) or "none yet"
+        hint = nearest(name, known, otherwise=f"Known outputs: {names}")
         raise StageError(
             "output-unknown",
             f"no stage that {stage} needs has an output {name!r}",
@@ -32,26 +29,30 @@ def text(name: str, known: Mapping[str, Output], *, stage: str) -> str:
         raise StageError("output-unusable", f"output {name} is sensitive", where=where)
     if not isinstance(found.value, (str, int, float)):
         raise StageError("output-unusable", f"output {name} is not a string or number", where=where)
+    # Terraform writes `true`, Python `True`.
     return str(found.value).lower() if isinstance(found.value, bool) else str(found.value)
 
 
 def filled(title: str, known: Mapping[str, Output], given: Mapping[str, str] | None = None) -> str:
-    """A step's title, with the outputs in it that are known by now; `given` are the settings that
+    """A step's title with the known outputs filled in. `given` are the values of settings that
     come from outputs.
 
-    A setting that turned out empty, such as that of an environment which is not there, is shown as
-    `(none)`.
+    An empty value, such as that of an optional resource that does not exist, is shown as `(none)`.
     """
     values = {
-        n: o.value for n, o in known.items() if isinstance(o.value, str) and not o.sensitive
-    } | dict(given or {})
+        name: output.value
+        for name, output in known.items()
+        if isinstance(output.value, str) and not output.sensitive
+    }
+    # A default may stand in for an output that is null.
+    values |= given or {}
     for name, value in values.items():
         title = title.replace(f"{{{name}}}", value or "(none)")
     return title
 
 
 def secrets(known: Iterable[Output]) -> Iterator[Any]:
-    """The values of sensitive outputs, as far as they are known."""
+    """The values of sensitive outputs that are known."""
     for output in known:
         if output.sensitive and output.value is not msgspec.UNSET:
             yield output.value

@@ -1,8 +1,8 @@
 """Patterns over repository paths: `*` and `?` stay inside a segment, `**` crosses segments, `!`
-takes away.
+excludes.
 
 Everything is bytes, because git's paths are; a name may contain line breaks and invalid UTF-8. No
-library gives exactly these semantics over bytes (docs/decisions/0002-path-patterns.md).
+library has exactly these semantics over bytes (docs/decisions/0002-path-patterns.md).
 """
 
 import re
@@ -22,27 +22,27 @@ class Patterns:
     def __init__(self, patterns: Iterable[str]) -> None:
         self.texts = tuple(patterns)
         encoded = [pattern.encode() for pattern in self.texts]
-        self._plain = [p for p in encoded if not p.startswith(b"!")]
-        self._taken = [p[1:] for p in encoded if p.startswith(b"!")]
-        self._any_plain = _AnyOf(self._plain)
-        self._any_taken = _AnyOf(self._taken)
+        self._included = [p for p in encoded if not p.startswith(b"!")]
+        self._excluded = [p[1:] for p in encoded if p.startswith(b"!")]
+        self._any_included = _AnyOf(self._included)
+        self._any_excluded = _AnyOf(self._excluded)
 
     def matches(self, path: bytes) -> bool:
-        return self._any_plain.matches(path) and not self._any_taken.matches(path)
+        return self._any_included.matches(path) and not self._any_excluded.matches(path)
 
     def matches_link(self, path: bytes) -> bool:
         """Whether a submodule or symlink counts: a pattern names it, or what is below it, and no
         `!` pattern does.
         """
         below = path + b"/-"
-        plain = any(self._any_plain.matches(p) for p in (path, below))
-        return plain and not any(self._any_taken.matches(p) for p in (path, below))
+        included = any(self._any_included.matches(p) for p in (path, below))
+        return included and not any(self._any_excluded.matches(p) for p in (path, below))
 
     def names(self, path: bytes) -> bool:
-        """Whether a plain pattern matches, whatever `!` patterns take away: what they do was left
-        out on purpose.
+        """Whether a plain pattern matches, whatever `!` patterns exclude: that was left out on
+        purpose.
         """
-        return self._any_plain.matches(path)
+        return self._any_included.matches(path)
 
     def names_in(self, folder: bytes) -> re.Pattern[bytes] | None:
         """What the names of the files in one folder (`b""`, or ending with a slash) match that the
@@ -50,45 +50,47 @@ class Patterns:
 
         For many files this costs a fraction of `matches`. None where nothing in the folder matches.
         """
-        plain, taken = self._segments(folder)
-        return _names_regex(plain, taken) if plain else None
+        included, excluded = self._segments(folder)
+        return _names_regex(included, excluded) if included else None
 
     def endings_in(self, folder: bytes) -> tuple[bytes, ...] | None:
-        """The endings of the names in one folder that do not match, where that is all that can be
-        said of those that do.
+        """The endings of names in one folder that do not match, if all other names do; None if it
+        is not that simple.
 
-        As of `dbt/models/` for `dbt/**` and `!dbt/**/*.md`. To look at the ending takes half the
-        time of `names_in`.
+        For `dbt/models/` with `dbt/**` and `!dbt/**/*.md` that is `.md`. Looking at the ending
+        takes half the time of `names_in`.
         """
-        plain, taken = self._segments(folder)
-        if not _ANYTHING.isdisjoint(plain) and all(
-            t.startswith(b"*") and not _WILD.search(t[1:]) for t in taken
+        included, excluded = self._segments(folder)
+        if not _ANYTHING.isdisjoint(included) and all(
+            name.startswith(b"*") and not _WILD.search(name[1:]) for name in excluded
         ):
-            return tuple(segment[1:] for segment in taken)
+            return tuple(segment[1:] for segment in excluded)
         return None
 
     def _segments(self, folder: bytes) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         """What the plain and the `!` patterns say of the names right in a folder: their last
         segments.
         """
-        plain, taken = (
+        included, excluded = (
             tuple(dict.fromkeys(segment for is_above, segment in some if is_above(folder)))
             for some in self._split
         )
-        return plain, taken
+        return included, excluded
 
     @cached_property
     def _split(self) -> tuple[list[tuple[_FolderTest, bytes]], list[tuple[_FolderTest, bytes]]]:
         """Of the plain and of the `!` patterns: what recognizes a folder, and the segment for the
         names right in it.
         """
-        return [_halves(p) for p in self._plain], [_halves(p) for p in self._taken]
+        return [_halves(p) for p in self._included], [_halves(p) for p in self._excluded]
 
     @cached_property
     def folders(self) -> tuple[bytes, ...]:
         """The folders that count whole, so that the id of one tree stands for all that is below."""
-        whole = {p[:-3] for p in self._plain if _is_folder(p)}
-        whole = {folder for folder in whole if not any(_may_meet(t, folder) for t in self._taken)}
+        whole = {p[:-3] for p in self._included if _is_folder(p)}
+        whole = {
+            folder for folder in whole if not any(_may_meet(t, folder) for t in self._excluded)
+        }
         return tuple(
             sorted(f for f in whole if not any(f.startswith(other + b"/") for other in whole))
         )
@@ -98,7 +100,7 @@ class Patterns:
         """Folders or files below which all other matches lie; `b""` is the whole tree."""
         rest = [
             p
-            for p in self._plain
+            for p in self._included
             if not any(p.startswith(folder + b"/") for folder in self.folders)
         ]
         found = {_literal_prefix(p) for p in rest}
@@ -129,7 +131,7 @@ class PatternIndex:
         return self._by_prefix.keys()
 
     def matching(self, path: bytes, *, is_link: bool) -> Iterator[str]:
-        """The stages whose patterns match. `is_link`: as a symlink or submodule, which stands for
+        """The stages whose patterns match. `is_link`: as a symlink or submodule, which counts as
         what is below it.
         """
         names: dict[str, None] = {}
@@ -193,7 +195,7 @@ def complaint(pattern: str) -> str | None:
     if any(segment in {"", ".", ".."} for segment in segments):
         return "has an empty, `.` or `..` segment, which no repository path has"
     if any("**" in segment and segment != "**" for segment in segments):
-        return "has `**` beside other characters; it has to stand alone between slashes"
+        return "has `**` beside other characters; it has to be alone between slashes"
     return None
 
 
@@ -228,9 +230,9 @@ def _halves(pattern: bytes) -> tuple[_FolderTest, bytes]:
 
 
 @lru_cache(maxsize=4096)
-def _names_regex(plain: tuple[bytes, ...], taken: tuple[bytes, ...]) -> re.Pattern[bytes]:
-    wanted = b"|".join(map(_name, plain))
-    refused = b"(?!(?:" + b"|".join(map(_name, taken)) + b")\\Z)" if taken else b""
+def _names_regex(included: tuple[bytes, ...], excluded: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    wanted = b"|".join(map(_name, included))
+    refused = b"(?!(?:" + b"|".join(map(_name, excluded)) + b")\\Z)" if excluded else b""
     return re.compile(refused + b"(?:" + wanted + b")", re.DOTALL)
 
 
@@ -239,9 +241,9 @@ def _name(segment: bytes) -> bytes:
 
 
 # A matcher that goes back to try other lengths for each star takes time exponential in their
-# number. What stands between two stars has a fixed length, so where it is found first is as good as
-# anywhere: atomic groups, `(?>…)`, keep that choice. Only the last star, whose end is fixed by what
-# follows, is ever gone back to.
+# number. What is between two stars has a fixed length, so its first occurrence is as good as any
+# other: atomic groups, `(?>…)`, keep that choice. Only the last star, of which the end is fixed by
+# what follows, is matched again.
 
 
 def _above(segments: list[bytes]) -> bytes:
@@ -287,9 +289,9 @@ def _literal_prefix(pattern: bytes) -> bytes:
     return b"/".join(literal)
 
 
-def _may_meet(taken: bytes, folder: bytes) -> bool:
+def _may_meet(excluded: bytes, folder: bytes) -> bool:
     """Whether a `!` pattern can match anything below the folder; rather yes than no."""
-    prefix = _literal_prefix(taken)
+    prefix = _literal_prefix(excluded)
     return (
         not prefix
         or prefix == folder

@@ -12,7 +12,7 @@ from cipipe.config import Config
 from cipipe.model import Baseline, Effect, Mode, Plan, Reason, Record, StagePlan, State, Status
 from cipipe.stages.context import Step
 
-_LEFT_OUT = "stage {} needs {}, which is due and was not selected: it works with what is deployed"
+_LEFT_OUT = "stage {} needs {}, which is due and was not selected: it uses what is deployed"
 
 # A stage's status, why it has it, and the same for people.
 _Decision = tuple[Status, Reason, str]
@@ -118,9 +118,9 @@ def _decide(question: Question, candidate: Candidate, before: Mapping[str, Stage
     """What is to be done with a stage. `before` are those that were decided already."""
     stage = candidate.stage
     if stage.name in question.forced:
-        return Status.DUE, Reason.FORCED, "asked for with --force"
+        return Status.DUE, Reason.FORCED, "forced with --force"
     if stage.when == "always":
-        return Status.DUE, Reason.FORCED, "runs always"
+        return Status.DUE, Reason.FORCED, "always runs"
     if stage.when == "nothing-due":
         return Status.UNCHANGED, Reason.UNCHANGED, "runs when nothing else is due"
 
@@ -138,7 +138,7 @@ def _decide(question: Question, candidate: Candidate, before: Mapping[str, Stage
         detail = f"due if the outputs of {' or '.join(waiting)} change"
         return Status.CONDITIONAL, Reason.UPSTREAM, detail
     if known.inputs_changed:
-        return Status.DUE, Reason.UPSTREAM, "the outputs that it consumed have changed since"
+        return Status.DUE, Reason.UPSTREAM, "the outputs that it used have changed since"
     return Status.UNCHANGED, Reason.UNCHANGED, _same(known.record)
 
 
@@ -152,7 +152,7 @@ def _by_record(candidate: Candidate, known: Known) -> _Decision | None:
     if record.state is State.DESTROYED:
         return Status.DUE, Reason.DESTROYED, f"was destroyed {record.since}"
     if record.state is not State.DEPLOYED:
-        detail = f"the last deployment did not end well ({record.state.value} since {record.since})"
+        detail = f"the last deployment did not succeed ({record.state.value} since {record.since})"
         return Status.DUE, Reason.NOT_FINISHED, detail
     if record.fingerprint != candidate.fingerprint:
         return Status.DUE, Reason.CHANGED, _changed(known.changed, record.commit)

@@ -1,9 +1,9 @@
-"""What a step is called where it is shown: in a plan, and while it runs.
+"""The titles of steps, in a plan and while they run, with the outputs filled in that are known.
 
-A title shows what is known by then. What is not stays a placeholder with the name of the output:
-`{dags_bucket}`.
+An output that is not known yet stays a placeholder with its name: `{dags_bucket}`.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,8 +19,8 @@ from cipipe.stages.settings import AnyStage, references, strings
 def steps_of(
     config: Config, environment: str, stage: AnyStage, mode: Mode, *, tag: str
 ) -> tuple[Step, ...]:
-    """The steps of a stage in an environment, whose `{environment}`, `{account_id}` and the like
-    are filled in.
+    """The steps of a stage in an environment: `{environment}`, `{account_id}` and other
+    placeholders are filled in.
     """
     return KINDS[stage.kind].steps(in_environment(config, environment, stage), mode, tag=tag)
 
@@ -31,7 +31,7 @@ def in_environment(config: Config, environment: str, stage: AnyStage) -> AnyStag
 
 
 def planned(steps: Iterable[Step], settings: Any, known: Mapping[str, Output]) -> tuple[str, ...]:
-    """Titles before anything has run. `known` are the outputs that will still be the same then."""
+    """The titles in a plan. `known` are the outputs of stages that stay as they are."""
     given = {}
     for _, reference in references(settings):
         name = reference.output or ""
@@ -39,15 +39,14 @@ def planned(steps: Iterable[Step], settings: Any, known: Mapping[str, Output]) -
         if known and unset and reference.default is not None:
             given[name] = reference.default
         elif name in known:
-            try:
+            # An output that cannot be used is an error of the run, not of the plan.
+            with contextlib.suppress(StageError):
                 given[name] = outputs.text(name, known, stage="")
-            except StageError:  # which the run reports
-                continue
     return tuple(outputs.filled(step.title, known, given) for step in steps)
 
 
 def running(step: Step, before: Any, settings: Any, known: Mapping[str, Output]) -> str:
-    """A title while the stage runs: `settings` are those of `before` with every reference resolved
+    """A title while the stage runs. `settings` are those of `before`, with the references resolved
     that can be.
     """
     found = dict(strings(settings))

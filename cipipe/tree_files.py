@@ -99,7 +99,7 @@ def links(
 def read_ahead(repository: Repository, tree: str, patterns: Iterable[Patterns]) -> None:
     """Read all trees of several stages, a level at a time: later look-ups in them cost nothing.
 
-    Raises UsageError where the clone lacks a tree.
+    Raises UsageError if a tree is missing in the clone.
     """
     prefixes = {prefix for some in patterns for prefix in (*some.folders, *some.prefixes)}
     for _ in _walk(repository, tree, Reach(prefixes)):
@@ -128,7 +128,7 @@ def changed(
 
 
 def matches(patterns: Patterns, entry: Entry) -> bool:
-    """Whether a file counts. A submodule or a symlink in the place of a folder stands for what is
+    """Whether a file counts. A submodule or a symlink that replaces a folder counts as what is
     below it.
     """
     if entry.mode in _LINKS:

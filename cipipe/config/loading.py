@@ -136,8 +136,8 @@ def _in_environments(
     """What is wrong once placeholders are filled in. Settings that are wrong as they are (`known`)
     are left out.
 
-    Of stages with settings left out for that (`partial`), only what each of the others says by
-    itself.
+    Of stages of which settings were left out (`partial`), only the settings that are there are
+    checked, each by itself.
     """
     environments = {
         name: environment
@@ -180,8 +180,8 @@ def _of_stages(stages: Iterable[AnyStage], also: StageCheck) -> Iterator[Problem
         found = [*KINDS[stage.kind].problems(stage), *also(stage)]
         if not found:
             continue
-        # A text with a placeholder left in it was reported for that. Not of a command, whose
-        # arguments may have braces of their own.
+        # A text that still has a placeholder was reported for that. Not one of a command: its
+        # arguments may contain braces of their own.
         unknown = {
             re.sub(r"\.(\d+)", r"[\1]", key)
             for key, text in strings(stage.settings)

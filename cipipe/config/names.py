@@ -18,7 +18,7 @@ from cipipe.stages.settings import AnyStage, references
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
-# How many names a near one is looked for: that takes milliseconds where a table has many.
+# For how many names a similar one is looked for: that takes milliseconds where a table has many.
 _SUGGESTIONS = 20
 
 
@@ -127,5 +127,5 @@ def _strings(value: Any) -> tuple[str, ...]:
 def _cycle(graph: Mapping[str, tuple[str | None, ...]], table: str, key: str) -> Iterator[Problem]:
     found = cycle({name: tuple(n for n in needs if n) for name, needs in graph.items()})
     if found:
-        message = "goes round in a circle: " + " → ".join([*found, found[0]])
+        message = "is a cycle: " + " → ".join([*found, found[0]])
         yield Problem("config-cycle", message, f"{table}.{found[0]}.{key}")

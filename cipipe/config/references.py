@@ -53,7 +53,7 @@ def problems(
             where = f"stages.{stage.name}.{key}"
             yield from _reference(reference, names, where, may_know=stage.name in knowing)
         for key, text in _texts(stage):
-            # A command's arguments may have braces of their own.
+            # A command's arguments may contain braces of their own.
             own_braces = stage.kind == "command"
             where = f"stages.{stage.name}.{key}"
             yield from _placeholders(text, where, usable, only_values=own_braces)
@@ -65,9 +65,7 @@ def in_environment(
     stages: Mapping[str, AnyStage],
     declared: Collection[str],
 ) -> Iterator[Problem]:
-    """Names that exist, and mean nothing in this environment: values that it lacks, stages that it
-    does not have.
-    """
+    """Names that exist, but not in this environment: values and stages that it does not have."""
     here = stages_of(stages, name)
     knowing = may_know_outputs(stages, declared)
     knowing_here = may_know_outputs(here, declared)

@@ -19,7 +19,7 @@ from cipipe.stages.settings import AnyStage
 
 _MESSAGES = {
     ResourceType.RECORDS: (
-        "keep their records in {}: each would take what the other deployed for its own"
+        "keep their records in {}: each would treat what the other deployed as its own"
     ),
     ResourceType.STATE: (
         "keep their state in {}: each would replace the other's resources by its own"
@@ -104,14 +104,17 @@ def _used(
 
 
 def _clash(group: list[Used]) -> bool:
-    """Whether users of one resource get in each other's way."""
+    """Whether the users of one resource would damage each other's work."""
     several = len({one.environment for one in group}) > 1
     match group[0].resource.type:
         case ResourceType.STATE:
             return len(group) > 1
-        case ResourceType.REPOSITORY:  # with images of the same tags, which are the same
+        # Images have tags made from content, so that sharing a repository does no harm until one
+        # environment is destroyed.
+        case ResourceType.REPOSITORY:
             return several and any(one.destroyed for one in group)
-        case _:  # what stages of one environment share is the kind's own to tell
+        # Whether stages of one environment may share it is up to the kind.
+        case _:
             return several
 
 
@@ -120,18 +123,22 @@ def _nested(used: Mapping[tuple[ResourceType, str], list[Used]]) -> Iterator[lis
     folders = sorted(
         (name, group) for (type_, name), group in used.items() if type_ is ResourceType.FOLDER
     )
+    # Sorted, a folder comes right after those that it is inside: those that are still open.
     open_: list[tuple[str, list[Used]]] = []
     for name, group in folders:
         open_ = [(outer, users) for outer, users in open_ if name.startswith(outer)]
         for _, users in open_:
-            both = [
-                (one, other)
-                for one in users
-                for other in group
-                if one.environment != other.environment
-            ]
-            if both:
-                yield list(both[0])
+            both = next(
+                (
+                    [one, other]
+                    for one in users
+                    for other in group
+                    if one.environment != other.environment
+                ),
+                None,
+            )
+            if both is not None:
+                yield both
         open_.append((name, group))
 
 

@@ -82,7 +82,7 @@ def _paths(stage: AnyStage, path: str) -> Iterator[Problem]:
     if stage.when == "due" and all(pattern.startswith("!") for pattern in stage.paths):
         yield Problem(
             "config-missing-key",
-            "the stage has no paths, so that it could never be due",
+            "the stage has no paths, so it could never be due",
             f"{path}.paths",
             'Name its files, such as paths = ["dbt/**"].',
         )

@@ -94,7 +94,7 @@ def test_a_run_that_was_taken_over_writes_nothing_more(world: DagsWorld) -> None
     run, steps = world.start()
 
     def taken() -> None:
-        raise ConflictError("ledger-conflict", "stage dags was taken by another run")
+        raise ConflictError("ledger-conflict", "stage dags was changed by another run")
 
     run.change(still_ours=taken)
     for step in steps:

@@ -40,7 +40,7 @@ def test_the_one_who_comes_later_loses_and_learns_who_was_first(previous: str) -
     assert (caught.value.id, caught.value.exit_status) == ("ledger-conflict", 6)
     assert (
         caught.value.message
-        == "stage iac was taken by github (deploying since 2026-01-02 03:04:05 UTC)"
+        == "stage iac was changed by github (deploying since 2026-01-02 03:04:05 UTC)"
     )
     assert caught.value.where == "s3://ledger/p/iac.json"
 

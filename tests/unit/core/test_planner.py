@@ -92,15 +92,15 @@ ALL = ("iac", "image", "dags")
         ),
         (
             Known(record("a", "SAME", State.FAILED)),
-            (Status.DUE, Reason.NOT_FINISHED, "did not end well"),
+            (Status.DUE, Reason.NOT_FINISHED, "did not succeed"),
         ),
         (
             Known(record("a", "0" * 64, State.FAILED)),
-            (Status.DUE, Reason.NOT_FINISHED, "did not end well"),
+            (Status.DUE, Reason.NOT_FINISHED, "did not succeed"),
         ),
         (
             Known(record("a", "SAME", State.DEPLOYING)),
-            (Status.DUE, Reason.NOT_FINISHED, "did not end well"),
+            (Status.DUE, Reason.NOT_FINISHED, "did not succeed"),
         ),
         (
             Known(record("a", "SAME", State.DESTROYED)),
