@@ -1,11 +1,13 @@
-"""Fixtures of the tests that call `cipipe` in a project with DAG files, against moto."""
+"""Fixtures of the tests that call `cipipe` in this process."""
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
 from support.dags_world import DagsWorld
+from support.oidc_command import FOREIGN, OidcCommand
 from support.shop import Cli, Shop
 
 
@@ -26,3 +28,16 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> Dag
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     return DagsWorld(tmp_path / "repo", endpoint)
+
+
+@pytest.fixture
+def oidc(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> OidcCommand:
+    """In an empty folder, with no variable of AWS or of a pipeline."""
+    for name in list(os.environ):
+        if name.startswith(FOREIGN):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return OidcCommand(capsys)

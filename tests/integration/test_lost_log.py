@@ -4,13 +4,12 @@ went.
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cipipe.model import Output, State
-from support.shop import CONFIG, KEYS, Shop, served
+from support.shop import CONFIG, KEYS, Shop
 
 PROVIDERS = {
     "github": {"GITHUB_ACTIONS": "true", "GITHUB_REF_NAME": "main", "GITHUB_EVENT_NAME": "push"},
@@ -36,15 +35,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with served() as url:
-        yield url
-
-
 @pytest.fixture
-def shop(tmp_path: Path, server: str) -> Shop:
-    made = Shop(tmp_path / "shop", server, CONFIG + TALKING)
+def shop(tmp_path: Path, moto_server: str) -> Shop:
+    made = Shop(tmp_path / "shop", moto_server, CONFIG + TALKING)
     made.commit(
         {"talk": "for n in $(seq 2000); do echo $n and a line that fills what a pipe holds; done\n"}
     )

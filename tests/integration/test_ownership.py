@@ -5,7 +5,6 @@ Real git, and S3 as moto has it. What is another's is never overwritten or delet
 """
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from cipipe.ledger import Ledger
 from cipipe.model import Output, State
 from cipipe.tools.aws.s3 import Bucket, Version
-from support.shop import ACCOUNT, BUCKET, CONFIG, DAG, LEDGER, OUTPUTS, REGION, Cli, Shop, served
+from support.shop import ACCOUNT, BUCKET, CONFIG, DAG, LEDGER, OUTPUTS, REGION, Cli, Shop
 
 PROD = f"""
 [environments.prod]
@@ -27,12 +26,6 @@ role_arn = "arn:aws:iam::{ACCOUNT}:role/deploy"
 protected = true
 """
 BOTH = CONFIG.replace('key = "k"', 'key = "{environment}"') + PROD
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with served() as url:
-        yield url
 
 
 class Shared(Shop):
@@ -61,16 +54,8 @@ class Shared(Shop):
 
 
 @pytest.fixture
-def shop(tmp_path: Path, server: str) -> Shared:
-    return Shared(tmp_path / "shop", server)
-
-
-@pytest.fixture
-def cipipe(
-    shop: Shared, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Cli:
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    return Cli(shop, monkeypatch, capsys)
+def shop(tmp_path: Path, moto_server: str) -> Shared:
+    return Shared(tmp_path / "shop", moto_server)
 
 
 def refused(cipipe: Cli, id: str, *arguments: str) -> str:
@@ -107,7 +92,7 @@ def test_a_folder_that_holds_the_other_environments_folder(tmp_path: Path, serve
     values = '\n[environments.dev.values]\nfolder = "dags/"\n[environments.prod.values]\nfolder = "dags/live/"\n'
     config = BOTH.replace('source = "dags"', 'source = "dags"\nprefix = "{values.folder}"') + values
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    shop = Shared(tmp_path / "shop", server, config)
+    shop = Shared(tmp_path / "shop", moto_server, config)
     cipipe = Cli(shop, monkeypatch, capsys)
     assert cipipe("run", "dags", "--env", "prod", "--yes") == 0, cipipe.err
     refused(cipipe, "dags-foreign-object", "run", "dags", "--env", "dev")
@@ -308,7 +293,7 @@ def test_nothing_of_the_other_environment_is_ever_touched(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    shop = Shared(tmp_path_factory.mktemp("any") / "shop", server)
+    shop = Shared(tmp_path_factory.mktemp("any") / "shop", moto_server)
     shop.aws.call(
         "s3",
         "create_bucket",
