@@ -97,7 +97,8 @@ def _parsed(url: str) -> Proxy | None:
     if parts.scheme not in _PORTS or not parts.hostname or port == 0:
         return None
 
-    username, password = parts.username, parts.password
+    username = parts.username
+    password = parts.password
     return Proxy(
         scheme=parts.scheme,
         host=parts.hostname,

@@ -193,7 +193,8 @@ def _comparison(pattern: str) -> Callable[[str], bool] | None:
     """
     if not _WILD.search(pattern):
         return lambda path: path == pattern
-    beginning, ending = pattern[:-2], pattern[2:]
+    beginning = pattern[:-2]
+    ending = pattern[2:]
     if beginning and pattern.endswith("**") and not _WILD.search(beginning):
         return lambda path: path.startswith(beginning)
     if pattern.startswith("**") and not _WILD.search(ending):

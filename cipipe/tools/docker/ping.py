@@ -77,7 +77,8 @@ def _version(connection: socket.socket, found: Address) -> str | None:
     answer = http.client.HTTPResponse(connection)
     try:
         answer.begin()
-        status, version = answer.status, answer.headers.get("Api-Version")
+        status = answer.status
+        version = answer.headers.get("Api-Version")
     finally:
         answer.close()
 

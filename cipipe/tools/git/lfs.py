@@ -104,8 +104,8 @@ def content(repository: Repository, path: bytes, kept: Pointer) -> bytes | None:
         # What is stored would have to go through the extension: only the checked-out file will do.
         return _read(checked_out, kept.original, None)
 
-    first, second = kept.sha256[:2], kept.sha256[2:4]
-    store = repository.common_folder / "lfs" / "objects" / first / second / kept.sha256
+    objects = repository.common_folder / "lfs" / "objects"
+    store = objects / kept.sha256[:2] / kept.sha256[2:4] / kept.sha256
     stored = _read(store, kept.sha256, kept.size)
     if stored is not None:
         return stored

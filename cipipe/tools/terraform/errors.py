@@ -57,5 +57,6 @@ def _shown(diagnostic: Mapping[str, Any]) -> str:
     found = diagnostic.get("range") or {}
     where = f"{found['filename']}:{found['start']['line']}: " if found else ""
     address = f" ({diagnostic['address']})" if diagnostic.get("address") else ""
-    summary, detail = diagnostic.get("summary", ""), diagnostic.get("detail", "")
+    summary = diagnostic.get("summary", "")
+    detail = diagnostic.get("detail", "")
     return f"{where}{summary}{address}: {detail}".rstrip(": \n")
