@@ -105,7 +105,7 @@ CHANGES: dict[str, Callable[[Repo], object]] = {
     "file to folder": lambda r: r.write({"a/one": None, "a/one/deep": "1"}),
     "hostile": lambda r: r.write({b"a/" + name: "" for name in HOSTILE}),
     "swapped": lambda r: r.write({"a/one": "#!", "a/b/run": "1"}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -216,8 +216,12 @@ GOLDEN = {
     ("link", "lib", "a/lib/**"): "4b653eec21b8f09c3bccb00ed11e1d8f0ab650ffe9d02e548e0cb364e3849894",
     ("*/x", "a.b/**", "a/x"): "0d77bbabce86cc9ad5bf3e203b54c182821630d9e5850d6ae18c6146fb35f6e0",
     ("absent/**",): "3b4f6f400d3d1c558b4d720271315fd338cbb92d981d5c2096b466a1e475e98e",
-    ("a/**/x", "!a/x/x", "a-b/**"): "ff4ce604096fbb74c176a5812cfb8d56ddc797ffd25f46f039d890b3b9c1925a",
-}  # fmt: skip
+    (
+        "a/**/x",
+        "!a/x/x",
+        "a-b/**",
+    ): "ff4ce604096fbb74c176a5812cfb8d56ddc797ffd25f46f039d890b3b9c1925a",
+}
 
 
 @pytest.fixture(scope="module")
@@ -226,8 +230,22 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Repo:
     stores of the rest.
     """
     made = Repo(tmp_path_factory.mktemp("golden") / "repo")
-    made.write({"a/x/one": "1", "a/x/x": "2", "a/x.md": "3", "a/x-y/x": "4", "a/x0/deep/x": "5", "a.b": "6", "a-b/x": "7",
-                "a0": "8", "ab/x.md": "9", "a/z/é": "10", "a/x/page.md": "11", "top.md": "12"})  # fmt: skip
+    made.write(
+        {
+            "a/x/one": "1",
+            "a/x/x": "2",
+            "a/x.md": "3",
+            "a/x-y/x": "4",
+            "a/x0/deep/x": "5",
+            "a.b": "6",
+            "a-b/x": "7",
+            "a0": "8",
+            "ab/x.md": "9",
+            "a/z/é": "10",
+            "a/x/page.md": "11",
+            "top.md": "12",
+        }
+    )
     made.write({b"a/" + name: "" for name in HOSTILE} | {b"a/x/run": "#!"})
     (made.root / "a/x/run").chmod(0o755)
     (made.root / "a/link").symlink_to("x")

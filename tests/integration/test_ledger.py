@@ -22,8 +22,20 @@ KEYS = Credentials("testing", "testing")
 
 
 def record(state: State = State.DEPLOYING, **changes: object) -> Record:
-    made = Record(schema=1, stage="iac", fingerprint="f" * 64, effective=None, state=state, commit="c" * 40, ref="main", provider="gitlab", sequence=7, pipeline_url="https://ci/7", started_at="2026-01-02T03:04:05+00:00",
-                  finished_at=None)  # fmt: skip
+    made = Record(
+        schema=1,
+        stage="iac",
+        fingerprint="f" * 64,
+        effective=None,
+        state=state,
+        commit="c" * 40,
+        ref="main",
+        provider="gitlab",
+        sequence=7,
+        pipeline_url="https://ci/7",
+        started_at="2026-01-02T03:04:05+00:00",
+        finished_at=None,
+    )
     return msgspec.structs.replace(made, **changes)
 
 
@@ -52,9 +64,9 @@ def ledger(aws: Aws) -> Ledger:
 
 def test_a_deployment(aws: Aws, ledger: Ledger) -> None:
     assert ledger.read(["iac", "dags"]) == {"iac": None, "dags": None}
-    begun = ledger.write(record(), None)
-    done = ledger.write(record(State.DEPLOYED, data={"x": ["\u00fc"]}), begun)
-    assert begun.etag != done.etag
+    started = ledger.write(record(), None)
+    done = ledger.write(record(State.DEPLOYED, data={"x": ["\u00fc"]}), started)
+    assert started.etag != done.etag
     assert Ledger(aws.bucket("ledger"), "p/dev/").read(["iac"]) == {"iac": done}
     assert aws.bucket("ledger").keys("") == ["p/dev/.probe", "p/dev/iac.json"]
     stored = aws.bucket("ledger").get("p/dev/iac.json")
@@ -65,7 +77,7 @@ def test_a_deployment(aws: Aws, ledger: Ledger) -> None:
 def test_two_writers_and_one_winner(aws: Aws) -> None:
     """Both have read that there is no record; both then say `deploying`."""
 
-    def begin(number: int) -> StoredRecord | ConflictError:
+    def start(number: int) -> StoredRecord | ConflictError:
         try:
             return Ledger(aws.bucket("ledger"), "p/").write(
                 record(pipeline_url=f"https://ci/{number}"), None
@@ -74,13 +86,13 @@ def test_two_writers_and_one_winner(aws: Aws) -> None:
             return error
 
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(begin, range(8)))
+        made = list(pool.map(start, range(8)))
     (winner,) = [one for one in made if isinstance(one, StoredRecord)]
     losers = [one for one in made if isinstance(one, ConflictError)]
     assert len(losers) == 7
     for loser in losers:
         assert loser.exit_status == 6
-        assert f"taken by {winner.record.pipeline_url} (deploying since 2026" in loser.message
+        assert f"changed by {winner.record.pipeline_url} (deploying since 2026" in loser.message
 
 
 def test_a_stale_record_is_not_written_over(aws: Aws, ledger: Ledger) -> None:
@@ -125,7 +137,7 @@ def test_a_bucket_that_is_not_there(aws: Aws) -> None:
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
-    """S3 as it answers a role that may not list the bucket: 403, whether there is an object or not."""
+    """S3's answer to a role that may not list the bucket: 403, whether or not the object exists."""
 
     def do_GET(self) -> None:
         body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -158,7 +170,7 @@ def test_a_record_that_may_not_be_read_never_means_not_due(refusing: Aws) -> Non
 
 
 def test_the_newest_pipeline_of_a_provider(aws: Aws, ledger: Ledger) -> None:
-    """It only goes up, but where going back is meant; providers do not know each other's numbers."""
+    """It only goes up, unless going back is intended; each provider has numbers of its own."""
 
     def written(number: int, provider: str = "gitlab", *, over_newer: bool = False) -> int | None:
         ledger.write_newest(

@@ -13,14 +13,10 @@ from cipipe.errors import StageError
 from cipipe.model import Output, State
 from cipipe.pipeline import project
 from cipipe.pipeline.planning import plan as planning
-from cipipe.pipeline.planning import snapshot
 from cipipe.report import github as as_github
 from cipipe.report import gitlab as as_gitlab
-from cipipe.report import json as as_json
-from cipipe.report import markdown as as_markdown
-from cipipe.report import text as as_text
-from support.deployment import CONFIG, FILES, NOTHING_DUE, STAGES, Deployment, gitlab
-from support.git import ENV, HOSTILE, Repo
+from support.deployment import CONFIG, NOTHING_DUE, STAGES, Deployment, gitlab
+from support.git import ENV, Repo
 
 ALL = set(STAGES)
 
@@ -98,23 +94,58 @@ def flatten(folder: Path) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[Repo], object], set[str]]] = {
-    "moved between folders": (lambda r: (r.root / "terraform/x").rename(r.root / "dags/x"), {"iac", "dags"}),
+    "moved between folders": (
+        lambda r: (r.root / "terraform/x").rename(r.root / "dags/x"),
+        {"iac", "dags"},
+    ),
     "deleted": (lambda r: r.write({"dags/dag.py": None}), {"dags"}),
     "empty file added": (lambda r: r.write({"dbt/empty": ""}), {"image"}),
     "mode": (lambda r: (r.root / "dbt/model.sql").chmod(0o755), {"image"}),
     "file to link": (lambda r: link(r.root / "terraform/x"), {"iac"}),
     "excluded": (lambda r: r.write({"terraform/a/README.md": "x", "terraform/b.md": ""}), set()),
     "nearly excluded": (lambda r: r.write({"terraform/a/README.md.tf": "x"}), {"iac"}),
-    "near by": (lambda r: r.write({"dags2/x": "", "xdags/x": "", "docs/dags/x": "", "dags.py": ""}), set()),
-    "everything gone": (lambda r: r.write({"dags/dag.py": None, "dbt/model.sql": None}), {"image", "dags"}),
+    "near by": (
+        lambda r: r.write({"dags2/x": "", "xdags/x": "", "docs/dags/x": "", "dags.py": ""}),
+        set(),
+    ),
+    "everything gone": (
+        lambda r: r.write({"dags/dag.py": None, "dbt/model.sql": None}),
+        {"image", "dags"},
+    ),
     "folder to file": (lambda r: flatten(r.root / "dags"), {"dags"}),
-    "setting": (lambda r: r.write({"cipipe.toml": CONFIG.replace('source = "dags"', 'source = "dags"\nprefix = "d/"')}), {"dags"}),
-    "pattern": (lambda r: r.write({"cipipe.toml": CONFIG.replace('"dbt/**"', '"dbt/**", "absent/**"')}), {"image"}),
-    "exclusion": (lambda r: r.write({"cipipe.toml": CONFIG.replace('"dbt/**"', '"dbt/**", "!dbt/x"')}), {"image"}),
-    "declared version of a tool": (lambda r: r.write({"cipipe.toml": CONFIG.replace('source = "dags"', 'source = "dags"\nairflow_version = "2.10.3"')}), {"dags"}),
-    "version file of a tool": (lambda r: r.write({"terraform/.terraform-version": "1.9.8"}), {"iac"}),
-    "configuration elsewhere": (lambda r: r.write({"cipipe.toml": CONFIG + '\n[ledger]\nprefix = "l/"\n'}), set()),
-}  # fmt: skip
+    "setting": (
+        lambda r: r.write(
+            {"cipipe.toml": CONFIG.replace('source = "dags"', 'source = "dags"\nprefix = "d/"')}
+        ),
+        {"dags"},
+    ),
+    "pattern": (
+        lambda r: r.write({"cipipe.toml": CONFIG.replace('"dbt/**"', '"dbt/**", "absent/**"')}),
+        {"image"},
+    ),
+    "exclusion": (
+        lambda r: r.write({"cipipe.toml": CONFIG.replace('"dbt/**"', '"dbt/**", "!dbt/x"')}),
+        {"image"},
+    ),
+    "declared version of a tool": (
+        lambda r: r.write(
+            {
+                "cipipe.toml": CONFIG.replace(
+                    'source = "dags"', 'source = "dags"\nairflow_version = "2.10.3"'
+                )
+            }
+        ),
+        {"dags"},
+    ),
+    "version file of a tool": (
+        lambda r: r.write({"terraform/.terraform-version": "1.9.8"}),
+        {"iac"},
+    ),
+    "configuration elsewhere": (
+        lambda r: r.write({"cipipe.toml": CONFIG + '\n[ledger]\nprefix = "l/"\n'}),
+        set(),
+    ),
+}
 
 
 @pytest.mark.parametrize(("change", "expected"), CHANGES.values(), ids=CHANGES)
@@ -138,40 +169,10 @@ def test_an_empty_file_deleted(deployment: Deployment) -> None:
     assert (deployment.due(), deployment.paths("image")) == ({"image"}, {b"dbt/empty"})
 
 
-@pytest.mark.parametrize("pattern", ["dbt/**", "dbt/packages/**", "dbt/*"])
-def test_a_submodule_bumped_without_a_checkout(deployment: Deployment, pattern: str) -> None:
-    deployment.repo.write({"cipipe.toml": CONFIG.replace("dbt/**", pattern)})
-    deployment.repo.git("add", "cipipe.toml")
-    deployment.repo.add_submodule("dbt/packages", "1" * 40)
-    deployment.repo.git("commit", "--quiet", "-m", "x")
-    deployment.deploy()
-    deployment.repo.add_submodule("dbt/packages", "2" * 40)
-    deployment.repo.git("commit", "--quiet", "-m", "x")
-    assert (deployment.due(), deployment.paths("image")) == ({"image"}, {b"dbt/packages"})
-
-
 def test_a_variable(deployment: Deployment) -> None:
     deployment.deploy(env={"BASE": "debian"})
     assert deployment.reasons() == NOTHING_DUE
     assert deployment.due(env={"BASE": "alpine"}) == {"image"}
-
-
-def test_hostile_names(deployment: Deployment) -> None:
-    deployment.deploy()
-    deployment.repo.commit({b"dbt/" + name: "" for name in HOSTILE})
-    plan = deployment.plan()
-    assert deployment.due() == {"image"}
-    assert deployment.paths("image") == {b"dbt/" + name for name in HOSTILE}
-    document = json.loads(as_json.plan(plan))
-    assert len(document["stages"][1]["paths"]) == len(HOSTILE)
-    for shown in (
-        as_text.plan(plan),
-        as_markdown.render(plan),
-        as_gitlab.render(plan),
-        as_github.render(plan),
-    ):
-        assert all(line.isprintable() for line in shown.split("\n"))
-    assert not list(deployment.repo.root.rglob("executed"))
 
 
 def test_thousands_of_files_in_one_folder_hide_none_in_another(deployment: Deployment) -> None:
@@ -232,19 +233,6 @@ def test_a_record_that_cannot_be_read_is_no_plan(deployment: Deployment) -> None
         deployment.plan()
 
 
-def test_a_clone_of_depth_one_without_its_remote(deployment: Deployment, tmp_path: Path) -> None:
-    deployment.deploy()
-    deployment.repo.commit({"dbt/model.sql": "select 2"})
-    deployment.repo.commit({"docs/page.md": "words 2"})
-    shallow = Deployment(
-        deployment.repo.clone(tmp_path / "shallow", "--depth=1"), deployment.ledger
-    )
-    shallow.repo.git("remote", "remove", "origin")
-    assert shallow.fingerprints() == deployment.fingerprints()
-    assert shallow.reasons() == deployment.reasons()
-    assert shallow.due() == {"image"}
-
-
 def test_a_merge_whose_second_parent_touched_the_dags(deployment: Deployment) -> None:
     deployment.deploy()
     deployment.repo.git("checkout", "--quiet", "-b", "side")
@@ -275,15 +263,6 @@ def test_what_the_event_says_does_not_count_beside_a_ledger(
         deployment.repo.commit({"docs/page.md": str(number)})
     assert deployment.reasons(env=gitlab(CI_COMMIT_BEFORE_SHA=before)) == deployment.reasons()
     assert deployment.due() == {"dags"}
-
-
-@pytest.mark.parametrize("options", [(), ("--object-format=sha256",)], ids=["sha1", "sha256"])
-def test_either_kind_of_repository(tmp_path: Path, options: tuple[str, ...]) -> None:
-    deployment = Deployment.make(tmp_path / "repo", *options)
-    deployment.deploy()
-    deployment.repo.commit({"dbt/model.sql": "select 2"})
-    assert deployment.due() == {"image"}
-    assert FILES["cipipe.toml"] == CONFIG
 
 
 WORKSTREAMS = """
@@ -356,38 +335,6 @@ def test_several_stages_of_one_kind_have_places_of_their_own(workstreams: Deploy
     ]
     assert "due_dags-finance<<" in as_github.render(plan)
     assert set(json.loads(as_gitlab.render(plan))) >= {f"deploy:{name}" for name in names}
-
-
-def test_a_partial_clone_is_planned_as_the_whole_one(
-    deployment: Deployment, tmp_path: Path
-) -> None:
-    """Without contents, and without fetching any: nothing of the object store changes."""
-    deployment.deploy()
-    deployment.repo.commit({"dbt/model.sql": "select 2"})
-    deployment.repo.git("config", "uploadpack.allowFilter", "true")
-    partial = Deployment(
-        deployment.repo.clone(tmp_path / "partial", "--filter=blob:none", "--no-checkout"),
-        deployment.ledger,
-    )
-    partial.repo.write({"cipipe.toml": CONFIG})
-    before = sorted((partial.repo.root / ".git/objects").rglob("*"))
-    assert partial.fingerprints() == deployment.fingerprints()
-    assert (partial.due(), partial.paths("image")) == ({"image"}, {b"dbt/model.sql"})
-    assert sorted((partial.repo.root / ".git/objects").rglob("*")) == before
-    partial.repo.git("remote", "remove", "origin")
-    assert partial.due() == {"image"}
-
-
-def test_a_bare_repository_and_a_second_work_tree(deployment: Deployment, tmp_path: Path) -> None:
-    deployment.repo.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "second"))
-    second = Deployment.__new__(Deployment)
-    second.repo, second.ledger = Repo.__new__(Repo), deployment.ledger
-    second.repo.root = tmp_path / "second"
-    assert second.fingerprints() == deployment.fingerprints()
-    bare = deployment.repo.clone(tmp_path / "bare.git", "--bare")
-    found = project.load(bare.root, ENV, deployment.repo.root / "cipipe.toml")
-    shot = snapshot.read_snapshot(found)
-    assert {n: p.fingerprint for n, p in shot.candidates.items()} == deployment.fingerprints()
 
 
 def printed(deployment: Deployment) -> dict[str, str]:

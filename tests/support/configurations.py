@@ -60,6 +60,54 @@ def command(name: str, **keys: str) -> str:
     return f"\n[stages.{name}]\n" + "".join(f"{key} = {value}\n" for key, value in given.items())
 
 
+ACCOUNT = "111111111111"
+
+
+def environment(
+    name: str, *, account: str = ACCOUNT, region: str = "eu-central-1", more: str = ""
+) -> str:
+    arn = "aws-cn" if region.startswith("cn-") else "aws"
+    return (
+        f'\n[environments.{name}]\naccount_id = "{account}"\nregion = "{region}"\n'
+        f'role_arn = "arn:{arn}:iam::{account}:role/deploy"\n{more}\n'
+    )
+
+
+def dags(
+    name: str = "dags", *, bucket: str = '"team-dags"', prefix: str = "dags/", more: str = ""
+) -> str:
+    return (
+        f'\n[stages.{name}]\nkind = "dags"\npaths = ["dags/**"]\nsource = "dags"\n'
+        f'bucket = {bucket}\nprefix = "{prefix}"\n{more}\n'
+    )
+
+
+def terraform(
+    name: str = "iac", *, bucket: str = "state", key: str = "terraform/{environment}.tfstate"
+) -> str:
+    return (
+        f'\n[stages.{name}]\nkind = "terraform"\npaths = ["{name}/**"]\nroot = "{name}"\n'
+        f'backend = {{ bucket = "{bucket}", key = "{key}" }}\n'
+    )
+
+
+def elsewhere(backend: str, more: str = "") -> str:
+    """A Terraform stage with another backend than S3."""
+    head = '\n[stages.iac]\nkind = "terraform"\npaths = ["terraform/**"]\nroot = "terraform"\n'
+    return f"{head}backend = {{ {backend} }}\n{more}\n"
+
+
+def image(repository: str) -> str:
+    return (
+        '\n[stages.image]\nkind = "image"\npaths = ["dbt/**"]\ncontext = "dbt"\n'
+        f'repository = "{repository}"\n'
+    )
+
+
+LIVE = environment("live")
+OTHER = environment("live", account="222222222222", region="us-east-1")
+
+
 def load(text: str) -> config.Config:
     return config.load(text.encode())
 
@@ -85,7 +133,7 @@ def only(text: str) -> tuple[str, Any]:
 
 
 def line_of(text: str, start: str) -> str:
-    """Where the first line that starts so stands."""
+    """The place of the first line that starts like that."""
     number = next(
         n for n, line in enumerate(text.splitlines(), start=1) if line.lstrip().startswith(start)
     )

@@ -45,7 +45,7 @@ def nested(depth: int, key: str = "k") -> Any:
     return value
 
 
-# --- DAG files ---------------------------------------------------------------------------------------------------------
+# --- DAG files ---
 
 
 def test_a_literal_of_nested_maps_is_patched() -> None:
@@ -153,7 +153,7 @@ def test_findings_come_in_the_order_of_the_file() -> None:
     ]
 
 
-# --- cipipe.toml -------------------------------------------------------------------------------------------------------
+# --- cipipe.toml ---
 
 TOML = {
     "brackets": ("x = " + "[" * 200_000, "config-not-toml"),
@@ -193,7 +193,7 @@ def test_dots_in_a_string_are_no_dotted_key() -> None:
     assert "a" in config.load(text.encode()).stages
 
 
-# --- JSON --------------------------------------------------------------------------------------------------------------
+# --- JSON ---
 
 
 @pytest.mark.parametrize("depth", [bounded.DEEPEST + 1, 950, 100_000])
@@ -274,7 +274,7 @@ def test_a_policy_that_aws_would_never_take_is_refused() -> None:
         policy.parse(json.dumps({"Statement": [statement]}))
 
 
-# --- patterns ----------------------------------------------------------------------------------------------------------
+# --- patterns ---
 
 
 @pytest.mark.parametrize(

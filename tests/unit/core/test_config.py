@@ -53,17 +53,51 @@ def test_an_unknown_environment_is_suggested() -> None:
         ("[project]", "[ledger]\nbuckte = 'b'\n[project]", "ledger.buckte", "config-unknown-key"),
         ('name = "shop"', "name = 1", "project.name", "config-wrong-type"),
         ('name = "shop"\n', "", "project.name", "config-missing-key"),
-        ('default_environment = "dev"', 'default_environment = "de"', "project.default_environment", "config-dangling-name"),
-        ('account_id = "111111111111"', "account_id = 111111111111", "environments.dev.account_id", "config-wrong-type"),
+        (
+            'default_environment = "dev"',
+            'default_environment = "de"',
+            "project.default_environment",
+            "config-dangling-name",
+        ),
+        (
+            'account_id = "111111111111"',
+            "account_id = 111111111111",
+            "environments.dev.account_id",
+            "config-wrong-type",
+        ),
         ('"111111111111"', '"1111"', "environments.dev.account_id", "config-bad-account"),
         ('"eu-central-1"', '"eu-central"', "environments.dev.region", "config-bad-region"),
-        ("arn:aws:iam::111111111111:role/deploy", "deploy", "environments.dev.role_arn", "config-bad-role"),
+        (
+            "arn:aws:iam::111111111111:role/deploy",
+            "deploy",
+            "environments.dev.role_arn",
+            "config-bad-role",
+        ),
         ("arn:aws:iam::1", "arn:aws:iam::2", "environments.dev.role_arn", "config-bad-role"),
-        ("[stages.iac]", "[environments.dev.deploy_from]\nbranch = ['main']\n[stages.iac]",
-         "environments.dev.deploy_from.branch", "config-unknown-key"),
-        ("[stages.iac]", "[oidc]\ngitlap = {}\n[stages.iac]", "oidc.gitlap", "config-dangling-name"),
-        ("[stages.iac]", "[oidc]\ngitlab = { audiense = 'x' }\n[stages.iac]", "oidc.gitlab.audiense", "config-unknown-key"),
-        ("[stages.iac]", "[ledger]\nbucket = '{acount_id}'\n[stages.iac]", "ledger.bucket", "config-dangling-name"),
+        (
+            "[stages.iac]",
+            "[environments.dev.deploy_from]\nbranch = ['main']\n[stages.iac]",
+            "environments.dev.deploy_from.branch",
+            "config-unknown-key",
+        ),
+        (
+            "[stages.iac]",
+            "[oidc]\ngitlap = {}\n[stages.iac]",
+            "oidc.gitlap",
+            "config-dangling-name",
+        ),
+        (
+            "[stages.iac]",
+            "[oidc]\ngitlab = { audiense = 'x' }\n[stages.iac]",
+            "oidc.gitlab.audiense",
+            "config-unknown-key",
+        ),
+        (
+            "[stages.iac]",
+            "[ledger]\nbucket = '{acount_id}'\n[stages.iac]",
+            "ledger.bucket",
+            "config-dangling-name",
+        ),
         ('kind = "image"', 'kind = "imgae"', "stages.image.kind", "config-unknown-kind"),
         ('kind = "image"', "kind = 1", "stages.image.kind", "config-unknown-kind"),
         ('kind = "image"\n', "", "stages.image.kind", "config-missing-key"),
@@ -74,22 +108,57 @@ def test_an_unknown_environment_is_suggested() -> None:
         ('"terraform/**"', '"a", "b**"', "stages.iac.paths[1]", "config-bad-pattern"),
         ('"terraform/**"', '"a", 2', "stages.iac.paths[1]", "config-wrong-type"),
         ('paths = ["terraform/**"]', 'paths = ["!x"]', "stages.iac.paths", "config-missing-key"),
-        ('paths = ["terraform/**"]', 'paths = "terraform"', "stages.iac.paths", "config-wrong-type"),
+        (
+            'paths = ["terraform/**"]',
+            'paths = "terraform"',
+            "stages.iac.paths",
+            "config-wrong-type",
+        ),
         ('bucket = "b", key', "key", "stages.iac.backend", "config-missing-key"),
-        ('needs = ["iac", "image"]', 'needs = ["iac", "imag"]', "stages.dags.needs[1]", "config-dangling-name"),
-        ('{ output = "url" }', '{ outptu = "url" }', "stages.image.repository.outptu", "config-unknown-key"),
-        ('{ output = "url" }', "{ output = 1 }", "stages.image.repository.output", "config-wrong-type"),
+        (
+            'needs = ["iac", "image"]',
+            'needs = ["iac", "imag"]',
+            "stages.dags.needs[1]",
+            "config-dangling-name",
+        ),
+        (
+            '{ output = "url" }',
+            '{ outptu = "url" }',
+            "stages.image.repository.outptu",
+            "config-unknown-key",
+        ),
+        (
+            '{ output = "url" }',
+            "{ output = 1 }",
+            "stages.image.repository.output",
+            "config-wrong-type",
+        ),
         ('{ output = "url" }', "{}", "stages.image.repository", "config-bad-reference"),
-        ('{ output = "url" }', '{ output = "a", env = "B" }', "stages.image.repository", "config-bad-reference"),
-        ('{ output = "url" }', '{ fingerprint = "iac", default = "b" }', "stages.image.repository", "config-bad-reference"),
-        ('{ output = "url" }', '{ fingerprint = "dgas" }', "stages.image.repository.fingerprint", "config-dangling-name"),
+        (
+            '{ output = "url" }',
+            '{ output = "a", env = "B" }',
+            "stages.image.repository",
+            "config-bad-reference",
+        ),
+        (
+            '{ output = "url" }',
+            '{ fingerprint = "iac", default = "b" }',
+            "stages.image.repository",
+            "config-bad-reference",
+        ),
+        (
+            '{ output = "url" }',
+            '{ fingerprint = "dgas" }',
+            "stages.image.repository.fingerprint",
+            "config-dangling-name",
+        ),
         ('when = "nothing-due"', 'when = "never"', "stages.default.when", "config-wrong-type"),
         ('run = [["true"]]', "run = [[]]", "stages.default.run[0]", "config-empty-command"),
         ('run = [["true"]]', 'run = ["true"]', "stages.default.run[0]", "config-wrong-type"),
         ("[stages.default]", '[stages."a b"]', "stages.a b", "config-bad-name"),
         ("[environments.dev]", '[environments."../x"]', "environments.../x", "config-bad-name"),
     ],
-)  # fmt: skip
+)
 def test_one_thing_is_wrong(old: str, new: str, path: str, id: str) -> None:
     assert old in WHOLE
     found = problems(WHOLE.replace(old, new, 1))
@@ -187,10 +256,18 @@ def test_a_suggestion_comes_with_an_unknown_key() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"[project", b"a = 1\na = 2", b"\xff\xfe", b"\x00", b"x = " + b"[" * 100_000, b"x = " + b"9" * 5_000,
-     b"\xef\xbb\xbf[project]", b"x = 2026-13-45"],
+    [
+        b"[project",
+        b"a = 1\na = 2",
+        b"\xff\xfe",
+        b"\x00",
+        b"x = " + b"[" * 100_000,
+        b"x = " + b"9" * 5_000,
+        b"\xef\xbb\xbf[project]",
+        b"x = 2026-13-45",
+    ],
     ids=["open", "twice", "utf-16", "nul", "deep", "long number", "byte-order mark", "date"],
-)  # fmt: skip
+)
 def test_not_toml(text: bytes) -> None:
     with pytest.raises(UsageError) as caught:
         config.load(text)
@@ -201,9 +278,18 @@ def test_not_toml(text: bytes) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "project = 1", "stages = []", "environments = 3\nstages = 4", "[stages]\na = 1", "[stages.a]\nkind = []",
-     "[environments]\ndev = 1979-05-27", "[project]\nname = nan", "[stages.a]\nkind = 'command'\nrun = {}"],
-)  # fmt: skip
+    [
+        "",
+        "project = 1",
+        "stages = []",
+        "environments = 3\nstages = 4",
+        "[stages]\na = 1",
+        "[stages.a]\nkind = []",
+        "[environments]\ndev = 1979-05-27",
+        "[project]\nname = nan",
+        "[stages.a]\nkind = 'command'\nrun = {}",
+    ],
+)
 def test_toml_of_a_wholly_other_shape(text: str) -> None:
     with pytest.raises(ProblemsError) as caught:
         load(text)

@@ -1,6 +1,4 @@
-"""What of cipipe.toml differs by environment: places that they must not share, values, stages that
-some do not have.
-"""
+"""What of cipipe.toml differs by environment: values, stages that some do not have, paths."""
 
 import pytest
 
@@ -11,181 +9,16 @@ from support.configurations import (
     HEAD,
     IAC,
     IMAGE,
+    LIVE,
     WHOLE,
     command,
-    line_of,
     load,
     only,
     problems,
+    terraform,
 )
 
-ACCOUNT = "111111111111"
-
-
-def environment(
-    name: str, *, account: str = ACCOUNT, region: str = "eu-central-1", more: str = ""
-) -> str:
-    arn = "aws-cn" if region.startswith("cn-") else "aws"
-    return (
-        f'\n[environments.{name}]\naccount_id = "{account}"\nregion = "{region}"\n'
-        f'role_arn = "arn:{arn}:iam::{account}:role/deploy"\n{more}\n'
-    )
-
-
-def dags(
-    name: str = "dags", *, bucket: str = '"team-dags"', prefix: str = "dags/", more: str = ""
-) -> str:
-    return (
-        f'\n[stages.{name}]\nkind = "dags"\npaths = ["dags/**"]\nsource = "dags"\nbucket = {bucket}\n'
-        f'prefix = "{prefix}"\n{more}\n'
-    )
-
-
-def terraform(
-    name: str = "iac", *, bucket: str = "state", key: str = "terraform/{environment}.tfstate"
-) -> str:
-    return (
-        f'\n[stages.{name}]\nkind = "terraform"\npaths = ["{name}/**"]\nroot = "{name}"\n'
-        f'backend = {{ bucket = "{bucket}", key = "{key}" }}\n'
-    )
-
-
-def elsewhere(backend: str, more: str = "") -> str:
-    """A Terraform stage with another backend than S3."""
-    head = '\n[stages.iac]\nkind = "terraform"\npaths = ["terraform/**"]\nroot = "terraform"\n'
-    return f"{head}backend = {{ {backend} }}\n{more}\n"
-
-
-def image(repository: str) -> str:
-    return f'\n[stages.image]\nkind = "image"\npaths = ["dbt/**"]\ncontext = "dbt"\nrepository = "{repository}"\n'
-
-
-LIVE = environment("live")
-OTHER = environment("live", account="222222222222", region="us-east-1")
-
-
-@pytest.mark.parametrize(
-    ("text", "path"),
-    [
-        (LIVE + dags(), "stages.dags.bucket"),
-        (OTHER + dags(), "stages.dags.bucket"),  # bucket names are global
-        (LIVE + dags(prefix=""), "stages.dags.bucket"),
-        (OTHER + dags(bucket='"dags-{project}"'), "stages.dags.bucket"),
-        (LIVE + dags(bucket='"dags-{account_id}-{region}"'), "stages.dags.bucket"),
-        (LIVE + dags(prefix="dags/{project}/"), "stages.dags.bucket"),
-        (OTHER + "[environments.live.values]\nb = 'x-1'\n[environments.dev.values]\nb = 'x-1'\n"
-         + dags(bucket='"{values.b}"'), "stages.dags.bucket"),
-        (LIVE + dags(prefix="{environment}/", more='requirements = "r.txt"'), "stages.dags.requirements"),
-        (LIVE + dags(prefix="{environment}/", more='plugins = "plugins"'), "stages.dags.plugins"),
-        (OTHER + terraform(key="k"), "stages.iac.backend"),
-        (terraform(key="k") + terraform("net", key="k"), "stages.net.backend"),
-        (OTHER + "[environments.dev.values]\nw = 'default'\nk = 'env:/b/k'\n[environments.live.values]\nw = 'b'\nk = 'k'\n"
-         + terraform(key="{values.k}") + 'workspace = "{values.w}"\n', "stages.iac.backend"),
-        (LIVE + elsewhere('type = "gcs", bucket = "states"'), "stages.iac.backend"),
-        (LIVE + elsewhere('type = "azurerm", container_name = "states"'), "stages.iac.backend"),
-        (OTHER + elsewhere('type = "cloud"'), "stages.iac.backend"),
-        (LIVE + elsewhere('type = "cloud"', 'workspace = "{project}"'), "stages.iac.backend"),
-        (LIVE + "[ledger]\nprefix = 'ledger/'\n" + terraform(), "ledger.prefix"),
-        (OTHER + "[ledger]\nbucket = 'records'\nprefix = '{project}'\n" + terraform(), "ledger.prefix"),
-        (LIVE + image("1.dkr.ecr.eu-central-1.amazonaws.com/shop"), "stages.image.repository"),
-        (environment("live", more="protected = true") + image("1.dkr.ecr/x"), "stages.image.repository"),
-    ],
-)  # fmt: skip
-def test_two_environments_share_a_place(text: str, path: str) -> None:
-    found = problems(HEAD + text)
-    assert {where: problem[1] for where, problem in found.items()} == {path: "config-shared-place"}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        LIVE + dags(bucket='"dags-{environment}"'),
-        LIVE + dags(prefix="{environment}/"),
-        LIVE + dags(prefix="dags{environment}/"),
-        OTHER + dags(bucket='"dags-{account_id}"', more='requirements = "r.txt"'),
-        LIVE + dags(bucket='{ env = "BUCKET" }'),
-        environment("live", region="cn-north-1", account="222222222222") + dags(),  # another partition
-        OTHER + "[environments.live.values]\nb = 'x-1'\n[environments.dev.values]\nb = 'x-2'\n"
-        + dags(bucket='"{values.b}"'),
-        LIVE + dags(more='environments = ["live"]'),
-        LIVE + dags("one", more='environments = ["live"]') + dags("two", prefix="x/", more='environments = ["dev"]'),
-        LIVE + terraform(),
-        OTHER + terraform(bucket="state-{account_id}", key="k"),
-        LIVE + terraform(key="k") + 'workspace = "{environment}"\n',
-        LIVE + elsewhere('type = "gcs", bucket = "states-{environment}"'),
-        LIVE + elsewhere('type = "cloud"', 'workspace = "{environment}"'),
-        LIVE + elsewhere('type = "cloud"').replace('root = "terraform"', 'root = "terraform/{environment}"'),
-        LIVE + elsewhere('type = "http"'),  # its address may be in the environment of the job
-        OTHER + image("{account_id}.dkr.ecr.{region}.amazonaws.com/shop"),
-        dags() + dags("inner", prefix="dags/inner/"),  # of one environment: its records keep them apart
-        image("x/y").replace("stages.image", "stages.a") + image("x/y"),
-    ],
-)  # fmt: skip
-def test_places_of_their_own(text: str) -> None:
-    load(HEAD + text)
-
-
-def test_one_repository_for_environments_that_are_never_destroyed() -> None:
-    kept = HEAD.replace("role_arn", "protected = true\nrole_arn")
-    load(kept + environment("live", more="protected = true") + image("1.dkr.ecr/x"))
-    text = (
-        kept
-        + environment("live", more="protected = true\nallow_destroy = true")
-        + image("1.dkr.ecr/x")
-    )
-    assert only(text)[0] == "config-shared-place"
-
-
-@pytest.mark.parametrize("inner", ["dags/{values.p}", "{values.p}"])
-def test_a_folder_inside_the_other_environments(inner: str) -> None:
-    values = "[environments.dev.values]\np = ''\n[environments.live.values]\np = 'deep/er/'\n"
-    text = HEAD + LIVE + values + dags(prefix=inner)
-    assert {path: problem[1] for path, problem in problems(text).items()} == {
-        "stages.dags.bucket": "config-shared-place"
-    }
-
-
-def test_different_stages_of_two_environments_in_one_folder() -> None:
-    text = (
-        HEAD
-        + LIVE
-        + dags("a", more='environments = ["dev"]')
-        + dags("b", more='environments = ["live"]')
-    )
-    assert only(text)[0] == "config-shared-place"
-
-
-def test_all_shared_places_are_told_at_once_with_their_lines() -> None:
-    text = (
-        HEAD
-        + LIVE
-        + "[ledger]\nprefix = 'x'\n"
-        + terraform(key="k")
-        + dags()
-        + image("1.dkr.ecr/x")
-    )
-    assert {path: place for path, (place, _, _) in problems(text).items()} == {
-        "ledger.prefix": line_of(text, "prefix = 'x'"),
-        "stages.iac.backend": line_of(text, "backend"),
-        "stages.dags.bucket": line_of(text, "bucket = "),
-        "stages.image.repository": line_of(text, "repository"),
-    }
-
-
-def test_three_environments_in_one_place_are_one_problem() -> None:
-    assert set(problems(HEAD + LIVE + environment("test") + dags())) == {"stages.dags.bucket"}
-
-
-def test_what_is_wrong_only_once_placeholders_are_filled_in() -> None:
-    text = HEAD + environment("UPPER") + dags(bucket='"dags-{environment}"')
-    assert only(text)[0] == "dags-bucket"
-    text = HEAD + dags("one", prefix="{environment}/") + dags("two", prefix="dev/")
-    assert {path: problem[1] for path, problem in problems(text).items()} == {
-        "stages.two.prefix": "dags-prefix-shared"
-    }
-
-
-# --- values ------------------------------------------------------------------------------------------------------------------
+# --- values ---
 
 VALUES = "[environments.dev.values]\nsize = 'small'\nowner = '{project}-{environment}'\n"
 
@@ -283,7 +116,7 @@ def _all(text: str) -> tuple[Problem, ...]:
     return caught.value.problems
 
 
-# --- stages that some environments do not have ------------------------------------------------------------------------------
+# --- stages that some environments do not have ---
 
 
 def test_a_stage_of_some_environments() -> None:
@@ -324,7 +157,7 @@ def test_a_misspelt_environment_of_a_stage() -> None:
     assert only(text) == ("config-dangling-name", "Perhaps you meant 'dev'.")
 
 
-# --- paths -------------------------------------------------------------------------------------------------------------------
+# --- paths ---
 
 
 def test_paths_are_filled_in_for_an_environment() -> None:
@@ -357,9 +190,11 @@ def test_the_whole_configuration_is_not_changed_by_a_view() -> None:
 
 def test_a_wrong_setting_hides_no_others_of_its_stage() -> None:
     text = (
-        '[stages.dags]\nkind = "dags"\npaths = ["dags/**"]\nsource = "../dags"\nbucket = "Team_Dags"\n'
+        '[stages.dags]\nkind = "dags"\npaths = ["dags/**"]\n'
+        'source = "../dags"\nbucket = "Team_Dags"\n'
         'prefix = 3\nrequirments = "{enviroment}.txt"\nplugins = "{values.p}"\n'
-        '[stages.image]\nkind = "image"\npaths = [1]\ncontext = "/app"\nrepository = { fingerprint = "dag" }\n'
+        '[stages.image]\nkind = "image"\npaths = [1]\ncontext = "/app"\n'
+        'repository = { fingerprint = "dag" }\n'
     )
     assert {where: problem[1] for where, problem in problems(HEAD + text).items()} == {
         "stages.dags.prefix": "config-wrong-type",

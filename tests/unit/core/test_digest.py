@@ -102,8 +102,19 @@ def test_what_moves_from_one_field_to_the_next_changes_the_digest() -> None:
 
 def test_an_effective_digest_holds_the_values_consumed() -> None:
     base = effective("f" * 64, {})
-    assert len({base, effective("e" * 64, {}), effective("f" * 64, {"a": 1}), effective("f" * 64, {"a": "1"}),
-                effective("f" * 64, {"b": 1}), effective("f" * 64, {"a": None})}) == 6  # fmt: skip
+    assert (
+        len(
+            {
+                base,
+                effective("e" * 64, {}),
+                effective("f" * 64, {"a": 1}),
+                effective("f" * 64, {"a": "1"}),
+                effective("f" * 64, {"b": 1}),
+                effective("f" * 64, {"a": None}),
+            }
+        )
+        == 6
+    )
     assert effective("f", {"a": 1, "b": 2}) == effective("f", {"b": 2, "a": 1})
 
 

@@ -1,4 +1,4 @@
-"""The guard of the unit tests itself: effects fail, and cannot be swallowed by `except Exception`."""
+"""The guard of the unit tests: effects fail, and `except Exception` does not catch that."""
 
 import os
 import socket

@@ -15,8 +15,20 @@ from support.fakes import FakeBucket
 
 
 def record(state: State = State.DEPLOYING, stage: str = "iac", **changes: object) -> Record:
-    made = Record(schema=1, stage=stage, fingerprint="f" * 64, effective=None, state=state, commit="c" * 40, ref="main", provider="gitlab", sequence=7, pipeline_url="https://ci/7", started_at="2026-01-02T03:04:05+00:00",
-                  finished_at=None)  # fmt: skip
+    made = Record(
+        schema=1,
+        stage=stage,
+        fingerprint="f" * 64,
+        effective=None,
+        state=state,
+        commit="c" * 40,
+        ref="main",
+        provider="gitlab",
+        sequence=7,
+        pipeline_url="https://ci/7",
+        started_at="2026-01-02T03:04:05+00:00",
+        finished_at=None,
+    )
     return msgspec.structs.replace(made, **changes)
 
 
@@ -57,13 +69,18 @@ def test_a_record_that_was_deleted_meanwhile_is_a_conflict() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{", b"null", b"[]", b"\xff", b"{}",
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"\xff",
+        b"{}",
         msgspec.json.encode(record(stage="dags")),
         msgspec.json.encode(record(schema=2)),
         msgspec.json.encode({**msgspec.to_builtins(record()), "state": "sleeping"}),
         msgspec.json.encode({**msgspec.to_builtins(record()), "sequence": "7"}),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_record_is_an_error_and_never_means_not_due(body: bytes) -> None:
     bucket = FakeBucket()
     bucket.objects["p/iac.json"] = body

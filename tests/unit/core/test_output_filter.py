@@ -111,7 +111,7 @@ def test_a_secret_in_pieces_is_masked_where_its_colours_go() -> None:
     assert filtered({}, "hunter22").text("hun\x1b[1mter22") == MASK
 
 
-# --- JSON --------------------------------------------------------------------------------------------------------------------
+# --- JSON ---
 
 
 def test_a_masked_document_stays_one() -> None:
@@ -143,7 +143,7 @@ def test_a_secret_with_quotes_is_masked_in_json() -> None:
     ) == {"a": MASK}
 
 
-# --- the console -------------------------------------------------------------------------------------------------------------
+# --- the console ---
 
 
 class Printed:
@@ -270,7 +270,7 @@ def test_a_message_of_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-# --- the log -----------------------------------------------------------------------------------------------------------------
+# --- the log ---
 
 
 class Broken(io.StringIO):

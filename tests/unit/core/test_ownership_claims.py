@@ -1,5 +1,5 @@
-"""Ownership on states and repositories: the first who uses a place has it, and everybody else is told
-whose it is.
+"""Claims on states and repositories: the first stage that uses one owns it, and all others are
+refused with the owner's name.
 """
 
 from collections.abc import Callable
@@ -202,12 +202,27 @@ def test_a_destroy_on_what_somebody_else_owns_does_nothing() -> None:
     assert not [entry for entry in fake.bucket.log if entry.startswith("iac:")]
 
 
-# --- the ledger --------------------------------------------------------------------------------------------------------------
+# --- the ledger ---
 
 
 def record(project: str | None, environment: str | None) -> Record:
-    return Record(schema=1, stage="iac", fingerprint="f" * 64, effective=None, state=State.DEPLOYED, commit="c" * 40, ref="main", provider="gitlab", sequence=1, pipeline_url=None, started_at="2026", finished_at=None, data={},
-                  project=project, environment=environment)  # fmt: skip
+    return Record(
+        schema=1,
+        stage="iac",
+        fingerprint="f" * 64,
+        effective=None,
+        state=State.DEPLOYED,
+        commit="c" * 40,
+        ref="main",
+        provider="gitlab",
+        sequence=1,
+        pipeline_url=None,
+        started_at="2026",
+        finished_at=None,
+        data={},
+        project=project,
+        environment=environment,
+    )
 
 
 @pytest.mark.parametrize("whose", [("shop", "prod"), ("blog", "dev")])

@@ -77,16 +77,30 @@ class Outer(msgspec.Struct, forbid_unknown_fields=True):
         ({"text": 1}, {"text": "expected a string, got a number"}),
         ({"text": ["x"]}, {"text": "expected a string, got a list"}),
         ({"text": "x", "some": "y"}, {"some": "expected a list, got a string"}),
-        ({"text": "x", "some": ["y", 1, 2]}, {"some[1]": "expected a string, got a number",
-                                             "some[2]": "expected a string, got a number"}),
+        (
+            {"text": "x", "some": ["y", 1, 2]},
+            {
+                "some[1]": "expected a string, got a number",
+                "some[2]": "expected a string, got a number",
+            },
+        ),
         ({"text": "x", "inner": {"n": "1"}}, {"inner.n": "expected a number, got a string"}),
-        ({"text": "x", "inner": {"m": 1}}, {"inner.m": "unknown key 'm'", "inner.n": "'n' is missing"}),
-        ({"text": "x", "either": {"n": True}}, {"either.n": "expected a number, got true or false"}),
-        ({"text": "x", "named": {"a": {"n": 1}, "b": 2}}, {"named.b": "expected a table, got a number"}),
+        (
+            {"text": "x", "inner": {"m": 1}},
+            {"inner.m": "unknown key 'm'", "inner.n": "'n' is missing"},
+        ),
+        (
+            {"text": "x", "either": {"n": True}},
+            {"either.n": "expected a number, got true or false"},
+        ),
+        (
+            {"text": "x", "named": {"a": {"n": 1}, "b": 2}},
+            {"named.b": "expected a table, got a number"},
+        ),
         ([], {"": "expected a table, got a list"}),
         ({}, {"text": "'text' is missing"}),
     ],
-)  # fmt: skip
+)
 def test_what_is_said(value: Any, expected: dict[str, str]) -> None:
     assert {p.where: p.message for p in collect(value, Outer, "")} == expected
 

@@ -58,8 +58,20 @@ class Scenario:
 
 
 def record(stage: str, fingerprint: str, state: State = State.DEPLOYED) -> Record:
-    return Record(schema=1, stage=stage, fingerprint=fingerprint, effective="e" * 64, state=state, commit="d" * 40, ref="main", provider="gitlab", sequence=7, pipeline_url=None, started_at="2026-01-02T03:04:05+00:00",
-                  finished_at=None)  # fmt: skip
+    return Record(
+        schema=1,
+        stage=stage,
+        fingerprint=fingerprint,
+        effective="e" * 64,
+        state=state,
+        commit="d" * 40,
+        ref="main",
+        provider="gitlab",
+        sequence=7,
+        pipeline_url=None,
+        started_at="2026-01-02T03:04:05+00:00",
+        finished_at=None,
+    )
 
 
 ALL = ("iac", "image", "dags")

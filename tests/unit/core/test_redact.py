@@ -191,7 +191,7 @@ def test_no_line_is_made_up() -> None:
     assert list(redactor().lines(iter(["a", "b"]))) == ["ab"]
 
 
-# --- sensitive values --------------------------------------------------------------------------------------------------------
+# --- sensitive values ---
 
 
 @pytest.mark.parametrize(

@@ -112,10 +112,29 @@ def test_text_shows_control_characters_and_does_not_obey_them() -> None:
 
 def test_text_of_a_plan() -> None:
     stages = (
-        stage("iac", paths=(b"terraform/main.tf",), steps=("terraform plan",), detail="1 file changed since ddddddd"),
-        stage("image", Status.CONDITIONAL, reason=Reason.UPSTREAM, detail="due if the outputs of iac change", paths=(), steps=("push",)),
-        stage("default", Status.UNCHANGED, reason=Reason.UNCHANGED, detail="runs when nothing else is due", paths=(), steps=()),
-    )  # fmt: skip
+        stage(
+            "iac",
+            paths=(b"terraform/main.tf",),
+            steps=("terraform plan",),
+            detail="1 file changed since ddddddd",
+        ),
+        stage(
+            "image",
+            Status.CONDITIONAL,
+            reason=Reason.UPSTREAM,
+            detail="due if the outputs of iac change",
+            paths=(),
+            steps=("push",),
+        ),
+        stage(
+            "default",
+            Status.UNCHANGED,
+            reason=Reason.UNCHANGED,
+            detail="runs when nothing else is due",
+            paths=(),
+            steps=(),
+        ),
+    )
     assert as_text.plan(
         plan(*stages, mode=Mode.VERIFY, baseline=Baseline("revision", "e" * 40))
     ) == (
@@ -146,13 +165,38 @@ def test_a_plan_without_stages() -> None:
 
 
 REPORT = Report(
-    project="shop", environment="dev", mode=Mode.DEPLOY, commit="c" * 40,
+    project="shop",
+    environment="dev",
+    mode=Mode.DEPLOY,
+    commit="c" * 40,
     stages=(
-        StageReport(name="iac", kind="terraform", result=Result.DONE, reason="changed", detail="1 file changed", seconds=12.34, made="2 added"),
-        StageReport(name="image", kind="image", result=Result.FAILED, reason="changed", detail="it broke\x1b[2J\nbadly", seconds=0.0),
-        StageReport(name="dags", kind="dags", result=Result.NOT_RUN, reason="changed", detail="needs image", seconds=0.0),
+        StageReport(
+            name="iac",
+            kind="terraform",
+            result=Result.DONE,
+            reason="changed",
+            detail="1 file changed",
+            seconds=12.34,
+            made="2 added",
+        ),
+        StageReport(
+            name="image",
+            kind="image",
+            result=Result.FAILED,
+            reason="changed",
+            detail="it broke\x1b[2J\nbadly",
+            seconds=0.0,
+        ),
+        StageReport(
+            name="dags",
+            kind="dags",
+            result=Result.NOT_RUN,
+            reason="changed",
+            detail="needs image",
+            seconds=0.0,
+        ),
     ),
-)  # fmt: skip
+)
 
 
 def test_a_report_as_text_has_a_line_per_stage() -> None:
@@ -217,8 +261,17 @@ def test_an_error_as_json() -> None:
 
 
 def test_a_status() -> None:
-    there = StageStatus(name="iac", kind="terraform", state="deployed", commit="d" * 40, ref="main\x1b[2J", pipeline_url="https://ci/7", finished_at="2026-01-02T03:04:05+00:00",
-                        fingerprint="f" * 64, drift=False)  # fmt: skip
+    there = StageStatus(
+        name="iac",
+        kind="terraform",
+        state="deployed",
+        commit="d" * 40,
+        ref="main\x1b[2J",
+        pipeline_url="https://ci/7",
+        finished_at="2026-01-02T03:04:05+00:00",
+        fingerprint="f" * 64,
+        drift=False,
+    )
     absent = StageStatus(
         name="dags",
         kind="dags",

@@ -76,10 +76,17 @@ def test_placeholders_are_filled_in() -> None:
     text = (
         HEAD
         + IAC.replace('root = "terraform"', 'root = "terraform/{environment}"')
-        + IMAGE.replace('repository = { output = "url" }', where + '\nsmoke = ["dbt", "--target", "{environment}"]\ntags = ["{environment}-latest"]')
-        + DAGS.replace('bucket = { output = "bucket" }', 'bucket = "{project}-{environment}-dags"\nprefix = "{environment}/dags/"')
+        + IMAGE.replace(
+            'repository = { output = "url" }',
+            where
+            + '\nsmoke = ["dbt", "--target", "{environment}"]\ntags = ["{environment}-latest"]',
+        )
+        + DAGS.replace(
+            'bucket = { output = "bucket" }',
+            'bucket = "{project}-{environment}-dags"\nprefix = "{environment}/dags/"',
+        )
         + DEFAULT.replace('[["true"]]', '[["echo", "{account_id} {unknown} ${region}"]]')
-    )  # fmt: skip
+    )
     made = plan(text, deployed=())
     assert "terraform init in terraform/dev/" in steps(made, "iac")
     found = steps(made, "image")
