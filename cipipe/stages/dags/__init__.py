@@ -5,7 +5,6 @@
 `cipipe dags patch`.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from cipipe.stages.base import Input, RequiredPath, Resource, ResourceType
 from cipipe.stages.dags.bucket.clashes import clashes
 from cipipe.stages.dags.bucket.manifest import OUTPUTS, owns
 from cipipe.stages.dags.files import included, select
+from cipipe.stages.dags.mwaa.extras import without_extras
 from cipipe.stages.dags.settings import Settings, problems
 from cipipe.stages.dags.steps import steps
 from cipipe.stages.paths import repository_path
@@ -96,14 +96,9 @@ def consumes(
 
     # A plan of what is deployed already does not get here, and does not load a parser.
     from cipipe.stages.dags.markers.patch import markers
-    from cipipe.stages.dags.mwaa.extras import belongs
 
     settings = stage.settings
-    own = [
-        entry
-        for entry in entries
-        if not belongs(os.fsdecode(entry.path), settings.requirements, settings.plugins)
-    ]
+    own = without_extras(entries, settings)
     selected, _ = select(own, settings.source, included(settings.include))
     modules = [entry for path, entry in selected.items() if path.endswith(".py")]
     files = repository.blobs(modules, keep=True).items()

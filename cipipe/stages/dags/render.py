@@ -3,8 +3,6 @@
 Makes no call to AWS.
 """
 
-import os
-
 import msgspec
 
 from cipipe.errors import Problem, ProblemsError, StageError
@@ -12,10 +10,9 @@ from cipipe.model import Mode
 from cipipe.stages.context import StageContext
 from cipipe.stages.dags.files import count, included, left_out, relative, select
 from cipipe.stages.dags.markers.patch import Replacement, patch_all
-from cipipe.stages.dags.mwaa.extras import belongs, extras
+from cipipe.stages.dags.mwaa.extras import extras, without_extras
 from cipipe.stages.dags.settings import Settings
 from cipipe.tools.git import lfs
-from cipipe.tools.git.client import Entry
 
 # Problems that are only warnings where nothing is deployed: the stage that makes the outputs has
 # not run.
@@ -57,7 +54,8 @@ def render(context: StageContext[Settings], *, tolerate: frozenset[str] = frozen
     verify = context.mode is Mode.VERIFY
     patched = patch_all(modules, context.outputs, tolerate=UNKNOWN_YET if verify else tolerate)
 
-    skipped = left_out(_own(context), settings.source, included(settings.include))
+    own = without_extras(context.entries, settings)
+    skipped = left_out(own, settings.source, included(settings.include))
     if settings.plugins is not None:
         skipped += left_out(context.entries, settings.plugins)
     replacements: list[Replacement] = []
@@ -91,20 +89,11 @@ def report(context: StageContext[Settings], rendered: Rendered) -> None:
         context.line(f"{number} left out (tests, caches, hidden files; see `include`): {some}")
 
 
-def _own(context: StageContext[Settings]) -> list[Entry]:
-    """The stage's files without what MWAA installs."""
-    settings = context.stage.settings
-    return [
-        entry
-        for entry in context.entries
-        if not belongs(os.fsdecode(entry.path), settings.requirements, settings.plugins)
-    ]
-
-
 def _sources(context: StageContext[Settings]) -> dict[str, bytes]:
     """The contents, in the commit, of the files that are uploaded, by repository path."""
     settings = context.stage.settings
-    selected, wrong = select(_own(context), settings.source, included(settings.include))
+    own = without_extras(context.entries, settings)
+    selected, wrong = select(own, settings.source, included(settings.include))
     if wrong:
         raise _refusal(wrong)
 

@@ -4,7 +4,8 @@ They are keys of the manifest like all others. The archive has the same bytes fo
 any machine.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,15 @@ def installed(
     return {"environment": environment, "versions": versions}
 
 
-def belongs(path: str, requirements: str | None, plugins: str | None) -> bool:
-    """Whether a file is one of those, which are not uploaded among the DAGs as well."""
-    return path == requirements or (plugins is not None and relative(path, plugins) is not None)
+def without_extras(entries: Iterable[Entry], settings: Settings) -> list[Entry]:
+    """The entries without requirements and plugins, which are not uploaded among the DAGs too."""
+    found = []
+    for entry in entries:
+        path = os.fsdecode(entry.path)
+        is_plugin = settings.plugins is not None and relative(path, settings.plugins) is not None
+        if path != settings.requirements and not is_plugin:
+            found.append(entry)
+    return found
 
 
 def _text(entry: Entry) -> str:
