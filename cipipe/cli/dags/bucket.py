@@ -88,6 +88,7 @@ def deploy(
     def planned(plan: Plan) -> None:
         shared.console.say(text.plan(plan, shared.console.styled_stderr))
 
+    # A dry run changes nothing, so that nobody has to confirm it.
     with _session(shared, stage, yes=None if dry_run else yes) as (session, name):
         if dry_run:
             found = use_case.dry_run(

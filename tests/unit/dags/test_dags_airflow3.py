@@ -10,6 +10,7 @@ from cipipe.stages.dags.checks.static import Rules, check
 
 DAG = b"from airflow import DAG\n"
 GONE = [
+    # Modules and names that moved or went.
     "from airflow.operators.python_operator import PythonOperator",
     "from airflow.operators.dummy import DummyOperator",
     "from airflow.operators import dummy_operator",
@@ -18,6 +19,7 @@ GONE = [
     "from airflow.utils.dates import days_ago",
     "def task(): from airflow.utils.dates import days_ago",
     "from airflow.configuration import getboolean",
+    # Arguments of a DAG.
     "DAG('x', schedule_interval=None)",
     "@dag(schedule_interval='@daily')\ndef etl(): pass",
 ]
@@ -43,6 +45,7 @@ def test_what_airflow_3_removed_is_an_error_for_airflow_3_only(source: str) -> N
         "from airflow.operators.empty import EmptyOperator",
         "from airflow.utils.dates import cron_presets",
         "from .operators.dummy import X",
+        # One file for both versions.
         (
             "try:\n    from airflow.sdk import chain\n"
             "except ImportError:\n    from airflow.utils.helpers import chain"

@@ -8,6 +8,7 @@ from cipipe.errors import Problem, ProblemsError, RefusedError
 from cipipe.stages.dags.checks.static import Rules, check
 
 DAG = b"from airflow import DAG\n"
+# Python's parser gives up on these, by RecursionError or MemoryError.
 DEEP = DAG + b"x = " + b"-" * 100_000 + b"1\n"
 LONG = DAG + b"x = 1" + b" + 1" * 100_000 + b"\n"
 

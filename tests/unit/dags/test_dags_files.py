@@ -22,6 +22,7 @@ DAG = b"from airflow import DAG"
         ("sql/a.sql", True),
         (".airflowignore", True),
         ("team/.airflowignore", True),
+        # Only what pytest collects is a test.
         ("test_data.sql", True),
         ("testing.py", True),
         ("latest.py", True),
@@ -29,6 +30,7 @@ DAG = b"from airflow import DAG"
         ("team/connection_test.py", False),
         ("conftest.py", False),
         ("contests/x.py", True),
+        # Hidden files, caches, folders of tests.
         (".hidden", False),
         (".git/config", False),
         (".venv/x.py", False),

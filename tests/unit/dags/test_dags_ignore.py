@@ -30,11 +30,13 @@ OLD = {"old/a.py", "old/new/b.py"}
     [
         *[
             (line, False)
+            # Lookaround, named references, back-references, possessive quantifiers.
             for line in ("^(?!old)", "(?<=team/)old", "(?P<x>o)ld(?P=x)", "(t)eam/e\\1", "old/.*+")
         ],
         *[
             (line, True)
             for line in (
+                # The same characters, escaped or in a class.
                 "old\\++",
                 "[*+]+new",
                 "[]*+]",
@@ -79,6 +81,7 @@ def test_a_broken_glob_is_reported(line: str) -> None:
     [
         ("old/", OLD | {"team/old/c.py"}),
         ("^old", OLD),
+        # Comments, and expressions that Airflow leaves out.
         ("# old\n\n", set()),
         ("dbt # all of it", {"dbt/x.py"}),
         ("_old\\.py$", {"team/etl_old.py"}),
@@ -99,17 +102,21 @@ def test_regular_expressions(text: str, expected: set[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        # Folders, anchored or not.
         ("old/", OLD | {"team/old/c.py"}),
         ("/old/", OLD),
         ("old/a.py", {"old/a.py"}),
         ("*_old.py", {"team/etl_old.py"}),
         ("**/old/**", OLD | {"team/old/c.py"}),
+        # The last rule decides, but nothing comes back out of an ignored folder.
         ("team/*\n!team/etl.py", {"team/etl_old.py", "team/old/c.py"}),
         ("!team/etl.py\nteam/*", {"team/etl.py", "team/etl_old.py", "team/old/c.py"}),
         ("team/\n!team/etl.py", {"team/etl.py", "team/etl_old.py", "team/old/c.py"}),
+        # Question marks and classes.
         ("?.py", {"a.py", "old/a.py", "old/new/b.py", "team/old/c.py", "dbt/x.py"}),
         ("[xb].py", {"old/new/b.py", "dbt/x.py"}),
         ("[!xb].py", {"a.py", "old/a.py", "team/old/c.py"}),
+        # A slash at the end matches folders only; comments and a lone slash match nothing.
         ("a.py/", set()),
         ("# old/\n\n/", set()),
         ("old/**/b.py", {"old/new/b.py"}),

@@ -112,6 +112,7 @@ def test_the_old_folder_is_restored_if_the_new_one_cannot_replace_it(
 
     def once_less(path: Path, target: Path) -> Path:
         if path.name == "new":
+            # As for a mount point.
             raise OSError(16, "Device or resource busy")
         return rename(path, target)
 
@@ -124,6 +125,7 @@ def test_the_old_folder_is_restored_if_the_new_one_cannot_replace_it(
 
 
 def test_a_path_through_a_missing_folder(source: Path, outputs: Path, tmp_path: Path) -> None:
+    # The second time, the folder has to be recognized as the first one's.
     for _ in range(2):
         patch_folder(source, outputs, tmp_path / "o1" / "x" / ".." / ".." / "o1")
         assert (tmp_path / "o1" / "x.py").exists()
@@ -234,10 +236,11 @@ def test_control_characters_in_names_are_escaped(
 ) -> None:
     (source / "a\x1b[2J\n.py").write_bytes(DAG)
     arguments = ["--source", str(source), "--outputs", str(outputs), "--out", str(tmp_path / "out")]
-    told = CliRunner().invoke(group, ["dags", "patch", *arguments], obj=Console({}))
-    assert told.exit_code == 0
-    assert "\x1b" not in told.output
-    assert "a\\x1b[2J\\n.py:2: CLUSTER" in told.output
+    result = CliRunner().invoke(group, ["dags", "patch", *arguments], obj=Console({}))
+    assert result.exit_code == 0
+    # An escape sequence could rewrite the screen.
+    assert "\x1b" not in result.output
+    assert "a\\x1b[2J\\n.py:2: CLUSTER" in result.output
 
 
 def test_a_missing_source(outputs: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from support.patching import PATH, outputs, patched, problem
 @pytest.mark.parametrize(
     ("source", "id", "line"),
     [
+        # Not at the end of an assignment.
         ('# cipipe: out\nA = "x"\n', "dag-marker-misplaced", 1),
         ('A = "x"\n# cipipe: out\n', "dag-marker-misplaced", 2),
         ("import os  # cipipe: out\n", "dag-marker-misplaced", 1),
@@ -17,18 +18,22 @@ from support.patching import PATH, outputs, patched, problem
         ('A += "x"  # cipipe: out\n', "dag-marker-misplaced", 1),
         ('A = [\n  "x",  # cipipe: out\n]\n', "dag-marker-misplaced", 2),
         ('foo("x")  # cipipe: out\n', "dag-marker-misplaced", 1),
+        # Not at the top of the module.
         ('if x:\n    A = "x"  # cipipe: out\n', "dag-marker-in-block", 2),
         ('if x: A = "x"  # cipipe: out\n', "dag-marker-in-block", 1),
         ('def f():\n    A = "x"  # cipipe: out\n', "dag-marker-in-block", 2),
         ('class A:\n    B = "x"  # cipipe: out\n', "dag-marker-in-block", 2),
+        # Not alone on the line.
         ('A = "x"; B = 1  # cipipe: out\n', "dag-marker-semicolon", 1),
         ('A = "x";  # cipipe: out\n', "dag-marker-semicolon", 1),
+        # Not one plain name.
         ('A = B = "x"  # cipipe: out\n', "dag-marker-target", 1),
         ('A, B = "x", "y"  # cipipe: out\n', "dag-marker-target", 1),
         ('[A] = ["x"]  # cipipe: out\n', "dag-marker-target", 1),
         ('(A) = "x"  # cipipe: out\n', "dag-marker-target", 1),
         ('a.b = "x"  # cipipe: out\n', "dag-marker-target", 1),
         ('a["b"] = "x"  # cipipe: out\n', "dag-marker-target", 1),
+        # Not a literal that Terraform has a type for.
         ('A = f"x"  # cipipe: out\n', "dag-default-not-literal", 1),
         ('A = f"{x["y"]}"  # cipipe: out\n', "dag-default-not-literal", 1),
         ('A = foo("x")  # cipipe: out\n', "dag-default-not-literal", 1),
@@ -40,8 +45,10 @@ from support.patching import PATH, outputs, patched, problem
         ("A = ...  # cipipe: out\n", "dag-default-not-literal", 1),
         ("A = {1: 2}  # cipipe: out\n", "dag-default-not-literal", 1),
         ('A = [x, "y"]  # cipipe: out\n', "dag-default-not-literal", 1),
+        # A literal that does not say its type.
         ("A = None  # cipipe: out\n", "dag-default-none", 1),
         ("A: Any = None  # cipipe: out\n", "dag-default-none", 1),
+        # Not one output.
         ('A = "x"  # cipipe: out put\n', "dag-marker-syntax", 1),
         ('A = "x"  # cipipe:\n', "dag-marker-syntax", 1),
         ('A = "x"  # cipipe: out (sensitive)\n', "dag-marker-syntax", 1),
@@ -57,6 +64,7 @@ def test_placement(source: str, id: str, line: int) -> None:
 @pytest.mark.parametrize(
     "other",
     [
+        # Assignments, also in blocks that are no functions.
         "A = 2",
         "A: int = 2",
         "A += 1",
@@ -65,10 +73,12 @@ def test_placement(source: str, id: str, line: int) -> None:
         "for A in y:\n    pass",
         "for (B, A) in y: pass",
         "async def f():\n    global A",
+        # Targets behind `as`.
         "with x as A:\n    pass",
         "with x as (B, A): pass",
         "with x as [B, *A], y as C:\n    pass",
         "with (x as B, y as A):\n    pass",
+        # Captures of patterns.
         "match x:\n    case A: pass",
         "match x:\n    case [1, *A] | {'k': A}:\n        pass",
         "match x:\n    case C(y=A) if y: pass",
@@ -76,6 +86,7 @@ def test_placement(source: str, id: str, line: int) -> None:
         "match x:\n    case 1: A = 2",
         "match (A := 1):\n    case 1: pass",
         "try:\n    pass\nexcept E as A:\n    pass",
+        # Imports and definitions.
         "import A",
         "import x as A, y",
         "from x import (A, B)",
@@ -84,6 +95,7 @@ def test_placement(source: str, id: str, line: int) -> None:
         "async def A(): pass",
         "class A: pass",
         "del A",
+        # One of several targets, or of several statements.
         "B, A = 1, 2",
         "[B, *A] = x",
         "B = A = 2",
@@ -101,9 +113,11 @@ def test_a_marked_name_is_assigned_once(other: str, behind: bool) -> None:
 @pytest.mark.parametrize(
     "other",
     [
+        # Attributes, subscripts, reads.
         "x.A = 2",
         "x[A] = 2",
         "B = A",
+        # Other scopes.
         "def f(A=1):\n    A = 2",
         "def f(): A = 2",
         "class C:\n    A = 2",

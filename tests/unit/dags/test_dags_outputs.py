@@ -15,6 +15,7 @@ from support.patching import PATH, patched, problem
 @pytest.mark.parametrize(
     ("default", "value", "id"),
     [
+        # Another type, at any depth.
         ('"x"', 1, "dag-output-wrong-type"),
         ('"x"', ["x"], "dag-output-wrong-type"),
         ('["x"]', "x", "dag-output-wrong-type"),
@@ -25,6 +26,7 @@ from support.patching import PATH, patched, problem
         ("1", True, "dag-output-wrong-type"),
         ("1", "1", "dag-output-wrong-type"),
         ("1.0", True, "dag-output-wrong-type"),
+        # Numbers that Python cannot write exactly.
         ("1.0", float("inf"), "dag-output-wrong-type"),
         ("1.0", 10**400, "dag-output-wrong-type"),
         ("1.0", float("nan"), "dag-output-wrong-type"),
@@ -37,6 +39,7 @@ from support.patching import PATH, patched, problem
         ('{"a": 1}', {"a": "x"}, "dag-output-wrong-type"),
         ('{"a": 1}', {"b": "x"}, "dag-output-wrong-type"),
         ("{}", ["x"], "dag-output-wrong-type"),
+        # Null where the annotation does not allow it.
         ('"x"', None, "dag-output-null"),
         ('["x"]', ["a", None], "dag-output-null"),
     ],
@@ -121,9 +124,11 @@ def test_an_output_that_terraform_leaves_out_becomes_none(annotation: str) -> No
 @pytest.mark.parametrize(
     ("annotation", "outputs"),
     [
+        # Not optional, or optional only for what is inside.
         ("str", {"bucket": Output(value="b")}),
         ("dict[str, str | None]", {"bucket": Output(value="b")}),
         ("list[Optional[str]]", {"bucket": Output(value="b")}),
+        # Probably misspelt; nothing deployed yet.
         ("str | None", {"kms_keys": Output(value="b")}),
         ("str | None", {}),
     ],
@@ -191,6 +196,7 @@ def test_null_within_a_value_where_the_annotation_allows_none(
         ("dict[str, str] | None", '{"a": "b"}', {"a": None}),
         ("dict[str, list[str | None]]", '{"a": ["b"]}', {"a": None}),
         ("dict[str | None, str]", '{"a": "b"}', {"a": None}),
+        # Annotations that somebody made to be slow.
         ("list[" * 150 + "str | None" + "]" * 150, '["b"]', [None]),
         ("str |" * 5000 + "None", '["b"]', [None]),
     ],

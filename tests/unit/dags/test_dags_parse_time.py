@@ -18,6 +18,7 @@ def lines(source: str) -> list[tuple[str, int]]:
 @pytest.mark.parametrize(
     "source",
     [
+        # HTTP libraries, by any name.
         "import requests\nrequests.get('x')",
         "import requests as rq\nX = rq.post('x').json()",
         "from requests import get\nget('x')",
@@ -26,12 +27,14 @@ def lines(source: str) -> list[tuple[str, int]]:
         "import httpx\nhttpx.get('x')",
         "from urllib.request import urlopen\nurlopen('x')",
         "import urllib.request\nurllib.request.urlopen('x')",
+        # boto3: clients, resources, paginators, sessions.
         "import boto3\nboto3.client('s3').list_buckets()",
         "import boto3\nboto3.resource('s3').Bucket('x').load()",
         "import boto3\nlist(boto3.resource('s3').buckets.all())",
         "import boto3\nlist(boto3.client('s3').get_paginator('list_x').paginate(Bucket='x'))",
         "import boto3\ns3 = boto3.client('s3'); s3.list_buckets()",
         "from boto3.session import Session\nSession().client('s3').list_buckets()",
+        # Inside of other code that runs at import.
         "import boto3\n[k for k in boto3.client('s3').list_buckets()]",
         "import boto3\nif True: boto3.client('s3').list_buckets()",
         "import boto3\nclass A: x = boto3.client('s3').list_buckets()",
@@ -77,12 +80,15 @@ etl()
 @pytest.mark.parametrize(
     "source",
     [
+        # Called later.
         "import requests\ndef f(): requests.get('x')",
         "import requests\nf = lambda: requests.get('x')",
+        # Sends nothing.
         "import boto3\ns3 = boto3.client('s3')",
         "import boto3\nboto3.client('s3').get_paginator('list_objects_v2')",
         "import boto3\nboto3.resource('s3').Bucket('x').Object('y')",
         "import requests\nrequests.Session()",
+        # Something else of that name.
         "x.get('x')\nVariable.get('x')",
         "import requests\nf(requests.get)",
         "{{ var.value.x }}",

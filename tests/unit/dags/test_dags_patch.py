@@ -20,17 +20,20 @@ def test_only_the_literal_changes() -> None:
 @pytest.mark.parametrize(
     ("before", "value", "after"),
     [
+        # Strings: ASCII, in double quotes if that needs no escape.
         ('A = "x"', "it's", 'A = "it\'s"'),
         ("A = 'x'", 'say "hi"', "A = 'say \"hi\"'"),
         ('A = "x"', "\"both\" and 'both'", "A = '\"both\" and \\'both\\''"),
         ('A = "x"', "back\\slash\nline\0nul&/", 'A = "back\\\\slash\\nline\\x00nul&/"'),
         ('A = "x"', "é\U0001f600\ud800", 'A = "\\xe9\\U0001f600\\ud800"'),
+        # Numbers: of the type that the default has.
         ("A = 1", 7, "A = 7"),
         ("A = 1", 7.0, "A = 7"),
         ("A = -1", -2, "A = -2"),
         ("A = 1.5", 7, "A = 7.0"),
         ("A = 1.5", 2**60, "A = 1.152921504606847e+18"),
         ("A = False", True, "A = True"),
+        # Lists, tuples, sets, maps.
         ('A = ["x"]', ["a", "b"], 'A = ["a", "b"]'),
         ("A = []", [1, 2.0, 2.5, True, None], "A = [1, 2, 2.5, True, None]"),
         ('A = ("x",)', ["a"], 'A = ("a",)'),
@@ -40,14 +43,17 @@ def test_only_the_literal_changes() -> None:
         ("A = set()", ["a"], 'A = {"a"}'),
         ('A = {"k": 1}', {"k": 2, "l": 3.0}, 'A = {"k": 2, "l": 3}'),
         ("A = {}", {"n": {"l": [1.0]}}, 'A = {"n": {"l": [1]}}'),
+        # None, where the annotation allows it.
         ('A: str | None = "x"', None, "A: str | None = None"),
         ('A: Optional[str] = "x"', None, "A: Optional[str] = None"),
         ('A: "str | None" = None', "x", 'A: "str | None" = "x"'),
         ("A: int | None = None", 3, "A: int | None = 3"),
         ('A: list[str] = ["x"]', [], "A: list[str] = []"),
+        # An equal value keeps its spelling.
         ("A=0x10", 16, "A=0x10"),
         ('A = "a" "b"', "ab", 'A = "a" "b"'),
         (r'A = "\d"', "x", 'A = "x"'),
+        # Names that need care.
         ('Ä = "x"', "y", 'Ä = "y"'),
         ('async_ = "x"', "y", 'async_ = "y"'),
         ('type = "x"', "y", 'type = "y"'),
@@ -184,6 +190,7 @@ def test_marker_text_in_strings_is_ignored() -> None:
 @pytest.mark.parametrize(
     "line",
     [
+        # f-strings of Python 3.12, and t-strings of 3.14.
         'z = f"{x["a # cipipe: nope"]}"',
         "z = f'{\"'\"}'",
         'z = f"{\'"\'}{{}}"',
@@ -192,6 +199,7 @@ def test_marker_text_in_strings_is_ignored() -> None:
         'z = rf"\\{x["}"]}"',
         'z = f"""{x:%Y"%m} {"""a"""}"""',
         'z = t"{x["a"]}" + Rb"\\\\" + f"{(lambda x: x)(1)}"',
+        # Statements of Python 3.12, 3.11, 3.14 and 3.10.
         "type Alias[T] = list[T]",
         "def f[T: int](x: T) -> T: return x",
         "class C[*Ts, **P]: pass",

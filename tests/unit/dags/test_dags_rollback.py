@@ -44,17 +44,17 @@ def test_default_is_the_last_deployment_that_differs() -> None:
 
 
 def test_another_rollback_goes_further_back_and_never_forward() -> None:
-    first, second, bad = (
-        record("a", "1", finished="t1"),
-        record("b", "2", finished="t2"),
-        record("c", "3", finished="t3"),
-    )
+    first = record("a", "1", finished="t1")
+    second = record("b", "2", finished="t2")
+    bad = record("c", "3", finished="t3")
     back = record("b", "2", finished="t4", restored="t2")
+    # The rollback to `second` counts as `second`.
     assert chosen(back, bad, second, first) == "a"
     assert chosen(back, bad, second, first, to="c") == "c"
     broken = record("b", "2", State.FAILED, finished="t4", restored="t2")
     assert chosen(broken, bad, second, first) == "a"
     assert chosen(record("d", "4", finished="t5"), back, bad, second, first) == "b"
+    # Before the first one there is nothing.
     with pytest.raises(RefusedError):
         chosen(record("a", "1", finished="t5", restored="t1"), back, bad, second, first)
 
@@ -67,7 +67,8 @@ def test_failed_deployments_are_undone_and_never_restored() -> None:
 
 def test_a_stopped_rollback_continues() -> None:
     half = record("a", None, State.DEPLOYING, rollback="t1")
-    again, first = record("a", "4", finished="t3"), record("a", "1", finished="t1")
+    first = record("a", "1", finished="t1")
+    again = record("a", "4", finished="t3")
     assert chosen(half, record("c", "3"), record("b", "2"), first) == "a"
     assert choose([half, again, record("b", "2"), first], None) is first, (
         "and not to another one of the same commit"
@@ -77,7 +78,8 @@ def test_a_stopped_rollback_continues() -> None:
 
 
 def test_the_newest_deployment_of_a_commit() -> None:
-    newer, older = record("a", "1"), record("a", "2")
+    newer = record("a", "1")
+    older = record("a", "2")
     assert choose([record("b", "3"), newer, older], "aaaa") is newer
 
 
@@ -88,6 +90,7 @@ def test_the_newest_deployment_of_a_commit() -> None:
         ([record("a", "1")], None, "Manifests are versions of the stage's record"),
         ([record("b", "1"), record("a", "1")], None, "aaaaaaaaaaaa."),
         ([record("b", "2"), record("a", "1")], "cc", "bbbbbbbbbbbb, aaaaaaaaaaaa."),
+        # A destroy deleted the versions from before.
         (
             [record("b", "2"), record("x", "", State.DESTROYED), record("a", "1")],
             "aa",

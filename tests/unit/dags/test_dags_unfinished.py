@@ -19,19 +19,23 @@ REQUIREMENTS = required(
 @pytest.mark.parametrize(
     ("traceback", "word"),
     [
+        # Environment variables and options.
         (f"{OS}KeyError: 'AIRFLOW__SHOP__X'", "AIRFLOW__SHOP__X"),
         ("  File \"/usr/lib/python3.9/os.py\", line 679, in __getitem__\nKeyError: 'TEAM'", "TEAM"),
         (
             "airflow.exceptions.AirflowConfigException: section/key [shop/x] not found in config",
             "shop.x",
         ),
+        # Calls to AWS, which the check has no credentials for.
         ("botocore.exceptions.NoCredentialsError: Unable to locate credentials", "no credentials"),
         ("botocore.exceptions.ClientError: An error occurred (403)", "no credentials"),
         ("botocore.errorfactory.ParameterNotFound: An error occurred", "no credentials"),
+        # Files of MWAA.
         (
             "FileNotFoundError: [Errno 2] No such file or directory: '/usr/local/airflow/dags/x'",
             "only MWAA",
         ),
+        # Modules from the requirements, or from MWAA itself.
         ("ModuleNotFoundError: No module named 'yaml'", "PyYAML"),
         ("ModuleNotFoundError: No module named 'dateutil.parser'", "python-dateutil"),
         (
