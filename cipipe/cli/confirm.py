@@ -45,7 +45,9 @@ def confirm(shared: Common, session: Session, *, yes: bool, named: bool = False)
 
 def _reason(session: Session, *, named: bool) -> str | None:
     """Why this has to be confirmed; None where it has not."""
-    project, name, environment = session.project, session.environment_name, session.environment
+    project = session.project
+    name = session.environment_name
+    environment = session.environment
     context = project.context
     if context.provider != "local":
         return None

@@ -61,7 +61,8 @@ class Filter:
         return self._provider.inert(shown)
 
     def _string(self, found: re.Match[str]) -> str:
-        literal, colon = found[0].removesuffix(found[1] or ""), found[1] or ""
+        literal = found[0].removesuffix(found[1] or "")
+        colon = found[1] or ""
         value = literal[1:-1]
         plain = value.isprintable() and not {"\\", "#"} & set(value)
         if plain and self._redactor().text(value) == value:

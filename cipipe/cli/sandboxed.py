@@ -50,7 +50,8 @@ def in_sandbox(session: Session, running: "Sandbox", *, bootstrap: bool = True) 
     from cipipe.pipeline.bootstrap.once import bootstrap_once
     from cipipe.pipeline.identity.sandbox_target import target_of
 
-    name, state = session.environment_name, running.state
+    name = session.environment_name
+    state = running.state
     target = target_of(session.project, name, running, missing=state.missing)
     session = msgspec.structs.replace(session, target=target)
     if bootstrap:

@@ -57,7 +57,8 @@ class StageContexts:
     def context_for(
         self, candidate: Candidate, stage: AnyStage, inputs: RunnerInputs
     ) -> StageContext[Any]:
-        session, snapshot = self.session, self.result.snapshot
+        session = self.session
+        snapshot = self.result.snapshot
         project = session.project
         folder = self.scratch / stage.name
         folder.mkdir(exist_ok=True)
@@ -152,12 +153,12 @@ def stage_contexts(
     """The contexts of a run, with a scratch folder and credentials for children while it lasts."""
     with (
         scratch_folder(session.project) as scratch,
-        served(access, session.progress.warning) as access,
+        served(access, session.progress.warning) as for_children,
     ):
         yield StageContexts(
             session=session,
             result=result,
-            access=access,
+            access=for_children,
             scratch=scratch,
             missing=missing,
             allow_replace=allow_replace,

@@ -1,6 +1,7 @@
 """`cipipe destroy`: what the ledger says is deployed, removed in reverse order."""
 
 from cipipe.candidates import Candidate
+from cipipe.ledger import Ledger
 from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, State, Status
 from cipipe.pipeline.checks.paths import refuse_missing
 from cipipe.pipeline.checks.refusals import refuse_destroy, refuse_other_workspace, refuse_ref
@@ -13,6 +14,7 @@ from cipipe.pipeline.running import Outcome, work_of
 from cipipe.pipeline.session import Session
 from cipipe.planner import ExecutablePlan
 from cipipe.runner import Runner
+from cipipe.stages.context import Step
 from cipipe.titles import steps_of
 
 
@@ -20,45 +22,12 @@ def destroy(session: Session, *, confirm: str | None, allow_destroy: bool = Fals
     """Destroy an environment, in reverse order. Raises RefusedError before any call to AWS."""
     refuse_destroy(session, confirm, allow_destroy=allow_destroy)
     refuse_ref(session, Mode.DESTROY)
-    project, name = session.project, session.environment_name
     access = session.connect(Mode.DESTROY)
     ledger = session.ledger(access)
 
-    snapshot = read_snapshot(project)
-    recorded = recorded_stages(project.config)
-    stored = ledger.read(recorded)
-    stages, steps = [], {}
-    for stage_name in reversed(recorded):
-        candidate, found = snapshot.candidates[stage_name], stored[stage_name]
-        deployed = found is not None and found.record.state is not State.DESTROYED
-        steps[stage_name] = (
-            steps_of(project.config, name, candidate.stage, Mode.DESTROY, tag=candidate.tag)
-            if deployed
-            else ()
-        )
-        titles = tuple(step.title for step in steps[stage_name])
-        stages.append(_stage_plan(candidate, deployed=deployed, steps=titles))
-
-    with_outputs = [
-        stage
-        for stage in recorded
-        if snapshot.candidates[stage].stage.kind == "terraform" and stored[stage] is not None
-    ]
-    outputs = {stage: known or {} for stage, known in ledger.read_outputs_of(with_outputs).items()}
-    plan = Plan(
-        project=project.config.project.name,
-        environment=name,
-        mode=Mode.DESTROY,
-        provider=project.context.provider,
-        commit=snapshot.commit,
-        baseline=Baseline("ledger"),
-        stages=tuple(stages),
-    )
-    result = PlanResult(
-        executable=ExecutablePlan(plan, steps), snapshot=snapshot, stored=stored, outputs=outputs
-    )
-    refuse_other_workspace(project, result)
-    refuse_missing(project, result)
+    result = _plan(session, ledger)
+    refuse_other_workspace(session.project, result)
+    refuse_missing(session.project, result)
     missing = missing_tools(session, result)
     # The sandbox skips stages in a run; half an environment must not count as destroyed.
     if missing:
@@ -67,6 +36,52 @@ def destroy(session: Session, *, confirm: str | None, allow_destroy: bool = Fals
     with stage_contexts(session, result, access) as contexts:
         runner = Runner(work_of(contexts, ledger))
         return Outcome(runner.destroy(), runner.error)
+
+
+def _plan(session: Session, ledger: Ledger) -> PlanResult:
+    """The plan: every stage that the ledger has a record of, last stage first."""
+    project = session.project
+    snapshot = read_snapshot(project)
+    recorded = recorded_stages(project.config)
+    stored = ledger.read(recorded)
+    stages: list[StagePlan] = []
+    steps: dict[str, tuple[Step, ...]] = {}
+    for name in reversed(recorded):
+        candidate = snapshot.candidates[name]
+        found = stored[name]
+        deployed = found is not None and found.record.state is not State.DESTROYED
+        steps[name] = ()
+        if deployed:
+            steps[name] = steps_of(
+                project.config,
+                session.environment_name,
+                candidate.stage,
+                Mode.DESTROY,
+                tag=candidate.tag,
+            )
+        titles = tuple(step.title for step in steps[name])
+        stages.append(_stage_plan(candidate, deployed=deployed, steps=titles))
+
+    with_outputs = [
+        stage
+        for stage in recorded
+        if snapshot.candidates[stage].stage.kind == "terraform" and stored[stage] is not None
+    ]
+    plan = Plan(
+        project=project.config.project.name,
+        environment=session.environment_name,
+        mode=Mode.DESTROY,
+        provider=project.context.provider,
+        commit=snapshot.commit,
+        baseline=Baseline("ledger"),
+        stages=tuple(stages),
+    )
+    return PlanResult(
+        executable=ExecutablePlan(plan, steps),
+        snapshot=snapshot,
+        stored=stored,
+        outputs={name: known or {} for name, known in ledger.read_outputs_of(with_outputs).items()},
+    )
 
 
 def _stage_plan(candidate: Candidate, *, deployed: bool, steps: tuple[str, ...]) -> StagePlan:

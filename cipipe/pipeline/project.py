@@ -65,7 +65,8 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
 
     def may_deploy(self, name: str) -> bool:
         """Whether this job's ref is one that the environment is deployed from."""
-        allowed, ref = self.config.environment(name).deploy_from, self.context.ref
+        allowed = self.config.environment(name).deploy_from
+        ref = self.context.ref
         # A person who has checked out a tag is on no branch: any tag of that commit counts.
         if ref is None and self.context.provider == "local" and allowed.tags:
             tags = self.repository.tags

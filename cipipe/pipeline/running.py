@@ -114,7 +114,8 @@ def run(
 
 def refuse(session: Session, options: RunOptions, result: PlanResult, ledger: Ledger) -> None:
     """Raise RefusedError where this plan may not be run. The ref was checked before planning."""
-    project, mode = session.project, options.planning.mode
+    project = session.project
+    mode = options.planning.mode
     if options.expected is not None:
         refuse_stale(result.executable.plan, options.expected)
     refuse_missing(project, result, allow_empty=options.allow_empty)
@@ -142,7 +143,8 @@ def work_of(
     restored: Mapping[str, str | None] = MappingProxyType({}),
 ) -> StageWork:
     """What a runner needs to run the stages of a plan. `restored`: see `StageWork`."""
-    session, result = contexts.session, contexts.result
+    session = contexts.session
+    result = contexts.result
     executable = result.executable
     return StageWork(
         executable=executable,

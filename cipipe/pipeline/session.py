@@ -147,7 +147,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         from cipipe.pipeline.identity import role_session, tokens
         from cipipe.pipeline.identity.job_token import refuse_token
 
-        name, environment = self.environment_name, self.environment
+        name = self.environment_name
+        environment = self.environment
         reviewed = self.project.context.mode is Mode.VERIFY and mode is not Mode.VERIFY
         if reviewed and not read_only:
             raise role_session.merge_request_read_only(name)
@@ -184,7 +185,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         """The name of this job's sessions at STS, which CloudTrail shows."""
         from cipipe.oidc.session import session_name
 
-        project, context = self.project.config.project.name, self.project.context
+        project = self.project.config.project.name
+        context = self.project.context
         return session_name(project, self.environment_name, str(context.sequence or "local"))
 
     def terraform(self, child_env: Mapping[str, str]) -> "CommandContext":
@@ -205,7 +207,13 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         """The environment's ledger, read and written with these credentials."""
         from cipipe.ledger import Ledger
 
-        settings, config = self.project.config.ledger, self.project.config
+        settings = self.project.config.ledger
+        config = self.project.config
         bucket = config.expanded(settings.bucket, self.environment_name)
         prefix = config.expanded(settings.prefix, self.environment_name).rstrip("/") + "/"
-        return Ledger(access.aws.bucket(bucket), prefix, config.project.name, self.environment_name)
+        return Ledger(
+            bucket=access.aws.bucket(bucket),
+            prefix=prefix,
+            project=config.project.name,
+            environment=self.environment_name,
+        )

@@ -32,7 +32,12 @@ def status(session: Session, names: Sequence[str]) -> tuple[EnvironmentStatus, .
             environment = session.project.config.environment(name)
             why = error.message.splitlines()[0]
             found.append(
-                EnvironmentStatus(name, environment.account_id, environment.region, unreadable=why)
+                EnvironmentStatus(
+                    name=name,
+                    account_id=environment.account_id,
+                    region=environment.region,
+                    unreadable=why,
+                )
             )
             refused.append(error)
 
@@ -48,12 +53,16 @@ def _environment(session: Session) -> EnvironmentStatus:
     stages = tuple(_stage(candidates[name], found) for name, found in stored.items())
     environment = session.environment
     return EnvironmentStatus(
-        session.environment_name, environment.account_id, environment.region, stages
+        name=session.environment_name,
+        account_id=environment.account_id,
+        region=environment.region,
+        stages=stages,
     )
 
 
 def _stage(candidate: Candidate, found: StoredRecord | None) -> StageStatus:
-    name, kind = candidate.stage.name, candidate.stage.kind
+    name = candidate.stage.name
+    kind = candidate.stage.kind
     if found is None:
         return StageStatus(
             name=name,

@@ -14,7 +14,8 @@ from cipipe.titles import in_environment
 
 def unlock(session: Session, *, stage: str | None, lock_id: str) -> None:
     """Release a state lock, as the deploy role. Raises UsageError, RefusedError, StageError."""
-    project, name = session.project, session.environment_name
+    project = session.project
+    name = session.environment_name
     if project.context.mode is Mode.VERIFY:
         raise merge_request_read_only(name)
     refuse_ref(session, Mode.DEPLOY)

@@ -66,7 +66,9 @@ def explain(
     moment = _moment(at) if at is not None else datetime.now(UTC)
     document = inputs.policy_of(policy) if policy is not None else None
     try:
-        found, problems = _token(shared.console, claims, token_file, token_env, moment)
+        found, problems = _token(
+            shared.console, claims=claims, file=token_file, variable=token_env, now=moment
+        )
     except IdentityError as error:
         return _answer(shared, examine.without_token(error))
     if claims is None and not found.issuer and provider_arn is None:
@@ -80,15 +82,16 @@ def explain(
 
 def _token(
     console: Console,
+    *,
     claims: str | None,
-    token_file: str | None,
-    token_env: str | None,
+    file: str | None,
+    variable: str | None,
     now: datetime,
 ) -> tuple[TokenClaims, tuple[Finding, ...]]:
     if claims is not None:
         found = inputs.claims_of(claims)
         return found, examine.token_problems(found, now, live=False)
-    token = inputs.given_token(console, token_file, token_env)
+    token = inputs.given_token(console, file, variable)
     found = inputs.decoded(console, token or "")
     return found, examine.token_problems(found, now, live=True)
 

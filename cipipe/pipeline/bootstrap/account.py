@@ -73,7 +73,8 @@ def _terraform(session: Session) -> Iterator[tuple[Aws, Terraform, str]]:
     Raises RefusedError in a merge request's job, which may have the credentials of another step.
     The sandbox has an account of its own, which any job may bootstrap.
     """
-    project, name = session.project, session.environment_name
+    project = session.project
+    name = session.environment_name
     if project.context.mode is Mode.VERIFY and not session.sandbox:
         raise merge_request_read_only(name)
     root = chosen(project, session.say)
@@ -114,7 +115,9 @@ def _shown(project: Project, root: Path) -> str:
 
 def _variables(session: Session, bucket: str, providers: dict[str, Any]) -> dict[str, Any]:
     """The variables of the root, but for what Terraform itself finds out."""
-    project, name, environment = session.project, session.environment_name, session.environment
+    project = session.project
+    name = session.environment_name
+    environment = session.environment
     verify_role = environment.verify_role_arn
     return {
         "project": project.config.project.name,

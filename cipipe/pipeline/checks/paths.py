@@ -126,7 +126,8 @@ class _Search:
         hint = _suggestion(need.path, known)
         if hint is None and (self._repository.root / need.path).exists():
             hint = "It is on disk: git ignores it, or it is empty, or it is not committed yet."
-        return Problem("config-path-missing", f"there is no {what} {need.path!r}", need.key, hint)
+        message = f"there is no {what} {need.path!r}"
+        return Problem(id="config-path-missing", message=message, where=need.key, hint=hint)
 
     def _elsewhere(self, need: RequiredPath) -> bool:
         """Whether a path that the tree lacks exists: on disk, behind a link, or in a submodule."""

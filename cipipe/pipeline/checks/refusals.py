@@ -21,7 +21,8 @@ _SHOWN = 10
 
 def refuse_ref(session: Session, mode: Mode) -> None:
     """Refuse a job whose ref the environment is not deployed from."""
-    context, name = session.project.context, session.environment_name
+    context = session.project.context
+    name = session.environment_name
     if mode is Mode.VERIFY or context.provider == "local" or session.project.may_deploy(name):
         return
     ref = f"{context.ref_type} {context.ref}" if context.ref else "a job without branch or tag"
@@ -107,10 +108,16 @@ def refuse_older(
         stored = result.stored.get(name)
         # Sequences of two providers cannot be compared.
         if stored is not None and stored.record.provider == context.provider:
-            _refuse_newer(f"stage {name} was deployed", stored.record, context.sequence, name)
+            what = f"stage {name} was deployed"
+            _refuse_newer(what, stored.record, sequence=context.sequence, where=name)
     found = newest(context.provider)
     if found is not None:
-        _refuse_newer("the environment was deployed", found, context.sequence, plan.environment)
+        _refuse_newer(
+            "the environment was deployed",
+            found,
+            sequence=context.sequence,
+            where=plan.environment,
+        )
 
 
 def _deploys(result: PlanResult, stage: StagePlan) -> bool:
@@ -119,7 +126,7 @@ def _deploys(result: PlanResult, stage: StagePlan) -> bool:
     return stage.status is not Status.UNCHANGED and when != "nothing-due"
 
 
-def _refuse_newer(what: str, found: Record | Newest, sequence: int, where: str) -> None:
+def _refuse_newer(what: str, found: Record | Newest, *, sequence: int, where: str) -> None:
     if (found.sequence or 0) > sequence:
         raise RefusedError(
             "older-pipeline",
@@ -177,7 +184,8 @@ def refuse_unproven(session: Session, result: PlanResult) -> None:
 
 def refuse_destroy(session: Session, confirm: str | None, *, allow_destroy: bool) -> None:
     """Refuse to destroy an environment that is protected, or whose name was not repeated."""
-    name, environment = session.environment_name, session.environment
+    name = session.environment_name
+    environment = session.environment
     if session.project.context.mode is Mode.VERIFY:
         raise merge_request_read_only(name)
     if environment.protected and not (environment.allow_destroy and allow_destroy):

@@ -46,4 +46,6 @@ def _problems(project: Project, environment: str) -> Iterator[Problem]:
         if found is None or found.type != wanted:
             actual = found.type if found is not None else None
             error = not_kept(actual, wanted=wanted, root=root, declared=found)
-            yield Problem(error.id, error.message, error.where or root, error.hint)
+            yield Problem(
+                id=error.id, message=error.message, where=error.where or root, hint=error.hint
+            )

@@ -66,7 +66,8 @@ def _check_certificates(tls: Tls, settings: Mapping[str, str]) -> None:
     now = datetime.now(UTC)
     for name in ("ca.pem", "cert.pem") if tls.verify else ("cert.pem",):
         for certificate in _certificates(tls.file(name)):
-            starts, expires = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+            starts = certificate.not_valid_before_utc
+            expires = certificate.not_valid_after_utc
             if starts <= now <= expires:
                 continue
             problem = f"is valid from {starts:%Y-%m-%d %H:%M}"

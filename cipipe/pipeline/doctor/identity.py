@@ -80,7 +80,8 @@ def check_region(job: Job) -> str:
 
 def check_role(job: Job) -> str:
     role, via = _role(job)
-    context, name = job.project.context, job.session.environment_name
+    context = job.project.context
+    name = job.session.environment_name
     in_pipeline = context.provider != "local"
     if job.mode is Mode.DEPLOY and in_pipeline and not job.project.may_deploy(name):
         raise Doubtful(
@@ -209,7 +210,8 @@ def _error(job: Job) -> IdentityError | None:
 
 def _denied(findings: Sequence[Finding], role: str) -> IdentityError:
     errors = [finding for finding in findings if finding.severity == "error"]
-    message, hint = "it does not allow this token", "See `cipipe oidc explain`."
+    message = "it does not allow this token"
+    hint = "See `cipipe oidc explain`."
     if errors:
         message = errors[0].message
         hint = f"{errors[0].fix} (see `cipipe oidc explain`)"

@@ -41,7 +41,8 @@ def _wanted(project: Project, revision: str) -> Commit:
 
 def _found(project: Project, head: str) -> Commit | None:
     """The merge base, else the commit that the event says was there before this push."""
-    context, repository = project.context, project.repository
+    context = project.context
+    repository = project.repository
     target = _merge_target(project, head)
     if target is not None:
         return target
@@ -123,7 +124,7 @@ def _candidates_of(
     if project.config.viewed is not None:
         settings = settings.at(project.config.viewed)
     contents = snapshot.contents.of(base.tree, patterns_of(settings))
-    return make_candidates(settings, contents, project.env, snapshot.candidates)
+    return make_candidates(settings, contents, project.env, known=snapshot.candidates)
 
 
 def changed_paths(

@@ -14,7 +14,8 @@ def ledger_if_reachable(session: Session) -> Ledger | None:
     A job whose token is refused is an error: what its plan would be compared with is unknown.
     Raises IdentityError.
     """
-    project, mode = session.project, session.project.context.mode
+    project = session.project
+    mode = session.project.context.mode
     warn = session.progress.warning
     if not can_connect(project, session.target):
         warn(f"no AWS credentials here: {_INSTEAD}")

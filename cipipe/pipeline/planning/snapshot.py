@@ -85,7 +85,7 @@ def fingerprints_in(project: Project, snapshot: Snapshot, environment: str) -> d
     """The fingerprints of the stages in another environment, which may have other values."""
     config = project.config.at(environment)
     contents = snapshot.contents.of(snapshot.tree, patterns_of(config))
-    candidates = make_candidates(config, contents, project.env, snapshot.candidates)
+    candidates = make_candidates(config, contents, project.env, known=snapshot.candidates)
     return {name: candidate.fingerprint for name, candidate in candidates.items()}
 
 

@@ -75,7 +75,8 @@ def trust(project: TrustedProject, refs: DeployFrom) -> Trust:
 
     Raises UsageError `config-bad-oidc`.
     """
-    provider, settings = ci.PROVIDERS[project.provider], project.settings
+    provider = ci.PROVIDERS[project.provider]
+    settings = project.settings
     components = settings.subject_components
     if components:
         made = provider.component_subjects(project.path, components, settings.project_id, refs)
