@@ -4,9 +4,7 @@ client's own checks.
 
 import base64
 import json
-import os
 import socket
-import time
 import urllib.parse
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,106 +15,28 @@ import pytest
 
 from cipipe.errors import IdentityError
 from cipipe.oidc.claims import decode
-from cipipe.oidc.exchange import ExchangeOptions, exchange
-from cipipe.oidc.session import SessionRequest
-from cipipe.redact import Redactor
-from cipipe.sandbox import Sandbox, SandboxOptions, attached
+from cipipe.sandbox import Sandbox
 from cipipe.tools import http
 from cipipe.tools.aws.clients import Aws
-from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint
 from cipipe.tools.aws.sts import RoleSession, assume_role_with_web_identity
-
-ACCOUNT = "111111111111"
-REGION = "eu-central-1"
-AUDIENCES = {"gitlab": "https://gitlab.com", "github": "sts.amazonaws.com"}
-HOSTS = {"gitlab": "gitlab.com", "github": "token.actions.githubusercontent.com"}
-SUBJECTS = {
-    "gitlab": "project_path:group/project:ref_type:branch:ref:main",
-    "github": "repo:group/project:ref:refs/heads/main",
-}
+from support.exchanges import (
+    ACCOUNT,
+    AUDIENCES,
+    HOSTS,
+    REGION,
+    SUBJECTS,
+    mint,
+    policy,
+    run,
+    sandbox_with_two_accounts,
+)
 
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    with attached(
-        SandboxOptions(
-            directory=tmp_path_factory.mktemp("sandbox"), account_id=ACCOUNT, docker=False
-        ),
-        env=dict(os.environ),
-        say=print,
-    ) as running:
-        for account in (ACCOUNT, "222222222222"):
-            admin = Aws(running.endpoint(REGION), running.admin_of(account))
-            for flavour, host in HOSTS.items():
-                provider = f"arn:aws:iam::{account}:oidc-provider/{host}"
-                admin.call(
-                    "iam",
-                    "create_open_id_connect_provider",
-                    Url=f"https://{host}",
-                    ClientIDList=[AUDIENCES[flavour], "also"],
-                    ThumbprintList=[],
-                )
-                for name, longest in ((f"{flavour}-deploy", 3600), (f"{flavour}-long", 7200)):
-                    admin.call(
-                        "iam",
-                        "create_role",
-                        RoleName=name,
-                        MaxSessionDuration=longest,
-                        AssumeRolePolicyDocument=json.dumps(policy(provider, flavour)),
-                    )
+    with sandbox_with_two_accounts(tmp_path_factory.mktemp("sandbox")) as running:
         yield running
-
-
-def policy(provider: str, flavour: str) -> dict[str, Any]:
-    condition = {
-        f"{HOSTS[flavour]}:sub": SUBJECTS[flavour],
-        f"{HOSTS[flavour]}:aud": AUDIENCES[flavour],
-    }
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": {"Federated": provider},
-                "Action": "sts:AssumeRoleWithWebIdentity",
-                "Condition": {"StringEquals": condition},
-            }
-        ],
-    }
-
-
-def mint(sandbox: Sandbox, flavour: str = "gitlab", **changes: Any) -> str:
-    asked = {
-        "project": "group/project",
-        "ref": "main",
-        "ref_type": "branch",
-        "audience": AUDIENCES[flavour],
-    }
-    return sandbox.mint(flavour=flavour, **{**asked, **changes})
-
-
-def run(
-    sandbox: Sandbox, token: str, flavour: str = "gitlab", *, precheck: bool = True, **changes: Any
-) -> Credentials:
-    account, role = changes.pop("account", ACCOUNT), changes.pop("role", f"{flavour}-deploy")
-    duration = changes.pop("duration", 3600)
-    session = SessionRequest(
-        role_arn=f"arn:aws:iam::{account}:role/{role}",
-        account_id=account,
-        name="session",
-        duration=duration,
-    )
-    arguments: dict[str, Any] = {
-        "endpoint": sandbox.endpoint(REGION),
-        "audience": AUDIENCES[flavour],
-        "redactor": Redactor(),
-        "now": lambda: datetime.now(UTC),
-        "sleep": lambda _: None,
-        "precheck": precheck,
-        **changes,
-    }
-    return exchange(token, session, ExchangeOptions(**arguments))
 
 
 @pytest.mark.parametrize("flavour", ["gitlab", "github"])
@@ -358,75 +278,3 @@ def test_the_regions_own_endpoint_is_asked(region: str, url: str) -> None:
 def unused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-@pytest.mark.parametrize("flavour", ["gitlab", "github"])
-def test_discovery_is_served_by_host(sandbox: Sandbox, flavour: str) -> None:
-    issuer = f"https://{HOSTS[flavour]}"
-    headers = {"Host": HOSTS[flavour]}
-    document = http.get_json(
-        f"{sandbox.state.issuer_url}/.well-known/openid-configuration", headers=headers
-    )
-    assert document["issuer"] == issuer
-    path = document["jwks_uri"].removeprefix(issuer)
-    (key,) = http.get_json(sandbox.state.issuer_url + path, headers=headers)["keys"]
-    assert (key["kty"], key["alg"]) == ("RSA", "RS256")
-    assert key["kid"] == decode(mint(sandbox, flavour)).header["kid"]
-    assert set(decode(mint(sandbox, flavour)).payload) <= set(document["claims_supported"])
-    answer = http.request("GET", f"{sandbox.state.issuer_url}/.well-known/openid-configuration")
-    assert answer.status == 404
-
-
-def test_gitlab_claims(sandbox: Sandbox) -> None:
-    claims = decode(
-        mint(sandbox, ref="feature", event="merge-request", merge_request=7, environment="dev")
-    ).payload
-    assert claims["sub"] == "project_path:group/project:ref_type:branch:ref:feature"
-    assert claims["pipeline_source"] == "merge_request_event"
-    assert claims["ref_path"] == "refs/merge-requests/7/head"
-    assert (claims["namespace_path"], claims["environment"], claims["ref_protected"]) == (
-        "group",
-        "dev",
-        "false",
-    )
-    assert claims["nbf"] < claims["iat"] <= time.time() < claims["exp"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "subject"),
-    [
-        ({}, "repo:group/project:ref:refs/heads/main"),
-        ({"ref_type": "tag", "ref": "v1"}, "repo:group/project:ref:refs/tags/v1"),
-        ({"event": "merge-request"}, "repo:group/project:pull_request"),
-        ({"environment": "prod eu:1"}, "repo:group/project:environment:prod%20eu%3A1"),
-    ],
-)
-def test_github_subjects(sandbox: Sandbox, changes: dict[str, Any], subject: str) -> None:
-    claims = decode(mint(sandbox, "github", **changes)).payload
-    assert claims["sub"] == subject
-    assert claims["repository_owner"] == "group"
-    assert claims["runner_environment"] == "github-hosted"
-
-
-def test_githubs_own_door(sandbox: Sandbox) -> None:
-    url, bearer = sandbox.github_job(project="group/project", ref="main", ref_type="branch")
-    headers = {"Authorization": f"bearer {bearer}"}
-    answer = http.get_json(
-        f"{url}&audience={urllib.parse.quote('sts.amazonaws.com', safe='')}", headers=headers
-    )
-    assert run(sandbox, answer["value"], "github")
-    again = http.get_json(f"{url}&audience=sts.amazonaws.com", headers=headers)
-    assert again["value"] != answer["value"]
-    assert decode(http.get_json(url, headers=headers)["value"]).audiences == (
-        "https://github.com/group",
-    )
-    assert http.request("GET", url, headers={"Authorization": "bearer x"}).status == 401
-
-
-@pytest.mark.parametrize("asked", [{"flavour": "bitbucket"}, {"colour": "red"}, {"ttl": "long"}])
-def test_the_issuer_refuses_what_it_cannot_mint(sandbox: Sandbox, asked: dict[str, Any]) -> None:
-    with pytest.raises(http.HttpError) as caught:
-        sandbox.mint(
-            **{"project": "a/b", "ref": "main", "ref_type": "branch", "audience": "a", **asked}
-        )
-    assert caught.value.status == 400

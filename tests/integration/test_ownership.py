@@ -87,7 +87,7 @@ def test_other_files_in_the_same_folder_are_refused_too(shop: Shared, cipipe: Cl
     assert set(shop.now()) == {"dags/a.py", "dags/helper.py"}
 
 
-def test_a_folder_that_holds_the_other_environments_folder(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch,
+def test_a_folder_that_holds_the_other_environments_folder(tmp_path: Path, moto_server: str, monkeypatch: pytest.MonkeyPatch,
                                                            capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     values = '\n[environments.dev.values]\nfolder = "dags/"\n[environments.prod.values]\nfolder = "dags/live/"\n'
     config = BOTH.replace('source = "dags"', 'source = "dags"\nprefix = "{values.folder}"') + values
@@ -193,7 +193,7 @@ def test_objects_that_do_not_say_whose_they_are(shop: Shared, cipipe: Cli) -> No
 
 
 def test_two_projects_with_one_ledger_prefix(
-    tmp_path: Path, shop: Shared, cipipe: Cli, server: str
+    tmp_path: Path, shop: Shared, cipipe: Cli, moto_server: str
 ) -> None:
     shared = BOTH + '\n[ledger]\nprefix = "ledger/{environment}/"\n'
     shop.commit({"cipipe.toml": shared})
@@ -288,7 +288,7 @@ ACTIONS = st.lists(
 def test_nothing_of_the_other_environment_is_ever_touched(
     actions: list[str],
     tmp_path_factory: pytest.TempPathFactory,
-    server: str,
+    moto_server: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -1,0 +1,329 @@
+"""Pipelines of GitLab and GitHub, run here from this repository's own pipeline files."""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from cipipe.sandbox import Sandbox
+from cipipe.tools.aws.clients import Aws
+from support import jobs
+from support.git import Repo
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LEDGER = f"cipipe-{jobs.ACCOUNT}-{jobs.REGION}"
+
+KEY = "dags/orders.py"
+
+BEFORE = "from airflow import DAG\n\nwith DAG('orders', schedule='@daily'):\n    pass\n"
+
+AFTER = BEFORE.replace("@daily", "@hourly")
+
+DEFAULT = "nothing was due here"
+
+DEFAULT_RAN = f"default │   {DEFAULT}"
+
+CONFIG = f"""
+[project]
+name = "shop"
+default_environment = "dev"
+
+[oidc]
+gitlab = {{ audience = "https://gitlab.com", project = "group/shop" }}
+github = {{ audience = "sts.amazonaws.com", project = "group/shop" }}
+
+[environments.dev]
+account_id = "{jobs.ACCOUNT}"
+region = "{jobs.REGION}"
+role_arn = "{jobs.ROLE}"
+deploy_from = {{ branches = ["main"] }}
+
+[ledger]
+prefix = "ledger/BUCKET/"
+
+[stages.image]
+kind = "command"
+paths = ["image/**"]
+run = [["true"]]
+
+[stages.dags]
+kind = "dags"
+paths = ["dags/**"]
+source = "dags"
+bucket = "BUCKET"
+needs = ["image"]
+
+[stages.default]
+kind = "command"
+when = "nothing-due"
+run = [["echo", "{DEFAULT}"]]
+"""
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML with GitLab's `!reference`."""
+
+
+_Loader.add_constructor("!reference", lambda loader, node: tuple(loader.construct_sequence(node)))
+
+
+@dataclass
+class Ran:
+    """One job that has ended."""
+
+    name: str
+    status: int
+    log: str
+
+
+@dataclass
+class SharedProject:
+    """A project whose first commit is deployed, and what its pipelines share."""
+
+    folder: Path
+    sandbox: Sandbox
+    bucket: str
+    origin: Repo
+    groups: dict[str, threading.Lock] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(10))
+
+    @property
+    def deployed(self) -> str:
+        admin = Aws(self.sandbox.endpoint(jobs.REGION), self.sandbox.admin)
+        return str(
+            admin.call("s3", "get_object", Bucket=self.bucket, Key=KEY)["Body"].read().decode()
+        )
+
+    def gitlab(self, dag: str, model: str = "select 1") -> "GitLab":
+        return GitLab(self, next(self.numbers), self._push(dag, model))
+
+    def github(self, dag: str) -> "GitHub":
+        return GitHub(self, next(self.numbers), self._push(dag))
+
+    def _push(self, dag: str, model: str = "select 1") -> str:
+        return self.origin.commit({KEY: dag, "image/model.sql": model})
+
+    def clone(self, commit: str) -> Path:
+        """What a runner checks out: one commit."""
+        folder = self.folder / f"build-{len(list(self.folder.iterdir()))}"
+        clone = Repo(folder)
+        clone.git("fetch", "--quiet", "--depth=1", self.origin.root.as_uri(), commit)
+        clone.git("checkout", "--quiet", "--detach", "FETCH_HEAD")
+        return folder
+
+    def script(self, name: str, lines: list[str], folder: Path, env: Mapping[str, str]) -> Ran:
+        """Run a job's lines as a runner's shell does."""
+        clean = {
+            key: value for key, value in os.environ.items() if not key.startswith(jobs.FOREIGN)
+        }
+        clean |= {
+            "HOME": str(self.folder),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "AWS_ENDPOINT_URL": self.sandbox.state.aws_url,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "CI": "true",
+            "NO_COLOR": "1",
+        }
+        done = subprocess.run(
+            ["bash", "-eo", "pipefail"],
+            input="\n".join(lines),
+            cwd=folder,
+            env={**clean, **env},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Ran(name, done.returncode, done.stdout + done.stderr)
+
+
+@dataclass
+class GitLab:
+    """A pipeline for a push to main, by .gitlab-ci.yml."""
+
+    project: SharedProject
+    number: int
+    commit: str
+    ran: list[Ran] = field(default_factory=list)
+    child: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.file = yaml.load((ROOT / ".gitlab-ci.yml").read_text(), _Loader)
+
+    def plan(self) -> None:
+        """The job `plan`, and the child pipeline that is its artifact."""
+        folder = self.project.clone(self.commit)
+        plan = self.file["plan"]
+        aud = self.file[".identity"]["id_tokens"]["AWS_ID_TOKEN"]["aud"]
+        self._run("plan", plan["script"], folder, {"AWS_ID_TOKEN": self._token(aud)}, source="push")
+        (artifact,) = plan["artifacts"]["paths"]
+        self.child = yaml.safe_load((folder / artifact).read_text())
+
+    @property
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """The child's jobs, in the order of their stages; jobs of a stage stand in the order of
+        their needs.
+        """
+        found = {
+            name: job
+            for name, job in self.child.items()
+            if isinstance(job, dict) and "script" in job
+        }
+        stages = self.child["stages"]
+        return dict(sorted(found.items(), key=lambda item: stages.index(item[1]["stage"])))
+
+    def deploy(self) -> None:
+        """The job that triggers the child, and the child while it waits."""
+        own = self.file["deploy:dev"]
+        base = self.file[own["extends"]]
+        assert base["trigger"]["strategy"] == "depend"
+        with self._held(own):
+            for name, job in self.jobs.items():
+                with ExitStack() as stack:
+                    if "resource_group" in job:
+                        stack.enter_context(self._held(job))
+                    tokens = {
+                        variable: self._token(asked["aud"])
+                        for variable, asked in job["id_tokens"].items()
+                    }
+                    variables = {
+                        key: self._expanded(text) for key, text in base["variables"].items()
+                    }
+                    folder = self.project.clone(self.commit)
+                    self._run(
+                        name,
+                        job["script"],
+                        folder,
+                        {**tokens, **variables},
+                        source="parent_pipeline",
+                    )
+                    if self.ran[-1].status:
+                        return
+
+    @property
+    def colour(self) -> str:
+        return "red" if any(job.status for job in self.ran) else "green"
+
+    @property
+    def log(self) -> str:
+        return "\n".join(job.log for job in self.ran)
+
+    def _held(self, job: Mapping[str, Any]) -> "_Group":
+        return _Group(self.project.groups.setdefault(job["resource_group"], threading.Lock()))
+
+    def _run(
+        self, name: str, lines: list[str], folder: Path, env: Mapping[str, str], *, source: str
+    ) -> None:
+        own = {
+            "GITLAB_CI": "true",
+            "CI_PIPELINE_SOURCE": source,
+            # A child pipeline has a number of its own, which says nothing of the order of its
+            # parents.
+            "CI_PIPELINE_IID": str(self.number if source == "push" else 2000 - self.number),
+            "CI_COMMIT_REF_NAME": "main",
+            "CI_COMMIT_BRANCH": "main",
+            "CI_DEFAULT_BRANCH": "main",
+            "CI_COMMIT_SHA": self.commit,
+            "CI_PROJECT_PATH": "group/shop",
+        }
+        self.ran.append(self.project.script(name, lines, folder, {**own, **env}))
+
+    def _expanded(self, text: str) -> str:
+        values = {"CI_PIPELINE_IID": str(self.number), "CI_PIPELINE_SOURCE": "push"}
+        return re.sub(r"\$(\w+)", lambda found: values[found[1]], text)
+
+    def _token(self, audience: str) -> str:
+        return self.project.sandbox.mint(
+            project="group/shop", ref="main", ref_type="branch", audience=audience
+        )
+
+
+@dataclass
+class _Group:
+    """A resource group: one job at a time; who waits for itself would do so for ever."""
+
+    lock: threading.Lock
+
+    def __enter__(self) -> None:
+        assert self.lock.acquire(timeout=100), (
+            "a job waits for a resource group that nobody gives back"
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+@dataclass
+class GitHub:
+    """A run for a push to main, by deploy.yml. The workflow's concurrency group keeps runs from
+    overlapping.
+    """
+
+    project: SharedProject
+    number: int
+    commit: str
+    ran: list[Ran] = field(default_factory=list)
+    outputs: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.file = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())
+        assert self.file["concurrency"]["group"].startswith("deploy-")
+
+    def run(self) -> None:
+        for name, job in self.file["jobs"].items():
+            if name == "test" or (name != "plan" and not self._evaluated(job.get("if", "true"))):
+                continue
+            env = {key: self._evaluated(text) for key, text in job.get("env", {}).items()}
+            lines = [step["run"] for step in job["steps"] if "run" in step]
+            folder = self.project.clone(self.commit)
+            url, bearer = self.project.sandbox.github_job(
+                project="group/shop", ref="main", ref_type="branch"
+            )
+            own = {
+                "GITHUB_ACTIONS": "true",
+                "GITHUB_EVENT_NAME": "push",
+                "GITHUB_REF_NAME": "main",
+                "GITHUB_REF_TYPE": "branch",
+                "GITHUB_REPOSITORY": "group/shop",
+                "GITHUB_SHA": self.commit,
+                "GITHUB_RUN_ID": str(self.number),
+                "GITHUB_OUTPUT": str(folder / ".git" / "output"),
+                "ACTIONS_ID_TOKEN_REQUEST_URL": url,
+                "ACTIONS_ID_TOKEN_REQUEST_TOKEN": bearer,
+            }
+            for line in lines:  # each step has a shell of its own
+                self.ran.append(self.project.script(name, [line], folder, {**own, **env}))
+            if self.ran[-1].status:
+                return
+            if name == "plan":
+                text = (folder / ".git" / "output").read_text()
+                self.outputs = dict(
+                    re.findall(r"^(\w+)<<(?:cipipe_\w+)\n(.*)\n", text, re.MULTILINE)
+                )
+
+    @property
+    def colour(self) -> str:
+        return "red" if any(job.status for job in self.ran) else "green"
+
+    @property
+    def log(self) -> str:
+        return "\n".join(job.log for job in self.ran)
+
+    def _evaluated(self, text: str) -> Any:
+        """The few forms of expressions that these jobs use."""
+        code = text.removeprefix("${{").removesuffix("}}").strip()
+        code = code.replace("!cancelled()", "True").replace("!failure()", "True")
+        code = re.sub(
+            r"needs\.plan\.outputs\.(\w+)", lambda found: repr(self.outputs.get(found[1], "")), code
+        )
+        return eval(code.replace("&&", " and ").replace("||", " or "), {"true": True})
