@@ -63,7 +63,7 @@ def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> It
 
     struct = _struct(kind, value)
     if struct is not None:
-        yield from _table(value, struct, path, list(also))
+        yield from _table(value=value, struct=struct, path=path, also=list(also))
     elif typing.get_origin(kind) is dict and isinstance(value, dict):
         for key, item in value.items():
             yield from collect(item, typing.get_args(kind)[1], _join(path, key))
@@ -151,7 +151,7 @@ def _leaf(value: Any, kind: Any, path: str) -> Iterator[Problem]:
             allowed = typing.get_args(kind)
             message = f"{value!r} is not allowed here"
             hint = nearest(value, allowed, otherwise="One of " + ", ".join(allowed))
-        yield Problem("config-wrong-type", message, where, hint)
+        yield Problem("config-wrong-type", message, where, hint=hint)
 
 
 def _table(
@@ -168,7 +168,7 @@ def _table(
             if len(value) <= _MANY:
                 known = [*fields, *also]
                 hint = nearest(key, known, otherwise="Known here: " + ", ".join(sorted(known)))
-            yield Problem("config-unknown-key", f"unknown key {key!r}", _join(path, key), hint)
+            yield Problem("config-unknown-key", f"unknown key {key!r}", _join(path, key), hint=hint)
     for key, field in fields.items():
         if key in value:
             yield from collect(value[key], field.type, _join(path, key))

@@ -111,7 +111,7 @@ def plan(question: Question) -> ExecutablePlan:
         warnings=(*question.warnings, *(_LEFT_OUT.format(*pair) for pair in left_out)),
     )
     kept = frozenset(name for name, stage in decided.items() if stage.status is Status.UNCHANGED)
-    return ExecutablePlan(whole, steps, left_out, kept)
+    return ExecutablePlan(plan=whole, steps=steps, left_out=left_out, kept=kept)
 
 
 def _decide(question: Question, candidate: Candidate, before: Mapping[str, StagePlan]) -> _Decision:
@@ -222,7 +222,11 @@ def _left_out(
 def _steps(question: Question, candidate: Candidate) -> tuple[Step, ...]:
     stage = candidate.stage
     steps = titles.steps_of(
-        question.config, question.environment, stage, question.mode, tag=candidate.tag
+        config=question.config,
+        environment=question.environment,
+        stage=stage,
+        mode=question.mode,
+        tag=candidate.tag,
     )
     if question.mode is Mode.VERIFY and any(step.effect is not Effect.READ for step in steps):
         message = f"kind {stage.kind} plans to write in verify mode"

@@ -121,7 +121,9 @@ def changed(
     two of them. Equal trees are not read.
     """
     found: dict[str, set[bytes]] = defaultdict(set)
-    for mode, path in _differing(repository, old, new, Reach(index.prefixes)):
+    for mode, path in _differing(
+        repository=repository, old=old, new=new, reach=Reach(index.prefixes)
+    ):
         for name in index.matching(path, is_link=mode in _LINKS):
             found[name].add(path)
     return {name: tuple(sorted(paths)) for name, paths in found.items()}
@@ -158,7 +160,8 @@ def _differing(
             came = {name: (mode, oid) for mode, name, oid in now - was}
 
             for name in gone.keys() | came.keys():
-                earlier, later = gone.get(name), came.get(name)
+                earlier = gone.get(name)
+                later = came.get(name)
                 modes = [entry[0] for entry in (earlier, later) if entry is not None]
                 file_modes = [mode for mode in modes if mode != TREE]
                 if file_modes:

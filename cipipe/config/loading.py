@@ -158,7 +158,9 @@ def _in_environments(
         ]
         rest = [expansion.for_run(stage) for stage in stages_of(partial, name).values()]
         found = [
-            *references.in_environment(name, environment.values, stages, declared),
+            *references.in_environment(
+                name=name, values=environment.values, stages=stages, declared=declared
+            ),
             *_of_stages(here, also),
             *clashes(here),
             *(problem for problem in _of_stages(rest, also) if _is_set(declared, problem.where)),
@@ -169,7 +171,9 @@ def _in_environments(
                 yield problem
 
     ledger = converted(table.get("ledger"), LedgerSettings) or LedgerSettings()
-    for problem in resources.shared(project.name, ledger, environments, views):
+    for problem in resources.shared(
+        project=project.name, ledger=ledger, environments=environments, views=views
+    ):
         if problem.where not in reported:
             yield problem
 

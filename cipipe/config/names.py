@@ -34,7 +34,7 @@ class Names:
         """The problem of a name that is not among them."""
         if name not in self._names:
             message = f"there is no {self._what} {name!r}"
-            yield Problem("config-dangling-name", message, where, self._hint(name))
+            yield Problem("config-dangling-name", message, where, hint=self._hint(name))
 
     def _hint(self, name: str) -> str | None:
         if name in self._hints:

@@ -77,7 +77,7 @@ def in_environment(
                 if found.startswith(VALUES) and value not in values:
                     hint = f'Set {value} = "…" under [environments.{name}.values].'
                     message = f"environment {name} has no value {value!r}"
-                    yield Problem("config-value-missing", message, f"{path}.{key}", hint)
+                    yield Problem("config-value-missing", message, f"{path}.{key}", hint=hint)
 
         for key, reference in references(stage.settings):
             where = f"{path}.{key}"
@@ -87,7 +87,7 @@ def in_environment(
                     "config-bad-reference",
                     f"environment {name} does not have the stage {other}",
                     f"{where}.fingerprint",
-                    f"Limit {stage.name} to environments that have it, or let {other} run in "
+                    hint=f"Limit {stage.name} to environments that have it, or let {other} run in "
                     f"{name}.",
                 )
             lost = stage.name in knowing and stage.name not in knowing_here
@@ -97,7 +97,7 @@ def in_environment(
                     f"output {reference.output!r} can never be known in environment {name}, "
                     "which does not have the terraform stage",
                     where,
-                    f"Limit {stage.name} to environments that have it, with `environments`.",
+                    hint=f"Limit {stage.name} to environments that have it, with `environments`.",
                 )
 
 
@@ -127,7 +127,7 @@ def _reference(
             "config-bad-reference",
             f"output {reference.output!r} can never be known: the stage needs no terraform stage",
             where,
-            "Put the terraform stage's name into `needs`.",
+            hint="Put the terraform stage's name into `needs`.",
         )
 
 
@@ -144,7 +144,9 @@ def _placeholders(
         hint = nearest(found, known, otherwise="There is: " + listed(known))
         if f"{VALUES}{found}" in known:
             hint = f"Perhaps you meant {f'{VALUES}{found}'!r}."
-        yield Problem("config-dangling-name", f"there is no placeholder {{{found}}}", where, hint)
+        yield Problem(
+            "config-dangling-name", f"there is no placeholder {{{found}}}", where, hint=hint
+        )
 
 
 def _unexpanded(table: Mapping[str, Any]) -> Iterator[Problem]:
@@ -159,8 +161,8 @@ def _unexpanded(table: Mapping[str, Any]) -> Iterator[Problem]:
                     "config-placeholder-unexpanded",
                     f"{{{used[0]}}} is not filled in here",
                     key,
-                    "Placeholders are filled in below [ledger] and in the settings of a stage's "
-                    "own kind only.",
+                    hint="Placeholders are filled in below [ledger] and in the settings of a "
+                    "stage's own kind only.",
                 )
 
 

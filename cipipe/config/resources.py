@@ -60,7 +60,9 @@ def shared(
     """
     used: dict[tuple[ResourceType, str], list[Used]] = {}
     for name, environment in environments.items():
-        for one in _used(project, ledger, name, environment, views[name]):
+        for one in _used(
+            project=project, ledger=ledger, name=name, environment=environment, stages=views[name]
+        ):
             used.setdefault((one.resource.type, one.resource.name), []).append(one)
     found = [*(group for group in used.values() if _clash(group)), *_nested(used)]
     reported: set[str] = set()
@@ -69,7 +71,7 @@ def shared(
         if last.path not in reported:
             reported.add(last.path)
             message = f"{_named(group)} {_MESSAGES[last.resource.type].format(_shown(group))}"
-            yield Problem("config-shared-place", message, last.path, last.resource.hint)
+            yield Problem("config-shared-place", message, last.path, hint=last.resource.hint)
 
 
 def _used(

@@ -66,14 +66,14 @@ def _kind(entry: dict[str, Any], path: str) -> tuple[Kind[Any] | None, list[Prob
     kinds = f"One of {', '.join(KINDS)}."
     if "kind" not in entry:
         return None, [
-            Problem("config-missing-key", "'kind' is missing", f"{path}.kind", kinds),
+            Problem("config-missing-key", "'kind' is missing", f"{path}.kind", hint=kinds),
         ]
     name = entry["kind"]
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
         hint = nearest(str(name), KINDS, otherwise=kinds)
         message = f"there is no kind {name!r}"
-        return None, [Problem("config-unknown-kind", message, f"{path}.kind", hint)]
+        return None, [Problem("config-unknown-kind", message, f"{path}.kind", hint=hint)]
     return kind, []
 
 
@@ -84,7 +84,7 @@ def _paths(stage: AnyStage, path: str) -> Iterator[Problem]:
             "config-missing-key",
             "the stage has no paths, so it could never be due",
             f"{path}.paths",
-            'Name its files, such as paths = ["dbt/**"].',
+            hint='Name its files, such as paths = ["dbt/**"].',
         )
 
 
