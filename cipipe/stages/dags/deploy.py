@@ -1,10 +1,12 @@
 """What the steps of the `dags` stage do: read, compare, check, upload, delete, confirm.
 
-Nothing is written before everything has been patched, compared and checked.
+Nothing is written before everything has been patched, compared and checked. If nothing changed, no
+file is patched or checked: what does that is slow to import, and imported where it is needed.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,16 +17,16 @@ from cipipe.stages.dags.bucket import manifest, sharing
 from cipipe.stages.dags.bucket.desired import Desired
 from cipipe.stages.dags.bucket.difference import Difference, difference, revised
 from cipipe.stages.dags.bucket.objects import bucket_of
-from cipipe.stages.dags.bucket.parallel import Throttled
 from cipipe.stages.dags.bucket.state import read_again, read_state
 from cipipe.stages.dags.bucket.upload import write_objects
-from cipipe.stages.dags.checks import suite
 from cipipe.stages.dags.files import count, in_order
 from cipipe.stages.dags.mwaa import confirm, environment
 from cipipe.stages.dags.mwaa.extras import KEYS, installed
-from cipipe.stages.dags.render import Rendered, render, report
 from cipipe.stages.dags.settings import Settings
 from cipipe.stages.settings import Reference, shown
+
+if TYPE_CHECKING:
+    from cipipe.stages.dags.render import Rendered
 
 
 class Deployment(msgspec.Struct, kw_only=True):
@@ -32,7 +34,7 @@ class Deployment(msgspec.Struct, kw_only=True):
 
     desired: Desired = msgspec.field(default_factory=Desired)
     # What the commit's files become; None while they have not been read.
-    rendered: Rendered | None = None
+    rendered: "Rendered | None" = None
     # `desired` was not read but taken from the record, which says that it is deployed.
     assumed: bool = False
     difference: Difference = msgspec.field(default_factory=Difference)
@@ -72,14 +74,12 @@ class Deployment(msgspec.Struct, kw_only=True):
 
     def check(self, context: StageContext[Settings], result: StageResult) -> None:
         """Check the files, unless this very content was checked and deployed before."""
-        last = context.previous
-        checked = (
-            last is not None
-            and last.state is State.DEPLOYED
-            and last.fingerprint == context.fingerprint
-        )
+        last = context.previous if _is_deployed(context) else None
+        checked = last is not None and last.fingerprint == context.fingerprint
         if self.rendered is None or (result.up_to_date and checked):
             return
+        from cipipe.stages.dags.checks import suite
+
         for note in suite.check(context, self.rendered):
             context.line(f"warning: {note.where}: {note.message}")
 
@@ -111,16 +111,7 @@ class Deployment(msgspec.Struct, kw_only=True):
 
     def prune(self, context: StageContext[Settings], result: StageResult) -> None:
         """Delete what is gone from the source, and everything in buckets that were used before."""
-        bucket = bucket_of(context)
-        check_ours = Throttled(context.still_ours, seconds=context.pace.ownership_check)
-        check_ours()
-        for key in self.difference.gone:
-            check_ours()
-            # Recorded first: the bucket keeps older versions, which a destroy has to find.
-            result.data["deleted"] = sorted({*result.data["deleted"], key})
-            bucket.delete(key)
-            del result.data["manifest"][key]
-            context.line(f"deleted {key}")
+        destroy.delete_keys(context, result, self.difference.gone)
         for name, keys in list(result.data["former"].items()):
             destroy.purge_keys(context, result, name, keys)
             del result.data["former"][name]
@@ -128,7 +119,7 @@ class Deployment(msgspec.Struct, kw_only=True):
         found = self.difference
         result.summary = (
             f"{len(found.uploads)} uploaded, {found.unchanged} unchanged, {len(found.gone)} deleted"
-            f" in s3://{bucket.name}/{context.stage.settings.prefix}"
+            f" in s3://{bucket_of(context).name}/{context.stage.settings.prefix}"
         )
 
     def confirm(self, context: StageContext[Settings], _: StageResult) -> None:
@@ -147,6 +138,8 @@ class Deployment(msgspec.Struct, kw_only=True):
         destroy.purge(context, result)
 
     def _render(self, context: StageContext[Settings]) -> None:
+        from cipipe.stages.dags.render import render, report
+
         self.rendered = render(context)
         report(context, self.rendered)
         bodies = self.rendered.contents
@@ -232,14 +225,18 @@ class Deployment(msgspec.Struct, kw_only=True):
 
     def _to_confirm(self, context: StageContext[Settings]) -> Iterable[str]:
         """The DAG files that Airflow has to parse again."""
-        last = context.previous
-        deployed = last is not None and last.state is State.DEPLOYED
-        uploads = self.difference.uploads if deployed else self.desired.bodies.keys()
-        dags = confirm.affected(self.desired.bodies, uploads)
+        bodies = self.desired.bodies
+        uploads = self.difference.uploads if _is_deployed(context) else bodies.keys()
+        dags = confirm.affected(bodies, uploads)
         if self.rendered is None:
             return dags
+        from cipipe.stages.dags.checks import suite
 
         paths = {key: path for path, key in self.rendered.keys.items()}
         below = context.stage.settings.prefix.partition("/")[2]
         ignored = suite.ignored_files(context, self.rendered.bodies, below).paths
         return [key for key in dags if paths.get(key) not in ignored]
+
+
+def _is_deployed(context: StageContext[Settings]) -> bool:
+    return context.previous is not None and context.previous.state is State.DEPLOYED

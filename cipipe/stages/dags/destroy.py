@@ -1,11 +1,13 @@
-"""Delete what the stage owns, in all versions, so that the bucket can be deleted too.
+"""Delete what the stage owns; a destroy deletes all versions, so that the bucket can go too.
 
 What others put there stays.
 """
 
+from collections.abc import Iterable
+
 from cipipe.stages.context import StageContext, StageResult
 from cipipe.stages.dags.bucket import manifest, ownership, sharing
-from cipipe.stages.dags.bucket.objects import current_objects, proves
+from cipipe.stages.dags.bucket.objects import bucket_of, current_objects, proves
 from cipipe.stages.dags.bucket.parallel import Throttled, in_parallel
 from cipipe.stages.dags.files import count
 from cipipe.stages.dags.settings import Settings
@@ -35,6 +37,23 @@ def purge(context: StageContext[Settings], result: StageResult) -> None:
     result.data |= {"manifest": {}, "deleted": [], "former": {}}
     objects = count(sum(map(len, places.values())), "object")
     result.summary = f"{objects} deleted, with {count(versions, 'version')}"
+
+
+def delete_keys(context: StageContext[Settings], result: StageResult, keys: Iterable[str]) -> None:
+    """Delete the objects of some keys of the stage's bucket, which keeps their older versions.
+
+    Raises ConflictError where a later run took over the stage.
+    """
+    bucket = bucket_of(context)
+    check_ours = Throttled(context.still_ours, seconds=context.pace.ownership_check)
+    check_ours()
+    for key in keys:
+        check_ours()
+        # Recorded first: a destroy has to find the older versions.
+        result.data["deleted"] = sorted({*result.data["deleted"], key})
+        bucket.delete(key)
+        del result.data["manifest"][key]
+        context.line(f"deleted {key}")
 
 
 def purge_keys(
