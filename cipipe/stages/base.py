@@ -147,25 +147,25 @@ class Kind(Protocol[S]):
 
 
 def consumes_nothing(
-    stage: AnyStage,  # noqa: ARG001
-    entries: Iterable[Entry],  # noqa: ARG001
-    repository: Repository,  # noqa: ARG001
-    recorded: Mapping[str, Any],  # noqa: ARG001
+    stage: AnyStage,
+    entries: Iterable[Entry],
+    repository: Repository,
+    recorded: Mapping[str, Any],
 ) -> frozenset[str]:
     """`Kind.consumes` of a kind whose files use no outputs."""
     return frozenset()
 
 
-def owns_nothing(data: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG001
+def owns_nothing(data: Mapping[str, Any]) -> frozenset[str]:
     """`Kind.owns` of a kind that writes no objects to S3."""
     return frozenset()
 
 
-def requires_no_paths(stage: AnyStage) -> Iterable[RequiredPath]:  # noqa: ARG001
+def requires_no_paths(stage: AnyStage) -> Iterable[RequiredPath]:
     """`Kind.required_paths` of a kind whose settings name no files."""
     return ()
 
 
-def has_no_resources(stage: AnyStage, environment: Environment) -> Iterable[Resource]:  # noqa: ARG001
+def has_no_resources(stage: AnyStage, environment: Environment) -> Iterable[Resource]:
     """`Kind.resources` of a kind that has nothing outside to itself."""
     return ()

@@ -42,15 +42,15 @@ def problems(stage: Stage[CommandSettings]) -> Iterable[Problem]:
             yield Problem("config-empty-command", "the command is empty", f"run[{number}]")
 
 
-def tools(stage: Stage[CommandSettings]) -> tuple[str, ...]:  # noqa: ARG001
+def tools(stage: Stage[CommandSettings]) -> tuple[str, ...]:
     return ()
 
 
-def inputs(stage: Stage[CommandSettings], repository: Repository, tree: str) -> Iterable[Input]:  # noqa: ARG001
+def inputs(stage: Stage[CommandSettings], repository: Repository, tree: str) -> Iterable[Input]:
     return ()
 
 
-def steps(stage: Stage[CommandSettings], mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
+def steps(stage: Stage[CommandSettings], mode: Mode, *, tag: str) -> tuple[Step, ...]:
     # A command may do anything, so it counts as a write, and runs in deployments only.
     if mode is not Mode.DEPLOY:
         return ()

@@ -80,7 +80,7 @@ def required_paths(stage: Stage[Settings]) -> Iterator[RequiredPath]:
         yield RequiredPath(key="plugins", path=repository_path(settings.plugins), folder=True)
 
 
-def tools(stage: Stage[Settings]) -> tuple[str, ...]:  # noqa: ARG001 - part of the Protocol
+def tools(stage: Stage[Settings]) -> tuple[str, ...]:
     return ()
 
 
@@ -109,8 +109,8 @@ def consumes(
 
 def inputs(
     stage: Stage[Settings],
-    repository: Repository,  # noqa: ARG001 - part of the Protocol
-    tree: str,  # noqa: ARG001
+    repository: Repository,
+    tree: str,
 ) -> Iterable[Input]:
     """The source folder, and what MWAA installs.
 

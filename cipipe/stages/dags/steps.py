@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Work = Callable[[], Deployment]
 
 
-def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]:  # noqa: ARG001
+def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]:
     source = stage.settings.source.strip("/")
     folder = _folder(stage)
     work = functools.cache(_deployment)

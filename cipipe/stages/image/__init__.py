@@ -38,7 +38,7 @@ consumes = consumes_nothing
 owns = owns_nothing
 
 
-def tools(stage: Stage[ImageSettings]) -> tuple[str, ...]:  # noqa: ARG001
+def tools(stage: Stage[ImageSettings]) -> tuple[str, ...]:
     return ("docker", "registry")
 
 
@@ -49,7 +49,7 @@ def required_paths(stage: Stage[ImageSettings]) -> Iterator[RequiredPath]:
     yield RequiredPath(key="dockerfile", path=repository_path(context, settings.dockerfile))
 
 
-def resources(stage: Stage[ImageSettings], environment: Environment) -> Iterator[Resource]:  # noqa: ARG001
+def resources(stage: Stage[ImageSettings], environment: Environment) -> Iterator[Resource]:
     # The name of an ECR repository has the account and the region in it.
     repository = stage.settings.repository
     if isinstance(repository, str):

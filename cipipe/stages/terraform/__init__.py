@@ -41,7 +41,7 @@ consumes = consumes_nothing
 owns = owns_nothing
 
 
-def tools(stage: Stage[TerraformSettings]) -> tuple[str, ...]:  # noqa: ARG001
+def tools(stage: Stage[TerraformSettings]) -> tuple[str, ...]:
     return ("terraform",)
 
 

@@ -24,7 +24,7 @@ Login = Callable[[str], Mapping[str, str]]
 """Returns the variables that authenticate this job at an HTTP store of states, by its address."""
 
 
-def no_login(address: str) -> Mapping[str, str]:  # noqa: ARG001 - it is a Login
+def no_login(address: str) -> Mapping[str, str]:
     """For a job without credentials for any store."""
     return {}
 

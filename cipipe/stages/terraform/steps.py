@@ -36,7 +36,7 @@ def steps(
     stage: Stage[TerraformSettings],
     mode: Mode,
     *,
-    tag: str,  # noqa: ARG001
+    tag: str,
     client_of: ClientOf = client_of,
 ) -> tuple[Step, ...]:
     run = _TerraformRun(client_of)
