@@ -56,7 +56,7 @@ def test_with_a_commit_without_a_usable_configuration(
 
 
 def test_with_an_earlier_configuration(deployment: Deployment) -> None:
-    """A stage that was not there is due; what only moved its settings is told as such."""
+    """A stage that was not there is due; one of which only the settings changed says so."""
     old = deployment.repo.commit({"cipipe.toml": CONFIG.split("[stages.dags]")[0]})
     deployment.repo.commit(
         {"cipipe.toml": CONFIG.replace('context = "dbt"', 'context = "dbt"\nsmoke = ["dbt"]')}
@@ -157,7 +157,7 @@ def test_a_merged_result_with_the_target_that_it_was_merged_into(deployment: Dep
     envs = {
         "merged result": merged.gitlab(),
         "merge train": merged.gitlab(CI_MERGE_REQUEST_EVENT_TYPE="merge_train"),
-        "a target that GitLab does not tell": merged.gitlab(CI_MERGE_REQUEST_TARGET_BRANCH_SHA=""),
+        "a target that GitLab does not name": merged.gitlab(CI_MERGE_REQUEST_TARGET_BRANCH_SHA=""),
         "github": merged.github(),
     }
     for name, env in envs.items():
@@ -355,16 +355,16 @@ def test_an_older_pipeline_after_a_newer_one(
 def test_after_a_newer_pipeline_for_which_nothing_was_due(
     deployment: Deployment, newest: int, changed: bool, refused: bool
 ) -> None:
-    """No record tells of it. Where nothing is due for this one either, nobody is asked."""
+    """No record shows it. If nothing is due for this one either, the ledger is not read."""
     deployment.deploy(sequence=5)
     if changed:
         deployment.repo.commit({"dbt/model.sql": "select 2"})
     env = gitlab(CI_PIPELINE_IID="7")
     found, made = project.load(deployment.repo.root, ENV | env), deployment.planning(env=env)
-    asked: list[str] = []
+    read: list[str] = []
 
-    def told(provider: str) -> Newest:
-        asked.append(provider)
+    def read_newest(provider: str) -> Newest:
+        read.append(provider)
         return Newest(
             schema=1,
             provider=provider,
@@ -375,13 +375,13 @@ def test_after_a_newer_pipeline_for_which_nothing_was_due(
 
     if refused:
         with pytest.raises(RefusedError) as caught:
-            refusals.refuse_older(found, made, allowed=False, newest=told)
+            refusals.refuse_older(found, made, allowed=False, newest=read_newest)
         assert (caught.value.id, caught.value.where) == ("older-pipeline", "https://ci/8")
     else:
-        refusals.refuse_older(found, made, allowed=False, newest=told)
-    assert asked == (["gitlab"] if changed else [])
-    refusals.refuse_older(found, made, allowed=True, newest=told)
-    assert asked == (["gitlab"] if changed else [])
+        refusals.refuse_older(found, made, allowed=False, newest=read_newest)
+    assert read == (["gitlab"] if changed else [])
+    refusals.refuse_older(found, made, allowed=True, newest=read_newest)
+    assert read == (["gitlab"] if changed else [])
 
 
 def test_a_folder_that_is_no_repository_and_one_without_a_commit(tmp_path: Path) -> None:

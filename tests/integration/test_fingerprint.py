@@ -303,10 +303,10 @@ def test_many_stages_cost_one_command(repo: Repo, monkeypatch: pytest.MonkeyPatc
     tree = repo.tree
     monkeypatch.setattr(subprocess.Popen, "__init__", counted)
     monkeypatch.setattr(os, "posix_spawn", spawned)
-    door = Repository(repo.root, ENV)
+    repository = Repository(repo.root, ENV)
     patterns = {"a": ["a/**"], "b": ["ab/**", "z/**"], "c": ["a/**", "!a/*.md"], "d": ["**/x"]}
-    Contents(door).of(tree, {name: Patterns(some) for name, some in patterns.items()})
-    tree_files.files(door, tree, Patterns(["**"]))
+    Contents(repository).of(tree, {name: Patterns(some) for name, some in patterns.items()})
+    tree_files.files(repository, tree, Patterns(["**"]))
     assert started == [f"git -C {repo.root} cat-file --batch"]
 
 

@@ -1,4 +1,4 @@
-"""The ledger on S3 (moto): conditions really sent and honoured, and refusals told apart from
+"""The ledger on S3 (moto): conditions really sent and honoured, and refusals distinguished from
 absence.
 """
 
@@ -104,10 +104,10 @@ def test_a_stale_record_is_not_written_over(aws: Aws, ledger: Ledger) -> None:
 
 
 def test_a_record_that_was_deleted_meanwhile(aws: Aws, ledger: Ledger) -> None:
-    held = ledger.write(record(), None)
+    stored = ledger.write(record(), None)
     aws.bucket("ledger").delete("p/dev/iac.json")
     with pytest.raises(ConflictError):
-        ledger.write(record(State.DEPLOYED), held)
+        ledger.write(record(State.DEPLOYED), stored)
     assert ledger.read(["iac"]) == {"iac": None}
 
 

@@ -1,5 +1,5 @@
-"""Inputs that are small or plausible, and would take for ever: each gives an answer, or an error
-that says why not.
+"""Inputs that are small or plausible, and would take hours: each gets an answer, or an error that
+says why not.
 """
 
 import json

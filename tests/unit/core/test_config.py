@@ -173,7 +173,7 @@ def test_an_output_without_a_terraform_stage_behind_it() -> None:
     )
 
 
-def test_circles() -> None:
+def test_cycles() -> None:
     text = HEAD + command("a", needs='["b"]') + command("b", needs='["a"]')
     assert {found[1] for found in problems(text).values()} == {"config-cycle"}
     text = (
@@ -191,7 +191,7 @@ def test_a_stage_that_needs_itself() -> None:
 
 
 def test_everything_in_one_go() -> None:
-    """An unknown key, a wrong type, a dangling name, a circle, a bad pattern and a bad reference,
+    """An unknown key, a wrong type, a dangling name, a cycle, a bad pattern and a bad reference,
     in separate stages.
     """
     text = (

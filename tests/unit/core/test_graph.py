@@ -1,4 +1,4 @@
-"""Order and circles."""
+"""Order and cycles."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,12 +29,12 @@ def test_each_name_comes_after_all_that_it_needs(graph: dict[str, tuple[str, ...
     assert cycle(graph) is None
 
 
-def test_the_given_order_stays_where_nothing_speaks_against_it() -> None:
+def test_the_given_order_is_kept_where_the_needs_allow_it() -> None:
     assert ordered({"c": (), "a": (), "b": ()}) == ["c", "a", "b"]
     assert ordered({"c": ("b",), "a": (), "b": ()}) == ["a", "b", "c"]
 
 
-def test_a_circle_is_told_along_its_needs() -> None:
+def test_a_cycle_is_listed_along_its_needs() -> None:
     graph = {"x": (), "a": ("b",), "b": ("c",), "c": ("a",), "d": ("a",)}
     found = cycle(graph)
     assert found is not None

@@ -60,10 +60,10 @@ def test_the_one_who_comes_later_loses_and_learns_who_was_first(previous: str) -
 def test_a_record_that_was_deleted_meanwhile_is_a_conflict() -> None:
     bucket = FakeBucket()
     ledger = Ledger(bucket, "p/")
-    held = ledger.write(record(), None)
+    stored = ledger.write(record(), None)
     bucket.delete("p/iac.json")
     with pytest.raises(ConflictError, match="somebody else"):
-        ledger.write(record(State.DEPLOYED), held)
+        ledger.write(record(State.DEPLOYED), stored)
 
 
 @pytest.mark.parametrize(

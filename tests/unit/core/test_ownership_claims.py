@@ -139,17 +139,18 @@ def test_a_claim_that_cannot_be_read_is_an_error() -> None:
 
 
 def test_a_role_that_may_not_ask_is_warned_and_destroys_nothing() -> None:
-    bucket, told = FakeBucket(), list[str]()
+    bucket = FakeBucket()
+    warnings: list[str] = []
 
     def denied(*_: Any, **__: Any) -> Any:
         raise AwsError("s3:GetObject", "AccessDenied", "no", 403)
 
     bucket.get = denied  # type: ignore[method-assign]
-    ours = ownership(bucket, "shop/dev/iac", warn=told.append)
+    ours = ownership(bucket, "shop/dev/iac", warn=warnings.append)
     ours.check()
     ours.claim()
-    assert len(told) == 2
-    assert STATE.shown in told[0]
+    assert len(warnings) == 2
+    assert STATE.shown in warnings[0]
     assert refused(lambda: ours.check(strictly=True)).id == "claim-unreadable"
 
 
@@ -225,14 +226,14 @@ def record(project: str | None, environment: str | None) -> Record:
     )
 
 
-@pytest.mark.parametrize("whose", [("shop", "prod"), ("blog", "dev")])
-def test_a_record_of_another_environment_is_refused(whose: tuple[str, str]) -> None:
+@pytest.mark.parametrize("owner", [("shop", "prod"), ("blog", "dev")])
+def test_a_record_of_another_environment_is_refused(owner: tuple[str, str]) -> None:
     bucket = FakeBucket()
-    bucket.objects["x/iac.json"] = msgspec.json.encode(record(*whose))
+    bucket.objects["x/iac.json"] = msgspec.json.encode(record(*owner))
     ledger = Ledger(bucket, "x/", "shop", "dev")
     error = refused(lambda: ledger.read(["iac"]))
     assert error.id == "ledger-foreign-record"
-    assert f"{whose[0]}'s environment {whose[1]}" in error.message
+    assert f"{owner[0]}'s environment {owner[1]}" in error.message
     assert error.where == "s3://ledger/x/iac.json"
 
 
@@ -241,9 +242,9 @@ def test_a_record_of_an_earlier_version_is_ours() -> None:
     old = msgspec.to_builtins(record(None, None))
     del old["project"], old["environment"]
     bucket.objects["x/iac.json"] = msgspec.json.encode(old)
-    held = Ledger(bucket, "x/", "shop", "dev").read(["iac"])["iac"]
-    assert held is not None
-    assert held.record.project is None
+    stored_record = Ledger(bucket, "x/", "shop", "dev").read(["iac"])["iac"]
+    assert stored_record is not None
+    assert stored_record.record.project is None
 
 
 def test_a_run_writes_whose_the_record_is() -> None:

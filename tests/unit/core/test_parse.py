@@ -1,4 +1,4 @@
-"""Where a key stands in a TOML file, and what is said of a wrong type."""
+"""The line of a key in a TOML file, and the messages for wrong types."""
 
 from typing import Any
 

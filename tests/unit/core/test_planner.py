@@ -18,7 +18,7 @@ COMMIT = Baseline("revision", "c" * 40)
 
 
 class Scenario:
-    """A configuration whose stages all have files, and what is known of their deployment."""
+    """A configuration in which all stages have files, and what is known of their deployment."""
 
     def __init__(
         self, text: str = WHOLE, *, without: tuple[str, ...] = (), env: dict[str, str] | None = None
@@ -219,11 +219,11 @@ def test_a_needed_stage_that_always_runs_is_not_missed() -> None:
 
 def test_a_stage_that_runs_always() -> None:
     scenario = Scenario(
-        HEAD + IAC + command("tell", when='"always"') + command("default", when='"nothing-due"')
+        HEAD + IAC + command("notify", when='"always"') + command("default", when='"nothing-due"')
     )
     assert scenario.reasons(scenario.deployed("iac")) == {
         "iac": "unchanged unchanged",
-        "tell": "due forced",
+        "notify": "due forced",
         "default": "due nothing-due",
     }
 

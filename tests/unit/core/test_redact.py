@@ -131,7 +131,7 @@ def test_registering_while_another_thread_masks() -> None:
         try:
             for _ in range(2000):
                 assert SECRET not in found.text(f"a {SECRET} b")
-        except BaseException as error:  # noqa: BLE001 - told below, in the test's own thread
+        except BaseException as error:  # noqa: BLE001 - raised below, in the test's own thread
             failed.append(error)
 
     threads = [threading.Thread(target=work) for work in (register, mask, register, mask)]
@@ -144,11 +144,11 @@ def test_registering_while_another_thread_masks() -> None:
 
 
 def test_the_provider_is_told_once_and_before_anything_else() -> None:
-    told: list[str] = []
-    found = Redactor(told.append)
+    registered: list[str] = []
+    found = Redactor(registered.append)
     for secret in ("", "  ", "abc", "     \n", SECRET, SECRET, PEM):
         found.register(secret)
-    assert told == [SECRET, PEM]
+    assert registered == [SECRET, PEM]
 
 
 def test_each_line_of_a_secret_of_several_lines() -> None:
@@ -198,9 +198,9 @@ def test_no_line_is_made_up() -> None:
     "value", [True, False, None, "", "false", "null", "error", "deploy", 5432, "5432", 0.5, "eu-1"]
 )
 def test_short_words_and_numbers_are_no_secrets(value: object) -> None:
-    told: list[str] = []
-    Redactor(told.append).register_value({"password_of_the_database": value, "list": [value]})
-    assert told == []
+    registered: list[str] = []
+    Redactor(registered.append).register_value({"password_of_the_database": value, "list": [value]})
+    assert registered == []
 
 
 @pytest.mark.parametrize(
@@ -222,9 +222,9 @@ def test_short_words_and_numbers_are_no_secrets(value: object) -> None:
     ],
 )
 def test_leaves_of_some_length_are(value: object, expected: list[str]) -> None:
-    told: list[str] = []
-    Redactor(told.append).register_value(value)
-    assert told == expected
+    registered: list[str] = []
+    Redactor(registered.append).register_value(value)
+    assert registered == expected
 
 
 def test_the_keys_of_a_secret_map_and_its_flags_stay() -> None:

@@ -1,5 +1,5 @@
-"""Plans, reports and errors as text and JSON: names that nobody would think of neither break nor
-command anything.
+"""Plans, reports and errors as text and JSON: hostile names break no output, and no terminal acts
+on them.
 """
 
 import base64
