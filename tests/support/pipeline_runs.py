@@ -20,17 +20,11 @@ from support import jobs
 from support.git import Repo
 
 ROOT = Path(__file__).resolve().parents[2]
-
 LEDGER = f"cipipe-{jobs.ACCOUNT}-{jobs.REGION}"
-
 KEY = "dags/orders.py"
-
 BEFORE = "from airflow import DAG\n\nwith DAG('orders', schedule='@daily'):\n    pass\n"
-
 AFTER = BEFORE.replace("@daily", "@hourly")
-
 DEFAULT = "nothing was due here"
-
 DEFAULT_RAN = f"default │   {DEFAULT}"
 
 CONFIG = f"""
@@ -276,15 +270,23 @@ class GitHub:
     outputs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.file = yaml.safe_load((ROOT / ".github/workflows/deploy.yml").read_text())
+        self.file = _workflow("./.github/workflows/deploy.yml")
         assert self.file["concurrency"]["group"].startswith("deploy-")
 
     def run(self) -> None:
         for name, job in self.file["jobs"].items():
             if name == "test" or (name != "plan" and not self._evaluated(job.get("if", "true"))):
                 continue
-            env = {key: self._evaluated(text) for key, text in job.get("env", {}).items()}
-            lines = [step["run"] for step in job["steps"] if "run" in step]
+            if "uses" in job:
+                inputs = {key: self._filled_in(text) for key, text in job["with"].items()}
+                (called,) = _workflow(job["uses"])["jobs"].values()
+            else:
+                inputs = {}
+                called = job
+            env = {
+                key: self._filled_in(text, inputs) for key, text in called.get("env", {}).items()
+            }
+            lines = [step["run"] for step in called["steps"] if "run" in step]
             folder = self.project.clone(self.commit)
             url, bearer = self.project.sandbox.github_job(
                 project="group/shop", ref="main", ref_type="branch"
@@ -319,11 +321,27 @@ class GitHub:
     def log(self) -> str:
         return "\n".join(job.log for job in self.ran)
 
-    def _evaluated(self, text: str) -> Any:
+    def _filled_in(self, text: object, inputs: Mapping[str, str] | None = None) -> str:
+        """A text with its expressions replaced; `inputs` are those of a reusable workflow."""
+        return re.sub(
+            r"\$\{\{(.*?)\}\}",
+            lambda found: str(self._evaluated(found[1], inputs)),
+            str(text),
+        )
+
+    def _evaluated(self, text: str, inputs: Mapping[str, str] | None = None) -> Any:
         """The few forms of expressions that these jobs use."""
+        values = {f"needs.plan.outputs.{name}": value for name, value in self.outputs.items()}
+        values |= {f"inputs.{name}": value for name, value in (inputs or {}).items()}
         code = text.removeprefix("${{").removesuffix("}}").strip()
         code = code.replace("!cancelled()", "True").replace("!failure()", "True")
         code = re.sub(
-            r"needs\.plan\.outputs\.(\w+)", lambda found: repr(self.outputs.get(found[1], "")), code
+            r"(?:needs\.plan\.outputs|inputs)\.[\w-]+",
+            lambda found: repr(values.get(found[0], "")),
+            code,
         )
         return eval(code.replace("&&", " and ").replace("||", " or "), {"true": True})
+
+
+def _workflow(path: str) -> dict[str, Any]:
+    return dict(yaml.safe_load((ROOT / path).read_text()))
