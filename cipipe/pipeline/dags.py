@@ -176,10 +176,10 @@ def _opened(
         session,
         refusing.planning if refusing else options,
         ledger,
-        lambda: _look_ahead(session, stage, access),
+        meanwhile=lambda: _look_ahead(session, stage, access),
     )
     if refusing is not None:
-        running.refuse(session, refusing, result, ledger)
+        running.refuse(session, refusing, result, ledger=ledger)
     allow_empty = refusing is not None and refusing.allow_empty
     with stage_contexts(session, result, access, allow_empty=allow_empty) as contexts:
         yield _Opened(contexts=contexts, ledger=ledger, work=running.work_of(contexts, ledger))

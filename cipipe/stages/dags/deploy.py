@@ -113,7 +113,7 @@ class Deployment(msgspec.Struct, kw_only=True):
         """Delete what is gone from the source, and everything in buckets that were used before."""
         destroy.delete_keys(context, result, self.difference.gone)
         for name, keys in list(result.data["former"].items()):
-            destroy.purge_keys(context, result, name, keys)
+            destroy.purge_keys(context, result, name, keys=keys)
             del result.data["former"][name]
 
         found = self.difference
@@ -129,7 +129,7 @@ class Deployment(msgspec.Struct, kw_only=True):
             context.line("there is no MWAA environment: nothing to ask")
         elif self.uploaded is not None:
             bodies = {key: self.desired.bodies[key] for key in self._to_confirm(context)}
-            confirm.wait_until_parsed(context, name, bodies, self.uploaded)
+            confirm.wait_until_parsed(context, name, bodies, uploaded=self.uploaded)
 
     def list_owned(self, context: StageContext[Settings], result: StageResult) -> None:
         destroy.list_owned(context, result)
@@ -196,7 +196,7 @@ class Deployment(msgspec.Struct, kw_only=True):
             kept=wanted.keys() - before.uploads,
             gone=set(before.gone),
         )
-        self.difference = revised(before, wanted, present, lost)
+        self.difference = revised(before, wanted, present, lost=lost)
         result.data["manifest"] = dict(self.difference.manifest)
 
         changed = sorted(self.difference.uploads - before.uploads)

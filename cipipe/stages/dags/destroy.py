@@ -18,7 +18,7 @@ def list_owned(context: StageContext[Settings], result: StageResult) -> None:
     """Print what will be deleted. Raises RefusedError where some of it belongs to others."""
     places = _places(context, result)
     for name, keys in places.items():
-        _refuse_foreign(context, result, name, keys)
+        _refuse_foreign(context, result, name, keys=keys)
         for key in keys:
             context.line(f"s3://{name}/{key}")
     objects = count(sum(map(len, places.values())), "object")
@@ -28,11 +28,11 @@ def list_owned(context: StageContext[Settings], result: StageResult) -> None:
 def purge(context: StageContext[Settings], result: StageResult) -> None:
     """Delete every version of what the stage owns, and of what it owned and has deleted."""
     places = _places(context, result)
-    versions = sum(purge_keys(context, result, name, keys) for name, keys in places.items())
+    versions = sum(purge_keys(context, result, name, keys=keys) for name, keys in places.items())
     deleted = result.data.get("deleted")
     if deleted:
         bucket = result.data["bucket"]
-        versions += purge_keys(context, result, bucket, deleted, absent=True)
+        versions += purge_keys(context, result, bucket, keys=deleted, absent=True)
 
     result.data |= {"manifest": {}, "deleted": [], "former": {}}
     objects = count(sum(map(len, places.values())), "object")
@@ -83,7 +83,7 @@ def purge_keys(
         # Others may have written to the key before or after us: their versions are kept.
         return bucket.purge(
             key,
-            lambda version: ownership.belongs_to_others(context, bucket, version, proven),
+            lambda version: ownership.belongs_to_others(context, bucket, version, proven=proven),
         )
 
     try:

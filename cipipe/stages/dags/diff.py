@@ -132,7 +132,7 @@ def _unified(old: bytes | None, new: bytes | None, key: str) -> str | None:
             return None
         return f"Files {old_name} and {new_name} differ in their encoding or line ends only\n"
 
-    lines = difflib.unified_diff(before, after, old_name, new_name)
+    lines = difflib.unified_diff(before, after, fromfile=old_name, tofile=new_name)
     return "".join(
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
     )

@@ -95,7 +95,7 @@ def irregular(path: str) -> Problem:
         "dag-file-not-regular",
         "is a symbolic link or a submodule: S3 has neither",
         path,
-        "Put the file itself there, or move the link out of the source folder.",
+        hint="Put the file itself there, or move the link out of the source folder.",
     )
 
 
@@ -104,7 +104,7 @@ def not_utf8(path: bytes) -> Problem:
         "dag-file-name",
         "the name is not valid UTF-8, which keys in S3 have to be",
         path.decode(errors="backslashreplace"),
-        "Rename the file.",
+        hint="Rename the file.",
     )
 
 

@@ -35,7 +35,7 @@ def choose(history: Iterable[Record], wanted: str | None) -> Record:
     commits: dict[str, None] = {}
     current = next(kept, None)
     if current is not None:
-        for record in _candidates(current, kept, wanted, commits):
+        for record in _candidates(current, kept, wanted, commits=commits):
             if _is_wanted(record, current, wanted):
                 return record
     raise _unknown(wanted, commits)

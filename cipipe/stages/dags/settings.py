@@ -72,7 +72,7 @@ def _source(settings: Settings) -> Iterator[Problem]:
             "dags-source",
             f"{settings.source!r} is not a folder of the repository",
             "source",
-            "Write its path from the top of the repository, such as dags.",
+            hint="Write its path from the top of the repository, such as dags.",
         )
 
 
@@ -84,7 +84,7 @@ def _prefix(settings: Settings) -> Iterator[Problem]:
             "dags-prefix",
             f"{prefix!r} is not a folder of a bucket",
             "prefix",
-            "It ends with a slash and does not start with one,"
+            hint="It ends with a slash and does not start with one,"
             f" such as {prefix.strip('/') or 'dags'}/.",
         )
 
@@ -95,7 +95,7 @@ def _bucket(settings: Settings) -> Iterator[Problem]:
             "dags-bucket",
             f"{settings.bucket!r} is not the name of an S3 bucket",
             "bucket",
-            "Write its name alone, without s3:// and folder,"
+            hint="Write its name alone, without s3:// and folder,"
             ' or a reference such as { output = "dags_bucket" }.',
         )
 
@@ -107,14 +107,14 @@ def _airflow(settings: Settings) -> Iterator[Problem]:
             "dags-airflow-version",
             f"{version!r} is not a version of Airflow",
             "airflow_version",
-            'Write it as MWAA does, such as "2.10.3".',
+            hint='Write it as MWAA does, such as "2.10.3".',
         )
     if settings.import_timeout < 1:
         yield Problem(
             "dags-import-timeout",
             f"{settings.import_timeout} is not a time",
             "import_timeout",
-            "Write how many seconds reading one file may take.",
+            hint="Write how many seconds reading one file may take.",
         )
 
 
@@ -122,10 +122,10 @@ def _patterns(settings: Settings) -> Iterator[Problem]:
     hint = "It is a path below `source`, where * stays inside a folder and ** does not."
     for pattern in settings.dynamic:
         if (wrong := complaint(pattern)) is not None:
-            yield Problem("dags-dynamic", f"the pattern {pattern!r} {wrong}", "dynamic", hint)
+            yield Problem("dags-dynamic", f"the pattern {pattern!r} {wrong}", "dynamic", hint=hint)
     for pattern in settings.include:
         if (wrong := complaint(pattern)) is not None:
-            yield Problem("dags-include", f"the pattern {pattern!r} {wrong}", "include", hint)
+            yield Problem("dags-include", f"the pattern {pattern!r} {wrong}", "include", hint=hint)
 
 
 def _check_env(settings: Settings) -> Iterator[Problem]:
@@ -135,5 +135,5 @@ def _check_env(settings: Settings) -> Iterator[Problem]:
                 "dags-check-env",
                 f"{name!r} is not the name of an environment variable",
                 "check_env",
-                "It is letters, digits and `_`, and does not start with a digit.",
+                hint="It is letters, digits and `_`, and does not start with a digit.",
             )

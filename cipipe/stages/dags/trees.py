@@ -121,9 +121,9 @@ def _evaluated(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.AST
 def _running(node: ast.AST, known: Mapping[str, ast.expr]) -> list[ast.AST]:
     """The nodes below one, without the branches that are not taken."""
     if isinstance(node, ast.If):
-        return [node.test, *_taken(node.test, node.body, node.orelse, known)]
+        return [node.test, *_taken(node.test, node.body, node.orelse, known=known)]
     if isinstance(node, ast.IfExp):
-        return [node.test, *_taken(node.test, [node.body], [node.orelse], known)]
+        return [node.test, *_taken(node.test, [node.body], [node.orelse], known=known)]
     if isinstance(node, ast.BoolOp):
         # `or` stops at the first value that is true, `and` at the first one that is false.
         stops = isinstance(node.op, ast.Or)

@@ -53,11 +53,11 @@ def _clash(stage: Stage[Settings], first: str, key: str) -> Problem:
             "dags-prefix-shared",
             f"stage {first} has the prefix {prefix!r} in this bucket as well",
             where,
-            f"Give each its own, such as {prefix}{stage.name}/.",
+            hint=f"Give each its own, such as {prefix}{stage.name}/.",
         )
     return Problem(
         "dags-extra-shared",
         f"stage {first} has {key} for this bucket as well, and an MWAA environment has them once",
         where,
-        "Leave them to one of the two stages.",
+        hint="Leave them to one of the two stages.",
     )

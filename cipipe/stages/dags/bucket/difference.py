@@ -37,7 +37,9 @@ def difference(
 
     `owned` has the entries of the manifest; `present` has every key of both.
     """
-    uploads = {key for key, sha256 in wanted.items() if _differs(key, sha256, owned, present)}
+    uploads = {
+        key for key, sha256 in wanted.items() if _differs(key, sha256, owned, present=present)
+    }
     absent = {key for key in wanted if present[key].sha256 is None}
     gone = sorted(owned.keys() - wanted.keys())
 

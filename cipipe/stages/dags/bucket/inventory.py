@@ -68,7 +68,7 @@ def inventory(context: StageContext[Settings], record: Record) -> Inventory:
             head = bucket.head(key)
             version = (head.version or "null") if head else None
         state = _state(entry, version, contents.get(key, entry["sha256"]))
-        files.append(InventoryEntry(key, state, entry["sha256"], version))
+        files.append(InventoryEntry(key=key, state=state, sha256=entry["sha256"], version=version))
     return Inventory(
         stage=context.stage.name,
         state=record.state.value,

@@ -80,4 +80,4 @@ def _arguments(call: ast.Call, path: str) -> Iterator[Problem]:
 
 def _gone(what: str, instead: str | None, where: str) -> Problem:
     hint = f"Use {instead}." if instead else "It has no successor."
-    return Problem("dag-airflow-3-removed", f"{what} is gone in Airflow 3", where, hint)
+    return Problem("dag-airflow-3-removed", f"{what} is gone in Airflow 3", where, hint=hint)

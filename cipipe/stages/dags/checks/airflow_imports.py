@@ -79,7 +79,9 @@ def check(
     ids: dict[str, list[str]] = defaultdict(list)
     for file, imported in found.items():
         path = files[file]
-        for problem in _problems(imported, path, settings.import_timeout, folder, requirements):
+        for problem in _problems(
+            imported, path, settings.import_timeout, folder=folder, requirements=requirements
+        ):
             (notes if problem.id == "dag-import-unfinished" else wrong).append(problem)
         for name in imported.dags:
             ids[name].append(path)
@@ -128,7 +130,7 @@ def _import_all(
     """
     found: dict[str, FileImport] = {}
     while True:
-        status, output, answers = _run_probe(context, python, folder, found)
+        status, output, answers = _run_probe(context, python, folder, known=found)
         started = [entry["file"] for entry in answers if "started" in entry]
         done = any("done" in entry for entry in answers)
         if not done and not started:
@@ -203,7 +205,7 @@ def _nothing_imported(context: StageContext[Settings]) -> Problem:
         f"no DAG file was imported, because {why}:"
         " Airflow may find errors that were not checked for",
         f"stages.{context.stage.name}.airflow_python",
-        "Install the Airflow that MWAA runs into a virtual environment,"
+        hint="Install the Airflow that MWAA runs into a virtual environment,"
         " and name its Python in airflow_python.",
     )
 
@@ -215,7 +217,7 @@ def _problems(
         return [_timeout(path, seconds)]
     if imported.death:
         return [_died(path, imported.death)]
-    return [_error(text, path, folder, requirements) for text in imported.errors]
+    return [_error(text, path, folder, requirements=requirements) for text in imported.errors]
 
 
 def _timeout(path: str, seconds: int) -> Problem:
@@ -223,7 +225,7 @@ def _timeout(path: str, seconds: int) -> Problem:
         "dag-import-timeout",
         f"reading it takes more than {seconds} s",
         path,
-        "Move what takes long into tasks. If that is not possible, raise import_timeout,"
+        hint="Move what takes long into tasks. If that is not possible, raise import_timeout,"
         " and Airflow's own limit.",
     )
 
@@ -233,7 +235,7 @@ def _died(path: str, death: str) -> Problem:
         "dag-import-failed",
         f"the process that reads it {death}",
         path,
-        "Is there a call of sys.exit, or a library that crashes?"
+        hint="Is there a call of sys.exit, or a library that crashes?"
         " Airflow's own process would end as well.",
     )
 
@@ -242,7 +244,7 @@ def _error(text: str, path: str, folder: Path, requirements: Sequence[str]) -> P
     missing = unfinished(text, requirements)
     if missing is not None:
         message = f"its import was not finished, because {missing.why}"
-        return Problem("dag-import-unfinished", message, path, missing.hint)
+        return Problem("dag-import-unfinished", message, path, hint=missing.hint)
 
     # Paths as in the repository, and not those of a scratch folder.
     lines = text.replace(f"{folder}/", "").strip().splitlines()
@@ -250,7 +252,7 @@ def _error(text: str, path: str, folder: Path, requirements: Sequence[str]) -> P
         "dag-import-failed",
         "\n".join(["Airflow cannot import it:", *lines[-_TAIL:]]),
         path,
-        "This is what Airflow would show as a broken DAG."
+        hint="This is what Airflow would show as a broken DAG."
         " The file is as it would be uploaded, outputs put in.",
     )
 
@@ -260,7 +262,7 @@ def _without_dag(path: str) -> Problem:
         "dag-file-without-dag",
         "Airflow looks for DAGs in it and finds none",
         path,
-        "If that is right (a helper, or DAGs made from what is not here),"
+        hint="If that is right (a helper, or DAGs made from what is not here),"
         " name it under `dynamic`, or in .airflowignore.",
     )
 

@@ -73,5 +73,5 @@ def _problem(file: str, message: str) -> Problem:
         "dag-ignore-rule",
         message,
         file,
-        "Write a simpler expression; Airflow 3 reads globs by default.",
+        hint="Write a simpler expression; Airflow 3 reads globs by default.",
     )

@@ -137,7 +137,7 @@ def _absent(override: Override, names: set[str]) -> Problem:
         "dag-container-unknown",
         f"names a container {override.container!r}, which {override.definition} does not have",
         override.where,
-        f"Its containers are: {', '.join(sorted(names))}."
+        hint=f"Its containers are: {', '.join(sorted(names))}."
         " Take the name from a Terraform output as well.",
     )
 
@@ -147,5 +147,6 @@ def _unknown(definition: str, where: str, error: AwsError) -> Problem:
         "dag-task-definition-unknown",
         f"the task definition {definition} cannot be looked up: {error.code}: {error.text}",
         where,
-        "Does the output that the marker names have a task definition of this account and region?",
+        hint="Does the output that the marker names have a task definition of this account"
+        " and region?",
     )

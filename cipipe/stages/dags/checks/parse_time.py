@@ -52,7 +52,7 @@ def findings(tree: ast.Module, path: str) -> Iterator[Problem]:
                 "dag-parse-time-network",
                 f"{name}(…) is called each time that Airflow reads the file",
                 where,
-                "Call it in a task. Airflow reads every file again and again,"
+                hint="Call it in a task. Airflow reads every file again and again,"
                 " and gives up on slow ones.",
             )
         elif _STORED.fullmatch(name):
@@ -60,7 +60,7 @@ def findings(tree: ast.Module, path: str) -> Iterator[Problem]:
                 "dag-parse-time-variable",
                 f"{name}(…) asks Airflow's database each time that Airflow reads the file",
                 where,
-                "Ask in a task, or write a template such as {{ var.value.NAME }}"
+                hint="Ask in a task, or write a template such as {{ var.value.NAME }}"
                 " where an operator renders it.",
             )
 

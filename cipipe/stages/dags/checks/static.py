@@ -85,7 +85,7 @@ def duplicate(name: str, places: list[str]) -> Problem:
         "dag-id-duplicate",
         f"the DAG id {name!r} is used in several files: {', '.join(places)}",
         places[0],
-        "Airflow would show one of them, sometimes this and sometimes that."
+        hint="Airflow would show one of them, sometimes this and sometimes that."
         " Give each DAG its own id.",
     )
 
@@ -145,5 +145,5 @@ def _not_compiling(error: Exception, path: str, *, broken: bool) -> Problem:
         "dag-not-compiling",
         f"does not compile {when}: {text}",
         f"{path}:{line}" if line else path,
-        hint,
+        hint=hint,
     )

@@ -62,7 +62,12 @@ def expected_value(default: Any, annotation: str) -> ExpectedValue:
     """
     found = annotated(annotation)
     if default is not None:
-        return ExpectedValue(default, shape_of(default), found.optional, found.item)
+        return ExpectedValue(
+            default=default,
+            shape=shape_of(default),
+            optional=found.optional,
+            item=found.item,
+        )
     if found.base is None:
         raise RuleError(
             "dag-default-none",

@@ -73,7 +73,7 @@ def _string_end(text: str, start: int, depth: int = 0) -> int | None:
     if prefix.isdisjoint("ft"):
         rest = _REST[quote].match(text, start + len(quote))
         return rest.end() if rest else None
-    return _formatted_end(text, start + len(quote), quote, depth + 1, raw="r" in prefix)
+    return _formatted_end(text, start + len(quote), quote, depth=depth + 1, raw="r" in prefix)
 
 
 def _formatted_end(text: str, position: int, quote: str, depth: int, *, raw: bool) -> int | None:
@@ -91,7 +91,7 @@ def _formatted_end(text: str, position: int, quote: str, depth: int, *, raw: boo
         elif text.startswith("{{", position):
             position += 2
         elif character == "{":
-            end = _field_end(text, position + 1, quote, depth, raw=raw)
+            end = _field_end(text, position + 1, quote, strings=depth, raw=raw)
             if end is None:
                 return None
             position = end
@@ -130,7 +130,7 @@ def _field_end(text: str, position: int, quote: str, strings: int, *, raw: bool)
         if in_format:
             # Behind the colon the text is that of the string again, with fields of its own.
             if character == "{":
-                end = _field_end(text, position + 1, quote, strings + 1, raw=raw)
+                end = _field_end(text, position + 1, quote, strings=strings + 1, raw=raw)
             elif character == "}":
                 return position + 1
             elif text.startswith(quote, position):

@@ -15,5 +15,5 @@ def too_large(path: str, what: str) -> Problem:
         "dag-file-too-large",
         f"{what} larger than {LARGEST // 1024} KiB",
         path,
-        "Move large data into a file of its own, such as JSON, and read that in a task.",
+        hint="Move large data into a file of its own, such as JSON, and read that in a task.",
     )

@@ -24,7 +24,10 @@ def unknown(marker: Marker, outputs: Mapping[str, Output]) -> Problem:
             " and does the stage need it (`needs`)?"
         )
     return Problem(
-        "dag-output-unknown", f"there is no Terraform output {marker.output}", marker.where, hint
+        "dag-output-unknown",
+        f"there is no Terraform output {marker.output}",
+        marker.where,
+        hint=hint,
     )
 
 
@@ -34,7 +37,7 @@ def absent(marker: Marker, name: str) -> Problem:
         f"there is no Terraform output {marker.output}: it is treated as null,"
         f" and {name} becomes None",
         marker.where,
-        "Terraform leaves outputs that are null out of `terraform output -json`."
+        hint="Terraform leaves outputs that are null out of `terraform output -json`."
         " Check the name if it should have a value.",
     )
 
@@ -45,7 +48,7 @@ def sensitive(marker: Marker) -> Problem:
         f"output {marker.output} is sensitive:"
         " in a DAG file, anybody who can read the bucket could read it",
         marker.where,
-        "Read it at run time from Secrets Manager;"
+        hint="Read it at run time from Secrets Manager;"
         " if it really may be in the file, add `(sensitive ok)` to the marker.",
     )
 
@@ -55,7 +58,7 @@ def withheld(marker: Marker) -> Problem:
         "dag-output-withheld",
         f"the value of output {marker.output} is sensitive and is not kept in the ledger",
         marker.where,
-        "Run the stage that makes the output in the same run,"
+        hint="Run the stage that makes the output in the same run,"
         " or read the value at run time from Secrets Manager.",
     )
 
@@ -67,9 +70,9 @@ def mismatch(marker: Marker, name: str, error: MismatchError) -> Problem:
             "Give the output a value, or allow None in the annotation, such as"
             " `NAME: str | None`, `NAME: list[str | None]` or `NAME: dict[str, str | None]`."
         )
-        return Problem("dag-output-null", message, marker.where, hint)
+        return Problem("dag-output-null", message, marker.where, hint=hint)
     hint = "The literal in the file says which type the output must have: change one of the two."
-    return Problem("dag-output-wrong-type", message, marker.where, hint)
+    return Problem("dag-output-wrong-type", message, marker.where, hint=hint)
 
 
 def not_encodable(marker: Marker, encoding: str) -> Problem:
@@ -78,7 +81,7 @@ def not_encodable(marker: Marker, encoding: str) -> Problem:
         f"the value of output {marker.output} cannot be written in {encoding},"
         " the encoding of the file",
         marker.where,
-        "Write the file in UTF-8: leave out its coding line.",
+        hint="Write the file in UTF-8: leave out its coding line.",
     )
 
 
@@ -88,5 +91,6 @@ def template(marker: Marker) -> Problem:
         f"the value of output {marker.output} contains {{{{,"
         " which starts a template in fields that Airflow renders",
         marker.where,
-        "Check that the operator that gets it does not render it, or that rendering is intended.",
+        hint="Check that the operator that gets it does not render it,"
+        " or that rendering is intended.",
     )

@@ -105,9 +105,9 @@ def scan(source: bytes, path: str) -> Scan:
             try:
                 marker = _parse(rests, path, row)
                 found.append(marker)
-                targets.append((_target(marker, line, comment, text), line))
+                targets.append((_target(marker, line, comment, text=text), line))
             except RuleError as error:
-                problems.append(Problem(error.slug, str(error), f"{path}:{row}", error.hint))
+                problems.append(Problem(error.slug, str(error), f"{path}:{row}", hint=error.hint))
 
     if targets:
         problems += _reassigned(targets, lines)
@@ -129,7 +129,7 @@ def _not_python(error: NotPythonError, path: str) -> Problem:
         "dag-not-python",
         f"cannot be read as Python: {error}",
         path,
-        "A file with markers has to be valid Python; without markers it is uploaded as it is.",
+        hint="A file with markers has to be valid Python; without markers it is uploaded as it is.",
     )
 
 
@@ -267,5 +267,6 @@ def _reassigned(
                 "dag-name-reassigned",
                 f"{target.name} gets another value on line {other.start[0]}",
                 target.marker.where,
-                "A marked name is assigned once in its module: give the other value another name.",
+                hint="A marked name is assigned once in its module:"
+                " give the other value another name.",
             )

@@ -110,7 +110,7 @@ class ExpectedValue(msgspec.Struct, frozen=True):
             return None
         if deeper(value):
             raise MismatchError(f"it is nested more than {DEEPEST} levels deep")
-        return _fit(self.shape, value, "it", Annotation(item=self.item))
+        return _fit(self.shape, value, "it", annotation=Annotation(item=self.item))
 
 
 def supported(value: Any) -> bool:
@@ -157,10 +157,10 @@ def _fit(shape: Shape | None, value: Any, what: str, annotation: Annotation | No
     if kind is int and type(value) is float and value.is_integer():
         return int(value)
     if kind in {list, tuple, set} and type(value) is list:
-        return _fit_items(shape, value, what, below)
+        return _fit_items(shape, value, what, below=below)
     if kind is dict and type(value) is dict:
         return {
-            key: _fit(shape.of(key), item, f"{key!r} of {what}", below)
+            key: _fit(shape.of(key), item, f"{key!r} of {what}", annotation=below)
             for key, item in value.items()
         }
     # Not isinstance: a bool is an int in Python, and is none in Terraform.
@@ -178,7 +178,8 @@ def _fit_float(value: float, what: str) -> float:
 
 def _fit_items(shape: Shape, value: list[Any], what: str, below: Annotation | None) -> Any:
     items = [
-        _fit(shape.item, item, f"item {index} of {what}", below) for index, item in enumerate(value)
+        _fit(shape.item, item, f"item {index} of {what}", annotation=below)
+        for index, item in enumerate(value)
     ]
     if shape.kind is set and not all(isinstance(item, str | int | float) for item in items):
         raise MismatchError(f"{what} has items that a set cannot contain")

@@ -53,8 +53,8 @@ def wait_until_parsed(
         wanted = {dag for body in bodies.values() for dag in _ids(body)}
         reported: set[str] = set()
         while True:
-            errors = mwaa.listed(context, name, "/importErrors", "import_errors")
-            _warn_of_others(context, files, errors, reported)
+            errors = mwaa.listed(context, name, "/importErrors", key="import_errors")
+            _warn_of_others(context, files, errors, reported=reported)
             ours = [error for error in errors if _is_ours(error, files, since)]
             if ours:
                 raise _broken(context, files[_place(ours[0])], ours[0])
@@ -81,7 +81,7 @@ def wait_until_parsed(
 
 def _parsed(context: StageContext[Settings], name: str, since: datetime) -> set[str]:
     """The ids of the DAGs that Airflow has parsed since then."""
-    dags = mwaa.listed(context, name, "/dags", "dags")
+    dags = mwaa.listed(context, name, "/dags", key="dags")
     # Which of the two names it has depends on Airflow's version.
     return {
         dag["dag_id"]

@@ -60,7 +60,7 @@ def placed(prefix: str, folder: str | None) -> tuple[str, list[Problem]]:
         "dags-prefix-unread",
         f"MWAA reads DAGs from {folder}, and these are uploaded to {prefix}: it will not see them",
         "prefix",
-        f"Set prefix to {folder}, or to a folder below it.",
+        hint=f"Set prefix to {folder}, or to a folder below it.",
     )
     return "", [problem]
 
@@ -106,7 +106,7 @@ def _available(context: StageContext[Settings], name: str) -> dict[str, Any]:
     """Wait until the environment can be updated."""
     deadline = time.monotonic() + context.pace.mwaa_update
     while (found := environment(context, name))["Status"] in _BUSY:
-        _wait(context, deadline, name, found["Status"])
+        _wait(context, deadline, name, status=found["Status"])
     if found["Status"] != "AVAILABLE":
         raise StageError(
             "dags-mwaa-unavailable",
@@ -128,7 +128,7 @@ def _updated(context: StageContext[Settings], name: str, before: datetime | None
         finished = found["Status"] not in _BUSY and last.get("Status") != "PENDING"
         if started and finished:
             return found
-        _wait(context, deadline, name, found["Status"])
+        _wait(context, deadline, name, status=found["Status"])
 
 
 def _wait(context: StageContext[Settings], deadline: float, name: str, status: str) -> None:
@@ -180,7 +180,7 @@ def listed(context: StageContext[Settings], name: str, path: str, key: str) -> l
         status = answer.get("RestApiStatusCode", 200)
         if status >= 300 or key not in response:
             message = f"Airflow answers {status}"
-            raise AwsError("mwaa:InvokeRestApi", message, str(response)[:200], status)
+            raise AwsError("mwaa:InvokeRestApi", message, str(response)[:200], status=status)
 
         found += response[key]
         if len(response[key]) < _PAGE or len(found) >= response.get("total_entries", 0):

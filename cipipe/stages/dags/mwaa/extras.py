@@ -141,5 +141,5 @@ def _missing(key: str, wanted: str, noun: str) -> Problem:
         "dags-extra-missing",
         f"the stage's files have no {noun} {wanted}",
         key,
-        "Is it in the commit, and do the stage's `paths` name it?",
+        hint="Is it in the commit, and do the stage's `paths` name it?",
     )
