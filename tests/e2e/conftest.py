@@ -4,18 +4,15 @@ and again.
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from cipipe.sandbox import client
 from cipipe.sandbox.client import Sandbox
-from support.clone import Aws, Clone, Outcome
+from support.clone import STAGES, Aws, Clone, FirstRun, clone_of_this_repository
 from support.leaks import leaks
 from support.tools import ROOT, require
-
-_FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "TF_VAR_")
 
 
 @pytest.fixture(scope="session")
@@ -27,12 +24,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     require("dockerd", "building the image")
     require("docker-registry", "pushing the image")
     folder = tmp_path_factory.mktemp("clone") / "repository"
-    subprocess.run(["git", "clone", "--quiet", "--", str(ROOT), str(folder)], check=True)
+    made = clone_of_this_repository(folder)
     (folder / ".cipipe").mkdir()
     (folder / ".cipipe/docker").symlink_to(require(ROOT / ".cipipe/docker", "the base image"))
-    env = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-    made = Clone(folder, env | _base_image())
-    made.git("checkout", "--quiet", "-B", "main")
     up = made.cipipe("sandbox", "up", "--env", "dev")
     assert up.status == 0, up.text
     yield made
@@ -57,11 +51,28 @@ def sandbox(clone: Clone) -> Sandbox:
 
 
 @pytest.fixture(scope="session")
-def deployed(clone: Clone) -> Outcome:
-    """The first run of all: everything is due, everything is real."""
+def first_run(clone: Clone, sandbox: Sandbox, aws: Aws) -> FirstRun:
+    """Everything is due, everything is real."""
+    before = len(sandbox.exchanges())
     done = clone.run()
     assert done.status == 0, done.text
-    return done
+    return FirstRun(
+        outcome=done,
+        commit=clone.git("rev-parse", "HEAD"),
+        records={stage: aws.record(stage) for stage in STAGES},
+        exchanges=sandbox.exchanges()[before:],
+        dag_files={path.name for path in (clone.folder / "dags").glob("*.py")},
+    )
+
+
+@pytest.fixture(scope="module")
+def deployed(first_run: FirstRun, clone: Clone) -> FirstRun:
+    """HEAD is deployed when a module starts, whatever the modules before it left behind."""
+    plan = clone.plan()
+    if any(plan[stage] != ("unchanged", "unchanged") for stage in STAGES):
+        done = clone.run()
+        assert done.status == 0, done.text
+    return first_run
 
 
 @pytest.fixture(scope="session")
@@ -86,12 +97,6 @@ def gitlab_job(sandbox: Sandbox) -> dict[str, str]:
         "CI_PROJECT_PATH": "example/dbt-deployment",
         "GITLAB_USER_LOGIN": "tester",
     }
-
-
-def _base_image() -> dict[str, str]:
-    file = ROOT / ".cipipe/env"
-    lines = file.read_text().splitlines() if file.exists() else []
-    return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
 def pytest_configure() -> None:

@@ -17,6 +17,7 @@ from cipipe.sandbox import SandboxOptions, attached
 from cipipe.sandbox.client import Sandbox
 from cipipe.tools.aws.sts import RoleSession, assume_role_with_web_identity
 from support.clone import Clone, Outcome
+from support.environment import shell_environment
 from support.tools import require
 
 ACCOUNT, REGION = "111111111111", "eu-central-1"
@@ -138,9 +139,8 @@ def applied(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Appli
     (folder / "terraform").mkdir(parents=True)
     (folder / "cipipe.toml").write_text(CONFIG)
     (folder / "terraform/main.tf").write_text(TERRAFORM)
-    foreign = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "TF_VAR_")
     temporary = tmp_path_factory.mktemp("t")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    env = shell_environment()
     clone = Clone(
         folder, env | {"TMPDIR": str(temporary), "WITNESS": str(folder / "terraform.env")}
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from support.dags_world import DagsWorld
-from support.oidc_command import FOREIGN, OidcCommand
+from support.environment import FOREIGN
+from support.oidc_command import OidcCommand
 from support.shop import Cli, Shop
 
 

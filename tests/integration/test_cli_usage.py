@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from cipipe.tools import process
-from support.command import FOREIGN, Cli
+from support.command import Cli
 from support.deployment import Deployment
+from support.environment import shell_environment
 from support.git import ENV
 
 
@@ -135,7 +136,7 @@ def test_an_interrupt_exits_with_130(cipipe: Cli, number: str) -> None:
 
 def test_a_reader_that_goes_away_is_no_failure(cipipe: Cli) -> None:
     script = f'{sys.executable} -m cipipe plan --offline | head -c 1 >/dev/null; echo "${{PIPESTATUS[0]}}"'
-    clean = {k: v for k, v in ENV.items() if not k.startswith(FOREIGN)}
+    clean = shell_environment(ENV)
     done = process.run(["bash", "-c", script], env=clean, cwd=cipipe.root)
     assert done.stdout == b"0\n"
     assert b"Traceback" not in done.stderr

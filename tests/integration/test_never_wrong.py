@@ -26,13 +26,13 @@ from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint
 from cipipe.tools.aws.errors import AwsError
 from cipipe.tools.aws.s3 import Bucket, StoredObject
+from support.environment import shell_environment
 from support.git import ENV, Repo
 from support.sessions import session_of
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 BUCKET = f"cipipe-{ACCOUNT}-{REGION}"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
-FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "NO_COLOR", "MOTO_")
 
 CONFIG = (
     f"""\
@@ -103,7 +103,7 @@ class Pipelines:
 
     def env(self, **variables: str) -> dict[str, str]:
         self.number += 1
-        clean = {key: value for key, value in ENV.items() if not key.startswith(FOREIGN)}
+        clean = shell_environment(ENV)
         return clean | KEYS | {"AWS_ENDPOINT_URL": self.endpoint} | {
             "GITLAB_CI": "true", "CI_PIPELINE_SOURCE": "push", "CI_COMMIT_REF_NAME": "main", "CI_COMMIT_BRANCH": "main",
             "CI_DEFAULT_BRANCH": "main", "CI_PIPELINE_IID": str(self.number), **variables,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support.environment import shell_environment
 from support.git import ENV, Repo
 
 CONFIG = """
@@ -50,7 +51,6 @@ paths = ["dags/**"]
 source = "dags"
 bucket = "shop-{environment}"
 """
-FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_")
 CONFIRMED = 3
 RUN, DEPLOY, ROLLBACK = ("run",), ("dags", "deploy"), ("dags", "rollback")
 
@@ -65,7 +65,7 @@ def repo(tmp_path: Path) -> Repo:
 
 
 def environment(repo: Repo, **more: str) -> dict[str, str]:
-    clean = {name: value for name, value in ENV.items() if not name.startswith(FOREIGN)}
+    clean = shell_environment(ENV)
     return clean | {"HOME": str(repo.root.parent), "AWS_EC2_METADATA_DISABLED": "true", **more}
 
 

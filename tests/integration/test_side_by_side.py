@@ -17,11 +17,11 @@ import pytest
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint
+from support.environment import shell_environment
 from support.git import ENV, Repo
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 BUCKET = f"cipipe-{ACCOUNT}-{REGION}"
-FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "NO_COLOR", "MOTO_")
 CIPIPE = [sys.executable, "-c", "from cipipe.__main__ import entry; entry()"]
 
 CONFIG = f"""\
@@ -92,7 +92,7 @@ def shop(endpoint: str, tmp_path: Path) -> Shop:
         Bucket=BUCKET,
         CreateBucketConfiguration={"LocationConstraint": REGION},
     )
-    clean = {key: value for key, value in ENV.items() if not key.startswith(FOREIGN)}
+    clean = shell_environment(ENV)
     job = {
         "GITLAB_CI": "true",
         "CI_PIPELINE_SOURCE": "push",

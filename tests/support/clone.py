@@ -13,7 +13,12 @@ import pytest
 
 from cipipe.sandbox import client
 from cipipe.sandbox.client import Sandbox
+from support.environment import shell_environment
 from support.leaks import leaks
+from support.tools import ROOT
+
+# The stages of this repository whose results are kept in AWS.
+STAGES = ("iac", "image", "dags")
 
 
 @dataclass
@@ -120,6 +125,38 @@ class Clone:
         )
         assert shows_keys or found == [], f"a secret was printed: {found}"
         return outcome
+
+
+def clone_of_this_repository(folder: Path) -> Clone:
+    """Its branch is main, and the base image is the one that scripts/setup made."""
+    subprocess.run(["git", "clone", "--quiet", "--", str(ROOT), str(folder)], check=True)
+    made = Clone(folder, shell_environment() | _base_image())
+    made.git("checkout", "--quiet", "-B", "main")
+    return made
+
+
+def _base_image() -> dict[str, str]:
+    file = ROOT / ".cipipe/env"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstRun:
+    """The run that deployed into an empty account, and what it left there.
+
+    Tests that come later change the account; what is kept here stays as it was.
+    """
+
+    outcome: Outcome
+    # The commit that was deployed.
+    commit: str
+    # The ledger's records by stage.
+    records: dict[str, dict[str, Any]]
+    # The token exchanges that STS saw, as the sandbox logs them.
+    exchanges: list[dict[str, Any]]
+    # The names of the DAG files in that commit: dags/NAME.py.
+    dag_files: set[str]
 
 
 class Aws:

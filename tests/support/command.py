@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cipipe.tools import process
+from support.environment import shell_environment
 from support.git import ENV
-
-FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "NO_COLOR", "COLUMNS")
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,7 @@ class Cli:
     root: Path
 
     def __call__(self, *arguments: str, code: str | None = None, **env: str) -> Done:
-        clean = {k: v for k, v in ENV.items() if not k.startswith(FOREIGN)} | {
-            "HOME": str(self.root.parent)
-        }
+        clean = shell_environment(ENV) | {"HOME": str(self.root.parent)}
         argv = [sys.executable, *(["-c", code] if code else ["-m", "cipipe"]), *arguments]
         done = process.run(argv, env=clean | env, cwd=self.root, check=False)
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())

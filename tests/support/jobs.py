@@ -14,6 +14,7 @@ from typing import Any
 from cipipe.sandbox import Sandbox, SandboxOptions, attached
 from cipipe.tools import process
 from cipipe.tools.aws.clients import Aws
+from support.environment import shell_environment
 from support.git import ENV, Repo
 
 ACCOUNT, OTHER = "111111111111", "222222222222"
@@ -21,7 +22,6 @@ REGION = "eu-central-1"
 ISSUERS = {"gitlab": "https://gitlab.com", "github": "https://token.actions.githubusercontent.com"}
 AUDIENCES = {"gitlab": "https://gitlab.com", "github": "sts.amazonaws.com"}
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/deploy"
-FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "NO_COLOR")
 
 CONFIG = f"""
 [project]
@@ -145,7 +145,7 @@ def shell(root: Path, sandbox: Sandbox, config: str = CONFIG) -> Job:
     repo.write({"cipipe.toml": config, "main.tf": ""})
     repo.git("add", "--all")
     repo.git("commit", "--quiet", "-m", "one")
-    clean = {name: value for name, value in ENV.items() if not name.startswith(FOREIGN)}
+    clean = shell_environment(ENV)
     clean |= {
         "HOME": str(root.parent),
         "AWS_ENDPOINT_URL": sandbox.state.aws_url,

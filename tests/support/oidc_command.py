@@ -14,7 +14,6 @@ ACCOUNT = "arn:aws:iam::111111111111:oidc-provider"
 LAB = f"{ACCOUNT}/gitlab.com"
 HUB = f"{ACCOUNT}/token.actions.githubusercontent.com"
 GITHUB = "https://token.actions.githubusercontent.com"
-FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "CIPIPE_", "NO_COLOR")
 SIGNATURE = "c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"
 
 

@@ -17,6 +17,7 @@ import yaml  # type: ignore[import-untyped]
 from cipipe.sandbox import Sandbox
 from cipipe.tools.aws.clients import Aws
 from support import jobs
+from support.environment import shell_environment
 from support.git import Repo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,9 +118,7 @@ class SharedProject:
 
     def script(self, name: str, lines: list[str], folder: Path, env: Mapping[str, str]) -> Ran:
         """Run a job's lines as a runner's shell does."""
-        clean = {
-            key: value for key, value in os.environ.items() if not key.startswith(jobs.FOREIGN)
-        }
+        clean = shell_environment()
         clean |= {
             "HOME": str(self.folder),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),

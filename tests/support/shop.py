@@ -26,12 +26,12 @@ from cipipe.tools import http
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint
+from support.environment import shell_environment
 from support.git import ENV, Repo
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 LEDGER, BUCKET = f"cipipe-{ACCOUNT}-{REGION}", "dags-bucket"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
-FOREIGN = ("AWS_", "CI", "GITLAB_", "GITHUB_", "ACTIONS_", "NO_COLOR", "MOTO_")
 CONFIG = f"""\
 [project]
 name = "shop"
@@ -109,7 +109,7 @@ class Shop:
 
     @property
     def env(self) -> dict[str, str]:
-        clean = {key: value for key, value in ENV.items() if not key.startswith(FOREIGN)}
+        clean = shell_environment(ENV)
         nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
         return clean | KEYS | nowhere | {"AWS_ENDPOINT_URL": self.url}
 

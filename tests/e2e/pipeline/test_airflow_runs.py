@@ -14,14 +14,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from support.airflow_runs import VARIABLES, Done, airflow_role, clear, run_all
-from support.clone import Aws, Outcome
+from support.clone import Aws, FirstRun
 from support.fargate import CSV, Fargate
 from support.tools import VENVS, require
 
 
 @pytest.fixture(scope="module")
 def all_done(
-    deployed: Outcome, aws: Aws, tmp_path_factory: pytest.TempPathFactory
+    deployed: FirstRun, aws: Aws, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Done]]:
     pythons = {
         version: require(
@@ -122,7 +122,7 @@ def test_redshift_is_run_by_the_service_role_alone(done: Done, aws: Aws) -> None
     }
 
 
-def test_only_airflow_may_become_the_service_role(deployed: Outcome, aws: Aws) -> None:
+def test_only_airflow_may_become_the_service_role(deployed: FirstRun, aws: Aws) -> None:
     role = aws.outputs()["dbt_service_role_arn"]
     with pytest.raises(ClientError, match="AccessDenied"):
         aws.client("sts").assume_role(RoleArn=role, RoleSessionName="administrator")

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from support.clone import Aws, Clone, Outcome
+from support.clone import Aws, Clone, FirstRun
 
 MANY = 300
 
 
-def test_sigkill_during_the_image_stage(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+def test_sigkill_during_the_image_stage(deployed: FirstRun, clone: Clone, aws: Aws) -> None:
     clone.commit("dbt/models/marts/emp_fact.sql", "\n-- before the kill\n")
     killed = clone.interrupted_at("docker push", signal.SIGKILL)
     assert killed.status == -signal.SIGKILL
@@ -25,7 +25,7 @@ def test_sigkill_during_the_image_stage(deployed: Outcome, clone: Clone, aws: Aw
     assert aws.record("image")["state"] == "deployed"
 
 
-def test_sigkill_during_the_dags_stage(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+def test_sigkill_during_the_dags_stage(deployed: FirstRun, clone: Clone, aws: Aws) -> None:
     bucket = aws.outputs()["dags_bucket"]
     before = aws.keys(bucket, "dags/")
     for number in range(MANY):
@@ -48,7 +48,7 @@ def test_sigkill_during_the_dags_stage(deployed: Outcome, clone: Clone, aws: Aws
     assert aws.keys(bucket, "dags/") == before
 
 
-def test_sigterm_during_terraform(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+def test_sigterm_during_terraform(deployed: FirstRun, clone: Clone, aws: Aws) -> None:
     before = len(_vpcs(aws))
     clone.commit("terraform/network.tf", _SLOW)
     stopped = clone.interrupted_at("terraform_data.slow: Provisioning", signal.SIGTERM)
@@ -67,7 +67,7 @@ def test_sigterm_during_terraform(deployed: Outcome, clone: Clone, aws: Aws) -> 
 
 
 def test_sigterm_during_a_build_step_that_says_nothing(
-    deployed: Outcome, clone: Clone, aws: Aws
+    deployed: FirstRun, clone: Clone, aws: Aws
 ) -> None:
     """The daemon is left, and stops the build; nothing waits for the step's end."""
     clone.commit("dbt/Dockerfile", "\nRUN echo waiting && sleep 613\n")
@@ -84,7 +84,7 @@ def test_sigterm_during_a_build_step_that_says_nothing(
     assert done.results()["image"] == "unchanged"
 
 
-def test_sigkill_of_terraform_itself(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+def test_sigkill_of_terraform_itself(deployed: FirstRun, clone: Clone, aws: Aws) -> None:
     clone.commit("terraform/outputs.tf", "\n# before the kill\n")
     child = clone.start("run", "--sandbox", "--env", "dev")
     assert child.stderr is not None

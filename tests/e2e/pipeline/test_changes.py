@@ -1,12 +1,12 @@
 """With a sandbox that is kept: what is due after which change, and what a run does then."""
 
-from support.clone import Aws, Clone, Outcome
+from support.clone import Aws, Clone, FirstRun
 
 NOWHERE = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
 
 
 def test_nothing_due_runs_the_default_stage_alone(
-    deployed: Outcome, clone: Clone, aws: Aws
+    deployed: FirstRun, clone: Clone, aws: Aws
 ) -> None:
     before = aws.record("iac")
     done = clone.run(**_without_tools(clone))
@@ -21,7 +21,7 @@ def test_nothing_due_runs_the_default_stage_alone(
     assert aws.record("iac") == before
 
 
-def test_a_comment_in_dags_makes_dags_alone_due(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+def test_a_comment_in_dags_makes_dags_alone_due(deployed: FirstRun, clone: Clone, aws: Aws) -> None:
     clone.commit("dags/dbt_snowflake_scd2.py", "# one more line\n")
     assert _due(clone.plan()) == {"dags": "due"}
     done = clone.run(**_without_tools(clone))
@@ -38,7 +38,7 @@ def test_a_comment_in_dags_makes_dags_alone_due(deployed: Outcome, clone: Clone,
 
 
 def test_a_model_makes_the_image_due_and_iac_by_its_tag(
-    deployed: Outcome, clone: Clone, aws: Aws
+    deployed: FirstRun, clone: Clone, aws: Aws
 ) -> None:
     old = aws.outputs()["task_definition_arn"]
     clone.commit("dbt/models/marts/emp_fact.sql", "\n-- one more line\n")
@@ -61,7 +61,7 @@ def test_a_model_makes_the_image_due_and_iac_by_its_tag(
 
 
 def test_a_tf_file_makes_iac_due_and_what_needs_it_conditional(
-    deployed: Outcome, clone: Clone, aws: Aws
+    deployed: FirstRun, clone: Clone, aws: Aws
 ) -> None:
     before = {stage: aws.record(stage) for stage in ("image", "dags")}
     clone.commit("terraform/outputs.tf", "\n# one more line\n")
@@ -78,7 +78,7 @@ def test_a_tf_file_makes_iac_due_and_what_needs_it_conditional(
 
 
 def test_a_sensitive_output_reaches_its_file_and_nothing_else(
-    deployed: Outcome, clone: Clone, aws: Aws
+    deployed: FirstRun, clone: Clone, aws: Aws
 ) -> None:
     secret = "k7-" + "quite-a-secret" * 2  # not so in one piece in any file of the commit
     joined = 'join("-", ["k7", join("", ["quite-a-secret", "quite-a-secret"])])'
@@ -112,7 +112,7 @@ def test_a_sensitive_output_reaches_its_file_and_nothing_else(
 
 
 def test_a_stage_that_is_run_alone_still_sees_changed_outputs(
-    deployed: Outcome, clone: Clone
+    deployed: FirstRun, clone: Clone
 ) -> None:
     """As in a child pipeline, where each stage is a job of its own."""
     clone.commit("dbt/models/marts/emp_fact.sql", "\n-- yet another line\n")

@@ -4,22 +4,19 @@ rest done.
 
 import json
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from support.clone import Clone
-from support.tools import ROOT, require
+from support.clone import Clone, clone_of_this_repository
+from support.tools import require
 
 
 @pytest.fixture(scope="module")
-def bare(clone: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     require("terraform", "the infrastructure")
-    folder = tmp_path_factory.mktemp("bare") / "repository"
-    subprocess.run(["git", "clone", "--quiet", "--", str(ROOT), str(folder)], check=True)
-    made = Clone(folder, {**clone.env, "CIPIPE_SANDBOX_DOCKER": "off"})
-    made.git("checkout", "--quiet", "-B", "main")
+    made = clone_of_this_repository(tmp_path_factory.mktemp("bare") / "repository")
+    made.env["CIPIPE_SANDBOX_DOCKER"] = "off"
     return made
 
 

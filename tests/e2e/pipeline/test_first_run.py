@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 
 from cipipe.sandbox.client import Sandbox
-from support.clone import Aws, Clone, Outcome
+from support.clone import Aws, Clone, FirstRun
 
 
-def test_every_stage_is_done(deployed: Outcome) -> None:
-    assert deployed.results() == {
+def test_every_stage_is_done(first_run: FirstRun) -> None:
+    done = first_run.outcome
+    assert done.results() == {
         "iac": "done",
         "image": "done",
         "dags": "done",
         "default": "unchanged",
     }
-    assert "aws_ecs_cluster.this: Creating..." in deployed.err  # terraform's progress
-    assert "Successfully built" in deployed.err  # the build's
-    assert ": Pushed" in deployed.err  # the push's
+    assert "aws_ecs_cluster.this: Creating..." in done.err  # terraform's progress
+    assert "Successfully built" in done.err  # the build's
+    assert ": Pushed" in done.err  # the push's
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_every_stage_is_done(deployed: Outcome) -> None:
     [("athena_elt", 4), ("dbt_redshift", 8), ("dbt_snowflake_scd2", 7), ("dbt_ssm", 2)],
 )
 def test_a_dag_is_the_source_with_exactly_the_literals_replaced(
-    deployed: Outcome, clone: Clone, sandbox: Sandbox, aws: Aws, name: str, count: int
+    deployed: FirstRun, clone: Clone, sandbox: Sandbox, aws: Aws, name: str, count: int
 ) -> None:
     values = _terraform_outputs(clone, sandbox)
     source = (clone.folder / f"dags/{name}.py").read_bytes()
@@ -46,19 +47,16 @@ def test_a_dag_is_the_source_with_exactly_the_literals_replaced(
         assert ast.literal_eval(literal) == values[output]
 
 
-def test_helpers_are_uploaded_before_the_dags(deployed: Outcome, clone: Clone) -> None:
-    uploaded = [
-        line.rpartition(" ")[2] for line in deployed.err.splitlines() if " uploaded dags/" in line
-    ]
-    dags = {
-        path.relative_to(clone.folder).as_posix() for path in (clone.folder / "dags").glob("*.py")
-    }
+def test_helpers_are_uploaded_before_the_dags(first_run: FirstRun) -> None:
+    lines = first_run.outcome.err.splitlines()
+    uploaded = [line.rpartition(" ")[2] for line in lines if " uploaded dags/" in line]
+    dags = {f"dags/{name}" for name in first_run.dag_files}
     assert len(uploaded) > len(dags) > 0
     assert set(uploaded[-len(dags) :]) == dags
 
 
 def test_the_registry_holds_the_image_that_the_task_definition_names(
-    deployed: Outcome, sandbox: Sandbox, aws: Aws
+    deployed: FirstRun, sandbox: Sandbox, aws: Aws
 ) -> None:
     outputs = aws.outputs()
     described = aws.client("ecs").describe_task_definition(
@@ -74,17 +72,16 @@ def test_the_registry_holds_the_image_that_the_task_definition_names(
     assert aws.record("image")["data"]["tag"] == tag
 
 
-def test_the_ledger_says_deployed(deployed: Outcome, clone: Clone, aws: Aws) -> None:
-    for stage in ("iac", "image", "dags"):
-        record = aws.record(stage)
+def test_the_ledger_says_deployed(first_run: FirstRun) -> None:
+    for record in first_run.records.values():
         assert record["state"] == "deployed"
-        assert record["commit"] == clone.git("rev-parse", "HEAD")
+        assert record["commit"] == first_run.commit
 
 
 def test_sts_was_called_with_a_token_that_the_issuer_signed(
-    deployed: Outcome, sandbox: Sandbox
+    first_run: FirstRun, sandbox: Sandbox
 ) -> None:
-    exchanges = sandbox.exchanges()
+    exchanges = first_run.exchanges
     assert exchanges
     assert all(entry["verified"] for entry in exchanges)
     assert exchanges[0]["sub"] == "project_path:example/dbt-deployment:ref_type:branch:ref:main"

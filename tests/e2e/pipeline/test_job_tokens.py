@@ -5,7 +5,7 @@ token in any output.
 import pytest
 
 from cipipe.sandbox.client import Sandbox
-from support.clone import Clone, Outcome
+from support.clone import Clone, FirstRun
 
 
 def _mint(sandbox: Sandbox, **more: object) -> str:
@@ -31,7 +31,7 @@ def _mint(sandbox: Sandbox, **more: object) -> str:
 def test_a_bad_token_is_refused_and_told_apart(
     what: dict[str, object],
     error: str,
-    deployed: Outcome,
+    deployed: FirstRun,
     clone: Clone,
     sandbox: Sandbox,
     gitlab_job: dict[str, str],
@@ -45,7 +45,7 @@ def test_a_bad_token_is_refused_and_told_apart(
 
 
 def test_a_denial_names_the_failing_condition(
-    deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
+    deployed: FirstRun, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
 ) -> None:
     done = clone.run(**gitlab_job, AWS_ID_TOKEN=_mint(sandbox, ref="feature"))
     message = done.document["error"]["message"]
@@ -55,7 +55,7 @@ def test_a_denial_names_the_failing_condition(
 
 
 def test_a_job_without_a_token_says_how_to_get_one(
-    deployed: Outcome, clone: Clone, gitlab_job: dict[str, str]
+    deployed: FirstRun, clone: Clone, gitlab_job: dict[str, str]
 ) -> None:
     done = clone.cipipe("status", "--format", "json", **gitlab_job)
     assert done.status == 3, done.text
@@ -64,7 +64,7 @@ def test_a_job_without_a_token_says_how_to_get_one(
 
 
 def test_a_good_token_deploys(
-    deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
+    deployed: FirstRun, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
 ) -> None:
     token = _mint(sandbox)
     done = clone.run(**gitlab_job, AWS_ID_TOKEN=token)
@@ -73,7 +73,7 @@ def test_a_good_token_deploys(
 
 
 def test_another_branch_may_not_deploy_even_with_a_good_token(
-    deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
+    deployed: FirstRun, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
 ) -> None:
     job = {**gitlab_job, "CI_COMMIT_REF_NAME": "feature", "CI_COMMIT_BRANCH": "feature"}
     done = clone.run(**job, AWS_ID_TOKEN=_mint(sandbox))
@@ -82,7 +82,7 @@ def test_another_branch_may_not_deploy_even_with_a_good_token(
 
 
 def test_dags_alone_are_refused_while_what_they_need_is_due(
-    deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
+    deployed: FirstRun, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
 ) -> None:
     """As when an older pipeline's job for the DAGs comes after a newer one's for the
     infrastructure.
@@ -96,7 +96,7 @@ def test_dags_alone_are_refused_while_what_they_need_is_due(
 
 
 def test_an_older_pipeline_is_refused(
-    deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
+    deployed: FirstRun, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
 ) -> None:
     clone.commit("dags/dbt_snowflake_scd2.py", "# by pipeline 9\n")
     newer = {**gitlab_job, "CI_PIPELINE_IID": "9"}
@@ -110,7 +110,7 @@ def test_an_older_pipeline_is_refused(
 
 
 def test_an_older_pipeline_puts_no_dags_on_top_of_what_a_newer_one_made(
-    deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
+    deployed: FirstRun, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
 ) -> None:
     clone.commit("terraform/outputs.tf", "\n# by pipeline 19\n")
     newer = {**gitlab_job, "CI_PIPELINE_IID": "19"}
@@ -147,7 +147,7 @@ def test_a_github_job_mints_its_token_anew(clone: Clone, sandbox: Sandbox) -> No
     assert bearer not in done.text.replace(f"::add-mask::{bearer}", "")
 
 
-def test_doctor_finds_the_sandbox_well(deployed: Outcome, clone: Clone) -> None:
+def test_doctor_finds_the_sandbox_well(deployed: FirstRun, clone: Clone) -> None:
     done = clone.cipipe("doctor", "--sandbox", "--env", "dev", "--format", "json")
     assert done.status == 0, done.text
     assert {check["name"]: check["result"] for check in done.document["checks"]} == {
@@ -157,7 +157,7 @@ def test_doctor_finds_the_sandbox_well(deployed: Outcome, clone: Clone) -> None:
 
 
 def test_doctor_explains_a_denial(
-    deployed: Outcome, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
+    deployed: FirstRun, clone: Clone, sandbox: Sandbox, gitlab_job: dict[str, str]
 ) -> None:
     token = _mint(sandbox, ref="feature")
     done = clone.cipipe(

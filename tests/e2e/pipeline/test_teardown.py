@@ -1,11 +1,13 @@
-"""Destroy: everything goes but the bootstrap's things; again is fine; not by accident."""
+"""`cipipe destroy`: refused without a confirmation; then all goes except what bootstrap made."""
 
-from support.clone import Aws, Clone, Outcome
+import pytest
+
+from support.clone import Aws, Clone, FirstRun, Outcome
 
 STATE = "cipipe-111111111111-eu-central-1"
 
 
-def test_without_confirmation_nothing_is_called(deployed: Outcome, clone: Clone, aws: Aws) -> None:
+def test_without_confirmation_nothing_is_called(deployed: FirstRun, clone: Clone, aws: Aws) -> None:
     exchanges = len(aws.sandbox.exchanges())
     before = {key: aws.get(STATE, key) for key in aws.keys(STATE)}
     for arguments in ((), ("--confirm", "live")):
@@ -18,7 +20,7 @@ def test_without_confirmation_nothing_is_called(deployed: Outcome, clone: Clone,
     assert {key: aws.get(STATE, key) for key in aws.keys(STATE)} == before
 
 
-def test_live_is_protected(deployed: Outcome, clone: Clone) -> None:
+def test_live_is_protected(deployed: FirstRun, clone: Clone) -> None:
     for arguments in ((), ("--allow-destroy",)):
         refused = clone.cipipe(
             "destroy",
@@ -36,7 +38,7 @@ def test_live_is_protected(deployed: Outcome, clone: Clone) -> None:
 
 
 def test_foreign_objects_stop_it_before_anything_is_deleted(
-    deployed: Outcome, clone: Clone, aws: Aws
+    deployed: FirstRun, clone: Clone, aws: Aws
 ) -> None:
     bucket = aws.outputs()["dags_bucket"]
     aws.client("s3").put_object(Bucket=bucket, Key="reports/2026.csv", Body=b"a,b\n")
@@ -51,13 +53,17 @@ def test_foreign_objects_stop_it_before_anything_is_deleted(
         )
 
 
-def test_it_takes_all_of_it_down(deployed: Outcome, clone: Clone, aws: Aws) -> None:
-    done = clone.cipipe(
-        "destroy", "--sandbox", "--env", "dev", "--confirm", "dev", "--format", "json"
-    )
-    assert done.status == 0, done.text
-    assert done.results() == {"dags": "done", "image": "done", "iac": "done"}
-    s3, iam = aws.client("s3"), aws.client("iam")
+@pytest.fixture(scope="module")
+def destroyed(deployed: FirstRun, clone: Clone) -> Outcome:
+    """Everything in dev destroyed. Tests that need it deployed have to come before."""
+    return destroy_dev(clone)
+
+
+def test_it_takes_all_of_it_down(destroyed: Outcome, aws: Aws) -> None:
+    assert destroyed.status == 0, destroyed.text
+    assert destroyed.results() == {"dags": "done", "image": "done", "iac": "done"}
+    s3 = aws.client("s3")
+    iam = aws.client("iam")
     assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == [STATE]
     assert {role["RoleName"] for role in iam.list_roles()["Roles"]} == {
         "dbt-deployment-deploy",
@@ -78,14 +84,18 @@ def test_it_takes_all_of_it_down(deployed: Outcome, clone: Clone, aws: Aws) -> N
     assert {aws.record(stage)["state"] for stage in ("dags", "image", "iac")} == {"destroyed"}
 
 
-def test_again_succeeds(deployed: Outcome, clone: Clone) -> None:
-    done = clone.cipipe(
-        "destroy", "--sandbox", "--env", "dev", "--confirm", "dev", "--format", "json"
-    )
+def test_again_succeeds(destroyed: Outcome, clone: Clone) -> None:
+    done = destroy_dev(clone)
     assert done.status == 0, done.text
     assert set(done.results().values()) == {"unchanged"}
 
 
-def test_the_same_commit_is_due_again(deployed: Outcome, clone: Clone) -> None:
+def test_the_same_commit_is_due_again(destroyed: Outcome, clone: Clone) -> None:
     plan = clone.plan()
     assert plan["iac"] == plan["image"] == plan["dags"] == ("due", "destroyed")
+
+
+def destroy_dev(clone: Clone) -> Outcome:
+    return clone.cipipe(
+        "destroy", "--sandbox", "--env", "dev", "--confirm", "dev", "--format", "json"
+    )
