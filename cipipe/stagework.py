@@ -281,7 +281,7 @@ class StageWork:
         self.interrupt.check()
         stage = context.stage
         before = self.candidates[stage.name].stage.settings
-        title = titles.running(step, before, stage.settings, context.outputs)
+        title = titles.in_run(step, before, stage.settings, context.outputs)
         self.progress.step(stage.name, title)
         step.run(context, result)
 

@@ -22,15 +22,10 @@ def steps_of(
     """The steps of a stage in an environment: `{environment}`, `{account_id}` and other
     placeholders are filled in.
     """
-    return KINDS[stage.kind].steps(in_environment(config, environment, stage), mode, tag=tag)
+    return KINDS[stage.kind].steps(config.for_run(stage, environment), mode, tag=tag)
 
 
-def in_environment(config: Config, environment: str, stage: AnyStage) -> AnyStage:
-    """The stage as it runs in an environment, but for outputs."""
-    return config.for_run(stage, environment)
-
-
-def planned(steps: Iterable[Step], settings: Any, known: Mapping[str, Output]) -> tuple[str, ...]:
+def in_plan(steps: Iterable[Step], settings: Any, known: Mapping[str, Output]) -> tuple[str, ...]:
     """The titles in a plan. `known` are the outputs of stages that stay as they are."""
     given = {}
     for _, reference in references(settings):
@@ -45,7 +40,7 @@ def planned(steps: Iterable[Step], settings: Any, known: Mapping[str, Output]) -
     return tuple(outputs.filled(step.title, known, given) for step in steps)
 
 
-def running(step: Step, before: Any, settings: Any, known: Mapping[str, Output]) -> str:
+def in_run(step: Step, before: Any, settings: Any, known: Mapping[str, Output]) -> str:
     """A title while the stage runs. `settings` are those of `before`, with the references resolved
     that can be.
     """

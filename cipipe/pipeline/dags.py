@@ -25,7 +25,6 @@ from cipipe.runner import Runner
 from cipipe.stages import dags as kind
 from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stagework import StageWork, as_stage_error
-from cipipe.titles import in_environment
 
 if TYPE_CHECKING:
     from cipipe.stages.dags.bucket.inventory import Inventory
@@ -111,7 +110,7 @@ def rollback(session: Session, stage: str, to: str | None) -> running.Outcome:
         target = choose(opened.ledger.history(stage), to)
 
         project = session.project
-        settled = in_environment(project.config, session.environment_name, candidates[stage].stage)
+        settled = project.config.for_run(candidates[stage].stage, session.environment_name)
         executable = _going_back(opened, target, steps(settled, target))
         before = opened.contexts.result
         result = msgspec.structs.replace(

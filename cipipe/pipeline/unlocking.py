@@ -9,7 +9,6 @@ from cipipe.pipeline.planning.stage_lookup import stage_of_kind
 from cipipe.pipeline.session import Session
 from cipipe.stages import terraform as kind
 from cipipe.stages.terraform.root import Root, client
-from cipipe.titles import in_environment
 
 
 def unlock(session: Session, *, stage: str | None, lock_id: str) -> None:
@@ -23,7 +22,7 @@ def unlock(session: Session, *, stage: str | None, lock_id: str) -> None:
     access = session.connect(Mode.DEPLOY)
 
     candidate = read_snapshot(project).candidates[chosen]
-    settings = in_environment(project.config, name, candidate.stage).settings
+    settings = project.config.for_run(candidate.stage, name).settings
     with served(access, session.say) as access:
         root = Root(
             folder=project.repository.root / settings.root,

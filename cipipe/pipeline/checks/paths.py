@@ -18,7 +18,6 @@ from cipipe.pipeline.project import Project
 from cipipe.stages import KINDS
 from cipipe.stages.base import RequiredPath
 from cipipe.stages.settings import AnyStage
-from cipipe.titles import in_environment
 from cipipe.tools.git.client import Repository
 
 # A suggestion compares the name with this many others, at most.
@@ -55,9 +54,7 @@ def refuse_missing(project: Project, result: PlanResult, *, allow_empty: bool = 
         stage = result.snapshot.candidates[planned.name].stage
         if planned.status is Status.UNCHANGED or not _reads_files(stage, plan):
             continue
-        needs = KINDS[stage.kind].required_paths(
-            in_environment(project.config, plan.environment, stage)
-        )
+        needs = KINDS[stage.kind].required_paths(project.config.for_run(stage, plan.environment))
         # A folder that became empty is left to the stage's own safeguard, which knows what was
         # deployed.
         empty = allow_empty or result.stored.get(planned.name) is not None

@@ -132,7 +132,7 @@ def shown(project: Project, result: PlanResult) -> Plan:
             if need in executable.kept:
                 known |= result.outputs.get(need, {})
         settings = result.snapshot.candidates[stage.name].stage.settings
-        steps = titles.planned(executable.steps[stage.name], settings, known)
+        steps = titles.in_plan(executable.steps[stage.name], settings, known)
         stages.append(msgspec.structs.replace(stage, steps=steps))
     return msgspec.structs.replace(executable.plan, stages=tuple(stages))
 

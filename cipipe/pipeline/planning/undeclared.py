@@ -18,7 +18,6 @@ from cipipe.pipeline.project import Project
 from cipipe.stages import KINDS
 from cipipe.stages.base import Input
 from cipipe.terminal import visible
-from cipipe.titles import in_environment
 from cipipe.tools.git.client import Entry, Repository
 
 # How many warnings of a stage, or names of files, are shown.
@@ -66,7 +65,7 @@ def _of_stage(
     project: Project, planned: StagePlan, snapshot: Snapshot, plan: Plan, *, everywhere: bool
 ) -> Iterator[str]:
     stage = snapshot.candidates[planned.name].stage
-    expanded = in_environment(project.config, plan.environment, stage)
+    expanded = project.config.for_run(stage, plan.environment)
     coverage = _Coverage(project.repository, snapshot.tree, snapshot.patterns[planned.name])
     for wanted in KINDS[stage.kind].inputs(expanded, coverage.repository, coverage.tree):
         yield from coverage.complaint(wanted)

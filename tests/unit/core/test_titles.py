@@ -113,13 +113,13 @@ def test_placeholders_are_filled_in() -> None:
 def test_a_setting_that_comes_from_an_output(reference: Reference, shown: str) -> None:
     settings = dags.Settings(source="dags", bucket=reference)
     made = dags.steps(Stage("dags", "dags", settings), Mode.DEPLOY, tag="")
-    assert titles.planned(made, settings, OUTPUTS)[3] == f"upload to s3://{shown}/dags/"
+    assert titles.in_plan(made, settings, OUTPUTS)[3] == f"upload to s3://{shown}/dags/"
 
 
 def test_a_default_is_not_known_before_anything_was_applied() -> None:
     settings = dags.Settings(source="dags", bucket=Reference(output="b", default="fallback"))
     made = dags.steps(Stage("dags", "dags", settings), Mode.DEPLOY, tag="")
-    assert titles.planned(made, settings, {})[3] == "upload to s3://{b}/dags/"
+    assert titles.in_plan(made, settings, {})[3] == "upload to s3://{b}/dags/"
 
 
 def test_while_it_runs_a_setting_is_what_it_turned_out_to_be() -> None:
@@ -128,7 +128,7 @@ def test_while_it_runs_a_setting_is_what_it_turned_out_to_be() -> None:
             source="dags", bucket="b", mwaa_environment=Reference(output="mwaa", default="")
         )
         after = dags.Settings(source="dags", bucket="b", mwaa_environment=resolved)
-        return titles.running(Step(text, Effect.READ, lambda *_: None), before, after, {})
+        return titles.in_run(Step(text, Effect.READ, lambda *_: None), before, after, {})
 
     assert title("airflow") == "ask airflow, not {other}"
     assert title("") == "ask (none), not {other}"
