@@ -35,6 +35,7 @@ def sandboxed(shared: Common, session: Session, *, bootstrap: bool = True) -> It
             f"{tool} is not available on this machine; stages that need it are skipped ({how})"
         )
     with contextlib.ExitStack() as stack:
+        # One that `cipipe sandbox up` left running, or another command is using.
         running = client.find(folder_of(project))
         if running is None:
             session.say("starting a sandbox: AWS services, OIDC issuer, image registry")
