@@ -1,7 +1,7 @@
 """`cipipe`, and `python -m cipipe`: the process around the command line.
 
-A short command finishes before it pays to collect garbage, or to free everything at the end: both
-together took a seventh of its time.
+A short command finishes before it pays to collect garbage, or to free
+everything at the end: both together took a seventh of its time.
 """
 
 import contextlib
@@ -33,8 +33,9 @@ def entry() -> NoReturn:
 
 
 def _open_streams() -> None:
-    """Open the standard streams that the caller has closed. Otherwise a file or connection that is
-    opened later gets the number of one, and with it the output.
+    """Open the standard streams that the caller has closed. Otherwise a
+    file or connection that is opened later gets the number of one, and with
+    it the output.
     """
     for number in range(3):
         try:

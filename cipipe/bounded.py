@@ -1,6 +1,8 @@
-"""JSON from outside, read within limits: what is larger or nested more deeply is refused.
+"""JSON from outside, read within limits: what is larger or nested more
+deeply is refused.
 
-Everything here raises ValueError, with a message that says what is wrong with the text.
+Everything here raises ValueError, with a message that says what is wrong
+with the text.
 """
 
 import json
@@ -14,8 +16,9 @@ KIB = 1024
 # Bytes.
 LARGEST = 16 * 1024 * KIB
 
-# Levels of lists and objects in each other. Python's own limit depends on how deep the caller is,
-# and what can be parsed may be too deep to be written again.
+# Levels of lists and objects in each other. Python's own limit depends on
+# how deep the caller is, and what can be parsed may be too deep to be
+# written again.
 DEEPEST = 100
 
 _NESTS = (dict, list, tuple, set)

@@ -1,4 +1,5 @@
-"""Configuration + content of a commit → the candidates for deployment, each with its fingerprint.
+"""Configuration + content of a commit → the candidates for deployment, each
+with its fingerprint.
 
 Pure, like the planner, which decides which of them are due.
 """
@@ -42,8 +43,8 @@ def make_candidates(
     env: Mapping[str, str],
     known: Mapping[str, Candidate] | None = None,
 ) -> dict[str, Candidate]:
-    """The candidate of every stage. `contents` is what `Contents` gives; what is the same as in
-    `known` is not hashed again.
+    """The candidate of every stage. `contents` is what `Contents` gives;
+    what is the same as in `known` is not hashed again.
 
     Raises UsageError where a variable that a setting names is not set.
     """
@@ -53,7 +54,8 @@ def make_candidates(
         for name, stage in config.stages.items()
     }
     made: dict[str, Candidate] = {}
-    # A fingerprint counts into those of the stages that use it, so it comes before them.
+    # A fingerprint counts into those of the stages that use it, so it comes
+    # before them.
     for name in ordered(graph):
         stage = config.stages[name]
         settings = replaced(stage.settings, _filler(name, made, env))

@@ -1,7 +1,8 @@
 """What of a repository's trees counts into fingerprints, stage by stage.
 
-A folder that counts whole is one entry, whatever lies below it: git's id of its tree stands for all
-of it. Only the trees on the way to what the patterns name are read.
+A folder that counts whole is one entry, whatever lies below it: git's id of
+its tree stands for all of it. Only the trees on the way to what the
+patterns name are read.
 """
 
 from binascii import hexlify
@@ -17,14 +18,17 @@ from cipipe.tree_files import Listed, Reach
 
 _LINKS = frozenset({LINK, SUBMODULE})
 
-# What the content of a folder depends on: the patterns, the folder's path, and its tree.
+# What the content of a folder depends on: the patterns, the folder's path,
+# and its tree.
 _Key = tuple[tuple[str, ...], bytes, bytes]
 
 
 class Contents:
-    """The entries that count, each as length-framed mode, id and path, in the order of their paths.
+    """The entries that count, each as length-framed mode, id and path, in
+    the order of their paths.
 
-    What was made of a folder is kept: a second commit costs only the folders that differ.
+    What was made of a folder is kept: a second commit costs only the
+    folders that differ.
     """
 
     def __init__(self, repository: Repository) -> None:
@@ -47,10 +51,11 @@ class Contents:
         return self._selections[patterns.texts]
 
     def _read(self, tree: bytes, selections: list["_Selection"]) -> None:
-        """Read all trees that `_below` will need, a level of folders at a time.
+        """Read all trees that `_below` will need, a level of folders at a
+        time.
 
-        Folders that contain only files are framed while git reads the next one: that is nearly all
-        of the work.
+        Folders that contain only files are framed while git reads the next
+        one: that is nearly all of the work.
         """
         level = {(b"", tree): selections}
         while level:
@@ -83,16 +88,17 @@ class Contents:
         return self._made[key]
 
     def _pieces(self, folder: bytes, tree: Tree, selection: "_Selection") -> Iterator[bytes]:
-        """The entries below a folder (`b""`, or ending with a slash), framed; together they are the
-        content. As few pieces as possible.
+        """The entries below a folder (`b""`, or ending with a slash),
+        framed; together they are the content. As few pieces as possible.
         """
         entries = selection.entries(folder, tree)
         if tree.plain:
             yield _frames(folder, selection.files(folder, entries))
             return
 
-        # git sorts a folder as if its name ended with a slash; one that counts whole is an entry
-        # like a file, and goes where its plain name does.
+        # git sorts a folder as if its name ended with a slash; one that
+        # counts whole is an entry like a file, and goes where its plain
+        # name does.
         entries.sort(
             key=lambda e: (
                 e[1] + b"/" if e[0] == TREE and not selection.is_whole(folder + e[1]) else e[1]
@@ -142,7 +148,8 @@ class _Selection:
     def chooser(self, folder: bytes) -> Callable[[bytes], object]:
         """What says of a file's name in this folder whether it counts."""
         if not self._reach.takes_all(folder):
-            # Few names lead on from here, so a regular expression for them all would not pay off.
+            # Few names lead on from here, so a regular expression for them
+            # all would not pay off.
             return lambda name: self.patterns.matches(folder + name)
         names = self.patterns.names_in(folder)
         return names.fullmatch if names is not None else lambda _: False

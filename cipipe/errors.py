@@ -1,5 +1,5 @@
-"""The error tree: each class is one exit status, each error has an id with a section in
-docs/errors.md.
+"""The error tree: each class is one exit status, each error has an id with
+a section in docs/errors.md.
 
 Raise deep, render once: nothing below `cli/` prints or exits.
 """
@@ -8,11 +8,13 @@ import msgspec
 
 
 class CipipeError(Exception):
-    """An error that explains itself: what (`message`), where, and what to do next (`hint`).
+    """An error that explains itself: what (`message`), where, and what to
+    do next (`hint`).
 
-    `id` is a slug such as `oidc-audience-mismatch`; a test checks that docs/errors.md has a section
-    for every id in the source. `where` is a place that people can go to: `dags/x.py:12`,
-    `stages.iac.needs`, a stage's name.
+    `id` is a slug such as `oidc-audience-mismatch`; a test checks that
+    docs/errors.md has a section for every id in the source. `where` is a
+    place that people can go to: `dags/x.py:12`, `stages.iac.needs`, a
+    stage's name.
     """
 
     exit_status = 1

@@ -1,8 +1,9 @@
 """Fingerprints: sha256 over a stage's kind, settings and files.
 
-The same content has the same fingerprint in every environment: settings count before
-`{environment}` and its like are filled in, and `{ output = … }` counts by its name only. What
-counts of the files comes from `contents`.
+The same content has the same fingerprint in every environment: settings
+count before `{environment}` and its like are filled in, and
+`{ output = … }` counts by its name only. What counts of the files comes
+from `contents`.
 """
 
 import hashlib
@@ -13,14 +14,17 @@ import msgspec
 
 from cipipe.model import Output
 
-# Part of every hash: a change of what is hashed, or how, needs another version.
+# Part of every hash: a change of what is hashed, or how, needs another
+# version.
 VERSION = b"cipipe fingerprint 1"
 
 
 def digest(kind: str, settings: Any, content: Iterable[bytes]) -> str:
-    """The fingerprint, 64 hex digits, of a stage and its content, as `Contents` gives it.
+    """The fingerprint, 64 hex digits, of a stage and its content, as
+    `Contents` gives it.
 
-    `settings` is anything JSON can represent; the order of its keys does not count.
+    `settings` is anything JSON can represent; the order of its keys does
+    not count.
     """
     total = _started(kind.encode(), settings)
     for piece in content:
@@ -36,8 +40,8 @@ def effective(fingerprint: str, values: Mapping[str, Any]) -> str:
 def consumed(outputs: Mapping[str, Output], names: Iterable[str]) -> dict[str, Any]:
     """The values that count into an effective digest.
 
-    Of a sensitive output only its presence does: the ledger does not store its value, and a digest
-    of it could be guessed at.
+    Of a sensitive output only its presence does: the ledger does not store
+    its value, and a digest of it could be guessed at.
     """
     return {
         name: None if outputs[name].sensitive else outputs[name].value

@@ -1,6 +1,7 @@
 """Order and cycles among names that need each other.
 
-Both run in time linear in the names and needs: a configuration may have thousands of stages.
+Both run in time linear in the names and needs: a configuration may have
+thousands of stages.
 """
 
 import heapq
@@ -10,7 +11,8 @@ from graphlib import CycleError, TopologicalSorter
 
 
 def ordered(graph: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """The names, each after all that it needs; in the given order where the needs leave a choice.
+    """The names, each after all that it needs; in the given order where the
+    needs leave a choice.
 
     The graph has no cycle, and every name that is needed is in it.
     """
@@ -22,7 +24,8 @@ def ordered(graph: Mapping[str, tuple[str, ...]]) -> list[str]:
         for need in set(needs):
             needed_by[need].append(name)
 
-    # The heap gives the first name, in the given order, of those that have all they need.
+    # The heap gives the first name, in the given order, of those that have
+    # all they need.
     ready = [position[name] for name in names if not missing[name]]
     done: list[str] = []
     while ready:
@@ -44,6 +47,7 @@ def cycle(graph: Mapping[str, tuple[str, ...]]) -> list[str] | None:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        # graphlib lists a cycle against the needs, with its first name at both ends.
+        # graphlib lists a cycle against the needs, with its first name at
+        # both ends.
         return list(reversed(error.args[1][1:]))
     return None

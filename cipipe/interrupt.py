@@ -1,8 +1,10 @@
-"""Ctrl-C for work in several threads: Python raises KeyboardInterrupt in the main thread only.
+"""Ctrl-C for work in several threads: Python raises KeyboardInterrupt in
+the main thread only.
 
-`attend` does the work in a thread while the main thread waits for signals. Code that blocks for
-long either registers how to stop it (`stopping`) or looks itself (`check`, `sleep`); both raise
-KeyboardInterrupt there, as in a program of one thread.
+`attend` does the work in a thread while the main thread waits for signals.
+Code that blocks for long either registers how to stop it (`stopping`) or
+looks itself (`check`, `sleep`); both raise KeyboardInterrupt there, as in a
+program of one thread.
 """
 
 import contextlib
@@ -49,17 +51,19 @@ class Interrupt:
             raise KeyboardInterrupt
 
     def waiter(self) -> Callable[[float], None]:
-        """What a request, which starts now, waits with between its attempts.
+        """What a request, which starts now, waits with between its
+        attempts.
 
-        An interrupt cuts the wait short, with KeyboardInterrupt. A request that starts after the
-        interrupt is part of cleaning up, and waits in full.
+        An interrupt cuts the wait short, with KeyboardInterrupt. A request
+        that starts after the interrupt is part of cleaning up, and waits in
+        full.
         """
         return time.sleep if self.happened else self.sleep
 
     @contextlib.contextmanager
     def stopping(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Call `stop` on each interrupt during the block, from another thread. What fails because
-        of it becomes KeyboardInterrupt here.
+        """Call `stop` on each interrupt during the block, from another
+        thread. What fails because of it becomes KeyboardInterrupt here.
         """
         with self._lock:
             self._stops.append(stop)
@@ -77,23 +81,27 @@ class Interrupt:
 
 
 def attend(interrupt: Interrupt, work: Callable[[], T]) -> T:
-    """Do `work` in a thread. Signals trigger `interrupt` meanwhile, and raise nothing here.
+    """Do `work` in a thread. Signals trigger `interrupt` meanwhile, and
+    raise nothing here.
 
-    Only the main thread may set signal handlers: in another one, signals stay as they are.
+    Only the main thread may set signal handlers: in another one, signals
+    stay as they are.
     """
     from concurrent.futures import ThreadPoolExecutor  # a plan does without them
     from queue import Empty, SimpleQueue
 
-    # False for a signal, True for the end of the work. A SimpleQueue, because its `put` may be
-    # called in a signal handler, in the middle of anything.
+    # False for a signal, True for the end of the work. A SimpleQueue,
+    # because its `put` may be called in a signal handler, in the middle of
+    # anything.
     events: SimpleQueue[bool] = SimpleQueue()
 
     def handler(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         events.put(False)
 
     def done() -> bool:
-        # Python runs no handler for a signal that arrives in the instant before `get` starts to
-        # block, until `get` returns: so it returns now and then.
+        # Python runs no handler for a signal that arrives in the instant
+        # before `get` starts to block, until `get` returns: so it returns
+        # now and then.
         while True:
             with contextlib.suppress(Empty):
                 return events.get(timeout=0.5)
@@ -112,7 +120,8 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
         yield
         return
 
-    # What the parent ignored stays ignored: SIGHUP under nohup, SIGINT in a shell's background.
+    # What the parent ignored stays ignored: SIGHUP under nohup, SIGINT in a
+    # shell's background.
     wanted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in wanted}
     try:

@@ -1,7 +1,8 @@
-"""The ledger: what is deployed, one record per environment and stage, in S3.
+"""The ledger: what is deployed, one record per environment and stage, in
+S3.
 
-Every write is conditional, so two pipelines cannot both think that they won. A record that cannot
-be read is an error; it never means "not due".
+Every write is conditional, so two pipelines cannot both think that they
+won. A record that cannot be read is an error; it never means "not due".
 """
 
 import threading
@@ -22,8 +23,9 @@ T = TypeVar("T")
 
 _ATTEMPTS = 5
 
-# Objects that are read at the same time. A request takes some 20 ms, nearly all of it waiting, so
-# that the records of a thousand stages take one or two seconds.
+# Objects that are read at the same time. A request takes some 20 ms, nearly
+# all of it waiting, so that the records of a thousand stages take one or
+# two seconds.
 _READERS = 16
 
 
@@ -61,8 +63,8 @@ class Ledger:
         return _side_by_side(self.read_outputs, stages)
 
     def write(self, record: Record, previous: StoredRecord | None) -> StoredRecord:
-        """Write the record over `previous`, or where there is none. Raises ConflictError if another
-        one is there.
+        """Write the record over `previous`, or where there is none. Raises
+        ConflictError if another one is there.
         """
         with self._probing:
             self._probe()
@@ -85,10 +87,11 @@ class Ledger:
             raise self._conflict(stored.record.stage, now)
 
     def history(self, stage: str) -> Iterator[Record]:
-        """The records of a stage, newest first, as far back as the bucket keeps versions; one GET
-        each.
+        """The records of a stage, newest first, as far back as the bucket
+        keeps versions; one GET each.
 
-        What cannot be read any more is left out: a version that was deleted, an old schema.
+        What cannot be read any more is left out: a version that was
+        deleted, an old schema.
         """
         key = self._key(stage)
         for version in self.bucket.versions(key):
@@ -103,8 +106,8 @@ class Ledger:
                 yield record
 
     def read_outputs(self, stage: str) -> dict[str, Output] | None:
-        """The Terraform outputs that a stage left, without the values of sensitive ones; None if it
-        never did.
+        """The Terraform outputs that a stage left, without the values of
+        sensitive ones; None if it never did.
         """
         stored = self.bucket.get(self._outputs_key(stage))
         if stored is None:
@@ -129,8 +132,8 @@ class Ledger:
         )
 
     def read_newest(self, provider: str) -> tuple[Newest | None, str | None]:
-        """The newest of a provider's pipelines that left everything as its commit says, and the
-        object's ETag.
+        """The newest of a provider's pipelines that left everything as its
+        commit says, and the object's ETag.
         """
         key = self._newest_key(provider)
         try:
@@ -148,8 +151,8 @@ class Ledger:
         return found, stored.etag
 
     def write_newest(self, newest: Newest, *, over_newer: bool = False) -> None:
-        """Record a pipeline as the newest one; one that is newer stays, unless `over_newer`. Raises
-        ConflictError.
+        """Record a pipeline as the newest one; one that is newer stays,
+        unless `over_newer`. Raises ConflictError.
         """
         key = self._newest_key(newest.provider)
         for _ in range(_ATTEMPTS):
@@ -210,8 +213,8 @@ class Ledger:
         return StoredRecord(record, stored.etag)
 
     def _foreign(self, record: Record) -> bool:
-        """Whether a record says that it is another environment's. Those of earlier versions do not
-        say.
+        """Whether a record says that it is another environment's. Those of
+        earlier versions do not say.
         """
         owner = (record.project, record.environment)
         ours = (self.project, self.environment)
@@ -224,12 +227,13 @@ class Ledger:
         return {"owner": Owner(self.project, self.environment, stage).text}
 
     def _probe(self) -> None:
-        """Check, once per process, that the store honours conditions; without them two pipelines
-        could both win.
+        """Check, once per process, that the store honours conditions;
+        without them two pipelines could both win.
         """
         if self._probed:
             return
-        # The object stays, so that the next probe writes no further version of it.
+        # The object stays, so that the next probe writes no further version
+        # of it.
         key = f"{self.prefix}.probe"
         made = self.bucket.put(
             key, b"cipipe asks here whether conditions are honoured\n", if_none_match=True
@@ -247,10 +251,12 @@ class Ledger:
         self._probed = True
 
     def _lost(self, wanted: Record) -> StoredRecord:
-        """What is there after a write that was refused: our own record, where the answer to a first
-        attempt was lost and the write was sent again.
+        """What is there after a write that was refused: our own record,
+        where the answer to a first attempt was lost and the write was sent
+        again.
 
-        Raises ConflictError with who has the stage, and since when, if it is somebody else's.
+        Raises ConflictError with who has the stage, and since when, if it
+        is somebody else's.
         """
         try:
             stored = self._read(wanted.stage)

@@ -1,7 +1,8 @@
-"""Faults of the machine that any code may run into: a full disk, a read-only folder, too many open
-files.
+"""Faults of the machine that any code may run into: a full disk, a
+read-only folder, too many open files.
 
-They are no bugs, so people get an error that says what to do, and no traceback.
+They are no bugs, so people get an error that says what to do, and no
+traceback.
 """
 
 import errno

@@ -1,5 +1,5 @@
-"""The nouns: environment, context, plan, record. Frozen data, with no behaviour but what can be
-derived from it.
+"""The nouns: environment, context, plan, record. Frozen data, with no
+behaviour but what can be derived from it.
 """
 
 import enum
@@ -9,8 +9,8 @@ import msgspec
 
 SCHEMA = 1
 
-# Hex digits of a fingerprint that `{ fingerprint = … }` and image tags use: 80 bits, short enough
-# to read.
+# Hex digits of a fingerprint that `{ fingerprint = … }` and image tags use:
+# 80 bits, short enough to read.
 FINGERPRINT_TAG_LENGTH = 20
 
 
@@ -79,23 +79,26 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     role_arn: str
     verify_role_arn: str | None = None
 
-    # Roles, of whatever account, that the token is exchanged for, and from which the two above are
-    # then assumed.
+    # Roles, of whatever account, that the token is exchanged for, and from
+    # which the two above are then assumed.
     via_role_arn: str | None = None
     verify_via_role_arn: str | None = None
 
     session_seconds: int = 3600
 
-    # An IAM policy, and ARNs of managed ones, that limit what the role may do in a session.
+    # An IAM policy, and ARNs of managed ones, that limit what the role may
+    # do in a session.
     session_policy: dict[str, Any] = {}
     session_policy_arns: tuple[str, ...] = ()
 
     deploy_from: DeployFrom = DeployFrom()
 
-    # The environment that content has to be deployed to before it comes here.
+    # The environment that content has to be deployed to before it comes
+    # here.
     after: str | None = None
 
-    # People are asked before they deploy here; nothing is destroyed unless `allow_destroy` says so.
+    # People are asked before they deploy here; nothing is destroyed unless
+    # `allow_destroy` says so.
     protected: bool = False
     allow_destroy: bool = False
 
@@ -112,7 +115,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     # `push`, `merge-request`, `schedule` or `manual`.
     event: str
 
-    # A short name, such as `main` or `v1.2`, and whether it is a `branch` or a `tag`.
+    # A short name, such as `main` or `v1.2`, and whether it is a `branch`
+    # or a `tag`.
     ref: str | None
     ref_type: str
 
@@ -178,12 +182,14 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=False, kw_only=True):
     stage: str
     fingerprint: str
 
-    # The digest of the fingerprint and the outputs that were consumed; None until those are known.
+    # The digest of the fingerprint and the outputs that were consumed; None
+    # until those are known.
     effective: str | None
 
     state: State
 
-    # Where it was deployed from: commit, ref, provider, and that one's order of pipelines.
+    # Where it was deployed from: commit, ref, provider, and that one's
+    # order of pipelines.
     commit: str | None
     ref: str | None
     provider: str | None
@@ -208,11 +214,12 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=False, kw_only=True):
 
 
 class Newest(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest of a provider's pipelines that found, or left, a whole environment as its commit
-    says.
+    """The newest of a provider's pipelines that found, or left, a whole
+    environment as its commit says.
 
-    A stage's record says this only of stages that were due. An older pipeline that comes late must
-    not deploy over a newer one for which nothing was due either.
+    A stage's record says this only of stages that were due. An older
+    pipeline that comes late must not deploy over a newer one for which
+    nothing was due either.
     """
 
     schema: int
@@ -231,7 +238,8 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
     # As Terraform writes types: a word, or a list.
     type: Any = None
 
-    # UNSET for a sensitive one that was read from the ledger, which does not store it.
+    # UNSET for a sensitive one that was read from the ledger, which does
+    # not store it.
     value: Any = msgspec.UNSET
 
     sensitive: bool = False
@@ -260,7 +268,8 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     fingerprint: str
 
-    # That of what is deployed, or was in the commit that is compared with; None where nothing is.
+    # That of what is deployed, or was in the commit that is compared with;
+    # None where nothing is.
     deployed_fingerprint: str | None
 
     # Repository paths that changed, as bytes; `report` renders them.

@@ -11,8 +11,8 @@ from cipipe.parse import listed, nearest
 
 
 def text(name: str, known: Mapping[str, Output], *, stage: str) -> str:
-    """The value of an output as Terraform writes it. Raises StageError if there is none, or none
-    that a setting can have.
+    """The value of an output as Terraform writes it. Raises StageError if
+    there is none, or none that a setting can have.
     """
     where = f"stages.{stage}"
     if name not in known:
@@ -34,10 +34,11 @@ def text(name: str, known: Mapping[str, Output], *, stage: str) -> str:
 
 
 def filled(title: str, known: Mapping[str, Output], given: Mapping[str, str] | None = None) -> str:
-    """A step's title with the known outputs filled in. `given` are the values of settings that
-    come from outputs.
+    """A step's title with the known outputs filled in. `given` are the
+    values of settings that come from outputs.
 
-    An empty value, such as that of an optional resource that does not exist, is shown as `(none)`.
+    An empty value, such as that of an optional resource that does not
+    exist, is shown as `(none)`.
     """
     values = {
         name: output.value

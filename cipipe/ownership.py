@@ -1,9 +1,10 @@
-"""Who owns a Terraform state or an image repository: a claim beside the ledger, written by the
-first stage that uses it.
+"""Who owns a Terraform state or an image repository: a claim beside the
+ledger, written by the first stage that uses it.
 
-The configuration cannot show that an output of two environments is one repository, nor what other
-projects use. A claim is created conditionally, so of two stages that come at once one loses. It
-protects against mistakes, not against attackers.
+The configuration cannot show that an output of two environments is one
+repository, nor what other projects use. A claim is created conditionally,
+so of two stages that come at once one loses. It protects against mistakes,
+not against attackers.
 """
 
 import hashlib
@@ -58,7 +59,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     # ISO 8601, UTC.
     since: str
 
-    # The owner may not be destroyed, so others like that may use the resource as well.
+    # The owner may not be destroyed, so others like that may use the
+    # resource as well.
     kept: bool = False
 
     @property
@@ -83,8 +85,8 @@ class Ownership:
     warn: Callable[[str], None] = lambda _: None
 
     def check(self, *, strictly: bool = False) -> None:
-        """Raise RefusedError (`place-not-ours`) if somebody else owns a resource. `strictly`: not
-        knowing is an error, too.
+        """Raise RefusedError (`place-not-ours`) if somebody else owns a
+        resource. `strictly`: not knowing is an error, too.
         """
         for resource in self.resources:
             self._allowed(partial(self._read, resource), resource, strictly=strictly)
@@ -121,7 +123,8 @@ class Ownership:
             if_none_match=etag is None,
         )
         if written is None:
-            # Somebody's write came first: this refuses, unless it was our own, sent twice.
+            # Somebody's write came first: this refuses, unless it was our
+            # own, sent twice.
             self._read(resource)
 
     def _release(self, resource: OwnedResource) -> None:
@@ -130,8 +133,8 @@ class Ownership:
             self.bucket.delete(key_of(resource))
 
     def _read(self, resource: OwnedResource) -> tuple[Claim | None, str | None]:
-        """The claim on a resource that this stage may use, and its ETag. Raises RefusedError if it
-        may not.
+        """The claim on a resource that this stage may use, and its ETag.
+        Raises RefusedError if it may not.
         """
         stored = self.bucket.get(key_of(resource))
         if stored is None:
@@ -172,8 +175,9 @@ class Ownership:
     def _allowed(
         self, action: Callable[[], object], resource: OwnedResource, *, strictly: bool = False
     ) -> None:
-        """Do something with a claim. Roles that an earlier version of `bootstrap` made may not read
-        claims: that is a warning, and an error only if `strictly`.
+        """Do something with a claim. Roles that an earlier version of
+        `bootstrap` made may not read claims: that is a warning, and an
+        error only if `strictly`.
         """
         try:
             action()

@@ -1,6 +1,8 @@
-"""Untyped data → every problem that it has against a type, and the line that each is on.
+"""Untyped data → every problem that it has against a type, and the line
+that each is on.
 
-msgspec stops at the first problem; this walks the structs and has msgspec check each leaf.
+msgspec stops at the first problem; this walks the structs and has msgspec
+check each leaf.
 """
 
 import contextlib
@@ -23,7 +25,8 @@ _STRING_OR_COMMENT = r""""(?:[^"\\]|\\.)*"|'[^']*'|#.*"""
 # How msgspec's messages end: the path below the value.
 _AT = r" - at `\$(.*)`$"
 
-# No suggestion for a name longer than this, or among more than this many: it would take too long.
+# No suggestion for a name longer than this, or among more than this many:
+# it would take too long.
 _LONGEST = 200
 _MANY = 1000
 
@@ -37,9 +40,11 @@ _DOTTED = re.compile(r"\.[^\n=.]*+" * _PARTS)
 
 
 def within_limits(text: str) -> str:
-    """The text of a TOML file that can be parsed in reasonable time. Raises ValueError.
+    """The text of a TOML file that can be parsed in reasonable time. Raises
+    ValueError.
 
-    Parsers are quadratic in the parts of a dotted key, and their result is nested as deeply.
+    Parsers are quadratic in the parts of a dotted key, and their result is
+    nested as deeply.
     """
     if len(text) > _LARGEST:
         message = f"it is larger than {_LARGEST // 1024} KiB"
@@ -53,8 +58,8 @@ def within_limits(text: str) -> str:
 
 
 def collect(value: Any, kind: Any, path: str, *, also: Iterable[str] = ()) -> Iterator[Problem]:
-    """Every way in which `value` is not a `kind`. `also` are keys that somebody else reads, for
-    suggestions.
+    """Every way in which `value` is not a `kind`. `also` are keys that
+    somebody else reads, for suggestions.
     """
     # Most of a file is right, and msgspec says so at once.
     with contextlib.suppress(msgspec.ValidationError):
@@ -119,7 +124,8 @@ class Located:
             bare = re.sub(_STRING_OR_COMMENT, "", line)
             inside = depth > 0
             depth += bare.count("[") - bare.count("]")
-            # A list over several lines: what looks like a key in it is none.
+            # A list over several lines: what looks like a key in it is
+            # none.
             if inside:
                 continue
             if header:
@@ -129,8 +135,8 @@ class Located:
                 self._lines.setdefault((*table, *_split(key[1])), number)
 
     def place(self, problem: Problem) -> Problem:
-        """The problem with `FILE:LINE: ` before its key path: the line of the key, or else of the
-        nearest table above it.
+        """The problem with `FILE:LINE: ` before its key path: the line of
+        the key, or else of the nearest table above it.
         """
         parts = _split(re.sub(r"\[\d+\]", "", problem.where))
         while parts and parts not in self._lines:
@@ -164,7 +170,8 @@ def _table(
     for key in value:
         if key not in fields:
             hint = None
-            # A file of thousands of wrong keys would take minutes to make suggestions for.
+            # A file of thousands of wrong keys would take minutes to make
+            # suggestions for.
             if len(value) <= _MANY:
                 known = [*fields, *also]
                 hint = nearest(key, known, otherwise="Known here: " + ", ".join(sorted(known)))
@@ -177,8 +184,8 @@ def _table(
 
 
 def _struct(kind: Any, value: Any) -> type[msgspec.Struct] | None:
-    """The struct that a value has to be: the type itself, or the only struct of a union, where the
-    value is a table.
+    """The struct that a value has to be: the type itself, or the only
+    struct of a union, where the value is a table.
     """
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind

@@ -1,8 +1,9 @@
-"""Patterns over repository paths: `*` and `?` stay inside a segment, `**` crosses segments, `!`
-excludes.
+"""Patterns over repository paths: `*` and `?` stay inside a segment, `**`
+crosses segments, `!` excludes.
 
-Everything is bytes, because git's paths are; a name may contain line breaks and invalid UTF-8. No
-library has exactly these semantics over bytes (docs/decisions/0002-path-patterns.md).
+Everything is bytes, because git's paths are; a name may contain line breaks
+and invalid UTF-8. No library has exactly these semantics over bytes
+(docs/decisions/0002-path-patterns.md).
 """
 
 import re
@@ -12,7 +13,8 @@ from functools import cached_property, lru_cache
 _WILD = re.compile(rb"[*?]")
 _ANYTHING = {b"*", b"**"}
 
-# Whether a folder (`b""`, or ending with a slash) is one that a pattern reaches into.
+# Whether a folder (`b""`, or ending with a slash) is one that a pattern
+# reaches into.
 _FolderTest = Callable[[bytes], object]
 
 
@@ -31,34 +33,35 @@ class Patterns:
         return self._any_included.matches(path) and not self._any_excluded.matches(path)
 
     def matches_link(self, path: bytes) -> bool:
-        """Whether a submodule or symlink counts: a pattern names it, or what is below it, and no
-        `!` pattern does.
+        """Whether a submodule or symlink counts: a pattern names it, or
+        what is below it, and no `!` pattern does.
         """
         below = path + b"/-"
         included = any(self._any_included.matches(p) for p in (path, below))
         return included and not any(self._any_excluded.matches(p) for p in (path, below))
 
     def names(self, path: bytes) -> bool:
-        """Whether a plain pattern matches, whatever `!` patterns exclude: that was left out on
-        purpose.
+        """Whether a plain pattern matches, whatever `!` patterns exclude:
+        that was left out on purpose.
         """
         return self._any_included.matches(path)
 
     def names_in(self, folder: bytes) -> re.Pattern[bytes] | None:
-        """What the names of the files in one folder (`b""`, or ending with a slash) match that the
-        patterns match.
+        """What the names of the files in one folder (`b""`, or ending with
+        a slash) match that the patterns match.
 
-        For many files this costs a fraction of `matches`. None where nothing in the folder matches.
+        For many files this costs a fraction of `matches`. None where
+        nothing in the folder matches.
         """
         included, excluded = self._segments(folder)
         return _names_regex(included, excluded) if included else None
 
     def endings_in(self, folder: bytes) -> tuple[bytes, ...] | None:
-        """The endings of names in one folder that do not match, if all other names do; None if it
-        is not that simple.
+        """The endings of names in one folder that do not match, if all
+        other names do; None if it is not that simple.
 
-        For `dbt/models/` with `dbt/**` and `!dbt/**/*.md` that is `.md`. Looking at the ending
-        takes half the time of `names_in`.
+        For `dbt/models/` with `dbt/**` and `!dbt/**/*.md` that is `.md`.
+        Looking at the ending takes half the time of `names_in`.
         """
         included, excluded = self._segments(folder)
         if not _ANYTHING.isdisjoint(included) and all(
@@ -68,8 +71,8 @@ class Patterns:
         return None
 
     def _segments(self, folder: bytes) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-        """What the plain and the `!` patterns say of the names right in a folder: their last
-        segments.
+        """What the plain and the `!` patterns say of the names right in a
+        folder: their last segments.
         """
         included, excluded = (
             tuple(dict.fromkeys(segment for is_above, segment in some if is_above(folder)))
@@ -79,8 +82,8 @@ class Patterns:
 
     @cached_property
     def _split(self) -> tuple[list[tuple[_FolderTest, bytes]], list[tuple[_FolderTest, bytes]]]:
-        """Of the plain and of the `!` patterns: what recognizes a folder, and the segment for the
-        names right in it.
+        """Of the plain and of the `!` patterns: what recognizes a folder,
+        and the segment for the names right in it.
         """
         return [_halves(p) for p in self._included], [_halves(p) for p in self._excluded]
 
@@ -112,10 +115,12 @@ class Patterns:
 
 
 class PatternIndex:
-    """The patterns of many stages, to find those that match a path without trying them all.
+    """The patterns of many stages, to find those that match a path without
+    trying them all.
 
-    A path is matched by a pattern only at or below the pattern's literal beginning, so the stages
-    are kept by that, and looked up for each folder above the path.
+    A path is matched by a pattern only at or below the pattern's literal
+    beginning, so the stages are kept by that, and looked up for each folder
+    above the path.
     """
 
     def __init__(self, patterns: Mapping[str, Patterns]) -> None:
@@ -131,11 +136,12 @@ class PatternIndex:
         return self._by_prefix.keys()
 
     def matching(self, path: bytes, *, is_link: bool) -> Iterator[str]:
-        """The stages whose patterns match. `is_link`: as a symlink or submodule, which counts as
-        what is below it.
+        """The stages whose patterns match. `is_link`: as a symlink or
+        submodule, which counts as what is below it.
         """
         names: dict[str, None] = {}
-        # A link matches where its patterns match this, too: see `matches_link`.
+        # A link matches where its patterns match this, too: see
+        # `matches_link`.
         above = path + b"/-" if is_link else path
         while above:
             names.update(dict.fromkeys(self._by_prefix.get(above, ())))
@@ -151,8 +157,9 @@ class PatternIndex:
 class _AnyOf:
     """Several patterns, of which one has to match.
 
-    Literal paths and `FOLDER/**` are most of what there is, and compiling a regular expression
-    takes longer than all the rest that a plan does for a stage: only other patterns become one.
+    Literal paths and `FOLDER/**` are most of what there is, and compiling a
+    regular expression takes longer than all the rest that a plan does for a
+    stage: only other patterns become one.
     """
 
     def __init__(self, patterns: list[bytes]) -> None:
@@ -170,7 +177,8 @@ class _AnyOf:
     def _is_below(self, path: bytes) -> bool:
         if not path.startswith(self._folders):
             return False
-        # Only a path that ends with a slash can be the folder itself, which does not match.
+        # Only a path that ends with a slash can be the folder itself, which
+        # does not match.
         return not path.endswith(b"/") or any(
             path.startswith(folder) for folder in self._folders if folder != path
         )
@@ -215,8 +223,8 @@ def _translate(pattern: bytes) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _halves(pattern: bytes) -> tuple[_FolderTest, bytes]:
-    """What recognizes a folder in which the pattern's last segment says which names match, and that
-    segment.
+    """What recognizes a folder in which the pattern's last segment says
+    which names match, and that segment.
     """
     *before, last = pattern.split(b"/")
     segments = [*before, last] if last == b"**" else before
@@ -240,10 +248,11 @@ def _name(segment: bytes) -> bytes:
     return b"[^/]+" if segment == b"**" else _segment(segment)
 
 
-# A matcher that goes back to try other lengths for each star takes time exponential in their
-# number. What is between two stars has a fixed length, so its first occurrence is as good as any
-# other: atomic groups, `(?>…)`, keep that choice. Only the last star, of which the end is fixed by
-# what follows, is matched again.
+# A matcher that goes back to try other lengths for each star takes time
+# exponential in their number. What is between two stars has a fixed length,
+# so its first occurrence is as good as any other: atomic groups, `(?>…)`,
+# keep that choice. Only the last star, of which the end is fixed by what
+# follows, is matched again.
 
 
 def _above(segments: list[bytes]) -> bytes:

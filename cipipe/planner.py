@@ -1,5 +1,6 @@
-"""Configuration + candidates + records → plan. Pure: data in, data out; nothing here asks git or
-AWS. The steps that a plan shows are the very objects that a run executes.
+"""Configuration + candidates + records → plan. Pure: data in, data out;
+nothing here asks git or AWS. The steps that a plan shows are the very
+objects that a run executes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,8 +31,8 @@ class Known(msgspec.Struct, frozen=True):
     # The stage's paths that differ; None where that cannot be said.
     changed: tuple[bytes, ...] | None = None
 
-    # Whether what is deployed consumed other outputs than there are now; None where that is not
-    # known.
+    # Whether what is deployed consumed other outputs than there are now;
+    # None where that is not known.
     inputs_changed: bool | None = None
 
 
@@ -47,12 +48,13 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     commit: str
     baseline: Baseline
 
-    # By the stage's name, in the order in which they run. What is not known has no entry.
+    # By the stage's name, in the order in which they run. What is not known
+    # has no entry.
     candidates: Mapping[str, Candidate]
     known: Mapping[str, Known]
 
-    # The stages that the plan is limited to, none for all, and those that are due whatever is
-    # deployed.
+    # The stages that the plan is limited to, none for all, and those that
+    # are due whatever is deployed.
     selected: frozenset[str] = frozenset()
     forced: frozenset[str] = frozenset()
 
@@ -69,7 +71,8 @@ class ExecutablePlan(msgspec.Struct, frozen=True):
     plan: Plan
     steps: Mapping[str, tuple[Step, ...]] = {}
 
-    # Stages of the plan, each with one that it needs, which is due and was not selected.
+    # Stages of the plan, each with one that it needs, which is due and was
+    # not selected.
     left_out: tuple[tuple[str, str], ...] = ()
 
     # The stages that stay as they are.
@@ -132,7 +135,8 @@ def _decide(question: Question, candidate: Candidate, before: Mapping[str, Stage
     if decision is not None:
         return decision
 
-    # Nothing of its own has changed. What is left are the outputs that it consumes.
+    # Nothing of its own has changed. What is left are the outputs that it
+    # consumes.
     waiting = [n for n in stage.needs if n in before and before[n].status is not Status.UNCHANGED]
     if waiting:
         detail = f"due if the outputs of {' or '.join(waiting)} change"

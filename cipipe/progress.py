@@ -7,8 +7,8 @@ from cipipe.results import StageReport
 
 
 class Progress(Protocol):
-    """Reports what happens in a run while it happens. Called from several threads; text is
-    masked.
+    """Reports what happens in a run while it happens. Called from several
+    threads; text is masked.
     """
 
     def stage_started(self, stage: StagePlan, *, alone: bool) -> None:

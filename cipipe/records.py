@@ -1,5 +1,5 @@
-"""What one run writes into the ledger: `deploying` before a stage's first effect, and how the stage
-finished after the last one.
+"""What one run writes into the ledger: `deploying` before a stage's first
+effect, and how the stage finished after the last one.
 
 A stage's record is written only by the thread that runs the stage.
 """
@@ -38,8 +38,8 @@ class Records:
     def is_current(
         self, stage: StagePlan, effective: str | None, data: Mapping[str, Any] | None = None
     ) -> bool:
-        """Whether the record already says what it would say after a deployment of the stage,
-        `data` included if given.
+        """Whether the record already says what it would say after a
+        deployment of the stage, `data` included if given.
         """
         last = self.last(stage.name)
         wanted = (State.DEPLOYED, stage.fingerprint, effective)
@@ -55,7 +55,8 @@ class Records:
         """Replace the stage's record. Raises ConflictError where another run has replaced it."""
         now = datetime.now(UTC).isoformat(timespec="microseconds")
         last = self.last(stage.name)
-        # Every later record of the same deployment keeps the time at which it started.
+        # Every later record of the same deployment keeps the time at which
+        # it started.
         started_at = now if state is State.DEPLOYING or last is None else last.started_at
 
         record = Record(
@@ -79,9 +80,11 @@ class Records:
         self._ours.add(stage.name)
 
     def write_failed(self, stage: StagePlan, data: Mapping[str, Any]) -> None:
-        """Write `failed` over our own `deploying`, with `data` as the steps left it.
+        """Write `failed` over our own `deploying`, with `data` as the steps
+        left it.
 
-        A `deploying` that this run only found may belong to a run that is still at work.
+        A `deploying` that this run only found may belong to a run that is
+        still at work.
         """
         last = self.last(stage.name)
         if last is not None and stage.name in self._ours and last.state is State.DEPLOYING:
@@ -92,8 +95,8 @@ class Records:
         self._ledger.write_outputs(stage, outputs)
 
     def check(self, stage: str) -> None:
-        """Raise ConflictError where a later run took over the stage: this one must not overwrite
-        what that one does.
+        """Raise ConflictError where a later run took over the stage: this
+        one must not overwrite what that one does.
         """
         stored = self._stored.get(stage)
         if stored is not None and stage in self._ours:

@@ -1,8 +1,10 @@
-"""Registered secrets, masked in everything that leaves the process, whole lines at a time.
+"""Registered secrets, masked in everything that leaves the process, whole
+lines at a time.
 
-A secret is registered the moment it exists. Its base64, URL-encoded, JSON and shell forms, and each
-line of a multi-line secret, are masked with it. Inside longer base64, up to four bits at each end
-of a secret stay, because they share a character with what is beside it.
+A secret is registered the moment it exists. Its base64, URL-encoded, JSON
+and shell forms, and each line of a multi-line secret, are masked with it.
+Inside longer base64, up to four bits at each end of a secret stay, because
+they share a character with what is beside it.
 """
 
 import base64
@@ -19,12 +21,13 @@ MASK = "[redacted]"
 # Shorter values are not masked: they would mask everything.
 SHORTEST = 4
 
-# From which length on a text gives something away: of letters or digits alone, and of others.
+# From which length on a text gives something away: of letters or digits
+# alone, and of others.
 _LONG = 8
 _MIXED = 6
 
-# Long words that are in logs and answers for other reasons: masking them would hide those. They
-# are no passwords that protect anything.
+# Long words that are in logs and answers for other reasons: masking them
+# would hide those. They are no passwords that protect anything.
 _EVERYDAY = frozenset(
     [
         "conditional",
@@ -65,15 +68,17 @@ _OF_HTML = re.compile("[<>&\u2028\u2029]")
 class Redactor:
     """Masks registered secrets in text.
 
-    `text` is for whole values; `lines` is for chunks of a child's output, which it splits into
-    lines, so that a secret across two chunks is found. Safe to use from several threads.
+    `text` is for whole values; `lines` is for chunks of a child's output,
+    which it splits into lines, so that a secret across two chunks is found.
+    Safe to use from several threads.
     """
 
     def __init__(self, registered: Callable[[str], None] | None = None) -> None:
         self._registered = registered
         self._lock = threading.Lock()
         self._known: frozenset[str] = frozenset()
-        # Replaced, never changed: `text` reads it while another thread registers.
+        # Replaced, never changed: `text` reads it while another thread
+        # registers.
         self._forms: tuple[str, ...] = ()
 
     def register(self, secret: str) -> None:
@@ -110,10 +115,12 @@ class Redactor:
 
 
 def secrets_in(value: Any) -> Iterator[str]:
-    """The leaves of a sensitive value that have to be masked: texts, and numbers as text.
+    """The leaves of a sensitive value that have to be masked: texts, and
+    numbers as text.
 
-    Never keys, booleans and null, nor texts that are not `telling`. Each line of a text counts, and
-    if it is a JSON object or list itself, its leaves as well.
+    Never keys, booleans and null, nor texts that are not `telling`. Each
+    line of a text counts, and if it is a JSON object or list itself, its
+    leaves as well.
     """
     if isinstance(value, dict):
         value = list(value.values())
@@ -130,11 +137,12 @@ def secrets_in(value: Any) -> Iterator[str]:
 
 
 def telling(text: str) -> bool:
-    """Whether a text gives something away: 8 characters, or 6 unless they are letters or digits
-    alone.
+    """Whether a text gives something away: 8 characters, or 6 unless they
+    are letters or digits alone.
 
-    Shorter ones (`false`, `error`, a port) are in every log for other reasons, and so are some
-    longer words: masking them would hide those, and no secret.
+    Shorter ones (`false`, `error`, a port) are in every log for other
+    reasons, and so are some longer words: masking them would hide those,
+    and no secret.
     """
     text = text.strip()
     if text.lower() in _EVERYDAY:
@@ -151,8 +159,9 @@ def _forms(secret: str) -> Iterator[str]:
         # As shlex quotes it for a shell, and as people do.
         yield part.replace("'", "'\"'\"'")
         yield part.replace("'", "'\\''")
-        # In a longer base64 text the secret may start at any of three offsets. The characters that
-        # consist of its bits alone are the same whatever is beside it.
+        # In a longer base64 text the secret may start at any of three
+        # offsets. The characters that consist of its bits alone are the
+        # same whatever is beside it.
         raw = part.encode()
         for offset in range(3):
             encoded = base64.b64encode(bytes(offset) + raw).decode()
@@ -173,8 +182,8 @@ def _quoted(text: str) -> Iterator[str]:
 
 
 def _as_json(text: str) -> Iterator[str]:
-    """The text inside a JSON string: Python writes ASCII, others UTF-8, and Go, and so Terraform,
-    escapes characters of HTML.
+    """The text inside a JSON string: Python writes ASCII, others UTF-8, and
+    Go, and so Terraform, escapes characters of HTML.
     """
     for ascii_only in (True, False):
         written = json.dumps(text, ensure_ascii=ascii_only)[1:-1]

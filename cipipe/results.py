@@ -1,4 +1,5 @@
-"""What commands report: the state of environments, checks of the doctor, what a run has done.
+"""What commands report: the state of environments, checks of the doctor,
+what a run has done.
 
 Frozen data, rendered by `report`.
 """
@@ -62,7 +63,8 @@ class StageStatus(msgspec.Struct, frozen=True, kw_only=True):
     # That of the record, or `never-deployed`.
     state: str
 
-    # What was deployed, from which ref, by which pipeline; None where it never was.
+    # What was deployed, from which ref, by which pipeline; None where it
+    # never was.
     commit: str | None = None
     ref: str | None = None
     pipeline_url: str | None = None

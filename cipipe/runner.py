@@ -1,7 +1,9 @@
-"""Plan + tools → Report: the stages that are due, each after those that it needs.
+"""Plan + tools → Report: the stages that are due, each after those that it
+needs.
 
-Stages run side by side where neither needs the other, each in a thread. What belongs to several of
-them (reports, outputs, the first error) is changed only by the thread that schedules.
+Stages run side by side where neither needs the other, each in a thread.
+What belongs to several of them (reports, outputs, the first error) is
+changed only by the thread that schedules.
 """
 
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -26,8 +28,8 @@ class Runner:
     _interrupted: list[str] = field(default_factory=list)
 
     def deploy(self) -> Report:
-        """Run every due stage after those that it needs. A failed stage stops only those that need
-        it.
+        """Run every due stage after those that it needs. A failed stage
+        stops only those that need it.
         """
         attend(self.work.interrupt, self._schedule)
         self._report_interrupt()
@@ -87,8 +89,8 @@ class Runner:
     def _ready(self, waiting: list[StagePlan]) -> list[StagePlan]:
         """The stages that can start now.
 
-        One that turns out to have nothing to do is finished here, which may free others: that is
-        why this looks again until nothing changes.
+        One that turns out to have nothing to do is finished here, which may
+        free others: that is why this looks again until nothing changes.
         """
         reports = self.work.reports
         plan = self.work.executable.plan
@@ -152,8 +154,8 @@ class Runner:
             self.work.interrupt.trigger()
 
     def _report_interrupt(self) -> None:
-        """Make the interrupt the run's error if it kept the run from finishing, whatever else
-        failed.
+        """Make the interrupt the run's error if it kept the run from
+        finishing, whatever else failed.
         """
         stages = self.work.executable.plan.stages
         cut_short = self.work.interrupt.happened and len(self.work.reports) < len(stages)
@@ -172,7 +174,8 @@ class Runner:
 
     def _destroy(self) -> None:
         stages = self.work.executable.plan.stages
-        # Everything is inspected before anything is deleted: a refusal changes nothing.
+        # Everything is inspected before anything is deleted: a refusal
+        # changes nothing.
         for stage in stages:
             if stage.status is not Status.UNCHANGED:
                 self.work.inspect(stage)

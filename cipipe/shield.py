@@ -1,8 +1,10 @@
-"""Keeps the secrets in this process's environment from the processes that it starts.
+"""Keeps the secrets in this process's environment from the processes that
+it starts.
 
-They run as the same user, who may read a process's environment and memory through /proc. So the
-secrets are removed from the environment that Linux shows of this process, and its memory can be
-read with CAP_SYS_PTRACE only. docs/threat-model.md lists the risks that remain.
+They run as the same user, who may read a process's environment and memory
+through /proc. So the secrets are removed from the environment that Linux
+shows of this process, and its memory can be read with CAP_SYS_PTRACE only.
+docs/threat-model.md lists the risks that remain.
 """
 
 import contextlib
@@ -12,17 +14,18 @@ from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
 
-# Fields of /proc/PID/stat. proc_pid_stat(5) counts them as 50 and 51, from 1, and the two up to the
-# `)` were split off.
+# Fields of /proc/PID/stat. proc_pid_stat(5) counts them as 50 and 51, from
+# 1, and the two up to the `)` were split off.
 _ENV_START = 47
 _ENV_END = 48
 
 
 def hide(environ: MutableMapping[str, str], names: frozenset[str]) -> None:
-    """Remove variables from `environ`, which is `os.environ`, and from what other processes see.
+    """Remove variables from `environ`, which is `os.environ`, and from what
+    other processes see.
 
-    On other systems than Linux, children do not inherit them either, but may have ways to read
-    their parent's memory.
+    On other systems than Linux, children do not inherit them either, but
+    may have ways to read their parent's memory.
     """
     if not names:
         return
@@ -36,7 +39,8 @@ def hide(environ: MutableMapping[str, str], names: frozenset[str]) -> None:
 
 
 def undumpable() -> None:
-    """Keep processes of the same user from reading this one's memory, and from tracing it.
+    """Keep processes of the same user from reading this one's memory, and
+    from tracing it.
 
     Linux only: PR_SET_DUMPABLE, prctl(2).
     """
@@ -49,8 +53,8 @@ def undumpable() -> None:
 
 
 def _erase(names: frozenset[str]) -> None:
-    """Overwrite variables where the kernel put them when this program started: that is the memory
-    that /proc/PID/environ shows.
+    """Overwrite variables where the kernel put them when this program
+    started: that is the memory that /proc/PID/environ shows.
     """
     import ctypes
 

@@ -1,7 +1,8 @@
-"""What happens to one stage of a run: its steps in order, and its record in the ledger.
+"""What happens to one stage of a run: its steps in order, and its record in
+the ledger.
 
-The record says `deploying` before the first step that changes anything, and how the stage finished
-after the last one.
+The record says `deploying` before the first step that changes anything, and
+how the stage finished after the last one.
 """
 
 import time
@@ -31,7 +32,8 @@ from cipipe.terminal import plain
 def as_stage_error(error: CipipeError) -> CipipeError:
     """The same error, with the exit status of a failed stage.
 
-    A UsageError in a step is about a file of the stage and not about the command line.
+    A UsageError in a step is about a file of the stage and not about the
+    command line.
     """
     if isinstance(error, UsageError):
         error.exit_status = StageError.exit_status
@@ -77,8 +79,8 @@ class StageOutcome(msgspec.Struct, frozen=True):
 
 @dataclass(kw_only=True)
 class StageWork:
-    """Runs the stages of one plan, one call for each. Different stages may be run by different
-    threads.
+    """Runs the stages of one plan, one call for each. Different stages may
+    be run by different threads.
     """
 
     executable: ExecutablePlan
@@ -89,15 +91,18 @@ class StageWork:
     progress: Progress
     interrupt: Interrupt = field(default_factory=Interrupt)
 
-    # The effective digests of stages that a rollback restores: what was deployed then.
+    # The effective digests of stages that a rollback restores: what was
+    # deployed then.
     restored: Mapping[str, str | None] = field(default_factory=dict)
 
-    # The Terraform outputs of stages that have been deployed, in this run or before, and how the
-    # stages of this run finished. Read by every thread, changed only by the one that schedules.
+    # The Terraform outputs of stages that have been deployed, in this run
+    # or before, and how the stages of this run finished. Read by every
+    # thread, changed only by the one that schedules.
     outputs: dict[str, dict[str, Output]] = field(default_factory=dict)
     reports: dict[str, StageReport] = field(default_factory=dict)
 
-    # Of each stage that has started. An entry is used by the stage's own thread only.
+    # Of each stage that has started. An entry is used by the stage's own
+    # thread only.
     contexts: dict[str, StageContext[Any]] = field(default_factory=dict)
     results: dict[str, StageResult] = field(default_factory=dict)
 
@@ -121,7 +126,8 @@ class StageWork:
             detail = message[0] if message else failure.id
             error = as_stage_error(failure)
         except OSError as raised:
-            # A full disk, for instance. What no user can fix is a bug, and keeps its traceback.
+            # A full disk, for instance. What no user can fix is a bug, and
+            # keeps its traceback.
             error = machine.fault(raised)
             if error is None:
                 raise
@@ -155,13 +161,14 @@ class StageWork:
         if context.ownership is not None:
             context.ownership.check()
 
-        # Only stages that run when they are due have a record that says what is deployed.
+        # Only stages that run when they are due have a record that says
+        # what is deployed.
         recorded = candidate.stage.when == "due"
         writing = False
         for step in self.executable.steps[stage.name]:
             if step.effect is not Effect.READ:
-                # The record has to say so too: after a failed run the bucket may be right already
-                # while the record is not.
+                # The record has to say so too: after a failed run the
+                # bucket may be right already while the record is not.
                 if result.up_to_date and self.records.is_current(stage, actual, result.data):
                     return self._unchanged(stage, "everything is deployed already", started)
                 if not writing:
@@ -186,8 +193,8 @@ class StageWork:
         *,
         actual: str | None,
     ) -> None:
-        """Claim the stage's resources, and write a `deploying` record with the effective digest
-        `actual`; None for a stage that has no record.
+        """Claim the stage's resources, and write a `deploying` record with
+        the effective digest `actual`; None for a stage that has no record.
         """
         if context.ownership is not None:
             context.ownership.claim()
@@ -230,8 +237,8 @@ class StageWork:
         return tuple(takewhile(lambda step: step.effect is Effect.READ, steps))
 
     def context_for(self, stage: StagePlan) -> StageContext[Any]:
-        """The context of a stage, with its settings resolved. Raises StageError where an output
-        that it needs is missing.
+        """The context of a stage, with its settings resolved. Raises
+        StageError where an output that it needs is missing.
         """
         candidate = self.candidates[stage.name]
         known: dict[str, Output] = {}
@@ -309,7 +316,8 @@ class StageWork:
             return self.factory.expand(value)
 
         name = value.output or ""
-        # Terraform omits outputs that are null. Where no output is known, nothing was applied yet.
+        # Terraform omits outputs that are null. Where no output is known,
+        # nothing was applied yet.
         is_null = name not in known or known[name].value is None
         if value.default is not None and known and is_null:
             return value.default
@@ -331,7 +339,8 @@ class StageWork:
         try:
             self.records.write_failed(stage, self.results[stage.name].data)
         except CipipeError as error:
-            # The record keeps saying `deploying`, which makes the stage due as well.
+            # The record keeps saying `deploying`, which makes the stage due
+            # as well.
             self.progress.warning(
                 f"cannot record in the ledger that {stage.name} failed: {error.message}"
             )

@@ -1,14 +1,16 @@
-"""Makes text from elsewhere safe to print: terminals and the logs of CI services act on control
-characters and escape sequences.
+"""Makes text from elsewhere safe to print: terminals and the logs of CI
+services act on control characters and escape sequences.
 
-Sequences: ECMA-48, and "XTerm Control Sequences" for the end of an operating system command.
+Sequences: ECMA-48, and "XTerm Control Sequences" for the end of an
+operating system command.
 """
 
 import re
 import unicodedata
 from collections.abc import Callable
 
-# Gives a word (first) a colour (second); without a terminal it returns the word.
+# Gives a word (first) a colour (second); without a terminal it returns the
+# word.
 Style = Callable[[str, str], str]
 
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
@@ -32,8 +34,8 @@ def plain(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Text on one line: control characters, line ends and invisible characters become visible
-    escapes.
+    """Text on one line: control characters, line ends and invisible
+    characters become visible escapes.
     """
     if text.isprintable():
         return text
@@ -43,7 +45,8 @@ def visible(text: str) -> str:
 
 
 def line(text: str, *, colour: bool) -> str:
-    """A line of output as it may be printed: with its tabs and, with `colour`, its colours.
+    """A line of output as it may be printed: with its tabs and, with
+    `colour`, its colours.
 
     A colour that is still on is reset at the end of the line.
     """
@@ -51,7 +54,8 @@ def line(text: str, *, colour: bool) -> str:
         return text
     if not colour:
         return _tabbed(plain(text))
-    # Everything but colours is removed, then what is between the colours made visible.
+    # Everything but colours is removed, then what is between the colours
+    # made visible.
     kept = _SEQUENCE.sub(lambda found: found[0] if _COLOUR.fullmatch(found[0]) else "", text)
     colours = _COLOUR.findall(kept)
     parts = [_tabbed(part) for part in _COLOUR.split(kept)]

@@ -1,6 +1,8 @@
-"""The titles of steps, in a plan and while they run, with the outputs filled in that are known.
+"""The titles of steps, in a plan and while they run, with the outputs
+filled in that are known.
 
-An output that is not known yet stays a placeholder with its name: `{dags_bucket}`.
+An output that is not known yet stays a placeholder with its name:
+`{dags_bucket}`.
 """
 
 import contextlib
@@ -19,8 +21,8 @@ from cipipe.stages.settings import AnyStage, references, strings
 def steps_of(
     config: Config, environment: str, stage: AnyStage, mode: Mode, *, tag: str
 ) -> tuple[Step, ...]:
-    """The steps of a stage in an environment: `{environment}`, `{account_id}` and other
-    placeholders are filled in.
+    """The steps of a stage in an environment: `{environment}`,
+    `{account_id}` and other placeholders are filled in.
     """
     return KINDS[stage.kind].steps(config.for_run(stage, environment), mode, tag=tag)
 
@@ -34,15 +36,16 @@ def in_plan(steps: Iterable[Step], settings: Any, known: Mapping[str, Output]) -
         if known and unset and reference.default is not None:
             given[name] = reference.default
         elif name in known:
-            # An output that cannot be used is an error of the run, not of the plan.
+            # An output that cannot be used is an error of the run, not of
+            # the plan.
             with contextlib.suppress(StageError):
                 given[name] = outputs.text(name, known, stage="")
     return tuple(outputs.filled(step.title, known, given) for step in steps)
 
 
 def in_run(step: Step, before: Any, settings: Any, known: Mapping[str, Output]) -> str:
-    """A title while the stage runs. `settings` are those of `before`, with the references resolved
-    that can be.
+    """A title while the stage runs. `settings` are those of `before`, with
+    the references resolved that can be.
     """
     found = dict(strings(settings))
     given = {r.output: found[key] for key, r in references(before) if r.output and key in found}

@@ -1,7 +1,8 @@
-"""Files of git trees: those that patterns match, links, all below a folder, what differs.
+"""Files of git trees: those that patterns match, links, all below a folder,
+what differs.
 
-Only the trees that can matter are read. With `contents`, which hashes the same trees, this is all
-that reads a commit on behalf of stages.
+Only the trees that can matter are read. With `contents`, which hashes the
+same trees, this is all that reads a commit on behalf of stages.
 """
 
 from collections import defaultdict
@@ -17,16 +18,18 @@ _LINKS = frozenset({LINK, SUBMODULE})
 
 
 class Reach:
-    """Which folders have to be read to find some paths. Folders end with a slash; the top is `b""`.
+    """Which folders have to be read to find some paths. Folders end with a
+    slash; the top is `b""`.
 
-    Everything below `prefixes` is reached (`b""`: the whole tree). `only_found` paths are found in
-    their folder, and not read themselves.
+    Everything below `prefixes` is reached (`b""`: the whole tree).
+    `only_found` paths are found in their folder, and not read themselves.
     """
 
     def __init__(self, prefixes: Iterable[bytes], *, only_found: Iterable[bytes] = ()) -> None:
         self._prefixes = frozenset(prefixes)
         self._only_found = frozenset(only_found)
-        # Of each folder above one of these paths, the names in it that lead on.
+        # Of each folder above one of these paths, the names in it that lead
+        # on.
         self._leading: dict[bytes, set[bytes]] = {}
         for path in self._prefixes | self._only_found:
             self._lead_to(path)
@@ -53,10 +56,12 @@ class Reach:
         return folder in self._leading or self.takes_all(folder)
 
     def entries(self, folder: bytes, tree: Tree) -> list[Listed]:
-        """The entries of a folder that are reached, in git's order unless only some of them are.
+        """The entries of a folder that are reached, in git's order unless
+        only some of them are.
 
-        Where a folder is only on the way, this costs the few names that lead on: a thousand stages
-        may each have a folder of their own in it.
+        Where a folder is only on the way, this costs the few names that
+        lead on: a thousand stages may each have a folder of their own in
+        it.
         """
         if self.takes_all(folder):
             return tree.listing()
@@ -75,8 +80,8 @@ def files(repository: Repository, tree: str, patterns: Patterns) -> tuple[Entry,
 def links(
     repository: Repository, tree: str, patterns: Patterns, among: Iterable[bytes] | None = None
 ) -> tuple[Entry, ...]:
-    """The symlinks that the patterns match. With `among`, those of these paths: only the folders
-    they lie in are read.
+    """The symlinks that the patterns match. With `among`, those of these
+    paths: only the folders they lie in are read.
     """
     if among is None:
         reach = Reach((*patterns.folders, *patterns.prefixes))
@@ -97,7 +102,8 @@ def links(
 
 
 def read_ahead(repository: Repository, tree: str, patterns: Iterable[Patterns]) -> None:
-    """Read all trees of several stages, a level at a time: later look-ups in them cost nothing.
+    """Read all trees of several stages, a level at a time: later look-ups
+    in them cost nothing.
 
     Raises UsageError if a tree is missing in the clone.
     """
@@ -117,8 +123,8 @@ def below(repository: Repository, tree: str, folder: bytes) -> list[Entry]:
 def changed(
     repository: Repository, old: str, new: str, index: PatternIndex
 ) -> dict[str, tuple[bytes, ...]]:
-    """Of each stage of the index that has any, the paths that differ between two trees; a rename is
-    two of them. Equal trees are not read.
+    """Of each stage of the index that has any, the paths that differ
+    between two trees; a rename is two of them. Equal trees are not read.
     """
     found: dict[str, set[bytes]] = defaultdict(set)
     for mode, path in _differing(
@@ -130,8 +136,8 @@ def changed(
 
 
 def matches(patterns: Patterns, entry: Entry) -> bool:
-    """Whether a file counts. A submodule or a symlink that replaces a folder counts as what is
-    below it.
+    """Whether a file counts. A submodule or a symlink that replaces a
+    folder counts as what is below it.
     """
     if entry.mode in _LINKS:
         return patterns.matches_link(entry.path)
@@ -177,8 +183,8 @@ def _tree_oid(entry: tuple[bytes, bytes] | None) -> bytes | None:
 
 
 def _walk(repository: Repository, tree: str, reach: Reach) -> Iterator[tuple[bytes, Tree]]:
-    """The folders that have to be read, each with its path (ending with a slash); a level at a
-    time.
+    """The folders that have to be read, each with its path (ending with a
+    slash); a level at a time.
     """
     level = [(b"", tree.encode())]
     while level:

@@ -1,7 +1,8 @@
-"""The command line: the only place that reads os.environ, prints, and exits.
+"""The command line: the only place that reads os.environ, prints, and
+exits.
 
-Commands are imported when they are called, so that `cipipe plan --offline` imports neither boto3
-nor docker.
+Commands are imported when they are called, so that `cipipe plan --offline`
+imports neither boto3 nor docker.
 """
 
 import os
@@ -40,15 +41,16 @@ COMMANDS = {
 def group() -> None:
     """Deploy dbt on Fargate under Airflow from GitLab or GitHub.
 
-    `cipipe plan` shows what a pipeline would do; it changes nothing and needs no credentials.
+    `cipipe plan` shows what a pipeline would do; it changes nothing and
+    needs no credentials.
     """
 
 
 def main(
     argv: list[str] | None = None, env: Mapping[str, str] | None = None, pace: Pace = USUAL
 ) -> int:
-    """Run a command line and return its exit status. `env` is the environment, if it is not this
-    process's own.
+    """Run a command line and return its exit status. `env` is the
+    environment, if it is not this process's own.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         # Under nohup, SIGHUP is ignored and has to stay so.

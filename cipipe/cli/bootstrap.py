@@ -11,7 +11,8 @@ from cipipe.report import json
 @click.command
 @common()
 def bootstrap(shared: Common) -> None:
-    """Create what an account needs before its first pipeline: bucket, OIDC providers, roles.
+    """Create what an account needs before its first pipeline: bucket, OIDC
+    providers, roles.
 
     Safe to repeat.
     """

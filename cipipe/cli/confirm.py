@@ -1,7 +1,7 @@
 """Confirmation at a shell.
 
-A person who deploys where a pipeline could not, or to a protected environment, types the
-environment's name.
+A person who deploys where a pipeline could not, or to a protected
+environment, types the environment's name.
 """
 
 import sys
@@ -25,16 +25,19 @@ def yes_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def confirm(shared: Common, session: Session, *, yes: bool, named: bool = False) -> None:
-    """Ask for the environment's name where that is needed, or refuse where nobody can answer.
+    """Ask for the environment's name where that is needed, or refuse where
+    nobody can answer.
 
-    `named`: the name was typed already (`destroy --confirm`), so that a protected environment needs
-    no more. Raises RefusedError `shell-not-confirmed`.
+    `named`: the name was typed already (`destroy --confirm`), so that a
+    protected environment needs no more. Raises RefusedError
+    `shell-not-confirmed`.
     """
     name = session.environment_name
     reason = _reason(session, named=named)
     if yes or reason is None:
         return
-    # The question is printed to standard error, and sys.stdin is None where it was closed.
+    # The question is printed to standard error, and sys.stdin is None where
+    # it was closed.
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
         raise _refused(name, reason)
     shared.console.warning(f"{reason}.")

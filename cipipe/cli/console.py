@@ -1,4 +1,5 @@
-"""What people see: progress and errors on standard error, answers on standard output.
+"""What people see: progress and errors on standard error, answers on
+standard output.
 
 There is colour on a terminal, or where the provider's log shows it; never with NO_COLOR or
 --no-color.
@@ -30,7 +31,8 @@ _MARK = {
     Result.NOT_RUN: ("-", "yellow"),
 }
 
-# Problems that an error shows to people; with --format json there are all of them.
+# Problems that an error shows to people; with --format json there are all
+# of them.
 _SHOWN = 20
 
 
@@ -69,9 +71,11 @@ class Console:
             sys.stdout.write(masked)
             sys.stdout.flush()
         except OSError as error:
-            # Nothing more goes there, not even what Python still buffers when it exits.
+            # Nothing more goes there, not even what Python still buffers
+            # when it exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            # Where the reader has gone, what was done and the exit status are the same.
+            # Where the reader has gone, what was done and the exit status
+            # are the same.
             if not isinstance(error, BrokenPipeError):
                 raise UsageError(
                     "usage",
@@ -105,7 +109,8 @@ class Console:
         if self.verbosity < 0:
             return
         title = self.filter.titled(f"{stage.name}: {stage.detail}")
-        # Lines of stages that run side by side are mixed, and cannot be folded.
+        # Lines of stages that run side by side are mixed, and cannot be
+        # folded.
         fold = self.provider.fold_start(stage.name, title) if alone else None
         if fold:
             self._folded.add(stage.name)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def doctor(shared: Common, offline: bool) -> int:
     """Check this machine and this job for what would stop a run.
 
-    Tools, configuration, token, region, role and trust policy are checked. Nothing is changed.
+    Tools, configuration, token, region, role and trust policy are checked.
+    Nothing is changed.
     """
     from cipipe.pipeline.doctor import examine
     from cipipe.pipeline.doctor.base import Machine

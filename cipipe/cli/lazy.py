@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-# Characters. Comparing a longer name takes too long: it grows with the square of the length.
+# Characters. Comparing a longer name takes too long: it grows with the
+# square of the length.
 _LONGEST = 100
 
 

@@ -1,7 +1,9 @@
-"""The filter that all output passes: secrets are masked, and text is only ever text.
+"""The filter that all output passes: secrets are masked, and text is only
+ever text.
 
-Escape sequences are removed, and so is what a CI service would execute. Only the lines that a
-provider makes itself (to fold, to warn, to mask) are printed as they are.
+Escape sequences are removed, and so is what a CI service would execute.
+Only the lines that a provider makes itself (to fold, to warn, to mask) are
+printed as they are.
 """
 
 import contextlib
@@ -20,17 +22,20 @@ from cipipe.redact import Redactor
 # A string of a JSON document, with the colon that makes it a key.
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"(\s*+:)?')
 
-# What the keys of our own documents look like. Other keys may come from anywhere.
+# What the keys of our own documents look like. Other keys may come from
+# anywhere.
 _OWN_KEY = re.compile(r"[a-z_]{1,40}")
 
-# A `##[` of GitHub's runner, which also ignores characters outside of ASCII in it.
+# A `##[` of GitHub's runner, which also ignores characters outside of ASCII
+# in it.
 _COMMAND = re.compile(r"#(?=[^\x00-\x7f]*+#[^\x00-\x7f]*+\[)")
 
 
 class Filter:
     """Makes text safe to print in a job of `provider`.
 
-    `redactor` is called each time, because a command may replace the console's.
+    `redactor` is called each time, because a command may replace the
+    console's.
     """
 
     def __init__(self, provider: Provider, redactor: Callable[[], Redactor]) -> None:
@@ -47,16 +52,19 @@ class Filter:
         return self._redactor().text("\n".join(terminal.lines(self._redactor().text(text))))
 
     def json(self, document: str) -> str:
-        """A JSON document that decodes to the same values, but for what is masked in its strings.
+        """A JSON document that decodes to the same values, but for what is
+        masked in its strings.
 
-        Keys that are the document's own stay as they are, and so do numbers, `true` and `null`.
+        Keys that are the document's own stay as they are, and so do
+        numbers, `true` and `null`.
         """
         return _STRING.sub(self._string, document)
 
     def _line(self, text: str, *, colour: bool) -> str:
         shown = terminal.line(text.removesuffix("\r"), colour=colour)
         if shown != text:
-            # A secret that an escape sequence interrupted is in one piece now.
+            # A secret that an escape sequence interrupted is in one piece
+            # now.
             shown = self._redactor().text(shown)
         return self._provider.inert(shown)
 
@@ -71,7 +79,8 @@ class Filter:
         if not (colon and _OWN_KEY.fullmatch(value)):
             value = self._redactor().text(value)
         written = json.dumps(value, ensure_ascii=False)
-        # Escaped where a provider, a terminal or a reader of lines would not take it for text.
+        # Escaped where a provider, a terminal or a reader of lines would
+        # not take it for text.
         shown = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in written)
         return _COMMAND.sub(r"\\u0023", shown) + colon
 
@@ -79,7 +88,8 @@ class Filter:
 class Log(io.TextIOBase):
     """Standard error, line by line and filtered. A write never fails.
 
-    A log that nobody reads any more, or a full disk, must not stop a deployment half-way.
+    A log that nobody reads any more, or a full disk, must not stop a
+    deployment half-way.
     """
 
     def __init__(self, filtered: Callable[[str], str]) -> None:

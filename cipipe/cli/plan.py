@@ -1,6 +1,7 @@
 """`cipipe plan`.
 
-What talks to AWS is imported when it is needed, and the rest while git starts: both take time.
+What talks to AWS is imported when it is needed, and the rest while git
+starts: both take time.
 """
 
 from typing import TYPE_CHECKING

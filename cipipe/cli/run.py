@@ -95,7 +95,8 @@ def run(
         forced=frozenset(forced),
         only_due=only_due,
     )
-    # Before the confirmation and before a sandbox is started: a typo should not cost either.
+    # Before the confirmation and before a sandbox is started: a typo should
+    # not cost either.
     check_names(session.project.config, planning.named)
     confirm_at_shell(shared, session, yes=yes)
     options = running.RunOptions(
@@ -124,7 +125,8 @@ def run(
 def destroy(shared: Common, confirm: str | None, allow_destroy: bool, yes: bool) -> int:
     """Destroy an environment, in reverse order. The ledger records that it was destroyed."""
     session = shared.session()
-    # The default environment is not destroyed because somebody forgot to name another one.
+    # The default environment is not destroyed because somebody forgot to
+    # name another one.
     if shared.environment is None:
         raise UsageError(
             "destroy-no-environment",
@@ -139,8 +141,8 @@ def destroy(shared: Common, confirm: str | None, allow_destroy: bool, yes: bool)
 
 
 def finish(shared: Common, outcome: running.Outcome) -> int:
-    """Report a run and return its exit status, which does not depend on whether the report could
-    be written.
+    """Report a run and return its exit status, which does not depend on
+    whether the report could be written.
     """
     error = outcome.error
     if shared.format == "json":

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def sandboxed(shared: Common, session: Session, *, bootstrap: bool = True) -> Iterator[Session]:
-    """The session with the sandbox as its AWS target; as it is where --sandbox was not passed.
+    """The session with the sandbox as its AWS target; as it is where
+    --sandbox was not passed.
 
-    A sandbox that is running already is used. One that this call starts is stopped afterwards,
-    whatever happens.
+    A sandbox that is running already is used. One that this call starts is
+    stopped afterwards, whatever happens.
     """
     if not shared.sandbox:
         yield session
@@ -35,7 +36,8 @@ def sandboxed(shared: Common, session: Session, *, bootstrap: bool = True) -> It
             f"{tool} is not available on this machine; stages that need it are skipped ({how})"
         )
     with contextlib.ExitStack() as stack:
-        # One that `cipipe sandbox up` left running, or another command is using.
+        # One that `cipipe sandbox up` left running, or another command is
+        # using.
         running = client.find(folder_of(project))
         if running is None:
             session.say("starting a sandbox: AWS services, OIDC issuer, image registry")
@@ -71,7 +73,8 @@ def options_of(session: Session, *, attached: bool) -> "SandboxOptions":
         account_id=session.environment.account_id,
         attached=attached,
         docker=not without_docker(project),
-        # Where a private Docker daemon keeps its images; scripts/setup puts the base image there.
+        # Where a private Docker daemon keeps its images; scripts/setup puts
+        # the base image there.
         docker_data=own_folder(project.repository.root) / "docker",
     )
 

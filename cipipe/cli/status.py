@@ -11,7 +11,8 @@ from cipipe.report import json, text
 @click.command
 @common()
 def status(shared: Common) -> None:
-    """Show what is deployed where, and whether this commit has something else.
+    """Show what is deployed where, and whether this commit has something
+    else.
 
     For each stage: its state, commit, age and pipeline.
     """

@@ -24,8 +24,9 @@ from cipipe.parse import Located, collect, converted, tables, within_limits
 from cipipe.stages import KINDS, clashes
 from cipipe.stages.settings import AnyStage, strings
 
-# A file of hostile size must not keep a job busy for minutes: every stage is looked at in every
-# environment. Projects have tens of stages; a thousand of them in a hundred environments is fine.
+# A file of hostile size must not keep a job busy for minutes: every stage
+# is looked at in every environment. Projects have tens of stages; a
+# thousand of them in a hundred environments is fine.
 _MOST_TABLES = 10_000
 _MOST_PAIRS = 100_000
 
@@ -41,21 +42,21 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     bootstrap: Bootstrap = Bootstrap()
 
 
-# Finds what else is wrong with a stage whose placeholders are filled in. `where` of its problems
-# is the key below the stage's table.
+# Finds what else is wrong with a stage whose placeholders are filled in.
+# `where` of its problems is the key below the stage's table.
 StageCheck = Callable[[AnyStage], Iterable[Problem]]
 
 
 def load(text: bytes, *, name: str = FILE_NAME, also: StageCheck = lambda _: ()) -> Config:
-    """Parse and check a configuration. Raises ProblemsError with every problem, each with its line
-    and key path.
+    """Parse and check a configuration. Raises ProblemsError with every
+    problem, each with its line and key path.
     """
     table = _parsed(text, name)
     _refuse_too_large(table, name)
     problems = list(collect(table, ConfigFile, ""))
 
-    # A stage that is wrong in itself is checked without its wrong keys, so that all that is wrong
-    # with the file is reported at once.
+    # A stage that is wrong in itself is checked without its wrong keys, so
+    # that all that is wrong with the file is reported at once.
     stages: dict[str, AnyStage] = {}
     partial: dict[str, AnyStage] = {}
     for stage_name, entry in tables(table, "stages").items():
@@ -100,7 +101,8 @@ def load(text: bytes, *, name: str = FILE_NAME, also: StageCheck = lambda _: ())
 def _parsed(text: bytes, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(within_limits(text.decode()))
-    # Not TOML, not UTF-8, a number too long for Python, or tables nested too deeply.
+    # Not TOML, not UTF-8, a number too long for Python, or tables nested
+    # too deeply.
     except (ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         line = re.search(r"at line (\d+)", str(error))
@@ -133,11 +135,11 @@ def _in_environments(
     known: set[str],
     also: StageCheck,
 ) -> Iterator[Problem]:
-    """What is wrong once placeholders are filled in. Settings that are wrong as they are (`known`)
-    are left out.
+    """What is wrong once placeholders are filled in. Settings that are
+    wrong as they are (`known`) are left out.
 
-    Of stages of which settings were left out (`partial`), only the settings that are there are
-    checked, each by itself.
+    Of stages of which settings were left out (`partial`), only the settings
+    that are there are checked, each by itself.
     """
     environments = {
         name: environment
@@ -184,8 +186,8 @@ def _of_stages(stages: Iterable[AnyStage], also: StageCheck) -> Iterator[Problem
         found = [*KINDS[stage.kind].problems(stage), *also(stage)]
         if not found:
             continue
-        # A text that still has a placeholder was reported for that. Not one of a command: its
-        # arguments may contain braces of their own.
+        # A text that still has a placeholder was reported for that. Not one
+        # of a command: its arguments may contain braces of their own.
         unknown = {
             re.sub(r"\.(\d+)", r"[\1]", key)
             for key, text in strings(stage.settings)

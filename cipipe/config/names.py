@@ -1,6 +1,8 @@
-"""What is wrong with names: badly formed ones, those that name nothing, and cycles.
+"""What is wrong with names: badly formed ones, those that name nothing, and
+cycles.
 
-A part of the file that is wrong in itself is reported elsewhere; its name still counts here.
+A part of the file that is wrong in itself is reported elsewhere; its name
+still counts here.
 """
 
 import re
@@ -18,7 +20,8 @@ from cipipe.stages.settings import AnyStage, references
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
-# For how many names a similar one is looked for: that takes milliseconds where a table has many.
+# For how many names a similar one is looked for: that takes milliseconds
+# where a table has many.
 _SUGGESTIONS = 20
 
 

@@ -24,8 +24,8 @@ _UNEXPANDED = ("kind", "paths", "needs", "when", "environments")
 def problems(
     table: Mapping[str, Any], stages: Mapping[str, AnyStage], partial: Mapping[str, AnyStage]
 ) -> Iterator[Problem]:
-    """What is wrong whatever the environment. `partial` are stages whose wrong settings were left
-    out: what is right in them is checked.
+    """What is wrong whatever the environment. `partial` are stages whose
+    wrong settings were left out: what is right in them is checked.
     """
     ledger = converted(table.get("ledger"), LedgerSettings) or LedgerSettings()
     for key in ("bucket", "prefix"):
@@ -37,7 +37,8 @@ def problems(
             values.update(tables(entry, "values"))
         environment = converted(entry, Environment)
         if environment is not None:
-            # A value of an environment may have placeholders, but no other values, in it.
+            # A value of an environment may have placeholders, but no other
+            # values, in it.
             for key, value in environment.values.items():
                 yield from _placeholders(value, f"environments.{name}.values.{key}")
     yield from _unexpanded(table)
@@ -134,8 +135,8 @@ def _reference(
 def _placeholders(
     text: str, where: str, values: Iterable[str] = (), *, only_values: bool = False
 ) -> Iterator[Problem]:
-    """Placeholders that stand for nothing. `values`: those of the environments' values that may be
-    used.
+    """Placeholders that stand for nothing. `values`: those of the
+    environments' values that may be used.
     """
     for found in PLACEHOLDER.findall(text) if "{" in text else ():
         known = [*PLACEHOLDERS, *values]

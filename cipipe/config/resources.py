@@ -1,7 +1,8 @@
-"""Environments that share a resource: each would overwrite what is the other's, and destroying one
-would delete it.
+"""Environments that share a resource: each would overwrite what is the
+other's, and destroying one would delete it.
 
-Only what the file says is compared here: a bucket that is an output is, when a run knows it.
+Only what the file says is compared here: a bucket that is an output is,
+when a run knows it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -45,7 +46,8 @@ class Used(msgspec.Struct, frozen=True, kw_only=True):
     # The key path of the setting that names the resource.
     path: str
 
-    # Whether the environment may be destroyed, and with it what is in the resource.
+    # Whether the environment may be destroyed, and with it what is in the
+    # resource.
     destroyed: bool = True
 
 
@@ -55,8 +57,9 @@ def shared(
     environments: Mapping[str, Environment],
     views: Mapping[str, Iterable[AnyStage]],
 ) -> Iterator[Problem]:
-    """A problem for each setting by which two environments, or two states of one, get to the same
-    resource. `views` are the stages of each environment, with all placeholders filled in.
+    """A problem for each setting by which two environments, or two states
+    of one, get to the same resource. `views` are the stages of each
+    environment, with all placeholders filled in.
     """
     used: dict[tuple[ResourceType, str], list[Used]] = {}
     for name, environment in environments.items():
@@ -111,8 +114,8 @@ def _clash(group: list[Used]) -> bool:
     match group[0].resource.type:
         case ResourceType.STATE:
             return len(group) > 1
-        # Images have tags made from content, so that sharing a repository does no harm until one
-        # environment is destroyed.
+        # Images have tags made from content, so that sharing a repository
+        # does no harm until one environment is destroyed.
         case ResourceType.REPOSITORY:
             return several and any(one.destroyed for one in group)
         # Whether stages of one environment may share it is up to the kind.
@@ -125,7 +128,8 @@ def _nested(used: Mapping[tuple[ResourceType, str], list[Used]]) -> Iterator[lis
     folders = sorted(
         (name, group) for (type_, name), group in used.items() if type_ is ResourceType.FOLDER
     )
-    # Sorted, a folder comes right after those that it is inside: those that are still open.
+    # Sorted, a folder comes right after those that it is inside: those that
+    # are still open.
     open_: list[tuple[str, list[Used]]] = []
     for name, group in folders:
         open_ = [(outer, users) for outer, users in open_ if name.startswith(outer)]

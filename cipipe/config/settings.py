@@ -35,15 +35,16 @@ class OidcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     # The `aud` claim; None for the provider's default.
     audience: str | None = None
 
-    # The variable, or the file, that has the job's token; None for the provider's default.
+    # The variable, or the file, that has the job's token; None for the
+    # provider's default.
     token_variable: str | None = None
     token_file: str | None = None
 
     # The issuer, as an URL; None for the provider's public one.
     url: str | None = None
 
-    # The project's path at the provider, and the numbers of the project and its owner there.
-    # `bootstrap` puts them into the roles.
+    # The project's path at the provider, and the numbers of the project and
+    # its owner there. `bootstrap` puts them into the roles.
     project: str | None = None
     project_id: str | None = None
     owner_id: str | None = None
@@ -51,13 +52,16 @@ class OidcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     # Trust subjects that contain ids, whatever the ids are.
     immutable_subjects: bool = False
 
-    # The components of the project's subjects, where it does not have the usual ones.
+    # The components of the project's subjects, where it does not have the
+    # usual ones.
     subject_components: tuple[str, ...] = ()
 
-    # The files whose jobs alone may deploy, where the provider's tokens name them.
+    # The files whose jobs alone may deploy, where the provider's tokens
+    # name them.
     workflows: tuple[str, ...] = ()
 
-    # Only protected branches and tags deploy, where the provider's tokens say which are.
+    # Only protected branches and tags deploy, where the provider's tokens
+    # say which are.
     protected_refs: bool = True
 
 
@@ -92,7 +96,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     # In the order in which they run.
     stages: dict[str, AnyStage]
 
-    # Of a view: the environment's name, and the configuration that it is a view of.
+    # Of a view: the environment's name, and the configuration that it is a
+    # view of.
     viewed: str | None = None
     whole: "Config | None" = None
 
@@ -109,8 +114,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self.environments[name]
 
     def at(self, name: str) -> "Config":
-        """The configuration in one environment: its stages only, with its values and its paths
-        filled in. Made once.
+        """The configuration in one environment: its stages only, with its
+        values and its paths filled in. Made once.
         """
         if self.viewed == name:
             return self
@@ -128,8 +133,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self._views[name]
 
     def expanded(self, text: str, environment: str) -> str:
-        """The text with `{project}`, `{environment}`, `{account_id}`, `{region}` and
-        `{values.NAME}` filled in.
+        """The text with `{project}`, `{environment}`, `{account_id}`,
+        `{region}` and `{values.NAME}` filled in.
         """
         return self._expansion(environment).text(text)
 
@@ -142,7 +147,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             self._expansions[name] = Expansion(self.project.name, name, self.environment(name))
         return self._expansions[name]
 
-    # Both are derived from what is frozen, and kept beside the fields: they are no part of it.
+    # Both are derived from what is frozen, and kept beside the fields: they
+    # are no part of it.
 
     @functools.cached_property
     def _views(self) -> dict[str, "Config"]:

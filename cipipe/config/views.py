@@ -1,7 +1,8 @@
-"""How a configuration looks in one environment: its stages, and their placeholders filled in.
+"""How a configuration looks in one environment: its stages, and their
+placeholders filled in.
 
-A configuration may have thousands of stages, and each of its environments is looked at: everything
-here takes time linear in the stages.
+A configuration may have thousands of stages, and each of its environments
+is looked at: everything here takes time linear in the stages.
 """
 
 import re
@@ -18,7 +19,8 @@ from cipipe.stages.settings import AnyStage, Reference, replaced
 
 PLACEHOLDERS = ("project", "environment", "account_id", "region")
 
-# The beginning of a placeholder for one of an environment's own values: `{values.NAME}`.
+# The beginning of a placeholder for one of an environment's own values:
+# `{values.NAME}`.
 VALUES = "values."
 
 PLACEHOLDER = re.compile(r"\{(values\.[A-Za-z0-9_-]*|\w*)\}")
@@ -42,9 +44,10 @@ class Expansion:
         return _expanded(text, self._known)
 
     def for_fingerprint(self, stage: AnyStage) -> AnyStage:
-        """The stage with what counts into its fingerprint filled in: the environment's values and
-        the kind's paths. The other placeholders stay: the same content has the same fingerprint in
-        every environment.
+        """The stage with what counts into its fingerprint filled in: the
+        environment's values and the kind's paths. The other placeholders
+        stay: the same content has the same fingerprint in every
+        environment.
         """
         settings = _filled(stage.settings, self._values) if self._values else stage.settings
         paths = {}
@@ -63,8 +66,8 @@ class Expansion:
 
 
 def stages_of(stages: Mapping[str, AnyStage], environment: str) -> dict[str, AnyStage]:
-    """The stages that an environment has. Where one needs a stage that the environment does not
-    have, it needs what that one needs.
+    """The stages that an environment has. Where one needs a stage that the
+    environment does not have, it needs what that one needs.
 
     The stages do not need each other in a cycle.
     """
@@ -73,8 +76,9 @@ def stages_of(stages: Mapping[str, AnyStage], environment: str) -> dict[str, Any
         for name, stage in stages.items()
         if environment in (stage.environments or (environment,))
     }
-    # What to need instead of each stage that is not here. One that is skipped may need others that
-    # are, so they are looked at in order; recursion would be too deep for a long chain.
+    # What to need instead of each stage that is not here. One that is
+    # skipped may need others that are, so they are looked at in order;
+    # recursion would be too deep for a long chain.
     instead: dict[str, tuple[str, ...]] = {}
 
     def needed(stage: AnyStage) -> tuple[str, ...]:
@@ -107,8 +111,9 @@ def upstream(name: str, stages: Mapping[str, AnyStage]) -> list[str]:
 
 
 def may_know_outputs(stages: Mapping[str, AnyStage], declared: Collection[str]) -> Collection[str]:
-    """The stages that need a terraform stage, directly or through others; or one that is declared
-    and not among `stages`, because it is wrong in itself and could be one.
+    """The stages that need a terraform stage, directly or through others;
+    or one that is declared and not among `stages`, because it is wrong in
+    itself and could be one.
     """
     needed_by = defaultdict(list)
     for stage in stages.values():

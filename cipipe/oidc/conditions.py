@@ -1,5 +1,5 @@
-"""The condition operators of IAM policies: an operator, the policy's values,
-the request's values.
+"""The condition operators of IAM policies: an operator, the policy's
+values, the request's values.
 
 IAM User Guide (https://docs.aws.amazon.com/IAM/latest/UserGuide/), pages:
 reference_policies_elements_condition_operators.html

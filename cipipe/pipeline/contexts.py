@@ -22,8 +22,9 @@ from cipipe.stages.base import ResourceType
 from cipipe.stages.context import RunnerInputs, StageContext
 from cipipe.stages.settings import AnyStage
 
-# The resources that have one owner, and whether that is a stage or the whole environment. A state
-# belongs to one stage; images of several stages may be in one repository.
+# The resources that have one owner, and whether that is a stage or the
+# whole environment. A state belongs to one stage; images of several stages
+# may be in one repository.
 _OWNED_BY_STAGE = {ResourceType.STATE: True, ResourceType.REPOSITORY: False}
 
 

@@ -90,7 +90,8 @@ def status(session: Session, stage: str) -> "Inventory":
 def rollback(session: Session, stage: str, to: str | None) -> running.Outcome:
     """Restore the object versions of an earlier manifest.
 
-    The record afterwards says what it said then: that commit, that fingerprint.
+    The record afterwards says what it said then: that commit, that
+    fingerprint.
     """
     from cipipe.stages.dags.rollback import choose, steps
 
@@ -103,7 +104,8 @@ def rollback(session: Session, stage: str, to: str | None) -> running.Outcome:
     refuse_ref(session, Mode.DEPLOY)
     with _opened(session, stage) as opened:
         candidates = opened.contexts.result.snapshot.candidates
-        # Read again: the plan read them before it knew that something would be written.
+        # Read again: the plan read them before it knew that something would
+        # be written.
         stored = opened.ledger.read(
             [name for name, found in candidates.items() if found.stage.kind == kind.NAME]
         )
@@ -166,7 +168,8 @@ def _opened(
 ) -> Iterator[_Opened]:
     """Plan the stage alone. Nothing is run.
 
-    `refusing`: plan as a run with these options does, and refuse what it refuses.
+    `refusing`: plan as a run with these options does, and refuse what it
+    refuses.
     """
     access = session.connect(Mode.DEPLOY, read_only=read_only)
     ledger = session.ledger(access)
@@ -208,7 +211,8 @@ def _look_ahead(session: Session, stage: str, access: Access) -> None:
     """Start to list the bucket: that takes as long as reading the commit does."""
     config = session.project.config
     settings = config.stages[stage].settings
-    # A reference is not resolved yet, so nobody knows which bucket it will be.
+    # A reference is not resolved yet, so nobody knows which bucket it will
+    # be.
     if isinstance(settings.bucket, str):
         name = config.expanded(settings.bucket, session.environment_name)
         prefix = config.expanded(settings.prefix, session.environment_name)

@@ -29,7 +29,8 @@ def destroy(session: Session, *, confirm: str | None, allow_destroy: bool = Fals
     refuse_other_workspace(session.project, result)
     refuse_missing(session.project, result)
     missing = missing_tools(session, result)
-    # The sandbox skips stages in a run; half an environment must not count as destroyed.
+    # The sandbox skips stages in a run; half an environment must not count
+    # as destroyed.
     if missing:
         raise tool_missing(missing)
 

@@ -40,10 +40,11 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(options)
 
     def state_login(self, address: str) -> dict[str, str]:
-        """The variables that authenticate this job at the store of Terraform states there.
+        """The variables that authenticate this job at the store of
+        Terraform states there.
 
-        Children get no token of the job otherwise. What somebody put into TF_HTTP_PASSWORD is
-        meant for the store and comes first.
+        Children get no token of the job otherwise. What somebody put into
+        TF_HTTP_PASSWORD is meant for the store and comes first.
         """
         names = ("TF_HTTP_USERNAME", "TF_HTTP_PASSWORD")
         own = {name: self.env[name] for name in names if self.env.get(name)}
@@ -67,7 +68,8 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
         """Whether this job's ref is one that the environment is deployed from."""
         allowed = self.config.environment(name).deploy_from
         ref = self.context.ref
-        # A person who has checked out a tag is on no branch: any tag of that commit counts.
+        # A person who has checked out a tag is on no branch: any tag of
+        # that commit counts.
         if ref is None and self.context.provider == "local" and allowed.tags:
             tags = self.repository.tags
             return any(_like(tag, pattern) for tag in tags for pattern in allowed.tags)
@@ -78,7 +80,8 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
 def _like(ref: str, pattern: str) -> bool:
     """Whether a ref matches a pattern with `*` and `?`.
 
-    Nothing else is a wildcard, as in the trust policies that are made from the pattern.
+    Nothing else is a wildcard, as in the trust policies that are made from
+    the pattern.
     """
     return fnmatchcase(ref, pattern.replace("[", "[[]"))
 
@@ -90,9 +93,11 @@ def load(
     *,
     also: "Callable[[Repository], StageCheck] | None" = None,
 ) -> Project:
-    """Find the repository around `start` and read its configuration from disk. Raises UsageError.
+    """Find the repository around `start` and read its configuration from
+    disk. Raises UsageError.
 
-    `also` makes a further check of every stage, such as that its files exist.
+    `also` makes a further check of every stage, such as that its files
+    exist.
     """
     repository = Repository.discover(start.absolute(), ci.without_secrets(env))
     repository.start()

@@ -42,8 +42,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     allow_empty: bool = False
     # The plan that was reviewed: nothing else is run.
     expected: PlanFile | None = None
-    # Succeed without doing anything, instead of refusing, where a newer pipeline has deployed, or
-    # where a needed stage is due and not selected.
+    # Succeed without doing anything, instead of refusing, where a newer
+    # pipeline has deployed, or where a needed stage is due and not
+    # selected.
     if_newest: bool = False
     if_ready: bool = False
 
@@ -79,7 +80,8 @@ def run(
 ) -> Outcome:
     """Run what is due. Raises CipipeError where nothing was started.
 
-    `planned` gets the plan before anything starts; `meanwhile` is called while the plan is made.
+    `planned` gets the plan before anything starts; `meanwhile` is called
+    while the plan is made.
     """
     # Before connecting: a ref that may not deploy gets no credentials.
     refuse_ref(session, options.planning.mode)
@@ -187,10 +189,12 @@ def _skipped(plan: Plan, error: RefusedError, why: str, progress: Progress) -> O
 def _keep_newest(
     contexts: StageContexts, report: Report, ledger: Ledger, *, over_newer: bool
 ) -> None:
-    """Record in the ledger that this pipeline has deployed the whole environment.
+    """Record in the ledger that this pipeline has deployed the whole
+    environment.
 
-    Nothing may have been due, and then no stage's record names this pipeline: an older one that is
-    still running could otherwise deploy over it.
+    Nothing may have been due, and then no stage's record names this
+    pipeline: an older one that is still running could otherwise deploy over
+    it.
     """
     context = contexts.session.project.context
     if context.mode is Mode.VERIFY or context.sequence is None:

@@ -15,7 +15,8 @@ from cipipe.tools.own_folder import own_folder
 def scratch_folder(project: Project) -> Iterator[Path]:
     """A private folder, removed afterwards.
 
-    A killed run cannot remove its own, which has Terraform's plan in it: the next run does.
+    A killed run cannot remove its own, which has Terraform's plan in it:
+    the next run does.
     """
     top = own_folder(project.repository.root) / "run"
     top.mkdir(parents=True, exist_ok=True)

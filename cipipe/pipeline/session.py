@@ -1,7 +1,9 @@
-"""One command's session: the project in one environment, and how to reach AWS from there.
+"""One command's session: the project in one environment, and how to reach
+AWS from there.
 
-`cli` makes it once and hands it to a use case. What plans offline imports this module, so whatever
-talks to AWS is imported by the methods that need it.
+`cli` makes it once and hands it to a use case. What plans offline imports
+this module, so whatever talks to AWS is imported by the methods that need
+it.
 """
 
 from collections.abc import Callable, Mapping
@@ -50,7 +52,8 @@ def _silent(text: str) -> None: ...
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """What the use cases of one command share."""
 
-    # As it is in the environment: its stages only, with their values filled in.
+    # As it is in the environment: its stages only, with their values filled
+    # in.
     project: Project
     environment_name: str
     redactor: Redactor
@@ -60,7 +63,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     say: Callable[[str], None] = _silent
     # Shows a line that is of interest with -v only.
     detail: Callable[[str], None] = _silent
-    # Ctrl-C: what waits for AWS, or runs a stage, in another thread looks at it.
+    # Ctrl-C: what waits for AWS, or runs a stage, in another thread looks
+    # at it.
     interrupt: Interrupt = msgspec.field(default_factory=Interrupt)
     pace: Pace = USUAL
     # The sandbox; None where AWS is AWS.
@@ -94,17 +98,20 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         return Endpoint.found_in(self.project.env, region)
 
     def connect(self, mode: Mode, *, read_only: bool = False) -> "Access":
-        """Exchange the job's token for the environment's role, or use a person's own credentials.
+        """Exchange the job's token for the environment's role, or use a
+        person's own credentials.
 
-        `read_only` uses the verify role where the environment has one; verify mode never uses
-        another one. Start long-running children inside `profile.served`. Raises IdentityError, and
-        RefusedError `merge-request-read-only`.
+        `read_only` uses the verify role where the environment has one;
+        verify mode never uses another one. Start long-running children
+        inside `profile.served`. Raises IdentityError, and RefusedError
+        `merge-request-read-only`.
         """
         from cipipe.oidc.no_token import no_token
         from cipipe.pipeline.identity import access, tokens
         from cipipe.tools.aws.clients import Aws
 
-        # From here on this process holds credentials that its children must not read.
+        # From here on this process holds credentials that its children must
+        # not read.
         shield.undumpable()
         endpoint = self.endpoint()
         account = self.environment.account_id
@@ -137,11 +144,12 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         return access.Access(aws, child_env, renewed)
 
     def role_session(self, mode: Mode, *, read_only: bool = False) -> "Renewed | None":
-        """The role's credentials, renewed as they expire; None where this process has no token.
+        """The role's credentials, renewed as they expire; None where this
+        process has no token.
 
-        Nothing is exchanged yet. The job of a merge request gets the verify role and no other.
-        Raises IdentityError where a token or a role is required and missing, and RefusedError
-        `merge-request-read-only`.
+        Nothing is exchanged yet. The job of a merge request gets the verify
+        role and no other. Raises IdentityError where a token or a role is
+        required and missing, and RefusedError `merge-request-read-only`.
         """
         from cipipe.oidc.renewal import Renewed
         from cipipe.pipeline.identity import role_session, tokens
@@ -162,7 +170,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         if reviewed:
             role, via = role_session.role_of(name, environment, Mode.VERIFY)
 
-        # The sandbox issues its tokens itself, so only a token of the provider is looked at.
+        # The sandbox issues its tokens itself, so only a token of the
+        # provider is looked at.
         deploys = mode is not Mode.VERIFY and role == environment.role_arn
         inspect = None
         if deploys and tokens.has_token(self.project):

@@ -11,15 +11,17 @@ from cipipe.pipeline.planning.stage_lookup import recorded_stages
 from cipipe.pipeline.session import Session
 from cipipe.results import EnvironmentStatus, StageStatus
 
-# Errors of one environment whose ledger this job cannot read: the others are shown all the same.
+# Errors of one environment whose ledger this job cannot read: the others
+# are shown all the same.
 _UNREADABLE = {"ledger-unreadable", "ledger-no-bucket"}
 
 
 def status(session: Session, names: Sequence[str]) -> tuple[EnvironmentStatus, ...]:
-    """Read the ledgers of environments, each with its read-only role where it has one.
+    """Read the ledgers of environments, each with its read-only role where
+    it has one.
 
-    An environment that this job cannot read says so and does not hide the others. Raises
-    CipipeError where none can be read.
+    An environment that this job cannot read says so and does not hide the
+    others. Raises CipipeError where none can be read.
     """
     found: list[EnvironmentStatus] = []
     refused: list[CipipeError] = []

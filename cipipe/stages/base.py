@@ -1,6 +1,8 @@
-"""What a kind of stage is: a module that checks its settings and lists the steps of a run.
+"""What a kind of stage is: a module that checks its settings and lists the
+steps of a run.
 
-`steps` is pure: a plan shows the titles of the very objects that a run executes.
+`steps` is pure: a plan shows the titles of the very objects that a run
+executes.
 """
 
 import enum
@@ -16,8 +18,8 @@ from cipipe.stages.settings import AnyStage, S, Stage
 from cipipe.tools.git.client import Entry, Repository
 
 MAX_INPUT = 256 * 1024
-"""Bytes of a file that is parsed for its inputs. Files that people write are smaller, and a plan
-does not wait for larger ones.
+"""Bytes of a file that is parsed for its inputs. Files that people write
+are smaller, and a plan does not wait for larger ones.
 """
 
 
@@ -37,11 +39,13 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     """Something outside this machine that belongs to one stage of one environment."""
 
     type: ResourceType
-    # The same for every user of the resource. The name of a folder is a prefix of the names in it.
+    # The same for every user of the resource. The name of a folder is a
+    # prefix of the names in it.
     name: str
     # The name for people.
     shown: str
-    # The setting that names it, below the stage's table, and how to change it.
+    # The setting that names it, below the stage's table, and how to change
+    # it.
     key: str
     hint: str
 
@@ -59,8 +63,9 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     flat: bool = False
     # It is enough if the stage's `paths` name some of it.
     some: bool = False
-    # A pattern for what lies below the folder, as in a Dockerfile's `COPY`: a folder that it
-    # matches counts with everything in it (with `flat`, not at all).
+    # A pattern for what lies below the folder, as in a Dockerfile's `COPY`:
+    # a folder that it matches counts with everything in it (with `flat`,
+    # not at all).
     wildcard: str = ""
     # Patterns as in `.dockerignore`.
     exclude: tuple[str, ...] = ()
@@ -86,13 +91,13 @@ class Kind(Protocol[S]):
     NAME: str
     Settings: type[S]
     PATHS: tuple[str, ...]
-    """The settings that name a file or folder of the repository. In the fingerprint, their
-    placeholders are filled in.
+    """The settings that name a file or folder of the repository. In the
+    fingerprint, their placeholders are filled in.
     """
 
     def problems(self, stage: Stage[S]) -> Iterable[Problem]:
-        """What is wrong with the settings beyond their types; `where` is the key below the stage's
-        table.
+        """What is wrong with the settings beyond their types; `where` is
+        the key below the stage's table.
         """
         ...
 
@@ -107,22 +112,23 @@ class Kind(Protocol[S]):
         repository: Repository,
         recorded: Mapping[str, Any],
     ) -> frozenset[str]:
-        """The names of the Terraform outputs that the stage's files use, besides those in its
-        settings.
+        """The names of the Terraform outputs that the stage's files use,
+        besides those in its settings.
 
-        `recorded` is `data` of the stage's record if these very files are deployed, else empty.
+        `recorded` is `data` of the stage's record if these very files are
+        deployed, else empty.
         """
         ...
 
     def owns(self, data: Mapping[str, Any]) -> frozenset[str]:
-        """The objects in S3 that belong to a stage with this `data` in its record, as
-        `s3://BUCKET/KEY`.
+        """The objects in S3 that belong to a stage with this `data` in its
+        record, as `s3://BUCKET/KEY`.
         """
         ...
 
     def resources(self, stage: Stage[S], environment: Environment) -> Iterable[Resource]:
-        """What no other environment may use, as far as the settings are known. All placeholders in
-        `stage` are filled in.
+        """What no other environment may use, as far as the settings are
+        known. All placeholders in `stage` are filled in.
         """
         ...
 
@@ -131,19 +137,20 @@ class Kind(Protocol[S]):
         ...
 
     def inputs(self, stage: Stage[S], repository: Repository, tree: str) -> Iterable[Input]:
-        """What the stage is made from, by its settings and files; a plan warns of what `paths`
-        leave out. Reads nothing but `tree`.
+        """What the stage is made from, by its settings and files; a plan
+        warns of what `paths` leave out. Reads nothing but `tree`.
         """
         ...
 
     def steps(self, stage: Stage[S], mode: Mode, *, tag: str) -> tuple[Step, ...]:
-        """What a run in that mode does, in order. Pure. `tag` is the first 20 hex digits of the
-        fingerprint.
+        """What a run in that mode does, in order. Pure. `tag` is the first
+        20 hex digits of the fingerprint.
         """
         ...
 
 
-# What a kind uses for the functions of the Protocol that do not apply to it.
+# What a kind uses for the functions of the Protocol that do not apply to
+# it.
 
 
 def consumes_nothing(

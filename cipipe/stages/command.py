@@ -51,7 +51,8 @@ def inputs(stage: Stage[CommandSettings], repository: Repository, tree: str) -> 
 
 
 def steps(stage: Stage[CommandSettings], mode: Mode, *, tag: str) -> tuple[Step, ...]:
-    # A command may do anything, so it counts as a write, and runs in deployments only.
+    # A command may do anything, so it counts as a write, and runs in
+    # deployments only.
     if mode is not Mode.DEPLOY:
         return ()
     import shlex
@@ -65,8 +66,8 @@ def steps(stage: Stage[CommandSettings], mode: Mode, *, tag: str) -> tuple[Step,
 def _run(index: int, context: StageContext[CommandSettings], result: StageResult) -> None:
     from cipipe.tools import process
 
-    # The settings of the context, and not those that the step was made from: their references are
-    # resolved.
+    # The settings of the context, and not those that the step was made
+    # from: their references are resolved.
     settings = context.stage.settings
     env = {name: literal(value) for name, value in settings.env.items()}
     process.stream(

@@ -1,7 +1,7 @@
 """What a step gets to work with, and where it leaves what it produces.
 
-A step reads its `StageContext` and adds to its `StageResult`; it shares nothing else with the
-runner.
+A step reads its `StageContext` and adds to its `StageResult`; it shares
+nothing else with the runner.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,12 +30,13 @@ class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     environment: Environment
     mode: Mode
 
-    # References in its settings are resolved. In verify mode, outputs that do not exist yet stay
-    # references.
+    # References in its settings are resolved. In verify mode, outputs that
+    # do not exist yet stay references.
     stage: Stage[S]
 
-    # The git tree that the fingerprint was made from. Files are read from there, not from disk,
-    # wherever the tool allows it; `entries` are those of this stage.
+    # The git tree that the fingerprint was made from. Files are read from
+    # there, not from disk, wherever the tool allows it; `entries` are those
+    # of this stage.
     repository: Repository
     commit: str
     # Seconds since the epoch.
@@ -53,34 +54,40 @@ class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     # A private folder that is deleted when the run ends.
     scratch: Path
 
-    # The Terraform outputs of the stages that this one needs, directly or not.
+    # The Terraform outputs of the stages that this one needs, directly or
+    # not.
     outputs: Mapping[str, Output] = {}
     # The stage's record as this run found it.
     previous: Record | None = None
     # The record says that all of this, outputs included, is deployed.
     is_current: bool = False
 
-    # Set by Ctrl-C. Stages may run in threads, where nothing raises KeyboardInterrupt.
+    # Set by Ctrl-C. Stages may run in threads, where nothing raises
+    # KeyboardInterrupt.
     interrupt: Interrupt = msgspec.field(default_factory=Interrupt)
-    # Raises ConflictError where a later run took over the stage, and InterruptedRun after Ctrl-C.
-    # Call it before each write that AWS accepts unconditionally.
+    # Raises ConflictError where a later run took over the stage, and
+    # InterruptedRun after Ctrl-C. Call it before each write that AWS
+    # accepts unconditionally.
     still_ours: Callable[[], None] = lambda: None
     pace: Pace = USUAL
 
-    # What all stages of the environment own in S3, as `s3://BUCKET/KEY`. A destroy deletes that,
-    # and refuses if there is more.
+    # What all stages of the environment own in S3, as `s3://BUCKET/KEY`. A
+    # destroy deletes that, and refuses if there is more.
     owned: frozenset[str] = frozenset()
     # Who owns the stage's resources; None where nobody has to ask.
     ownership: "Ownership | None" = None
     # The names of all other stages of the environment.
     siblings: frozenset[str] = frozenset()
-    # Reads the `data` of the other stages of this kind from their current records, by stage.
+    # Reads the `data` of the other stages of this kind from their current
+    # records, by stage.
     beside: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
 
     sandbox: bool = False
-    # The options of this run that another command needs to work on the same environment.
+    # The options of this run that another command needs to work on the same
+    # environment.
     command_options: tuple[str, ...] = ()
-    # Gives the variables that log this job in to an HTTP store of Terraform states, by address.
+    # Gives the variables that log this job in to an HTTP store of Terraform
+    # states, by address.
     state_login: Callable[[str], Mapping[str, str]] = lambda _: {}
     # --allow-replace
     allow_replace: bool = False
@@ -102,12 +109,14 @@ class RunnerInputs(msgspec.Struct, frozen=True, kw_only=True):
 class StageResult(msgspec.Struct, kw_only=True):
     """What the steps of one stage produce. Each step may add to it."""
 
-    # Becomes `data` in the stage's record. It starts as what the previous record has, and is first
-    # written with state `deploying`, before the first step that is not READ.
+    # Becomes `data` in the stage's record. It starts as what the previous
+    # record has, and is first written with state `deploying`, before the
+    # first step that is not READ.
     data: dict[str, Any] = {}
     # One line for the summary at the end of the run.
     summary: str = ""
-    # The Terraform outputs that the stage produced; None if its kind produces none.
+    # The Terraform outputs that the stage produced; None if its kind
+    # produces none.
     outputs: dict[str, Output] | None = None
     # Set by a READ step: there is nothing left to write.
     up_to_date: bool = False

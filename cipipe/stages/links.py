@@ -28,8 +28,8 @@ class Links:
         return self._folders[folder]
 
     def followed(self, path: str) -> str:
-        """Where a path leads, relative to the top of the repository. It may lead out of it: such a
-        path starts with `..` or `/`.
+        """Where a path leads, relative to the top of the repository. It may
+        lead out of it: such a path starts with `..` or `/`.
         """
         # The segments that have not been looked up yet, the next one last.
         waiting = path.split("/")[::-1] if path else []

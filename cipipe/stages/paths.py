@@ -7,7 +7,8 @@ from cipipe.errors import Problem
 
 
 def repository_path(*parts: str) -> str:
-    """The parts joined and normalized, relative to the top of the repository, which is `""`.
+    """The parts joined and normalized, relative to the top of the
+    repository, which is `""`.
 
     A path that leads out of the repository starts with `..`.
     """

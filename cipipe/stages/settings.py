@@ -1,8 +1,9 @@
-"""A stage as `cipipe.toml` configures it: its settings, and references to values that are known
-later.
+"""A stage as `cipipe.toml` configures it: its settings, and references to
+values that are known later.
 
-Whatever walks through settings of an unknown kind (fingerprints, placeholders, resolving) uses
-`references`, `strings` and `replaced`, so that a new kind needs no code there.
+Whatever walks through settings of an unknown kind (fingerprints,
+placeholders, resolving) uses `references`, `strings` and `replaced`, so
+that a new kind needs no code there.
 """
 
 import functools
@@ -60,16 +61,17 @@ class KindSettings(
     omit_defaults=True,
     dict=True,
 ):
-    """Base of each kind's settings: a stage's table without the keys that every kind has.
+    """Base of each kind's settings: a stage's table without the keys that
+    every kind has.
 
-    Defaults are not part of the fingerprint, so a setting that a later version adds makes no stage
-    due.
+    Defaults are not part of the fingerprint, so a setting that a later
+    version adds makes no stage due.
     """
 
     @functools.cached_property
     def leaves(self) -> Sequence[Leaf]:
-        """Every string and reference in the settings, with its key path. Found once: a dozen checks
-        look at them.
+        """Every string and reference in the settings, with its key path.
+        Found once: a dozen checks look at them.
         """
         found: list[Leaf] = []
         _collect(self, "", found)
@@ -118,8 +120,9 @@ def replaced(value: Any, change: Callable[[Reference | str], Any]) -> Any:
     if not isinstance(value, msgspec.Struct):
         return value
 
-    # Most fields have their defaults, and a configuration may have thousands of stages: only what
-    # the change makes different is built anew.
+    # Most fields have their defaults, and a configuration may have
+    # thousands of stages: only what the change makes different is built
+    # anew.
     changes = {}
     for name in value.__struct_fields__:
         item = getattr(value, name)

@@ -1,7 +1,9 @@
-"""The client of HTTP services that are not AWS: small requests, always with a timeout.
+"""The client of HTTP services that are not AWS: small requests, always with
+a timeout.
 
-`requests` is imported with the first request. Loopback is never reached through a proxy. An answer
-that is not 2xx is an error in `get_json` and `post_json`; `request` returns every answer.
+`requests` is imported with the first request. Loopback is never reached
+through a proxy. An answer that is not 2xx is an error in `get_json` and
+`post_json`; `request` returns every answer.
 """
 
 import json
@@ -66,7 +68,8 @@ def request(
 ) -> Response:
     """One request; redirects are followed for GET and HEAD only.
 
-    `params` is added to the URL as its query. Raises HttpError when there is no answer.
+    `params` is added to the URL as its query. Raises HttpError when there
+    is no answer.
     """
     import requests
 

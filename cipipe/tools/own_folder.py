@@ -1,4 +1,5 @@
-"""`.cipipe/` at the top of a repository: what cipipe stores between commands, ignored by git.
+"""`.cipipe/` at the top of a repository: what cipipe stores between
+commands, ignored by git.
 
 Whoever writes below it gets the folder here.
 """
@@ -15,7 +16,8 @@ _IGNORED = "# Written by cipipe: nothing in this folder belongs in a commit.\n*\
 
 
 def own_folder(top: Path) -> Path:
-    """The folder, with a `.gitignore` that ignores all of it; created where it is missing.
+    """The folder, with a `.gitignore` that ignores all of it; created where
+    it is missing.
 
     Raises StageError.
     """

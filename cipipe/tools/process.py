@@ -1,7 +1,8 @@
 """Child processes: argument lists, an explicit environment, no shell.
 
-Everything but git's `conversation` is started here. When this process is interrupted, a child gets
-SIGTERM and is waited for: Terraform then releases its lock.
+Everything but git's `conversation` is started here. When this process is
+interrupted, a child gets SIGTERM and is waited for: Terraform then releases
+its lock.
 """
 
 import contextlib
@@ -50,7 +51,8 @@ __all__ = [
 # Seconds that processes which a child left behind may keep its output open.
 _LINGER = 10.0
 
-# Seconds that a child has to stop cleanly, before a further interrupt is passed on to it.
+# Seconds that a child has to stop cleanly, before a further interrupt is
+# passed on to it.
 _GRACE = 15.0
 
 
@@ -66,13 +68,14 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
 class Lifetime(msgspec.Struct, frozen=True, kw_only=True):
     """How a service is tied to this process and its files."""
 
-    # Its standard input is a pipe that closes when this process is gone, for whatever reason. The
-    # service has to watch it.
+    # Its standard input is a pipe that closes when this process is gone,
+    # for whatever reason. The service has to watch it.
     attached: bool = False
-    # Linux stops it (SIGTERM) when this process is gone. Start it from the main thread: the kernel
-    # ties it to the life of the thread.
+    # Linux stops it (SIGTERM) when this process is gone. Start it from the
+    # main thread: the kernel ties it to the life of the thread.
     guarded: bool = False
-    # File descriptors that it inherits, such as a lock that it has for as long as it lives.
+    # File descriptors that it inherits, such as a lock that it has for as
+    # long as it lives.
     keep: tuple[int, ...] = ()
 
 
@@ -109,7 +112,8 @@ def run(
 def document(done: Completed, shape: Any = Any) -> Any:
     """Decode the JSON that a command printed, as a `shape`.
 
-    Secrets may be in there in the clear, so no error quotes it. Raises StageError.
+    Secrets may be in there in the clear, so no error quotes it. Raises
+    StageError.
     """
     try:
         return bounded.decode(done.stdout, type=shape)
@@ -132,11 +136,13 @@ def stream(
     accept: Iterable[int] = (0,),
     watch: Watch | None = None,
 ) -> Completed:
-    """Run a long command, and pass each line of its output (both streams, masked) to `line`.
+    """Run a long command, and pass each line of its output (both streams,
+    masked) to `line`.
 
-    An interrupt sends the child SIGTERM and waits for it; then KeyboardInterrupt is raised. It
-    comes from the watch, or, in the main thread, as KeyboardInterrupt. Processes that the child
-    leaves behind are stopped soon after. Raises ProcessFailed, ToolMissing.
+    An interrupt sends the child SIGTERM and waits for it; then
+    KeyboardInterrupt is raised. It comes from the watch, or, in the main
+    thread, as KeyboardInterrupt. Processes that the child leaves behind are
+    stopped soon after. Raises ProcessFailed, ToolMissing.
     """
     watch = watch or Watch()
     try:
@@ -149,7 +155,8 @@ def stream(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            # A group of its own: a terminal's Ctrl-C reaches this process only, which passes it on.
+            # A group of its own: a terminal's Ctrl-C reaches this process
+            # only, which passes it on.
             start_new_session=True,
         )
     except OSError as error:
@@ -195,7 +202,8 @@ class Service:
         return self._child.poll()
 
     def stop(self, timeout: float = 10.0) -> int:
-        """Stop it (SIGTERM), or after `timeout` seconds its whole process group (SIGKILL).
+        """Stop it (SIGTERM), or after `timeout` seconds its whole process
+        group (SIGKILL).
 
         Returns its exit status.
         """
@@ -221,7 +229,8 @@ class Service:
         return "\n".join(text.strip().splitlines()[-TAIL:])
 
 
-# The pipes of attached services that were released. They stay open until this process is gone.
+# The pipes of attached services that were released. They stay open until
+# this process is gone.
 _released: list[IO[bytes] | None] = []
 
 
@@ -233,12 +242,14 @@ def start(
     cwd: Path | None = None,
     lifetime: Lifetime | None = None,
 ) -> Service:
-    """Start a service in its own session, with its output (both streams) appended to `log`.
+    """Start a service in its own session, with its output (both streams)
+    appended to `log`.
 
     Raises ToolMissing.
     """
     lifetime = lifetime or Lifetime()
-    # Popen would find the guard's Python, and only a log file would say what is missing.
+    # Popen would find the guard's Python, and only a log file would say
+    # what is missing.
     if not shutil.which(argv[0], path=env.get("PATH", os.defpath)):
         raise not_started(argv, cwd)
 
@@ -259,8 +270,9 @@ def start(
     return Service(argv, child, log)
 
 
-# prctl(PR_SET_PDEATHSIG, SIGTERM) survives exec. Set between fork and exec of a process with
-# threads it could deadlock, so a small program sets it in the new process and becomes the service.
+# prctl(PR_SET_PDEATHSIG, SIGTERM) survives exec. Set between fork and exec
+# of a process with threads it could deadlock, so a small program sets it in
+# the new process and becomes the service.
 _GUARD = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)
@@ -273,8 +285,9 @@ os.execvp(sys.argv[2], sys.argv[2:])
 class _Stop:
     """Stops a child.
 
-    Terraform reads a second signal as "at once, whatever is lost". CI runners send a second one
-    after seconds, so one is passed on only after a grace period.
+    Terraform reads a second signal as "at once, whatever is lost". CI
+    runners send a second one after seconds, so one is passed on only after
+    a grace period.
     """
 
     def __init__(self, child: "subprocess.Popen[str]") -> None:
@@ -317,14 +330,16 @@ def _drain(child: "subprocess.Popen[str]", pump: threading.Thread, patience: flo
             return
         _signal_group(child, number)
         patience = 5.0
-    # A process that left the group cannot be reached. Nobody reads its output any more.
+    # A process that left the group cannot be reached. Nobody reads its
+    # output any more.
     pump.join(1.0)
 
 
 class _Pump(threading.Thread):
     """Passes each line of a child's output to `line`.
 
-    Where that fails, it goes on reading: the child would wait forever for room in the pipe.
+    Where that fails, it goes on reading: the child would wait forever for
+    room in the pipe.
     """
 
     def __init__(self, output: IO[str], redactor: Redactor, line: Callable[[str], None]) -> None:

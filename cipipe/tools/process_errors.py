@@ -17,7 +17,8 @@ from cipipe.terminal import plain
 TAIL = 20
 """Lines of output that an error quotes, from the end."""
 
-# A line that opens or closes an object or list, or has a key or a value of one.
+# A line that opens or closes an object or list, or has a key or a value of
+# one.
 _JSON = re.compile(
     r"""\s*(?:"""
     r"""[\[{]\s*(?:["\[{\]}]|$)"""
@@ -41,9 +42,10 @@ class Completed(msgspec.Struct, frozen=True):
 class ProcessFailed(StageError):
     """A child finished with an exit status that its caller did not expect.
 
-    The message quotes standard error, without lines of JSON. It quotes standard output only where
-    the caller passes it as `quoted`: what a tool prints for a program to read may contain secrets
-    that nobody has registered yet.
+    The message quotes standard error, without lines of JSON. It quotes
+    standard output only where the caller passes it as `quoted`: what a tool
+    prints for a program to read may contain secrets that nobody has
+    registered yet.
     """
 
     def __init__(
@@ -56,7 +58,8 @@ class ProcessFailed(StageError):
         else:
             output = quoted.decode(errors="replace")
 
-        # Redacted again without control characters: colour codes may have split a secret.
+        # Redacted again without control characters: colour codes may have
+        # split a secret.
         text = plain(redact(output)).strip()
         tail = "\n".join(redact(text).splitlines()[-TAIL:])
         source = "The lines above are the tool's own" if tail else "The tool gave no reason"
@@ -97,7 +100,8 @@ def ending(returncode: int) -> str:
 def without_json(text: str) -> str:
     """The text without lines of JSON.
 
-    A command that fails may print its answer, secrets included, to standard error.
+    A command that fails may print its answer, secrets included, to standard
+    error.
     """
     return "\n".join(line for line in text.splitlines() if not _JSON.match(plain(line)))
 
@@ -110,7 +114,8 @@ def not_started(argv: Sequence[str], cwd: Path | None, error: OSError | None = N
         )
     if error is None or isinstance(error, FileNotFoundError):
         return ToolMissing(argv[0])
-    # A full disk or too many open files is the machine's fault; EACCES is the file's.
+    # A full disk or too many open files is the machine's fault; EACCES is
+    # the file's.
     if error.errno != errno.EACCES and (fault := machine.fault(error)):
         return fault
     return StageError(

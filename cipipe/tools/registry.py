@@ -1,4 +1,5 @@
-"""The client of an image registry: Amazon ECR's login, and the Docker Registry HTTP API behind it.
+"""The client of an image registry: Amazon ECR's login, and the Docker
+Registry HTTP API behind it.
 
 https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html,
 https://distribution.github.io/distribution/spec/api
@@ -14,7 +15,8 @@ from cipipe.tools import http
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.errors import AwsError
 
-# Without these, a registry converts a manifest to the oldest format, which has another digest.
+# Without these, a registry converts a manifest to the oldest format, which
+# has another digest.
 _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -123,7 +125,8 @@ class Registry:
 
 
 def login(aws: Aws, repository: str, redactor: Redactor) -> Registry:
-    """Log in to the ECR registry of `repository`, `HOST/NAME` as Terraform outputs it.
+    """Log in to the ECR registry of `repository`, `HOST/NAME` as Terraform
+    outputs it.
 
     Raises StageError.
     """

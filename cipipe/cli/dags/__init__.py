@@ -4,7 +4,8 @@ import click
 
 from cipipe.cli.lazy import Lazy
 
-# Each module is imported when its command is called: `patch` needs neither boto3 nor git.
+# Each module is imported when its command is called: `patch` needs neither
+# boto3 nor git.
 COMMANDS = {
     "deploy": "cipipe.cli.dags.bucket:deploy",
     "diff": "cipipe.cli.dags.bucket:diff",

@@ -58,8 +58,8 @@ def _session(
     help="Compare the files on disk, not those of the commit.",
 )
 def diff(shared: Common, stage: str | None, worktree: bool) -> None:
-    """Show what a deployment would change in the bucket, with the outputs that the ledger has.
-    Writes nothing.
+    """Show what a deployment would change in the bucket, with the outputs
+    that the ledger has. Writes nothing.
     """
     with _session(shared, stage) as (session, name):
         found = use_case.diff(session, name, worktree=worktree)
@@ -81,8 +81,8 @@ def deploy(
     allow_rollback: bool,
     yes: bool,
 ) -> int:
-    """Run the `dags` stage on its own, due or not: patch, check, upload what differs, delete what
-    is gone.
+    """Run the `dags` stage on its own, due or not: patch, check, upload
+    what differs, delete what is gone.
     """
 
     def planned(plan: Plan) -> None:
@@ -131,8 +131,8 @@ def rollback(shared: Common, stage: str | None, to: str | None, yes: bool) -> in
 @common()
 @_stage_option
 def status(shared: Common, stage: str | None) -> None:
-    """Show what of the stage is in the bucket: commit, files, and what others changed, removed or
-    put there.
+    """Show what of the stage is in the bucket: commit, files, and what
+    others changed, removed or put there.
     """
     with _session(shared, stage) as (session, name):
         found = use_case.status(session, name)
@@ -187,5 +187,6 @@ def _marked(shared: Common, found: "BucketDiff") -> Iterator[str]:
 def _unified(found: "BucketDiff") -> Iterator[str]:
     for change in found.changes:
         for line in change.diff.splitlines():
-            # Tabs are part of source code, and harmless; what else is not printable is escaped.
+            # Tabs are part of source code, and harmless; what else is not
+            # printable is escaped.
             yield "\t".join(map(visible, line.split("\t")))

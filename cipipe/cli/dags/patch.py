@@ -22,8 +22,8 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--out", type=_PATH, metavar="DIR", required=True, help="Where to write them.")
 def patch(shared: Common, source: Path, outputs: Path, out: Path) -> None:
-    """Put Terraform's outputs into the marked literals of DAG files. Needs neither cipipe.toml nor
-    AWS.
+    """Put Terraform's outputs into the marked literals of DAG files. Needs
+    neither cipipe.toml nor AWS.
     """
     made = local.patch_folder(source, outputs, out)
     for warning in made.warnings:

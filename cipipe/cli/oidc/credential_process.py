@@ -1,4 +1,5 @@
-"""`cipipe oidc credential-process`: credentials for AWS's tools, on standard output only.
+"""`cipipe oidc credential-process`: credentials for AWS's tools, on
+standard output only.
 
 https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html
 """
@@ -25,8 +26,9 @@ from cipipe.redact import Redactor
 )
 def credential_process(shared: Common, socket: Path | None) -> None:
     """Print credentials of the environment's role, for `credential_process` of an AWS profile."""
-    # AWS's tools keep its standard error and may show it anywhere: a command of the provider that
-    # masks a secret has the secret in it, and would be a leak.
+    # AWS's tools keep its standard error and may show it anywhere: a
+    # command of the provider that masks a secret has the secret in it, and
+    # would be a leak.
     shared.console.redactor = Redactor()
     if shared.output is not None:
         raise UsageError("usage", "credentials are not written into files", where="--output")

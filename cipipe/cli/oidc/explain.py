@@ -1,6 +1,7 @@
 """`cipipe oidc explain`.
 
-Exit status 3 where the policy denies the token, 0 where it allows it or that is unknown.
+Exit status 3 where the policy denies the token, 0 where it allows it or
+that is unknown.
 """
 
 from datetime import UTC, datetime
@@ -53,9 +54,11 @@ def explain(
     provider_arn: str | None,
     role_arn: str | None,
 ) -> int:
-    """Explain whether a trust policy allows a token, and if not, which condition fails.
+    """Explain whether a trust policy allows a token, and if not, which
+    condition fails.
 
-    Also shows how to fix it. Needs neither cipipe.toml nor AWS, except with --role.
+    Also shows how to fix it. Needs neither cipipe.toml nor AWS, except with
+    --role.
     """
     _exactly_one({"--policy": policy, "--role": role})
     _exactly_one({"--claims": claims, "--token-file": token_file, "--token-env": token_env})

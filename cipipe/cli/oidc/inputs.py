@@ -16,7 +16,8 @@ from cipipe.oidc import policy
 from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.no_token import missing_token
 
-# AWS accepts tokens of up to 20,000 characters, and trust policies of a few thousand.
+# AWS accepts tokens of up to 20,000 characters, and trust policies of a few
+# thousand.
 _LARGEST = 64 * bounded.KIB
 
 
@@ -67,7 +68,8 @@ def claims_of(file: str) -> TokenClaims:
     """Claims from a file with a JSON object. Raises UsageError."""
     try:
         found = bounded.loads(text_of(file, "--claims"))
-        # Fails for half of a surrogate pair, which could not be printed later.
+        # Fails for half of a surrogate pair, which could not be printed
+        # later.
         json.dumps(found, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise _no_claims(file, f"they are not JSON: {error}") from None
@@ -83,8 +85,8 @@ def claims_of(file: str) -> TokenClaims:
 
 def given_token(console: Console, file: str | None, variable: str | None) -> str | None:
     """The token of `--token-file` or `--token-env`; None without either option."""
-    # Somebody may have passed the token itself instead of its file or variable, and then an error
-    # must not show it.
+    # Somebody may have passed the token itself instead of its file or
+    # variable, and then an error must not show it.
     for word in filter(None, (file, variable)):
         if word.startswith("ey") and word.count(".") == 2:
             console.redactor.register(word)
@@ -100,7 +102,8 @@ def given_token(console: Console, file: str | None, variable: str | None) -> str
 
 
 def decoded(console: Console, token: str) -> TokenClaims:
-    """The claims of a token, which is masked from here on, as are its parts.
+    """The claims of a token, which is masked from here on, as are its
+    parts.
 
     Raises IdentityError.
     """

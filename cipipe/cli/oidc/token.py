@@ -33,7 +33,8 @@ _LATEST = 1e11
     help="The token in this environment variable instead of the job's.",
 )
 def token(shared: Common, token_file: str | None, token_env: str | None) -> None:
-    """Show the claims of the job's ID token, and which of them AWS sees as condition keys.
+    """Show the claims of the job's ID token, and which of them AWS sees as
+    condition keys.
 
     The token itself is never shown.
     """
@@ -72,7 +73,8 @@ def _source(shared: Common) -> ci.TokenSource:
     try:
         project = shared.project()
     except UsageError as error:
-        # Without a project, the token is where the provider has it by default.
+        # Without a project, the token is where the provider has it by
+        # default.
         if shared.config is not None or error.id not in _NO_PROJECT:
             raise
         provider = shared.console.provider
@@ -89,7 +91,8 @@ def _shown(claims: TokenClaims, now: datetime) -> identity.IdentityReport:
     issuer = issuer_key(claims.issuer)
     offered = visible(claims.issuer)
     context = request_for(claims, account_id="").context
-    # AWS's condition keys ignore case; they are shown as AWS documents them.
+    # AWS's condition keys ignore case; they are shown as AWS documents
+    # them.
     names = [f"{issuer}:{name}" for name in sorted(offered)]
     keys = {name: context[name.lower()] for name in names if name.lower() in context}
     expires = _expiry(claims)

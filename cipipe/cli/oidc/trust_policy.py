@@ -1,6 +1,7 @@
 """`cipipe oidc trust-policy`.
 
-What the command line leaves out comes from cipipe.toml and from the job, where there is one.
+What the command line leaves out comes from cipipe.toml and from the job,
+where there is one.
 """
 
 import json as jsons
@@ -17,7 +18,8 @@ from cipipe.pipeline.trust.options import TrustPolicyOptions
 from cipipe.pipeline.trust.policy import make_policy
 from cipipe.report import json
 
-# Errors of a folder without a project: the command works there, from its options alone.
+# Errors of a folder without a project: the command works there, from its
+# options alone.
 _NO_PROJECT = {"config-missing", "git-no-repository", "git-no-commit"}
 
 
@@ -95,7 +97,8 @@ def _configured(shared: Common) -> Project | None:
     try:
         return shared.project()
     except UsageError as error:
-        # Whoever names a configuration or an environment wants it to be used.
+        # Whoever names a configuration or an environment wants it to be
+        # used.
         named = shared.config is not None or shared.environment is not None
         if named or error.id not in _NO_PROJECT:
             raise

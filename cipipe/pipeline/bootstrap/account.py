@@ -1,8 +1,8 @@
 """`cipipe bootstrap`: what an account needs before its first pipeline.
 
-The bucket is made through the API, because it keeps the state of everything else. Terraform then
-adopts it (with an `import` block) and makes the OIDC providers and the roles, in the root that
-`bootstrap/root.py` chooses.
+The bucket is made through the API, because it keeps the state of everything
+else. Terraform then adopts it (with an `import` block) and makes the OIDC
+providers and the roles, in the root that `bootstrap/root.py` chooses.
 """
 
 import contextlib
@@ -33,9 +33,11 @@ from cipipe.tools.terraform.client import Terraform
 
 
 def bootstrap(session: Session) -> dict[str, Any]:
-    """Create or update the account's bucket, OIDC providers and roles. Returns Terraform's outputs.
+    """Create or update the account's bucket, OIDC providers and roles.
+    Returns Terraform's outputs.
 
-    Uses the credentials of the person who runs it (an administrator, once), not a job's token.
+    Uses the credentials of the person who runs it (an administrator, once),
+    not a job's token.
     """
     trusted = trusted_tokens(session.project, session.environment_name)
     with (
@@ -43,7 +45,8 @@ def bootstrap(session: Session) -> dict[str, Any]:
         tempfile.TemporaryDirectory(prefix="cipipe-plan-") as folder,
     ):
         terraform.create_state()
-        # A provider that somebody else made is used as it is, not created a second time.
+        # A provider that somebody else made is used as it is, not created a
+        # second time.
         foreign = existing_providers(aws) - terraform.identity_providers()
         variables = Path(folder) / "bootstrap.tfvars.json"
         providers = provider_variables(session.project, trusted, foreign)
@@ -68,10 +71,12 @@ def unlock(session: Session, *, lock_id: str) -> None:
 
 @contextlib.contextmanager
 def _terraform(session: Session) -> Iterator[tuple[Aws, Terraform, str]]:
-    """The account, Terraform initialised in the bootstrap's root, and the bucket, made first.
+    """The account, Terraform initialised in the bootstrap's root, and the
+    bucket, made first.
 
-    Raises RefusedError in a merge request's job, which may have the credentials of another step.
-    The sandbox has an account of its own, which any job may bootstrap.
+    Raises RefusedError in a merge request's job, which may have the
+    credentials of another step. The sandbox has an account of its own,
+    which any job may bootstrap.
     """
     project = session.project
     name = session.environment_name

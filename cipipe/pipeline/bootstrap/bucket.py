@@ -14,9 +14,11 @@ _CLOSED = {
 
 
 def ensure_bucket(aws: Aws, name: str) -> None:
-    """Create the bucket unless it is ours already: versioned and closed to the public.
+    """Create the bucket unless it is ours already: versioned and closed to
+    the public.
 
-    S3 encrypts every bucket itself. A bucket of another account is refused by S3.
+    S3 encrypts every bucket itself. A bucket of another account is refused
+    by S3.
     """
     owner = {"ExpectedBucketOwner": aws.account} if aws.account else {}
     try:

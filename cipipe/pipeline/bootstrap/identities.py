@@ -74,9 +74,11 @@ def provider_variables(
 
 
 def warn_of_policy(session: Session, aws: Aws, trusted: Mapping[str, Trust]) -> None:
-    """Warn where the deploy role accepts a merge request's token as a branch's.
+    """Warn where the deploy role accepts a merge request's token as a
+    branch's.
 
-    The role is read from IAM: the Terraform root may be the project's own, with another policy.
+    The role is read from IAM: the Terraform root may be the project's own,
+    with another policy.
     """
     environment = session.environment
     policy = iam_roles.read(aws, environment.role_arn.rpartition("/")[2]).policy

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def bootstrap_once(session: Session, *, marker: Path, started_at: str) -> None:
-    """Bootstrap the environment's account, unless `marker` says that this bootstrap was done.
+    """Bootstrap the environment's account, unless `marker` says that this
+    bootstrap was done.
 
     `started_at` identifies the sandbox: a new one has an empty account.
     """
@@ -29,8 +30,9 @@ def bootstrap_once(session: Session, *, marker: Path, started_at: str) -> None:
 
     name = session.environment_name
     session.say(f"bootstrapping the account of {name}: bucket, OIDC providers, roles")
-    # What Terraform prints is of interest only where it fails, and doubts about the trust policy
-    # are of none: everything in the sandbox is this machine's.
+    # What Terraform prints is of interest only where it fails, and doubts
+    # about the trust policy are of none: everything in the sandbox is this
+    # machine's.
     quiet = msgspec.structs.replace(session, say=session.detail, progress=Silent())
     outputs = bootstrap(quiet)
     _write(marker, digest)

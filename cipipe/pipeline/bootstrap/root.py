@@ -1,6 +1,8 @@
-"""Which Terraform root `cipipe bootstrap` applies: cipipe's own, or the one of `[bootstrap] root`.
+"""Which Terraform root `cipipe bootstrap` applies: cipipe's own, or the one
+of `[bootstrap] root`.
 
-No other folder of a repository is ever applied: a `terraform/bootstrap` may contain anything.
+No other folder of a repository is ever applied: a `terraform/bootstrap` may
+contain anything.
 """
 
 import contextlib
@@ -57,14 +59,16 @@ def prepared(root: Path) -> Iterator[Path]:
         copy.mkdir()
         for file in root.glob("*.tf"):
             shutil.copyfile(file, copy / file.name)
-        # On other platforms Terraform would refuse a lock file without their checksum.
+        # On other platforms Terraform would refuse a lock file without
+        # their checksum.
         if (sys.platform, platform.machine()) == _LOCKED_PLATFORM:
             shutil.copyfile(root / _LOCK_FILE, copy / _LOCK_FILE)
         yield copy
 
 
 def refuse_other_outputs(project: Project, outputs: frozenset[str]) -> None:
-    """Refuse a root that does not make what cipipe needs, before it is applied.
+    """Refuse a root that does not make what cipipe needs, before it is
+    applied.
 
     Raises UsageError `bootstrap-root-outputs`.
     """
@@ -81,12 +85,14 @@ def refuse_other_outputs(project: Project, outputs: frozenset[str]) -> None:
 def _check_former(folder: Path, line: Callable[[str], None]) -> None:
     """Report a root that an earlier version applied and this one does not.
 
-    Raises UsageError where applying cipipe's own root would undo a team's changes.
+    Raises UsageError where applying cipipe's own root would undo a team's
+    changes.
     """
     files = {file.name: file.read_bytes() for file in folder.glob("*.tf")}
     if not files or all(_same(SHIPPED / name, content) for name, content in files.items()):
         return
-    # Only a copy of cipipe's own root has this variable, a root of the team's does not.
+    # Only a copy of cipipe's own root has this variable, a root of the
+    # team's does not.
     if any(b'variable "deploy_role_name"' in content for content in files.values()):
         raise UsageError(
             "bootstrap-root-unnamed",

@@ -1,7 +1,7 @@
 """Files and folders that settings name and that do not exist.
 
-`check` looks at all stages, a run at its own. A plan asks git once; only where something is missing
-are all files listed, to suggest the nearest one.
+`check` looks at all stages, a run at its own. A plan asks git once; only
+where something is missing are all files listed, to suggest the nearest one.
 """
 
 import difflib
@@ -23,12 +23,14 @@ from cipipe.tools.git.client import Repository
 # A suggestion compares the name with this many others, at most.
 _COMPARED = 5000
 
-# The modes of git's tree entries that paths cannot be followed through: links and submodules.
+# The modes of git's tree entries that paths cannot be followed through:
+# links and submodules.
 _NOT_FOLLOWED = {b"120000", b"160000"}
 
 
 def checker(repository: Repository) -> Callable[[AnyStage], Iterator[Problem]]:
-    """A function that yields the paths of a stage that are neither in the commit nor on disk.
+    """A function that yields the paths of a stage that are neither in the
+    commit nor on disk.
 
     The stage has its settings filled in.
     """
@@ -44,7 +46,8 @@ def checker(repository: Repository) -> Callable[[AnyStage], Iterator[Problem]]:
 
 
 def refuse_missing(project: Project, result: PlanResult, *, allow_empty: bool = False) -> None:
-    """Raise ProblemsError where a stage that would run needs a path that the commit lacks.
+    """Raise ProblemsError where a stage that would run needs a path that
+    the commit lacks.
 
     `allow_empty`: a folder without files is intended. Nothing was started.
     """
@@ -55,8 +58,8 @@ def refuse_missing(project: Project, result: PlanResult, *, allow_empty: bool = 
         if planned.status is Status.UNCHANGED or not _reads_files(stage, plan):
             continue
         needs = KINDS[stage.kind].required_paths(project.config.for_run(stage, plan.environment))
-        # A folder that became empty is left to the stage's own safeguard, which knows what was
-        # deployed.
+        # A folder that became empty is left to the stage's own safeguard,
+        # which knows what was deployed.
         empty = allow_empty or result.stored.get(planned.name) is not None
         wanted[planned.name] = [need for need in needs if not (need.may_vanish and empty)]
 

@@ -55,7 +55,8 @@ def refuse_dirty(project: Project, result: PlanResult) -> None:
         path
         for path in project.repository.dirty()
         if path == project.config_path.encode()
-        # A folder that became a link or a submodule counts for everything that was in it.
+        # A folder that became a link or a submodule counts for everything
+        # that was in it.
         or any(p.matches_link(path) or p.matches(path + b"-") for p in patterns)
     ]
     if not dirty:
@@ -91,9 +92,11 @@ def refuse_older(
     allowed: bool,
     newest: Callable[[str], Newest | None] = lambda _: None,
 ) -> None:
-    """Refuse to deploy an older pipeline's content over a newer one's, or on top of its resources.
+    """Refuse to deploy an older pipeline's content over a newer one's, or
+    on top of its resources.
 
-    `newest` returns the newest pipeline of a provider; it is called only where something is due.
+    `newest` returns the newest pipeline of a provider; it is called only
+    where something is due.
     """
     context = project.context
     plan = result.executable.plan

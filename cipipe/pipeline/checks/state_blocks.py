@@ -1,6 +1,8 @@
-"""Whether Terraform roots have the block of the backend that their stage names.
+"""Whether Terraform roots have the block of the backend that their stage
+names.
 
-Nothing is started. A run asks Terraform itself once it is initialised, and believes that answer.
+Nothing is started. A run asks Terraform itself once it is initialised, and
+believes that answer.
 """
 
 from collections.abc import Iterator
@@ -38,7 +40,8 @@ def _problems(project: Project, environment: str) -> Iterator[Problem]:
         root = project.config.expanded(stage.settings.root, environment)
         folder = project.repository.root / root
         files = {file.name: file.read_bytes() for file in folder.glob("*.tf*") if file.is_file()}
-        # A folder without Terraform files is reported as a path that is missing.
+        # A folder without Terraform files is reported as a path that is
+        # missing.
         if not any(name.endswith((".tf", ".tf.json")) for name in files):
             continue
         found = declared(files)

@@ -11,9 +11,11 @@ from cipipe.stages import KINDS
 
 
 def missing_tools(session: Session, result: PlanResult) -> dict[str, str]:
-    """The tools that due stages need and this machine lacks, with how to get each.
+    """The tools that due stages need and this machine lacks, with how to
+    get each.
 
-    Outside the sandbox a missing tool is an error before anything runs: StageError `tool-missing`.
+    Outside the sandbox a missing tool is an error before anything runs:
+    StageError `tool-missing`.
     """
     candidates = result.snapshot.candidates
     due = [s.name for s in result.executable.plan.stages if s.status is not Status.UNCHANGED]

@@ -1,7 +1,8 @@
-"""`cipipe doctor`: what would stop a run on this machine or in this job, each with its fix.
+"""`cipipe doctor`: what would stop a run on this machine or in this job,
+each with its fix.
 
-Nothing is changed. A check that fails does not stop the others; one that cannot be made is skipped
-and says why.
+Nothing is changed. A check that fails does not stop the others; one that
+cannot be made is skipped and says why.
 """
 
 from collections.abc import Iterator
@@ -26,10 +27,12 @@ def examine(
 ) -> Iterator[tuple[Check, CipipeError | None]]:
     """Make each check and yield it, with its error where it failed.
 
-    `problem` is why there is no project, or no environment and so no session.
+    `problem` is why there is no project, or no environment and so no
+    session.
     """
     tools = tools_of(project)
-    # Without a configuration nobody knows what is needed: what is missing is a warning only.
+    # Without a configuration nobody knows what is needed: what is missing
+    # is a warning only.
     known = tools is not None
     yield checked("git", lambda: check_git(machine.env))
     yield checked("terraform", lambda: check_terraform(machine.env, tools), needed=known)

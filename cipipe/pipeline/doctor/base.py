@@ -39,7 +39,8 @@ def checked(
 ) -> tuple[Check, CipipeError | None]:
     """The outcome of a check, and its error where it failed.
 
-    A failure is a warning where nobody knows whether the checked thing is `needed`.
+    A failure is a warning where nobody knows whether the checked thing is
+    `needed`.
     """
     try:
         return Check(name=name, result=Verdict.OK, detail=check()), None

@@ -1,7 +1,8 @@
-"""What in this job's identity would stop a run: region, role, token, credentials, trust policy.
+"""What in this job's identity would stop a run: region, role, token,
+credentials, trust policy.
 
-Only the exchange tests a role completely, and it changes nothing. With `offline`, nothing beyond
-this machine is contacted.
+Only the exchange tests a role completely, and it changes nothing. With
+`offline`, nothing beyond this machine is contacted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,17 +32,20 @@ from cipipe.tools.aws.credentials import Credentials
 _OF_TIME = {"oidc-token-expired", "oidc-token-not-yet-valid"}
 _OF_AUDIENCE = "oidc-audience-mismatch"
 
-# `cipipe bootstrap` trusts projects by their names: a warning in every project is not read.
+# `cipipe bootstrap` trusts projects by their names: a warning in every
+# project is not read.
 _USUAL = {"oidc-mutable-name"}
 
-# Intended for a role that only reads: merge and pull requests come from every branch.
+# Intended for a role that only reads: merge and pull requests come from
+# every branch.
 _USUAL_IN_VERIFY = {
     "oidc-subject-too-wide",
     "oidc-merge-request-allowed",
     "oidc-merge-request-indistinct",
 }
 
-# Seconds. With less time left, a token's expiry is shown in seconds instead of minutes.
+# Seconds. With less time left, a token's expiry is shown in seconds instead
+# of minutes.
 _SHORT = 120
 
 
@@ -105,13 +109,15 @@ def check_token(job: Job) -> str:
     mint = minting(job.project, job.session.environment, job.session.target)
     token, job.audience = mint() if mint else ("", "")
     job.session.redactor.register(token)
-    # The signature alone, too: it turns claims that anybody may see into a token.
+    # The signature alone, too: it turns claims that anybody may see into a
+    # token.
     job.session.redactor.register(token.rpartition(".")[2])
     claims = jwt.decode(token)
     job.claims = claims
     error = _error(job)
     if error is not None and error.id not in {*_OF_TIME, _OF_AUDIENCE}:
-        # The next checks have nothing to say about a token that AWS would not read.
+        # The next checks have nothing to say about a token that AWS would
+        # not read.
         job.claims = None
         raise error
     return f"{_described(source)}: {claims.subject}"

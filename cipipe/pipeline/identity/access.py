@@ -32,7 +32,8 @@ class Access(msgspec.Struct, frozen=True):
     aws: Aws
     # The whole environment of child processes.
     child_env: Mapping[str, str]
-    # The credentials of a job's token, which this process renews; None for a person's own.
+    # The credentials of a job's token, which this process renews; None for
+    # a person's own.
     renewed: Renewed | None = None
 
 
@@ -56,10 +57,11 @@ def can_connect(project: Project, target: AwsTarget | None) -> bool:
 
 
 def missing_token_hint(project: Project, mode: Mode) -> str | None:
-    """How to give a provider's job the ID token that it needs and does not have; None otherwise.
+    """How to give a provider's job the ID token that it needs and does not
+    have; None otherwise.
 
-    Credentials from another step of the job are enough, except in a merge or pull request: that
-    uses the verify role only.
+    Credentials from another step of the job are enough, except in a merge
+    or pull request: that uses the verify role only.
     """
     source = token_source(project)
     if project.context.provider == "local" or not isinstance(source, NoToken):
@@ -77,7 +79,8 @@ def child_environment(
     credentials: Credentials | None,
     target: AwsTarget | None,
 ) -> dict[str, str]:
-    """The environment of child processes: this one's with `credentials` and without any other.
+    """The environment of child processes: this one's with `credentials` and
+    without any other.
 
     Neither the job's token nor static AWS keys are in it.
     """
@@ -88,7 +91,8 @@ def child_environment(
         elsewhere = ("AWS_ENDPOINT_URL", "AWS_CONFIG_FILE")
         kept = {key: value for key, value in kept.items() if not key.startswith(elsewhere)}
 
-    # Children find the tools that are installed beside cipipe, in its virtual environment.
+    # Children find the tools that are installed beside cipipe, in its
+    # virtual environment.
     scripts = str(Path(sys.executable).parent)
     kept["PATH"] = os.pathsep.join([scripts, kept.get("PATH", os.defpath)])
     kept["AWS_REGION"] = environment.region

@@ -26,8 +26,8 @@ class Role(msgspec.Struct, frozen=True):
 def read(aws: Aws, name_or_arn: str) -> Role:
     """The role of that name or ARN, in the account of these credentials.
 
-    Raises IdentityError `oidc-role-unreadable`, StageError `aws-unreachable`, and UsageError for
-    what is neither a name nor an ARN.
+    Raises IdentityError `oidc-role-unreadable`, StageError
+    `aws-unreachable`, and UsageError for what is neither a name nor an ARN.
     """
     name = name_or_arn.rpartition("/")[2]
     is_arn = name_or_arn.startswith("arn:")
@@ -49,7 +49,8 @@ def read(aws: Aws, name_or_arn: str) -> Role:
             where=name_or_arn,
         ) from error
 
-    # IAM is asked by name: an ARN of another account finds a role of this one.
+    # IAM is asked by name: an ARN of another account finds a role of this
+    # one.
     if is_arn and found["Arn"] != name_or_arn:
         raise IdentityError(
             "oidc-role-unreadable",
@@ -61,10 +62,11 @@ def read(aws: Aws, name_or_arn: str) -> Role:
 
 
 def provider_problems(aws: Aws, role: Role, claims: TokenClaims) -> tuple[Finding, ...]:
-    """Why STS would refuse the token because of the account's OIDC provider.
+    """Why STS would refuse the token because of the account's OIDC
+    provider.
 
-    There may be no provider for the issuer, or not for this audience. Nothing is reported where
-    providers may not be read.
+    There may be no provider for the issuer, or not for this audience.
+    Nothing is reported where providers may not be read.
     """
     match = ROLE_ARN.fullmatch(role.arn)
     if match is None:

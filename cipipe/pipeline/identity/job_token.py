@@ -1,7 +1,8 @@
-"""Whether the job's ID token may deploy: the provider signed its claims, and no job can set them.
+"""Whether the job's ID token may deploy: the provider signed its claims,
+and no job can set them.
 
-The variables, and even the subject, of a push to `main` can also belong to a merge request from a
-fork whose branch is called `main`.
+The variables, and even the subject, of a push to `main` can also belong to
+a merge request from a fork whose branch is called `main`.
 """
 
 from collections.abc import Mapping
@@ -18,9 +19,10 @@ from cipipe.pipeline.project import Project
 def refuse_token(project: Project, name: str, token: str, *, read_only: bool = False) -> None:
     """Refuse to get an environment's deploy role with this token.
 
-    `read_only` allows refs that are not protected. A token that cannot be decoded is left to the
-    exchange, which explains what is wrong with it. Raises RefusedError `token-merge-request`,
-    `token-other-project`, `token-other-ref`, `token-unprotected-ref`.
+    `read_only` allows refs that are not protected. A token that cannot be
+    decoded is left to the exchange, which explains what is wrong with it.
+    Raises RefusedError `token-merge-request`, `token-other-project`,
+    `token-other-ref`, `token-unprotected-ref`.
     """
     try:
         claims = jwt.decode(token).payload
@@ -77,8 +79,8 @@ def _refuse_project(project: Project, facts: TokenFacts, settings: OidcSettings)
 def _refuse_event(project: Project, name: str, facts: TokenFacts) -> None:
     """GitHub: a run of `workflow_run` may follow a pull request's.
 
-    The event's payload says so and no claim does, so the variable that names the event has to agree
-    with the token.
+    The event's payload says so and no claim does, so the variable that
+    names the event has to agree with the token.
     """
     if facts.variable is None:
         return

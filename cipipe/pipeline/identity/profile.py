@@ -1,7 +1,9 @@
-"""The AWS profile of child processes: they get credentials from this run, as often as they need.
+"""The AWS profile of child processes: they get credentials from this run,
+as often as they need.
 
-The profile is in a private folder without any secret: a configuration file, the program that it
-names, and the socket that the program connects to. docs/decisions/0006 says why.
+The profile is in a private folder without any secret: a configuration file,
+the program that it names, and the socket that the program connects to.
+docs/decisions/0006 says why.
 """
 
 import contextlib
@@ -29,19 +31,22 @@ NAME = "cipipe"
 _PREFIX = "cipipe-run-"
 _DRAFT = "cipipe-new-"
 
-# Seconds. A draft exists for a moment only, so an older one was left by a killed process.
+# Seconds. A draft exists for a moment only, so an older one was left by a
+# killed process.
 _DRAFT_AGE = 600.0
 
-# A path that no shell and no splitting of words changes, and that fits into a socket's address.
+# A path that no shell and no splitting of words changes, and that fits into
+# a socket's address.
 _SAFE = re.compile(r"[A-Za-z0-9/._-]{1,70}")
 
 
 @contextlib.contextmanager
 def served(access: "Access", warn: Callable[[str], None]) -> Iterator["Access"]:
-    """The same access, whose children get credentials from this process while the block runs.
+    """The same access, whose children get credentials from this process
+    while the block runs.
 
-    A person's own credentials, which this process cannot renew, are passed to the children as they
-    are.
+    A person's own credentials, which this process cannot renew, are passed
+    to the children as they are.
     """
     if access.renewed is None:
         yield access
@@ -49,11 +54,12 @@ def served(access: "Access", warn: Callable[[str], None]) -> Iterator["Access"]:
     from cipipe.oidc import agent
 
     with _folder() as folder, agent.serving(folder / "socket", access.renewed.current, warn):
-        # An empty file, so that no other credentials of this machine are found.
+        # An empty file, so that no other credentials of this machine are
+        # found.
         (folder / "no-keys").touch(mode=0o600)
         _write(folder / "credentials", _program(folder / "socket"))
-        # Each of AWS's tools splits this line in its own way, or gives it to a shell: nothing in it
-        # may need quoting.
+        # Each of AWS's tools splits this line in its own way, or gives it
+        # to a shell: nothing in it may need quoting.
         command = f"/bin/sh {folder / 'credentials'}"
         region = access.aws.endpoint.region
         _write(
@@ -84,7 +90,8 @@ def _program(socket: Path) -> str:
 def _folder() -> Iterator[Path]:
     """A private folder with a short and plain path.
 
-    It is locked while this process lives, so that later runs can tell it from those of killed ones.
+    It is locked while this process lives, so that later runs can tell it
+    from those of killed ones.
     """
     top = Path(tempfile.gettempdir())
     if not _SAFE.fullmatch(str(top)):
@@ -94,7 +101,8 @@ def _folder() -> Iterator[Path]:
     folder = draft.with_name(draft.name.replace(_DRAFT, _PREFIX, 1))
     try:
         with (draft / "lock").open("w") as lock:
-            # Locked before it gets its name: another run's sweep finds no folder without a lock.
+            # Locked before it gets its name: another run's sweep finds no
+            # folder without a lock.
             fcntl.flock(lock, fcntl.LOCK_EX)
             draft.rename(folder)
             yield folder
@@ -111,7 +119,8 @@ def _sweep(top: Path) -> None:
             if found.st_uid == os.getuid() and time.time() - found.st_mtime > _DRAFT_AGE:
                 shutil.rmtree(draft, ignore_errors=True)
     for left in top.glob(f"{_PREFIX}*"):
-        # It may belong to another user, or be gone by now, or still be locked.
+        # It may belong to another user, or be gone by now, or still be
+        # locked.
         with contextlib.suppress(OSError):
             if left.stat(follow_symlinks=False).st_uid != os.getuid():
                 continue

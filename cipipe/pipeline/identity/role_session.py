@@ -1,4 +1,5 @@
-"""One session of a role: a token that is fetched anew, exchanged at STS, and checked.
+"""One session of a role: a token that is fetched anew, exchanged at STS,
+and checked.
 
 `Session.role_session` puts it together.
 """
@@ -25,15 +26,18 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
 
     mint: Mint
     session: SessionRequest
-    # The role that the token is exchanged for, where the session's role is assumed from it.
+    # The role that the token is exchanged for, where the session's role is
+    # assumed from it.
     via: str | None
     endpoint: Endpoint
     redactor: Redactor
     # Cuts the waits between attempts at STS short.
     interrupt: Interrupt = msgspec.field(default_factory=Interrupt)
-    # May read the role's trust policy, to explain a denial. The sandbox's only.
+    # May read the role's trust policy, to explain a denial. The sandbox's
+    # only.
     admin: Credentials | None = None
-    # Looks at a token that AWS accepted, before anybody gets the credentials.
+    # Looks at a token that AWS accepted, before anybody gets the
+    # credentials.
     inspect: Callable[[str], None] | None = None
 
     def __call__(self) -> Credentials:
@@ -99,7 +103,8 @@ def request_for(environment: Environment, role: str, name: str) -> SessionReques
 def role_of(
     name: str, environment: Environment, mode: Mode, *, read_only: bool = False
 ) -> tuple[str, str | None]:
-    """The role of a job in this mode, and the one that it is assumed from, if there is one.
+    """The role of a job in this mode, and the one that it is assumed from,
+    if there is one.
 
     Raises IdentityError `oidc-role-missing`.
     """

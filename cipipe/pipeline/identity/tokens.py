@@ -35,7 +35,8 @@ STRIPPED = (
 )
 """The variables with which AWS's tools would use other credentials than the job's."""
 
-# Characters. A shorter value is no token, and masking it would hide ordinary words.
+# Characters. A shorter value is no token, and masking it would hide
+# ordinary words.
 _SHORTEST_SECRET = 8
 _JWT = re.compile(r"ey[\w-]+\.ey[\w-]+\.[\w-]*")
 
@@ -74,11 +75,12 @@ def minting(
     target: AwsTarget | None = None,
     interrupt: Interrupt | None = None,
 ) -> Mint | None:
-    """A function that gets a new ID token each time it is called; None where there is none to get.
+    """A function that gets a new ID token each time it is called; None
+    where there is none to get.
 
-    A person at a shell has no token and may use credentials of their own. A job must have one,
-    unless another step of it got credentials already. In the sandbox, both get one from its issuer.
-    Raises IdentityError.
+    A person at a shell has no token and may use credentials of their own. A
+    job must have one, unless another step of it got credentials already. In
+    the sandbox, both get one from its issuer. Raises IdentityError.
     """
     source = token_source(project)
     if not isinstance(source, NoToken):
@@ -102,7 +104,8 @@ def secret_variables(project: Project) -> frozenset[str]:
     named = project.provider.secret_variables(project.env) | {issuer_of(project).token_variable}
     values = [project.env.get(name, "") for name in named]
     secrets = [value for value in values if len(value) >= _SHORTEST_SECRET]
-    # A job may copy its token into another variable, alone or inside a longer text.
+    # A job may copy its token into another variable, alone or inside a
+    # longer text.
     copies = {
         name
         for name, value in project.env.items()

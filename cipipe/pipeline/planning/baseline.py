@@ -15,9 +15,11 @@ from cipipe.tools.git.client import Commit
 def known_from_commit(
     project: Project, snapshot: Snapshot, wanted: str | None
 ) -> tuple[Mapping[str, Known], Baseline]:
-    """What each stage was in the commit to compare with, and which commit that is.
+    """What each stage was in the commit to compare with, and which commit
+    that is.
 
-    `wanted` is the revision that --base names. Raises UsageError `base-unknown`.
+    `wanted` is the revision that --base names. Raises UsageError
+    `base-unknown`.
     """
     base = _wanted(project, wanted) if wanted is not None else _found(project, snapshot.commit)
     if base is not None:
@@ -52,22 +54,25 @@ def _found(project: Project, head: str) -> Commit | None:
     for name in [context.base, *names]:
         other = repository.commit(name) if name else None
         base = repository.merge_base(head, other.oid) if other else None
-        # In a job, HEAD is often the newest commit of the default branch. That says nothing about
-        # what is deployed.
+        # In a job, HEAD is often the newest commit of the default branch.
+        # That says nothing about what is deployed.
         if base and (base != head or context.provider == "local"):
             return repository.commit(base)
 
-    # For a request, the commit before the last push is an older version of the request itself.
+    # For a request, the commit before the last push is an older version of
+    # the request itself.
     if context.event == "merge-request" or not context.before:
         return None
     return repository.commit(context.before)
 
 
 def _merge_target(project: Project, head: str) -> Commit | None:
-    """The target's commit that the provider merged a request into for this job, if it did.
+    """The target's commit that the provider merged a request into for this
+    job, if it did.
 
-    What only the target has changed is no change of the request. The request's own base cannot be
-    used: HEAD contains what the target has changed since.
+    What only the target has changed is no change of the request. The
+    request's own base cannot be used: HEAD contains what the target has
+    changed since.
     """
     merge = project.provider.merge(project.env)
     # The job may have checked out something else.
@@ -85,9 +90,11 @@ def _merge_target(project: Project, head: str) -> Commit | None:
 
 
 def _compare(project: Project, snapshot: Snapshot, base: Commit) -> dict[str, Known] | None:
-    """What each stage was in an earlier commit, by that commit's own configuration.
+    """What each stage was in an earlier commit, by that commit's own
+    configuration.
 
-    None if it has no configuration that can be used, or this clone lacks some of its trees.
+    None if it has no configuration that can be used, or this clone lacks
+    some of its trees.
     """
     try:
         then = _candidates_of(project, snapshot, base)

@@ -47,7 +47,8 @@ class PlanResult(msgspec.Struct, frozen=True, kw_only=True):
 
     executable: ExecutablePlan
     snapshot: Snapshot
-    # What the ledger has, by stage; empty where the plan compares with a commit.
+    # What the ledger has, by stage; empty where the plan compares with a
+    # commit.
     stored: "Mapping[str, StoredRecord | None]" = {}
     # Terraform's outputs, by stage.
     outputs: Mapping[str, Mapping[str, Output]] = {}
@@ -61,8 +62,8 @@ def plan(
 ) -> PlanResult:
     """Plan against the ledger, or against a commit where there is none.
 
-    `meanwhile` is called when the ledger has answered, so that other requests to AWS can start.
-    Raises UsageError, StageError.
+    `meanwhile` is called when the ledger has answered, so that other
+    requests to AWS can start. Raises UsageError, StageError.
     """
     project = session.project
     check_names(project.config, options.named)
@@ -120,7 +121,8 @@ def sweep_lock_files(project: Project) -> None:
 
 
 def shown(project: Project, result: PlanResult) -> Plan:
-    """The plan as it is printed: titles of steps have the outputs that are known by now.
+    """The plan as it is printed: titles of steps have the outputs that are
+    known by now.
 
     Those are the outputs of stages that stay as they are.
     """
@@ -178,7 +180,8 @@ def _known(
             known[name] = Known(record, changed=changes.of(name, record.commit))
             continue
 
-        # The same files and settings: what is left to differ are the outputs that it consumed.
+        # The same files and settings: what is left to differ are the
+        # outputs that it consumed.
         available: dict[str, Output] = {}
         for need in config.upstream(name, project.config.stages):
             available |= outputs.get(need, {})

@@ -9,10 +9,11 @@ _INSTEAD = "comparing with a commit, not with what is deployed"
 
 
 def ledger_if_reachable(session: Session) -> Ledger | None:
-    """The ledger; None, with a warning, where this process has no identity at AWS.
+    """The ledger; None, with a warning, where this process has no identity
+    at AWS.
 
-    A job whose token is refused is an error: what its plan would be compared with is unknown.
-    Raises IdentityError.
+    A job whose token is refused is an error: what its plan would be
+    compared with is unknown. Raises IdentityError.
     """
     project = session.project
     mode = session.project.context.mode
@@ -27,7 +28,8 @@ def ledger_if_reachable(session: Session) -> Ledger | None:
     try:
         access = session.connect(mode, read_only=True)
     except IdentityError as error:
-        # A person's own credentials may have expired, which does not matter for a plan.
+        # A person's own credentials may have expired, which does not matter
+        # for a plan.
         if project.context.provider != "local" or session.sandbox:
             raise
         warn(f"{_INSTEAD}: {error.message}")

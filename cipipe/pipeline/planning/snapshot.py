@@ -27,20 +27,22 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """HEAD, or the files on disk, as stages see them."""
 
     commit: str
-    # The id of the commit's tree, or of one that was made from the files on disk.
+    # The id of the commit's tree, or of one that was made from the files on
+    # disk.
     tree: str
     # Seconds since 1970.
     time: int
     # By name of the stage, as the next one.
     candidates: Mapping[str, Candidate]
     patterns: Mapping[str, Patterns]
-    # What was read of the tree, so that a second commit costs only what differs.
+    # What was read of the tree, so that a second commit costs only what
+    # differs.
     contents: Contents
 
     @functools.cached_property
     def index(self) -> PatternIndex:
-        """The patterns, to find the stages of a path. Made once: there may be many commits to
-        compare with.
+        """The patterns, to find the stages of a path. Made once: there may
+        be many commits to compare with.
         """
         return PatternIndex(self.patterns)
 
@@ -97,7 +99,8 @@ def consumed_outputs(
     recorded: Mapping[str, object] = {}
     if stored is not None:
         record = stored.record
-        # Another fingerprint means other files, which may refer to other outputs.
+        # Another fingerprint means other files, which may refer to other
+        # outputs.
         if record.state is State.DEPLOYED and record.fingerprint == candidate.fingerprint:
             recorded = record.data
 

@@ -18,7 +18,8 @@ def recorded_stages(config: "Config") -> list[str]:
 def stage_of_kind(config: "Config", kind: str, wanted: str | None) -> str:
     """The name of the stage of a kind: the wanted one, or the only one.
 
-    Raises UsageError `stage-unknown` where there are several, or none of that name.
+    Raises UsageError `stage-unknown` where there are several, or none of
+    that name.
     """
     known = [name for name, stage in config.stages.items() if stage.kind == kind]
     chosen = [name for name in known if wanted in {None, name}]
@@ -37,7 +38,8 @@ def stage_of_kind(config: "Config", kind: str, wanted: str | None) -> str:
 
 
 def check_names(config: "Config", names: Iterable[str]) -> None:
-    """Refuse names of stages that the environment does not have. Raises UsageError `stage-unknown`.
+    """Refuse names of stages that the environment does not have. Raises
+    UsageError `stage-unknown`.
 
     `config` is the configuration as it is in that environment.
     """

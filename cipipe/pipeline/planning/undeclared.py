@@ -1,8 +1,10 @@
-"""What a stage is made from although its `paths` leave it out: a change there makes nothing due.
+"""What a stage is made from although its `paths` leave it out: a change
+there makes nothing due.
 
-Only due stages are checked, and little is read: settings, Terraform files and Dockerfiles cost one
-look-up each. Links are looked for among what changed; everywhere only where a stage was never
-deployed or the caller wants it.
+Only due stages are checked, and little is read: settings, Terraform files
+and Dockerfiles cost one look-up each. Links are looked for among what
+changed; everywhere only where a stage was never deployed or the caller
+wants it.
 """
 
 import contextlib
@@ -23,7 +25,8 @@ from cipipe.tools.git.client import Entry, Repository
 # How many warnings of a stage, or names of files, are shown.
 _SHOWN = 10
 
-# With these reasons there is nothing that the stage could have changed against.
+# With these reasons there is nothing that the stage could have changed
+# against.
 _ALL_NEW = {Reason.NEVER_DEPLOYED, Reason.NO_BASELINE}
 
 
@@ -32,10 +35,12 @@ def warnings(
 ) -> tuple[str, ...]:
     """A line for each input that a due stage does not declare.
 
-    `everywhere` looks for links in all folders, and adds the files that no stage covers.
+    `everywhere` looks for links in all folders, and adds the files that no
+    stage covers.
     """
     due = [stage for stage in plan.stages if stage.status is Status.DUE]
-    # One round trip to git for each tree would take longer than everything else, with many stages.
+    # One round trip to git for each tree would take longer than everything
+    # else, with many stages.
     with contextlib.suppress(UsageError):
         read = [
             snapshot.patterns[stage.name]
@@ -46,7 +51,8 @@ def warnings(
 
     found: list[str] = []
     for stage in due:
-        # A clone without all trees can be planned: a warning is no reason to fail.
+        # A clone without all trees can be planned: a warning is no reason
+        # to fail.
         with contextlib.suppress(UsageError):
             texts = list(
                 dict.fromkeys(_of_stage(project, stage, snapshot, plan, everywhere=everywhere))
@@ -84,7 +90,8 @@ def _of_stage(
 def _reads_all(stage: StagePlan, patterns: Patterns, *, everywhere: bool) -> bool:
     """Whether all of a stage's folders are read for links.
 
-    A folder that counts as a whole was not read, and is not read for its links alone.
+    A folder that counts as a whole was not read, and is not read for its
+    links alone.
     """
     return everywhere or stage.reason in _ALL_NEW or not patterns.folders
 
@@ -208,7 +215,8 @@ class _Coverage:
     def _covers(self, folder: bytes, *, some: bool) -> bool:
         """Whether the patterns name a whole folder, or with `some` anything in it."""
         below = folder + b"/" if folder else b""
-        # No path has a NUL in it: only a pattern that takes everything matches these two.
+        # No path has a NUL in it: only a pattern that takes everything
+        # matches these two.
         if self.patterns.names(below + b"\0") and self.patterns.names(below + b"\0\0/\0\0/\0\0"):
             return True
         if not some:
@@ -222,7 +230,8 @@ def _name(entry: Entry) -> str:
 
 
 def _without(files: list[Entry], exclude: tuple[str, ...], start: int) -> list[Entry]:
-    """The files that no pattern of `.dockerignore` matches, by their path from `start` on.
+    """The files that no pattern of `.dockerignore` matches, by their path
+    from `start` on.
 
     A pattern that cannot be read matches none: Docker reports it.
     """

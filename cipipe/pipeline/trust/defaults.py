@@ -114,7 +114,8 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
             return self.pinned_ids(options, provider)
 
         settings = self.settings(provider)
-        # The configured ids are those of the configured project, and of no other.
+        # The configured ids are those of the configured project, and of no
+        # other.
         if settings.project in {None, path}:
             configured = ids_of(settings, f"oidc.{provider}")
             if configured is not None:

@@ -21,7 +21,8 @@ class TrustPolicyOptions(msgspec.Struct, frozen=True, kw_only=True):
     project: str | None = None
     # Branches, and tags as refs/tags/NAME.
     refs: tuple[str, ...] = ()
-    # The environment of the provider that jobs are in; not one of cipipe.toml.
+    # The environment of the provider that jobs are in; not one of
+    # cipipe.toml.
     job_environment: str | None = None
     environment_refs: tuple[str, ...] = ()
     # The ids of project and owner have to match as well.
@@ -62,7 +63,8 @@ def branches_and_tags(refs: Sequence[str]) -> DeployFrom:
 
 
 def refuse_hidden(claims: set[str], issuer: str, option: str) -> None:
-    """Refuse an option that needs claims which AWS does not see of an issuer.
+    """Refuse an option that needs claims which AWS does not see of an
+    issuer.
 
     Raises UsageError `oidc-pins-not-visible`.
     """

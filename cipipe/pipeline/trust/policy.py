@@ -145,7 +145,8 @@ def _workflow_claims(
 ) -> dict[str, list[str]]:
     """The claim that names the workflow files, at the refs that may deploy."""
     if options.job_environment is not None:
-        # Branches and tags of any name: the refs of pull requests are neither.
+        # Branches and tags of any name: the refs of pull requests are
+        # neither.
         refs = DeployFrom(branches=("*",), tags=("*",))
         if options.environment_refs:
             refs = branches_and_tags(options.environment_refs)
@@ -182,7 +183,8 @@ def _doubts(document: Mapping[str, Any], token: TokenClaims, subjects: Sequence[
     for statement in evaluate(document, request).statements:
         for finding in lint(statement, request):
             text = f"{finding.id}: {finding.message}"
-            # Nothing but the subject distinguishes them, so the fix is not obvious.
+            # Nothing but the subject distinguishes them, so the fix is not
+            # obvious.
             if finding.id == "oidc-merge-request-indistinct":
                 text = f"{text}. Fix: {finding.fix}"
             found.append(text)

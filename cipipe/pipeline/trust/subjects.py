@@ -1,7 +1,8 @@
 """The subjects and claims of the tokens that a project's roles trust.
 
-GitHub has two forms of subjects: with the ids of owner and repository, and without. Subjects of a
-GitLab project may be made of other components than the usual ones.
+GitHub has two forms of subjects: with the ids of owner and repository, and
+without. Subjects of a GitLab project may be made of other components than
+the usual ones.
 """
 
 import re
@@ -44,7 +45,8 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
     claims: dict[str, list[str]]
     # For the deploy role, besides `claims`.
     deploy_claims: dict[str, list[str]]
-    # Of owner and project, in the second form of the subjects; None where there is no such form.
+    # Of owner and project, in the second form of the subjects; None where
+    # there is no such form.
     ids: tuple[str, str] | None
     # What this lets in, or keeps out, that may not be intended.
     doubts: list[str]
@@ -71,7 +73,8 @@ def ids_of(settings: OidcSettings, where: str) -> tuple[str, str] | None:
 
 
 def trust(project: TrustedProject, refs: DeployFrom) -> Trust:
-    """Which tokens may deploy, from these branches and tags, and which may verify.
+    """Which tokens may deploy, from these branches and tags, and which may
+    verify.
 
     Raises UsageError `config-bad-oidc`.
     """
@@ -121,10 +124,11 @@ def deploy_claims(provider: str, issuer: str) -> dict[str, list[str]]:
 
 
 def workflow_claims(project: TrustedProject, refs: DeployFrom) -> dict[str, list[str]]:
-    """The claim that names a job's workflow file and its ref. Raises UsageError `config-bad-oidc`.
+    """The claim that names a job's workflow file and its ref. Raises
+    UsageError `config-bad-oidc`.
 
-    A job of `pull_request_target` has the subject of the base branch, but not the workflow that
-    deploys.
+    A job of `pull_request_target` has the subject of the base branch, but
+    not the workflow that deploys.
     """
     files = project.settings.workflows
     if not files:

@@ -1,8 +1,9 @@
-"""The `dags` kind: Airflow's DAG files, with Terraform's outputs put in, uploaded to MWAA's bucket.
+"""The `dags` kind: Airflow's DAG files, with Terraform's outputs put in,
+uploaded to MWAA's bucket.
 
-`steps` has the order of a deployment, `deploy` what each step does. `markers` patches the files,
-`checks` refuses bad ones, `bucket` compares and writes, `mwaa` installs and confirms; `local` is
-`cipipe dags patch`.
+`steps` has the order of a deployment, `deploy` what each step does.
+`markers` patches the files, `checks` refuses bad ones, `bucket` compares
+and writes, `mwaa` installs and confirms; `local` is `cipipe dags patch`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,7 +45,8 @@ PATHS = ("source", "requirements", "plugins")
 def resources(stage: Stage[Settings], environment: Environment) -> Iterator[Resource]:
     """The folder of the DAG files, and what MWAA installs, which a bucket has only once."""
     settings = stage.settings
-    # A reference is not known yet: `bucket.sharing` compares the resolved buckets.
+    # A reference is not known yet: `bucket.sharing` compares the resolved
+    # buckets.
     if not isinstance(settings.bucket, str):
         return
     bucket = f"{partition_of(environment.region)}:{settings.bucket}"
@@ -94,7 +96,8 @@ def consumes(
     if OUTPUTS in recorded:
         return frozenset(recorded[OUTPUTS])
 
-    # A plan of what is deployed already does not get here, and does not load a parser.
+    # A plan of what is deployed already does not get here, and does not
+    # load a parser.
     from cipipe.stages.dags.markers.patch import markers
 
     settings = stage.settings
@@ -114,7 +117,8 @@ def inputs(
 ) -> Iterable[Input]:
     """The source folder, and what MWAA installs.
 
-    A file that `paths` leave out is not uploaded either, so it is enough if they name some.
+    A file that `paths` leave out is not uploaded either, so it is enough if
+    they name some.
     """
     settings = stage.settings
     named = [Input(path=repository_path(settings.source), used_by="source", some=True)]

@@ -1,7 +1,9 @@
-"""What the steps of the `dags` stage do: read, compare, check, upload, delete, confirm.
+"""What the steps of the `dags` stage do: read, compare, check, upload,
+delete, confirm.
 
-Nothing is written before everything has been patched, compared and checked. If nothing changed, no
-file is patched or checked: what does that is slow to import, and imported where it is needed.
+Nothing is written before everything has been patched, compared and checked.
+If nothing changed, no file is patched or checked: what does that is slow to
+import, and imported where it is needed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,7 +37,8 @@ class Deployment(msgspec.Struct, kw_only=True):
     desired: Desired = msgspec.field(default_factory=Desired)
     # What the commit's files become; None while they have not been read.
     rendered: "Rendered | None" = None
-    # `desired` was not read but taken from the record, which says that it is deployed.
+    # `desired` was not read but taken from the record, which says that it
+    # is deployed.
     assumed: bool = False
     difference: Difference = msgspec.field(default_factory=Difference)
     looked_again: bool = False
@@ -66,7 +69,8 @@ class Deployment(msgspec.Struct, kw_only=True):
         self._compare(context, result)
         unchanged = context.previous is not None and result.data == context.previous.data
         if self.assumed and not (result.up_to_date and unchanged):
-            # The bucket is not as the record says, so the contents are needed after all.
+            # The bucket is not as the record says, so the contents are
+            # needed after all.
             self.assumed = False
             result.data = dict(context.previous.data) if context.previous else {}
             self._render(context)
@@ -181,8 +185,9 @@ class Deployment(msgspec.Struct, kw_only=True):
     def _look_again(self, context: StageContext[Settings], result: StageResult) -> None:
         """Upload also what changed since the bucket was read.
 
-        Only now, with our record in the ledger, do other runs stop writing. And a stage that
-        started at the same moment, in a bucket that turned out to be this one, has its record too.
+        Only now, with our record in the ledger, do other runs stop writing.
+        And a stage that started at the same moment, in a bucket that turned
+        out to be this one, has its record too.
         """
         if self.looked_again:
             return

@@ -1,4 +1,5 @@
-"""Delete what the stage owns; a destroy deletes all versions, so that the bucket can go too.
+"""Delete what the stage owns; a destroy deletes all versions, so that the
+bucket can go too.
 
 What others put there stays.
 """
@@ -40,7 +41,8 @@ def purge(context: StageContext[Settings], result: StageResult) -> None:
 
 
 def delete_keys(context: StageContext[Settings], result: StageResult, keys: Iterable[str]) -> None:
-    """Delete the objects of some keys of the stage's bucket, which keeps their older versions.
+    """Delete the objects of some keys of the stage's bucket, which keeps
+    their older versions.
 
     Raises ConflictError where a later run took over the stage.
     """
@@ -66,8 +68,9 @@ def purge_keys(
 ) -> int:
     """Delete every version of some keys, and return how many there were.
 
-    The bucket may not exist any more. `absent`: only of keys without an object; one that is there
-    again was put there by others. Raises ConflictError where a later run took over the stage.
+    The bucket may not exist any more. `absent`: only of keys without an
+    object; one that is there again was put there by others. Raises
+    ConflictError where a later run took over the stage.
     """
     versions = 0
     known = manifest.entries(result.data, name)
@@ -80,7 +83,8 @@ def purge_keys(
             return 0
         entry = known.get(key) or {}
         proven = entry["version"] if proves(entry) else None
-        # Others may have written to the key before or after us: their versions are kept.
+        # Others may have written to the key before or after us: their
+        # versions are kept.
         return bucket.purge(
             key,
             lambda version: ownership.belongs_to_others(context, bucket, version, proven=proven),

@@ -1,7 +1,8 @@
-"""What a deployment would change in the bucket, as unified diffs. Reads only.
+"""What a deployment would change in the bucket, as unified diffs. Reads
+only.
 
-A literal with a marker that says `(sensitive ok)` is masked on both sides: neither the old value
-nor the new one is shown.
+A literal with a marker that says `(sensitive ok)` is masked on both sides:
+neither the old value nor the new one is shown.
 """
 
 import difflib
@@ -20,7 +21,8 @@ from cipipe.stages.dags.markers.text import NotPythonError, decode
 from cipipe.stages.dags.render import UNKNOWN_YET, Rendered, render
 from cipipe.stages.dags.settings import Settings
 
-# A misspelt output is an error; a sensitive value that the ledger does not keep is a note.
+# A misspelt output is an error; a sensitive value that the ledger does not
+# keep is a note.
 _TOLERATED = UNKNOWN_YET - {"dag-output-unknown"}
 
 

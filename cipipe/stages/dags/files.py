@@ -14,8 +14,8 @@ _COMPILED = (".pyc", ".pyo")
 def counts(path: str, include: Patterns | None = None) -> bool:
     """Whether a file is uploaded; `path` is relative to the source.
 
-    Caches, tests and hidden files are not; tests are what pytest collects by name. What `include`
-    matches is uploaded, whatever it is.
+    Caches, tests and hidden files are not; tests are what pytest collects
+    by name. What `include` matches is uploaded, whatever it is.
     """
     if include is not None and include.matches(path.encode(errors="surrogateescape")):
         return True
@@ -29,7 +29,8 @@ def counts(path: str, include: Patterns | None = None) -> bool:
 
 
 def is_dag(path: str, body: bytes) -> bool:
-    """Whether Airflow looks for DAGs in the file: in "safe mode", if `dag` and `airflow` are in it.
+    """Whether Airflow looks for DAGs in the file: in "safe mode", if `dag`
+    and `airflow` are in it.
 
     Source: `airflow.utils.file.might_contain_dag_via_default_heuristic`.
     """
@@ -40,7 +41,8 @@ def is_dag(path: str, body: bytes) -> bool:
 
 
 def in_order(bodies: Mapping[str, bytes]) -> tuple[list[str], list[str]]:
-    """The paths in two groups, each sorted: helpers, which are uploaded first, then DAG files.
+    """The paths in two groups, each sorted: helpers, which are uploaded
+    first, then DAG files.
 
     So a new DAG never meets an old helper.
     """

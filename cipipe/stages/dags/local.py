@@ -31,9 +31,10 @@ class PatchedFolder(msgspec.Struct, frozen=True):
 def patch_folder(source: Path, outputs_file: Path, out: Path) -> PatchedFolder:
     """Patch the files of `source` into `out`.
 
-    `outputs_file` has what `terraform output -json` printed. All or nothing: `out` appears, or is
-    replaced, once every file is written. Nothing is written into `source`, and an `out` with any
-    other files is left alone. Raises UsageError, ProblemsError, RefusedError.
+    `outputs_file` has what `terraform output -json` printed. All or
+    nothing: `out` appears, or is replaced, once every file is written.
+    Nothing is written into `source`, and an `out` with any other files is
+    left alone. Raises UsageError, ProblemsError, RefusedError.
     """
     if not source.is_dir():
         raise UsageError("dags-source-missing", f"there is no folder {source}", where=str(source))
@@ -202,8 +203,8 @@ def _write(bodies: dict[str, bytes], out: Path) -> None:
             fresh.rename(out)
             return
 
-        # A folder that is not empty cannot be replaced in one step: if the second one fails, the
-        # first one is undone.
+        # A folder that is not empty cannot be replaced in one step: if the
+        # second one fails, the first one is undone.
         out.rename(aside / "old")
         try:
             fresh.rename(out)

@@ -1,4 +1,5 @@
-"""What the stage would upload: the commit's files, read from git, with the outputs put in.
+"""What the stage would upload: the commit's files, read from git, with the
+outputs put in.
 
 Makes no call to AWS.
 """
@@ -14,8 +15,8 @@ from cipipe.stages.dags.mwaa.extras import extras, without_extras
 from cipipe.stages.dags.settings import Settings
 from cipipe.tools.git import lfs
 
-# Problems that are only warnings where nothing is deployed: the stage that makes the outputs has
-# not run.
+# Problems that are only warnings where nothing is deployed: the stage that
+# makes the outputs has not run.
 UNKNOWN_YET = frozenset({"dag-output-unknown", "dag-output-withheld"})
 
 _SHOWN = 3
@@ -44,9 +45,11 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def render(context: StageContext[Settings], *, tolerate: frozenset[str] = frozenset()) -> Rendered:
-    """Read and patch. `tolerate` has ids of problems with outputs that are only warnings.
+    """Read and patch. `tolerate` has ids of problems with outputs that are
+    only warnings.
 
-    Raises ProblemsError, and StageError where git lacks contents (`dags-blob-missing`).
+    Raises ProblemsError, and StageError where git lacks contents
+    (`dags-blob-missing`).
     """
     settings = context.stage.settings
     sources = _sources(context)
@@ -108,7 +111,8 @@ def _sources(context: StageContext[Settings]) -> dict[str, bytes]:
             where=settings.source,
         )
 
-    # Where Git LFS keeps a file, git has a pointer only, which must never be uploaded.
+    # Where Git LFS keeps a file, git has a pointer only, which must never
+    # be uploaded.
     bodies, pointers = lfs.contents(context.repository, blobs)
     if pointers:
         raise _refusal(pointers)

@@ -1,7 +1,8 @@
-"""Roll back: make the bucket what an earlier manifest says, from the versions that it names.
+"""Roll back: make the bucket what an earlier manifest says, from the
+versions that it names.
 
-The steps are those of a deployment; only what they want comes from the manifest and not from the
-commit.
+The steps are those of a deployment; only what they want comes from the
+manifest and not from the commit.
 """
 
 import hashlib
@@ -22,15 +23,18 @@ from cipipe.stages.settings import Stage, shown
 
 
 def choose(history: Iterable[Record], wanted: str | None) -> Record:
-    """The record to go back to: that of a commit, or of the deployment before the current one.
+    """The record to go back to: that of a commit, or of the deployment
+    before the current one.
 
-    What a rollback put there counts as deployed when it first was, so that another rollback goes
-    further back. A rollback that was stopped continues to where it was going; a deployment that was
-    stopped is undone. `history` is newest first.
+    What a rollback put there counts as deployed when it first was, so that
+    another rollback goes further back. A rollback that was stopped
+    continues to where it was going; a deployment that was stopped is
+    undone. `history` is newest first.
 
     Raises RefusedError (`dags-rollback-unknown`).
     """
-    # With a destroy, every version was deleted: nothing from before it can be restored.
+    # With a destroy, every version was deleted: nothing from before it can
+    # be restored.
     kept = takewhile(lambda record: record.state is not State.DESTROYED, history)
     commits: dict[str, None] = {}
     current = next(kept, None)
@@ -44,9 +48,11 @@ def choose(history: Iterable[Record], wanted: str | None) -> Record:
 def _candidates(
     current: Record, kept: Iterable[Record], wanted: str | None, commits: dict[str, None]
 ) -> Iterator[Record]:
-    """The deployments before the current one, and before what that one restored.
+    """The deployments before the current one, and before what that one
+    restored.
 
-    Where a commit is named, the current one counts too. `commits` gets all that were seen.
+    Where a commit is named, the current one counts too. `commits` gets all
+    that were seen.
     """
     newest = [current] if wanted is not None else []
     restored = None
@@ -128,7 +134,8 @@ class Rollback(Deployment, kw_only=True):
                 where=context.stage.name,
             )
         super().compare(context, result)
-        # There is always something to write: the record is another one, even if no object is.
+        # There is always something to write: the record is another one,
+        # even if no object is.
         result.up_to_date = False
         result.data[GOING_BACK] = self.target.finished_at
         result.data[RESTORED] = self.target.data.get(RESTORED) or self.target.finished_at

@@ -16,19 +16,22 @@ _VERSION = r"\d+\.\d+(\.\d+)?"
 class DagsSettings(KindSettings, frozen=True):
     """A stage's table in cipipe.toml. docs/configuration.md describes each of them for users."""
 
-    # A folder of the repository. Its files go to `prefix` in `bucket`, by their paths below it.
+    # A folder of the repository. Its files go to `prefix` in `bucket`, by
+    # their paths below it.
     source: str
     bucket: Setting
     # Empty, or with a slash at the end.
     prefix: str = "dags/"
     allow_empty: bool = False
 
-    # The version that MWAA runs, and a Python that has it, relative to the repository.
+    # The version that MWAA runs, and a Python that has it, relative to the
+    # repository.
     airflow_version: str | None = None
     airflow_python: str | None = None
     # Seconds for one file.
     import_timeout: int = 30
-    # Files in which Airflow finds no DAG outside of MWAA, as patterns below `source`.
+    # Files in which Airflow finds no DAG outside of MWAA, as patterns below
+    # `source`.
     dynamic: tuple[str, ...] = ()
 
     # What MWAA installs: a file and a folder of the repository.
@@ -39,7 +42,8 @@ class DagsSettings(KindSettings, frozen=True):
     # Seconds to wait for MWAA to import the DAGs; 0 does not wait.
     confirm_timeout: int = 300
 
-    # Files that are uploaded although they look like tests or caches, as patterns below `source`.
+    # Files that are uploaded although they look like tests or caches, as
+    # patterns below `source`.
     include: tuple[str, ...] = ()
 
     # Environment variables and Airflow Variables for the import check.

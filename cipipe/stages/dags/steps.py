@@ -1,6 +1,7 @@
 """The steps of the `dags` stage, in order, with their titles. Pure.
 
-A plan shows the titles and does not import what the steps do: that takes longer than the plan.
+A plan shows the titles and does not import what the steps do: that takes
+longer than the plan.
 """
 
 import functools
@@ -16,7 +17,8 @@ from cipipe.stages.settings import Stage, shown
 if TYPE_CHECKING:
     from cipipe.stages.dags.deploy import Deployment
 
-    # Makes the deployment when the first step runs, and gives the same one to all others.
+    # Makes the deployment when the first step runs, and gives the same one
+    # to all others.
     Work = Callable[[], Deployment]
 
 
@@ -41,10 +43,12 @@ def steps(stage: Stage[Settings], mode: Mode, *, tag: str) -> tuple[Step, ...]:
 
 
 def writing(stage: Stage[Settings], work: "Work") -> tuple[Step, ...]:
-    """The steps that make the bucket, and the MWAA environment, what a deployment wants.
+    """The steps that make the bucket, and the MWAA environment, what a
+    deployment wants.
 
-    What MWAA installs comes before the DAGs that need it, and deleting comes after uploading: at no
-    moment is there a DAG without the files that it imports.
+    What MWAA installs comes before the DAGs that need it, and deleting
+    comes after uploading: at no moment is there a DAG without the files
+    that it imports.
     """
     settings = stage.settings
     folder = _folder(stage)

@@ -1,12 +1,15 @@
-"""Python's syntax trees: names with their imports followed, and what runs when a module is read.
+"""Python's syntax trees: names with their imports followed, and what runs
+when a module is read.
 
-Used by checks that must not execute a file. What cannot be seen in the tree counts as unknown.
+Used by checks that must not execute a file. What cannot be seen in the tree
+counts as unknown.
 """
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
 
-# The most parts of a dotted name: a chain of calls, `a().b().c()`, may be of any length.
+# The most parts of a dotted name: a chain of calls, `a().b().c()`, may be
+# of any length.
 _LONGEST = 24
 # How many names a condition may lead through before it counts as unknown.
 _MOST_NAMES = 4
@@ -34,9 +37,11 @@ def aliases(tree: ast.Module) -> dict[str, str]:
 
 
 def dotted(node: ast.expr, known: Mapping[str, str]) -> str:
-    """A name in full, `boto3.client().list_buckets`; empty for anything else, and for long chains.
+    """A name in full, `boto3.client().list_buckets`; empty for anything
+    else, and for long chains.
 
-    `known` has what the first part of a name means, as `aliases` returns it.
+    `known` has what the first part of a name means, as `aliases` returns
+    it.
     """
     parts: list[str] = []
     while len(parts) < _LONGEST:
@@ -59,7 +64,8 @@ def last_part(node: ast.expr) -> str:
 
 
 def walk(tree: ast.Module) -> Iterator[ast.AST]:
-    """Every node, like `ast.walk`, without what never runs when Airflow reads the file.
+    """Every node, like `ast.walk`, without what never runs when Airflow
+    reads the file.
 
     That is what is under `if __name__ == "__main__":` and its like.
     """
@@ -74,8 +80,9 @@ def walk(tree: ast.Module) -> Iterator[ast.AST]:
 def at_import(tree: ast.Module) -> Iterator[ast.AST]:
     """Every node that is evaluated when the module is read, in order.
 
-    The bodies of functions and lambdas are not, but their decorators and defaults are; and the body
-    of a function that `@dag` turns into a DAG, which a call on the last line usually runs.
+    The bodies of functions and lambdas are not, but their decorators and
+    defaults are; and the body of a function that `@dag` turns into a DAG,
+    which a call on the last line usually runs.
     """
     known = constants(tree)
     waiting: list[ast.AST] = [tree]
@@ -125,7 +132,8 @@ def _running(node: ast.AST, known: Mapping[str, ast.expr]) -> list[ast.AST]:
     if isinstance(node, ast.IfExp):
         return [node.test, *_taken(node.test, [node.body], [node.orelse], known=known)]
     if isinstance(node, ast.BoolOp):
-        # `or` stops at the first value that is true, `and` at the first one that is false.
+        # `or` stops at the first value that is true, `and` at the first one
+        # that is false.
         stops = isinstance(node.op, ast.Or)
         for number, value in enumerate(node.values, 1):
             if _truth(value, known) is stops:
@@ -147,10 +155,11 @@ def _taken(
 
 
 def _truth(test: ast.expr, known: Mapping[str, ast.expr], names: int = 0) -> bool | None:
-    """The value of a condition when Airflow reads the file; None where it cannot be seen.
+    """The value of a condition when Airflow reads the file; None where it
+    cannot be seen.
 
-    `__name__` is not `"__main__"` then, and `TYPE_CHECKING` is false. `names` counts the names that
-    were followed to get here.
+    `__name__` is not `"__main__"` then, and `TYPE_CHECKING` is false.
+    `names` counts the names that were followed to get here.
     """
     # A loop, because code may contain any number of `not`.
     negated = False
@@ -181,7 +190,8 @@ def _truth(test: ast.expr, known: Mapping[str, ast.expr], names: int = 0) -> boo
 
 
 def _compared(test: ast.Compare) -> bool | None:
-    """`__name__ == "__main__"`, either way round, with `is`, or with `in` and a list of one.
+    """`__name__ == "__main__"`, either way round, with `is`, or with `in`
+    and a list of one.
 
     None for other comparisons.
     """

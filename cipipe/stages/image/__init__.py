@@ -1,7 +1,8 @@
 """The `image` kind: one image for each content.
 
-Its tag is the first 20 hex digits of the fingerprint, so the same content has the same tag in every
-environment, and Terraform can name the image before it exists.
+Its tag is the first 20 hex digits of the fingerprint, so the same content
+has the same tag in every environment, and Terraform can name the image
+before it exists.
 """
 
 from collections.abc import Iterator

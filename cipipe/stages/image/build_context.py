@@ -1,8 +1,8 @@
-"""The build context of an image: the stage's files in the commit, including those of submodules
-and of Git LFS.
+"""The build context of an image: the stage's files in the commit, including
+those of submodules and of Git LFS.
 
-A file that is part of the content and is not on this machine is an error: an image without it would
-keep the content's tag forever.
+A file that is part of the content and is not on this machine is an error:
+an image without it would keep the content's tag forever.
 """
 
 from collections.abc import Callable, Iterable
@@ -96,8 +96,8 @@ def _problems(gathered: "_Gathered", rules: docker_context.IgnoreRules) -> tuple
     return tuple(
         problem
         for path, problem in sorted(gathered.missing.items())
-        # An exception (`!file`) may bring back a file of an ignored submodule. Nobody knows before
-        # its files are here.
+        # An exception (`!file`) may bring back a file of an ignored
+        # submodule. Nobody knows before its files are here.
         if not path
         or path not in ignored
         or (path in gathered.submodules and rules.have_exceptions)
@@ -108,7 +108,8 @@ def _problems(gathered: "_Gathered", rules: docker_context.IgnoreRules) -> tuple
 class _Gathered:
     """Files, and problems of missing files, by path from the top of the context."""
 
-    # The folder of the context with a slash at its end; empty for the top of the repository.
+    # The folder of the context with a slash at its end; empty for the top
+    # of the repository.
     below: bytes
     # Whether the stage's `paths` exclude a path.
     excluded: Callable[[bytes], bool]

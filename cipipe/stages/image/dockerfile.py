@@ -1,7 +1,8 @@
-"""What a Dockerfile copies from its build context, and whether it needs BuildKit.
+"""What a Dockerfile copies from its build context, and whether it needs
+BuildKit.
 
-This is for warnings, so it is loose: what the text alone does not tell is left out. Source:
-docs.docker.com/reference/dockerfile.
+This is for warnings, so it is loose: what the text alone does not tell is
+left out. Source: docs.docker.com/reference/dockerfile.
 """
 
 import json
@@ -22,7 +23,8 @@ from cipipe.stages.image.dockerfile_syntax import (
 
 class CopySource(NamedTuple):
     line: int
-    # Relative to the top of the context (`""` is all of it); may have wildcards.
+    # Relative to the top of the context (`""` is all of it); may have
+    # wildcards.
     path: str
     exclude: tuple[str, ...] = ()
 
@@ -42,12 +44,13 @@ _ARG = re.compile(r"(\w+)(?:=(.*))?", re.DOTALL)
 
 
 def copy_sources(body: bytes, build_args: Mapping[str, str | None]) -> Iterator[CopySource]:
-    """The sources of `COPY`, `ADD` and of bind mounts that lie in the context: not those of other
-    build stages and images, and no URLs.
+    """The sources of `COPY`, `ADD` and of bind mounts that lie in the
+    context: not those of other build stages and images, and no URLs.
 
     `build_args` are those of the build; None is a value that is not known.
     """
-    # `ARG` before the first `FROM` counts only in build stages that declare it again.
+    # `ARG` before the first `FROM` counts only in build stages that declare
+    # it again.
     before_stages = _Variables()
     here: _Variables | None = None
 
@@ -71,8 +74,8 @@ def copy_sources(body: bytes, build_args: Mapping[str, str | None]) -> Iterator[
 
 
 def needs_buildkit(body: bytes) -> tuple[int, str] | None:
-    """The first thing that Docker's classic builder does not know, with its line; None where there
-    is none.
+    """The first thing that Docker's classic builder does not know, with its
+    line; None where there is none.
     """
     for line, instruction, escape in instructions(body.decode(errors="surrogateescape")):
         name, _, rest = instruction.partition(" ")
@@ -88,8 +91,8 @@ def needs_buildkit(body: bytes) -> tuple[int, str] | None:
 
 
 def split_wildcards(path: str) -> tuple[str, str]:
-    """The folder that a path's wildcards are matched in, and the pattern, which is empty without
-    wildcards.
+    """The folder that a path's wildcards are matched in, and the pattern,
+    which is empty without wildcards.
     """
     segments = path.split("/")
     for number, segment in enumerate(segments):
@@ -144,7 +147,8 @@ class _Variables:
     """The variables of a build stage, or those before the first one."""
 
     args: dict[str, str] = field(default_factory=dict)
-    # None is a value that is not known. It still hides the argument of that name.
+    # None is a value that is not known. It still hides the argument of that
+    # name.
     env: dict[str, str | None] = field(default_factory=dict)
 
     @property

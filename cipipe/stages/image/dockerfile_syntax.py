@@ -1,4 +1,5 @@
-"""The syntax of Dockerfiles: logical lines, words, flags, and variables in words.
+"""The syntax of Dockerfiles: logical lines, words, flags, and variables in
+words.
 
 Source: docs.docker.com/reference/dockerfile.
 """
@@ -15,14 +16,16 @@ _FLAG = re.compile(r"--([a-z-]+)(?:=(\S*))?(?:\s+|\Z)")
 
 
 def instructions(text: str) -> Iterator[tuple[int, str, str]]:
-    """Logical lines, each with the number of its first line and the escape character.
+    """Logical lines, each with the number of its first line and the escape
+    character.
 
-    Lines that end in the escape character are joined; comments and blank lines between them do not
-    count. Here-documents are skipped.
+    Lines that end in the escape character are joined; comments and blank
+    lines between them do not count. Here-documents are skipped.
     """
     lines = enumerate(text.removeprefix("\ufeff").split("\n"), 1)
     escape = "\\"
-    # Directives are comments at the top of the file; the first other line ends them.
+    # Directives are comments at the top of the file; the first other line
+    # ends them.
     may_be_directive = True
     joined: list[str] = []
     first = 0
@@ -94,7 +97,8 @@ _PIECE = re.compile(
 def expanded(word: str, known: Mapping[str, str], escape: str | None) -> str | None:
     """A word with its variables filled in; None if that is not possible.
 
-    With an escape character its quotes are removed, too; without one (in JSON) there are none.
+    With an escape character its quotes are removed, too; without one (in
+    JSON) there are none.
     """
     result = ""
     # The quote that is open: `"`, `'` or none.
@@ -128,8 +132,8 @@ def expanded(word: str, known: Mapping[str, str], escape: str | None) -> str | N
 
 
 def _substituted(found: "re.Match[str]", value: str | None) -> str | None:
-    """The value of a variable in a word: `$A`, `${A:-word}`, `${A-word}`, `${A:+word}` or
-    `${A+word}`.
+    """The value of a variable in a word: `$A`, `${A:-word}`, `${A-word}`,
+    `${A:+word}` or `${A+word}`.
     """
     # With a colon, an empty variable counts as one that is not set.
     is_set = bool(value) if found["colon"] else value is not None

@@ -11,9 +11,11 @@ from cipipe.tools.git.client import Entry, Repository
 
 
 def inputs(stage: Stage[ImageSettings], repository: Repository, tree: str) -> Iterator[Input]:
-    """The Dockerfile, the ignore files, and what the Dockerfile copies from the context.
+    """The Dockerfile, the ignore files, and what the Dockerfile copies from
+    the context.
 
-    With an ignore file it is not known what of a folder goes into the image.
+    With an ignore file it is not known what of a folder goes into the
+    image.
     """
     settings = stage.settings
     context = repository_path(settings.context)

@@ -43,7 +43,8 @@ def steps(stage: Stage[ImageSettings], mode: Mode, *, tag: str) -> tuple[Step, .
             Step(f"delete the images that cipipe pushed to {name}", Effect.DESTROY, run.delete),
         )
 
-    # Building changes nothing outside this machine: a merge request does it too.
+    # Building changes nothing outside this machine: a merge request does it
+    # too.
     build = [Step(f"docker build {settings.context}/ as {name}:{tag}", Effect.READ, run.build)]
     if settings.smoke:
         build.append(Step(f"run `{' '.join(settings.smoke)}` in it", Effect.READ, run.smoke))
@@ -66,7 +67,8 @@ class _ImageRun:
     """What the steps of one run share."""
 
     def __init__(self) -> None:
-        # The digest of the image in the registry; None while it is not there.
+        # The digest of the image in the registry; None while it is not
+        # there.
         self._digest: str | None = None
         # The tags that a destroy deletes.
         self._own: list[str] = []
@@ -136,7 +138,8 @@ def _wanted(context: StageContext[ImageSettings]) -> "Build":
     from cipipe.tools.docker import buildkit
 
     settings = context.stage.settings
-    # The commit's time and not today's: the same commit gives the same image.
+    # The commit's time and not today's: the same commit gives the same
+    # image.
     created = datetime.fromtimestamp(context.commit_time, UTC)
     return buildkit.Build(
         dockerfile=settings.dockerfile,
@@ -157,8 +160,8 @@ def _wanted(context: StageContext[ImageSettings]) -> "Build":
 def _buildkit(
     context: StageContext[ImageSettings], source: "BuildContext"
 ) -> tuple[str, ...] | None:
-    """The command that builds with BuildKit, if the Dockerfile needs it. Raises StageError where
-    it is not installed.
+    """The command that builds with BuildKit, if the Dockerfile needs it.
+    Raises StageError where it is not installed.
     """
     from cipipe.stages.image.dockerfile import needs_buildkit
     from cipipe.tools.docker import buildkit
@@ -225,8 +228,8 @@ def _daemon(context: StageContext[ImageSettings]) -> "Docker":
 
 
 def _name(context: StageContext[ImageSettings]) -> str:
-    """The image's name on this machine. Where the repository is not known yet, in a merge request,
-    it gets a local one.
+    """The image's name on this machine. Where the repository is not known
+    yet, in a merge request, it gets a local one.
     """
     setting = context.stage.settings.repository
     unknown = isinstance(setting, Reference)

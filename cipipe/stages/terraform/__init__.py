@@ -1,5 +1,5 @@
-"""The `terraform` kind: plan to a file, check that plan, apply exactly it, and write its outputs
-into the ledger.
+"""The `terraform` kind: plan to a file, check that plan, apply exactly it,
+and write its outputs into the ledger.
 """
 
 from collections.abc import Iterator

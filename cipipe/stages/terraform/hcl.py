@@ -1,8 +1,8 @@
-"""The paths that Terraform files refer to: local sources of modules, and files that expressions
-read.
+"""The paths that Terraform files refer to: local sources of modules, and
+files that expressions read.
 
-This is for warnings, so it is loose: what the text alone does not tell is left out. Source:
-developer.hashicorp.com/terraform/language/functions.
+This is for warnings, so it is loose: what the text alone does not tell is
+left out. Source: developer.hashicorp.com/terraform/language/functions.
 """
 
 import re
@@ -22,8 +22,8 @@ class PathReference(NamedTuple):
     line: int
     path: str
     is_module: bool = False
-    # What the path is relative to: the `module` that the file belongs to, or the `root` that
-    # Terraform runs in.
+    # What the path is relative to: the `module` that the file belongs to,
+    # or the `root` that Terraform runs in.
     base: str = "module"
     # The pattern of `fileset`, for files below the path.
     pattern: str | None = None
@@ -156,8 +156,8 @@ def _fileset(folder: Token, pattern: StringLiteral) -> PathReference | None:
 
 
 def _path(string: StringLiteral) -> tuple[str | None, str | None]:
-    """The base of a path, if it starts with `${path.module}` or the like, and the rest of it. The
-    rest is None where it cannot be known.
+    """The base of a path, if it starts with `${path.module}` or the like,
+    and the rest of it. The rest is None where it cannot be known.
     """
     pieces = [piece for piece in string.pieces if piece != ""]
     base = None

@@ -1,7 +1,8 @@
 """The string literals of Terraform files, each with the tokens before it.
 
-The text is read once, from front to back, with a stack for nesting: a `"` inside of `${ }` starts
-a string of its own. Source: developer.hashicorp.com/terraform/language/syntax.
+The text is read once, from front to back, with a stack for nesting: a `"`
+inside of `${ }` starts a string of its own. Source:
+developer.hashicorp.com/terraform/language/syntax.
 """
 
 import json
@@ -15,7 +16,8 @@ from typing import NamedTuple, Union
 class StringLiteral(NamedTuple):
     # Its offset in the text.
     at: int
-    # Text; or `${word}` for an interpolation of a single word; None for any other interpolation.
+    # Text; or `${word}` for an interpolation of a single word; None for any
+    # other interpolation.
     pieces: tuple[str | None, ...]
     # Up to four tokens before it, the nearest one last.
     before: tuple["Token", ...] = ()
@@ -37,12 +39,13 @@ def template_literals(text: str) -> Iterator[StringLiteral]:
 
 
 def json_strings(text: str) -> Iterator[tuple[int, tuple[str, ...], str]]:
-    """Each string of a JSON text that is a value: its offset, the first keys that lead to it, and
-    the string. Positions in lists are no keys.
+    """Each string of a JSON text that is a value: its offset, the first
+    keys that lead to it, and the string. Positions in lists are no keys.
 
     Broken JSON gives what can be read of it.
     """
-    # The brackets around the current position, each with the keys that lead to it.
+    # The brackets around the current position, each with the keys that lead
+    # to it.
     open_brackets: list[tuple[str, tuple[str, ...]]] = []
     keys: tuple[str, ...] = ()
     key: str | None = None
@@ -73,7 +76,8 @@ _JSON = re.compile(r'(?P<string>"(?:[^"\\]|\\.)*+")|(?P<sign>[{}\[\]:,])', re.DO
 
 
 def _extended(keys: tuple[str, ...], key: str | None) -> tuple[str, ...]:
-    # Nobody needs more than four, and deep nesting must not cost quadratic memory.
+    # Nobody needs more than four, and deep nesting must not cost quadratic
+    # memory.
     return keys if key is None or len(keys) > 3 else (*keys, key)
 
 
@@ -81,12 +85,14 @@ def _extended(keys: tuple[str, ...], key: str | None) -> tuple[str, ...]:
 class _Frame:
     """One level of nesting."""
 
-    # `code`, a `string`, a `heredoc`, or a `template`, which is the whole text.
+    # `code`, a `string`, a `heredoc`, or a `template`, which is the whole
+    # text.
     kind: str
     start: int = 0
     # The word that closes a heredoc.
     end: str = ""
-    # Of code: how many braces are open, and whether the outermost are those of a module.
+    # Of code: how many braces are open, and whether the outermost are those
+    # of a module.
     depth: int = 0
     in_module: bool = False
     # Of code: how many tokens there were, and the last four.
@@ -148,7 +154,8 @@ def _read_text(stack: list[_Frame], found: "re.Match[str]") -> StringLiteral | N
     if found["open"]:
         stack.append(_Frame("code", found.start()))
     elif found["stop"] and frame.kind == "string":
-        # A line break closes a string too, without a value: Terraform refuses such a file.
+        # A line break closes a string too, without a value: Terraform
+        # refuses such a file.
         stack.pop()
         if found["stop"] == '"':
             outer = stack[-1]
@@ -191,7 +198,8 @@ def _read_code(stack: list[_Frame], found: "re.Match[str]") -> None:
     elif found["word"]:
         frame.add(found["word"])
     elif found["sign"] == "}" and frame.depth == 0:
-        # It closes the `${` around this code. At the top of the file it is a mistake.
+        # It closes the `${` around this code. At the top of the file it is
+        # a mistake.
         if len(stack) > 1:
             stack.pop()
             stack[-1].pieces.append(frame.as_piece())

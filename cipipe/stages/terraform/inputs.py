@@ -14,8 +14,8 @@ _ROOT = (*_MODULE, "terraform.tfvars", ".auto.tfvars", ".terraform.lock.hcl")
 
 
 def inputs(stage: Stage[TerraformSettings], repository: Repository, tree: str) -> Iterator[Input]:
-    """The root, its variable files, the local modules that it uses, directly or not, and the files
-    that all of these read.
+    """The root, its variable files, the local modules that it uses,
+    directly or not, and the files that all of these read.
     """
     settings = stage.settings
     root = repository_path(settings.root)
@@ -39,7 +39,8 @@ def inputs(stage: Stage[TerraformSettings], repository: Repository, tree: str) -
 
 def _referred(links: Links, root: str, folder: str) -> Iterator[tuple[Input, bool]]:
     """What the files of one module refer to, and whether it is another module."""
-    # Most plans have no due Terraform stage and never read a Terraform file.
+    # Most plans have no due Terraform stage and never read a Terraform
+    # file.
     from cipipe.stages.terraform import hcl
 
     for name, body in _files(links, folder):

@@ -1,7 +1,8 @@
-"""The one place that makes a client of Terraform: for a stage, `iac unlock` and `bootstrap`.
+"""The one place that makes a client of Terraform: for a stage, `iac unlock`
+and `bootstrap`.
 
-What a client needs of the command it works for is in `CommandContext`, so that the command that
-releases a lock is complete wherever a lock is found.
+What a client needs of the command it works for is in `CommandContext`, so
+that the command that releases a lock is complete wherever a lock is found.
 """
 
 import shlex
@@ -39,7 +40,8 @@ class CommandContext(msgspec.Struct, frozen=True, kw_only=True):
     env: Mapping[str, str]
     redactor: Redactor
     line: Callable[[str], None]
-    # The options that a further command has to repeat, such as --config and --sandbox.
+    # The options that a further command has to repeat, such as --config and
+    # --sandbox.
     command_options: tuple[str, ...]
     interrupt: Interrupt = msgspec.field(default_factory=Interrupt)
     login: Login = no_login
@@ -51,7 +53,8 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     # The root as messages name it.
     shown: str
-    # The stage that the state belongs to; None for the state of the bootstrap.
+    # The stage that the state belongs to; None for the state of the
+    # bootstrap.
     stage: str | None
     backend: Backend
 
@@ -59,7 +62,8 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
 def client(root: Root, command: CommandContext) -> "Terraform":
     """Terraform in a root, for a command.
 
-    Raises UsageError where TF_WORKSPACE contradicts the workspace of the settings.
+    Raises UsageError where TF_WORKSPACE contradicts the workspace of the
+    settings.
     """
     from cipipe.tools.terraform.client import Terraform
     from cipipe.tools.terraform.commands import Commands
@@ -100,7 +104,8 @@ def backend(
     if kind == "s3":
         given = {"region": environment.region, **given}
         if sandbox:
-            # The sandbox's endpoint is an address without a host name to put the bucket in.
+            # The sandbox's endpoint is an address without a host name to
+            # put the bucket in.
             given["use_path_style"] = True
     return Backend(kind, given, workspace)
 

@@ -24,7 +24,8 @@ PROTECTED_TYPES = (
 
 
 class TerraformSettings(KindSettings, frozen=True):
-    # The folder of the Terraform root, relative to the top of the repository.
+    # The folder of the Terraform root, relative to the top of the
+    # repository.
     root: str
     # Settings of Terraform's backend, and its `type`; S3 if there is none.
     backend: dict[str, Value] = {}
@@ -32,7 +33,8 @@ class TerraformSettings(KindSettings, frozen=True):
     # Relative to `root`.
     var_files: tuple[str, ...] = ()
     variables: dict[str, Setting] = {}
-    # Resources of these types are not deleted or replaced without --allow-replace.
+    # Resources of these types are not deleted or replaced without
+    # --allow-replace.
     protected_types: tuple[str, ...] = PROTECTED_TYPES
 
 

@@ -24,8 +24,8 @@ _NAMING = {
 """Settings that name the state within its store, unless the job's environment does."""
 
 _NAMED_IN_FILES = {"azurerm", "cloud", "cos", "gcs", "oss", "remote"}
-"""Backends that take the name of the state from the root's files if the settings have none, or use
-a fixed one.
+"""Backends that take the name of the state from the root's files if the
+settings have none, or use a fixed one.
 """
 
 _STORE = {

@@ -1,5 +1,5 @@
-"""The steps of a `terraform` stage: init, plan to a file, check that plan, apply exactly it, and
-write its outputs into the ledger.
+"""The steps of a `terraform` stage: init, plan to a file, check that plan,
+apply exactly it, and write its outputs into the ledger.
 """
 
 from collections.abc import Callable, Iterable
@@ -97,9 +97,11 @@ class _TerraformRun:
             context.line(f"{result.summary}: nothing to compare with, so nothing was planned")
             return
 
-        # A plan has values of the state in it, so it goes into the private folder of this run.
+        # A plan has values of the state in it, so it goes into the private
+        # folder of this run.
         self._plan = context.scratch / "terraform.tfplan"
-        # Variables go into a file, because every user of the machine can read a command line.
+        # Variables go into a file, because every user of the machine can
+        # read a command line.
         variables = context.scratch / "stage.tfvars.json"
         variables.write_bytes(
             msgspec.json.encode({name: literal(v) for name, v in settings.variables.items()})
@@ -125,8 +127,9 @@ class _TerraformRun:
     def refuse_foreign_objects(
         self, context: StageContext[TerraformSettings], _: StageResult
     ) -> None:
-        """Raise RefusedError if a bucket has objects of others, before anything is deleted:
-        Terraform cannot delete a bucket that is not empty.
+        """Raise RefusedError if a bucket has objects of others, before
+        anything is deleted: Terraform cannot delete a bucket that is not
+        empty.
         """
         for change in self._changes:
             if change.type != "aws_s3_bucket" or change.before.get("force_destroy"):
@@ -143,9 +146,11 @@ class _TerraformRun:
                 )
 
     def deregister(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
-        """Deregister task definitions that `skip_destroy` would leave behind.
+        """Deregister task definitions that `skip_destroy` would leave
+        behind.
 
-        This comes before the state is destroyed, because only the state has their families.
+        This comes before the state is destroyed, because only the state has
+        their families.
         """
         families = {
             str(change.before["family"])
@@ -175,8 +180,9 @@ class _TerraformRun:
 
 
 def summary(changes: "Iterable[ResourceChange]", *, done: bool = True) -> str:
-    """`3 added, 1 changed, 0 destroyed`, or `3 to add, …`. As in Terraform's own summary, a
-    replacement counts as an addition and a destruction.
+    """`3 added, 1 changed, 0 destroyed`, or `3 to add, …`. As in
+    Terraform's own summary, a replacement counts as an addition and a
+    destruction.
     """
     found = [change.actions for change in changes]
     counts = [sum(verb in actions for actions in found) for verb in ("create", "update", "delete")]
@@ -202,8 +208,8 @@ def _refuse_ignored(context: StageContext[TerraformSettings]) -> None:
 
 
 def _refuse_loss(changes: "Iterable[ResourceChange]", settings: TerraformSettings) -> None:
-    # A tainted resource is one whose creation failed: it holds nothing, and is replaced so that
-    # running again can finish.
+    # A tainted resource is one whose creation failed: it holds nothing, and
+    # is replaced so that running again can finish.
     lost = [
         change
         for change in changes

@@ -1,5 +1,5 @@
 """The client of AWS. Imports go one way, from the bottom up:
 
-errors, credentials, endpoint; messages, signing; certificates, proxies, pools, transport, retries;
-signed; sts, listings, s3; clients.
+errors, credentials, endpoint; messages, signing; certificates, proxies,
+pools, transport, retries; signed; sts, listings, s3; clients.
 """

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 @functools.cache
 def trust(ca_bundle: str | None) -> "ssl.SSLContext":
-    """A TLS context that trusts the certificates in a PEM file, or the default ones.
+    """A TLS context that trusts the certificates in a PEM file, or the
+    default ones.
 
-    Cached, because reading the system's certificates takes some 20 ms. Raises UsageError when the
-    file cannot be read.
+    Cached, because reading the system's certificates takes some 20 ms.
+    Raises UsageError when the file cannot be read.
     """
     import ssl
 
@@ -31,7 +32,8 @@ def trust(ca_bundle: str | None) -> "ssl.SSLContext":
     try:
         return ssl.create_default_context(cafile=ca_bundle)
     except OSError as error:
-        # A file without a certificate raises ssl.SSLError, which is an OSError.
+        # A file without a certificate raises ssl.SSLError, which is an
+        # OSError.
         raise no_certificates(ca_bundle or "", error.strerror or str(error)) from None
 
 

@@ -1,6 +1,8 @@
-"""AWS with one set of credentials: S3 and STS by requests of our own, everything else by boto3.
+"""AWS with one set of credentials: S3 and STS by requests of our own,
+everything else by boto3.
 
-boto3 is imported with the first call that needs it. Its errors become AwsError and AwsUnreachable.
+boto3 is imported with the first call that needs it. Its errors become
+AwsError and AwsUnreachable.
 """
 
 import contextlib
@@ -20,10 +22,12 @@ from cipipe.tools.aws.signed import SignedClient
 
 
 class Aws:
-    """One endpoint with credentials: a fixed set, or a source that renews them.
+    """One endpoint with credentials: a fixed set, or a source that renews
+    them.
 
-    Without credentials, boto3 finds them (a laptop's profile). With an `account`, a bucket that
-    belongs to another account is refused. An `interrupt` cuts waits for another attempt short.
+    Without credentials, boto3 finds them (a laptop's profile). With an
+    `account`, a bucket that belongs to another account is refused. An
+    `interrupt` cuts waits for another attempt short.
     """
 
     def __init__(
@@ -92,7 +96,8 @@ class Aws:
 
         bundle = self.endpoint.ca_bundle
         if bundle is not None and not Path(bundle).exists():
-            # botocore would report this as an invalid path, without the variable's name.
+            # botocore would report this as an invalid path, without the
+            # variable's name.
             raise no_certificates(bundle, "there is no such file")
 
         url = self.endpoint.own_url(service)
@@ -100,7 +105,8 @@ class Aws:
             retries={"mode": "standard", "max_attempts": 4},
             connect_timeout=10,
             max_pool_connections=16,
-            # Some services prepend a label to the host: there is no api.127.0.0.1.
+            # Some services prepend a label to the host: there is no
+            # api.127.0.0.1.
             inject_host_prefix=url is None,
         )
         return self._boto().client(service, endpoint_url=url, config=config, verify=bundle)

@@ -1,4 +1,5 @@
-"""Where AWS is: a region of it, or a server that stands in for it (the sandbox, MinIO).
+"""Where AWS is: a region of it, or a server that stands in for it (the
+sandbox, MinIO).
 
 Hosts are computed here, and compared with botocore's in the tests.
 """
@@ -20,8 +21,8 @@ _SUFFIX = {
     "aws-iso-f": "csp.hci.ic.gov",
 }
 
-# The domain of dual-stack (IPv6) hosts of each partition that has them. S3 in the older partitions
-# has its own scheme instead: see `url_of`.
+# The domain of dual-stack (IPv6) hosts of each partition that has them. S3
+# in the older partitions has its own scheme instead: see `url_of`.
 _DUALSTACK = {
     "aws": "api.aws",
     "aws-us-gov": "api.aws",
@@ -38,7 +39,8 @@ class Endpoint:
     # Replaces AWS for every service; None: AWS itself.
     url: str | None = None
     _: KW_ONLY
-    # A file with the certificates to trust, in PEM form; None: the system's.
+    # A file with the certificates to trust, in PEM form; None: the
+    # system's.
     ca_bundle: str | None = None
     # These two come before `url` for their service.
     sts_url: str | None = None
@@ -98,7 +100,8 @@ class Endpoint:
             return f"https://{name}.{region}.{_DUALSTACK[partition]}"
 
         if (service, partition) == ("sts", "aws-us-gov"):
-            # In GovCloud the usual host of STS is the FIPS one: there is no `sts-fips`.
+            # In GovCloud the usual host of STS is the FIPS one: there is no
+            # `sts-fips`.
             name = service
         return f"https://{name}.{region}.{suffix}"
 
@@ -111,7 +114,8 @@ def _is_url(text: str) -> bool:
         # Raised for a port that is not a number, and for "[" without "]".
         return False
 
-    # Credentials, a query or a fragment would be lost when a path is appended.
+    # Credentials, a query or a fragment would be lost when a path is
+    # appended.
     bare = "@" not in parts.netloc and not parts.query and not parts.fragment
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and port_is_valid and bare
 

@@ -14,7 +14,8 @@ class AwsError(StageError):
     text: str
     # The HTTP status; None when boto3 did not report one.
     status: int | None
-    # The region that S3 says the bucket is in, when the request went to another one.
+    # The region that S3 says the bucket is in, when the request went to
+    # another one.
     region: str | None = None
 
     def __init__(

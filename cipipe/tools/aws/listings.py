@@ -52,7 +52,8 @@ def not_s3() -> AwsUnreachable:
 
 
 def _versions_of(page: ET.Element) -> Iterator[Version]:
-    # A page has a thousand of these: `{*}` in a path costs several times what a whole name does.
+    # A page has a thousand of these: `{*}` in a path costs several times
+    # what a whole name does.
     space = page.tag.removesuffix("ListVersionsResult")
     key_tag = f"{space}Key"
     id_tag = f"{space}VersionId"
@@ -92,8 +93,9 @@ def _pages(
 ) -> Iterator[ET.Element]:
     """Every page of a listing. `root` is the name of its documents' root.
 
-    `following` returns the query parameters for the next page. Raises AwsUnreachable when they are
-    the same as for this one: the listing would never end.
+    `following` returns the query parameters for the next page. Raises
+    AwsUnreachable when they are the same as for this one: the listing would
+    never end.
     """
     marker: dict[str, str] = {}
     while True:
@@ -118,7 +120,8 @@ def _page(answer: AwsAnswer, name: str) -> ET.Element:
 def _decoder(page: ET.Element) -> Callable[[str], str]:
     """Turns a key of this page into the real one.
 
-    S3 encodes keys as a form does, because XML cannot contain control characters. Some servers
-    ignore `encoding-type=url`, and do not send `EncodingType`.
+    S3 encodes keys as a form does, because XML cannot contain control
+    characters. Some servers ignore `encoding-type=url`, and do not send
+    `EncodingType`.
     """
     return unquote_plus if page.findtext("{*}EncodingType") == "url" else str

@@ -12,7 +12,8 @@ class AwsRequest(msgspec.Struct, frozen=True, kw_only=True):
     method: str = "GET"
     # `http://HOST[:PORT]` or `https://…`.
     origin: str
-    # Path and query, encoded (by `signing.path_of` and `query_of` where the request is signed).
+    # Path and query, encoded (by `signing.path_of` and `query_of` where the
+    # request is signed).
     target: str = "/"
     # Names are in lower case.
     headers: Mapping[str, str] = {}
@@ -49,14 +50,17 @@ def document(body: bytes) -> ET.Element | None:
     try:
         return ET.fromstring(body)  # noqa: S314 - AWS's own answer over TLS
     except (ET.ParseError, LookupError, ValueError):
-        # LookupError: an unknown encoding. ValueError: an encoding of two bytes per character.
+        # LookupError: an unknown encoding. ValueError: an encoding of two
+        # bytes per character.
         return None
 
 
 def texts(body: bytes) -> dict[str, str]:
-    """The text of every element of an XML document by its name, without name space.
+    """The text of every element of an XML document by its name, without
+    name space.
 
-    Of elements with equal names the last one counts. Empty when the body is not XML.
+    Of elements with equal names the last one counts. Empty when the body is
+    not XML.
     """
     root = document(body)
     if root is None:

@@ -1,4 +1,5 @@
-"""Pools of HTTP connections: urllib3, with two rules of our own for a connection.
+"""Pools of HTTP connections: urllib3, with two rules of our own for a
+connection.
 
 Imported with the first request, like transport.py.
 """
@@ -17,11 +18,12 @@ from cipipe.tools.aws.proxies import Proxy
 IDLE = 10.0
 """Seconds after which an idle connection is not used again.
 
-Servers, NAT gateways and firewalls cut idle connections, some without a packet. A stage may run for
-an hour between two requests.
+Servers, NAT gateways and firewalls cut idle connections, some without a
+packet. A stage may run for an hour between two requests.
 """
 
-# More than the threads that share a client: urllib3 closes the connections that are over it.
+# More than the threads that share a client: urllib3 closes the connections
+# that are over it.
 _POOLED = 32
 
 
@@ -38,8 +40,8 @@ class _PooledConnection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        # urllib3 asks this before it uses a pooled connection; the base class looks whether the
-        # server closed it.
+        # urllib3 asks this before it uses a pooled connection; the base
+        # class looks whether the server closed it.
         return super().is_connected and time.monotonic() - self._used < IDLE
 
 
@@ -47,8 +49,9 @@ class _PooledTlsConnection(_PooledConnection, HTTPSConnection):
     """The same over TLS."""
 
     def request(self, *arguments: Any, **given: Any) -> None:
-        # A server that refuses a large body answers and closes before it has read everything.
-        # urllib3 reads that answer after a broken pipe, which TLS reports as another error.
+        # A server that refuses a large body answers and closes before it
+        # has read everything. urllib3 reads that answer after a broken
+        # pipe, which TLS reports as another error.
         try:
             super().request(*arguments, **given)
         except ssl.SSLEOFError as error:

@@ -1,6 +1,8 @@
-"""The proxy that the environment names for a host (`HTTPS_PROXY`, `NO_PROXY`, …).
+"""The proxy that the environment names for a host (`HTTPS_PROXY`,
+`NO_PROXY`, …).
 
-Loopback is never reached through a proxy: the sandbox and the tests are there.
+Loopback is never reached through a proxy: the sandbox and the tests are
+there.
 """
 
 import base64
@@ -49,7 +51,8 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def proxy_of(origin: str) -> Proxy | None:
-    """The proxy for requests to `http://HOST[:PORT]` or `https://…`; None: go there directly.
+    """The proxy for requests to `http://HOST[:PORT]` or `https://…`; None:
+    go there directly.
 
     Raises UsageError for a proxy that cannot be used.
     """
@@ -57,7 +60,8 @@ def proxy_of(origin: str) -> Proxy | None:
     if parts.hostname in LOOPBACK:
         return None
 
-    # Imported here: it loads http.client and more, which a command without AWS does not need.
+    # Imported here: it loads http.client and more, which a command without
+    # AWS does not need.
     from urllib.request import getproxies, proxy_bypass
 
     url = getproxies().get(parts.scheme)
@@ -87,7 +91,8 @@ def proxy_of(origin: str) -> Proxy | None:
 def _parsed(url: str) -> Proxy | None:
     """The proxy at this URL, or None when it is malformed.
 
-    No error quotes the URL: a password with a `#` or `/` in it can end up in any of its parts.
+    No error quotes the URL: a password with a `#` or `/` in it can end up
+    in any of its parts.
     """
     try:
         parts = urllib.parse.urlsplit(url if "//" in url else f"http://{url}")

@@ -41,7 +41,8 @@ class StoredObject(msgspec.Struct, frozen=True):
 class Head(msgspec.Struct, frozen=True):
     """What S3 keeps beside an object's bytes."""
 
-    # Hex; S3 checked it when the object was written. None: written without one.
+    # Hex; S3 checked it when the object was written. None: written without
+    # one.
     sha256: str | None
     version: str | None
     # What `put` was given as `owner`.
@@ -58,15 +59,16 @@ class Written(msgspec.Struct, frozen=True):
 class Bucket:
     """One S3 bucket. Safe to use from several threads.
 
-    With an `account`, requests fail when the bucket belongs to another one: bucket names are
-    global, and ours can be guessed.
+    With an `account`, requests fail when the bucket belongs to another one:
+    bucket names are global, and ours can be guessed.
     """
 
     def __init__(self, client: SignedClient, name: str, account: str | None = None) -> None:
         self.name = name
         self._client = client
         self._expected = {"x-amz-expected-bucket-owner": account} if account else {}
-        # Where S3 said that the bucket is; None: in the endpoint's region, as far as we know.
+        # Where S3 said that the bucket is; None: in the endpoint's region,
+        # as far as we know.
         self._region: str | None = None
         # Listings that `look_ahead` started, by prefix.
         self._started: dict[str, Future[list[Version]]] = {}
@@ -97,7 +99,8 @@ class Bucket:
             raise
 
         checksum = answer.headers.get("x-amz-checksum-sha256", "")
-        # The checksum of a multipart upload ends with "-PARTS" and is not that of the contents.
+        # The checksum of a multipart upload ends with "-PARTS" and is not
+        # that of the contents.
         sha256 = base64.b64decode(checksum).hex() if checksum and "-" not in checksum else None
         return Head(
             sha256, answer.headers.get("x-amz-version-id"), answer.headers.get(_OWNER_HEADER)
@@ -113,7 +116,8 @@ class Bucket:
         if_match: str | None = None,
         if_none_match: bool = False,
     ) -> Written | None:
-        """Write the object; None when the condition did not hold (somebody else wrote it first).
+        """Write the object; None when the condition did not hold (somebody
+        else wrote it first).
 
         `owner` is stored as metadata, in ASCII.
         """
@@ -143,9 +147,11 @@ class Bucket:
         return Written(_etag(answer), answer.headers.get("x-amz-version-id"))
 
     def delete(self, key: str, version: str | None = None) -> None:
-        """Delete the object, or one version of it. It is fine when there is none.
+        """Delete the object, or one version of it. It is fine when there is
+        none.
 
-        On a versioned bucket, without a version, this writes a delete marker.
+        On a versioned bucket, without a version, this writes a delete
+        marker.
         """
         self._send("DeleteObject", "DELETE", key, query=_query_of(version))
 
@@ -184,10 +190,11 @@ class Bucket:
             return set()
 
     def purge(self, key: str, keep: Callable[[Version], bool] = lambda _: False) -> int:
-        """Delete every version and delete marker of exactly this key; returns how many there were.
+        """Delete every version and delete marker of exactly this key;
+        returns how many there were.
 
-        Versions for which `keep` is true stay. Delete markers stay with them, because one may be
-        what hides them.
+        Versions for which `keep` is true stay. Delete markers stay with
+        them, because one may be what hides them.
         """
         found = [version for version in self.versions(key) if version.key == key]
         kept = {version.id for version in found if not version.deleted and keep(version)}
@@ -229,8 +236,8 @@ class Bucket:
             try:
                 return self._client.send(call)
             except AwsError as error:
-                # Compared with the region of this very request: another thread may have found the
-                # bucket in the meantime.
+                # Compared with the region of this very request: another
+                # thread may have found the bucket in the meantime.
                 elsewhere = error.region not in {None, region or self._client.endpoint.region}
                 if last or not elsewhere or self._client.endpoint.own_url("s3") is not None:
                     raise

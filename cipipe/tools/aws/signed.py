@@ -1,7 +1,8 @@
 """Signed requests to AWS, made again where that may help.
 
-Without boto3, whose import and clients take longer than a short command. Which of boto3's settings
-count here too is in docs/decisions/0007-requests-of-our-own.md.
+Without boto3, whose import and clients take longer than a short command.
+Which of boto3's settings count here too is in
+docs/decisions/0007-requests-of-our-own.md.
 """
 
 import re
@@ -47,7 +48,8 @@ _CODE = re.compile(rb"<Code>([\w.]+)</Code>")
 class AwsCall(msgspec.Struct, frozen=True, kw_only=True):
     """One operation of a service, as an HTTP request that is not signed yet."""
 
-    # `SERVICE:Operation`, such as `s3:GetObject`. The service is what the signature is for.
+    # `SERVICE:Operation`, such as `s3:GetObject`. The service is what the
+    # signature is for.
     operation: str
     method: str = "GET"
     # Where the service is, with a path where it has one.
@@ -66,7 +68,8 @@ class AwsCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SignedClient:
-    """Makes requests with the current credentials. Safe to use from several threads.
+    """Makes requests with the current credentials. Safe to use from several
+    threads.
 
     An `interrupt` cuts the waits between attempts short.
     """
@@ -83,8 +86,9 @@ class SignedClient:
     def send(self, call: AwsCall) -> AwsAnswer:
         """Make the request, `retries.ATTEMPTS` times at most.
 
-        It is repeated after no answer, throttling and errors of the server. A write whose answer
-        was lost is repeated too. Raises AwsError, AwsUnreachable.
+        It is repeated after no answer, throttling and errors of the server.
+        A write whose answer was lost is repeated too. Raises AwsError,
+        AwsUnreachable.
         """
         from cipipe.tools.aws.retries import backoff
 
@@ -96,8 +100,8 @@ class SignedClient:
         while True:
             failure: AwsError | AwsUnreachable
             try:
-                # Signed anew each time: AWS accepts a signature for 15 minutes, and credentials
-                # may have been renewed.
+                # Signed anew each time: AWS accepts a signature for 15
+                # minutes, and credentials may have been renewed.
                 answer = transport.send(self._signed(call, request))
             except Unanswered as error:
                 failure = AwsUnreachable(str(error))
@@ -153,7 +157,8 @@ def _refusal(operation: str, answer: AwsAnswer) -> AwsError:
     found = texts(answer.body)
     code = found.get("Code")
     if not found:
-        # S3 quotes the key, and a control character in it makes the document invalid XML.
+        # S3 quotes the key, and a control character in it makes the
+        # document invalid XML.
         match = _CODE.search(answer.body)
         code = match[1].decode() if match else None
 

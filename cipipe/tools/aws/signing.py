@@ -19,7 +19,8 @@ _UNRESERVED = "-_.~"
 def path_of(text: str) -> str:
     """Encode a path as it is signed and sent.
 
-    S3 expects it encoded once. Other services would expect it twice, but STS is called at `/` only.
+    S3 expects it encoded once. Other services would expect it twice, but
+    STS is called at `/` only.
     """
     return quote(text, safe=_UNRESERVED + "/")
 
@@ -38,7 +39,8 @@ def signed(
 ) -> AwsRequest:
     """The request with the headers that authenticate it.
 
-    Its headers include `host`. `now` is in UTC; AWS accepts it for 15 minutes.
+    Its headers include `host`. `now` is in UTC; AWS accepts it for 15
+    minutes.
     """
     moment = f"{now:%Y%m%dT%H%M%SZ}"
     day = moment[:8]
@@ -48,7 +50,8 @@ def signed(
     if credentials.session_token:
         headers["x-amz-security-token"] = credentials.session_token
 
-    # The "canonical request": header names sorted, white space in values collapsed.
+    # The "canonical request": header names sorted, white space in values
+    # collapsed.
     path, _, query = request.target.partition("?")
     names = ";".join(sorted(headers))
     lines = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in sorted(headers))

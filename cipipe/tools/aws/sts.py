@@ -1,7 +1,9 @@
-"""STS: tokens and sessions for credentials, and the account that credentials belong to.
+"""STS: tokens and sessions for credentials, and the account that
+credentials belong to.
 
-AssumeRoleWithWebIdentity is not signed and not repeated here: what to repeat depends on STS's code,
-which `oidc.exchange` knows. The other two go through the signed client.
+AssumeRoleWithWebIdentity is not signed and not repeated here: what to
+repeat depends on STS's code, which `oidc.exchange` knows. The other two go
+through the signed client.
 """
 
 import contextlib
@@ -20,7 +22,8 @@ from cipipe.tools.aws.signed import AwsCall, SignedClient
 _VERSION = "2011-06-15"
 _FORM = {"content-type": "application/x-www-form-urlencoded"}
 
-# Bytes of an answer that are read. Whatever answers in place of STS could send without end.
+# Bytes of an answer that are read. Whatever answers in place of STS could
+# send without end.
 _LIMIT = 1 << 20
 
 
@@ -31,7 +34,8 @@ class RoleSession(msgspec.Struct, frozen=True, kw_only=True):
     session_name: str
     # Seconds.
     duration: int
-    # A session policy as JSON, which narrows what the role may do; empty: none.
+    # A session policy as JSON, which narrows what the role may do; empty:
+    # none.
     policy: str = ""
     # The same as ARNs of managed policies.
     policy_arns: tuple[str, ...] = ()
@@ -106,7 +110,8 @@ def assume_role_with_web_identity(
 
 
 def assume_role(client: SignedClient, session: RoleSession) -> Assumed:
-    """Assume a role with the credentials of another. Raises AwsError, AwsUnreachable.
+    """Assume a role with the credentials of another. Raises AwsError,
+    AwsUnreachable.
 
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
     """
@@ -114,7 +119,8 @@ def assume_role(client: SignedClient, session: RoleSession) -> Assumed:
 
 
 def account_of(client: SignedClient) -> str:
-    """The account that the client's credentials belong to. Raises AwsError, AwsUnreachable.
+    """The account that the client's credentials belong to. Raises AwsError,
+    AwsUnreachable.
 
     https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
     """

@@ -1,7 +1,8 @@
-"""HTTP to AWS on urllib3: one request, one answer. No retries, redirects or signatures here.
+"""HTTP to AWS on urllib3: one request, one answer. No retries, redirects or
+signatures here.
 
-Importing urllib3 takes longer than the rest of a short command: this module is imported with the
-first request.
+Importing urllib3 takes longer than the rest of a short command: this module
+is imported with the first request.
 """
 
 import contextlib
@@ -27,14 +28,17 @@ class Transport:
     def __init__(self, ca_bundle: str | None = None) -> None:
         self._ca_bundle = ca_bundle
         self._lock = threading.Lock()
-        # By origin, because NO_PROXY decides for each host whether there is a proxy: the pools, and
-        # whether requests go to a proxy that is sent whole URLs.
+        # By origin, because NO_PROXY decides for each host whether there is
+        # a proxy: the pools, and whether requests go to a proxy that is
+        # sent whole URLs.
         self._pools: dict[str, tuple[PoolManager, bool]] = {}
 
     def send(self, request: AwsRequest, *, limit: int | None = None) -> AwsAnswer:
-        """Send one request and read its answer, at most `limit` bytes of the body.
+        """Send one request and read its answer, at most `limit` bytes of
+        the body.
 
-        Raises Unanswered, and UsageError for a proxy or CA bundle that cannot be used.
+        Raises Unanswered, and UsageError for a proxy or CA bundle that
+        cannot be used.
         """
         manager, forwarded = self._manager(request.origin)
         pool = manager.connection_from_url(request.origin)
@@ -51,8 +55,8 @@ class Transport:
                 preload_content=False,
                 decode_content=False,
             )
-            # Closing a response returns its connection to the pool when the body was read to its
-            # end, and closes the connection otherwise.
+            # Closing a response returns its connection to the pool when the
+            # body was read to its end, and closes the connection otherwise.
             with contextlib.closing(response):
                 body = response.read(limit)
         except HTTPError as error:
@@ -60,7 +64,8 @@ class Transport:
         except OSError as error:
             raise Unanswered(f"{_host(request)}: {error.strerror or error}") from None
         except ValueError:
-            # A line end in a header. The header is not quoted here: it may be a session token.
+            # A line end in a header. The header is not quoted here: it may
+            # be a session token.
             raise Unanswered(
                 f"{_host(request)}: a key or token has characters that no request can contain",
                 retryable=False,
@@ -86,7 +91,8 @@ class Transport:
             https = origin.startswith("https:")
             needs_tls = https or (proxy is not None and proxy.scheme == "https")
             tls = trust(self._ca_bundle) if needs_tls else None
-            # For https:// a proxy opens a tunnel, and a SOCKS proxy always does.
+            # For https:// a proxy opens a tunnel, and a SOCKS proxy always
+            # does.
             forwarded = proxy is not None and not proxy.is_socks and not https
             self._pools[origin] = (pools(proxy, tls), forwarded)
             return self._pools[origin]

@@ -1,4 +1,5 @@
-"""Where the Docker daemon is: `DOCKER_HOST` and the TLS variables, read as Docker's client does.
+"""Where the Docker daemon is: `DOCKER_HOST` and the TLS variables, read as
+Docker's client does.
 
 https://docs.docker.com/reference/cli/docker/#environment-variables
 https://docs.docker.com/engine/security/protect-access
@@ -91,7 +92,8 @@ def address(env: Mapping[str, str]) -> Address:
 
 
 def _tls(env: Mapping[str, str]) -> Tls | None:
-    # Either variable turns TLS on; only the first has the daemon's certificate checked.
+    # Either variable turns TLS on; only the first has the daemon's
+    # certificate checked.
     verify = bool(env.get("DOCKER_TLS_VERIFY"))
     folder = env.get("DOCKER_CERT_PATH")
     if folder:

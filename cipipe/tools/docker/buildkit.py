@@ -1,4 +1,5 @@
-"""Builds with BuildKit, by the `docker` command: the SDK knows Docker's classic builder only.
+"""Builds with BuildKit, by the `docker` command: the SDK knows Docker's
+classic builder only.
 
 https://docs.docker.com/reference/cli/docker/buildx/build, https://docs.docker.com/build/buildkit
 """
@@ -15,19 +16,21 @@ from cipipe.errors import StageError
 from cipipe.tools import process
 from cipipe.tools.docker.address import address
 
-# The first major version of the command with BuildKit, and the first one that needs the plugin
-# buildx for it.
+# The first major version of the command with BuildKit, and the first one
+# that needs the plugin buildx for it.
 _BUILT_IN = 18
 _PLUGIN = 23
 
-# Variables that the command reads itself: a build argument of such a name is passed by value.
+# Variables that the command reads itself: a build argument of such a name
+# is passed by value.
 _OWN = re.compile(r"PATH|HOME|NO_PROXY|no_proxy|(?:DOCKER|BUILDX)_.*")
 
 # Lines of output that an error quotes, from the end.
 _SHOWN = 15
 
-# What BuildKit prints when it cannot pull the image of a `# syntax=` line, and what it prints when
-# its own frontend does not know an instruction or flag.
+# What BuildKit prints when it cannot pull the image of a `# syntax=` line,
+# and what it prints when its own frontend does not know an instruction or
+# flag.
 _NOT_PULLED = re.compile(
     r"resolve image config for \S*docker/dockerfile"
     r"|failed to resolve source metadata for \S*docker/dockerfile"
@@ -76,7 +79,8 @@ def build(
     line: Callable[[str], None],
     watch: process.Watch,
 ) -> None:
-    """Build a folder with the context in it, and pass each line of output to `line`.
+    """Build a folder with the context in it, and pass each line of output
+    to `line`.
 
     `argv` is what `command` returned. Raises StageError.
     """
@@ -85,8 +89,8 @@ def build(
     arguments = [
         *("--progress", "plain", "--tag", wanted.tag, "--file", str(folder / wanted.dockerfile)),
         *(f"--label={name}={value}" for name, value in wanted.labels.items()),
-        # A build argument without a value is read from the environment, which other users of the
-        # machine cannot see.
+        # A build argument without a value is read from the environment,
+        # which other users of the machine cannot see.
         *(f"--build-arg={name}" for name in by_name),
         *(f"--build-arg={name}={value}" for name, value in by_value.items()),
         *([f"--platform={wanted.platform}"] if wanted.platform else []),

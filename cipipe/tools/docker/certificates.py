@@ -10,7 +10,8 @@ from cipipe.tools.docker.address import NotYet, Tls
 
 _FILES = ("ca.pem", "cert.pem", "key.pem")
 
-# Seconds within which docker:dind writes the other files, once the first one is there.
+# Seconds within which docker:dind writes the other files, once the first
+# one is there.
 _GRACE = 3.0
 
 
@@ -59,7 +60,8 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
         if tls.verify:
             context.load_verify_locations(tls.file(name))
         name = "cert.pem"
-        # Without a callback, OpenSSL would ask for a password at the terminal.
+        # Without a callback, OpenSSL would ask for a password at the
+        # terminal.
         context.load_cert_chain(
             tls.file("cert.pem"), tls.file("key.pem"), password=_refuse_password
         )

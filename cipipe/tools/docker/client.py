@@ -30,7 +30,8 @@ __all__ = ["Docker", "context"]
 # Seconds between two lines of progress while waiting.
 _REPORT_INTERVAL = 10
 
-# Seconds for one answer of the daemon, which does not answer while it builds a slow step.
+# Seconds for one answer of the daemon, which does not answer while it
+# builds a slow step.
 _TIMEOUT = 600
 
 
@@ -48,7 +49,8 @@ class Docker:
     _answers: list[Any] = field(default_factory=list, init=False)
 
     def wait(self, seconds: int) -> None:
-        """Wait until the daemon answers: docker:dind starts later than the job.
+        """Wait until the daemon answers: docker:dind starts later than the
+        job.
 
         Settings that cannot work are reported at once. Raises StageError.
         """
@@ -81,7 +83,8 @@ class Docker:
             raise reason.error or unreachable(found, f": {reason}") from reason
 
     def _connect(self, found: Address) -> None:
-        """Ask the daemon once, and make a client for its version of the API.
+        """Ask the daemon once, and make a client for its version of the
+        API.
 
         Raises NotYet, StageError.
         """
@@ -96,8 +99,8 @@ class Docker:
             self.__dict__["_client"] = self._made(found, version)
             return
 
-        # Only the SDK can tell whether such a daemon answers. It asks while the client is made, so
-        # an earlier client is of no use.
+        # Only the SDK can tell whether such a daemon answers. It asks while
+        # the client is made, so an earlier client is of no use.
         self.__dict__.pop("_client", None)
         try:
             self._client.ping()
@@ -124,7 +127,8 @@ class Docker:
             self._read(answers, what, "docker-build-failed")
 
     def run(self, image: str, argv: Sequence[str]) -> None:
-        """Run a command in the image, without network, and pass on what it prints.
+        """Run a command in the image, without network, and pass on what it
+        prints.
 
         Raises StageError where it fails.
         """
@@ -137,7 +141,8 @@ class Docker:
                     self.line(text)
                 status = container.wait()["StatusCode"]
             finally:
-                # The daemon may be gone. Then the error from above is the one that matters.
+                # The daemon may be gone. Then the error from above is the
+                # one that matters.
                 with contextlib.suppress(Exception):
                     container.remove(force=True)
         if status != 0:
@@ -185,14 +190,16 @@ class Docker:
             )
             version = version or DEFAULT_DOCKER_API_VERSION
             if found.tls and not found.tls.verify:
-                # The settings turned verification off: a warning for each request says nothing new.
+                # The settings turned verification off: a warning for each
+                # request says nothing new.
                 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
             made = docker.DockerClient(
                 base_url=found.url, version=version, tls=tls or False, timeout=_TIMEOUT
             )
         else:
             made = docker.from_env(environment=dict(self.env), timeout=_TIMEOUT)
-        # Otherwise REQUESTS_CA_BUNDLE replaces the daemon's CA, and requests go through a proxy.
+        # Otherwise REQUESTS_CA_BUNDLE replaces the daemon's CA, and
+        # requests go through a proxy.
         made.api.trust_env = False
         made.api.hooks["response"].append(self._answering)
         return made
@@ -202,16 +209,18 @@ class Docker:
 
     @contextlib.contextmanager
     def _cut_short(self) -> Iterator[None]:
-        """While this lasts, an interrupt closes the connection to the daemon.
+        """While this lasts, an interrupt closes the connection to the
+        daemon.
 
-        The daemon stops a build then, and no thread waits for a step that prints nothing.
+        The daemon stops a build then, and no thread waits for a step that
+        prints nothing.
         """
         from docker.errors import DockerException
         from docker.types import CancellableStream
 
         def cut() -> None:
-            # An answer that was just read completely has no connection any more, and one through
-            # SSH has none that can be closed.
+            # An answer that was just read completely has no connection any
+            # more, and one through SSH has none that can be closed.
             with contextlib.suppress(AttributeError, DockerException, IndexError, OSError):
                 CancellableStream(iter(()), self._answers[-1]).close()
 

@@ -49,7 +49,8 @@ class IgnoreRules(msgspec.Struct, frozen=True):
 
 
 def ignore_rules(files: Files, dockerfile: str) -> IgnoreRules:
-    """The rules of the Dockerfile's own ignore file, or else of `.dockerignore`.
+    """The rules of the Dockerfile's own ignore file, or else of
+    `.dockerignore`.
 
     Raises UsageError.
     """
@@ -62,8 +63,8 @@ def ignore_rules(files: Files, dockerfile: str) -> IgnoreRules:
 def sent(files: Files, rules: IgnoreRules, *, dockerfile: str) -> Files:
     """The files that the rules do not leave out.
 
-    The Dockerfile and `.dockerignore` are always sent: the daemon reads both, and keeps them out
-    of the image when they are ignored.
+    The Dockerfile and `.dockerignore` are always sent: the daemon reads
+    both, and keeps them out of the image when they are ignored.
     """
     dockerfile = posixpath.normpath(dockerfile)
     left_out = dockerignore.ignored(rules.patterns, files)
@@ -81,8 +82,8 @@ def unpacked(
     always = {posixpath.normpath(dockerfile), rules.name}
     left_out = dockerignore.ignored(rules.patterns, files) - always
     folders = {folder}
-    # Links come last: a damaged tree may have a link and a folder of the same name, and nothing
-    # must be written through a link.
+    # Links come last: a damaged tree may have a link and a folder of the
+    # same name, and nothing must be written through a link.
     for path, file in sorted(files.items(), key=lambda item: item[1].mode == LINK):
         if path in left_out:
             continue
@@ -149,8 +150,9 @@ def _followed(files: Files, name: str) -> bytes:
 
 
 def _instructed(files: Files, dockerfile: str, left_out: set[str]) -> Files:
-    """The files, with a `.dockerignore` that keeps Dockerfile and `.dockerignore` out of the image
-    exactly when the Dockerfile's own ignore file does.
+    """The files, with a `.dockerignore` that keeps Dockerfile and
+    `.dockerignore` out of the image exactly when the Dockerfile's own
+    ignore file does.
 
     The daemon reads `.dockerignore` only, so lines are added there.
     """

@@ -1,7 +1,8 @@
-"""`.dockerignore` as Docker's client reads it: which files of a build context are not sent.
+"""`.dockerignore` as Docker's client reads it: which files of a build
+context are not sent.
 
-Follows https://github.com/moby/patternmatcher step by step, with its oddities (`**` that touches
-other characters, wildcards in brackets).
+Follows https://github.com/moby/patternmatcher step by step, with its
+oddities (`**` that touches other characters, wildcards in brackets).
 """
 
 import posixpath
@@ -27,7 +28,8 @@ _WELL_FORMED = re.compile(rf"(?:[^\[\\]|\\.|\[\^?+(?:{_ITEM}(?:-{_ITEM})?)+\])*"
 
 _WILD = re.compile(r"[*?\[\]\\]")
 
-# What Docker's client forgets to escape when it writes an expression (`shouldEscape`).
+# What Docker's client forgets to escape when it writes an expression
+# (`shouldEscape`).
 _NOT_ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*(?:\||\{\d+(?:,\d*)?\})")
 
 
@@ -80,7 +82,8 @@ def ignored(found: list[Pattern], paths: Iterable[str]) -> set[str]:
         [False] * len(found),
         [pattern.positions.first if pattern.positions else None for pattern in found],
     )
-    # Matching goes on from a folder to its entries, so that each part of a path is read once.
+    # Matching goes on from a folder to its entries, so that each part of a
+    # path is read once.
     folders: dict[str, _Folder] = {}
     for path in paths if found else ():
         above = top
@@ -133,7 +136,8 @@ def _matches(pattern: Pattern, path: str, reached: Reached | None) -> bool:
 
 
 def matching(pattern: str, names: Iterable[str], *, below: bool = False) -> set[str]:
-    """The names that one pattern matches; with `below`, also those in a folder that it matches.
+    """The names that one pattern matches; with `below`, also those in a
+    folder that it matches.
 
     Empty for a malformed pattern.
     """
@@ -187,7 +191,8 @@ def _compiled(pattern: str, *, exception: bool) -> Pattern:
 
 
 def _comparison(pattern: str) -> Callable[[str], bool] | None:
-    """The comparison of strings that Docker uses for a simple pattern; None for any other.
+    """The comparison of strings that Docker uses for a simple pattern; None
+    for any other.
 
     The result is not always that of the pattern's expression.
     """

@@ -1,7 +1,8 @@
 """Asking the Docker daemon once, and telling apart why it does not answer.
 
-The SDK wraps every failure in the same error, so this happens before the SDK is used. What may
-pass by itself (a daemon that is still starting) is NotYet; everything else is a StageError.
+The SDK wraps every failure in the same error, so this happens before the
+SDK is used. What may pass by itself (a daemon that is still starting) is
+NotYet; everything else is a StageError.
 """
 
 import contextlib
@@ -174,10 +175,12 @@ def _tls_only(found: Address) -> StageError:
 
 
 def _handshake_alert(found: Address, tls: Tls) -> str | None:
-    """The alert with which the daemon refuses a TLS 1.2 handshake; None if it does not.
+    """The alert with which the daemon refuses a TLS 1.2 handshake; None if
+    it does not.
 
-    In TLS 1.3 a server checks the client's certificate after the handshake, and its alert is lost
-    when the client has sent a request by then. In TLS 1.2 the check is part of the handshake.
+    In TLS 1.3 a server checks the client's certificate after the handshake,
+    and its alert is lost when the client has sent a request by then. In TLS
+    1.2 the check is part of the handshake.
     """
     context = tls_context(tls)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -185,7 +188,8 @@ def _handshake_alert(found: Address, tls: Tls) -> str | None:
         with _connected(found) as plain, context.wrap_socket(plain, server_hostname=found.host):
             return None
     except ssl.SSLError as error:
-        # A daemon with TLS 1.3 only refuses the version: that says nothing about the certificate.
+        # A daemon with TLS 1.3 only refuses the version: that says nothing
+        # about the certificate.
         if _is_alert(error) and "PROTOCOL_VERSION" not in (error.reason or ""):
             return error.reason
         return None

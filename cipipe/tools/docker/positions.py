@@ -44,7 +44,8 @@ def _translated(pattern: str) -> str:
         char = pattern[at]
         at += 1
         if char == "*" and pattern[at : at + 1] == "*":
-            # `**/` is any folders; `**` elsewhere is anything, slashes included.
+            # `**/` is any folders; `**` elsewhere is anything, slashes
+            # included.
             at += 2 if pattern[at + 1 : at + 2] == "/" else 1
             made += "(.*/)?" if at < len(pattern) else ".*"
         elif char == "*":
@@ -116,7 +117,8 @@ _POSIX = {
 
 
 def _escape(expression: str, at: int) -> tuple[str | _Test, int]:
-    """The character or class (such as `\\d`, which a pattern has by accident) after a backslash.
+    """The character or class (such as `\\d`, which a pattern has by
+    accident) after a backslash.
 
     And where the text after it starts.
     """
@@ -190,7 +192,8 @@ Reached = tuple[int, int]
 class Positions:
     """Follows all ways through an expression at once.
 
-    Bit i of a number of positions says that the tokens before token i have matched.
+    Bit i of a number of positions says that the tokens before token i have
+    matched.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -223,7 +226,8 @@ class Positions:
                 break
             matched = here & self._matching(char)
             inside |= here & self._folders
-            # A token that matches many characters stays; any other passes on to the next one.
+            # A token that matches many characters stays; any other passes
+            # on to the next one.
             here = (matched & self._many) | ((matched & ~self._many) << 1)
             if char == "/":
                 here |= inside << 1
@@ -248,8 +252,8 @@ class Positions:
 def _skip(here: int, optional: int) -> int:
     """The positions, and all that are reached by skipping optional tokens.
 
-    In the sum a carry runs through each row of optional tokens that follow each other, which is
-    what skipping them one by one would do.
+    In the sum a carry runs through each row of optional tokens that follow
+    each other, which is what skipping them one by one would do.
     """
     return ((optional + (here & optional)) ^ optional) | here
 

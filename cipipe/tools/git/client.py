@@ -1,6 +1,7 @@
 """One git repository: plumbing commands only, bytes throughout, `-z`.
 
-A path is a repository path as bytes, because git's are. Nothing here fetches.
+A path is a repository path as bytes, because git's are. Nothing here
+fetches.
 """
 
 import contextlib
@@ -33,8 +34,8 @@ __all__ = [
     "scrubbed",
 ]
 
-# The file HEAD, when it names a branch. With other ref storage (reftable) it names the branch
-# `.invalid`, which no branch can be called.
+# The file HEAD, when it names a branch. With other ref storage (reftable)
+# it names the branch `.invalid`, which no branch can be called.
 _BRANCH = re.compile(rb"ref: refs/heads/([^.\n].*)\n")
 
 
@@ -53,7 +54,8 @@ class Repository:
     @classmethod
     def discover(cls, start: Path, env: Mapping[str, str]) -> "Repository":
         """The repository that contains `start`. Raises UsageError."""
-        # Looking for `.git` ourselves saves starting git, which a plan would notice.
+        # Looking for `.git` ourselves saves starting git, which a plan
+        # would notice.
         for folder in (start, *start.parents):
             if (folder / ".git").exists():
                 return cls(folder, env)
@@ -78,7 +80,8 @@ class Repository:
         self._reader.start()
 
     def objects(self, names: Sequence[str]) -> list[Object | None]:
-        """Resolve names such as `HEAD^{commit}` or `HEAD:dbt`; None where there is none.
+        """Resolve names such as `HEAD^{commit}` or `HEAD:dbt`; None where
+        there is none.
 
         What a partial clone left out counts as missing.
         """
@@ -93,10 +96,11 @@ class Repository:
     def trees(
         self, names: Sequence[bytes], on_read: Callable[[bytes, Tree], None] | None = None
     ) -> list[Tree]:
-        """The trees with these ids, in hex. Each is read once. Raises UsageError.
+        """The trees with these ids, in hex. Each is read once. Raises
+        UsageError.
 
-        `on_read` gets each one that has to be read, while git reads the next. It must not read
-        anything from this repository itself.
+        `on_read` gets each one that has to be read, while git reads the
+        next. It must not read anything from this repository itself.
         """
         missing = [name for name in dict.fromkeys(names) if name not in self._trees]
         awaited = iter(missing)
@@ -124,9 +128,11 @@ class Repository:
         return Commit.parse(found) if found is not None else None
 
     def blobs(self, entries: Iterable[Entry], *, keep: bool = False) -> dict[bytes, bytes]:
-        """The contents of files, by path, without those that are not in this clone.
+        """The contents of files, by path, without those that are not in
+        this clone.
 
-        `keep`: they will be read again, and are few enough to be kept in memory until then.
+        `keep`: they will be read again, and are few enough to be kept in
+        memory until then.
         """
         wanted = list(entries)
         names = list(dict.fromkeys(entry.oid for entry in wanted if entry.oid not in self._blobs))
@@ -139,16 +145,19 @@ class Repository:
         return {entry.path: known[entry.oid] for entry in wanted if entry.oid in known}
 
     def at(self, tree: str, path: str) -> Object | None:
-        """The object at a normalized path in a tree; None where there is none.
+        """The object at a normalized path in a tree; None where there is
+        none.
 
-        Also None for a path that git cannot be asked for (`..`, a line break).
+        Also None for a path that git cannot be asked for (`..`, a line
+        break).
         """
         if "\n" in path or path.startswith("/") or path.split("/", maxsplit=1)[0] == "..":
             return None
         return self.at_each(tree, [path])[0]
 
     def at_each(self, tree: str, paths: Sequence[str]) -> list[Object | None]:
-        """The object at each normalized path in a tree; None where there is none.
+        """The object at each normalized path in a tree; None where there is
+        none.
 
         Raises UsageError for a path with a line break.
         """
@@ -171,7 +180,8 @@ class Repository:
         return Object(oid.decode(), "tree", known.body) if known is not None else None
 
     def listing(self, tree: str, folder: str) -> list[Entry]:
-        """The entries of a folder in a tree, one level deep, with their whole paths.
+        """The entries of a folder in a tree, one level deep, with their
+        whole paths.
 
         Empty where there is no such folder.
         """
@@ -179,7 +189,8 @@ class Repository:
         if found is None or found.type != "tree":
             return []
         above = f"{folder}/".encode(errors="surrogateescape") if folder else b""
-        # A tree stores `40000` for a folder; everywhere else git writes six digits.
+        # A tree stores `40000` for a folder; everywhere else git writes six
+        # digits.
         return [
             Entry(mode.rjust(6, b"0"), raw.hex().encode(), above + name)
             for mode, name, raw in self.trees([found.oid.encode()])[0].listing()
@@ -241,7 +252,8 @@ class Repository:
 
     def branch(self) -> str | None:
         """The branch that is checked out; None where HEAD is detached."""
-        # In most clones a file says so (gitrepository-layout(5)): git does not have to be started.
+        # In most clones a file says so (gitrepository-layout(5)): git does
+        # not have to be started.
         with contextlib.suppress(OSError):
             head = (self.root / ".git" / "HEAD").read_bytes()
             named = _BRANCH.fullmatch(head)
@@ -254,9 +266,11 @@ class Repository:
         return done.stdout.decode(errors="replace").strip() or None
 
     def worktree_tree(self, index: Path) -> str:
-        """Write a tree of the files on disk, without ignored ones; returns its id.
+        """Write a tree of the files on disk, without ignored ones; returns
+        its id.
 
-        `index` is a path for a temporary index: the repository's own is not touched.
+        `index` is a path for a temporary index: the repository's own is not
+        touched.
         """
         env = {"GIT_INDEX_FILE": str(index)}
         self._git("read-tree", "HEAD", extra=env)

@@ -1,4 +1,5 @@
-"""One git command, run so that it looks at the given repository and at nothing else.
+"""One git command, run so that it looks at the given repository and at
+nothing else.
 
 No command here fetches, and none asks for a password.
 """
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 FOREIGN_OWNER = "detected dubious ownership"
 """What git says of a repository that belongs to another user."""
 
-# Where discovery stops is the user's to say; every other GIT_* variable could point git elsewhere.
+# Where discovery stops is the user's to say; every other GIT_* variable
+# could point git elsewhere.
 _KEPT = {"GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM"}
 
 
@@ -29,7 +31,8 @@ def run(
     check: bool = True,
 ) -> "Completed":
     """Run git in a folder. Raises ToolMissing, and ProcessFailed where `check` is true."""
-    # Imported here: a plan needs one `git cat-file`, which is started without subprocess.
+    # Imported here: a plan needs one `git cat-file`, which is started
+    # without subprocess.
     from cipipe.tools import process
 
     return process.run(["git", *arguments], env=env, cwd=folder, stdin=stdin, check=check)
@@ -48,8 +51,9 @@ def scrubbed(env: Mapping[str, str]) -> dict[str, str]:
         "LC_ALL": "C",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_TERMINAL_PROMPT": "0",
-        # In a partial clone, git fetches missing objects on demand. Versions before 2.45 do not
-        # know the first of these, but cannot fetch without any protocol either.
+        # In a partial clone, git fetches missing objects on demand.
+        # Versions before 2.45 do not know the first of these, but cannot
+        # fetch without any protocol either.
         "GIT_NO_LAZY_FETCH": "1",
         "GIT_ALLOW_PROTOCOL": "none",
         "GIT_LITERAL_PATHSPECS": "1",

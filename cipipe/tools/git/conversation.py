@@ -1,7 +1,7 @@
 """A child process that answers one request after the other, through pipes.
 
-It is not started by `subprocess`, which takes longer to import than git takes to start: a plan
-asks git, and starts nothing else.
+It is not started by `subprocess`, which takes longer to import than git
+takes to start: a plan asks git, and starts nothing else.
 """
 
 import contextlib
@@ -22,7 +22,8 @@ _PIPE = 65536
 class Conversation:
     """A child with a pipe at each of its three streams.
 
-    It stops when its input is closed: by `close`, or when this object is garbage.
+    It stops when its input is closed: by `close`, or when this object is
+    garbage.
     """
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str]) -> None:

@@ -1,4 +1,5 @@
-"""Files that Git LFS stores outside the repository: git has a pointer in their place.
+"""Files that Git LFS stores outside the repository: git has a pointer in
+their place.
 
 Nothing is downloaded here: the content is read from where `git lfs pull` left it, and must have the
 size and the SHA-256 of the pointer.
@@ -18,7 +19,8 @@ from cipipe.tools.git.client import Repository
 # A pointer is shorter than this, in bytes.
 _LONGEST = 1024
 
-# The first two are earlier names of the same format, which git-lfs still reads.
+# The first two are earlier names of the same format, which git-lfs still
+# reads.
 _VERSIONS = frozenset(
     {
         b"https://git-lfs.github.com/spec/v1",
@@ -37,16 +39,16 @@ class Pointer(NamedTuple):
     sha256: str
     # The same, in bytes.
     size: int
-    # The SHA-256 of the file itself, where an extension of LFS changed (encrypted, say) what is
-    # stored; None: they are the same.
+    # The SHA-256 of the file itself, where an extension of LFS changed
+    # (encrypted, say) what is stored; None: they are the same.
     original: str | None = None
 
 
 def pointer(body: bytes) -> Pointer | None:
     """Parse a pointer; None for every other file.
 
-    Lenient where `git lfs` is: blank lines, CRLF and a missing last newline are fine. Keys must be
-    sorted; unknown ones are ignored.
+    Lenient where `git lfs` is: blank lines, CRLF and a missing last newline
+    are fine. Keys must be sorted; unknown ones are ignored.
     """
     if len(body) >= _LONGEST or not body.lstrip().startswith(b"version "):
         return None
@@ -63,7 +65,8 @@ def pointer(body: bytes) -> Pointer | None:
     if keys[b"version"] not in _VERSIONS or oid is None or not size.isdigit():
         return None
 
-    # Extensions are applied in order: the first one read the file itself, and noted its hash.
+    # Extensions are applied in order: the first one read the file itself,
+    # and noted its hash.
     extensions = sorted(key for key in keys if _EXTENSION.fullmatch(key))
     before = _OID.fullmatch(keys[extensions[0]]) if extensions else None
     return Pointer(oid[1].decode(), int(size), before[1].decode() if before else None)
@@ -72,7 +75,8 @@ def pointer(body: bytes) -> Pointer | None:
 def contents(
     repository: Repository, files: Mapping[bytes, bytes]
 ) -> tuple[dict[bytes, bytes], list[Problem]]:
-    """The files, by repository path, with each pointer replaced by its content.
+    """The files, by repository path, with each pointer replaced by its
+    content.
 
     And a problem for each content that is not on this machine.
     """
@@ -95,13 +99,15 @@ def pointers(files: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, Pointer]]:
 
 
 def content(repository: Repository, path: bytes, kept: Pointer) -> bytes | None:
-    """The content of a pointer, from LFS's store in the clone, or else from the work tree.
+    """The content of a pointer, from LFS's store in the clone, or else from
+    the work tree.
 
     None where neither has it.
     """
     checked_out = repository.root / os.fsdecode(path)
     if kept.original is not None:
-        # What is stored would have to go through the extension: only the checked-out file will do.
+        # What is stored would have to go through the extension: only the
+        # checked-out file will do.
         return _read(checked_out, kept.original, None)
 
     objects = repository.common_folder / "lfs" / "objects"

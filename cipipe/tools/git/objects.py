@@ -1,6 +1,7 @@
 """What git stores, as bytes: commits, trees and their entries. Pure.
 
-Trees stay unparsed until somebody needs their entries, because there may be very many.
+Trees stay unparsed until somebody needs their entries, because there may be
+very many.
 """
 
 import functools
@@ -55,7 +56,8 @@ class Commit(msgspec.Struct, frozen=True):
         """Parse a commit object: lines `KEY VALUE`, a blank line, the message."""
         head = found.body.partition(b"\n\n")[0]
         pairs = [line.partition(b" ")[::2] for line in head.split(b"\n")]
-        # Later lines of a value, such as a signature's, start with a blank: their key is empty.
+        # Later lines of a value, such as a signature's, start with a blank:
+        # their key is empty.
         first = dict(reversed(pairs))
         return cls(
             oid=found.oid,
@@ -74,8 +76,8 @@ class Tree(msgspec.Struct, frozen=True, dict=True):
     oid_size: int
 
     def listing(self) -> list[tuple[bytes, bytes, bytes]]:
-        """Mode, name and id of each entry as git stores them: a folder's mode is `40000`, ids are
-        raw bytes.
+        """Mode, name and id of each entry as git stores them: a folder's
+        mode is `40000`, ids are raw bytes.
         """
         return _entry(self.oid_size).findall(self.body)
 
@@ -88,8 +90,8 @@ class Tree(msgspec.Struct, frozen=True, dict=True):
     def plain(self) -> bool:
         """Whether it certainly contains files only, as most folders do.
 
-        All other modes end in `0000`. A name or an id may contain that by chance: then this is
-        False, and the entries have to be parsed.
+        All other modes end in `0000`. A name or an id may contain that by
+        chance: then this is False, and the entries have to be parsed.
         """
         return b"0000 " not in self.body
 
@@ -102,7 +104,8 @@ class Tree(msgspec.Struct, frozen=True, dict=True):
 
 @functools.cache
 def _entry(oid_size: int) -> re.Pattern[bytes]:
-    """One entry of a tree object: `MODE SP NAME NUL ID`, the id in raw bytes.
+    """One entry of a tree object: `MODE SP NAME NUL ID`, the id in raw
+    bytes.
 
     https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
     """

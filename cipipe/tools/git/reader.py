@@ -14,11 +14,12 @@ from cipipe.tools.git.objects import Object
 Receive = Callable[[Object | None], None]
 """Gets the answers, one by one and in order; None for a name without an object."""
 
-# Bytes per request: few enough that git's input never fills while git waits for its output to be
-# read.
+# Bytes per request: few enough that git's input never fills while git waits
+# for its output to be read.
 _REQUEST = 32768
 
-# What git says when it may not fetch an object that a partial clone left out.
+# What git says when it may not fetch an object that a partial clone left
+# out.
 _NOT_FETCHED = "from promisor remote"
 
 _OID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -40,10 +41,11 @@ class ObjectReader:
             self._started()
 
     def read(self, names: Sequence[str], receive: Receive) -> None:
-        """Pass the object of each name to `receive`, in order. `receive` must not read here itself.
+        """Pass the object of each name to `receive`, in order. `receive`
+        must not read here itself.
 
-        Objects that a partial clone left out count as missing. Raises UsageError for a repository
-        of another user, and ProcessFailed.
+        Objects that a partial clone left out count as missing. Raises
+        UsageError for a repository of another user, and ProcessFailed.
         """
         answered = 0
 
@@ -58,8 +60,9 @@ class ObjectReader:
             except StageError as error:
                 if command.FOREIGN_OWNER in error.message:
                     raise command.foreign_owner(self._root) from error
-                # Where git may not fetch, some versions call an object missing, and others (2.39
-                # is one) die of it: the name after the last answer is the one.
+                # Where git may not fetch, some versions call an object
+                # missing, and others (2.39 is one) die of it: the name
+                # after the last answer is the one.
                 if _NOT_FETCHED not in error.message:
                     raise
                 receive(None)
@@ -78,8 +81,8 @@ class ObjectReader:
     def _ask_without_fetching(self, names: Sequence[str], receive: Receive) -> None:
         """Go on after git died of an object that is not in this clone.
 
-        Object ids are checked in one go. Other names are tried one by one, because each may make
-        git fail again.
+        Object ids are checked in one go. Other names are tried one by one,
+        because each may make git fail again.
         """
         from cipipe.tools.process import ProcessFailed
 

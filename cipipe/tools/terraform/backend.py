@@ -1,7 +1,8 @@
 """The backend of a Terraform root, and how Terraform gets its settings.
 
-Settings are passed in a private file, secrets in the environment: every user of the machine can
-read an argument list. https://developer.hashicorp.com/terraform/language/backend
+Settings are passed in a private file, secrets in the environment: every
+user of the machine can read an argument list.
+https://developer.hashicorp.com/terraform/language/backend
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,8 +27,9 @@ NOT_KEPT = frozenset({"local", "inmem"})
 # HCP Terraform, which runs Terraform itself.
 _HCP = frozenset({"cloud", "remote"})
 
-# Secret settings, and the variables that Terraform reads instead. It writes settings into its data
-# folder and into saved plans, but not what it reads from the environment.
+# Secret settings, and the variables that Terraform reads instead. It writes
+# settings into its data folder and into saved plans, but not what it reads
+# from the environment.
 _SECRET: dict[str, dict[str, str]] = {
     "azurerm": {
         "access_key": "ARM_ACCESS_KEY",
@@ -125,15 +127,18 @@ def settings_file(settings: Mapping[str, Value]) -> Iterator[list[str]]:
 def forget_in_force(data_dir: Path) -> None:
     """Forget which backend an earlier `init` set up.
 
-    An `init` without settings would leave that as it is when the block is gone.
+    An `init` without settings would leave that as it is when the block is
+    gone.
     """
     (data_dir / "terraform.tfstate").unlink(missing_ok=True)
 
 
 def remove_torn(data_dir: Path) -> None:
-    """Remove files that a killed `init`, or one on a full disk, wrote only half of.
+    """Remove files that a killed `init`, or one on a full disk, wrote only
+    half of.
 
-    Every later command would fail to read them. The next `init` writes both again.
+    Every later command would fail to read them. The next `init` writes both
+    again.
     """
     for file in (data_dir / "terraform.tfstate", data_dir / "modules" / "modules.json"):
         try:
@@ -172,7 +177,8 @@ def refuse_workspace_variable(env: Mapping[str, str], workspace: str | None) -> 
 def not_kept(
     actual: str | None, *, wanted: str, root: str, declared: "Declared | None"
 ) -> RefusedError:
-    """The error of a root whose state is not in the backend that the settings are for.
+    """The error of a root whose state is not in the backend that the
+    settings are for.
 
     `actual` is the root's own backend; None where it declares none.
     """

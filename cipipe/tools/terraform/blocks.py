@@ -1,7 +1,8 @@
-"""Which backend the files of a Terraform root declare: text in, names and lines out.
+"""Which backend the files of a Terraform root declare: text in, names and
+lines out.
 
-For checks before Terraform runs, and for messages. After `init`, Terraform itself says which
-backend it uses.
+For checks before Terraform runs, and for messages. After `init`, Terraform
+itself says which backend it uses.
 """
 
 import json
@@ -11,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-# The tokens that matter. Comments and heredocs match as a whole, so that nothing in them counts; a
-# string ends at its line's end at the latest.
+# The tokens that matter. Comments and heredocs match as a whole, so that
+# nothing in them counts; a string ends at its line's end at the latest.
 _HCL = re.compile(
     r"""(?:\#|//)[^\n]*"""
     r"""|/\*.*?\*/"""
@@ -66,7 +67,8 @@ def _in_hcl(name: str, text: str) -> Iterator[Declared]:
         if word == "{":
             line = text.count("\n", 0, found.start()) + 1
             if depth == 0:
-                # A label or a value of that name has another word before it.
+                # A label or a value of that name has another word before
+                # it.
                 inside = last[-1] == "terraform" and last[-2] in {"", "}"}
             elif inside and depth == 1 and last[-2] == "backend":
                 yield Declared(last[-1].strip('"'), name, line)

@@ -1,6 +1,7 @@
 """Terraform's verbs in one root: init, plan, apply, outputs, unlock.
 
-Every command that changes something runs from a saved plan, or changes an empty state only.
+Every command that changes something runs from a saved plan, or changes an
+empty state only.
 """
 
 import re
@@ -39,9 +40,11 @@ class Terraform:
     commands: Commands
 
     def init(self) -> None:
-        """Set up the backend and the providers. A committed lock file is never changed.
+        """Set up the backend and the providers. A committed lock file is
+        never changed.
 
-        Raises RefusedError where the state would not be in the backend that the settings name.
+        Raises RefusedError where the state would not be in the backend that
+        the settings name.
         """
         commands = self.commands
         backend = commands.backend
@@ -49,7 +52,8 @@ class Terraform:
             commands.redactor.register(secret)
 
         remove_torn(commands.data_dir)
-        # The workspace that an earlier command selected would count for this one too.
+        # The workspace that an earlier command selected would count for
+        # this one too.
         (commands.data_dir / "environment").unlink(missing_ok=True)
 
         settings = dict(backend.written())
@@ -58,14 +62,16 @@ class Terraform:
 
         found = in_force(commands.data_dir) or {}
         if lock_file and (found.get("config") or {}).get("dynamodb_table"):
-            # The root's own block locks by a table, and so does everybody else who uses the state.
+            # The root's own block locks by a table, and so does everybody
+            # else who uses the state.
             self._init(settings | {"use_lockfile": False})
 
     def create_state(self) -> None:
-        """Create the workspace, and a state without resources, where there is none yet.
+        """Create the workspace, and a state without resources, where there
+        is none yet.
 
-        A plan that was made without a state has no lineage. Terraform could not tell then that
-        another run created one in the meantime.
+        A plan that was made without a state has no lineage. Terraform could
+        not tell then that another run created one in the meantime.
         """
         commands = self.commands
         if commands.backend.keeps_workspaces and not self.has_workspace():
@@ -78,7 +84,8 @@ class Terraform:
             return
         empty = {
             "version": 4,
-            # The oldest version that has this format: Terraform refuses a state of a newer one.
+            # The oldest version that has this format: Terraform refuses a
+            # state of a newer one.
             "terraform_version": "1.0.0",
             "serial": 1,
             "lineage": str(uuid.uuid4()),
@@ -87,7 +94,8 @@ class Terraform:
         }
         stdin = msgspec.json.encode(empty)
         pushed = commands.call(["state", "push", "-no-color", "-"], stdin=stdin)
-        # Another run was faster. Then the plan is made against the state that it created.
+        # Another run was faster. Then the plan is made against the state
+        # that it created.
         lost_race = b"over unrelated state" in b" ".join(pushed.stderr.split())
         if pushed.returncode != 0 and not lost_race:
             raise commands.failed("state push", pushed)
@@ -134,7 +142,8 @@ class Terraform:
         self.commands.stream(["apply", "-input=false", str(file)])
 
     def outputs(self) -> dict[str, dict[str, Any]]:
-        """What `terraform output -json` prints: `{type, value, sensitive}` by name.
+        """What `terraform output -json` prints: `{type, value, sensitive}`
+        by name.
 
         Sensitive values are registered with the redactor.
         """
@@ -155,11 +164,13 @@ class Terraform:
         )
 
     def unlock(self, lock_id: str) -> None:
-        """Release a lock that a killed run left. Only a person may want that.
+        """Release a lock that a killed run left. Only a person may want
+        that.
 
-        Raises StageError where there is no such lock. Some stores release any lock, whatever the
-        ID: so the lock is requested first, by a command that changes nothing, and the refusal
-        names the lock that is there.
+        Raises StageError where there is no such lock. Some stores release
+        any lock, whatever the ID: so the lock is requested first, by a
+        command that changes nothing, and the refusal names the lock that is
+        there.
         """
         commands = self.commands
         context = commands.lock_context
@@ -189,8 +200,8 @@ class Terraform:
         if lock_file.path.is_file():
             arguments.append("-lockfile=readonly")
         if not settings:
-            # With settings, Terraform warns of a missing block. Without, it goes on with whatever
-            # an earlier `init` set up.
+            # With settings, Terraform warns of a missing block. Without, it
+            # goes on with whatever an earlier `init` set up.
             forget_in_force(commands.data_dir)
 
         warnings: list[str] = []
@@ -198,8 +209,8 @@ class Terraform:
             try:
                 commands.stream([*arguments, *options], warned=warnings.append)
             except StageError as error:
-                # The constraints may have changed since an earlier run in this clone chose the
-                # providers.
+                # The constraints may have changed since an earlier run in
+                # this clone chose the providers.
                 if _LOCKED_PROVIDER not in error.message or not lock_file.forget():
                     raise
                 commands.stream([*arguments, *options], warned=warnings.append)

@@ -1,4 +1,5 @@
-"""Running terraform in one root: its environment, its machine-readable log, its failures.
+"""Running terraform in one root: its environment, its machine-readable log,
+its failures.
 
 https://developer.hashicorp.com/terraform/internals/machine-readable-ui
 """
@@ -22,14 +23,15 @@ from cipipe.tools.terraform.backend import Backend, not_kept
 from cipipe.tools.terraform.lock_file import LockFile
 from cipipe.tools.terraform.locks import LockContext
 
-# Variables that would make Terraform do something else than the plan says. Another workspace, for
-# example, is another state.
+# Variables that would make Terraform do something else than the plan says.
+# Another workspace, for example, is another state.
 _REMOVED = ("TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR", "TF_LOG", "TF_REATTACH_PROVIDERS")
 
 # Types of log messages that say nothing to a reader.
 _QUIET = {"version", "outputs", "refresh_start", "refresh_complete", "resource_drift"}
 
-# Summaries of what `init` says when settings are for another type of backend.
+# Summaries of what `init` says when settings are for another type of
+# backend.
 _FOREIGN_SETTING = {"Extraneous JSON object property", "Invalid command-line option"}
 
 OWN_WORKSPACE = ""
@@ -41,7 +43,8 @@ class Commands:
     """How terraform is run in one root folder."""
 
     root: Path
-    # Has providers, modules and the backend's settings, outside the work tree. One per environment.
+    # Has providers, modules and the backend's settings, outside the work
+    # tree. One per environment.
     data_dir: Path
     # The whole environment of the processes, credentials included.
     env: Mapping[str, str]
@@ -105,7 +108,8 @@ class Commands:
         accept: Sequence[int] = (0,),
         warned: Callable[[str], None] = lambda _: None,
     ) -> process.Completed:
-        """Run a command with its machine-readable log. Its diagnostics become the error.
+        """Run a command with its machine-readable log. Its diagnostics
+        become the error.
 
         `warned` gets the summary of each warning.
         """

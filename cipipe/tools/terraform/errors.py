@@ -34,8 +34,8 @@ def of_diagnostics(
 def of_text(verb: str, text: str, status: int, context: LockContext) -> CipipeError:
     """The error of a command without such a log.
 
-    `text` is its standard error, secrets removed. Its standard output may contain secrets that
-    nobody registered yet, and is never quoted.
+    `text` is its standard error, secrets removed. Its standard output may
+    contain secrets that nobody registered yet, and is never quoted.
     """
     if locks.REFUSED in text:
         return locks.error(text, context)

@@ -1,7 +1,8 @@
 """The dependency lock file of a root that has not committed one.
 
-Terraform needs it from `init` to `apply`, and it must not stay in the work tree. So it is stored
-beside the providers, and is in the root only while a command runs: docs/decisions/0005 says why.
+Terraform needs it from `init` to `apply`, and it must not stay in the work
+tree. So it is stored beside the providers, and is in the root only while a
+command runs: docs/decisions/0005 says why.
 """
 
 import contextlib
@@ -31,8 +32,9 @@ class LockFile:
         with self.present():
             yield
         if self.path.is_file():
-            # The repository's own, or that of another run in this work tree: this clone's next
-            # command needs the same versions, even when the file is gone by then.
+            # The repository's own, or that of another run in this work
+            # tree: this clone's next command needs the same versions, even
+            # when the file is gone by then.
             shutil.copyfile(self.path, self._kept)
 
     def forget(self) -> bool:
@@ -50,7 +52,8 @@ class LockFile:
             return
         self._marker.parent.mkdir(parents=True, exist_ok=True)
         with self._marker.open("a") as marker:
-            # Locked for as long as this process lives: `sweep` leaves such a file alone.
+            # Locked for as long as this process lives: `sweep` leaves such
+            # a file alone.
             fcntl.flock(marker, fcntl.LOCK_SH)
             _name(marker, self.path)
             if self._kept.is_file():
@@ -67,7 +70,8 @@ class LockFile:
 def sweep(folder: Path, tracked: Callable[[Path], bool]) -> None:
     """Remove lock files that killed runs left in the work tree.
 
-    `folder` has the data folders of all stages. A file that was committed in the meantime stays.
+    `folder` has the data folders of all stages. A file that was committed
+    in the meantime stays.
     """
     for marker in folder.glob(f"*/*/{_MARKER}"):
         with contextlib.suppress(OSError), marker.open("r") as file:

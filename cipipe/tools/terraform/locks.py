@@ -1,7 +1,8 @@
 """Errors for a state lock that Terraform did not get, by cause.
 
-The texts are those of Terraform 1.9 to 1.15: internal/command/clistate/state.go,
-internal/states/statemgr/locker.go and internal/backend/remote-state/*/client.go.
+The texts are those of Terraform 1.9 to 1.15:
+internal/command/clistate/state.go, internal/states/statemgr/locker.go and
+internal/backend/remote-state/*/client.go.
 """
 
 import re
@@ -21,8 +22,9 @@ _FIELD = re.compile(r"^[ \t]+(ID|Path|Operation|Who|Version|Created):(.*)$", re.
 _HELD_ID = re.compile(r"already locked:\s+ID=(\S+)")
 _CREATED = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)? ?(?:([+-]\d\d):?(\d\d)|Z)")
 
-# The cause that comes first in the text counts. What follows is what Terraform did next, such as
-# reading who has the lock, and that may fail for another reason.
+# The cause that comes first in the text counts. What follows is what
+# Terraform did next, such as reading who has the lock, and that may fail
+# for another reason.
 _CAUSES = {
     "taken": (
         r"PreconditionFailed|StatusCode: 412|Error 412|ConditionalCheckFailed|[Aa]lready locked"
@@ -65,7 +67,8 @@ class LockContext(msgspec.Struct, frozen=True, kw_only=True):
     # The root, as messages name it.
     where: str
     now: datetime
-    # Whether the backend's errors describe our own attempt, not the lock in the way.
+    # Whether the backend's errors describe our own attempt, not the lock in
+    # the way.
     own_info: bool = False
 
 
@@ -86,10 +89,11 @@ def info(text: str) -> LockInfo | None:
 
 
 def held(text: str, context: LockContext) -> LockInfo | None:
-    """The lock that is in the way, as far as Terraform's text says; None where it does not.
+    """The lock that is in the way, as far as Terraform's text says; None
+    where it does not.
 
-    From an HTTP store Terraform up to 1.14 reports only that lock's ID, beside the info of its own
-    attempt.
+    From an HTTP store Terraform up to 1.14 reports only that lock's ID,
+    beside the info of its own attempt.
     """
     found = info(text)
     named = _HELD_ID.search(text)

@@ -1,7 +1,9 @@
-"""What `terraform show -json` prints about a plan or a state, as far as cipipe needs it.
+"""What `terraform show -json` prints about a plan or a state, as far as
+cipipe needs it.
 
-Secrets are in there in the clear. A document of another shape is refused as a whole, so that no
-error can quote it. https://developer.hashicorp.com/terraform/internals/json-format
+Secrets are in there in the clear. A document of another shape is refused as
+a whole, so that no error can quote it.
+https://developer.hashicorp.com/terraform/internals/json-format
 """
 
 from typing import Any
@@ -18,7 +20,8 @@ class ResourceChange(msgspec.Struct, frozen=True, kw_only=True):
     actions: tuple[str, ...]
     # Its attributes before; empty for a new resource.
     before: dict[str, Any] = {}
-    # Replaced because it was never completely created, or because of `terraform taint`.
+    # Replaced because it was never completely created, or because of
+    # `terraform taint`.
     tainted: bool = False
 
     @property

@@ -1,7 +1,8 @@
-"""`dags` stages that would write the same keys, as far as the configuration shows it.
+"""`dags` stages that would write the same keys, as far as the configuration
+shows it.
 
-Prefixes inside each other, and buckets that turn out to be the same, show only in the ledger's
-records: `sharing` handles those.
+Prefixes inside each other, and buckets that turn out to be the same, show
+only in the ledger's records: `sharing` handles those.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,11 +16,12 @@ _EXTRAS = ("requirements", "plugins")
 
 
 def clashes(stages: Iterable[Stage[Settings]]) -> list[Problem]:
-    """One problem for every setting that an earlier stage has for the same bucket.
+    """One problem for every setting that an earlier stage has for the same
+    bucket.
 
-    Each stage is compared with the first one that has the setting and with no other, so the work
-    grows with the number of stages and not with its square. `where` is the key path in the
-    configuration.
+    Each stage is compared with the first one that has the setting and with
+    no other, so the work grows with the number of stages and not with its
+    square. `where` is the key path in the configuration.
     """
     first_with: dict[Any, tuple[int, str]] = {}
     found: list[tuple[int, Problem]] = []
@@ -31,7 +33,8 @@ def clashes(stages: Iterable[Stage[Settings]]) -> list[Problem]:
             if earlier != position:
                 found.append((earlier, _clash(stage, name, key)))
 
-    # Problems with one stage go together, the order in which the stages are written.
+    # Problems with one stage go together, the order in which the stages are
+    # written.
     found.sort(key=lambda pair: pair[0])
     return [problem for _, problem in found]
 
@@ -40,7 +43,8 @@ def _exclusive(stage: Stage[Settings]) -> Iterator[tuple[str, str | None]]:
     """The settings that no two stages may share in one bucket, and the value that must differ."""
     yield "prefix", stage.settings.prefix
     for key in _EXTRAS:
-        # Whatever file it is made from, it becomes the same key at the top of the bucket.
+        # Whatever file it is made from, it becomes the same key at the top
+        # of the bucket.
         if getattr(stage.settings, key) is not None:
             yield key, None
 

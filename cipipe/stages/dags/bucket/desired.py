@@ -13,7 +13,8 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     hashes: Mapping[str, str] = {}
     # Contents by key: of all keys that are uploaded, at least.
     bodies: Mapping[str, bytes] = {}
-    # `outputs` and `made_of` for the record, where they are known: see `manifest`.
+    # `outputs` and `made_of` for the record, where they are known: see
+    # `manifest`.
     made_from: Mapping[str, Any] = {}
 
     def with_bodies(self, more: Mapping[str, bytes]) -> "Desired":

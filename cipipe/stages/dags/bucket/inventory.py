@@ -1,6 +1,8 @@
-"""What the manifest says is in the bucket, beside what is there. Reads only.
+"""What the manifest says is in the bucket, beside what is there. Reads
+only.
 
-One listing, whatever the number of files; without versioning, a request for each file besides.
+One listing, whatever the number of files; without versioning, a request for
+each file besides.
 """
 
 from collections.abc import Mapping
@@ -19,7 +21,8 @@ class InventoryEntry(msgspec.Struct, frozen=True):
     """One key of the manifest."""
 
     key: str
-    # `ok`, `changed` (by somebody else), `missing`, or `uncertain` (a run was stopped)
+    # `ok`, `changed` (by somebody else), `missing`, or `uncertain` (a run
+    # was stopped)
     state: str
     # As the manifest has it; None while it is uncertain.
     sha256: str | None
@@ -86,6 +89,7 @@ def _state(entry: Mapping[str, Any], version: str | None, sha256: str | None) ->
         return "missing"
     if entry["sha256"] is None:
         return "uncertain"
-    # A bucket without versioning has the version `null`, which the manifest has as None.
+    # A bucket without versioning has the version `null`, which the manifest
+    # has as None.
     same = version == (entry["version"] or "null") and sha256 == entry["sha256"]
     return "ok" if same else "changed"

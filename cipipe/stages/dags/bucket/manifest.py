@@ -1,7 +1,8 @@
 """Which keys the stage owns, as its record in the ledger has it.
 
-The manifest names a key before it is written and until it is deleted, so that a run that is
-stopped at any moment forgets nothing. The keys of `data` in a record:
+The manifest names a key before it is written and until it is deleted, so
+that a run that is stopped at any moment forgets nothing. The keys of `data`
+in a record:
 
 - `bucket`: the bucket of the manifest
 - `manifest`: {key: {"sha256", "version"}}; `sha256` is null while the content is uncertain
@@ -30,9 +31,11 @@ UNCERTAIN: Mapping[str, Any] = {"sha256": None, "version": None}
 GOING_BACK = "rollback"
 # After a rollback: when the deployment finished that it went back to.
 RESTORED = "restored"
-# The names of the outputs in the files' markers, so that a plan need not read the files.
+# The names of the outputs in the files' markers, so that a plan need not
+# read the files.
 OUTPUTS = "outputs"
-# A digest of all that the files were patched with; missing where some of it is secret.
+# A digest of all that the files were patched with; missing where some of it
+# is secret.
 MADE_OF = "made_of"
 
 
@@ -56,8 +59,9 @@ def made_from(context: StageContext[Settings], names: Iterable[str]) -> dict[str
 def made_of(context: StageContext[Settings], names: Iterable[str]) -> str | None:
     """A digest of what determines the uploaded files, besides the commit.
 
-    That is this version of cipipe, the resolved settings, and the values of the outputs with these
-    names. None where one of them is missing, or sensitive: a digest of a secret can be guessed.
+    That is this version of cipipe, the resolved settings, and the values of
+    the outputs with these names. None where one of them is missing, or
+    sensitive: a digest of a secret can be guessed.
     """
     values = {}
     for name in names:
@@ -70,10 +74,11 @@ def made_of(context: StageContext[Settings], names: Iterable[str]) -> str | None
 
 
 def proven(context: StageContext[Settings], result: StageResult) -> dict[str, str] | None:
-    """The SHA-256 of every file to upload, where the record proves it; None where it does not.
+    """The SHA-256 of every file to upload, where the record proves it; None
+    where it does not.
 
-    Then the files need not be read and patched: the same commit, outputs and settings give the same
-    files.
+    Then the files need not be read and patched: the same commit, outputs
+    and settings give the same files.
     """
     names = result.data.get(OUTPUTS)
     recorded = result.data.get(MADE_OF)
@@ -83,15 +88,18 @@ def proven(context: StageContext[Settings], result: StageResult) -> dict[str, st
         return None
 
     known = {key: sha256 for key, sha256 in hashes(result.data).items() if sha256 is not None}
-    # An uncertain key proves nothing, and neither does a record without keys.
+    # An uncertain key proves nothing, and neither does a record without
+    # keys.
     return known if known and len(known) == len(result.data["manifest"]) else None
 
 
 def owned(data: Mapping[str, Any], bucket: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """The entries for this bucket, and the keys still owned in other buckets.
+    """The entries for this bucket, and the keys still owned in other
+    buckets.
 
-    If the stage moved to this bucket, its manifest is of another one, and its keys have to be
-    deleted there. If it moved back, they are owned here again, with whatever content.
+    If the stage moved to this bucket, its manifest is of another one, and
+    its keys have to be deleted there. If it moved back, they are owned here
+    again, with whatever content.
     """
     entries = dict(data.get("manifest") or {})
     former = {name: list(keys) for name, keys in (data.get("former") or {}).items()}
@@ -114,8 +122,9 @@ def before_writing(
 ) -> dict[str, Any]:
     """The record's data as it has to be before the first write.
 
-    `entries` has every key that may be written or deleted; `made_from` has `outputs` and `made_of`
-    where they are known. What belongs to others, such as the MWAA environment's versions, stays.
+    `entries` has every key that may be written or deleted; `made_from` has
+    `outputs` and `made_of` where they are known. What belongs to others,
+    such as the MWAA environment's versions, stays.
     """
     about_content = {GOING_BACK, RESTORED, OUTPUTS, MADE_OF}
     deleted = data.get("deleted", ()) if data.get("bucket") == bucket else ()

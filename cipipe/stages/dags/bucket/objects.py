@@ -1,9 +1,10 @@
 """What is in the bucket now, read with one listing.
 
-A version never changes: where the newest version of a key is the one in the manifest, the
-manifest's SHA-256 is the object's. Size, time and ETag prove nothing, and are not looked at. Only
-keys that are not as the manifest has them cost a request each. So does every key of a bucket
-without versioning, where all versions are `null`.
+A version never changes: where the newest version of a key is the one in the
+manifest, the manifest's SHA-256 is the object's. Size, time and ETag prove
+nothing, and are not looked at. Only keys that are not as the manifest has
+them cost a request each. So does every key of a bucket without versioning,
+where all versions are `null`.
 """
 
 import hashlib
@@ -23,7 +24,8 @@ class CurrentObject(NamedTuple):
     # None where there is no object.
     sha256: str | None
     version: str | None
-    # What the object says about its owner, if it was asked: not where the manifest proved it.
+    # What the object says about its owner, if it was asked: not where the
+    # manifest proved it.
     owner: str | None = None
 
 
@@ -59,8 +61,9 @@ def current_objects(
 ) -> dict[str, CurrentObject]:
     """Each of the keys as it is now.
 
-    `known` has the entries of the manifest. Keys outside of `prefix` cost a request each. `listed`
-    is what `newest_versions` returned, if that was called already.
+    `known` has the entries of the manifest. Keys outside of `prefix` cost a
+    request each. `listed` is what `newest_versions` returned, if that was
+    called already.
     """
     wanted = sorted(keys)
     if not wanted:

@@ -1,7 +1,9 @@
-"""Who owns the objects in a bucket: each says so in its S3 metadata (project, environment, stage).
+"""Who owns the objects in a bucket: each says so in its S3 metadata
+(project, environment, stage).
 
-An object that says nothing is ours if our record names it: earlier versions of cipipe wrote no
-owner. An object of another owner is neither overwritten nor deleted, in none of its versions.
+An object that says nothing is ours if our record names it: earlier versions
+of cipipe wrote no owner. An object of another owner is neither overwritten
+nor deleted, in none of its versions.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
     from cipipe.stages.dags.bucket.objects import CurrentObject
     from cipipe.tools.aws.s3 import Bucket, Version
 
-# How many objects are asked for their owner before a stage first uploads to a folder. All of a
-# folder's objects usually have one owner, and each costs a request.
+# How many objects are asked for their owner before a stage first uploads to
+# a folder. All of a folder's objects usually have one owner, and each costs
+# a request.
 _NEIGHBOURS = 64
 
 
@@ -28,10 +31,11 @@ def owner(context: StageContext[Settings]) -> Owner:
 
 
 def is_foreign(context: StageContext[Settings], text: str | None) -> bool:
-    """Whether an object's owner, in its own words, is another than this stage.
+    """Whether an object's owner, in its own words, is another than this
+    stage.
 
-    A stage that the environment no longer has was renamed or removed. Nobody else looks after its
-    objects, so they are not foreign.
+    A stage that the environment no longer has was renamed or removed.
+    Nobody else looks after its objects, so they are not foreign.
     """
     if text is None or text == owner(context).text:
         return False
@@ -64,10 +68,12 @@ def refuse_foreign(
 def refuse_neighbours(
     context: StageContext[Settings], bucket: "Bucket", keys: Iterable[str]
 ) -> None:
-    """The same where other objects of the folder belong to another environment or project.
+    """The same where other objects of the folder belong to another
+    environment or project.
 
-    Two environments in one folder would each delete what the other one adds. Stages of one
-    environment may share a folder: their records keep them apart.
+    Two environments in one folder would each delete what the other one
+    adds. Stages of one environment may share a folder: their records keep
+    them apart.
     """
     heads = dict(in_parallel(bucket.head, islice(sorted(keys), _NEIGHBOURS)))
     taken = {}
@@ -85,7 +91,8 @@ def belongs_to_others(
     """Whether a version has another owner. `proven` is the version in our record, which is ours."""
     if version.id == proven:
         return False
-    # A bucket without versioning lists the id `null`, and does not accept it in a request.
+    # A bucket without versioning lists the id `null`, and does not accept
+    # it in a request.
     unversioned = version.latest and version.id == "null"
     head = bucket.head(version.key, None if unversioned else version.id)
     return head is not None and is_foreign(context, head.owner)

@@ -13,9 +13,11 @@ T = TypeVar("T")
 
 
 class Throttled:
-    """Calls a function at most once in some seconds: that one costs a request.
+    """Calls a function at most once in some seconds: that one costs a
+    request.
 
-    A run that was suspended for a while calls it before its next write, a busy one not every time.
+    A run that was suspended for a while calls it before its next write, a
+    busy one not every time.
     """
 
     def __init__(self, ask: Callable[[], None], *, seconds: float) -> None:
@@ -33,8 +35,9 @@ class Throttled:
 def in_parallel(work: Callable[[str], T], keys: Iterable[str]) -> Iterator[tuple[str, T]]:
     """Do `work` for each key, a few at a time; yields results as they come.
 
-    After a failure nothing new is started, and what is running is waited for: its results count,
-    because those writes have happened. The first failure is raised at the end.
+    After a failure nothing new is started, and what is running is waited
+    for: its results count, because those writes have happened. The first
+    failure is raised at the end.
     """
     # Slow to import, and a plan never gets here.
     from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -52,7 +55,8 @@ def in_parallel(work: Callable[[str], T], keys: Iterable[str]) -> Iterator[tuple
                 else:
                     yield futures[future], future.result()
         finally:
-            # Also where the caller stops early, or Ctrl-C interrupts the wait.
+            # Also where the caller stops early, or Ctrl-C interrupts the
+            # wait.
             _cancel(futures)
     if failed is not None:
         raise failed

@@ -1,7 +1,8 @@
-"""Several `dags` stages in one bucket: every key belongs to exactly one of them.
+"""Several `dags` stages in one bucket: every key belongs to exactly one of
+them.
 
-A key that another stage's record names is neither written nor deleted. What the configuration
-alone shows is refused earlier, by `clashes`.
+A key that another stage's record names is neither written nor deleted. What
+the configuration alone shows is refused earlier, by `clashes`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,8 @@ from cipipe.stages.dags.settings import Settings
 
 
 def taken(context: StageContext[Settings], bucket: str) -> dict[str, str]:
-    """The keys of that bucket that other stages own, each with the stage's name.
+    """The keys of that bucket that other stages own, each with the stage's
+    name.
 
     Keys that they have deleted are free.
     """
@@ -27,9 +29,11 @@ def taken(context: StageContext[Settings], bucket: str) -> dict[str, str]:
 
 
 def refuse_taken(context: StageContext[Settings], bucket: str, wanted: Iterable[str]) -> None:
-    """Raise RefusedError (`dags-key-taken`) where another stage owns a key to be written.
+    """Raise RefusedError (`dags-key-taken`) where another stage owns a key
+    to be written.
 
-    In verify mode that is a warning: the change may be one that moves the file.
+    In verify mode that is a warning: the change may be one that moves the
+    file.
     """
     others = taken(context, bucket)
     found = sorted(others.keys() & set(wanted))

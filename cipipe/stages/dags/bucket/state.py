@@ -29,9 +29,11 @@ class BucketState(NamedTuple):
 def read_state(
     context: StageContext[Settings], data: Mapping[str, Any], wanted: Iterable[str]
 ) -> BucketState:
-    """Read the bucket, with one listing if nothing changed. `data` is that of the record.
+    """Read the bucket, with one listing if nothing changed. `data` is that
+    of the record.
 
-    Raises RefusedError where a key to be written belongs to another stage, environment or project.
+    Raises RefusedError where a key to be written belongs to another stage,
+    environment or project.
     """
     bucket = bucket_of(context)
     prefix = context.stage.settings.prefix
@@ -47,7 +49,8 @@ def read_state(
         bucket, wanted | owned.keys(), known=owned, prefix=prefix, listed=listed
     )
     ownership.refuse_foreign(context, bucket.name, {key: present[key] for key in wanted})
-    # A stage that owns nothing yet may have been given a folder of others by mistake.
+    # A stage that owns nothing yet may have been given a folder of others
+    # by mistake.
     if not owned:
         ownership.refuse_neighbours(context, bucket, listed.keys() - wanted)
 
@@ -63,10 +66,11 @@ def read_state(
 def read_again(
     context: StageContext[Settings], entries: Mapping[str, Any], *, kept: set[str], gone: set[str]
 ) -> tuple[dict[str, CurrentObject], set[str]]:
-    """Look once more at keys that are not uploaded: `kept` ones, and those to delete (`gone`).
+    """Look once more at keys that are not uploaded: `kept` ones, and those
+    to delete (`gone`).
 
-    Returns the kept ones as they are now, and the keys to delete that belong to others by now.
-    Raises RefusedError where a kept one does.
+    Returns the kept ones as they are now, and the keys to delete that
+    belong to others by now. Raises RefusedError where a kept one does.
     """
     bucket = bucket_of(context)
     prefix = context.stage.settings.prefix

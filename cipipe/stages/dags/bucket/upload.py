@@ -20,10 +20,12 @@ def write_objects(
     desired: Desired,
     absent: frozenset[str],
 ) -> None:
-    """Write these keys, and put what was written into the manifest's `entries`.
+    """Write these keys, and put what was written into the manifest's
+    `entries`.
 
-    `absent` are keys without an object when the bucket was read. Raises RefusedError where an
-    object of another owner appeared meanwhile, and ConflictError where a later run took over.
+    `absent` are keys without an object when the bucket was read. Raises
+    RefusedError where an object of another owner appeared meanwhile, and
+    ConflictError where a later run took over.
     """
     bucket = bucket_of(context)
     check_ours = Throttled(context.still_ours, seconds=context.pace.ownership_check)
@@ -39,8 +41,9 @@ def write_objects(
         )
         written = write(if_none_match=key in absent)
         if written is None:
-            # An object appeared since the bucket was read; or the first attempt of this very
-            # request succeeded, and its answer was lost.
+            # An object appeared since the bucket was read; or the first
+            # attempt of this very request succeeded, and its answer was
+            # lost.
             ownership.refuse_foreign(context, bucket.name, {key: read_object(bucket, key)})
             written = write()
         version = written.version if written else None

@@ -1,7 +1,8 @@
-"""What Airflow 3 removed, among what a DAG file imports and the arguments of its DAGs.
+"""What Airflow 3 removed, among what a DAG file imports and the arguments
+of its DAGs.
 
-The table is airflow3.json. An import in a `try` or an `if` is left alone: that is how one file
-supports both versions.
+The table is airflow3.json. An import in a `try` or an `if` is left alone:
+that is how one file supports both versions.
 """
 
 import ast
@@ -26,7 +27,8 @@ def applies(version: str | None) -> bool:
 def table() -> dict[str, Any]:
     """What is gone, each with what to use instead, or null.
 
-    `modules` (with all modules below them), `names` (of modules that stay), `dag_arguments`.
+    `modules` (with all modules below them), `names` (of modules that stay),
+    `dag_arguments`.
     """
     return dict(json.loads(Path(__file__).with_name("airflow3.json").read_bytes()))
 
@@ -60,7 +62,8 @@ def _import(name: str, where: str) -> Iterator[Problem]:
         yield _gone(name, names[name], where)
         return
 
-    # The longest name first: its replacement is the most precise. `airflow` itself is never gone.
+    # The longest name first: its replacement is the most precise. `airflow`
+    # itself is never gone.
     modules = table()["modules"]
     parts = name.split(".")
     for length in range(len(parts), 1, -1):

@@ -1,6 +1,7 @@
 """Import every DAG file with a real Airflow, before anything is uploaded.
 
-In a process of its own, without AWS credentials: what is imported is code of the commit.
+In a process of its own, without AWS credentials: what is imported is code
+of the commit.
 """
 
 import importlib.util
@@ -41,7 +42,8 @@ class FileImport(msgspec.Struct):
     errors: list[str] = []
     # It took too long, and was stopped.
     timed_out: bool = False
-    # How it ended the whole process, such as `exited with status 1`; empty if it did not.
+    # How it ended the whole process, such as `exited with status 1`; empty
+    # if it did not.
     death: str = ""
 
 
@@ -54,9 +56,9 @@ def check(
 ) -> list[Problem]:
     """Import the DAG files, if there is an Airflow; returns warnings.
 
-    `below_folder` is what the prefix adds to the folder that Airflow reads, which is in the path
-    for imports. The plugins among `extras` are put where Airflow looks for them. Raises
-    ProblemsError, StageError.
+    `below_folder` is what the prefix adds to the folder that Airflow reads,
+    which is in the path for imports. The plugins among `extras` are put
+    where Airflow looks for them. Raises ProblemsError, StageError.
     """
     settings = context.stage.settings
     python = python_of(context)
@@ -126,7 +128,8 @@ def _import_all(
 ) -> tuple[str, dict[str, FileImport]]:
     """Airflow's version, and what came of each file.
 
-    A file that ends the process costs another start of it, without the files that are done.
+    A file that ends the process costs another start of it, without the
+    files that are done.
     """
     found: dict[str, FileImport] = {}
     while True:
@@ -136,8 +139,8 @@ def _import_all(
         if not done and not started:
             raise process.ProcessFailed(status, context.redactor, quoted=status.stdout)
 
-        # Of all that were started, only the last one can have ended the process: for the others,
-        # the answer follows.
+        # Of all that were started, only the last one can have ended the
+        # process: for the others, the answer follows.
         timed_out = any(line.startswith(_TIMEOUT) for line in output)
         death = "" if timed_out else process.ending(status.returncode)
         for file in started:
@@ -189,7 +192,8 @@ def _environment(context: StageContext[Settings], folder: Path) -> dict[str, str
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_DEFAULT_REGION": context.environment.region,
         "AWS_REGION": context.environment.region,
-        # DAG files may ask where they run: this is what MWAA's scheduler has.
+        # DAG files may ask where they run: this is what MWAA's scheduler
+        # has.
         "MWAA_AIRFLOW_COMPONENT": "scheduler",
         "PYTHONDONTWRITEBYTECODE": "1",
         **variables,

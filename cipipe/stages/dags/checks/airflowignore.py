@@ -33,8 +33,9 @@ def ignored(
 ) -> Ignored:
     """Which of the files are ignored. Paths are relative to the source.
 
-    `root` is where the source is in the DAGs folder, with a slash at the end. Without a version,
-    the files are globs if one of them has a line that is no regular expression.
+    `root` is where the source is in the DAGs folder, with a slash at the
+    end. Without a version, the files are globs if one of them has a line
+    that is no regular expression.
     """
     files = {
         path: _lines(body) for path, body in bodies.items() if posixpath.basename(path) == NAME

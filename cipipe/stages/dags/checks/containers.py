@@ -1,6 +1,8 @@
-"""Containers named in DAG files must exist in the task definition that the deployment pins.
+"""Containers named in DAG files must exist in the task definition that the
+deployment pins.
 
-ECS reports that when the task is started; here it is found before anything is uploaded.
+ECS reports that when the task is started; here it is found before anything
+is uploaded.
 """
 
 import ast
@@ -35,10 +37,11 @@ def check(
     bodies: Mapping[str, bytes],
     replacements: tuple[Replacement, ...],
 ) -> list[Problem]:
-    """Look up each task definition that was put into a file; returns warnings.
+    """Look up each task definition that was put into a file; returns
+    warnings.
 
-    One that no marker put there is a value for local runs, or somebody else's: it is left alone.
-    Raises ProblemsError.
+    One that no marker put there is a value for local runs, or somebody
+    else's: it is left alone. Raises ProblemsError.
     """
     wanted: dict[str, list[Override]] = defaultdict(list)
     for path in sorted({replacement.file for replacement in replacements}):
@@ -52,8 +55,8 @@ def check(
         try:
             answer = context.aws.call("ecs", "describe_task_definition", taskDefinition=definition)
         except AwsError as error:
-            # ClientException: there is none. Everything else, such as a missing permission, says
-            # nothing about the task definition.
+            # ClientException: there is none. Everything else, such as a
+            # missing permission, says nothing about the task definition.
             absent = error.code == "ClientException"
             (wrong if absent else notes).append(_unknown(definition, found[0].where, error))
             continue

@@ -1,6 +1,8 @@
-"""Rules of `.airflowignore` as regular expressions, the syntax of Airflow 2.
+"""Rules of `.airflowignore` as regular expressions, the syntax of Airflow
+2.
 
-Airflow searches for them in the paths of files and of their folders, seen from the DAGs folder.
+Airflow searches for them in the paths of files and of their folders, seen
+from the DAGs folder.
 """
 
 import json
@@ -14,7 +16,8 @@ from cipipe.tools import process
 _MATCHER = Path(__file__).with_name("ignore_matcher.py")
 _FIRST_WITH_RE2 = (2, 7)
 
-# Lookaround, atomic groups, conditions, references to groups, and possessive quantifiers.
+# Lookaround, atomic groups, conditions, references to groups, and
+# possessive quantifiers.
 _NOT_IN_RE2 = re.compile(r"(?<!\\)(?:\\\\)*(?:\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[*+?}]\+)")
 # A class of characters, or an escaped one, which is kept.
 _CLASS = re.compile(r"(\\.)|\[\^?\]?(?:\\.|[^\]\\])*+\]")
@@ -24,10 +27,12 @@ _QUANTIFIERS = re.compile(r"[*+?{]")
 def matching(
     rules: Mapping[str, list[str]], names: list[str], root: str, *, linear: bool
 ) -> tuple[set[str], list[tuple[str, str]]]:
-    """The names that rules match, and what is wrong, as pairs of a rule's folder and a message.
+    """The names that rules match, and what is wrong, as pairs of a rule's
+    folder and a message.
 
-    `rules` are lines by the folder of their file, which is empty or has a slash at the end.
-    `linear`: Airflow reads them with RE2, and leaves out what that does not know.
+    `rules` are lines by the folder of their file, which is empty or has a
+    slash at the end. `linear`: Airflow reads them with RE2, and leaves out
+    what that does not know.
     """
     found: set[str] = set()
     wrong: list[tuple[str, str]] = []
@@ -62,7 +67,8 @@ def uses_re2(version: str | None) -> bool:
 
 def re2_reads(expression: str) -> bool:
     """Whether an expression that Python accepts is one of RE2, too."""
-    # What is in a class of characters has no special meaning: `[(?=]` is fine.
+    # What is in a class of characters has no special meaning: `[(?=]` is
+    # fine.
     return not _NOT_IN_RE2.search(_CLASS.sub(lambda found: found[1] or "x", expression))
 
 
@@ -75,8 +81,9 @@ def compiled(line: str) -> re.Pattern[str] | None:
 
 def _search(line: str, paths: list[str]) -> list[int] | None:
     """The numbers of the paths in which the expression is found; None where that takes too long."""
-    # One quantifier outside of groups cannot backtrack for long. Everything else may take forever,
-    # so that a process of its own does it, which stops itself.
+    # One quantifier outside of groups cannot backtrack for long. Everything
+    # else may take forever, so that a process of its own does it, which
+    # stops itself.
     if "(" not in line and len(_QUANTIFIERS.findall(line)) <= 1:
         expression = re.compile(line)
         return [number for number, path in enumerate(paths) if expression.search(path)]

@@ -1,6 +1,8 @@
-"""Rules of `.airflowignore` as globs, the syntax of Airflow 3: like `.gitignore`.
+"""Rules of `.airflowignore` as globs, the syntax of Airflow 3: like
+`.gitignore`.
 
-Matching takes linear time for every pattern: no rule of a commit makes a deployment hang.
+Matching takes linear time for every pattern: no rule of a commit makes a
+deployment hang.
 """
 
 import posixpath
@@ -21,13 +23,15 @@ _PIECE = re.compile(
 class _Rule(NamedTuple):
     """One line of a file."""
 
-    # The folder of its file, empty or with a slash at the end: it counts below that only.
+    # The folder of its file, empty or with a slash at the end: it counts
+    # below that only.
     folder: str
     # One expression for each segment of a path; None for `**`.
     segments: tuple[re.Pattern[str] | None, ...]
     # A slash at the end: only folders match.
     folders_only: bool
-    # A slash elsewhere: the whole path below the folder has to match, and not its last part.
+    # A slash elsewhere: the whole path below the folder has to match, and
+    # not its last part.
     anchored: bool
     # An exclamation mark in front: what matches is not ignored after all.
     negated: bool
@@ -36,9 +40,11 @@ class _Rule(NamedTuple):
 def matching(
     rules: Mapping[str, list[str]], names: list[str]
 ) -> tuple[set[str], list[tuple[str, str]]]:
-    """The names that rules match, and what is wrong, as pairs of a rule's folder and a message.
+    """The names that rules match, and what is wrong, as pairs of a rule's
+    folder and a message.
 
-    `rules` are lines by the folder of their file, which is empty or has a slash at the end.
+    `rules` are lines by the folder of their file, which is empty or has a
+    slash at the end.
     """
     parsed = []
     wrong = []
@@ -90,8 +96,9 @@ def _segment(text: str) -> re.Pattern[str]:
         else:
             pieces[-1] += re.escape(found["escaped"] or found["other"])
 
-    # What is between two stars is matched where it is found first, in an atomic group: a later
-    # place would never help, and trying them all takes exponential time.
+    # What is between two stars is matched where it is found first, in an
+    # atomic group: a later place would never help, and trying them all
+    # takes exponential time.
     head, *rest = pieces
     between = "".join(f"(?>.*?{piece})" for piece in rest[:-1] if piece)
     tail = f".*{rest[-1]}" if rest else ""
@@ -114,7 +121,8 @@ def _is_ignored(path: str, rules: list[_Rule]) -> bool:
             applies = above.startswith(rule.folder) and (is_folder or not rule.folders_only)
             if applies and _matches(rule, here, is_folder):
                 result = not rule.negated
-        # Nothing below an ignored folder can be taken back: Airflow does not look there.
+        # Nothing below an ignored folder can be taken back: Airflow does
+        # not look there.
         if result:
             return True
     return False

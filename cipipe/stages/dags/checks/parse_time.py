@@ -1,7 +1,8 @@
-"""What a DAG file does each time that Airflow parses it: send requests, read Variables.
+"""What a DAG file does each time that Airflow parses it: send requests,
+read Variables.
 
-That is every thirty seconds. Found in the syntax tree, so only what is written literally; these are
-warnings.
+That is every thirty seconds. Found in the syntax tree, so only what is
+written literally; these are warnings.
 """
 
 import ast
@@ -11,7 +12,8 @@ from collections.abc import Iterator
 from cipipe.errors import Problem
 from cipipe.stages.dags.trees import aliases, at_import, dotted
 
-# Characters of a name that is followed through assignments: each can be built from the last.
+# Characters of a name that is followed through assignments: each can be
+# built from the last.
 _LONGEST = 200
 
 _VERBS = r"(get|post|put|patch|delete|head|options|request|stream)"

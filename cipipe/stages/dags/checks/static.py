@@ -1,7 +1,7 @@
 """What is checked from the files alone, before anything is uploaded.
 
-That they compile, that no two DAGs share an id, that the declared Airflow has what they import, and
-what they do each time that they are parsed.
+That they compile, that no two DAGs share an id, that the declared Airflow
+has what they import, and what they do each time that they are parsed.
 """
 
 import ast
@@ -29,17 +29,20 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     allow_empty: bool = False
     # The Airflow that MWAA runs, if the settings say so.
     airflow_version: str | None = None
-    # Files that `.airflowignore` names: they need not be valid, and have no DAGs.
+    # Files that `.airflowignore` names: they need not be valid, and have no
+    # DAGs.
     ignored: Container[str] = frozenset()
-    # Another Python, that of Airflow, imports the files too: if they do not compile on this one,
-    # that is only a warning.
+    # Another Python, that of Airflow, imports the files too: if they do not
+    # compile on this one, that is only a warning.
     compiled_elsewhere: bool = False
 
 
 def check(sources: Mapping[str, bytes], bodies: Mapping[str, bytes], rules: Rules) -> list[Problem]:
-    """Check patched files (`bodies`) and what they were made from (`sources`); returns warnings.
+    """Check patched files (`bodies`) and what they were made from
+    (`sources`); returns warnings.
 
-    Raises RefusedError (`dags-empty`) and ProblemsError (`dags-check-failed`).
+    Raises RefusedError (`dags-empty`) and ProblemsError
+    (`dags-check-failed`).
     """
     if not rules.allow_empty:
         _refuse_empty(bodies, rules)
@@ -117,8 +120,8 @@ def _compiled(body: bytes, path: str) -> tuple[ast.Module | None, Exception | No
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without garbage collection: it takes two thirds of the time to parse a large file, for
-    nothing.
+    """Without garbage collection: it takes two thirds of the time to parse
+    a large file, for nothing.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -17,7 +17,8 @@ from cipipe.stages.dags.settings import Settings
 def check(context: StageContext[Settings], rendered: Rendered) -> list[Problem]:
     """Check what would be uploaded; returns warnings.
 
-    Raises RefusedError (`dags-empty`), ProblemsError (`dags-check-failed`) and StageError.
+    Raises RefusedError (`dags-empty`), ProblemsError (`dags-check-failed`)
+    and StageError.
     """
     settings = context.stage.settings
     below, misplaced = mwaa.placed(settings.prefix, mwaa.dag_folder(context))

@@ -1,13 +1,16 @@
-"""Imports that failed here and may well succeed on MWAA, by their traceback.
+"""Imports that failed here and may well succeed on MWAA, by their
+traceback.
 
-Only the real environment has Variables, connections, credentials, and what is in requirements.
+Only the real environment has Variables, connections, credentials, and what
+is in requirements.
 """
 
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# How Airflow 2 and 3 end a traceback where a Variable or a connection is missing: here all are.
+# How Airflow 2 and 3 end a traceback where a Variable or a connection is
+# missing: here all are.
 _STORED = re.compile(
     r"KeyError: 'Variable .* does not exist\.?'"
     r"|[\w.]*AirflowNotFoundException: The conn_id .* isn't defined"
@@ -29,7 +32,8 @@ _AWS = re.compile(
 _FOLDER = re.compile(r"(FileNotFound|Permission|NotADirectory|OS)Error: .*/usr/local/airflow\b.*")
 _MODULE = re.compile(r"(ModuleNotFound|Import)Error: No module named '([\w.]+)'")
 
-# The name of a distribution in a line of requirements: plain, in a URL, or in its fragment.
+# The name of a distribution in a line of requirements: plain, in a URL, or
+# in its fragment.
 _REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?![\w/:+])")
 _FILE = re.compile(r"\S*/([A-Za-z0-9][A-Za-z0-9._]*?)(?:-\d|\.git\b|@|\Z)")
 _EGG = re.compile(r"[#&]egg=([A-Za-z0-9][A-Za-z0-9._-]*)")
@@ -43,7 +47,8 @@ _ON_MWAA = (
     "psycopg2",
 )
 
-# Modules with names that are not found in those of their distributions, without punctuation.
+# Modules with names that are not found in those of their distributions,
+# without punctuation.
 _OTHER_NAMES = {
     "bs4": "beautifulsoup4",
     "cv2": "opencv",
@@ -67,7 +72,8 @@ class Unfinished(NamedTuple):
 
 
 def unfinished(traceback: str, requirements: Sequence[str]) -> Unfinished | None:
-    """What was missing here, from a traceback; None where the file itself is wrong.
+    """What was missing here, from a traceback; None where the file itself
+    is wrong.
 
     `requirements` are the names of the distributions that MWAA installs.
     """
@@ -110,7 +116,8 @@ def _of_airflow(last: str) -> Unfinished | None:
 
 
 def _of_environment(last: str, traceback: str) -> Unfinished | None:
-    # Any dict raises KeyError: the traceback has to go through `os.environ`.
+    # Any dict raises KeyError: the traceback has to go through
+    # `os.environ`.
     if (found := _VARIABLE.fullmatch(last)) and _ENVIRON.search(traceback):
         return Unfinished(
             f"it reads the environment variable {found[1]}, which is not set here",
@@ -159,10 +166,12 @@ def _provider(module: str, requirements: Sequence[str]) -> str | None:
     top = _OTHER_NAMES.get(top, top)
     for name in requirements:
         distribution = _plain(name).removeprefix("apache")
-        # `airflow.providers.amazon.aws` comes from apache-airflow-providers-amazon.
+        # `airflow.providers.amazon.aws` comes from
+        # apache-airflow-providers-amazon.
         if len(distribution) >= _SHORTEST and distribution in plain:
             return name
-        # Every provider has `airflow` in its name; none of them provides Airflow.
+        # Every provider has `airflow` in its name; none of them provides
+        # Airflow.
         if len(top) >= _SHORTEST and top != "airflow" and top in distribution:
             return name
     return None

@@ -1,4 +1,6 @@
-"""The marker `# cipipe: NAME` in DAG files: find it, check it, replace the literal before it.
+"""The marker `# cipipe: NAME` in DAG files: find it, check it, replace the
+literal before it.
 
-Everything in this package is pure: bytes and Terraform outputs in, bytes and problems out.
+Everything in this package is pure: bytes and Terraform outputs in, bytes
+and problems out.
 """

@@ -1,6 +1,8 @@
-"""What a marked literal and its annotation say about the output: its type, and if it may be None.
+"""What a marked literal and its annotation say about the output: its type,
+and if it may be None.
 
-Both are source text, and are never executed: `ast` parses them, and only literals are evaluated.
+Both are source text, and are never executed: `ast` parses them, and only
+literals are evaluated.
 """
 
 import ast
@@ -18,7 +20,8 @@ from cipipe.stages.dags.markers.values import (
 
 _WRAPPERS = {"Annotated", "ClassVar", "Final"}
 
-# Limits for annotations that somebody made to be slow: members of a union, nested item types.
+# Limits for annotations that somebody made to be slow: members of a union,
+# nested item types.
 _MOST_MEMBERS = 500
 _DEEPEST = 20
 
@@ -35,13 +38,16 @@ class RuleError(Exception):
 def evaluate(literal: str) -> Any:
     """The value of a literal's source text.
 
-    Raises RuleError where it is no literal, or of no type that Terraform has.
+    Raises RuleError where it is no literal, or of no type that Terraform
+    has.
     """
     try:
-        # An invalid escape such as "\d" is a warning that belongs to the file, not to this run.
+        # An invalid escape such as "\d" is a warning that belongs to the
+        # file, not to this run.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # The parentheses let the literal go over several lines; a comment may end its last one.
+            # The parentheses let the literal go over several lines; a
+            # comment may end its last one.
             value = ast.literal_eval(f"({literal}\n)")
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         value = ...
@@ -56,7 +62,8 @@ def evaluate(literal: str) -> Any:
 
 
 def expected_value(default: Any, annotation: str) -> ExpectedValue:
-    """What may replace a default; `annotation` is source text, empty where there is none.
+    """What may replace a default; `annotation` is source text, empty where
+    there is none.
 
     Raises RuleError where the two do not say the type.
     """
@@ -145,5 +152,6 @@ def _named(node: ast.expr) -> tuple[str, list[ast.expr]]:
         node = node.value
     if isinstance(node, ast.Constant) and node.value is None:
         return "None", arguments
-    # `typing.Optional` is an attribute, `Optional` a name; anything else has neither.
+    # `typing.Optional` is an attribute, `Optional` a name; anything else
+    # has neither.
     return getattr(node, "attr", getattr(node, "id", "")), arguments

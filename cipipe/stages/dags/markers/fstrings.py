@@ -1,7 +1,9 @@
-"""f- and t-strings cut out of Python text, so that an older parser can tokenize the rest.
+"""f- and t-strings cut out of Python text, so that an older parser can
+tokenize the rest.
 
-PEP 701 (Python 3.12) lets f-strings nest quotes and contain comments, and PEP 750 (3.14) adds
-t-strings. A tokenizer older than these misreads them, and would misplace every marker behind them.
+PEP 701 (Python 3.12) lets f-strings nest quotes and contain comments, and
+PEP 750 (3.14) adds t-strings. A tokenizer older than these misreads them,
+and would misplace every marker behind them.
 """
 
 import re
@@ -14,7 +16,8 @@ _PREFIX = re.compile(r"\w*\Z")
 _PREFIXES = {"f", "t", "r", "b", "u", "fr", "rf", "tr", "rt", "br", "rb"}
 _FORMATTED = re.compile(r"""(?<!\w)(?:[fFtT][rR]?|[rR][fFtT])["']""")
 
-# The rest of a plain string behind its opening quotes, up to and including the closing ones.
+# The rest of a plain string behind its opening quotes, up to and including
+# the closing ones.
 _REST = {
     '"': re.compile(r'[^\\"\n]*(?:\\.[^\\"\n]*)*"', re.DOTALL),
     "'": re.compile(r"[^\\'\n]*(?:\\.[^\\'\n]*)*'", re.DOTALL),
@@ -24,10 +27,11 @@ _REST = {
 
 
 def without_formatted_strings(text: str) -> str:
-    """Put empty parentheses in place of f- and t-strings, of the same extent in rows and columns.
+    """Put empty parentheses in place of f- and t-strings, of the same
+    extent in rows and columns.
 
-    Nothing is lost: no marker, and no literal that is replaced, is ever inside one. Raises
-    ValueError where they are nested too deep.
+    Nothing is lost: no marker, and no literal that is replaced, is ever
+    inside one. Raises ValueError where they are nested too deep.
     """
     if not _FORMATTED.search(text):
         return text
@@ -43,8 +47,9 @@ def without_formatted_strings(text: str) -> str:
         prefix = _prefix(text, opening.start())
         end_of_string = _string_end(text, opening.start())
         if end_of_string is None:
-            # An open triple-quoted string reaches to the end of the file. An open f-string breaks
-            # the syntax; the tokenizer reports it when it gets there.
+            # An open triple-quoted string reaches to the end of the file.
+            # An open f-string breaks the syntax; the tokenizer reports it
+            # when it gets there.
             if len(opening.group()) > 1 and prefix.isdisjoint("ft"):
                 break
             position = opening.end()
@@ -111,14 +116,16 @@ def _escape_end(text: str, position: int, *, raw: bool) -> int:
     # The braces of `\N{NAME}` are no field.
     if not raw and text.startswith("\\N{", position):
         return text.find("}", position) + 1 or len(text)
-    # A backslash does not escape a brace: `\{x}` is a backslash and a field.
+    # A backslash does not escape a brace: `\{x}` is a backslash and a
+    # field.
     if text[position + 1 : position + 2] in {"{", "}"}:
         return position + 1
     return position + 2
 
 
 def _field_end(text: str, position: int, quote: str, strings: int, *, raw: bool) -> int | None:
-    """The end of a replacement field; `position` is just behind its opening brace.
+    """The end of a replacement field; `position` is just behind its opening
+    brace.
 
     `strings` is the number of formatted strings around it.
     """
@@ -128,7 +135,8 @@ def _field_end(text: str, position: int, quote: str, strings: int, *, raw: bool)
     while position < len(text):
         character = text[position]
         if in_format:
-            # Behind the colon the text is that of the string again, with fields of its own.
+            # Behind the colon the text is that of the string again, with
+            # fields of its own.
             if character == "{":
                 end = _field_end(text, position + 1, quote, strings=strings + 1, raw=raw)
             elif character == "}":

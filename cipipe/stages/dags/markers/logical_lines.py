@@ -1,7 +1,8 @@
-"""Logical lines of a Python file: their tokens, their comments, and the names that they bind.
+"""Logical lines of a Python file: their tokens, their comments, and the
+names that they bind.
 
-Works on tokens alone and not on a syntax tree, so that syntax newer than the running Python does
-not matter.
+Works on tokens alone and not on a syntax tree, so that syntax newer than
+the running Python does not matter.
 """
 
 import itertools
@@ -13,7 +14,8 @@ import msgspec
 
 Tokens = list[tokenize.TokenInfo]
 
-# What opens a block. `match` and `case` are not reserved words, and may be names: see `_is_case`.
+# What opens a block. `match` and `case` are not reserved words, and may be
+# names: see `_is_case`.
 COMPOUND = frozenset(
     {
         *("if", "elif", "else"),
@@ -40,11 +42,13 @@ class LogicalLine(msgspec.Struct, frozen=True):
 
     # Empty where there are only comments.
     tokens: Tokens
-    # Those on lines of their own before it, those between its tokens, and the one behind it.
+    # Those on lines of their own before it, those between its tokens, and
+    # the one behind it.
     comments: Tokens
     # Whether it is indented.
     block: bool
-    # Whether it is inside a function or a class, where assigning binds no name of the module.
+    # Whether it is inside a function or a class, where assigning binds no
+    # name of the module.
     local: bool
 
     @property
@@ -63,8 +67,8 @@ def logical_lines(tokens: Iterable[tokenize.TokenInfo]) -> Iterator[LogicalLine]
     comments: Tokens = []
     opens_local = False
     for token in tokens:
-        # Nearly all tokens take the first branch, so its cost is the cost of a file. An index is
-        # faster than the attribute.
+        # Nearly all tokens take the first branch, so its cost is the cost
+        # of a file. An index is faster than the attribute.
         kind = token[0]
         if kind not in _STRUCTURE:
             line.append(token)
@@ -121,9 +125,11 @@ def bound(line: LogicalLine) -> Iterator[tokenize.TokenInfo]:
 
 
 def _simple_parts(line: LogicalLine) -> Iterator[Tokens]:
-    """The statements of a line: those between semicolons, and what is behind the colon of an `if`.
+    """The statements of a line: those between semicolons, and what is
+    behind the colon of an `if`.
 
-    The body of a `def` or `class` on the same line is left out: it binds local names.
+    The body of a `def` or `class` on the same line is left out: it binds
+    local names.
     """
     tokens = line.tokens
     start = 0

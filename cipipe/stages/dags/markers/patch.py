@@ -1,7 +1,7 @@
 """Replace marked literals with Terraform's outputs.
 
-Exact to the byte: only the bytes of the literals change, and a file without markers comes back as
-the same object.
+Exact to the byte: only the bytes of the literals change, and a file without
+markers comes back as the same object.
 """
 
 import difflib
@@ -20,8 +20,8 @@ from cipipe.stages.dags.markers.values import MismatchError, render
 
 __all__ = ["Marker", "Patched", "Replacement", "markers", "masked", "patch", "patch_all"]
 
-# Columns that a literal may reach before it is written one item a line, and the fewest that it
-# gets behind a long name.
+# Columns that a literal may reach before it is written one item a line, and
+# the fewest that it gets behind a long name.
 _WIDTH = 120
 _NARROWEST = 40
 
@@ -56,9 +56,11 @@ class _Known(msgspec.Struct, frozen=True):
     complete: bool
 
     def may_be_null(self, name: str) -> bool:
-        """Whether a missing output may be one that is null, and its name no misspelling.
+        """Whether a missing output may be one that is null, and its name no
+        misspelling.
 
-        Terraform leaves outputs that are null out of `terraform output -json`.
+        Terraform leaves outputs that are null out of
+        `terraform output -json`.
         """
         if not self.complete or name in self.outputs:
             return False
@@ -77,14 +79,17 @@ def patch_all(
     tolerate: frozenset[str] = frozenset(),
     complete: bool | None = None,
 ) -> dict[str, Patched]:
-    """Patch a set of files. Raises ProblemsError with everything that is wrong with any of them.
+    """Patch a set of files. Raises ProblemsError with everything that is
+    wrong with any of them.
 
-    `tolerate` has ids of problems with an output's value that are only warnings; the literal stays
-    as it is then. A plan needs that before the infrastructure is deployed: an output that the same
-    commit adds is not known yet.
+    `tolerate` has ids of problems with an output's value that are only
+    warnings; the literal stays as it is then. A plan needs that before the
+    infrastructure is deployed: an output that the same commit adds is not
+    known yet.
 
-    `complete`: these are all outputs of deployed infrastructure, so a missing one may be null. By
-    default, that is assumed where there are any outputs.
+    `complete`: these are all outputs of deployed infrastructure, so a
+    missing one may be null. By default, that is assumed where there are any
+    outputs.
     """
     known = _Known(outputs, tolerate, bool(outputs) if complete is None else complete)
     patched = {}
@@ -172,7 +177,8 @@ def _replacement(target: Target, new: str | None, known: _Known) -> Replacement:
 
 
 def _value(target: Target, known: _Known) -> tuple[Any, Problem | None]:
-    """The value for a literal, and what is wrong: then the value is None and means nothing.
+    """The value for a literal, and what is wrong: then the value is None
+    and means nothing.
 
     Only `dag-output-absent` comes with a value, which is None.
     """
@@ -194,9 +200,11 @@ def _value(target: Target, known: _Known) -> tuple[Any, Problem | None]:
 
 
 def _literal(target: Target, value: Any, newline: str) -> str | None:
-    """The new literal; None where the one in the file has that value already.
+    """The new literal; None where the one in the file has that value
+    already.
 
-    It keeps its spelling then: whoever wrote `0x10` or single quotes finds them again.
+    It keeps its spelling then: whoever wrote `0x10` or single quotes finds
+    them again.
     """
     if render(value, width=0) == render(target.expected.default, width=0):
         return None

@@ -8,7 +8,8 @@ from cipipe.model import Output
 from cipipe.stages.dags.markers.scan import Marker
 from cipipe.stages.dags.markers.values import MismatchError
 
-# The id of the one problem that is always a warning: the value is null, and fits.
+# The id of the one problem that is always a warning: the value is null, and
+# fits.
 ABSENT = "dag-output-absent"
 
 

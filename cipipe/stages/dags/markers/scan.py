@@ -1,6 +1,8 @@
-"""Find the markers `# cipipe: NAME` in a file, and the literal that each of them replaces.
+"""Find the markers `# cipipe: NAME` in a file, and the literal that each of
+them replaces.
 
-Everything here is known from the file alone; the outputs come in later, in `patch`.
+Everything here is known from the file alone; the outputs come in later, in
+`patch`.
 """
 
 import re
@@ -27,11 +29,13 @@ from cipipe.stages.dags.markers.values import ExpectedValue
 
 EXAMPLE = 'such as `CLUSTER = "local"  # cipipe: ecs_cluster_name`'
 
-# A quick look at the bytes, in any encoding: a file that does not match has no marker. Blanks need
-# not be ASCII, such as the no-break space that editors and chats leave.
+# A quick look at the bytes, in any encoding: a file that does not match has
+# no marker. Blanks need not be ASCII, such as the no-break space that
+# editors and chats leave.
 _MAY_HAVE_MARKER = re.compile(rb"#[^!-~\r\n]*cipipe[^!-~\r\n]*:", re.IGNORECASE)
 
-# The possessive quantifiers keep these linear, whatever the comment contains.
+# The possessive quantifiers keep these linear, whatever the comment
+# contains.
 _MARKER = re.compile(r"#\s*+cipipe\s*+:(?P<rest>[^#]*)", re.IGNORECASE)
 _REST = re.compile(
     r"\s*+(?P<output>[^\W\d][\w-]*+)\s*+(?P<sensitive>\(\s*+sensitive\s++ok\s*+\))?\s*+"
@@ -73,7 +77,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 class Scan(msgspec.Struct, frozen=True, kw_only=True):
     """What was found in a file."""
 
-    # None where the file has no markers, or cannot be parsed: it is not to be changed.
+    # None where the file has no markers, or cannot be parsed: it is not to
+    # be changed.
     text: Text | None
     # All markers, also those that break a rule.
     markers: tuple[Marker, ...] = ()
@@ -208,7 +213,8 @@ def _assignment(tokens: Tokens) -> tuple[str, Tokens, Tokens]:
             f"It belongs on an assignment, {EXAMPLE}.",
         )
 
-    # `A = B = 1` is chained; `A = lambda b=1: b` is not: that is the default of an argument.
+    # `A = B = 1` is chained; `A = lambda b=1: b` is not: that is the
+    # default of an argument.
     between = tokens[equals[0] : equals[1]] if len(equals) > 1 else []
     chained = bool(between) and not any(token.string == "lambda" for token in between)
     first = tokens[0]

@@ -1,7 +1,9 @@
-"""A Python file as text in which the byte offset of every character is known.
+"""A Python file as text in which the byte offset of every character is
+known.
 
-Lines are split where Python splits them (LF, CRLF and a lone CR, nothing else), so a position that
-`tokenize` reports can be turned into an offset into the file, whatever its encoding.
+Lines are split where Python splits them (LF, CRLF and a lone CR, nothing
+else), so a position that `tokenize` reports can be turned into an offset
+into the file, whatever its encoding.
 """
 
 import io
@@ -15,7 +17,8 @@ import msgspec
 
 from cipipe.stages.dags.markers.fstrings import without_formatted_strings
 
-# Not `str.splitlines`: it also splits at form feeds, U+2028 and the like, where Python does not.
+# Not `str.splitlines`: it also splits at form feeds, U+2028 and the like,
+# where Python does not.
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _BYTE_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
@@ -54,7 +57,8 @@ class Text(msgspec.Struct, frozen=True, kw_only=True):
         return "".join((first, *middle, last))
 
     def tokens(self) -> Iterator[tokenize.TokenInfo]:
-        """The tokens; a formatted string appears as empty parentheses of the same extent.
+        """The tokens; a formatted string appears as empty parentheses of
+        the same extent.
 
         Raises NotPythonError.
         """
@@ -63,11 +67,13 @@ class Text(msgspec.Struct, frozen=True, kw_only=True):
         except ValueError as error:
             raise NotPythonError(str(error)) from error
 
-        # With one more LF, a last line without a line end is tokenized like every other line.
+        # With one more LF, a last line without a line end is tokenized like
+        # every other line.
         reader = io.StringIO(text + "\n", newline="\n")
         try:
             for token in tokenize.generate_tokens(reader.readline):
-                # Python 3.11 reports an open string as an ERRORTOKEN and goes on; later ones raise.
+                # Python 3.11 reports an open string as an ERRORTOKEN and
+                # goes on; later ones raise.
                 if token[0] == tokenize.ERRORTOKEN and token.string[:1] in {'"', "'"}:
                     raise NotPythonError(f"line {token.start[0]}: a string is not closed")
                 yield token
@@ -76,7 +82,8 @@ class Text(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decode(source: bytes) -> Text:
-    """Decode a file as Python does (PEP 263: byte-order mark, then coding line, else UTF-8).
+    """Decode a file as Python does (PEP 263: byte-order mark, then coding
+    line, else UTF-8).
 
     Raises NotPythonError.
     """
@@ -84,10 +91,12 @@ def decode(source: bytes) -> Text:
     byte_lines = (match.group() for match in _BYTE_LINE.finditer(source))
     try:
         encoding, _ = tokenize.detect_encoding(lambda: next(byte_lines, b""))
-        # `utf-8-sig` would write a second byte-order mark: the first one is skipped by `start`.
+        # `utf-8-sig` would write a second byte-order mark: the first one is
+        # skipped by `start`.
         encoding = "utf-8" if encoding == "utf-8-sig" else encoding
         text = source[start:].decode(encoding)
-        # Offsets are found by encoding the text before: that must produce the same bytes.
+        # Offsets are found by encoding the text before: that must produce
+        # the same bytes.
         if text.encode(encoding) != source[start:]:
             raise NotPythonError(f"decoding it from {encoding} and encoding it again changes it")
     except (SyntaxError, LookupError, UnicodeError) as error:

@@ -1,6 +1,8 @@
-"""Terraform's values as Python literals: whether one fits the default, and how it is written.
+"""Terraform's values as Python literals: whether one fits the default, and
+how it is written.
 
-A default is the example of its type: `"x"` accepts a string, `[1]` a list of numbers, `{}` any map.
+A default is the example of its type: `"x"` accepts a string, `[1]` a list
+of numbers, `{}` any map.
 """
 
 import sys
@@ -50,13 +52,16 @@ class MismatchError(ValueError):
 
 
 class Shape:
-    """The type that one position in a default allows: what its examples there have in common.
+    """The type that one position in a default allows: what its examples
+    there have in common.
 
-    Positions further in are worked out when a value is compared with them, and not before: merging
-    all of them in advance takes time exponential in the depth of the default.
+    Positions further in are worked out when a value is compared with them,
+    and not before: merging all of them in advance takes time exponential in
+    the depth of the default.
     """
 
-    # None where anything goes: the examples are of several types, or there are none.
+    # None where anything goes: the examples are of several types, or there
+    # are none.
     kind: type | None
 
     def __init__(self, examples: Sequence[Any], kind: type | None = None) -> None:
@@ -119,7 +124,8 @@ def supported(value: Any) -> bool:
         return all(isinstance(key, str) and supported(item) for key, item in value.items())
     if isinstance(value, list | tuple | set):
         return all(map(supported, value))
-    # Not isinstance: bytes and complex numbers are no JSON, and a bool is no int.
+    # Not isinstance: bytes and complex numbers are no JSON, and a bool is
+    # no int.
     return value is None or type(value) in {str, int, float, bool}
 
 
@@ -199,13 +205,15 @@ def _free(value: Any, what: str) -> Any:
 
 
 def _check_range(value: float, what: str) -> None:
-    # Written with `not`, so that NaN is refused too: every comparison with it is false.
+    # Written with `not`, so that NaN is refused too: every comparison with
+    # it is false.
     if not abs(value) <= sys.float_info.max:
         raise MismatchError(f"{what} is too large, or is no number that Python can write")
 
 
 def _ordered(value: Any) -> list[Any]:
-    # A set has no order of its own; without one, the same value would give other bytes each time.
+    # A set has no order of its own; without one, the same value would give
+    # other bytes each time.
     if isinstance(value, set):
         return sorted(value, key=lambda item: (type(item).__name__, item))
     return list(value)

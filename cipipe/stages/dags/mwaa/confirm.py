@@ -1,7 +1,8 @@
 """After the upload: whether MWAA's Airflow imported our files. Reads only.
 
-An import error in a file of ours fails the stage; one in another file is a warning. So is not being
-able to find out (no permission, a private web server, too slow): unconfirmed is not failed.
+An import error in a file of ours fails the stage; one in another file is a
+warning. So is not being able to find out (no permission, a private web
+server, too slow): unconfirmed is not failed.
 """
 
 import ast
@@ -23,7 +24,8 @@ DAGS_FOLDER = "/usr/local/airflow/dags/"
 
 
 def affected(bodies: Mapping[str, bytes], uploads: Container[str]) -> list[str]:
-    """The DAG files to be parsed again after some uploads: all of them, if a helper is among those.
+    """The DAG files to be parsed again after some uploads: all of them, if
+    a helper is among those.
 
     Any DAG file may import any helper.
     """
@@ -61,7 +63,8 @@ def wait_until_parsed(
 
             parsed = _parsed(context, name, since)
             missing = sorted(wanted - parsed)
-            # An error of ours may still come until then, even where all DAGs are there.
+            # An error of ours may still come until then, even where all
+            # DAGs are there.
             if not missing and datetime.now(UTC) >= since:
                 context.line(f"Airflow has read all {len(wanted)} DAGs of these files")
                 return
@@ -100,7 +103,8 @@ def _is_ours(error: Mapping[str, Any], files: Mapping[str, str], since: datetime
 
 
 def _broken(context: StageContext[Settings], key: str, error: Mapping[str, Any]) -> StageError:
-    # The traceback may quote anything that the file or the environment contains.
+    # The traceback may quote anything that the file or the environment
+    # contains.
     trace = context.redactor.text(str(error.get("stack_trace", ""))).strip()
     return StageError(
         "dags-import-error",

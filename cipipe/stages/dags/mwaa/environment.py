@@ -1,4 +1,5 @@
-"""The MWAA environment: its folder of DAGs, the versions that it installs, its Airflow's REST API.
+"""The MWAA environment: its folder of DAGs, the versions that it installs,
+its Airflow's REST API.
 
 An update takes half an hour and restarts Airflow, so it is requested only where a version differs.
 https://docs.aws.amazon.com/mwaa/latest/userguide/working-dags-dependencies.html
@@ -32,7 +33,8 @@ def environment(context: StageContext[Settings], name: str) -> dict[str, Any]:
 
 
 def dag_folder(context: StageContext[Settings]) -> str | None:
-    """The bucket's folder that the environment reads DAGs from, with a slash at the end.
+    """The bucket's folder that the environment reads DAGs from, with a
+    slash at the end.
 
     None where that is not known.
     """
@@ -42,15 +44,17 @@ def dag_folder(context: StageContext[Settings]) -> str | None:
     try:
         return folder_of(environment(context, name))
     except AwsError:
-        # A job that only verifies may lack the permission, and before the first apply there is no
-        # environment.
+        # A job that only verifies may lack the permission, and before the
+        # first apply there is no environment.
         return None
 
 
 def placed(prefix: str, folder: str | None) -> tuple[str, list[Problem]]:
-    """What a prefix adds to the folder that DAGs are read from, and a problem if it is outside.
+    """What a prefix adds to the folder that DAGs are read from, and a
+    problem if it is outside.
 
-    A folder that is not known is assumed to be the first part of the prefix.
+    A folder that is not known is assumed to be the first part of the
+    prefix.
     """
     if folder is None:
         return prefix.partition("/")[2], []
@@ -73,10 +77,11 @@ def folder_of(found: Mapping[str, Any]) -> str:
 
 
 def update(context: StageContext[Settings], name: str, versions: Mapping[str, str]) -> bool:
-    """Have the environment run these versions of objects, by key; returns whether it was updated.
+    """Have the environment run these versions of objects, by key; returns
+    whether it was updated.
 
-    Waits for an update that is running already, and for our own to finish. Raises StageError
-    (`dags-mwaa-…`), AwsError.
+    Waits for an update that is running already, and for our own to finish.
+    Raises StageError (`dags-mwaa-…`), AwsError.
     """
     found = _available(context, name)
     if all(
@@ -123,7 +128,8 @@ def _updated(context: StageContext[Settings], name: str, before: datetime | None
     while True:
         found = environment(context, name)
         last = found.get("LastUpdate") or {}
-        # For some seconds after the request, AWS shows the environment as it was.
+        # For some seconds after the request, AWS shows the environment as
+        # it was.
         started = _updated_at(found) != before or found["Status"] != "AVAILABLE"
         finished = found["Status"] not in _BUSY and last.get("Status") != "PENDING"
         if started and finished:
@@ -162,7 +168,8 @@ def _updated_at(found: Mapping[str, Any]) -> datetime | None:
 
 
 def listed(context: StageContext[Settings], name: str, path: str, key: str) -> list[dict[str, Any]]:
-    """Everything that a path of Airflow's REST API lists under `key`, page by page.
+    """Everything that a path of Airflow's REST API lists under `key`, page
+    by page.
 
     Raises AwsError.
     """

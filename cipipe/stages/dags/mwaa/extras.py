@@ -1,7 +1,8 @@
-"""`requirements.txt` and `plugins.zip`, which MWAA installs: at the top of the bucket.
+"""`requirements.txt` and `plugins.zip`, which MWAA installs: at the top of
+the bucket.
 
-They are keys of the manifest like all others. The archive has the same bytes for the same files, on
-any machine.
+They are keys of the manifest like all others. The archive has the same
+bytes for the same files, on any machine.
 """
 
 import os
@@ -58,7 +59,8 @@ def _plugins(context: StageContext[Settings], folder: str) -> tuple[bytes, list[
     named: dict[str, Entry] = {}
     for entry in context.entries:
         below = relative(_text(entry), folder)
-        # The same files are left out as among the DAGs: caches, tests, hidden files.
+        # The same files are left out as among the DAGs: caches, tests,
+        # hidden files.
         if below and counts(below):
             named[below] = entry
     if not named:
@@ -87,7 +89,8 @@ def archive(files: dict[str, tuple[bytes, bytes]]) -> bytes:
         for name in sorted(files):
             body, mode = files[name]
             info = zipfile.ZipInfo(name, _EPOCH)
-            # 3 is Unix. By default it is the system that writes the archive.
+            # 3 is Unix. By default it is the system that writes the
+            # archive.
             info.create_system = 3
             info.external_attr = (0o100755 if mode == _EXECUTABLE else 0o100644) << 16
             target.writestr(info, body)
@@ -108,8 +111,8 @@ def installed(
 ) -> dict[str, Any] | None:
     """What the record says once the environment runs what the bucket has.
 
-    `entries` are those of the manifest. None where there is no environment, or nothing to install
-    whose version is known.
+    `entries` are those of the manifest. None where there is no environment,
+    or nothing to install whose version is known.
     """
     versions = {
         key: entries[key]["version"]
