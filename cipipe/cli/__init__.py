@@ -81,9 +81,7 @@ def _run(arguments: list[str], console: Console) -> int:
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        stopped = InterruptedRun("interrupted", "interrupted")
-        console.error(stopped)
-        return stopped.exit_status
+        return _interrupted(console)
     except OSError as error:
         refusal = machine.fault(error)
         if refusal is None:
@@ -91,10 +89,20 @@ def _run(arguments: list[str], console: Console) -> int:
             return 1
         console.error(refusal)
         return refusal.exit_status
-    except Exception:  # noqa: BLE001 - a bug of ours, which is printed with its traceback
+    except Exception as error:  # noqa: BLE001 - a bug of ours, which is printed with its traceback
+        # Python 3.11 turns a signal that arrives while a class is created,
+        # as in an import, into a RuntimeError.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return _interrupted(console)
         console.bug()
         return 1
     return answer if isinstance(answer, int) else 0
+
+
+def _interrupted(console: Console) -> int:
+    stopped = InterruptedRun("interrupted", "interrupted")
+    console.error(stopped)
+    return stopped.exit_status
 
 
 def _is_bare_group(error: click.UsageError) -> bool:

@@ -134,6 +134,22 @@ def test_an_interrupt_exits_with_130(cipipe: Cli, number: str) -> None:
     assert "Traceback" not in done.err
 
 
+def test_a_signal_while_a_class_is_created_exits_with_130(cipipe: Cli) -> None:
+    """As in an import; Python 3.11 raises a RuntimeError there."""
+    code = (
+        "import signal, sys\n"
+        "from cipipe.cli import main\n"
+        "from cipipe.pipeline.planning import plan as planning\n"
+        "class Field:\n"
+        "    def __set_name__(self, owner, name):\n"
+        "        signal.raise_signal(signal.SIGTERM)\n"
+        "planning.read_snapshot = lambda *_, **__: type('Made', (), {'field': Field()})\n"
+        "sys.exit(main(['plan', '--offline', '--format', 'json']))"
+    )
+    done = cipipe(code=code)
+    assert (done.status, done.error) == (130, "interrupted")
+
+
 def test_a_reader_that_goes_away_is_no_failure(cipipe: Cli) -> None:
     script = f'{sys.executable} -m cipipe plan --offline | head -c 1 >/dev/null; echo "${{PIPESTATUS[0]}}"'
     clean = shell_environment(ENV)
