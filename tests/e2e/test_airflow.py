@@ -38,9 +38,11 @@ except ImportError:
     pass
 sys.path.append(sys.argv[1])  # as Airflow's own processes do
 bag = DagBag(sys.argv[1])
-names = ["region_name", "cluster", "task_definition", "launch_type", "overrides", "network_configuration", "awslogs_group",
-         "awslogs_region", "awslogs_stream_prefix", "reattach", "role_arn", "command", "container", "environment",
-         "retries", "trigger_rule"]
+names = [
+    "region_name", "cluster", "task_definition", "launch_type", "overrides",
+    "network_configuration", "awslogs_group", "awslogs_region", "awslogs_stream_prefix",
+    "reattach", "role_arn", "command", "container", "environment", "retries", "trigger_rule",
+]
 answer = {
     "airflow": airflow.__version__,
     "errors": {str(file): error for file, error in bag.import_errors.items()},

@@ -24,8 +24,14 @@ from cipipe.tools.git.client import Repository
 from support.contexts import stage_context
 from support.tools import VENVS, require
 
-GOOD = b'import helper\nfrom airflow import DAG\nimport pendulum\nwith DAG("%s", schedule=None):\n    pass\n'
-HANGS = b"# airflow dag\nimport signal, time\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\ntime.sleep(60)\n"
+GOOD = (
+    b"import helper\nfrom airflow import DAG\nimport pendulum\n"
+    b'with DAG("%s", schedule=None):\n    pass\n'
+)
+HANGS = (
+    b"# airflow dag\nimport signal, time\n"
+    b"signal.signal(signal.SIGALRM, signal.SIG_IGN)\ntime.sleep(60)\n"
+)
 KNOWN = """
 import importlib, json, os, sys, warnings
 warnings.simplefilter("ignore")
@@ -49,8 +55,9 @@ def takes(argument):
         pass
     return True
 table = json.load(open(sys.argv[1]))
-told = [*(n for n in [*table["modules"], *table["names"]] if there(n)), *(a for a in table["dag_arguments"] if takes(a))]
-json.dump(told, open(sys.argv[2], "w"))
+known = [name for name in [*table["modules"], *table["names"]] if there(name)]
+known += [argument for argument in table["dag_arguments"] if takes(argument)]
+json.dump(known, open(sys.argv[2], "w"))
 """
 
 
@@ -155,8 +162,13 @@ def test_a_file_that_ends_the_process_hides_no_other(tmp_path: Path, version: st
 
 def test_what_only_the_real_airflow_has_is_a_warning(tmp_path: Path, version: str) -> None:
     bodies = {
-        "dags/a.py": b"# airflow dag\nfrom airflow.models import Variable\nVariable.get('account')\n",
-        "dags/b.py": b"# airflow dag\nfrom airflow.hooks.base import BaseHook\nBaseHook.get_connection('slack')\n",
+        "dags/a.py": (
+            b"# airflow dag\nfrom airflow.models import Variable\nVariable.get('account')\n"
+        ),
+        "dags/b.py": (
+            b"# airflow dag\nfrom airflow.hooks.base import BaseHook\n"
+            b"BaseHook.get_connection('slack')\n"
+        ),
         "dags/c.py": b"# airflow dag\n{}['Variable x']\n",
     }
     if version == "3":
@@ -241,7 +253,9 @@ def test_plugins_that_the_stage_ships_are_on_the_path(tmp_path: Path, version: s
 def test_what_only_mwaa_has_leaves_an_import_unfinished(tmp_path: Path, version: str) -> None:
     bodies = {
         "dags/a.py": b"# airflow dag\nimport os\nos.environ['AIRFLOW__CUSTOM__TEAM']\n",
-        "dags/b.py": b"# airflow dag\nfrom airflow.configuration import conf\nconf.get('custom', 'team')\n",
+        "dags/b.py": (
+            b"# airflow dag\nfrom airflow.configuration import conf\nconf.get('custom', 'team')\n"
+        ),
         "dags/c.py": b"# airflow dag\nopen('/usr/local/airflow/dags/settings.json')\n",
         "dags/d.py": b"# airflow dag\nimport shop_tools.orders\n",
     }
@@ -264,8 +278,14 @@ def test_what_only_mwaa_has_leaves_an_import_unfinished(tmp_path: Path, version:
     known = {
         "dags/a.py": bodies["dags/a.py"],
         "dags/b.py": bodies["dags/b.py"],
-        "dags/e.py": b"# airflow dag\nfrom airflow.models import Variable\nassert Variable.get('account') == '1'\n",
-        "dags/f.py": b"# airflow dag\nimport os\nassert os.path.isdir(os.environ['AIRFLOW_HOME'] + '/dags')\n",
+        "dags/e.py": (
+            b"# airflow dag\nfrom airflow.models import Variable\n"
+            b"assert Variable.get('account') == '1'\n"
+        ),
+        "dags/f.py": (
+            b"# airflow dag\nimport os\n"
+            b"assert os.path.isdir(os.environ['AIRFLOW_HOME'] + '/dags')\n"
+        ),
     }
     (tmp_path / "again").mkdir()
     assert airflow_imports.check(context_in(tmp_path / "again", version, [], **given), known) == []

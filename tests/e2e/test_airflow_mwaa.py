@@ -25,8 +25,14 @@ from cipipe.stages.dags.mwaa import confirm
 from support.mwaa import NAME, Mwaa, served
 from support.shop import BUCKET, CONFIG, OUTPUTS, Cli, Shop
 
-GOOD = 'from airflow import DAG\nCLUSTER = "local"  # cipipe: cluster\nwith DAG("etl", schedule=None, tags=[CLUSTER]):\n    pass\n'
-BROKEN = 'from airflow import DAG\nCLUSTER = "local"  # cipipe: cluster\nassert CLUSTER == "local", f"not {CLUSTER}"\nDAG("etl")\n'
+GOOD = (
+    'from airflow import DAG\nCLUSTER = "local"  # cipipe: cluster\n'
+    'with DAG("etl", schedule=None, tags=[CLUSTER]):\n    pass\n'
+)
+BROKEN = (
+    'from airflow import DAG\nCLUSTER = "local"  # cipipe: cluster\n'
+    'assert CLUSTER == "local", f"not {CLUSTER}"\nDAG("etl")\n'
+)
 THEIRS = b'from airflow import DAG\nimport nothing.of_the_kind\nDAG("theirs")\n'
 
 

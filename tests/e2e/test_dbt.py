@@ -101,7 +101,10 @@ def test_snapshots_keep_history(project: Project) -> None:
         [7, "Sales", "64300.00", True],
         [8, "Finance", "59800.00", False],
     ]
-    untouched = "select count(*), count(distinct employee_id), count(dbt_valid_to) from scd_emp where employee_id not in (4, 7, 8)"
+    untouched = (
+        "select count(*), count(distinct employee_id), count(dbt_valid_to) "
+        "from scd_emp where employee_id not in (4, 7, 8)"
+    )
     assert project.query(untouched) == [[employees[0][0] - 3, employees[0][0] - 3, 0]]
     successors = (
         "select count(*) from scd_emp old join scd_emp new on new.employee_id = old.employee_id"

@@ -87,7 +87,7 @@ def test_a_project_that_has_only_a_configuration(project: Project, aws: Aws) -> 
     assert not (project.folder / "terraform").exists()
 
 
-# --- what a process may be given -----------------------------------------------------------------------------------------------
+# --- what a process may be given -----------------------------------------------------------------
 
 
 def test_no_home(project: Project, aws: Aws) -> None:
@@ -119,7 +119,7 @@ def test_a_limit_on_the_size_of_files(project: Project, aws: Aws) -> None:
     finish(project, aws)
 
 
-# --- disks -------------------------------------------------------------------------------------------------------------------
+# --- disks ---------------------------------------------------------------------------------------
 
 
 @MOUNTS
@@ -127,7 +127,10 @@ def test_a_limit_on_the_size_of_files(project: Project, aws: Aws) -> None:
 def test_a_full_disk(project: Project, aws: Aws, place: str, tmp_path: Path) -> None:
     project.change()
     folder = tmp_path if place == "TMPDIR" else project.folder / place
-    full = f"mount -t tmpfs -o size=16k none {shlex.quote(str(folder))} && ! cat /dev/zero > {folder}/filler"
+    full = (
+        f"mount -t tmpfs -o size=16k none {shlex.quote(str(folder))} "
+        f"&& ! cat /dev/zero > {folder}/filler"
+    )
     command = f'{full}; TMPDIR={shlex.quote(str(tmp_path))} exec "$@"'
     done = project.shell(f'exec unshare --mount bash -c {shlex.quote(command)} bash "$@"')
     if place == "TMPDIR" and done.status == 0:  # another folder for temporary files was found
@@ -148,7 +151,10 @@ def test_a_read_only_work_tree(project: Project, aws: Aws, fresh: bool, tmp_path
         (own / "sandbox").rename(tmp_path / "sandbox")
         own.rename(tmp_path / "own")
     try:
-        mount = 'mount --bind "$PWD" "$PWD" && mount -o remount,ro,bind "$PWD" && cd "$PWD" && exec "$@"'
+        mount = (
+            'mount --bind "$PWD" "$PWD" && mount -o remount,ro,bind '
+            '"$PWD" && cd "$PWD" && exec "$@"'
+        )
         done = project.shell(
             f'exec unshare --mount bash -c {shlex.quote(mount)} bash "$@"', **where
         )
@@ -160,7 +166,7 @@ def test_a_read_only_work_tree(project: Project, aws: Aws, fresh: bool, tmp_path
     finish(project, aws)
 
 
-# --- whoever reads what is printed -----------------------------------------------------------------------------------------------
+# --- whoever reads what is printed ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,7 +186,7 @@ def test_nobody_reads(project: Project, aws: Aws, script: str) -> None:
     assert_finished(project, aws)
 
 
-# --- signals -----------------------------------------------------------------------------------------------------------------
+# --- signals -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("words", ["Creating...", "uploaded dags/"])
@@ -193,7 +199,7 @@ def test_the_terminal_hangs_up(project: Project, aws: Aws, words: str) -> None:
 
 
 def test_twenty_kills(project: Project, aws: Aws) -> None:
-    """Half of them take cipipe alone, half all that it started, as when a machine is switched off."""
+    """Half of them kill cipipe alone, half also what it started, as a power cut does."""
     die = random.Random(SEED)
     print("seed", SEED)
     project.change()
@@ -215,7 +221,7 @@ def test_twenty_kills(project: Project, aws: Aws) -> None:
     assert_finished(project, aws)
 
 
-# --- the network -------------------------------------------------------------------------------------------------------------
+# --- the network ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("number", "rate"), [(1, 0.1), (2, 0.2), (3, 0.3)])

@@ -41,7 +41,11 @@ deploy_from = {{ branches = ["main"] }}
 kind = "terraform"
 paths = ["terraform/**"]
 root = "terraform"
-backend = {{ bucket = "cipipe-{{account_id}}-{{region}}", key = "long.tfstate", use_path_style = "true" }}
+
+[stages.iac.backend]
+bucket = "cipipe-{{account_id}}-{{region}}"
+key = "long.tfstate"
+use_path_style = "true"
 
 [stages.after]
 kind = "command"

@@ -23,7 +23,10 @@ from support.tools import require
 
 REGION = "eu-central-1"
 BLOCK = 'terraform {\n  backend "%s" {\n%s  }\n}\n'
-MADE = 'resource "terraform_data" "it" {\n  provisioner "local-exec" {\n    command = "echo made >> %s"\n  }\n}\n'
+MADE = (
+    'resource "terraform_data" "it" {\n  provisioner "local-exec" {\n'
+    '    command = "echo made >> %s"\n  }\n}\n'
+)
 
 
 @pytest.fixture
@@ -97,7 +100,10 @@ def keys(s3: Any) -> list[str]:
     return [entry["Key"] for entry in s3.list_objects_v2(Bucket="states").get("Contents", [])]
 
 
-HEREDOC = 'locals {\n  text = <<-END\n    terraform {\n      backend "s3" {}\n    }\n  END\n}\n# terraform { backend "s3" {} }\n'
+HEREDOC = (
+    'locals {\n  text = <<-END\n    terraform {\n      backend "s3" {}\n'
+    '    }\n  END\n}\n# terraform { backend "s3" {} }\n'
+)
 
 
 @pytest.mark.parametrize(

@@ -112,9 +112,20 @@ def test_how_it_is_called(tmp_path: Path) -> None:
     assert build(folder, tmp_path, TOKEN="hidden-value", DOCKER_HOST="elsewhere") == ["#1 done"]
     argv, env = json.loads((folder / "called.json").read_text())
     assert argv == [
-        "build", "--progress", "plain", "--tag", "r.test/app:1", "--file", f"{tmp_path}/docker/Dockerfile", "--label=a=b c",
-        "--build-arg=TOKEN", "--build-arg=DOCKER_HOST=elsewhere", "--platform=linux/arm64", "--network=host", str(tmp_path),
-    ]  # fmt: skip
+        "build",
+        "--progress",
+        "plain",
+        "--tag",
+        "r.test/app:1",
+        "--file",
+        f"{tmp_path}/docker/Dockerfile",
+        "--label=a=b c",
+        "--build-arg=TOKEN",
+        "--build-arg=DOCKER_HOST=elsewhere",
+        "--platform=linux/arm64",
+        "--network=host",
+        str(tmp_path),
+    ]
     assert "hidden-value" not in " ".join(argv)
     wanted = {
         "TOKEN": "hidden-value",
@@ -134,7 +145,10 @@ NOT_PULLED = """\
  > resolve image config for docker.io/docker/dockerfile:1:
 ------
 failed to solve with frontend dockerfile.v0: failed to do request: no such host"""
-TOO_OLD = "#2 DONE 0.1s\nfailed to solve with frontend dockerfile.v0: dockerfile parse error line 2: Unknown flag: link"
+TOO_OLD = (
+    "#2 DONE 0.1s\nfailed to solve with frontend dockerfile.v0: "
+    "dockerfile parse error line 2: Unknown flag: link"
+)
 FAILED = """\
 #6 [stage-0 3/3] RUN make all
 #6 0.596 cc main.c

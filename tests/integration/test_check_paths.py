@@ -226,7 +226,7 @@ def test_folders_behind_links_and_submodules(repo: Repo, check: Any) -> None:
     assert check() == {}
 
 
-# --- plan and run ------------------------------------------------------------------------------------------------------------
+# --- plan and run --------------------------------------------------------------------------------
 
 
 def refused(repo: Repo, name: str, **options: Any) -> set[str]:
@@ -279,7 +279,7 @@ def test_the_command_exits_with_2(
     assert "Perhaps you meant 'transform'." in told
 
 
-# --- values, and stages of some environments ---------------------------------------------------------------------------------
+# --- values, and stages of some environments -----------------------------------------------------
 
 
 def fingerprints(repo: Repo, name: str) -> dict[str, str]:
@@ -293,7 +293,10 @@ VALUED = (
     .replace("var_files", "variables = { size = '{values.size}' }\nvar_files")
     .replace(
         "[stages.iac]",
-        "[environments.dev.values]\nsize = 's'\n[environments.live.values]\nsize = 's'\n[stages.iac]",
+        (
+            "[environments.dev.values]\nsize = 's'\n[environments.live.values]\n"
+            "size = 's'\n[stages.iac]"
+        ),
     )
 )
 

@@ -151,7 +151,10 @@ def test_a_signal_while_a_class_is_created_exits_with_130(cipipe: Cli) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_failure(cipipe: Cli) -> None:
-    script = f'{sys.executable} -m cipipe plan --offline | head -c 1 >/dev/null; echo "${{PIPESTATUS[0]}}"'
+    script = (
+        f"{sys.executable} -m cipipe plan --offline | head -c 1 "
+        '>/dev/null; echo "${PIPESTATUS[0]}"'
+    )
     clean = shell_environment(ENV)
     done = process.run(["bash", "-c", script], env=clean, cwd=cipipe.root)
     assert done.stdout == b"0\n"

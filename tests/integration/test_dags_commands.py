@@ -24,7 +24,7 @@ def requests(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
-# --- deploy ---
+# --- deploy --------------------------------------------------------------------------------------
 
 
 def test_deploy_is_a_run_of_the_stage(shop: Shop, cipipe: Cli) -> None:
@@ -177,7 +177,7 @@ def test_a_key_that_two_records_name_is_deleted_by_neither(shop: Shop, cipipe: C
     assert set(shop.record().data["manifest"]) == {"dags/a.py", "dags/helper.py"}
 
 
-# --- diff ---
+# --- diff ----------------------------------------------------------------------------------------
 
 
 def test_diff_shows_what_a_deployment_would_change(shop: Shop, cipipe: Cli) -> None:
@@ -270,7 +270,7 @@ def test_a_mistake_in_a_marker_is_the_same_error_as_in_a_deployment(
         assert "dags/a.py:3" in cipipe.err
 
 
-# --- status ---
+# --- status --------------------------------------------------------------------------------------
 
 
 def test_status(shop: Shop, cipipe: Cli) -> None:

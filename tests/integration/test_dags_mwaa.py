@@ -261,7 +261,7 @@ def test_what_is_below_the_folder_for_imports(prefix: str, folder: str | None, b
     assert mwaa.placed(prefix, folder)[0] == below
 
 
-# --- afterwards ---
+# --- afterwards ----------------------------------------------------------------------------------
 
 
 def test_an_import_error_in_our_file_fails_the_stage_with_its_text(

@@ -1,4 +1,4 @@
-"""Docker daemons behind TLS, without it, or not there: each kind of failure is told apart at once."""
+"""Docker daemons behind TLS, without it, or missing: each failure is reported as what it is."""
 
 import contextlib
 import os

@@ -169,7 +169,9 @@ def test_a_laptop(sandbox: Sandbox, tmp_path: Path) -> None:
 @pytest.mark.parametrize("tool", ["terraform", "docker"])
 def test_a_tool_that_a_stage_needs(sandbox: Sandbox, tmp_path: Path, tool: str) -> None:
     stage = {
-        "terraform": 'kind = "terraform"\nroot = "t"\nbackend = { bucket = "b", key = "{environment}" }',
+        "terraform": (
+            'kind = "terraform"\nroot = "t"\nbackend = { bucket = "b", key = "{environment}" }'
+        ),
         "docker": 'kind = "image"\ncontext = "d"\nrepository = "r-{environment}"',
     }[tool]
     config = f'{CONFIG}\n[stages.tool]\npaths = ["t/**"]\n{stage}\n'

@@ -103,11 +103,16 @@ class Pipelines:
 
     def env(self, **variables: str) -> dict[str, str]:
         self.number += 1
-        clean = shell_environment(ENV)
-        return clean | KEYS | {"AWS_ENDPOINT_URL": self.endpoint} | {
-            "GITLAB_CI": "true", "CI_PIPELINE_SOURCE": "push", "CI_COMMIT_REF_NAME": "main", "CI_COMMIT_BRANCH": "main",
-            "CI_DEFAULT_BRANCH": "main", "CI_PIPELINE_IID": str(self.number), **variables,
-        }  # fmt: skip
+        job = {
+            "GITLAB_CI": "true",
+            "CI_PIPELINE_SOURCE": "push",
+            "CI_COMMIT_REF_NAME": "main",
+            "CI_COMMIT_BRANCH": "main",
+            "CI_DEFAULT_BRANCH": "main",
+            "CI_PIPELINE_IID": str(self.number),
+        }
+        aws = {**KEYS, "AWS_ENDPOINT_URL": self.endpoint}
+        return {**shell_environment(ENV), **aws, **job, **variables}
 
     def run(self, meanwhile: Callable[[], object], **variables: str) -> Outcome:
         """A run between whose plan and first step something else happens."""
@@ -290,7 +295,7 @@ def test_a_record_that_is_damaged(pipelines: Pipelines, body: bytes) -> None:
 def test_a_record_that_may_not_be_read(
     pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """403, which moto never says by itself; tests/integration/test_ledger.py has it from a server."""
+    """403, which moto never answers; tests/integration/test_ledger.py gets it from a server."""
     pipelines("run")
     pipelines.ran()
     pipelines.repo.commit(script("apart", 2))

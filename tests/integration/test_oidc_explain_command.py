@@ -32,8 +32,16 @@ def test_an_allowed_token(oidc: OidcCommand) -> None:
         "warning",
     )
     assert set(finding) == {
-        "id", "severity", "statement", "operator", "key", "expected", "actual", "message", "fix",
-    }  # fmt: skip
+        "id",
+        "severity",
+        "statement",
+        "operator",
+        "key",
+        "expected",
+        "actual",
+        "message",
+        "fix",
+    }
     assert (finding["id"], finding["severity"]) == ("oidc-mutable-name", "warning")
 
 
@@ -45,12 +53,18 @@ def test_a_denied_token(oidc: OidcCommand) -> None:
     assert done.out.splitlines()[:8] == [
         "denied: this token may not assume the role",
         "",
-        "oidc-subject-mismatch (statement 0): the token is for the branch side, which the role does not trust",
+        (
+            "oidc-subject-mismatch (statement 0): the token is for the "
+            "branch side, which the role does not trust"
+        ),
         "  condition  StringEquals on gitlab.com:sub",
         "  expected   project_path:acme/dbt:ref_type:branch:ref:main",
         "  actual     project_path:acme/dbt:ref_type:branch:ref:side",
         "  " + " " * 53 + "^ the first difference, at character 43",
-        '  fix        "StringEquals": {"gitlab.com:sub": "project_path:acme/dbt:ref_type:branch:ref:side"}',
+        (
+            '  fix        "StringEquals": {"gitlab.com:sub": '
+            '"project_path:acme/dbt:ref_type:branch:ref:side"}'
+        ),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The sandbox's OIDC issuer: its discovery documents, and the claims of the tokens that it signs."""
+"""The sandbox's OIDC issuer: its discovery documents, and the claims of its tokens."""
 
 import time
 import urllib.parse

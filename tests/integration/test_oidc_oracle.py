@@ -64,7 +64,21 @@ DIFFERENCES = {
 
 Condition = dict[str, dict[str, list[str]]]
 TEXTS = ["main", "Main", "v1", "v10", "release/1", "a*b", "m?in", "true", "10"]
-PATTERNS = [*TEXTS, "", "m*", "*", "?ain", "v1?", "v${*}", "a${*}b", "m${?}in", "${$}", "*/*", "${gitlab.com:user_login}", "x${gitlab.com:none, 'main'}"]  # fmt: skip
+PATTERNS = [
+    *TEXTS,
+    "",
+    "m*",
+    "*",
+    "?ain",
+    "v1?",
+    "v${*}",
+    "a${*}b",
+    "m${?}in",
+    "${$}",
+    "*/*",
+    "${gitlab.com:user_login}",
+    "x${gitlab.com:none, 'main'}",
+]
 NUMBERS = ["7", "10", "10.0", "-3", "2.5"]
 DATES = [
     "2026-01-01T00:00:00Z",
@@ -99,7 +113,11 @@ BINARY = ["QmluYXJ5", "bWFpbg=="]
 FAMILIES: dict[str, tuple[tuple[str, ...], list[str], list[str]]] = {
     "string": (
         (
-            "StringEquals", "StringNotEquals", "StringEqualsIgnoreCase", "StringNotEqualsIgnoreCase", "StringLike",
+            "StringEquals",
+            "StringNotEquals",
+            "StringEqualsIgnoreCase",
+            "StringNotEqualsIgnoreCase",
+            "StringLike",
             "StringNotLike",
         ),
         PATTERNS,
@@ -107,14 +125,25 @@ FAMILIES: dict[str, tuple[tuple[str, ...], list[str], list[str]]] = {
     ),
     "number": (
         (
-            "NumericEquals", "NumericNotEquals", "NumericLessThan", "NumericLessThanEquals", "NumericGreaterThan",
+            "NumericEquals",
+            "NumericNotEquals",
+            "NumericLessThan",
+            "NumericLessThanEquals",
+            "NumericGreaterThan",
             "NumericGreaterThanEquals",
         ),
         NUMBERS,
         NUMBERS,
     ),
     "date": (
-        ("DateEquals", "DateNotEquals", "DateLessThan", "DateLessThanEquals", "DateGreaterThan", "DateGreaterThanEquals"),
+        (
+            "DateEquals",
+            "DateNotEquals",
+            "DateLessThan",
+            "DateLessThanEquals",
+            "DateGreaterThan",
+            "DateGreaterThanEquals",
+        ),
         DATES,
         DATES,
     ),
@@ -122,7 +151,7 @@ FAMILIES: dict[str, tuple[tuple[str, ...], list[str], list[str]]] = {
     "address": (("IpAddress", "NotIpAddress"), ADDRESSES, ADDRESSES[:4]),
     "arn": (("ArnEquals", "ArnLike", "ArnNotEquals", "ArnNotLike"), ARN_PATTERNS, ARNS),
     "binary": (("BinaryEquals",), BINARY, BINARY),
-}  # fmt: skip
+}
 
 
 class Oracle:
@@ -223,7 +252,7 @@ def _statement(draw: st.DrawFn, clauses: list[tuple[str, str, list[str]]]) -> di
 
 
 def documented(policy: dict[str, Any], context: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    """The policy without what the other evaluator takes otherwise, and which differences that were."""
+    """The policy without what the other evaluator reads differently, and those differences."""
     there = {key.lower(): value for key, value in context.items()}
     met: set[str] = set()
     statements = []
@@ -246,7 +275,8 @@ def documented(policy: dict[str, Any], context: dict[str, Any]) -> tuple[dict[st
                     and lower != "null"
                 ):
                     met.add("several values without a set operator")
-                    said = f"{'ForAllValues' if conditions.negated(operator) else 'ForAnyValue'}:{operator}"
+                    every = conditions.negated(operator)
+                    said = f"{'ForAllValues' if every else 'ForAnyValue'}:{operator}"
                 written = values
                 if lower.rpartition(":")[2].startswith("notipaddress"):
                     written = [
@@ -272,9 +302,12 @@ def test_agrees_with_an_independent_evaluator(
     counted: Counter[str] = Counter()
 
     @settings(
-        max_examples=EXAMPLES, derandomize="ORACLE_EXAMPLES" not in os.environ, deadline=None, database=None,
+        max_examples=EXAMPLES,
+        derandomize="ORACLE_EXAMPLES" not in os.environ,
+        deadline=None,
+        database=None,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     @given(cases())
     def compare(case: tuple[dict[str, Any], dict[str, Any]]) -> None:
         policy, context = case
@@ -298,7 +331,8 @@ def test_agrees_with_an_independent_evaluator(
     decided = counted["all"] - counted["unknown"]
     with capsys.disabled():
         print(
-            f"\nagreed on {counted['agreed']} of {decided}; {counted['unknown']} more are unknown to ours"
+            f"\nagreed on {counted['agreed']} of {decided}; {counted['unknown']} "
+            "more are unknown to ours"
         )
         for name in sorted(set(counted) - {"all", "agreed", "allowed", "denied", "unknown"}):
             print(f"  {counted[name]} differ, as documented: {name}")

@@ -62,7 +62,13 @@ def test_half_of_a_surrogate_pair_is_refused(oidc: OidcCommand) -> None:
 
 
 def test_the_token_document(oidc: OidcCommand) -> None:
-    done = oidc("token", "--token-file", written("t", jwt(github(sub="repo:a@1/b@2:pull_request")) + "\n"), "--format", "json")  # fmt: skip
+    done = oidc(
+        "token",
+        "--token-file",
+        written("t", jwt(github(sub="repo:a@1/b@2:pull_request")) + "\n"),
+        "--format",
+        "json",
+    )
     found = done.document
     assert (found["kind"], found["issuer"], found["audiences"]) == (
         "merge-request",

@@ -9,7 +9,7 @@ import pytest
 from support.deployment import CONFIG, Deployment
 from support.oidc_command import ACCOUNT, HUB, LAB, OidcCommand, github, gitlab, written
 
-# --- trust-policy ----------------------------------------------------------------------------------------------------------------
+# --- trust-policy --------------------------------------------------------------------------------
 
 LAB_MAIN = ("--provider", "gitlab", "--project", "acme/dbt", "--ref", "main", "--provider-arn", LAB)
 

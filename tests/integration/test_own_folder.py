@@ -82,7 +82,7 @@ def test_a_file_in_its_place(repo: Repo) -> None:
     )
 
 
-# --- the bootstrap's root ----------------------------------------------------------------------------------------------------
+# --- the bootstrap's root ------------------------------------------------------------------------
 
 TEAMS_OWN = 'resource "aws_sns_topic" "the_teams_own" { name = "the-teams-own" }\n'
 

@@ -87,9 +87,16 @@ def test_other_files_in_the_same_folder_are_refused_too(shop: Shared, cipipe: Cl
     assert set(shop.now()) == {"dags/a.py", "dags/helper.py"}
 
 
-def test_a_folder_that_holds_the_other_environments_folder(tmp_path: Path, moto_server: str, monkeypatch: pytest.MonkeyPatch,
-                                                           capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
-    values = '\n[environments.dev.values]\nfolder = "dags/"\n[environments.prod.values]\nfolder = "dags/live/"\n'
+def test_a_folder_that_holds_the_other_environments_folder(
+    tmp_path: Path,
+    moto_server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    values = (
+        '\n[environments.dev.values]\nfolder = "dags/"\n'
+        '[environments.prod.values]\nfolder = "dags/live/"\n'
+    )
     config = BOTH.replace('source = "dags"', 'source = "dags"\nprefix = "{values.folder}"') + values
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     shop = Shared(tmp_path / "shop", moto_server, config)
@@ -212,7 +219,7 @@ def test_two_projects_with_one_ledger_prefix(
         assert "shop's environment dev" in error
 
 
-# --- whatever is done ---------------------------------------------------------------------------------------------------------
+# --- whatever is done ----------------------------------------------------------------------------
 
 
 class Neighbour:

@@ -138,7 +138,8 @@ def test_a_program_that_cannot_be_run(tmp_path: Path) -> None:
 def test_both_streams_line_by_line_and_whatever_their_bytes() -> None:
     code = (
         "import os\n"
-        "os.write(1, b'one\\n'); os.write(2, b'two\\r\\n'); os.write(1, b'\\xff\\n\\n'); os.write(1, b'three'); os.write(1, b'!')"
+        "os.write(1, b'one\\n'); os.write(2, b'two\\r\\n'); "
+        "os.write(1, b'\\xff\\n\\n'); os.write(1, b'three'); os.write(1, b'!')"
     )
     lines: list[str] = []
     done = process.stream(python(code), env=ENV, line=lines.append)
@@ -156,7 +157,10 @@ def test_lines_come_while_the_child_runs() -> None:
 def test_a_secret_cut_in_two_is_masked() -> None:
     redactor = Redactor()
     redactor.register("hunter22")
-    code = "import os, time\nfor piece in (b'a hun', b'ter', b'22 b\\n'): os.write(1, piece); time.sleep(0.05)"
+    code = (
+        "import os, time\n"
+        "for piece in (b'a hun', b'ter', b'22 b\\n'): os.write(1, piece); time.sleep(0.05)"
+    )
     lines: list[str] = []
     process.stream(python(code), env=ENV, line=lines.append, watch=Watch(redactor=redactor))
     assert lines == [f"a {MASK} b"]
@@ -255,14 +259,17 @@ def test_a_service(tmp_path: Path) -> None:
 
 
 def test_a_service_that_does_not_want_to_end(tmp_path: Path) -> None:
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    code = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "print('up', flush=True); time.sleep(60)"
+    )
     made = process.start(python(code), env=ENV, log=tmp_path / "log")
     while "up" not in made.tail():
         time.sleep(0.01)
     assert made.stop(timeout=0.2) == -signal.SIGKILL
 
 
-# --- what may hold secrets ---------------------------------------------------------------------------------------------------
+# --- what may hold secrets -----------------------------------------------------------------------
 
 STATE = '{"password": {"sensitive": true, "value": "correct-horse"'
 
@@ -288,7 +295,10 @@ def test_what_a_command_prints_for_its_caller_is_not_quoted(end: str) -> None:
 
 
 def test_what_it_says_on_standard_error_is_quoted_without_escape_sequences() -> None:
-    code = "import sys; print('data'); print('\\x1b[31m\\x1b[1mError:\\x1b[0m no', file=sys.stderr); sys.exit(1)"
+    code = (
+        "import sys; print('data'); "
+        "print('\\x1b[31m\\x1b[1mError:\\x1b[0m no', file=sys.stderr); sys.exit(1)"
+    )
     with pytest.raises(ProcessFailed) as caught:
         process.run(python(code), env=ENV)
     assert caught.value.message.splitlines()[1:] == ["Error: no"]

@@ -34,7 +34,8 @@ import boto3, sys, time
 sts = boto3.client("sts")
 for wait in (0, float(sys.argv[1])):
     time.sleep(wait)
-    print(sts.get_caller_identity()["Arn"], boto3._get_default_session().get_credentials().access_key)
+    keys = boto3._get_default_session().get_credentials()
+    print(sts.get_caller_identity()["Arn"], keys.access_key)
 """
 
 HOLDER = """
@@ -46,7 +47,8 @@ from cipipe.pipeline.identity.profile import served
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint
-renewed = Renewed(lambda: Credentials("ASIAX", "s", "t", datetime(2099, 1, 1, tzinfo=UTC)), lambda: datetime.now(UTC))
+keys = Credentials("ASIAX", "s", "t", datetime(2099, 1, 1, tzinfo=UTC))
+renewed = Renewed(lambda: keys, lambda: datetime.now(UTC))
 with served(Access(Aws(Endpoint("eu-central-1"), None), {}, renewed), print) as access:
     print(access.child_env["AWS_CONFIG_FILE"], flush=True)
     time.sleep(600)
@@ -197,7 +199,10 @@ def test_a_run_that_cannot_renew_says_so_once_and_the_child_gets_nothing() -> No
             assert (done.returncode, done.stdout) == (3, "")
             assert "the token expired 9 s ago [oidc-token-expired]" in done.stderr
     assert warned == [
-        "the credentials of this run could not be renewed: the token expired 9 s ago [oidc-token-expired]"
+        (
+            "the credentials of this run could not be renewed: the "
+            "token expired 9 s ago [oidc-token-expired]"
+        )
     ]
 
 

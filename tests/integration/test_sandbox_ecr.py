@@ -311,8 +311,8 @@ def test_a_tag_of_an_immutable_repository_is_not_moved(
         push(sandbox, repository, "v1", b"two")
     assert caught.value.args[0] == {
         "code": "TAG_INVALID",
-        "message": f"The image tag 'v1' already exists in the '{repository}' repository and cannot be overwritten "
-        "because the repository is immutable.",
+        "message": f"The image tag 'v1' already exists in the '{repository}' repository "
+        "and cannot be overwritten because the repository is immutable.",
     }
     second = push(sandbox, repository, "v2", b"two")
     assert push(sandbox, repository, None, b"three")

@@ -59,7 +59,7 @@ def signed(sandbox: Sandbox, service: str, path: str, **more: Any) -> requests.R
     )
 
 
-# --- services ----------------------------------------------------------------------------------------------------------------
+# --- services ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -124,13 +124,15 @@ def test_nothing_that_is_served_starts_containers() -> None:
     assert not users & SERVED
 
 
-# --- keys --------------------------------------------------------------------------------------------------------------------
+# --- keys ----------------------------------------------------------------------------------------
 
 
 def header(key: str, service: str, signature: str = "0" * 64) -> dict[str, str]:
     scope = f"{key}/20260101/{REGION}/{service}/aws4_request"
     return {
-        "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature={signature}"
+        "Authorization": (
+            f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature={signature}"
+        )
     }
 
 

@@ -47,7 +47,10 @@ needs = {needs}
 
 MEETS = """\
 touch .git/{me}
-for second in $(seq {patience}); do [ -e .git/{other} ] && echo "met {other}" && exit 0; sleep 0.1; done
+for second in $(seq {patience}); do
+  [ -e .git/{other} ] && echo "met {other}" && exit 0
+  sleep 0.1
+done
 exit 3
 """
 """Succeeds only if the other one runs at the same time."""
@@ -71,8 +74,12 @@ class Shop:
     def run(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [*CIPIPE, "run", "--format", "json", *arguments],
-            cwd=self.repo.root, env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            cwd=self.repo.root,
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def began(self, *names: str) -> bool:
         return all((self.repo.root / ".git" / name).exists() for name in names)

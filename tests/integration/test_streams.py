@@ -1,4 +1,4 @@
-"""The process around a command: streams that somebody has closed, and its exit status all the same."""
+"""Closed and full standard streams: the exit status is that of the command all the same."""
 
 import subprocess
 import sys

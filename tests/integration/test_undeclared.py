@@ -43,8 +43,15 @@ def test_the_reference_project_has_none(tmp_path: Path) -> None:
 
 
 def test_a_link_out_of_the_paths(deployment: Deployment) -> None:
-    for name, target in {"in": "model.sql", "gone": "absent", "page": "../docs/page.md", "all": "../docs", "abs": "/etc/passwd",
-                         "up": "../../elsewhere", "new\nline": "../docs/page.md"}.items():  # fmt: skip
+    for name, target in {
+        "in": "model.sql",
+        "gone": "absent",
+        "page": "../docs/page.md",
+        "all": "../docs",
+        "abs": "/etc/passwd",
+        "up": "../../elsewhere",
+        "new\nline": "../docs/page.md",
+    }.items():
         (deployment.repo.root / "dbt" / name).symlink_to(target)
     deployment.repo.commit({"docs/other.md": ""})
     assert warned(deployment) == [
@@ -81,16 +88,28 @@ def test_many_links_are_counted(deployment: Deployment) -> None:
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/main.tf": ""}, ["terraform/main.tf:2 takes modules/a: 1 file there, such as modules/a/main.tf"]),
+        (
+            {"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/main.tf": ""},
+            ["terraform/main.tf:2 takes modules/a: 1 file there, such as modules/a/main.tf"],
+        ),
         ({"terraform/main.tf": MODULE.format("./a"), "terraform/a/main.tf": ""}, []),
         ({"terraform/main.tf": MODULE.format("../modules/a"), "modules/a/README.md": ""}, []),
         ({"terraform/main.tf": MODULE.format("../modules/absent")}, []),
-        ({"terraform/main.tf": MODULE.format("../../elsewhere")}, ["terraform/main.tf:2 takes ../elsewhere, which is not in the repository"]),
-        ({"terraform/main.tf": MODULE.format("./a"), "terraform/a/x.tf": MODULE.format("../../b"), "b/x.tf": MODULE.format("../terraform")},
-         ["terraform/a/x.tf:2 takes b: 1 file there, such as b/x.tf"]),
+        (
+            {"terraform/main.tf": MODULE.format("../../elsewhere")},
+            ["terraform/main.tf:2 takes ../elsewhere, which is not in the repository"],
+        ),
+        (
+            {
+                "terraform/main.tf": MODULE.format("./a"),
+                "terraform/a/x.tf": MODULE.format("../../b"),
+                "b/x.tf": MODULE.format("../terraform"),
+            },
+            ["terraform/a/x.tf:2 takes b: 1 file there, such as b/x.tf"],
+        ),
         ({"terraform/x.md": MODULE.format("../docs")}, []),
     ],
-)  # fmt: skip
+)
 def test_modules(deployment: Deployment, files: dict[str, str], expected: list[str]) -> None:
     deployment.repo.commit(files)
     assert warned(deployment) == [f"stage iac: {line}" for line in expected]
@@ -137,12 +156,20 @@ def test_a_root_that_the_paths_leave_out(deployment: Deployment) -> None:
         ('"dbt/**"', {"dbt/Dockerfile": "FROM x\nCOPY . /x"}, []),
         ('"dbt/**", "!dbt/**/*.md"', {"dbt/Dockerfile": "COPY . /x", "dbt/a/x.md": ""}, []),
         ('"dbt/*.sql"', {"dbt/Dockerfile": "COPY *.sql /x"}, ["dockerfile takes dbt/Dockerfile"]),
-        ('"dbt/*"', {"dbt/Dockerfile": "COPY models /x", "dbt/models/a.sql": ""}, ["dbt/Dockerfile:1 takes dbt/models: 1 file there, such as dbt/models/a.sql"]),
-        ('"dbt/*"', {"dbt/Dockerfile": "COPY . /x", "dbt/models/a.sql": "", "dbt/.dockerignore": "models"}, []),
+        (
+            '"dbt/*"',
+            {"dbt/Dockerfile": "COPY models /x", "dbt/models/a.sql": ""},
+            ["dbt/Dockerfile:1 takes dbt/models: 1 file there, such as dbt/models/a.sql"],
+        ),
+        (
+            '"dbt/*"',
+            {"dbt/Dockerfile": "COPY . /x", "dbt/models/a.sql": "", "dbt/.dockerignore": "models"},
+            [],
+        ),
         ('"dbt/**", "!dbt/.*"', {"dbt/.dockerignore": "x"}, ["context takes dbt/.dockerignore"]),
         ('"docs/**"', {}, ["context takes dbt: 1 file there, such as dbt/model.sql"]),
     ],
-)  # fmt: skip
+)
 def test_images(
     deployment: Deployment, paths: str, files: dict[str, str], expected: list[str]
 ) -> None:
@@ -250,7 +277,10 @@ def test_modules_and_files_behind_links(deployment: Deployment) -> None:
     found = [line for line in warned(deployment) if "the link" not in line]
     assert found == [
         "stage iac: terraform/linked.tf:2 takes other: 1 file there, such as other/main.tf",
-        "stage iac: terraform/main.tf:2 takes shared/modules/a: 1 file there, such as shared/modules/a/main.tf",
+        (
+            "stage iac: terraform/main.tf:2 takes shared/modules/a: 1 "
+            "file there, such as shared/modules/a/main.tf"
+        ),
         "stage iac: terraform/main.tf:8 takes ../away/x, which is not in the repository",
         "stage iac: terraform/main.tf:14 takes /etc/x, which is not in the repository",
         "stage iac: shared/modules/a/main.tf:1 takes shared/modules/a/data.txt",

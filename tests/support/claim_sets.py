@@ -95,7 +95,7 @@ def explained(claims: dict[str, Any], document: dict[str, Any], **arns: str) -> 
     return examine(document, request, problems)
 
 
-# --- conditions and verdicts that several test modules need ---
+# --- conditions and verdicts that several test modules need --------------------------------------
 
 MAIN = "repo:acme/dbt:ref:refs/heads/main"
 LAB = "project_path:acme/data/dbt:ref_type:branch:ref:main"

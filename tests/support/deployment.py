@@ -1,4 +1,4 @@
-"""A repository that is deployed: real git, a configuration of four stages, and a ledger in memory."""
+"""A deployed repository: real git, a configuration of four stages, a ledger in memory."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -62,8 +62,12 @@ FILES = {
 }
 OUTPUTS = {"url": Output(value="u"), "bucket": Output(value="b"), "cluster": Output(value="c")}
 STAGES = ("iac", "image", "dags")
-NOTHING_DUE = {"iac": "unchanged unchanged", "image": "unchanged unchanged", "dags": "unchanged unchanged",
-               "default": "due nothing-due"}  # fmt: skip
+NOTHING_DUE = {
+    "iac": "unchanged unchanged",
+    "image": "unchanged unchanged",
+    "dags": "unchanged unchanged",
+    "default": "due nothing-due",
+}
 
 
 class MemoryLedger(Ledger):
@@ -169,5 +173,11 @@ class Deployment:
 
 def gitlab(**variables: str) -> dict[str, str]:
     """The variables of a GitLab push to main, changed and added to."""
-    return {"GITLAB_CI": "true", "CI_PIPELINE_SOURCE": "push", "CI_COMMIT_REF_NAME": "main", "CI_DEFAULT_BRANCH": "main",
-            "CI_COMMIT_BRANCH": "main", **variables}  # fmt: skip
+    return {
+        "GITLAB_CI": "true",
+        "CI_PIPELINE_SOURCE": "push",
+        "CI_COMMIT_REF_NAME": "main",
+        "CI_DEFAULT_BRANCH": "main",
+        "CI_COMMIT_BRANCH": "main",
+        **variables,
+    }

@@ -31,7 +31,10 @@ ENDINGS: dict[str, dict[str, Any]] = {
     },
 }
 
-_NO_ACLS = "<Error><Code>AccessControlListNotSupported</Code><Message>The bucket does not allow ACLs</Message></Error>"
+_NO_ACLS = (
+    "<Error><Code>AccessControlListNotSupported</Code><Message>The "
+    "bucket does not allow ACLs</Message></Error>"
+)
 _OWN_HEADERS = {"connection", "content-length", "date", "server", "transfer-encoding"}
 
 

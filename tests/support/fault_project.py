@@ -1,4 +1,7 @@
-"""A project of Terraform, DAGs and a command that every change makes due, and what has to be there after a run."""
+"""A project of Terraform, DAGs and a command, without Docker, for runs that something disturbs.
+
+`assert_finished` says what has to be in AWS once a run has succeeded.
+"""
 
 import json
 import re
@@ -23,8 +26,10 @@ CONFIG = """
 name = "faults"
 default_environment = "dev"
 
-[oidc]
-gitlab = { audience = "https://gitlab.com", token_variable = "AWS_ID_TOKEN", project = "group/faults" }
+[oidc.gitlab]
+audience = "https://gitlab.com"
+token_variable = "AWS_ID_TOKEN"
+project = "group/faults"
 
 [environments.dev]
 account_id = "111111111111"

@@ -118,8 +118,21 @@ class Shop:
         candidate = snapshot.read_snapshot(project.load(self.repo.root, self.env)).candidates["iac"]
         held = self.ledger.read(["iac"])["iac"]
         same = effective(candidate.fingerprint, {})
-        record = Record(schema=1, stage="iac", fingerprint=candidate.fingerprint, effective=same, state=State.DEPLOYED, commit=self.head, ref="main", provider="local", sequence=None, pipeline_url=None,
-                        started_at="2026-01-02T03:04:05+00:00", finished_at="2026-01-02T03:04:05+00:00", data={})  # fmt: skip
+        record = Record(
+            schema=1,
+            stage="iac",
+            fingerprint=candidate.fingerprint,
+            effective=same,
+            state=State.DEPLOYED,
+            commit=self.head,
+            ref="main",
+            provider="local",
+            sequence=None,
+            pipeline_url=None,
+            started_at="2026-01-02T03:04:05+00:00",
+            finished_at="2026-01-02T03:04:05+00:00",
+            data={},
+        )
         self.ledger.write(record, held)
         self.ledger.write_outputs("iac", outputs)
 

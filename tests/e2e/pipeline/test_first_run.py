@@ -1,4 +1,4 @@
-"""The main job, from the OIDC token to the uploaded DAG, and what can be asked of AWS afterwards."""
+"""The main job, from the OIDC token to the uploaded DAG, and what AWS shows afterwards."""
 
 import ast
 import json

@@ -157,7 +157,7 @@ def _terraform_below(pid: int) -> int:
 
 
 def _processes(words: str) -> list[str]:
-    """The processes of this machine, those in containers included, whose arguments hold the words."""
+    """The processes of this machine, containers included, with these words in their arguments."""
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
