@@ -16,7 +16,10 @@ class EffectInUnitTest(BaseException):
 def _no_effects(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(what: str) -> Any:
         def refused(*arguments: Any, **_: Any) -> NoReturn:
-            message = f"a unit test tried to {what}: {arguments[1:] or arguments}; such a test belongs to integration"
+            message = (
+                f"a unit test tried to {what}: {arguments[1:] or arguments}; "
+                "such a test belongs in tests/integration"
+            )
             raise EffectInUnitTest(message)
 
         return refused

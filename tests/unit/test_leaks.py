@@ -27,5 +27,9 @@ def test_a_secret_is_found(text: str, kind: str) -> None:
 
 
 def test_what_is_no_secret_is_left_alone() -> None:
-    text = f"::add-mask::{JWT}\ncommit {'0' * 40}\nassumed ASIAIOSFODNN7EXAMPLE at sha256:{'ab' * 32}\n"
+    text = (
+        f"::add-mask::{JWT}\n"
+        f"commit {'0' * 40}\n"
+        f"assumed ASIAIOSFODNN7EXAMPLE at sha256:{'ab' * 32}\n"
+    )
     assert leaks(text, hashes=[hashlib.sha256(KEY.encode()).hexdigest()]) == []
