@@ -15,24 +15,12 @@ from cipipe.pipeline import project
 from cipipe.pipeline.checks import paths
 from cipipe.pipeline.planning import plan as planning
 from cipipe.pipeline.planning import snapshot
+from support.configurations import HEAD as DEV
+from support.configurations import LIVE_ELSEWHERE
 from support.git import ENV, Repo
 from support.sessions import session_of
 
-HEAD = """\
-[project]
-name = "shop"
-default_environment = "dev"
-
-[environments.dev]
-account_id = "111111111111"
-region = "eu-central-1"
-role_arn = "arn:aws:iam::111111111111:role/deploy"
-
-[environments.live]
-account_id = "222222222222"
-region = "eu-central-1"
-role_arn = "arn:aws:iam::222222222222:role/deploy"
-"""
+HEAD = DEV + LIVE_ELSEWHERE
 CONFIG = (
     HEAD
     + """

@@ -26,6 +26,7 @@ from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint
 from cipipe.tools.aws.errors import AwsError
 from cipipe.tools.aws.s3 import Bucket, StoredObject
+from support.configurations import environment, head
 from support.environment import shell_environment
 from support.git import ENV, Repo
 from support.sessions import session_of
@@ -35,22 +36,13 @@ BUCKET = f"cipipe-{ACCOUNT}-{REGION}"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
 
 CONFIG = (
-    f"""\
-[project]
-name = "shop"
-default_environment = "dev"
-
-[environments.dev]
-account_id = "{ACCOUNT}"
-region = "{REGION}"
-role_arn = "arn:aws:iam::{ACCOUNT}:role/deploy"
-deploy_from = {{ branches = ["main"] }}
-
-[environments.live]
-account_id = "{ACCOUNT}"
-region = "{REGION}"
-role_arn = "arn:aws:iam::{ACCOUNT}:role/deploy"
-deploy_from = {{ branches = ["main"] }}
+    head(ACCOUNT)
+    + """\
+deploy_from = { branches = ["main"] }
+"""
+    + environment("live", account=ACCOUNT)
+    + """\
+deploy_from = { branches = ["main"] }
 after = "dev"
 """
     + "".join(

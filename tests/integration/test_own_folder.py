@@ -12,21 +12,18 @@ from cipipe.errors import StageError, UsageError
 from cipipe.pipeline.bootstrap import root as bootstrap_root
 from cipipe.pipeline.project import Project, load
 from cipipe.tools.own_folder import own_folder
+from support.configurations import HEAD
 from support.git import ENV, Repo
 
-CONFIG = """
-[project]
-name = "shop"
-default_environment = "dev"
-[environments.dev]
-account_id = "111111111111"
-region = "eu-central-1"
-role_arn = "arn:aws:iam::111111111111:role/deploy"
+CONFIG = (
+    HEAD
+    + """\
 [stages.default]
 kind = "command"
 when = "always"
 run = [["true"]]
 """
+)
 
 
 @pytest.fixture

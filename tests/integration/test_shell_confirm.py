@@ -12,24 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from support.configurations import HEAD, LIVE_ELSEWHERE
 from support.environment import shell_environment
 from support.git import ENV, Repo
 
-CONFIG = """
-[project]
-name = "shop"
-default_environment = "dev"
-
-[environments.dev]
-account_id = "111111111111"
-region = "eu-central-1"
-role_arn = "arn:aws:iam::111111111111:role/deploy"
+CONFIG = (
+    HEAD
+    + """\
 deploy_from = { branches = ["main", "release/*"] }
-
-[environments.live]
-account_id = "222222222222"
-region = "eu-central-1"
-role_arn = "arn:aws:iam::222222222222:role/deploy"
+"""
+    + LIVE_ELSEWHERE
+    + """\
 deploy_from = { branches = ["main"] }
 protected = true
 allow_destroy = true
@@ -51,6 +44,7 @@ paths = ["dags/**"]
 source = "dags"
 bucket = "shop-{environment}"
 """
+)
 CONFIRMED = 3
 RUN, DEPLOY, ROLLBACK = ("run",), ("dags", "deploy"), ("dags", "rollback")
 
@@ -177,7 +171,7 @@ def test_a_job_is_not_asked(repo: Repo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "status"), [("live", CONFIRMED), ("LIVE", 5), ("y", 5), ("", 5), ("dev", 5)]
+    ("typed", "status"), [("live", CONFIRMED), ("LIVE_ELSEWHERE", 5), ("y", 5), ("", 5), ("dev", 5)]
 )
 def test_on_a_terminal_the_name_is_typed(repo: Repo, typed: str, status: int) -> None:
     repo.git("checkout", "--quiet", "-B", "main")

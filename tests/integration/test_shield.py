@@ -15,24 +15,21 @@ from pathlib import Path
 import pytest
 
 from support import signals
+from support.configurations import HEAD
 from support.git import ENV, Repo
 
-CONFIG = """\
-[project]
-name = "shop"
-default_environment = "dev"
+CONFIG = (
+    HEAD
+    + """\
+deploy_from = { branches = ["main"] }
 [oidc]
 gitlab = { token_variable = "MY_OWN_TOKEN" }
-[environments.dev]
-account_id = "111111111111"
-region = "eu-central-1"
-role_arn = "arn:aws:iam::111111111111:role/deploy"
-deploy_from = { branches = ["main"] }
 [stages.one]
 kind = "command"
 paths = ["*"]
 run = [["true"]]
 """
+)
 JOB_TOKEN = "glcbt-abcdefgh12345678"
 SECRETS = {
     "CI_JOB_TOKEN": JOB_TOKEN,

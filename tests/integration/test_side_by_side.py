@@ -17,6 +17,7 @@ import pytest
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint
+from support.configurations import head
 from support.environment import shell_environment
 from support.git import ENV, Repo
 
@@ -24,25 +25,25 @@ ACCOUNT, REGION = "123456789012", "eu-central-1"
 BUCKET = f"cipipe-{ACCOUNT}-{REGION}"
 CIPIPE = [sys.executable, "-c", "from cipipe.__main__ import entry; entry()"]
 
-CONFIG = f"""\
-[project]
-name = "shop"
-default_environment = "dev"
-
-[environments.dev]
-account_id = "{ACCOUNT}"
-region = "{REGION}"
-role_arn = "arn:aws:iam::{ACCOUNT}:role/deploy"
-deploy_from = {{ branches = ["main"] }}
-""" + "".join(
-    f"""
+CONFIG = (
+    head(ACCOUNT)
+    + """\
+deploy_from = { branches = ["main"] }
+"""
+    + "".join(
+        f"""
 [stages.{name}]
 kind = "command"
 paths = ["{name}"]
 run = [["sh", "{name}"]]
 needs = {needs}
 """
-    for name, needs in {"finance": "[]", "sales": "[]", "reports": '["finance", "sales"]'}.items()
+        for name, needs in {
+            "finance": "[]",
+            "sales": "[]",
+            "reports": '["finance", "sales"]',
+        }.items()
+    )
 )
 
 MEETS = """\

@@ -8,19 +8,12 @@ from cipipe.errors import ProblemsError
 from cipipe.pipeline.checks.state_blocks import refuse_lost_states
 from cipipe.pipeline.project import load
 from cipipe.tools import process
+from support.configurations import HEAD, LIVE_ELSEWHERE
 
-CONFIG = """
-[project]
-name = "shop"
-default_environment = "dev"
-[environments.dev]
-account_id = "111111111111"
-region = "eu-central-1"
-role_arn = "arn:aws:iam::111111111111:role/deploy"
-[environments.live]
-account_id = "222222222222"
-region = "eu-central-1"
-role_arn = "arn:aws:iam::222222222222:role/deploy"
+CONFIG = (
+    HEAD
+    + LIVE_ELSEWHERE
+    + """
 [stages.net]
 kind = "terraform"
 paths = ["net/**"]
@@ -32,6 +25,7 @@ paths = ["app/**"]
 root = "app{environment}"
 backend = { type = "gcs", bucket = "b", prefix = "app-{environment}" }
 """
+)
 ENV = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
 
 

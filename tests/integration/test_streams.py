@@ -6,22 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from support.configurations import HEAD
 from support.git import ENV, Repo
 
-CONFIG = """\
-[project]
-name = "shop"
-default_environment = "dev"
-[environments.dev]
-account_id = "111111111111"
-region = "eu-central-1"
-role_arn = "arn:aws:iam::111111111111:role/deploy"
+CONFIG = (
+    HEAD
+    + """\
 deploy_from = { branches = ["main"] }
 [stages.one]
 kind = "command"
 paths = ["*"]
 run = [["true"]]
 """
+)
 
 
 @pytest.fixture

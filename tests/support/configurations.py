@@ -7,16 +7,28 @@ import pytest
 from cipipe import config
 from cipipe.errors import ProblemsError
 
-HEAD = """\
-[project]
-name = "shop"
-default_environment = "dev"
+ACCOUNT = "111111111111"
 
-[environments.dev]
-account_id = "111111111111"
-region = "eu-central-1"
-role_arn = "arn:aws:iam::111111111111:role/deploy"
-"""
+
+def environment(
+    name: str, *, account: str = ACCOUNT, region: str = "eu-central-1", more: str = ""
+) -> str:
+    arn = "aws-cn" if region.startswith("cn-") else "aws"
+    return (
+        f'\n[environments.{name}]\naccount_id = "{account}"\nregion = "{region}"\n'
+        f'role_arn = "arn:{arn}:iam::{account}:role/deploy"\n{more}\n'
+    )
+
+
+def head(account: str = ACCOUNT, *, project: str = "shop") -> str:
+    """The project and its environment dev, whose table comes last: keys may follow."""
+    table = f'[project]\nname = "{project}"\ndefault_environment = "dev"\n'
+    return table + environment("dev", account=account).rstrip("\n") + "\n"
+
+
+HEAD = head()
+# An environment with an account of its own.
+LIVE_ELSEWHERE = environment("live", account="222222222222")
 
 IAC = """
 [stages.iac]
@@ -58,19 +70,6 @@ def command(name: str, **keys: str) -> str:
     """A stage of kind `command`; `keys` are TOML."""
     given = {"kind": '"command"', "paths": f'["{name}/**"]', "run": '[["true"]]'} | keys
     return f"\n[stages.{name}]\n" + "".join(f"{key} = {value}\n" for key, value in given.items())
-
-
-ACCOUNT = "111111111111"
-
-
-def environment(
-    name: str, *, account: str = ACCOUNT, region: str = "eu-central-1", more: str = ""
-) -> str:
-    arn = "aws-cn" if region.startswith("cn-") else "aws"
-    return (
-        f'\n[environments.{name}]\naccount_id = "{account}"\nregion = "{region}"\n'
-        f'role_arn = "arn:{arn}:iam::{account}:role/deploy"\n{more}\n'
-    )
 
 
 def dags(

@@ -12,18 +12,13 @@ from cipipe.pipeline import project
 from cipipe.pipeline.planning import plan as planning
 from cipipe.pipeline.planning import snapshot
 from cipipe.pipeline.planning.plan import PlanOptions, PlanResult
+from support.configurations import HEAD
 from support.git import ENV, Repo
 from support.sessions import session_of
 
-CONFIG = """\
-[project]
-name = "shop"
-default_environment = "dev"
-
-[environments.dev]
-account_id = "111111111111"
-region = "eu-central-1"
-role_arn = "arn:aws:iam::111111111111:role/deploy"
+CONFIG = (
+    HEAD
+    + """\
 
 [stages.iac]
 kind = "terraform"
@@ -51,6 +46,7 @@ kind = "command"
 when = "nothing-due"
 run = [["true"]]
 """
+)
 FILES = {
     "cipipe.toml": CONFIG,
     "terraform/backend.tf": 'terraform {\n  backend "s3" {}\n}\n',

@@ -14,6 +14,7 @@ from typing import Any
 from cipipe.sandbox import Sandbox, SandboxOptions, attached
 from cipipe.tools import process
 from cipipe.tools.aws.clients import Aws
+from support.configurations import environment, head
 from support.environment import shell_environment
 from support.git import ENV, Repo
 
@@ -24,22 +25,9 @@ AUDIENCES = {"gitlab": "https://gitlab.com", "github": "sts.amazonaws.com"}
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/deploy"
 
 CONFIG = f"""
-[project]
-name = "shop"
-default_environment = "dev"
-
-[environments.dev]
-account_id = "{ACCOUNT}"
-region = "{REGION}"
-role_arn = "{ROLE}"
-verify_role_arn = "arn:aws:iam::{ACCOUNT}:role/verify"
+{head(ACCOUNT)}verify_role_arn = "arn:aws:iam::{ACCOUNT}:role/verify"
 deploy_from = {{ branches = ["main"] }}
-
-[environments.live]
-account_id = "{OTHER}"
-region = "{REGION}"
-role_arn = "arn:aws:iam::{OTHER}:role/deploy"
-via_role_arn = "{ROLE}"
+{environment("live", account=OTHER)}via_role_arn = "{ROLE}"
 
 [stages.iac]
 kind = "command"

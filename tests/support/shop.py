@@ -26,36 +26,32 @@ from cipipe.tools import http
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint
+from support.configurations import head
 from support.environment import shell_environment
 from support.git import ENV, Repo
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 LEDGER, BUCKET = f"cipipe-{ACCOUNT}-{REGION}", "dags-bucket"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
-CONFIG = f"""\
-[project]
-name = "shop"
-default_environment = "dev"
-
-[environments.dev]
-account_id = "{ACCOUNT}"
-region = "{REGION}"
-role_arn = "arn:aws:iam::{ACCOUNT}:role/deploy"
-deploy_from = {{ branches = ["main"] }}
+CONFIG = (
+    head(ACCOUNT)
+    + """\
+deploy_from = { branches = ["main"] }
 
 [stages.iac]
 kind = "terraform"
 paths = ["terraform/**"]
 root = "terraform"
-backend = {{ bucket = "b", key = "k" }}
+backend = { bucket = "b", key = "k" }
 
 [stages.dags]
 kind = "dags"
 paths = ["dags/**"]
 source = "dags"
-bucket = {{ output = "dags_bucket" }}
+bucket = { output = "dags_bucket" }
 needs = ["iac"]
 """
+)
 OUTPUTS = {
     "dags_bucket": Output(value=BUCKET),
     "cluster": Output(value="prod"),
