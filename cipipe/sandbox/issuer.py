@@ -9,6 +9,7 @@ has to reach an issuer's URL calls `connect_to`.
 import base64
 import hashlib
 import secrets
+import urllib.parse
 from typing import Any
 
 import jwt
@@ -19,6 +20,8 @@ from cipipe.sandbox.tokens import GITHUB, GITLAB, ISSUERS, TokenRequest, payload
 from cipipe.sandbox.web import Request, Response, StartResponse, WSGIEnvironment, json_answer
 from cipipe.tools import http
 
+# Both follow the issuer's URL, which may have a path of its own.
+_DISCOVERY_PATH = "/.well-known/openid-configuration"
 KEYS_PATH = {GITLAB: "/oauth/discovery/keys", GITHUB: "/.well-known/jwks"}
 
 
@@ -60,13 +63,15 @@ class Issuer:
         return jwt.encode(claims, key, algorithm=request.alg, headers={"kid": self.kid})
 
     def _answer(self, request: Request) -> Response:
-        issuer = f"https://{request.host}"
-        known = issuer in ISSUERS.values()
+        if request.method == "GET":
+            url = f"https://{request.host}{request.path}"
+            for issuer in ISSUERS.values():
+                if url == issuer + _DISCOVERY_PATH:
+                    return json_answer(_discovery(issuer))
+                if url == issuer + KEYS_PATH[issuer]:
+                    return json_answer({"keys": [self._jwk()]})
+
         match request.method, request.path:
-            case "GET", "/.well-known/openid-configuration" if known:
-                return json_answer(_discovery(issuer))
-            case "GET", path if known and path == KEYS_PATH[issuer]:
-                return json_answer({"keys": [self._jwk()]})
             case "GET", "/_cipipe/health":
                 return json_answer({"issuer": "up"})
             case "POST", "/_cipipe/token":
@@ -110,8 +115,8 @@ def connect_to(url: str, issuer_url: str, *, timeout: float = 5.0) -> Any:
     """
     for issuer in ISSUERS.values():
         if url.startswith(f"{issuer}/"):
-            local = issuer_url + url.removeprefix(issuer)
-            host = issuer.removeprefix("https://")
+            host = urllib.parse.urlsplit(url).netloc
+            local = issuer_url + url.removeprefix(f"https://{host}")
             return http.get_json(local, headers={"Host": host}, timeout=timeout)
     raise http.HttpError("GET", url, "the sandbox reaches no issuer but its own")
 

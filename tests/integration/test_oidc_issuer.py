@@ -82,7 +82,7 @@ def test_githubs_own_door(sandbox: Sandbox) -> None:
     assert http.request("GET", url, headers={"Authorization": "bearer x"}).status == 401
 
 
-@pytest.mark.parametrize("asked", [{"flavour": "bitbucket"}, {"colour": "red"}, {"ttl": "long"}])
+@pytest.mark.parametrize("asked", [{"flavour": "nobody"}, {"colour": "red"}, {"ttl": "long"}])
 def test_the_issuer_refuses_what_it_cannot_mint(sandbox: Sandbox, asked: dict[str, Any]) -> None:
     with pytest.raises(http.HttpError) as caught:
         sandbox.mint(
