@@ -1,6 +1,6 @@
 """Where the process runs: GitLab, GitHub or a shell.
 
-A new provider is one module here, and one word in `PROVIDERS`.
+A new provider is one module here, and one line in `PROVIDERS`.
 """
 
 import re
@@ -37,7 +37,14 @@ __all__ = [
 
 # In the order in which they are tried. The last one matches every
 # environment.
-PROVIDERS: dict[str, Provider] = {provider.NAME: provider for provider in (gitlab, github, local)}
+PROVIDERS: dict[str, Provider] = {
+    provider.NAME: provider
+    for provider in (
+        gitlab,
+        github,
+        local,
+    )
+}
 
 _KEYS = {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"}
 

@@ -1,4 +1,4 @@
-"""The kinds of stage. A new one is a module here that meets `base.Kind`, and a word in `KINDS`."""
+"""The kinds of stage. A new one is a module here that meets `base.Kind`, and a line in `KINDS`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +8,15 @@ from cipipe.stages import command, dags, image, terraform
 from cipipe.stages.base import Kind
 from cipipe.stages.settings import AnyStage
 
-KINDS: dict[str, Kind[Any]] = {kind.NAME: kind for kind in (terraform, image, dags, command)}
+KINDS: dict[str, Kind[Any]] = {
+    kind.NAME: kind
+    for kind in (
+        terraform,
+        image,
+        dags,
+        command,
+    )
+}
 
 
 def clashes(stages: Iterable[AnyStage]) -> Iterable[Problem]:
