@@ -111,7 +111,7 @@ def test_files_are_read_as_airflow_does(tmp_path: Path, version: str) -> None:
     assert lines[0].startswith(f"3 files read by Airflow {version}.")
 
 
-def test_what_is_broken_is_told_with_airflows_words(tmp_path: Path, version: str) -> None:
+def test_what_is_broken_is_reported_in_airflows_words(tmp_path: Path, version: str) -> None:
     context = context_in(tmp_path, version, [], import_timeout=3)
     same = (
         b'from airflow import DAG\nNAME = "tw" + "in"\nwith DAG(NAME, schedule=None):\n    pass\n'
@@ -139,7 +139,7 @@ def test_what_is_broken_is_told_with_airflows_words(tmp_path: Path, version: str
     assert "timeout" in found["dags/slow.py"].message.lower()
 
 
-def test_a_file_that_ends_the_process_hides_no_other(tmp_path: Path, version: str) -> None:
+def test_a_file_that_stops_the_process_hides_no_other(tmp_path: Path, version: str) -> None:
     bodies = {
         "dags/a.py": b"# airflow dag\nimport sys\nsys.exit(0)\n",
         "dags/b.py": b"# airflow dag\nimport os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n",
@@ -188,7 +188,7 @@ def test_what_only_the_real_airflow_has_is_a_warning(tmp_path: Path, version: st
     ]
 
 
-def test_imports_begin_at_the_folder_that_mwaa_reads(tmp_path: Path) -> None:
+def test_imports_start_at_the_folder_that_mwaa_reads(tmp_path: Path) -> None:
     bodies = {
         "dags/a.py": b"# airflow dag\nimport team.helper\n",
         "dags/b.py": b"# airflow dag\nimport helper\n",
@@ -265,9 +265,9 @@ def test_what_only_mwaa_has_leaves_an_import_unfinished(tmp_path: Path, version:
     assert [(note.id, note.where) for note in notes] == [
         ("dag-import-unfinished", path) for path in bodies
     ]
-    told = " ".join(note.message for note in notes)
+    reported = " ".join(note.message for note in notes)
     assert [
-        word for word in ("TEAM", "custom.team", "/usr/local", "shop-tools") if word not in told
+        word for word in ("TEAM", "custom.team", "/usr/local", "shop-tools") if word not in reported
     ] == []
 
     given: dict[str, Any] = {
@@ -311,7 +311,7 @@ def test_airflow_ignores_what_the_checks_ignore(tmp_path: Path, version: str, pa
 def test_the_table_of_what_airflow_3_lacks(tmp_path: Path) -> None:
     """All of it works on Airflow 2, and nothing of it on Airflow 3."""
     table = Path(airflow3.__file__).with_name("airflow3.json")
-    told = {}
+    reported = {}
     for version in ("2", "3"):
         answer = tmp_path / f"{version}.json"
         env = {
@@ -322,11 +322,11 @@ def test_the_table_of_what_airflow_3_lacks(tmp_path: Path) -> None:
         subprocess.run(
             [python(version), "-c", KNOWN, table, answer], env=env, check=True, capture_output=True
         )
-        told[version] = set(json.loads(answer.read_text()))
-    assert told["3"] == set()
+        reported[version] = set(json.loads(answer.read_text()))
+    assert reported["3"] == set()
     names = {
         *airflow3.table()["modules"],
         *airflow3.table()["names"],
         *airflow3.table()["dag_arguments"],
     }
-    assert names - told["2"] == set()
+    assert names - reported["2"] == set()

@@ -85,8 +85,8 @@ class Airflow:
             "60",
         ]
         subprocess.run(argv, env=env, check=True, capture_output=True)
-        told = [json.loads(line) for line in answers.read_text().splitlines()]
-        return [found for found in told if "dags" in found]
+        reported = [json.loads(line) for line in answers.read_text().splitlines()]
+        return [found for found in reported if "dags" in found]
 
     def _as_mwaa(self, file: str) -> str:
         return confirm.DAGS_FOLDER + str(Path(file).relative_to(self._folder / "dags"))

@@ -33,7 +33,7 @@ from support.fault_project import (
     Project,
     assert_finished,
     finish,
-    told,
+    error_id,
 )
 from support.flaky import FlakyProxy
 from support.tools import require
@@ -87,7 +87,7 @@ def test_a_project_that_has_only_a_configuration(project: Project, aws: Aws) -> 
     assert not (project.folder / "terraform").exists()
 
 
-# --- what a process may be given -----------------------------------------------------------------
+# --- limits of a process -----------------------------------------------------------------
 
 
 def test_no_home(project: Project, aws: Aws) -> None:
@@ -107,7 +107,7 @@ def test_64_open_files(project: Project, aws: Aws) -> None:
 def test_too_few_open_files(project: Project, aws: Aws) -> None:
     project.change()
     done = project.limited(limits=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (14, 14)))
-    assert told(done) == "machine-exhausted"
+    assert error_id(done) == "machine-exhausted"
     finish(project, aws)
 
 
@@ -115,7 +115,7 @@ def test_a_limit_on_the_size_of_files(project: Project, aws: Aws) -> None:
     """Terraform's `init` is cut short in the middle of a file of its own."""
     project.change()
     done = project.limited(limits=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512)))
-    assert told(done) in {"disk-full", "terraform-failed"}
+    assert error_id(done) in {"disk-full", "terraform-failed"}
     finish(project, aws)
 
 
@@ -136,7 +136,7 @@ def test_a_full_disk(project: Project, aws: Aws, place: str, tmp_path: Path) -> 
     if place == "TMPDIR" and done.status == 0:  # another folder for temporary files was found
         assert_finished(project, aws)
         return
-    assert told(done) in {"disk-full", "terraform-failed", "no-temporary-folder", "tool-failed"}
+    assert error_id(done) in {"disk-full", "terraform-failed", "no-temporary-folder", "tool-failed"}
     finish(project, aws)
 
 
@@ -162,11 +162,11 @@ def test_a_read_only_work_tree(project: Project, aws: Aws, fresh: bool, tmp_path
         if fresh:
             (tmp_path / "own").rename(own)
             (tmp_path / "sandbox").rename(own / "sandbox")
-    assert told(done) == ("folder-unwritable" if fresh else "file-refused")
+    assert error_id(done) == ("folder-unwritable" if fresh else "file-refused")
     finish(project, aws)
 
 
-# --- whoever reads what is printed ---------------------------------------------------------------
+# --- readers of the output ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_the_terminal_hangs_up(project: Project, aws: Aws, words: str) -> None:
     project.change()
     with signals.heard():
         done = project.interrupted_at(words, signal.SIGHUP)
-    assert (done.status, told(done)) == (130, "interrupted")
+    assert (done.status, error_id(done)) == (130, "interrupted")
     finish(project, aws)
 
 
@@ -277,7 +277,7 @@ def _until_done(
         done = run()
         if done.status == 0:
             break
-        told(done)
+        error_id(done)
         _unlock(project, done, calm)
     return done
 

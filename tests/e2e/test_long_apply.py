@@ -203,7 +203,7 @@ def test_the_apply_outlives_its_first_credentials(applied: Applied, sandbox: San
         .read()
     )
     assert len(state["resources"]) == 3, (
-        "the state was written with credentials that the apply did not begin with"
+        "the state was written with credentials that the apply did not start with"
     )
 
 

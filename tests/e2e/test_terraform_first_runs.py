@@ -133,7 +133,7 @@ def raced(folders: list[Path], env: dict[str, str]) -> list[tuple[int, dict[str,
 
 
 def test_two_first_runs_of_one_project(env: dict[str, str], tmp_path: Path) -> None:
-    """Two jobs, each with its own clone; the ledger lets one of them begin."""
+    """Two jobs, each with its own clone; the ledger lets one of them start."""
     made = tmp_path / "made"
     first = project(
         tmp_path / "first", MAIN % ("s3", made), {"bucket": BUCKET, "key": "net.tfstate"}

@@ -37,12 +37,12 @@ def test_the_image_is_skipped_and_never_called_done(bare: Clone) -> None:
     assert any("dags runs although image was skipped" in line for line in lines)
 
 
-def test_what_the_run_started_ended_with_it(bare: Clone) -> None:
+def test_what_the_run_started_stopped_with_it(bare: Clone) -> None:
     assert not (bare.folder / ".cipipe/sandbox/sandbox.json").exists()
     assert _processes_of(bare) == []
 
 
-def test_a_kept_sandbox_ends_with_down(bare: Clone) -> None:
+def test_a_kept_sandbox_stops_with_down(bare: Clone) -> None:
     assert bare.cipipe("sandbox", "env").status == 2
     up = bare.cipipe("sandbox", "up", "--format", "json")
     assert up.status == 0, up.text

@@ -161,7 +161,7 @@ def test_a_file_where_a_folder_has_to_be(repo: Repo, check: Any) -> None:
     assert check()["stages.dags.source"][1] == "'dags/a.py' is a file and must be a folder"
 
 
-def test_it_is_all_told_in_one_go(repo: Repo, check: Any) -> None:
+def test_every_problem_is_reported_at_once(repo: Repo, check: Any) -> None:
     text = CONFIG.replace('context = "transform"', 'context = "x"').replace(
         'needs = ["iac"]', 'needs = ["ica"]', 1
     )
@@ -262,9 +262,9 @@ def test_the_command_exits_with_2(
     monkeypatch.chdir(repo.root)
     monkeypatch.setattr("os.environ", ENV)
     assert main(command) == 2
-    told = "".join(capsys.readouterr())
-    assert "stages.image.context" in told
-    assert "Perhaps you meant 'transform'." in told
+    reported = "".join(capsys.readouterr())
+    assert "stages.image.context" in reported
+    assert "Perhaps you meant 'transform'." in reported
 
 
 # --- values, and stages of some environments -----------------------------------------------------

@@ -116,7 +116,7 @@ def test_keys_of_another_step_do_not_look_at_a_merge_request(cipipe: Cli) -> Non
     assert "this job has no ID token" in done.err
 
 
-def test_a_plan_whose_token_is_no_good_is_an_error(cipipe: Cli) -> None:
+def test_a_plan_with_an_invalid_token_is_an_error(cipipe: Cli) -> None:
     """What is deployed was to be looked at, and could not be."""
     done = cipipe("plan", "--format", "json", **JOBS["gitlab push"], AWS_ID_TOKEN="no.token.x")
     assert done.status == 3
@@ -216,7 +216,7 @@ BROKEN = (
 
 
 @pytest.mark.parametrize("command", [["check"], ["plan", "--offline"], ["status"]])
-def test_a_broken_configuration_is_told_whole(cipipe: Cli, command: list[str]) -> None:
+def test_every_problem_of_a_configuration_is_reported(cipipe: Cli, command: list[str]) -> None:
     (cipipe.root / "cipipe.toml").write_text(BROKEN)
     expected = {
         "project.nmae",

@@ -161,7 +161,7 @@ def test_a_reader_that_goes_away_is_no_failure(cipipe: Cli) -> None:
     assert b"Traceback" not in done.stderr
 
 
-def test_a_configuration_is_named_from_where_one_stands(cipipe: Cli) -> None:
+def test_a_configuration_is_named_relative_to_the_working_folder(cipipe: Cli) -> None:
     below = Cli(cipipe.root / "docs")
     assert below("check", "--config", "../cipipe.toml").status == 0
     done = below("plan", "--offline", "--config", "../cipipe.toml", "--format", "json")

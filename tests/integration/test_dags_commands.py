@@ -138,7 +138,7 @@ def test_several_stages_in_one_bucket_have_to_be_named(shop: Shop, cipipe: Cli) 
 
 
 def test_stages_in_one_bucket_leave_each_others_files_alone(shop: Shop, cipipe: Cli) -> None:
-    """`dags/team/b.py` belongs to `team` until it deletes it, and then to whoever uploads it."""
+    """`dags/team/b.py` belongs to `team` until `team` deletes it, then to the next uploader."""
     more = CONFIG.replace("[stages.dags]", "[stages.team]").replace('"dags/**"', '"team/**"')
     more = more[more.index("[stages.team]") :].replace(
         'source = "dags"', 'source = "team"\nprefix = "dags/team/"'

@@ -115,7 +115,7 @@ def test_if_anything_differs_everything_is_patched_again(
 
 
 def test_settings_that_resolve_differently_move_the_files(shop: Shop, cipipe: Cli) -> None:
-    """The value of `{region}` is not in the fingerprint; `deploy` runs the stage all the same."""
+    """The value of `{region}` is not in the fingerprint; `deploy` runs the stage anyway."""
     ledger = f'[ledger]\nbucket = "{LEDGER}"\n'
     config = (
         CONFIG.replace('source = "dags"', 'source = "dags"\nprefix = "dags/{region}/"') + ledger

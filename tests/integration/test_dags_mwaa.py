@@ -185,7 +185,7 @@ def test_an_update_that_was_started_before_is_not_requested_twice(
     [{"environment": Output(value=None)}, {}],
     ids=["null", "left out, as Terraform does with null"],
 )
-def test_an_environment_whose_output_is_null_is_none(
+def test_a_null_output_means_no_environment(
     shop: Shop, cipipe: Cli, service: Mwaa, null: dict[str, Output]
 ) -> None:
     shop.apply(**OUTPUTS, **null)

@@ -1,6 +1,4 @@
-"""`cipipe doctor` in jobs that lack something: each thing is told where it belongs, with its fix
-and the exit status.
-"""
+"""`cipipe doctor` in jobs where something is missing: the check that fails, its fix, the status."""
 
 import json
 from collections.abc import Iterator

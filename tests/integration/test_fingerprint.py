@@ -133,7 +133,7 @@ def test_nothing_else_counts(repo: Repo, patterns: tuple[str, ...]) -> None:
     assert digest(repo, *patterns) == before
 
 
-def test_what_is_taken_away_does_not_count(repo: Repo) -> None:
+def test_what_is_excluded_does_not_count(repo: Repo) -> None:
     before = digest(repo, "a/**", "!a/**/*.md")
     repo.commit({"a/b/two.md": "changed", "a/b/c/new.md": ""})
     assert digest(repo, "a/**", "!a/**/*.md") == before

@@ -1,4 +1,4 @@
-"""The door to git, on real repositories: names as bytes, nothing of the caller's environment,
+"""The git client, on real repositories: names as bytes, nothing of the caller's environment,
 nothing of theirs changed.
 """
 
@@ -29,17 +29,17 @@ def paths(entries: list[Entry]) -> list[bytes]:
 
 
 def test_entries(repo: Repo) -> None:
-    door = repo.repository()
-    assert paths(files(door, repo.tree)) == [b"a/b/two", b"a/one", b"top"]
-    assert paths(files(door, repo.tree, "a/b/**")) == [b"a/b/two"]
-    assert paths(files(door, repo.tree, "top", "absent")) == [b"top"]
-    tree = door.trees([repo.tree.encode()])[0]
+    client = repo.repository()
+    assert paths(files(client, repo.tree)) == [b"a/b/two", b"a/one", b"top"]
+    assert paths(files(client, repo.tree, "a/b/**")) == [b"a/b/two"]
+    assert paths(files(client, repo.tree, "top", "absent")) == [b"top"]
+    tree = client.trees([repo.tree.encode()])[0]
     assert tree.listing() == [
         (b"40000", b"a", bytes.fromhex(repo.git("rev-parse", "HEAD:a"))),
         (b"100644", b"top", hashlib.sha1(b"blob 1\x001", usedforsecurity=False).digest()),
     ]
     assert tree.folders() == [(b"a", repo.git("rev-parse", "HEAD:a").encode())]
-    folder, top = Entry(b"040000", b"1" * 40, b"a"), files(door, repo.tree, "top")[0]
+    folder, top = Entry(b"040000", b"1" * 40, b"a"), files(client, repo.tree, "top")[0]
     assert (folder.is_blob, folder.is_tree) == (False, True)
     assert (top.is_blob, top.is_tree) == (True, False)
 
@@ -57,7 +57,7 @@ def test_many_questions_at_once(repo: Repo) -> None:
     assert [o and o.body for o in found] == [b"2"] * 20_000
 
 
-def test_entries_do_not_depend_on_the_folder_one_stands_in(repo: Repo) -> None:
+def test_entries_do_not_depend_on_the_working_folder(repo: Repo) -> None:
     below = Repository(repo.root / "a", ENV)
     assert paths(files(below, repo.tree)) == [b"a/b/two", b"a/one", b"top"]
 
@@ -65,13 +65,15 @@ def test_entries_do_not_depend_on_the_folder_one_stands_in(repo: Repo) -> None:
 def test_hostile_names(repo: Repo) -> None:
     old = repo.tree
     repo.commit({b"x/" + name: name for name in HOSTILE})
-    door = repo.repository()
+    client = repo.repository()
     expected = sorted(b"x/" + name for name in HOSTILE)
-    assert sorted(paths(files(door, repo.tree, "x/**"))) == expected
-    assert sorted(changed(door, old, repo.tree)) == expected
-    assert door.blobs(files(door, repo.tree, "x/**")) == {b"x/" + name: name for name in HOSTILE}
+    assert sorted(paths(files(client, repo.tree, "x/**"))) == expected
+    assert sorted(changed(client, old, repo.tree)) == expected
+    assert client.blobs(files(client, repo.tree, "x/**")) == {
+        b"x/" + name: name for name in HOSTILE
+    }
     repo.write(dict.fromkeys(expected, "changed"))
-    assert sorted(door.dirty()) == expected
+    assert sorted(client.dirty()) == expected
     assert not list(repo.root.rglob("executed"))
 
 
@@ -93,8 +95,8 @@ def test_modes(repo: Repo) -> None:
 
 
 def test_objects(repo: Repo) -> None:
-    door = repo.repository()
-    found = door.objects(
+    client = repo.repository()
+    found = client.objects(
         ["HEAD^{commit}", "HEAD:a", "HEAD:top", "HEAD:no where missing", "0" * 40, "HEAD:a/one"]
     )
     assert [o and o.type for o in found] == ["commit", "tree", "blob", None, None, "blob"]
@@ -102,9 +104,9 @@ def test_objects(repo: Repo) -> None:
     assert [o and o.oid for o in found[1:3]] == [
         repo.git("rev-parse", f"HEAD:{path}") for path in ("a", "top")
     ]
-    assert door.objects([]) == []
+    assert client.objects([]) == []
     with pytest.raises(UsageError):
-        door.objects(["HEAD\nHEAD"])
+        client.objects(["HEAD\nHEAD"])
 
 
 def test_contents_that_look_like_an_answer_of_git(repo: Repo) -> None:
@@ -115,14 +117,14 @@ def test_contents_that_look_like_an_answer_of_git(repo: Repo) -> None:
 
 
 def test_commit(repo: Repo) -> None:
-    door = repo.repository()
+    client = repo.repository()
     repo.git("tag", "-a", "-m", "x", "v1")
     for name in ("HEAD", "main", "v1", repo.head, repo.head[:10]):
-        found = door.commit(name)
+        found = client.commit(name)
         assert found is not None
         assert found.oid == repo.head
     for name in ("nothing", "", "--help", "HEAD:top", "f" * 40, "main..main"):
-        assert door.commit(name) is None
+        assert client.commit(name) is None
 
 
 def test_an_object_id_is_hex_and_nothing_else() -> None:
@@ -139,11 +141,11 @@ def test_an_object_id_is_hex_and_nothing_else() -> None:
 def test_git_variables_of_the_caller_do_not_count(repo: Repo, tmp_path: Path, name: str) -> None:
     other = Repo(tmp_path / "other")
     other.commit({"else": "x"})
-    door = repo.repository(
+    client = repo.repository(
         **{name: str(other.root / ".git"), "GIT_NAMESPACE": "x", "GIT_GLOB_PATHSPECS": "1"}
     )
-    assert paths(files(door, repo.tree)) == [b"a/b/two", b"a/one", b"top"]
-    assert door.dirty() == []
+    assert paths(files(client, repo.tree)) == [b"a/b/two", b"a/one", b"top"]
+    assert client.dirty() == []
     assert (
         Repository.discover(repo.root / "a" / "b", ENV | {name: str(other.root)}).root == repo.root
     )
@@ -172,11 +174,11 @@ def test_a_repository_with_sha256(tmp_path: Path) -> None:
     made.commit({"a/one": "1"})
     old = made.tree
     made.commit({"a/two": "2"})
-    door = made.repository()
+    client = made.repository()
     assert len(made.head) == 64
-    assert paths(files(door, made.tree, "a/**")) == [b"a/one", b"a/two"]
-    assert changed(door, old, made.tree) == [b"a/two"]
-    assert [o and len(o.oid) for o in door.objects(["HEAD:a"])] == [64]
+    assert paths(files(client, made.tree, "a/**")) == [b"a/one", b"a/two"]
+    assert changed(client, old, made.tree) == [b"a/two"]
+    assert [o and len(o.oid) for o in client.objects(["HEAD:a"])] == [64]
 
 
 def test_changed(repo: Repo) -> None:
@@ -208,12 +210,19 @@ def test_changed_between_files_and_folders(repo: Repo) -> None:
 
 def test_dirty(repo: Repo) -> None:
     repo.commit({".gitignore": "ignored\n", "old": "x" * 100})
-    door = repo.repository()
-    assert door.dirty() == []
+    client = repo.repository()
+    assert client.dirty() == []
     repo.git("mv", "old", "renamed")
     repo.write({"top": "changed", "a/new/deep": "", "ignored": "", "a/one": None})
     (repo.root / "a/b/two").chmod(0o755)
-    assert sorted(door.dirty()) == [b"a/b/two", b"a/new/deep", b"a/one", b"old", b"renamed", b"top"]
+    assert sorted(client.dirty()) == [
+        b"a/b/two",
+        b"a/new/deep",
+        b"a/one",
+        b"old",
+        b"renamed",
+        b"top",
+    ]
 
 
 def test_dirty_takes_no_lock_and_writes_no_index(repo: Repo) -> None:
@@ -228,14 +237,14 @@ def test_the_tree_of_the_work_tree(repo: Repo, tmp_path: Path) -> None:
     repo.commit({".gitignore": "ignored\n"})
     repo.add_submodule("lib", "1" * 40)
     repo.git("commit", "--quiet", "-m", "x")
-    door = repo.repository()
-    assert door.worktree_tree(tmp_path / "index-0") == repo.tree
+    client = repo.repository()
+    assert client.worktree_tree(tmp_path / "index-0") == repo.tree
     repo.git("rm", "--quiet", "--cached", "top")
     repo.write({"a/one": "changed", "untracked": "", "ignored": "", "a/b/two": None})
     index, status = (repo.root / ".git/index").read_bytes(), repo.git("status", "--porcelain")
-    tree = door.worktree_tree(tmp_path / "index-1")
-    assert paths(files(door, tree)) == [b".gitignore", b"a/one", b"lib", b"top", b"untracked"]
-    assert changed(door, repo.tree, tree) == [b"a/b/two", b"a/one", b"untracked"]
+    tree = client.worktree_tree(tmp_path / "index-1")
+    assert paths(files(client, tree)) == [b".gitignore", b"a/one", b"lib", b"top", b"untracked"]
+    assert changed(client, repo.tree, tree) == [b"a/b/two", b"a/one", b"untracked"]
     assert ((repo.root / ".git/index").read_bytes(), repo.git("status", "--porcelain")) == (
         index,
         status,
@@ -248,17 +257,17 @@ def test_branches_and_merge_bases(repo: Repo, tmp_path: Path) -> None:
     side = repo.commit({"side": ""})
     repo.git("checkout", "--quiet", "main")
     main = repo.commit({"main": ""})
-    door = repo.repository()
-    assert door.branch() == "main"
+    client = repo.repository()
+    assert client.branch() == "main"
     repo.git("tag", "main")
-    assert door.branch() == "main", "whatever else has that name"
+    assert client.branch() == "main", "other refs of that name do not matter"
     repo.git("worktree", "add", "--quiet", str(tmp_path / "beside"), "side")
     assert Repository.discover(tmp_path / "beside", ENV).branch() == "side"
-    assert door.merge_base(side, main) == base
+    assert client.merge_base(side, main) == base
     repo.git("checkout", "--quiet", "--orphan", "apart")
-    assert door.merge_base(repo.commit(), main) is None
+    assert client.merge_base(repo.commit(), main) is None
     repo.git("checkout", "--quiet", "--detach")
-    assert door.branch() is None
+    assert client.branch() is None
     repo.git("checkout", "--quiet", "main")
     shallow = repo.clone(tmp_path / "shallow", "--depth=1").repository()
     assert shallow.commit(base) is None
@@ -288,13 +297,13 @@ def test_a_partial_clone_fetches_nothing(
         git, "scrubbed", lambda env: {k: v for k, v in scrubbed(env).items() if k != unknown}
     )
     before = objects_of(partial)
-    door = partial.repository()
-    assert files(door, partial.tree) == files(repo.repository(), repo.tree)
-    listed = files(door, partial.tree, "many/**")
-    assert door.blobs(listed) == {}
+    client = partial.repository()
+    assert files(client, partial.tree) == files(repo.repository(), repo.tree)
+    listed = files(client, partial.tree, "many/**")
+    assert client.blobs(listed) == {}
     one = listed[0].oid.decode()
     names = ["HEAD", one, "HEAD:top", "HEAD:a", f"{one}^{{commit}}", "absent", "HEAD:a/b"]
-    assert [o and o.type for o in door.objects(names)] == [
+    assert [o and o.type for o in client.objects(names)] == [
         "commit",
         None,
         None,
@@ -312,9 +321,9 @@ def test_a_partial_clone_fetches_nothing(
 def test_a_partial_clone_without_its_remote(partial: Repo) -> None:
     listed = files(partial.repository(), partial.tree, "many/**")
     partial.git("remote", "remove", "origin")
-    door = partial.repository()
-    assert files(door, partial.tree, "many/**") == listed
-    assert door.blobs(listed) == {}
+    client = partial.repository()
+    assert files(client, partial.tree, "many/**") == listed
+    assert client.blobs(listed) == {}
 
 
 def test_a_clone_without_trees_says_so(repo: Repo, tmp_path: Path) -> None:
@@ -326,18 +335,18 @@ def test_a_clone_without_trees_says_so(repo: Repo, tmp_path: Path) -> None:
     assert caught.value.id == "git-tree-missing"
 
 
-def test_another_failure_of_git_is_told(repo: Repo) -> None:
+def test_another_failure_of_git_is_reported(repo: Repo) -> None:
     repo.write({".git/config": "[core\n"})
     with pytest.raises(process.ProcessFailed, match="bad config"):
         repo.repository().commit("HEAD")
 
 
 def test_a_listing(repo: Repo) -> None:
-    door = repo.repository()
-    assert paths(door.listing(repo.tree, "")) == [b"a", b"top"]
-    assert paths(door.listing(repo.tree, "a")) == [b"a/b", b"a/one"]
+    client = repo.repository()
+    assert paths(client.listing(repo.tree, "")) == [b"a", b"top"]
+    assert paths(client.listing(repo.tree, "a")) == [b"a/b", b"a/one"]
     for path in ("top", "absent", "..", "../x", "/x", "a\nb"):
-        assert door.listing(repo.tree, path) == []
+        assert client.listing(repo.tree, path) == []
 
 
 def test_a_repository_of_another_user(tmp_path: Path) -> None:

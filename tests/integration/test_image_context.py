@@ -72,7 +72,7 @@ def test_files_of_submodules_are_part_of_the_context(repo: Repo) -> None:
     }
 
 
-def test_what_paths_take_away_is_taken_from_submodules_too(repo: Repo) -> None:
+def test_excluded_paths_apply_to_submodules_too(repo: Repo) -> None:
     found = packed(repo, "app/**", "!app/**/*.md", "!app/libs/common/vendor/**")
     assert found.keys() == {"Dockerfile", "main.py", "libs/common/common.py", "libs/common/link"}
 

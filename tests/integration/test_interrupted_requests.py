@@ -47,7 +47,7 @@ def interrupted_after(server: ScriptedServer, requests: int) -> Interrupt:
     return interrupt
 
 
-def test_an_interrupt_ends_the_wait_for_the_next_attempt(
+def test_an_interrupt_stops_the_wait_for_the_next_attempt(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Backoff, "get_backoff_time", lambda _: 60)
@@ -71,7 +71,7 @@ def test_cleanup_after_an_interrupt_retries(
     assert len(server.asked) == 3
 
 
-def test_an_interrupt_ends_an_exchange(
+def test_an_interrupt_stops_an_exchange(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exchange, "_FIRST_WAIT", 60)

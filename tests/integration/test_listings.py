@@ -94,7 +94,7 @@ def test_keys_of_a_server_that_does_not_encode_them(server: ScriptedServer, buck
 
 
 @pytest.mark.parametrize("marker", ["<NextKeyMarker/>", "<NextKeyMarker>a</NextKeyMarker>"])
-def test_a_listing_that_never_ends_is_an_error(
+def test_an_endless_listing_is_an_error(
     server: ScriptedServer, bucket: Bucket, marker: str
 ) -> None:
     server.answers = [

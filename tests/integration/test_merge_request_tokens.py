@@ -137,7 +137,7 @@ def test_nobody_gets_the_credentials_of_such_a_token(sandbox: Sandbox, root: Pat
     assert (done.status, done.id, done.out) == (5, "token-merge-request", "")
 
 
-def test_the_safeguard_of_protected_refs_can_be_taken_off(sandbox: Sandbox, root: Path) -> None:
+def test_the_safeguard_of_protected_refs_can_be_turned_off(sandbox: Sandbox, root: Path) -> None:
     job = gitlab(root, sandbox, UNPROTECTED, claims={"ref_protected": "false"})
     done = job.cipipe("oidc", "credential-process", "--env", "dev")
     assert done.status == 0, done.err

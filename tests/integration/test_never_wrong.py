@@ -1,7 +1,7 @@
 """Whole runs against a ledger in S3 (moto): what is due is run, nothing is lost, and nothing older
 wins.
 
-The stages are commands that write their names into a file, so that what ran is what stands there.
+The stages are commands that write their names into a file, which shows what ran.
 """
 
 import json
@@ -281,7 +281,7 @@ def test_a_record_that_is_damaged(pipelines: Pipelines, body: bytes) -> None:
     for command in ("plan", "run", "status"):
         assert pipelines(command) == 4
         assert "ledger-damaged" in pipelines.said
-    assert pipelines.ran() == [], "nothing is skipped, because nothing is begun"
+    assert pipelines.ran() == [], "nothing is skipped, because nothing has started"
 
 
 def test_a_record_that_may_not_be_read(
@@ -342,7 +342,7 @@ def test_a_stage_alone_whose_need_is_due(pipelines: Pipelines) -> None:
     assert pipelines("run", "two") == 5
     assert "stage two needs one, which is due and was not selected" in pipelines.said
     assert "needed-stage-due" in pipelines.said
-    assert pipelines.ran() == [], "nothing was begun"
+    assert pipelines.ran() == [], "nothing was started"
     assert pipelines("run", "one", "two") == 0
     assert pipelines.ran() == ["one", "two"]
 

@@ -124,7 +124,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str, str]] = {
 
 @pytest.mark.parametrize("precheck", [True, False])
 @pytest.mark.parametrize("what", BAD)
-def test_a_bad_token_is_refused_and_told_apart(
+def test_each_bad_token_is_refused_with_its_own_error(
     sandbox: Sandbox, what: str, precheck: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
     changes, own, asked, code = BAD[what]

@@ -119,7 +119,7 @@ def test_a_token_that_sts_refuses(
     assert done.document["findings"][0]["fix"]
 
 
-def test_a_job_of_a_fork_is_told_apart_from_one_without_a_token(
+def test_a_job_of_a_fork_differs_from_one_without_a_token(
     oidc: OidcCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {

@@ -67,7 +67,7 @@ def test_github_subjects(sandbox: Sandbox, changes: dict[str, Any], subject: str
     assert claims["runner_environment"] == "github-hosted"
 
 
-def test_githubs_own_door(sandbox: Sandbox) -> None:
+def test_githubs_token_endpoint(sandbox: Sandbox) -> None:
     url, bearer = sandbox.github_job(project="group/project", ref="main", ref_type="branch")
     headers = {"Authorization": f"bearer {bearer}"}
     answer = http.get_json(

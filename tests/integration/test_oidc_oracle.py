@@ -2,7 +2,7 @@
 
 The other one (tests/oracle/) leaves AWS's documentation in some places, which `documented` writes
 out: it gets each policy a second time in a form without them, and has to agree then. It knows no
-keys `sub` and `aud`; others of gitlab.com stand for them.
+keys `sub` and `aud`; others of gitlab.com represent them.
 """
 
 import json
@@ -45,7 +45,7 @@ DIFFERENCES = {
         "https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html#Conditions_IfExists"
     ),
     "an escape outside of patterns": (
-        # ${*}, ${?} and ${$} may stand wherever a variable may. The other one reads them in
+        # ${*}, ${?} and ${$} may be wherever a variable may. The other one reads them in
         # patterns (StringLike, ARNs) only.
         "https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#policy-vars-specialchars"
     ),

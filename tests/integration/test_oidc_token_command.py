@@ -123,7 +123,7 @@ def test_standard_input_is_called_so(oidc: OidcCommand, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("option", ["--role-arn", "--provider-arn"])
-def test_what_is_no_arn_is_told_what_one_looks_like(oidc: OidcCommand, option: str) -> None:
+def test_a_wrong_arn_gets_an_example_of_one(oidc: OidcCommand, option: str) -> None:
     found = ("--policy", written("p", policy()), "--claims", written("c", gitlab()))
     error = oidc("explain", *found, option, "nope", "--format", "json").document["error"]
     assert error["where"] == option

@@ -124,7 +124,7 @@ def test_a_copy_of_cipipes_own(repo: Repo, changed: bool) -> None:
     assert caught.value.id == "bootstrap-root-unnamed"
 
 
-def test_a_root_that_is_named_is_taken_where_it_lies(repo: Repo) -> None:
+def test_a_root_that_is_set_is_used_in_place(repo: Repo) -> None:
     repo.commit(
         {"cipipe.toml": CONFIG + '[bootstrap]\nroot = "account"\n', "account/main.tf": TEAMS_OWN}
     )

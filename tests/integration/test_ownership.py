@@ -183,7 +183,7 @@ def test_a_renamed_stage_goes_on_with_its_objects(shop: Shared, cipipe: Cli) -> 
     assert set(shop.record("airflow").data["manifest"]) == {"dags/a.py", "dags/helper.py"}
 
 
-def test_objects_that_do_not_say_whose_they_are(shop: Shared, cipipe: Cli) -> None:
+def test_objects_without_an_owner(shop: Shared, cipipe: Cli) -> None:
     """Those of an earlier version, which our record names, and those that were there before cipipe,
     which it does not.
     """

@@ -215,7 +215,7 @@ def test_inputs_that_changed_since(deployment: Deployment) -> None:
     assert deployment.reasons()["image"] == "due upstream"
 
 
-def test_what_stands_behind_a_due_stage_is_conditional(deployment: Deployment) -> None:
+def test_what_needs_a_due_stage_is_conditional(deployment: Deployment) -> None:
     deployment.deploy()
     deployment.repo.commit({"terraform/main.tf": "# 2"})
     assert deployment.reasons() == {

@@ -87,7 +87,7 @@ def test_a_failure_tells_the_last_lines_masked(start: Callable[[str, Redactor], 
 
 
 @pytest.mark.parametrize("start", [run, stream])
-def test_a_child_that_a_signal_ended(start: Callable[[str, Redactor], object]) -> None:
+def test_a_child_killed_by_a_signal(start: Callable[[str, Redactor], object]) -> None:
     with pytest.raises(ProcessFailed, match="was killed by SIGKILL") as caught:
         start("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", Redactor())
     assert caught.value.completed.returncode == -signal.SIGKILL
@@ -189,7 +189,7 @@ def test_an_interrupt_reaches_the_child_as_sigterm_and_is_waited_for() -> None:
     assert time.monotonic() - started < 30
 
 
-def test_an_interrupt_ends_what_the_child_left_behind() -> None:
+def test_an_interrupt_stops_what_the_child_left_behind() -> None:
     lines: list[str] = []
     threading.Thread(target=interrupt_when, args=(lines, "ready"), daemon=True).start()
     started = time.monotonic()
@@ -353,7 +353,7 @@ def test_json_that_can() -> None:
     }
 
 
-def test_whoever_hears_the_lines_may_fail_and_the_child_ends_all_the_same() -> None:
+def test_a_failing_listener_does_not_keep_the_child_running() -> None:
     def fail(text: str) -> None:
         raise LookupError(text)
 

@@ -84,7 +84,7 @@ def simple(begin: object = None) -> Access:
 
 
 def ask(env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    """What an SDK does with the profile: `sh -c` and the line that stands there."""
+    """What an SDK does with the profile: `sh -c` and the line in it."""
     line = (
         Path(env["AWS_CONFIG_FILE"])
         .read_text()

@@ -1,4 +1,4 @@
-"""A sandbox's life: up, found again, down, and ended by the death of whoever started it."""
+"""A sandbox's life: up, found again, down, and stopped when its parent dies."""
 
 import hashlib
 import json
@@ -138,7 +138,7 @@ def test_starts_quickly(directory: Path) -> None:
     assert time.monotonic() - began < 6
 
 
-def test_an_attached_one_ends_with_its_block_even_after_an_error(directory: Path) -> None:
+def test_an_attached_one_stops_with_its_block_even_after_an_error(directory: Path) -> None:
     said: list[str] = []
     met: list[Sandbox | None] = []
 
@@ -167,7 +167,7 @@ def test_a_block_leaves_a_sandbox_running_that_it_did_not_start(directory: Path)
 
 @LINUX
 @pytest.mark.parametrize("docker", ["docker", "plain"])
-def test_ends_when_its_parent_is_killed(directory: Path, docker: str) -> None:
+def test_stops_when_its_parent_is_killed(directory: Path, docker: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, directory, docker], stdout=subprocess.PIPE
     ) as parent:
@@ -200,7 +200,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed(directory: Path, docker: b
 
 @LINUX
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_ends_at_a_signal(directory: Path, number: signal.Signals) -> None:
+def test_stops_at_a_signal(directory: Path, number: signal.Signals) -> None:
     sandbox = start(directory)
     pids = family(sandbox.state.pid)
     os.kill(sandbox.state.pid, number)
@@ -276,7 +276,7 @@ def test_child_env_points_tools_at_the_sandbox_and_holds_no_credentials(director
     assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "DOCKER_HOST"} & set(env)
 
 
-def test_missing_tools_are_told_with_the_way_to_get_them() -> None:
+def test_missing_tools_are_reported_with_how_to_install_them() -> None:
     found = missing({"PATH": "/nonexistent", "DOCKER_HOST": "unix:///nonexistent/docker.sock"})
     assert set(found) >= {"terraform", "registry"}
     assert "apt install docker-registry" in found["registry"]

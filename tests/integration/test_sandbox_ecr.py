@@ -29,7 +29,7 @@ REGION = "eu-central-1"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
-def lacking(what: str) -> None:
+def missing(what: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"{what} is missing")
     pytest.skip(f"{what} is missing")
@@ -38,7 +38,7 @@ def lacking(what: str) -> None:
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     if needs.registry_program(os.environ) is None:
-        lacking("docker-registry")
+        missing("docker-registry")
     folder = tmp_path_factory.mktemp("sandbox")
     with attached(
         SandboxOptions(directory=folder, account_id=ACCOUNT), env=dict(os.environ), say=print
@@ -62,11 +62,11 @@ def push(sandbox: Sandbox, repository: str, tag: str | None, content: bytes = b"
     """Push an image of one layer as docker does; gives its digest."""
 
     def blob(data: bytes) -> dict[str, Any]:
-        begun = http.request(
+        started = http.request(
             "POST", f"http://{sandbox.state.registry}/v2/{repository}/blobs/uploads/"
         )
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        place = begun.headers["location"]
+        place = started.headers["location"]
         done = http.request(
             "PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", body=data
         )
@@ -248,7 +248,7 @@ def test_an_empty_repository_is_deleted(sandbox: Sandbox, aws: Aws, repository: 
 def test_docker_pushes_to_the_repository_uri(sandbox: Sandbox, aws: Aws, repository: str) -> None:
     env = {**os.environ, **sandbox.child_env()}
     if not shutil.which("docker") or not dockerd.answers(env):
-        lacking("docker")
+        missing("docker")
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
         entry = tarfile.TarInfo("hello")

@@ -1,4 +1,4 @@
-"""Whom the sandbox serves, and with what: keys of its own, services that stand in a list, its
+"""Whom the sandbox serves, and with what: keys of its own, services that are on a list, its
 owner.
 """
 

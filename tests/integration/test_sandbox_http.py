@@ -1,4 +1,4 @@
-"""The HTTP door, against a real server on loopback."""
+"""The HTTP client, against a real server on loopback."""
 
 import threading
 from collections.abc import Iterator

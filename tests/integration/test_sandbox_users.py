@@ -115,7 +115,7 @@ def test_who_is_at_the_other_end() -> None:
 
 @LINUX
 @ROOT
-def test_a_caller_that_leaves_at_once_is_not_taken_for_root() -> None:
+def test_a_caller_that_leaves_at_once_does_not_count_as_root() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         number = int(as_nobody(lambda: leave(port)))

@@ -1,7 +1,7 @@
 """A shell that deploys where a pipeline may not: asked on a terminal, refused without one, unless
 --yes says so.
 
-What is confirmed goes on, and fails for want of AWS credentials: exit status 3.
+What is confirmed goes on, and fails without AWS credentials: exit status 3.
 """
 
 import os

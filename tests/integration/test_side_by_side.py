@@ -155,7 +155,7 @@ def test_one_job_is_one_stage_at_a_time(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_all_of_them_in_peace(shop: Shop, number: signal.Signals) -> None:
+def test_an_interrupt_stops_all_of_them_cleanly(shop: Shop, number: signal.Signals) -> None:
     shop.has(finance=STUBBORN.format(me="finance"), sales=STUBBORN.format(me="sales"))
     running = shop.run()
     wait_until(lambda: shop.began("finance", "sales"))
@@ -165,7 +165,7 @@ def test_an_interrupt_ends_all_of_them_in_peace(shop: Shop, number: signal.Signa
     assert running.returncode == 130, said
     assert results(answer) == {"finance": "failed", "sales": "failed", "reports": "not-run"}
     for name in ("finance", "sales"):
-        assert f"{name} │   {name} is clean" in said, "it was told once, and waited for"
+        assert f"{name} │   {name} is clean" in said, "it was signalled once, and waited for"
         assert shop.state(name) == "failed"
     assert shop.state("reports") is None
     assert "interrupted during stages finance and sales" in said.replace(

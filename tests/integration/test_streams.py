@@ -1,4 +1,4 @@
-"""Closed and full standard streams: the exit status is that of the command all the same."""
+"""Closed and full standard streams: the exit status is still that of the command."""
 
 import subprocess
 import sys

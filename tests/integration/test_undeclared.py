@@ -1,4 +1,4 @@
-"""Inputs that nobody declared: told in the plan where they are real, and not where they are not."""
+"""Undeclared inputs: a plan shows them where a stage reads them, and nowhere else."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def warned(deployment: Deployment, **options: object) -> list[str]:
     return [line.removesuffix(f", which its paths leave out; {NOTHING}") for line in found]
 
 
-def test_there_are_none_to_begin_with(deployment: Deployment) -> None:
+def test_there_are_none_at_first(deployment: Deployment) -> None:
     assert warned(deployment) == []
 
 

@@ -61,7 +61,7 @@ def _test(dag: Any) -> Any:
         return dag.test()
     except (
         AirflowTaskTimeout
-    ):  # Airflow 2 gives up on the run here, with the task failed; so look at where it stands
+    ):  # Airflow 2 gives up on the run here, with the task failed; so look at its state
         run = max(DagRun.find(dag_id=dag.dag_id), key=lambda run: run.id)
         run.dag = dag
         run.update_state()

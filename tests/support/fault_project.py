@@ -151,7 +151,7 @@ class Project(Clone):
         return Outcome(done.returncode, done.stdout, done.stderr)
 
 
-def told(outcome: Outcome) -> str:
+def error_id(outcome: Outcome) -> str:
     """The id of the error, which has to be a clear one: no traceback, and the exit status that goes
     with it.
     """

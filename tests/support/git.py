@@ -96,7 +96,7 @@ class Repo:
         return made
 
     def repository(self, **env: str) -> Repository:
-        """The door that is tested, with this environment and what else is given."""
+        """The client under test, with this environment and what is given."""
         return Repository(self.root, ENV | env)
 
     def add_submodule(self, path: str, commit: str) -> None:
@@ -107,14 +107,14 @@ class Repo:
         (self.root / path).mkdir(parents=True, exist_ok=True)
 
 
-def files(door: Repository, tree: str, *patterns: str) -> list[Entry]:
+def files(client: Repository, tree: str, *patterns: str) -> list[Entry]:
     """The files of a tree that the patterns match, in the order of their paths."""
     return sorted(
-        tree_files.files(door, tree, Patterns(patterns or ("**",))), key=lambda entry: entry.path
+        tree_files.files(client, tree, Patterns(patterns or ("**",))), key=lambda entry: entry.path
     )
 
 
-def changed(door: Repository, old: str, new: str) -> list[bytes]:
+def changed(client: Repository, old: str, new: str) -> list[bytes]:
     """The paths that differ between two trees."""
     index = PatternIndex({"all": Patterns(["**"])})
-    return list(tree_files.changed(door, old, new, index).get("all", ()))
+    return list(tree_files.changed(client, old, new, index).get("all", ()))

@@ -11,7 +11,7 @@ from support.jobs import sandbox_with_roles
 
 @contextmanager
 def open_sandbox(folder: Path) -> Iterator[Sandbox]:
-    """What it keeps in its folder has to be private all the same."""
+    """What it keeps in its folder has to be private anyway."""
     before = os.umask(0)
     try:
         with sandbox_with_roles(folder) as running:

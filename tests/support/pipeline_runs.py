@@ -164,7 +164,7 @@ class GitLab:
 
     @property
     def jobs(self) -> dict[str, dict[str, Any]]:
-        """The child's jobs, in the order of their stages; jobs of a stage stand in the order of
+        """The child's jobs, in the order of their stages; jobs of a stage are in the order of
         their needs.
         """
         found = {

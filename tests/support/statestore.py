@@ -2,7 +2,7 @@
 the lock's own info.
 
 docs.gitlab.com/user/infrastructure/iac/terraform_state, and lib/api/terraform/state.rb there:
-whoever unlocks without naming an ID releases whatever is held, which is what `terraform
+an unlock without an ID releases any lock, which is what `terraform
 force-unlock` does.
 """
 

@@ -128,7 +128,7 @@ def test_only_airflow_may_become_the_service_role(deployed: FirstRun, aws: Aws) 
         aws.client("sts").assume_role(RoleArn=role, RoleSessionName="administrator")
 
 
-def test_slack_is_told_how_it_went(done: Done) -> None:
+def test_slack_gets_the_result(done: Done) -> None:
     (success,) = done.messages("redshift")
     assert "*dbt_redshift.build of manual__" in success
     assert success.endswith("succeeded")

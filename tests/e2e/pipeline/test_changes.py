@@ -91,8 +91,12 @@ def test_a_sensitive_output_reaches_its_file_and_nothing_else(
     done = clone.run("--output", str(report), **NOWHERE)
     assert done.status == 0, done.text
     found = aws.keys("cipipe-111111111111-eu-central-1")
-    told = [done.text, report.read_text(), clone.cipipe("plan", "--sandbox", "--env", "dev").text]
-    told += [clone.cipipe("dags", "diff", "--sandbox", "--env", "dev").text]
+    reported = [
+        done.text,
+        report.read_text(),
+        clone.cipipe("plan", "--sandbox", "--env", "dev").text,
+    ]
+    reported += [clone.cipipe("dags", "diff", "--sandbox", "--env", "dev").text]
     kept = [
         aws.get("cipipe-111111111111-eu-central-1", key) for key in found if "/ledger/" in f"/{key}"
     ]
@@ -102,7 +106,7 @@ def test_a_sensitive_output_reaches_its_file_and_nothing_else(
         == f'TOKEN = "{secret}"  # cipipe: token (sensitive ok)\n'.encode()
     )
     assert len(kept) >= 4
-    assert not [text for text in told if secret in text]
+    assert not [text for text in reported if secret in text]
     assert not [body for body in kept if secret.encode() in body]
     assert aws.record("dags")["data"]["outputs"].count("token") == 1
     clone.git("revert", "--no-edit", "--no-commit", "HEAD", "HEAD~1")

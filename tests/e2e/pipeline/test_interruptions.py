@@ -1,4 +1,4 @@
-"""Killed, cancelled, locked: the next run finishes what was begun, and nothing is left that nobody
+"""Killed, cancelled, locked: the next run finishes the work, and nothing is left that nobody
 knows of.
 """
 

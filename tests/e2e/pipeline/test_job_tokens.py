@@ -1,5 +1,6 @@
-"""Tokens that AWS would refuse, in a job of a provider: exit status 3, each told apart, and no
-token in any output.
+"""Tokens that AWS would refuse, in a job of a provider.
+
+Each ends with exit status 3 and an error of its own, and no token is in any output.
 """
 
 import pytest
@@ -28,7 +29,7 @@ def _mint(sandbox: Sandbox, **more: object) -> str:
         ({"ref": "feature"}, "oidc-access-denied"),
     ],
 )
-def test_a_bad_token_is_refused_and_told_apart(
+def test_each_bad_token_is_refused_with_its_own_error(
     what: dict[str, object],
     error: str,
     deployed: FirstRun,
