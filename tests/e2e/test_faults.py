@@ -32,8 +32,8 @@ from support.fault_project import (
     ROOT,
     Project,
     assert_finished,
-    finish,
     error_id,
+    finish,
 )
 from support.flaky import FlakyProxy
 from support.tools import require
