@@ -117,7 +117,7 @@ def run_all(version: str, python: Path, dags: Path, fargate: Fargate, keys: dict
             "name": name,
             "dag": dag,
             "ending": ending,
-            "timeout": 3 if name == "redshift-timeout" else None,
+            "timeout": 10 if name == "redshift-timeout" else None,
             "env": {
                 "AIRFLOW_CONN_SLACK_WEBHOOK": json.dumps(
                     slack | ({"host": NOWHERE} if "no-slack" in name else {})
