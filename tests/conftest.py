@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from support import servers
 from support.leaks import leaks
 
 # How long an example takes says more about the machine than about the code.
@@ -61,18 +62,13 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
 @pytest.fixture(scope="session")
 def moto_server() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with servers.moto() as url:
+        yield url
 
 
 @pytest.fixture
 def endpoint(moto_server: str) -> str:
-    """AWS as moto has it, empty. A server, because its in-process mock is not made for threads."""
+    """An AWS of moto's that is empty."""
     import requests
 
     requests.post(f"{moto_server}/moto-api/reset", timeout=10)

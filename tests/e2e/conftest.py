@@ -45,9 +45,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 
 @pytest.fixture(scope="session")
 def sandbox(clone: Clone) -> Sandbox:
-    found = client.find(clone.folder / ".cipipe/sandbox")
-    assert found is not None
-    return found
+    return clone.sandbox()
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,8 @@ from cipipe.model import Output
 from cipipe.pace import Pace
 from cipipe.stages.dags.checks import airflow_probe
 from cipipe.stages.dags.mwaa import confirm
-from support.mwaa import NAME, Mwaa, served
+from support import servers
+from support.mwaa import NAME, Mwaa
 from support.shop import BUCKET, CONFIG, OUTPUTS, Cli, Shop
 
 GOOD = (
@@ -104,7 +105,7 @@ def shop(
     python = require(
         VENVS / f"airflow-{request.param}/bin/python", f"Airflow {request.param} behind MWAA's API"
     )
-    with served(service) as url:
+    with servers.wsgi(service) as url:
         made = Shop(tmp_path / "shop", url)
         made.commit(
             {

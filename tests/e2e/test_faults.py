@@ -67,9 +67,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 @pytest.fixture(scope="module")
 def sandbox(project: Project) -> Sandbox:
-    found = client.find(project.folder / ".cipipe/sandbox")
-    assert found is not None
-    return found
+    return project.sandbox()
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from cipipe.sandbox.client import Sandbox
 from cipipe.tools.aws.sts import RoleSession, assume_role_with_web_identity
 from support.clone import Clone, Outcome
 from support.environment import shell_environment
+from support.jobs import github_variables
 from support.tools import require
 
 ACCOUNT, REGION = "111111111111", "eu-central-1"
@@ -152,21 +153,13 @@ def applied(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Appli
     (folder / ".gitignore").write_text(".cipipe/\n*.env\n.terraform*\n")
     clone.git("add", "--all")
     clone.git("commit", "--quiet", "-m", "one")
-    url, bearer = sandbox.github_job(project="group/long", ref="main", ref_type="branch")
     job = {
-        "CI": "true",
-        "GITHUB_ACTIONS": "true",
-        "GITHUB_EVENT_NAME": "push",
-        "GITHUB_REF_NAME": "main",
-        "GITHUB_REF_TYPE": "branch",
-        "GITHUB_REPOSITORY": "group/long",
-        "GITHUB_RUN_ID": "1",
-        "ACTIONS_ID_TOKEN_REQUEST_URL": url,
-        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": bearer,
+        **github_variables(sandbox, "group/long"),
         "AWS_ENDPOINT_URL": sandbox.state.aws_url,
         "AWS_ACCESS_KEY_ID": "AKIASOMEBODYELSES",
         "AWS_SECRET_ACCESS_KEY": "somebody-elses-secret",
     }
+    bearer = job["ACTIONS_ID_TOKEN_REQUEST_TOKEN"]
     before = len(sandbox.exchanges())
     sandbox.limit_sessions(SESSION)
     try:

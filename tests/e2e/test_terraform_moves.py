@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.shop import served
+from support import servers
 from support.tools import ROOT, require
 
 PROVIDER = """
@@ -128,7 +128,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (root / "provider.tf").write_text(PROVIDER)
     buckets = root / "buckets.tf"
 
-    with served() as url:
+    with servers.moto() as url:
         old = [OLD_BUCKET.replace("NAME", name) for name in ("dags", "lake")]
         buckets.write_text("".join(old) + OLD_VERSIONING)
         terraform(root, url, "init", "-input=false")

@@ -2,13 +2,20 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cipipe.interrupt import Interrupt
+from cipipe.tools.aws.clients import Aws
+from cipipe.tools.aws.credentials import Credentials
+from cipipe.tools.aws.endpoint import Endpoint
+from cipipe.tools.aws.s3 import Bucket
 from support.dags_world import DagsWorld
 from support.environment import FOREIGN
 from support.oidc_command import OidcCommand
+from support.scripted import ScriptedServer, serving
 from support.shop import Cli, Shop
 
 
@@ -42,3 +49,18 @@ def oidc(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return OidcCommand(capsys)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+    """A server with prepared answers. Waits between attempts take no time."""
+    monkeypatch.setattr(Interrupt, "sleep", lambda *_: None)
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def bucket(server: ScriptedServer) -> Bucket:
+    """A bucket at the server with prepared answers."""
+    keys = Credentials("AKIDEXAMPLE", "secret")
+    return Aws(Endpoint("eu-central-1", server.url), keys, account="123456789012").bucket("box")

@@ -16,7 +16,8 @@ from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint
 from cipipe.tools.aws.messages import AwsAnswer, AwsRequest
-from support.shop import ACCOUNT, CONFIG, Cli, Shop, served
+from support import servers
+from support.shop import ACCOUNT, CONFIG, Cli, Shop
 
 KEYS = Credentials("AKIDEXAMPLE", "secret")
 REGION = "eu-central-1"
@@ -154,7 +155,7 @@ def test_an_endpoint_with_a_password_is_refused_and_not_quoted(url: str) -> None
 def test_bootstrap_uses_the_configured_endpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with served() as url:
+    with servers.moto() as url:
         shop = Shop(tmp_path / "shop", url, CONFIG.replace(ACCOUNT, "999999999999"))
         monkeypatch.setattr(signal, "signal", lambda *_: None)
         cipipe = Cli(shop, monkeypatch, capsys)

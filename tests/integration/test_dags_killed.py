@@ -20,9 +20,9 @@ from typing import Any, cast
 import pytest
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import FakeKey, s3_backends
-from werkzeug.serving import make_server
 
 from cipipe.model import Output, State
+from support import servers
 from support.shop import ACCOUNT, BUCKET, OUTPUTS, Shop
 
 FILES = 40
@@ -167,17 +167,12 @@ def front() -> KillingServer:
 
 @pytest.fixture
 def shop(tmp_path: Path, front: KillingServer) -> Iterator[Shop]:
-    server = make_server("127.0.0.1", 0, front, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    made = Shop(tmp_path / "shop", f"http://127.0.0.1:{server.server_port}")
-    made.repo.commit({"dags/a.py": None, "dags/helper.py": None})
-    for key, body in FOREIGN.items():
-        made.aws.bucket(BUCKET).put(key, body)
-    yield made
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with servers.wsgi(front) as url:
+        made = Shop(tmp_path / "shop", url)
+        made.repo.commit({"dags/a.py": None, "dags/helper.py": None})
+        for key, body in FOREIGN.items():
+            made.aws.bucket(BUCKET).put(key, body)
+        yield made
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import pytest
 from cipipe.model import Output, State
 from cipipe.pace import Pace
 from cipipe.stages.dags.mwaa import environment as mwaa
-from support.mwaa import NAME, Mwaa, Refused, served
+from support import servers
+from support.mwaa import NAME, Mwaa, Refused
 from support.shop import BUCKET, CONFIG, DAG, OUTPUTS, Cli, Shop
 
 MORE = """\
@@ -37,7 +38,7 @@ def service() -> Mwaa:
 
 @pytest.fixture(scope="module")
 def server(service: Mwaa) -> Iterator[str]:
-    with served(service) as url:
+    with servers.wsgi(service) as url:
         yield url
 
 

@@ -1,16 +1,11 @@
 """Listings of S3, and answers that S3 cannot have given."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from cipipe.interrupt import Interrupt
-from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials
-from cipipe.tools.aws.endpoint import Endpoint
 from cipipe.tools.aws.errors import AwsError, AwsUnreachable
 from cipipe.tools.aws.s3 import Bucket
-from support.scripted import ScriptedServer, found, serving
+from support.scripted import ScriptedServer, found
 
 KEYS = Credentials("AKIDEXAMPLE", "secret")
 REGION = "eu-central-1"
@@ -27,18 +22,6 @@ PAGE = (
 )
 SLOW = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 DENIED = "<Error><Code>AccessDenied</Code><Message>No.</Message></Error>"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
-    monkeypatch.setattr(Interrupt, "sleep", lambda *_: None)
-    with serving() as made:
-        yield made
-
-
-@pytest.fixture
-def bucket(server: ScriptedServer) -> Bucket:
-    return Aws(Endpoint(REGION, server.url), KEYS, account="123456789012").bucket("box")
 
 
 def test_versions_on_several_pages(server: ScriptedServer, bucket: Bucket) -> None:

@@ -2,20 +2,17 @@
 
 import base64
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cipipe.errors import UsageError
-from cipipe.interrupt import Interrupt
 from cipipe.tools.aws import transport
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint
 from cipipe.tools.aws.errors import AwsUnreachable
 from cipipe.tools.aws.messages import AwsRequest, Unanswered
-from cipipe.tools.aws.s3 import Bucket
 from support import certificates
 from support.proxies import HttpTunnel, Socks5, tunnels
 from support.scripted import ScriptedServer, found, serving
@@ -23,18 +20,6 @@ from support.scripted import ScriptedServer, found, serving
 KEYS = Credentials("AKIDEXAMPLE", "secret")
 REGION = "eu-central-1"
 LOGIN = f"Basic {base64.b64encode(b'me:p@ss').decode()}"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
-    monkeypatch.setattr(Interrupt, "sleep", lambda *_: None)
-    with serving() as made:
-        yield made
-
-
-@pytest.fixture
-def bucket(server: ScriptedServer) -> Bucket:
-    return Aws(Endpoint(REGION, server.url), KEYS, account="123456789012").bucket("box")
 
 
 @pytest.fixture

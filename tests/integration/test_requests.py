@@ -4,13 +4,11 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from cipipe.interrupt import Interrupt
 from cipipe.tools.aws import pools
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials
@@ -19,24 +17,12 @@ from cipipe.tools.aws.errors import AwsError, AwsUnreachable
 from cipipe.tools.aws.retries import ATTEMPTS
 from cipipe.tools.aws.s3 import Bucket
 from support import certificates
-from support.scripted import Answer, ScriptedServer, found, serving
+from support.scripted import Answer, ScriptedServer, found
 
 KEYS = Credentials("AKIDEXAMPLE", "secret")
 REGION = "eu-central-1"
 SLOW = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 DENIED = "<Error><Code>AccessDenied</Code><Message>No.</Message></Error>"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
-    monkeypatch.setattr(Interrupt, "sleep", lambda *_: None)
-    with serving() as made:
-        yield made
-
-
-@pytest.fixture
-def bucket(server: ScriptedServer) -> Bucket:
-    return Aws(Endpoint(REGION, server.url), KEYS, account="123456789012").bucket("box")
 
 
 @pytest.fixture

@@ -62,6 +62,12 @@ class Clone:
         self.git("commit", "--quiet", "-m", f"Change {path}")
         return self.git("rev-parse", "HEAD")
 
+    def sandbox(self) -> Sandbox:
+        """The sandbox that is kept for it."""
+        found = client.find(self.folder / ".cipipe/sandbox")
+        assert found is not None
+        return found
+
     def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [Path(sys.executable).parent / "cipipe", *arguments],

@@ -165,17 +165,20 @@ def gitlab(root: Path, sandbox: Sandbox, config: str = CONFIG, **claims: Any) ->
 def github(root: Path, sandbox: Sandbox, config: str = CONFIG, **claims: Any) -> Job:
     """A push to main at GitHub."""
     job = shell(root, sandbox, config)
-    url, bearer = sandbox.github_job(project="group/shop", ref="main", ref_type="branch", **claims)
-    own = {
+    return Job(root, {**job.env, **github_variables(sandbox, "group/shop", **claims)})
+
+
+def github_variables(sandbox: Sandbox, project: str, **claims: Any) -> dict[str, str]:
+    """What GitHub gives to a job of a push to main that may have an ID token."""
+    url, bearer = sandbox.github_job(project=project, ref="main", ref_type="branch", **claims)
+    return {
         "CI": "true",
         "GITHUB_ACTIONS": "true",
         "GITHUB_EVENT_NAME": "push",
         "GITHUB_REF_NAME": "main",
-    }
-    own |= {
         "GITHUB_REF_TYPE": "branch",
-        "GITHUB_REPOSITORY": "group/shop",
+        "GITHUB_REPOSITORY": project,
         "GITHUB_RUN_ID": "12345",
+        "ACTIONS_ID_TOKEN_REQUEST_URL": url,
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": bearer,
     }
-    own |= {"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": bearer}
-    return Job(root, {**job.env, **own})

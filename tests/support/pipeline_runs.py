@@ -287,20 +287,11 @@ class GitHub:
             }
             lines = [step["run"] for step in called["steps"] if "run" in step]
             folder = self.project.clone(self.commit)
-            url, bearer = self.project.sandbox.github_job(
-                project="group/shop", ref="main", ref_type="branch"
-            )
             own = {
-                "GITHUB_ACTIONS": "true",
-                "GITHUB_EVENT_NAME": "push",
-                "GITHUB_REF_NAME": "main",
-                "GITHUB_REF_TYPE": "branch",
-                "GITHUB_REPOSITORY": "group/shop",
+                **jobs.github_variables(self.project.sandbox, "group/shop"),
                 "GITHUB_SHA": self.commit,
                 "GITHUB_RUN_ID": str(self.number),
                 "GITHUB_OUTPUT": str(folder / ".git" / "output"),
-                "ACTIONS_ID_TOKEN_REQUEST_URL": url,
-                "ACTIONS_ID_TOKEN_REQUEST_TOKEN": bearer,
             }
             for line in lines:  # each step has a shell of its own
                 self.ran.append(self.project.script(name, [line], folder, {**own, **env}))

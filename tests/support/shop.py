@@ -7,13 +7,10 @@ several threads.
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from cipipe.cli import main
 from cipipe.fingerprint import effective
@@ -58,16 +55,6 @@ OUTPUTS = {
     "token": Output(value="hunter22", sensitive=True),
 }
 DAG = "from airflow import DAG\n# {}\nCLUSTER = 'local'  # cipipe: cluster\n"
-
-
-@contextmanager
-def served() -> Iterator[str]:
-    """The URL of a moto server."""
-    started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    started.start()
-    host, port = started.get_host_and_port()
-    yield f"http://{host}:{port}"
-    started.stop()
 
 
 class Shop:

@@ -112,14 +112,7 @@ def test_redshift_is_run_by_the_service_role_alone(done: Done, aws: Aws) -> None
     assert {call.access_key for call in others} <= set(done.fargate.assumed)
     assert {call.access_key for call in assumed}.isdisjoint(done.fargate.assumed)
     assert "dbt | this container ends with exit-0" in done.output
-    assert sent(done, "redshift") == {
-        "cluster": outputs["ecs_cluster_name"],
-        "taskDefinition": outputs["task_definition_arn"],
-        "subnets": outputs["private_subnet_ids"],
-        "securityGroups": outputs["task_security_group_ids"],
-        "name": outputs["container_name"],
-        "command": ["dbt", "build"],
-    }
+    assert sent(done, "redshift") == dbt_build(outputs)
 
 
 def test_only_airflow_may_become_the_service_role(deployed: FirstRun, aws: Aws) -> None:
@@ -149,14 +142,7 @@ def test_ssm_is_asked_when_a_task_runs(done: Done, aws: Aws) -> None:
     outputs = aws.outputs()
     (asked,) = done.asked("ssm", "GetParameters")
     assert all(name.startswith(outputs["parameter_prefix"]) for name in asked["Names"])
-    assert sent(done, "ssm") == {
-        "cluster": outputs["ecs_cluster_name"],
-        "taskDefinition": outputs["task_definition_arn"],
-        "subnets": outputs["private_subnet_ids"],
-        "securityGroups": outputs["task_security_group_ids"],
-        "name": outputs["container_name"],
-        "command": ["dbt", "build"],
-    }
+    assert sent(done, "ssm") == dbt_build(outputs)
 
 
 def test_the_database_is_made_once(done: Done, aws: Aws) -> None:
@@ -189,6 +175,18 @@ def test_the_export_is_moved_and_nothing_is_left_behind(done: Done, aws: Aws) ->
     export = {"2.10": "comedy", "3": "children's---family"}[done.version]
     assert aws.get(bucket, f"exports/{export}.csv").decode() == CSV
     assert aws.keys(bucket, f"staging/{export}/") == []
+
+
+def dbt_build(outputs: dict[str, Any]) -> dict[str, Any]:
+    """What a task that runs `dbt build` has to be started with."""
+    return {
+        "cluster": outputs["ecs_cluster_name"],
+        "taskDefinition": outputs["task_definition_arn"],
+        "subnets": outputs["private_subnet_ids"],
+        "securityGroups": outputs["task_security_group_ids"],
+        "name": outputs["container_name"],
+        "command": ["dbt", "build"],
+    }
 
 
 def sent(done: Done, run: str) -> dict[str, Any]:

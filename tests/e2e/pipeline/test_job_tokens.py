@@ -7,6 +7,7 @@ import pytest
 
 from cipipe.sandbox.client import Sandbox
 from support.clone import Clone, FirstRun
+from support.jobs import github_variables
 
 
 def _mint(sandbox: Sandbox, **more: object) -> str:
@@ -124,21 +125,11 @@ def test_an_older_pipeline_puts_no_dags_on_top_of_what_a_newer_one_made(
 
 
 def test_a_github_job_mints_its_token_anew(clone: Clone, sandbox: Sandbox) -> None:
-    url, bearer = sandbox.github_job(
-        project="example/dbt-deployment", ref="main", ref_type="branch"
-    )
     job = {
-        "CI": "true",
-        "GITHUB_ACTIONS": "true",
-        "GITHUB_EVENT_NAME": "push",
-        "GITHUB_REF_NAME": "main",
-        "GITHUB_REF_TYPE": "branch",
-        "GITHUB_REPOSITORY": "example/dbt-deployment",
-        "GITHUB_RUN_ID": "12345",
-        "ACTIONS_ID_TOKEN_REQUEST_URL": url,
-        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": bearer,
+        **github_variables(sandbox, "example/dbt-deployment"),
         "AWS_ENDPOINT_URL": sandbox.state.aws_url,
     }
+    bearer = job["ACTIONS_ID_TOKEN_REQUEST_TOKEN"]
     before = len(sandbox.exchanges())
     done = clone.cipipe("status", "--env", "dev", "--format", "json", **job)
     assert done.status == 0, done.text
