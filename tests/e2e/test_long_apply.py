@@ -93,16 +93,18 @@ resource "aws_ssm_parameter" "after" {{
 
 @dataclass(frozen=True)
 class Applied:
-    """What is left of the run: its outcome, the environment that its children saw, the exchanges
-    that it made.
-    """
+    """What is left of the run."""
 
     outcome: Outcome
     clone: Clone
+    # The environments of Terraform's provisioner and of the command stage.
     witness: dict[str, str]
     command: dict[str, str]
+    # The token exchanges that it made.
     exchanges: list[dict[str, Any]]
+    # What GitHub gives out ID tokens for.
     bearer: str
+    # The temporary folders that it left: there should be none of cipipe's.
     folders: set[str]
 
 

@@ -83,9 +83,8 @@ FORMS = [(False, False), (True, False), (False, True), (True, True)]
             for region in ("eu-central-1", "us-gov-west-1", "eusc-de-east-1")
             for form in FORMS
         ),
-        *(
-            ("cn-north-1", False, dualstack) for dualstack in (False, True)
-        ),  # there is no FIPS 140 in China
+        # There is no FIPS 140 in China.
+        *(("cn-north-1", False, dualstack) for dualstack in (False, True)),
     ],
 )
 @pytest.mark.parametrize("service", ["s3", "sts"])

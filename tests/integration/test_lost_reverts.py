@@ -135,10 +135,9 @@ def test_a_github_run_that_is_run_again_after_its_revert(project: SharedProject)
     assert (first.colour, project.deployed) == ("green", BEFORE), first.log
     assert [job.name for job in first.ran] == ["plan", "plan", "image", "dags", "finish"]
     assert DEFAULT_RAN not in first.log
-    change, revert = (
-        project.github(AFTER),
-        project.github(BEFORE),
-    )  # the change's run was cancelled before it deployed
+    # The change's run was cancelled before it deployed.
+    change = project.github(AFTER)
+    revert = project.github(BEFORE)
     revert.run()
     assert [job.name for job in revert.ran] == ["plan", "plan", "finish"]
     assert DEFAULT_RAN in revert.log

@@ -155,9 +155,8 @@ def pipelines(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Pipelines:
-    monkeypatch.setattr(
-        signal, "signal", lambda *_: None
-    )  # a run sets handlers, which this process has its own of
+    # A run sets handlers for signals, and this process has its own.
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     aws = Aws(Endpoint(REGION, endpoint), Credentials("testing", "testing"))
     aws.call(
         "s3",

@@ -97,9 +97,8 @@ def unprivileged() -> None:
     """Root may look into every process, unless it lacks this capability, as in a container of a CI
     service.
     """
-    ctypes.CDLL(None).prctl(
-        24, 19, 0, 0, 0
-    )  # PR_CAPBSET_DROP, CAP_SYS_PTRACE; a user who is not root lacks it anyway
+    # PR_CAPBSET_DROP, CAP_SYS_PTRACE. Only root has it to drop.
+    ctypes.CDLL(None).prctl(24, 19, 0, 0, 0)
 
 
 def started(repo: Repo, arguments: list[str], **env: str) -> "subprocess.Popen[bytes]":

@@ -28,9 +28,8 @@ def main(folder: str, runs: str, answer: str) -> None:
     from airflow.providers.amazon.aws.operators import ecs
 
     sys.path.append(folder)  # as Airflow's own processes do
-    ecs.sleep = lambda seconds: (
-        None
-    )  # newer providers wait for the name of a container that has one at once
+    # Newer providers wait for the name of a container, which ours has at once.
+    ecs.sleep = lambda seconds: None
     dags = _read(folder)
     results = {}
     for run in json.loads(Path(runs).read_text()):
@@ -59,9 +58,8 @@ def _test(dag: Any) -> Any:
 
     try:
         return dag.test()
-    except (
-        AirflowTaskTimeout
-    ):  # Airflow 2 gives up on the run here, with the task failed; so look at its state
+    except AirflowTaskTimeout:
+        # Airflow 2 gives up on the run here, with the task failed; so look at its state.
         run = max(DagRun.find(dag_id=dag.dag_id), key=lambda run: run.id)
         run.dag = dag
         run.update_state()

@@ -40,30 +40,37 @@ _OWN_HEADERS = {"connection", "content-length", "date", "server", "transfer-enco
 
 @dataclass(frozen=True)
 class Call:
-    """One request: the run that it belongs to, what was asked for, with which access key, and the
-    request's document.
-    """
+    """One request of an AWS client."""
 
+    # The name of the DAG run that it belongs to.
     run: str
+    # As AWS calls it: RunTask, AssumeRole.
     action: str
     access_key: str
+    # The request's document: JSON, or the fields of a form.
     body: dict[str, Any]
 
 
 @dataclass
 class Fargate:
-    """`run` and `ending` say what happens next: one of `ENDINGS`, "docker", which starts the task's
-    real container and waits for it, or "never", which runs until it is stopped.
-    """
+    """The server. A run announces itself with PUT /next before it starts."""
 
     aws: Aws
+    # The DAG run that asks at the moment.
     run: str = ""
+    # How its containers end: one of `ENDINGS`; "docker", which runs the task's real container;
+    # or "never", which lasts until the task is stopped.
     ending: str = "exit-0"
     calls: list[Call] = field(default_factory=list)
+    # The run, and a text that it sent to Slack.
     messages: list[tuple[str, str]] = field(default_factory=list)
+    # The run, and the output of one of its real containers.
     printed: list[tuple[str, str]] = field(default_factory=list)
+    # The access keys of the sessions that were given out.
     assumed: list[str] = field(default_factory=list)
+    # By the task's ARN; None while it runs.
     _ends: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    # The Docker volume with the containers' home folder; empty until the first one starts.
     _volume: str = ""
 
     def __post_init__(self) -> None:

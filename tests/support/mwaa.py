@@ -22,11 +22,7 @@ def nothing(path: str) -> dict[str, Any]:
 
 
 class Mwaa:
-    """One environment. `updates` are the requests; `script` the statuses that it has after one, one
-    an answer.
-
-    `rest` answers for Airflow, by path; it may raise `Refused`.
-    """
+    """One environment, as a WSGI application. What is not MWAA's goes to moto."""
 
     def __init__(self) -> None:
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -38,12 +34,19 @@ class Mwaa:
             "Status": "AVAILABLE",
             "DagS3Path": "dags",
         }
+        # The bodies of the requests for an update.
         self.updates: list[dict[str, Any]] = []
+        # How often the environment's status was read.
         self.looks = 0
+        # The next statuses: one for each time that it is read.
         self.script: list[str] = []
+        # The script that an update starts.
         self.after_update: list[str] = ["UPDATING", "AVAILABLE"]
+        # Why the next update fails; None if it succeeds.
         self.error: dict[str, str] | None = None
+        # Airflow's answers by path; it may raise `Refused`.
         self.rest: Rest = nothing
+        # The paths that Airflow was asked for.
         self.asked: list[str] = []
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

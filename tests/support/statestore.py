@@ -21,14 +21,16 @@ PASSWORD = "store-pass-41c9"
 
 @dataclass
 class Store:
-    """The states by name, the locks that are held, and what was asked. `meeting` makes the first
-    readers wait.
-    """
+    """What the server keeps."""
 
     url: str = ""
+    # By the state's name.
     states: dict[str, bytes] = field(default_factory=dict)
+    # By the state's name: what Terraform said of itself when it locked.
     locks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Method and path of each request, in order.
     asked: list[str] = field(default_factory=list)
+    # Where the first readers of a missing state wait for each other, so that all find none.
     meeting: threading.Barrier | None = None
     guard: threading.Lock = field(default_factory=threading.Lock)
 

@@ -58,9 +58,8 @@ def test_sigterm_during_terraform(deployed: FirstRun, clone: Clone, aws: Aws) ->
     assert _locks(aws) == []  # terraform was waited for, and released its lock
     done = clone.run()
     assert done.status == 0, done.text
-    assert (
-        len(_vpcs(aws)) == before + 1
-    )  # none is left from the first attempt that terraform does not know of
+    # The first attempt left none that Terraform does not know of.
+    assert len(_vpcs(aws)) == before + 1
     clone.git("revert", "--no-edit", "HEAD")
     assert clone.run("--allow-replace").status == 0
     assert len(_vpcs(aws)) == before
