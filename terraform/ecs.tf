@@ -16,6 +16,20 @@ resource "aws_cloudwatch_log_group" "dbt" {
   retention_in_days = var.log_retention_days
 }
 
+locals {
+  # Where dbt_runtime, the container's entry point, finds credentials and puts artifacts. `task_environment` may override it.
+  task_environment = merge(
+    { DBT_ARTIFACTS = "s3://${module.artifacts_bucket.name}/${local.artifacts_prefix}" },
+    var.task_reads_secret ? { DBT_CREDENTIALS_SECRET = aws_secretsmanager_secret.dbt.arn } : {},
+    var.task_glue_connection == null ? {} : { DBT_CREDENTIALS_CONNECTION = var.task_glue_connection },
+    var.task_environment,
+  )
+  secret_variable = var.task_reads_secret ? null : var.task_secret_variable
+
+  # The only folders that dbt writes to. The image declares them as volumes, so that its user owns them.
+  task_volumes = { home = "/home/dbt", tmp = "/tmp" }
+}
+
 resource "aws_ecs_task_definition" "dbt" {
   family                   = local.task_family
   requires_compatibilities = ["FARGATE"]
@@ -31,14 +45,26 @@ resource "aws_ecs_task_definition" "dbt" {
     cpu_architecture        = var.task_cpu_architecture
   }
 
+  dynamic "volume" {
+    for_each = local.task_volumes
+
+    content {
+      name = volume.key
+    }
+  }
+
   container_definitions = jsonencode([{
     name        = local.container_name
     image       = "${aws_ecr_repository.dbt.repository_url}:${var.image_tag}"
     essential   = true
     cpu         = var.task_cpu # the only container gets everything that the task has
     memory      = var.task_memory
-    environment = [for key, value in var.task_environment : { name = key, value = value }]
-    secrets     = var.task_secret_variable == null ? [] : [{ name = var.task_secret_variable, valueFrom = aws_secretsmanager_secret.dbt.arn }]
+    environment = [for key, value in local.task_environment : { name = key, value = value }]
+    secrets     = local.secret_variable == null ? [] : [{ name = local.secret_variable, valueFrom = aws_secretsmanager_secret.dbt.arn }]
+
+    readonlyRootFilesystem = true
+    mountPoints            = [for name, path in local.task_volumes : { sourceVolume = name, containerPath = path, readOnly = false }]
+    stopTimeout            = 30 # seconds from SIGTERM to SIGKILL: dbt cancels its queries, then the artifacts are uploaded
 
     logConfiguration = {
       logDriver = "awslogs"

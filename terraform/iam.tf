@@ -19,14 +19,46 @@ locals {
   })
 }
 
-# No policy: dbt on DuckDB, Snowflake or PostgreSQL calls no AWS service. For Athena or Redshift, give this role the
-# permissions that the adapter needs, and allow them in `boundary_additional_actions` of bootstrap/.
+# For Athena, or Redshift with IAM, also give this role the permissions that the adapter needs, and allow them in
+# `boundary_additional_actions` of bootstrap/.
 resource "aws_iam_role" "task" {
   name                 = "${local.name}-task"
   path                 = local.role_path
   description          = "dbt itself"
   assume_role_policy   = local.task_trust_policy
   permissions_boundary = local.permissions_boundary
+}
+
+resource "aws_iam_role_policy" "task" {
+  name = "run-dbt"
+  role = aws_iam_role.task.name
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      [{
+        Sid      = "WriteArtifacts"
+        Effect   = "Allow"
+        Action   = "s3:PutObject"
+        Resource = "${module.artifacts_bucket.arn}/${local.artifacts_prefix}*"
+      }],
+      !var.task_reads_secret ? [] : [{
+        Sid      = "ReadSecret"
+        Effect   = "Allow"
+        Action   = "secretsmanager:GetSecretValue"
+        Resource = aws_secretsmanager_secret.dbt.arn
+      }],
+      var.task_glue_connection == null ? [] : [{
+        Sid    = "ReadConnection"
+        Effect = "Allow"
+        Action = "glue:GetConnection"
+        Resource = [
+          "arn:${local.partition}:glue:${var.region}:${var.account_id}:catalog",
+          "arn:${local.partition}:glue:${var.region}:${var.account_id}:connection/${var.task_glue_connection}",
+        ]
+      }],
+    )
+  })
 }
 
 resource "aws_iam_role" "execution" {

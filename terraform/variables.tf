@@ -167,6 +167,23 @@ variable "task_secret_variable" {
   }
 }
 
+variable "task_reads_secret" {
+  description = "Let the container read the secret itself when it starts, instead of ECS. The secret may then be a JSON object, such as one that AWS rotates, and task_secret_variable is not used."
+  type        = bool
+  default     = false
+}
+
+variable "task_glue_connection" {
+  description = "Name of a connection in the Glue Data Catalog that the container reads the warehouse's address and credentials from. Null for none. bootstrap/ has to allow glue:GetConnection in boundary_additional_actions."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.task_glue_connection == null || can(regex("^[A-Za-z0-9_.-]{1,255}$", var.task_glue_connection))
+    error_message = "task_glue_connection must be the name of a connection, or null."
+  }
+}
+
 variable "container_insights" {
   description = "CloudWatch Container Insights of the cluster: disabled (free), enabled or enhanced."
   type        = string
@@ -199,6 +216,17 @@ variable "dag_version_days" {
   validation {
     condition     = var.dag_version_days >= 1 && floor(var.dag_version_days) == var.dag_version_days
     error_message = "dag_version_days must be a whole number of days, at least 1."
+  }
+}
+
+variable "artifact_days" {
+  description = "Days to keep the artifacts of each dbt run. The latest ones are kept until they are replaced."
+  type        = number
+  default     = 90
+
+  validation {
+    condition     = var.artifact_days >= 1 && floor(var.artifact_days) == var.artifact_days
+    error_message = "artifact_days must be a whole number of at least 1."
   }
 }
 

@@ -74,6 +74,21 @@ run "defaults" {
   }
 
   assert {
+    condition     = jsondecode(aws_ecs_task_definition.dbt.container_definitions)[0].environment == [{ name = "DBT_ARTIFACTS", value = "s3://dbt-deployment-live-artifacts-222222222222/live/dbt-deployment/" }]
+    error_message = "The container must know where its artifacts go, and nothing else."
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.dbt.container_definitions)[0].readonlyRootFilesystem && toset(aws_ecs_task_definition.dbt.volume[*].name) == toset(jsondecode(aws_ecs_task_definition.dbt.container_definitions)[0].mountPoints[*].sourceVolume)
+    error_message = "The root file system must be read-only, with a volume for each folder that dbt writes to."
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(aws_iam_role_policy.task.policy).Statement : statement.Sid] == ["WriteArtifacts"] && endswith(jsondecode(aws_iam_role_policy.task.policy).Statement[0].Resource, "/live/dbt-deployment/*")
+    error_message = "By default, a task may only write its artifacts."
+  }
+
+  assert {
     condition     = aws_ecs_task_definition.dbt.skip_destroy && aws_ecr_repository.dbt.image_tag_mutability == "IMMUTABLE"
     error_message = "Older revisions must be kept, and tags must be immutable."
   }
@@ -239,4 +254,38 @@ run "refuses_tasks_without_https" {
   }
 
   expect_failures = [var.task_egress_ports]
+}
+
+run "container_reads_its_credentials" {
+  command = plan
+
+  variables {
+    task_reads_secret    = true
+    task_glue_connection = "warehouse"
+    task_environment     = { DBT_TARGET = "redshift" }
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.dbt.container_definitions)[0].secrets == []
+    error_message = "ECS must not put the secret into the environment as well."
+  }
+
+  assert {
+    condition = { for variable in jsondecode(aws_ecs_task_definition.dbt.container_definitions)[0].environment : variable.name => variable.value } == {
+      DBT_ARTIFACTS              = "s3://dbt-deployment-live-artifacts-222222222222/live/dbt-deployment/"
+      DBT_CREDENTIALS_CONNECTION = "warehouse"
+      DBT_CREDENTIALS_SECRET     = "arn:aws:secretsmanager:eu-central-1:222222222222:secret:dbt-deployment/live/dbt-AbCdEf"
+      DBT_TARGET                 = "redshift"
+    }
+    error_message = "The container must get the names of its secret and connection."
+  }
+
+  assert {
+    condition = { for statement in jsondecode(aws_iam_role_policy.task.policy).Statement : statement.Sid => statement.Action } == {
+      ReadConnection = "glue:GetConnection"
+      ReadSecret     = "secretsmanager:GetSecretValue"
+      WriteArtifacts = "s3:PutObject"
+    }
+    error_message = "The task must be allowed to read exactly these."
+  }
 }
