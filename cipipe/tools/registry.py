@@ -39,6 +39,10 @@ class Registry:
     password: str = field(repr=False)
 
     @property
+    def host(self) -> str:
+        return self.repository.partition("/")[0]
+
+    @property
     def name(self) -> str:
         return self.repository.partition("/")[2]
 

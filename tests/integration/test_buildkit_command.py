@@ -5,12 +5,14 @@ tells it.
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cipipe.errors import StageError
 from cipipe.stages.image.dockerfile import needs_buildkit
 from cipipe.tools.docker import buildkit
+from cipipe.tools.docker.progress import StepName
 from cipipe.tools.process import Watch
 
 SAID = """\
@@ -84,20 +86,27 @@ def test_the_first_command_that_has_buildkit(tmp_path: Path) -> None:
     assert buildkit.command({**searched(), "PATH": f"{without}:{tmp_path}:"}) is None
 
 
-def build(folder: Path, tmp_path: Path, **build_args: str) -> list[str]:
+def build(
+    folder: Path,
+    tmp_path: Path,
+    *arguments: str,
+    build_args: dict[str, str] | None = None,
+    **more: Any,
+) -> list[str]:
     lines: list[str] = []
     env = {**searched(folder), "NO_PROXY": "example.org"}
     wanted = buildkit.Build(
         dockerfile="docker/Dockerfile",
         tag="r.test/app:1",
-        build_args=build_args,
+        build_args=build_args or {},
         labels={"a": "b c"},
         platform="linux/arm64",
         network="host",
         created=1_700_000_000,
+        **more,
     )
     buildkit.build(
-        (str(folder / "docker"), "build"),
+        (str(folder / "docker"), *(arguments or ("build",))),
         tmp_path,
         wanted,
         env=env,
@@ -108,8 +117,9 @@ def build(folder: Path, tmp_path: Path, **build_args: str) -> list[str]:
 
 
 def test_how_it_is_called(tmp_path: Path) -> None:
-    folder = command(tmp_path / "bin", "20.10.24", prints="#1 done")
-    assert build(folder, tmp_path, TOKEN="hidden-value", DOCKER_HOST="elsewhere") == ["#1 done"]
+    folder = command(tmp_path / "bin", "20.10.24", prints="#1 [1/1] FROM x\n#1 DONE 0.1s")
+    build_args = {"TOKEN": "hidden-value", "DOCKER_HOST": "elsewhere"}
+    assert build(folder, tmp_path, build_args=build_args) == ["FROM x (0.1 s)"]
     argv, env = json.loads((folder / "called.json").read_text())
     assert argv == [
         "build",
@@ -138,6 +148,45 @@ def test_how_it_is_called(tmp_path: Path) -> None:
     assert {name: env.get(name) for name in wanted} == wanted
 
 
+def test_secrets_target_and_cache(tmp_path: Path) -> None:
+    folder = command(tmp_path / "bin", "20.10.24")
+    wanted: dict[str, Any] = {
+        "target": "final",
+        "secrets": {"pip": "first-hidden", "PATH": "second-hidden"},
+        "cache_from": ("r.test/app@sha256:1", "r.test/cache:main"),
+        "cache_to": "r.test/cache:main",
+        "inline_cache": True,
+    }
+    build(folder, tmp_path, **wanted)
+    argv, env = json.loads((folder / "called.json").read_text())
+    assert argv[7:-1] == [
+        "--label=a=b c",
+        "--secret=id=pip,env=CIPIPE_BUILD_SECRET_0",
+        "--secret=id=PATH,env=CIPIPE_BUILD_SECRET_1",
+        "--target=final",
+        "--platform=linux/arm64",
+        "--network=host",
+        "--cache-from=r.test/app@sha256:1",
+        "--cache-from=r.test/cache:main",
+        "--build-arg=BUILDKIT_INLINE_CACHE=1",
+    ]
+    assert (env["CIPIPE_BUILD_SECRET_0"], env["CIPIPE_BUILD_SECRET_1"]) == (
+        "first-hidden",
+        "second-hidden",
+    )
+
+    form = "image-manifest=true,oci-mediatypes=true,ignore-error=true"
+    build(folder, tmp_path, "buildx", "build", "--load", **wanted)
+    argv, _ = json.loads((folder / "called.json").read_text())
+    assert [argument for argument in argv if argument.startswith("--cache")] == [
+        "--cache-from=type=registry,ref=r.test/app@sha256:1",
+        "--cache-from=type=registry,ref=r.test/cache:main",
+        "--cache-to=type=inline",
+        f"--cache-to=type=registry,ref=r.test/cache:main,mode=max,{form}",
+    ]
+    assert "hidden" not in " ".join(argv)
+
+
 NOT_PULLED = """\
 #3 resolve image config for docker.io/docker/dockerfile:1
 #3 sha256:ac072d521901222eeef550f52282877f196e16b0247844be9ceb1ccc1eac391d
@@ -164,14 +213,17 @@ executor failed running [/bin/sh -c make all]: exit code: 2"""
     [
         (NOT_PULLED, "no such host", "`# syntax=` names cannot be pulled"),
         (TOO_OLD, "Unknown flag: link", "# syntax=docker/dockerfile:1"),
-        (FAILED, r"make all\]: exit code: 2\n(.*\n)*#6 0.596 cc main.c\n", "builder's own"),
+        (FAILED, r"RUN make all: exited with status 2\ncc main.c\Z", "builder's own"),
+        ("#5 1.2 write /x: no space left on device", "no space left", "docker system prune"),
     ],
 )
 def test_why_a_build_failed(tmp_path: Path, prints: str, message: str, hint: str) -> None:
     folder = command(tmp_path / "bin", "20.10.24", prints=prints, status=1)
+    lines = {StepName("stage-0", 3): "app/Dockerfile:7"}
     with pytest.raises(StageError) as caught:
-        build(folder, tmp_path)
+        build(folder, tmp_path, lines=lines)
     assert caught.value.id == "docker-build-failed"
+    assert caught.value.where == ("app/Dockerfile:7" if prints is FAILED else None)
     assert re.search(message, caught.value.message)
     assert hint in (caught.value.hint or "")
     assert "sha256:" not in caught.value.message

@@ -31,6 +31,11 @@ class BuildContext:
     # Seconds since the epoch: the time of every file.
     created: int
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file that is sent."""
+        files = docker_context.sent(self.files, self.rules, dockerfile=self.dockerfile)
+        return {path: len(file.body) for path, file in files.items()}
+
     def tar(self) -> bytes:
         """For Docker's classic builder."""
         files = docker_context.sent(self.files, self.rules, dockerfile=self.dockerfile)

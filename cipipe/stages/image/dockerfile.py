@@ -40,6 +40,9 @@ _BUILDKIT_FLAGS = {
 }
 """What Docker's classic builder does not know."""
 
+_STEPS = frozenset({"FROM", "RUN", "COPY", "ADD", "WORKDIR"})
+"""The instructions that BuildKit counts as steps; all others change the configuration only."""
+
 _ARG = re.compile(r"(\w+)(?:=(.*))?", re.DOTALL)
 
 
@@ -88,6 +91,34 @@ def needs_buildkit(body: bytes) -> tuple[int, str] | None:
         if any(HEREDOC.fullmatch(word) for word in words_of(instruction, escape)):
             return line, f"{name} with a here-document"
     return None
+
+
+def step_lines(body: bytes) -> dict[tuple[str | None, int], int]:
+    """The line of each step, by how builders name it in what they print.
+
+    BuildKit: the name of the build stage (`stage-N`; empty if it is the
+    only one and has no name) and the step's number in it. The classic
+    builder: None and the number from the top.
+    """
+    found: dict[tuple[str | None, int], int] = {}
+    stages: list[str] = []
+    number = 0
+    listed = list(instructions(body.decode(errors="surrogateescape")))
+    only = sum(text.upper().startswith("FROM ") for _, text, _ in listed) == 1
+
+    for count, (line, instruction, _) in enumerate(listed, 1):
+        found[None, count] = line
+        words = instruction.split()
+        name = words[0].upper()
+        if name == "FROM":
+            named = len(words) > 3 and words[-2].upper() == "AS"
+            unnamed = "" if only else f"stage-{len(stages)}"
+            stages.append(words[-1].lower() if named else unnamed)
+            number = 0
+        if stages and name in _STEPS:
+            number += 1
+            found[stages[-1], number] = line
+    return found
 
 
 def split_wildcards(path: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cipipe.stages.context import StageContext
-from cipipe.stages.image.builder import daemon
+from cipipe.stages.image.daemon import daemon
 from cipipe.stages.image.names import content_tag
 from cipipe.stages.image.settings import ImageSettings
 from cipipe.stages.settings import literal

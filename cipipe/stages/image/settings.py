@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from typing import Literal
 
 from cipipe.errors import Problem
 from cipipe.model import FINGERPRINT_TAG_LENGTH
@@ -22,6 +23,17 @@ class ImageSettings(KindSettings, frozen=True):
     # Relative to `context`.
     dockerfile: str = "Dockerfile"
     build_args: dict[str, Setting] = {}
+    # The build stage of the Dockerfile to build; None: the last one.
+    target: str | None = None
+    # Secrets of the build: the id that `RUN --mount=type=secret` names, and
+    # the environment variable with the value, which does not count for the
+    # fingerprint.
+    secrets: dict[str, str] = {}
+    # Whether the deployed image is the build's cache.
+    cache: Literal["inline", "off"] = "inline"
+    # An image of a registry, with its tag, that the layers of all build
+    # stages are kept in. Needs buildx.
+    cache_image: Setting | None = None
     # A command that has to succeed in the image before it is pushed.
     smoke: tuple[str, ...] = ()
     # Tags besides the one of the content. They move.
@@ -37,6 +49,15 @@ def problems(stage: Stage[ImageSettings]) -> Iterable[Problem]:
     settings = stage.settings
     yield from outside(settings.context, "context")
     yield from outside(settings.dockerfile, "dockerfile")
+    yield from _problems_of_secrets(settings)
+    if isinstance(settings.cache_image, str) and not re.fullmatch(
+        rf"\S+/\S+:(?:{_TAG}|.*\{{.*)", settings.cache_image
+    ):
+        yield Problem(
+            "config-bad-image",
+            f"{settings.cache_image!r} is not of the form REGISTRY/NAME:TAG",
+            "cache_image",
+        )
     for number, tag in enumerate(settings.tags):
         if not re.fullmatch(_TAG, tag):
             yield Problem("config-bad-tag", f"{tag!r} is not a valid image tag", f"tags[{number}]")
@@ -45,4 +66,21 @@ def problems(stage: Stage[ImageSettings]) -> Iterable[Problem]:
                 "config-bad-tag",
                 f"{tag!r} looks like a content tag, which cipipe makes",
                 f"tags[{number}]",
+            )
+
+
+def _problems_of_secrets(settings: ImageSettings) -> Iterable[Problem]:
+    for name, variable in settings.secrets.items():
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+            yield Problem(
+                "config-bad-secret",
+                f"{name!r} is not a valid id of a secret: use letters, digits, `_`, `.` and `-`",
+                "secrets",
+            )
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
+            yield Problem(
+                "config-bad-secret",
+                f"{variable!r} is not the name of an environment variable; the value itself does "
+                "not belong here",
+                f"secrets.{name}",
             )

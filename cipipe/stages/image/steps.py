@@ -5,6 +5,7 @@ from functools import partial
 from cipipe.model import Effect, Mode
 from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stages.image import builder, publishing, removal
+from cipipe.stages.image.daemon import daemon
 from cipipe.stages.image.names import local_name
 from cipipe.stages.image.settings import ImageSettings
 from cipipe.stages.settings import Stage, shown
@@ -61,7 +62,7 @@ class _ImageRun:
 
     def smoke(self, context: StageContext[ImageSettings], _: StageResult) -> None:
         if not self._digest:
-            builder.daemon(context).run(local_name(context), context.stage.settings.smoke)
+            daemon(context).run(local_name(context), context.stage.settings.smoke)
 
     def push(self, context: StageContext[ImageSettings], result: StageResult) -> None:
         existed = self._digest is not None

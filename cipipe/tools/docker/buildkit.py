@@ -15,6 +15,7 @@ import msgspec
 from cipipe.errors import StageError
 from cipipe.tools import process
 from cipipe.tools.docker.address import address
+from cipipe.tools.docker.progress import Progress, StepName
 
 # The first major version of the command with BuildKit, and the first one
 # that needs the plugin buildx for it.
@@ -27,6 +28,12 @@ _OWN = re.compile(r"PATH|HOME|NO_PROXY|no_proxy|(?:DOCKER|BUILDX)_.*")
 
 # Lines of output that an error quotes, from the end.
 _SHOWN = 15
+
+# Lines that say nothing about a failure.
+_NOISE = re.compile(r"#\d+ sha256:|-+\Z")
+
+# The first part of a variable with the value of a secret.
+_SECRET = "CIPIPE_BUILD_SECRET_"  # noqa: S105
 
 # What BuildKit prints when it cannot pull the image of a `# syntax=` line,
 # and what it prints when its own frontend does not know an instruction or
@@ -46,10 +53,25 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
     build_args: Mapping[str, str]
     labels: Mapping[str, str]
+    target: str | None = None
+    # By the id that `RUN --mount=type=secret` names.
+    secrets: Mapping[str, str] = {}
     platform: str | None = None
     network: str | None = None
     # The time of files and image, in seconds since 1970.
     created: int = 0
+    # Images to take layers from, in a registry.
+    cache_from: tuple[str, ...] = ()
+    # Where all layers are written to; buildx only.
+    cache_to: str | None = None
+    # Put into the image what a later build needs to take layers from it.
+    inline_cache: bool = False
+    # `FILE:LINE` of each step of the Dockerfile.
+    lines: Mapping[StepName, str] = {}
+
+
+class FrontendNotPulled(StageError):
+    """The daemon cannot pull the image that the Dockerfile's `# syntax=` names."""
 
 
 def command(env: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -86,6 +108,7 @@ def build(
     """
     by_value = {name: value for name, value in wanted.build_args.items() if _OWN.fullmatch(name)}
     by_name = {name: value for name, value in wanted.build_args.items() if name not in by_value}
+    secrets = {name: f"{_SECRET}{number}" for number, name in enumerate(wanted.secrets)}
     arguments = [
         *("--progress", "plain", "--tag", wanted.tag, "--file", str(folder / wanted.dockerfile)),
         *(f"--label={name}={value}" for name, value in wanted.labels.items()),
@@ -93,23 +116,44 @@ def build(
         # which other users of the machine cannot see.
         *(f"--build-arg={name}" for name in by_name),
         *(f"--build-arg={name}={value}" for name, value in by_value.items()),
+        *(f"--secret=id={name},env={variable}" for name, variable in secrets.items()),
+        *([f"--target={wanted.target}"] if wanted.target else []),
         *([f"--platform={wanted.platform}"] if wanted.platform else []),
         *([f"--network={wanted.network}"] if wanted.network else []),
+        *_cache_arguments(argv, wanted),
     ]
     own = {
         "DOCKER_BUILDKIT": "1",
         "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
         "SOURCE_DATE_EPOCH": str(wanted.created),
+        **{variable: wanted.secrets[name] for name, variable in secrets.items()},
     }
+    progress = Progress(line)
     try:
         process.stream(
             [*argv, *arguments, str(folder)],
             env={**env, **own, **_no_proxy(env), **by_name},
-            line=line,
+            line=progress.read,
             watch=watch,
         )
     except process.ProcessFailed as error:
-        raise _failed(wanted.tag, error.completed.stdout.decode(errors="replace")) from error
+        printed = error.completed.stdout.decode(errors="replace")
+        raise _failed(wanted, progress, printed) from error
+
+
+def _cache_arguments(argv: tuple[str, ...], wanted: Build) -> list[str]:
+    buildx = "buildx" in argv
+    kind = "type=registry,ref=" if buildx else ""
+    arguments = [f"--cache-from={kind}{reference}" for reference in wanted.cache_from]
+    if wanted.inline_cache and not buildx:
+        arguments.append("--build-arg=BUILDKIT_INLINE_CACHE=1")
+    elif wanted.inline_cache:
+        arguments.append("--cache-to=type=inline")
+    if wanted.cache_to and buildx:
+        # ECR accepts a cache in this form only.
+        form = "mode=max,image-manifest=true,oci-mediatypes=true,ignore-error=true"
+        arguments.append(f"--cache-to=type=registry,ref={wanted.cache_to},{form}")
+    return arguments
 
 
 def _no_proxy(env: Mapping[str, str]) -> dict[str, str]:
@@ -122,28 +166,44 @@ def _no_proxy(env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _failed(tag: str, printed: str) -> StageError:
-    lines = [
-        text
-        for text in printed.splitlines()
-        if text.strip() and not re.match(r"#\d+ sha256:|-+\Z", text)
-    ]
-    last = lines[-1] if lines else "it printed nothing"
-    hint = "The lines above are the builder's own."
+def _failed(wanted: Build, progress: Progress, printed: str) -> StageError:
+    error = FrontendNotPulled if _NOT_PULLED.search(printed) else StageError
+    return error(
+        "docker-build-failed",
+        _message(wanted.tag, progress, printed),
+        hint=_hint(printed),
+        where=wanted.lines.get(progress.failed) if progress.failed else None,
+    )
+
+
+def _message(tag: str, progress: Progress, printed: str) -> str:
+    last = progress.other[-1] if progress.other else ""
+    if progress.failed_title:
+        found = re.search(r"exit code: (\d+)", last)
+        reason = f"exited with status {found[1]}" if found else last
+        tail = "\n".join(progress.failed_output)
+        message = f"docker build of {tag} failed: {progress.failed_title}: {reason}"
+        return f"{message}\n{tail}" if tail else message
+
+    lines = [text for text in printed.splitlines() if text.strip() and not _NOISE.match(text)]
+    if not lines:
+        return f"docker build of {tag} failed: it printed nothing"
+    tail = "\n".join(lines[-_SHOWN:-1])
+    return f"docker build of {tag} failed: {lines[-1]}" + (f"\n{tail}" if tail else "")
+
+
+def _hint(printed: str) -> str:
     if _NOT_PULLED.search(printed):
-        hint = (
+        return (
             "The image that `# syntax=` names cannot be pulled. Let the daemon reach its registry, "
             "name a copy in one that it reaches, or remove the line if the builder knows what the "
             "Dockerfile uses without it."
         )
-    elif _TOO_OLD.search(printed):
-        hint = (
+    if _TOO_OLD.search(printed):
+        return (
             "This Docker is too old to know that by itself: write `# syntax=docker/dockerfile:1` "
             "as the first line of the Dockerfile, or update Docker."
         )
-    tail = "\n".join(lines[-_SHOWN:-1])
-    return StageError(
-        "docker-build-failed",
-        f"docker build of {tag} failed: {last}" + (f"\n{tail}" if tail else ""),
-        hint=hint,
-    )
+    if "no space left on device" in printed:
+        return "Free space on the disk with Docker's data, for example with `docker system prune`."
+    return "The lines above are the builder's own."

@@ -21,6 +21,7 @@ from cipipe.tools.docker.address import Address, NotYet
 from cipipe.tools.docker.certificates import check_files
 from cipipe.tools.docker.context import context
 from cipipe.tools.docker.ping import ping, unreachable
+from cipipe.tools.docker.progress import ClassicProgress
 
 if TYPE_CHECKING:
     from cipipe.tools.docker.buildkit import Build
@@ -118,13 +119,37 @@ class Docker:
                 tag=wanted.tag,
                 buildargs=dict(wanted.build_args),
                 labels=dict(wanted.labels),
+                target=wanted.target or "",
+                cache_from=list(wanted.cache_from),
                 platform=wanted.platform,
                 network_mode=wanted.network,
                 rm=True,
                 forcerm=True,
                 decode=True,
             )
-            self._read(answers, what, "docker-build-failed")
+            progress = ClassicProgress(self.line)
+            try:
+                self._read(answers, what, "docker-build-failed", line=progress.read)
+            except StageError as error:
+                where = wanted.lines.get(progress.step) if progress.step else None
+                tail = "".join(f"\n{text}" for text in progress.output)
+                raise StageError(
+                    error.id, f"{error.message}{tail}", hint=error.hint, where=where
+                ) from error
+
+    def pull(self, reference: str, *, username: str, password: str) -> None:
+        """Pull an image. Raises StageError."""
+        what = f"docker pull of {reference}"
+        repository, _, digest = reference.partition("@")
+        with self._cut_short(), _translated(what, "docker-pull-failed"):
+            answers = self._client.api.pull(
+                repository,
+                tag=digest,
+                stream=True,
+                decode=True,
+                auth_config={"username": username, "password": password},
+            )
+            self._read(answers, what, "docker-pull-failed", line=lambda _: None)
 
     def run(self, image: str, argv: Sequence[str]) -> None:
         """Run a command in the image, without network, and pass on what it
@@ -228,8 +253,15 @@ class Docker:
         with self.interrupt.stopping(cut):
             yield
 
-    def _read(self, answers: Iterable[dict[str, Any]], what: str, error_id: str) -> str | None:
+    def _read(
+        self,
+        answers: Iterable[dict[str, Any]],
+        what: str,
+        error_id: str,
+        line: Callable[[str], None] | None = None,
+    ) -> str | None:
         """Pass on the daemon's progress; returns the digest in it, if any. Raises StageError."""
+        line = line or self.line
         digest: str | None = None
         # A layer's progress bar repeats its status many times.
         shown: set[tuple[str | None, str]] = set()
@@ -241,13 +273,13 @@ class Docker:
             digest = (answer.get("aux") or {}).get("Digest", digest)
             for text in str(answer.get("stream", "")).splitlines():
                 if text.strip():
-                    self.line(self.redactor.text(text))
+                    line(self.redactor.text(text))
 
             status = str(answer.get("status", ""))
             layer = answer.get("id")
             if status and (layer, status) not in shown:
                 shown.add((layer, status))
-                self.line(self.redactor.text(f"{layer}: {status}" if layer else status))
+                line(self.redactor.text(f"{layer}: {status}" if layer else status))
         return digest
 
 

@@ -1,0 +1,80 @@
+"""Where a build takes layers from: a job's daemon is empty, so the deployed image is its cache.
+
+A cache that cannot be used costs time and nothing else, so no problem with it is an error.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cipipe.errors import CipipeError
+from cipipe.model import Mode
+from cipipe.stages.context import StageContext
+from cipipe.stages.image.publishing import ImageData
+from cipipe.stages.image.settings import ImageSettings
+from cipipe.stages.settings import Reference
+
+if TYPE_CHECKING:
+    from cipipe.tools.registry import Registry
+
+
+class Cache(msgspec.Struct, frozen=True, kw_only=True):
+    """What a build may read, and where it writes."""
+
+    # Images in registries, as REPOSITORY@DIGEST or REPOSITORY:TAG.
+    read: tuple[str, ...] = ()
+    # A repository's tag that all layers are written to.
+    write: str | None = None
+    # Logins for both.
+    registries: tuple["Registry", ...] = ()
+
+
+def cache(context: StageContext[ImageSettings]) -> Cache:
+    """The cache of a stage's build."""
+    settings = context.stage.settings
+    if settings.cache == "off":
+        return Cache()
+    found = dict(_images(context))
+    registries: dict[str, Registry] = {}
+    usable = []
+    for reference, repository in found.items():
+        registry = registries.get(repository) or _login(context, repository)
+        if registry is not None:
+            registries[repository] = registry
+            usable.append(reference)
+
+    write = _cache_image(settings)
+    if context.mode is not Mode.DEPLOY or write not in usable:
+        write = None
+    return Cache(read=tuple(usable), write=write, registries=tuple(registries.values()))
+
+
+def _images(context: StageContext[ImageSettings]) -> Iterator[tuple[str, str]]:
+    """Images, each with its repository."""
+    image = _cache_image(context.stage.settings)
+    if image is not None:
+        yield image, image.rpartition(":")[0]
+    data = context.previous.data if context.previous else {}
+    try:
+        deployed = msgspec.convert(data, ImageData)
+    except msgspec.ValidationError:
+        # The stage was something else before, or never got that far.
+        return
+    yield f"{deployed.repository}@{deployed.digest}", deployed.repository
+
+
+def _cache_image(settings: ImageSettings) -> str | None:
+    image = settings.cache_image
+    # In verify mode, an output may not be known yet.
+    return None if image is None or isinstance(image, Reference) else image
+
+
+def _login(context: StageContext[ImageSettings], repository: str) -> "Registry | None":
+    from cipipe.tools import registry as client
+
+    try:
+        return client.login(context.aws, repository, context.redactor)
+    except CipipeError as error:
+        context.line(f"no cache from {repository}: {error.message}")
+        return None
