@@ -30,6 +30,7 @@ class Expansion:
     """What placeholders stand for in one environment."""
 
     def __init__(self, project: str, name: str, environment: Environment) -> None:
+        self._after = environment.after
         self._values = {f"{VALUES}{key}": value for key, value in environment.values.items()}
         self._known = {
             "project": project,
@@ -62,7 +63,11 @@ class Expansion:
 
     def for_run(self, stage: AnyStage) -> AnyStage:
         """The stage with all placeholders filled in, as they are when it runs."""
-        return _with_settings(stage, _filled(stage.settings, self._known))
+        made = _with_settings(stage, _filled(stage.settings, self._known))
+        after = self._after
+        if after is None or (stage.environments and after not in stage.environments):
+            return made
+        return msgspec.structs.replace(made, after=after)
 
 
 def stages_of(stages: Mapping[str, AnyStage], environment: str) -> dict[str, AnyStage]:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
 from cipipe.stages import KINDS
 from cipipe.stages.base import ResourceType
-from cipipe.stages.context import RunnerInputs, StageContext
+from cipipe.stages.context import EarlierStage, RunnerInputs, StageContext
 from cipipe.stages.settings import AnyStage
 
 # The resources that have one owner, and whether that is a stage or the
@@ -46,6 +46,7 @@ class StageContexts:
         return config.upstream(stage, self.session.project.config.stages)
 
     def missing_tools(self, stage: AnyStage) -> Sequence[str]:
+        stage = self.session.project.config.for_run(stage, self.session.environment_name)
         return [tool for tool in KINDS[stage.kind].tools(stage) if tool in self.missing]
 
     def consumes(self, candidate: Candidate) -> frozenset[str]:
@@ -93,9 +94,22 @@ class StageContexts:
             line=inputs.line,
             still_ours=inputs.still_ours,
             beside=inputs.beside,
+            earlier=partial(self._earlier, stage.name),
             interrupt=inputs.interrupt,
             pace=self.session.pace,
         )
+
+    def _earlier(self, stage: str) -> EarlierStage | None:
+        """The stage in the environment before this one, read as `after` is checked."""
+        first = self.session.environment.after
+        if first is None:
+            return None
+        session = self.session.at(first)
+        if stage not in session.project.config.stages:
+            return None
+        access = session.connect(Mode.DEPLOY, read_only=True)
+        stored = session.ledger(access).read([stage])[stage]
+        return EarlierStage(first, access.aws, stored.record if stored else None)
 
     def _siblings(self, stage: AnyStage) -> frozenset[str]:
         """The other stages of this environment."""

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from cipipe.tools.aws.clients import Aws
 
 
+class EarlierStage(msgspec.Struct, frozen=True):
+    """The same stage in the environment before this one (`after`)."""
+
+    environment_name: str
+    # May read there.
+    aws: "Aws"
+    record: Record | None
+
+
 class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     """Everything that a step may use while it runs. What it produces goes into a `StageResult`."""
 
@@ -81,6 +90,10 @@ class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     # Reads the `data` of the other stages of this kind from their current
     # records, by stage.
     beside: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+
+    # The stage in the environment that `after` names; None where nothing
+    # comes before, or the stage is not there.
+    earlier: Callable[[], EarlierStage | None] = lambda: None
 
     sandbox: bool = False
     # The options of this run that another command needs to work on the same

@@ -93,6 +93,9 @@ class Stage(msgspec.Struct, Generic[S], frozen=True):
     when: When = "due"
     # The environments that have the stage; empty: all of them.
     environments: tuple[str, ...] = ()
+    # In steps only: the environment that the stage's content comes from, if
+    # the one it is deployed to has `after`.
+    after: str | None = None
 
 
 AnyStage: TypeAlias = Stage[Any]

@@ -8,7 +8,8 @@ through a proxy. An answer that is not 2xx is an error in `get_json` and
 
 import json
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -17,6 +18,9 @@ from cipipe.errors import StageError
 
 TIMEOUT = 10.0
 """Seconds to connect, and seconds to wait for each piece of an answer."""
+
+# Bytes of a piece.
+_PIECE = 1 << 18
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -57,12 +61,47 @@ class Response(msgspec.Struct, frozen=True):
         return json.loads(self.body)
 
 
+class Body:
+    """A body that is sent in pieces, without ever being in memory as a whole."""
+
+    def __init__(self, pieces: Iterator[bytes], size: int) -> None:
+        self._pieces = pieces
+        self._size = size
+        self._left = b""
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most `size`; empty at the end."""
+        while not self._left:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._left = piece
+        found, self._left = self._left[:size], self._left[size:]
+        return found
+
+    def __iter__(self) -> Iterator[bytes]:
+        while piece := self.read(_PIECE):
+            yield piece
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """An answer whose body is still being received."""
+
+    status: int
+    # Names are in lower case.
+    headers: Mapping[str, str]
+    pieces: Iterator[bytes]
+
+
 def request(
     method: str,
     url: str,
     *,
     headers: Mapping[str, str] | None = None,
-    body: bytes | None = None,
+    body: bytes | Body | None = None,
     params: Mapping[str, str] | None = None,
     timeout: float = TIMEOUT,
 ) -> Response:
@@ -91,6 +130,29 @@ def request(
     return Response(
         answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, answer.content
     )
+
+
+@contextmanager
+def opened(
+    url: str, *, headers: Mapping[str, str] | None = None, timeout: float = TIMEOUT
+) -> Iterator[Opened]:
+    """GET, with the body in pieces. Redirects are followed; another host
+    does not get the Authorization header.
+
+    Raises HttpError, while the pieces are read as well.
+    """
+    import requests
+
+    with requests.Session() as session:
+        session.trust_env = urllib.parse.urlsplit(url).hostname not in LOOPBACK
+        try:
+            with session.get(
+                url, headers=dict(headers or {}), timeout=timeout, stream=True
+            ) as answer:
+                found = {k.lower(): v for k, v in answer.headers.items()}
+                yield Opened(answer.status_code, found, answer.iter_content(_PIECE))
+        except requests.RequestException as error:
+            raise HttpError("GET", url, type(error).__name__) from error
 
 
 def get_json(

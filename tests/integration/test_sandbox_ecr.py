@@ -20,9 +20,10 @@ from cipipe.errors import StageError
 from cipipe.redact import Redactor
 from cipipe.sandbox import Sandbox, SandboxOptions, attached, needs
 from cipipe.sandbox.images import dockerd
-from cipipe.tools import http, registry
+from cipipe.tools import http
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.errors import AwsError
+from cipipe.tools.registry import login as registry_login
 
 ACCOUNT = "111111111111"
 REGION = "eu-central-1"
@@ -278,7 +279,7 @@ def test_an_extra_tag_names_an_image_that_is_there(
         push(sandbox, repository, "a" * 20, b"old"),
         push(sandbox, repository, "b" * 20, b"new"),
     )
-    found = registry.login(aws, f"{sandbox.state.registry}/{repository}", Redactor())
+    found = registry_login.login(aws, f"{sandbox.state.registry}/{repository}", Redactor())
     for digest in (old, old, new, old):
         found.retag(digest, "latest")
         assert found.digest("latest") == digest
@@ -316,7 +317,7 @@ def test_a_tag_of_an_immutable_repository_is_not_moved(
     }
     second = push(sandbox, repository, "v2", b"two")
     assert push(sandbox, repository, None, b"three")
-    found = registry.login(aws, f"{sandbox.state.registry}/{repository}", Redactor())
+    found = registry_login.login(aws, f"{sandbox.state.registry}/{repository}", Redactor())
     assert (found.digest("v1"), found.digest("v2")) == (first, second)
     with pytest.raises(StageError):
         found.retag(second, "v1")

@@ -19,7 +19,8 @@ def missing_tools(session: Session, result: PlanResult) -> dict[str, str]:
     """
     candidates = result.snapshot.candidates
     due = [s.name for s in result.executable.plan.stages if s.status is not Status.UNCHANGED]
-    stages = [candidates[name].stage for name in due]
+    config = session.project.config
+    stages = [config.for_run(candidates[name].stage, session.environment_name) for name in due]
     needed = {tool for stage in stages for tool in KINDS[stage.kind].tools(stage)}
     if session.target is not None:
         return {tool: why for tool, why in session.target.missing.items() if tool in needed}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from cipipe.model import Environment
 from cipipe.stages.base import RequiredPath, Resource, ResourceType, consumes_nothing, owns_nothing
 from cipipe.stages.image.inputs import inputs
-from cipipe.stages.image.settings import ImageSettings, problems
+from cipipe.stages.image.settings import ImageSettings, copied, problems
 from cipipe.stages.image.steps import steps
 from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Stage
@@ -40,7 +40,7 @@ owns = owns_nothing
 
 
 def tools(stage: Stage[ImageSettings]) -> tuple[str, ...]:
-    return ("docker", "registry")
+    return ("registry",) if copied(stage) else ("docker", "registry")
 
 
 def required_paths(stage: Stage[ImageSettings]) -> Iterator[RequiredPath]:

@@ -11,12 +11,12 @@ import msgspec
 from cipipe.errors import CipipeError
 from cipipe.model import Mode
 from cipipe.stages.context import StageContext
-from cipipe.stages.image.publishing import ImageData
+from cipipe.stages.image.publishing import ImageData, registry_of
 from cipipe.stages.image.settings import ImageSettings
 from cipipe.stages.settings import Reference
 
 if TYPE_CHECKING:
-    from cipipe.tools.registry import Registry
+    from cipipe.tools.registry.client import Registry
 
 
 class Cache(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,10 +71,8 @@ def _cache_image(settings: ImageSettings) -> str | None:
 
 
 def _login(context: StageContext[ImageSettings], repository: str) -> "Registry | None":
-    from cipipe.tools import registry as client
-
     try:
-        return client.login(context.aws, repository, context.redactor)
+        return registry_of(context, repository)
     except CipipeError as error:
         context.line(f"no cache from {repository}: {error.message}")
         return None

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cipipe.errors import UsageError
 from cipipe.stages.context import StageContext
 from cipipe.stages.image.daemon import daemon
 from cipipe.stages.image.names import content_tag
@@ -11,7 +12,8 @@ from cipipe.stages.image.settings import ImageSettings
 from cipipe.stages.settings import literal
 
 if TYPE_CHECKING:
-    from cipipe.tools.registry import Registry
+    from cipipe.tools.aws.clients import Aws
+    from cipipe.tools.registry.client import Registry
 
 
 class ImageData(msgspec.Struct, frozen=True):
@@ -24,9 +26,46 @@ class ImageData(msgspec.Struct, frozen=True):
 
 def registry(context: StageContext[ImageSettings]) -> "Registry":
     """The stage's repository, with a login. Raises StageError."""
-    from cipipe.tools import registry as client
+    return registry_of(context, literal(context.stage.settings.repository))
 
-    return client.login(context.aws, literal(context.stage.settings.repository), context.redactor)
+
+def registry_of(
+    context: StageContext[ImageSettings], repository: str, aws: "Aws | None" = None
+) -> "Registry":
+    """A repository, with a login: that of the stage's settings at the host
+    of its own repository, Amazon ECR's elsewhere.
+
+    `aws` are other credentials than the stage's. Raises StageError,
+    UsageError.
+    """
+    from cipipe.tools.registry import login
+
+    settings = context.stage.settings
+    if settings.login is None or not _at_own_host(settings, repository):
+        return login.login(aws or context.aws, repository, context.redactor)
+    return login.other(
+        repository,
+        username=_variable(context, "username_variable", settings.login.username_variable),
+        password=_variable(context, "password_variable", settings.login.password_variable),
+        redactor=context.redactor,
+    )
+
+
+def _at_own_host(settings: ImageSettings, repository: str) -> bool:
+    own = settings.repository
+    return isinstance(own, str) and own.partition("/")[0] == repository.partition("/")[0]
+
+
+def _variable(context: StageContext[ImageSettings], key: str, name: str) -> str:
+    value = context.child_env.get(name)
+    if value:
+        return value
+    raise UsageError(
+        "registry-login-missing",
+        f"the environment variable {name}, with the login of the registry, is not set",
+        hint=f"Set {name} in the job.",
+        where=f"stages.{context.stage.name}.login.{key}",
+    )
 
 
 def deployed_digest(context: StageContext[ImageSettings]) -> str | None:

@@ -9,12 +9,15 @@ from cipipe.stages.image.settings import CONTENT_TAG, ImageSettings
 
 _MAX_SHOWN = 10
 
+# Content tags, and those of what is attached to an image.
+_OWN = re.compile(rf"{CONTENT_TAG}|sha256-[0-9a-f]{{64}}")
+
 
 def own_tags(context: StageContext[ImageSettings]) -> list[str]:
     """The tags that a destroy deletes. Raises RefusedError if the repository has others."""
     tags = registry(context).tags()
     extra = context.stage.settings.tags
-    own = [tag for tag in tags if re.fullmatch(CONTENT_TAG, tag) or tag in extra]
+    own = [tag for tag in tags if _OWN.fullmatch(tag) or tag in extra]
     foreign = sorted(set(tags) - set(own))
     if foreign:
         raise RefusedError(

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
+import msgspec
+
 from cipipe.errors import Problem
 from cipipe.model import FINGERPRINT_TAG_LENGTH
 from cipipe.stages.paths import outside
@@ -15,11 +17,22 @@ CONTENT_TAG = rf"[0-9a-f]{{{FINGERPRINT_TAG_LENGTH}}}"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
 
+class LoginVariables(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The login of a registry that is not Amazon ECR: the names of the
+    environment variables that have it.
+    """
+
+    username_variable: str
+    password_variable: str
+
+
 class ImageSettings(KindSettings, frozen=True):
     # A folder of the repository.
     context: str
     # The URL of the ECR repository, without a tag.
     repository: Setting
+    # For a registry that is not ECR.
+    login: LoginVariables | None = None
     # Relative to `context`.
     dockerfile: str = "Dockerfile"
     build_args: dict[str, Setting] = {}
@@ -34,6 +47,9 @@ class ImageSettings(KindSettings, frozen=True):
     # An image of a registry, with its tag, that the layers of all build
     # stages are kept in. Needs buildx.
     cache_image: Setting | None = None
+    # Where the environment comes after another one: copy the image that runs
+    # there, or build it again, for images that depend on the environment.
+    promote: Literal["copy", "build"] = "copy"
     # A command that has to succeed in the image before it is pushed.
     smoke: tuple[str, ...] = ()
     # Tags besides the one of the content. They move.
@@ -43,6 +59,11 @@ class ImageSettings(KindSettings, frozen=True):
     network: Setting | None = None
     # Seconds to wait for the Docker daemon.
     daemon_timeout: int = 60
+
+
+def copied(stage: Stage[ImageSettings]) -> bool:
+    """Whether the image comes from the environment before this one."""
+    return stage.after is not None and stage.settings.promote == "copy"
 
 
 def problems(stage: Stage[ImageSettings]) -> Iterable[Problem]:

@@ -4,10 +4,10 @@ from functools import partial
 
 from cipipe.model import Effect, Mode
 from cipipe.stages.context import StageContext, StageResult, Step
-from cipipe.stages.image import builder, publishing, removal
+from cipipe.stages.image import builder, promotion, publishing, removal
 from cipipe.stages.image.daemon import daemon
 from cipipe.stages.image.names import local_name
-from cipipe.stages.image.settings import ImageSettings
+from cipipe.stages.image.settings import ImageSettings, copied
 from cipipe.stages.settings import Stage, shown
 
 
@@ -33,6 +33,12 @@ def steps(stage: Stage[ImageSettings], mode: Mode, *, tag: str) -> tuple[Step, .
         Step(f"tag it {name}:{extra}", Effect.WRITE, partial(run.retag, extra))
         for extra in settings.tags
     ]
+    if copied(stage):
+        return (
+            Step(f"look for {name}:{tag}; nothing is copied if it exists", Effect.READ, run.look),
+            Step(f"copy the image from {stage.after} by its digest", Effect.WRITE, run.promote),
+            *retag,
+        )
     return (
         Step(f"look for {name}:{tag}; nothing is built if it exists", Effect.READ, run.look),
         *build,
@@ -63,6 +69,15 @@ class _ImageRun:
     def smoke(self, context: StageContext[ImageSettings], _: StageResult) -> None:
         if not self._digest:
             daemon(context).run(local_name(context), context.stage.settings.smoke)
+
+    def promote(self, context: StageContext[ImageSettings], result: StageResult) -> None:
+        if self._digest is None:
+            found = promotion.promote(context)
+        else:
+            found = publishing.push(context, self._digest)
+        self._digest = found.digest
+        result.keep(found)
+        result.summary = f"{found.repository}:{found.tag} from {context.environment.after}"
 
     def push(self, context: StageContext[ImageSettings], result: StageResult) -> None:
         existed = self._digest is not None

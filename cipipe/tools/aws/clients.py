@@ -6,6 +6,7 @@ AwsError and AwsUnreachable.
 """
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,17 @@ class Aws:
         self._session: Any = None
         self._clients: dict[str, Any] = {}
         self._buckets: dict[str, Bucket] = {}
+        self._regions: dict[str, Aws] = {}
+
+    def at(self, region: str) -> "Aws":
+        """The same credentials in another region."""
+        if region == self.endpoint.region:
+            return self
+        with self._lock:
+            if region not in self._regions:
+                endpoint = dataclasses.replace(self.endpoint, region=region)
+                self._regions[region] = Aws(endpoint, self.credentials, account=self.account)
+            return self._regions[region]
 
     def client(self, service: str) -> Any:
         """A boto3 client. Kept, because making one is slow."""

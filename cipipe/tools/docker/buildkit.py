@@ -15,7 +15,7 @@ import msgspec
 from cipipe.errors import StageError
 from cipipe.tools import process
 from cipipe.tools.docker.address import address
-from cipipe.tools.docker.progress import Progress, StepName
+from cipipe.tools.docker.progress import BuildProgress, StepName
 
 # The first major version of the command with BuildKit, and the first one
 # that needs the plugin buildx for it.
@@ -128,7 +128,7 @@ def build(
         "SOURCE_DATE_EPOCH": str(wanted.created),
         **{variable: wanted.secrets[name] for name, variable in secrets.items()},
     }
-    progress = Progress(line)
+    progress = BuildProgress(line)
     try:
         process.stream(
             [*argv, *arguments, str(folder)],
@@ -166,7 +166,7 @@ def _no_proxy(env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _failed(wanted: Build, progress: Progress, printed: str) -> StageError:
+def _failed(wanted: Build, progress: BuildProgress, printed: str) -> StageError:
     error = FrontendNotPulled if _NOT_PULLED.search(printed) else StageError
     return error(
         "docker-build-failed",
@@ -176,7 +176,7 @@ def _failed(wanted: Build, progress: Progress, printed: str) -> StageError:
     )
 
 
-def _message(tag: str, progress: Progress, printed: str) -> str:
+def _message(tag: str, progress: BuildProgress, printed: str) -> str:
     last = progress.other[-1] if progress.other else ""
     if progress.failed_title:
         found = re.search(r"exit code: (\d+)", last)

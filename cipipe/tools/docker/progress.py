@@ -57,7 +57,7 @@ class _Step:
 
 
 @dataclass
-class Progress:
+class BuildProgress:
     """BuildKit's output, line by line."""
 
     # Gets each line that is worth showing.

@@ -22,7 +22,7 @@ def test_every_stage_is_done(first_run: FirstRun) -> None:
         "default": "unchanged",
     }
     assert "aws_ecs_cluster.this: Creating..." in done.err  # terraform's progress
-    assert "Successfully built" in done.err  # the build's
+    assert "RUN useradd --uid 10001 --create-home dbt (" in done.err  # the build's
     assert ": Pushed" in done.err  # the push's
 
 

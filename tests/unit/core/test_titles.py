@@ -13,7 +13,7 @@ from cipipe.planner import Known, Question
 from cipipe.stages import dags, image
 from cipipe.stages.context import StageResult, Step
 from cipipe.stages.settings import Reference, Stage
-from cipipe.tools import registry
+from cipipe.tools.registry import login
 from support.configurations import DAGS, DEFAULT, HEAD, IAC, IMAGE, load
 from support.contexts import stage_context
 
@@ -174,7 +174,7 @@ class Registry:
 
 def test_each_extra_tag_of_an_image_is_a_step_that_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     there = Registry()
-    monkeypatch.setattr(registry, "login", lambda *_: there)
+    monkeypatch.setattr(login, "login", lambda *_: there)
     stage = Stage(
         "image", "image", image.Settings(context="dbt", repository=URL, tags=("latest", "stable"))
     )

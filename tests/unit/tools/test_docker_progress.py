@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cipipe.stages.image.dockerfile import step_lines
-from cipipe.tools.docker.progress import ClassicProgress, Progress, StepName
+from cipipe.tools.docker.progress import BuildProgress, ClassicProgress, StepName
 
 # Of a real build with Docker 20.10, shortened.
 BUILDKIT = """\
@@ -42,7 +42,7 @@ BUILDKIT = """\
 
 def test_a_build() -> None:
     lines: list[str] = []
-    progress = Progress(lines.append)
+    progress = BuildProgress(lines.append)
     for line in BUILDKIT.splitlines():
         progress.read(line)
     assert lines == [
@@ -64,7 +64,7 @@ def test_a_build() -> None:
 
 def test_a_step_that_fails() -> None:
     lines: list[str] = []
-    progress = Progress(lines.append)
+    progress = BuildProgress(lines.append)
     for number in range(30):
         progress.read(
             "#6 [linux/amd64 stage-0 3/3] RUN make" if number == 0 else f"#6 0.1 {number}"
@@ -97,7 +97,7 @@ def test_the_classic_builder() -> None:
 
 @given(st.lists(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\n"))))
 def test_any_output_is_read(texts: list[str]) -> None:
-    for reader in (Progress(lambda _: None), ClassicProgress(lambda _: None)):
+    for reader in (BuildProgress(lambda _: None), ClassicProgress(lambda _: None)):
         for number, text in enumerate(texts):
             reader.read(f"#{number % 3} {text}" if number % 2 else text)
 

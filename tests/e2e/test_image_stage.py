@@ -1,0 +1,96 @@
+"""The image stage by the command line: real Docker, a real registry, two accounts of a sandbox."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.image_project import ImageProject
+from support.tools import require
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageProject]:
+    require("dockerd", "building images")
+    require("docker-registry", "pushing images")
+    made = ImageProject.create(tmp_path_factory.mktemp("image") / "shop")
+    yield made
+    made.cipipe("sandbox", "down")
+
+
+def test_the_same_content_is_built_once(project: ImageProject) -> None:
+    project.change()
+    first = project.run_in("dev")
+    assert first.status == 0, first.text
+    assert "RUN echo installing" in first.err
+    record = project.record()
+    assert list(project.images()) == [record["data"]["digest"]]
+
+    again = project.run_in("dev", "--force", "image")
+    assert again.status == 0, again.text
+    assert "nothing to build" in again.err
+    assert "RUN echo installing" not in again.err
+    assert project.record()["data"] == record["data"]
+
+
+def test_an_empty_daemon_takes_layers_from_the_deployed_image(project: ImageProject) -> None:
+    project.change()
+    assert project.run_in("dev").status == 0
+    project.empty_daemon()
+    project.change()
+    done = project.run_in("dev")
+    assert done.status == 0, done.text
+    assert "RUN echo installing && echo installed > /installed (cached)" in done.err
+    assert "COPY . /app/ (" in done.err
+    assert "COPY . /app/ (cached)" not in done.err
+
+    # The contents are those of the commit.
+    digest = project.record()["data"]["digest"]
+    client = project.daemon()
+    image = client.images.pull(f"{project.registry}/shop-dev@{digest}")
+    printed = client.containers.run(image.id, ["/bin/sh", "/app/run.sh"], remove=True)
+    client.close()
+    assert printed == f"{project.count}\n".encode()
+
+
+def test_the_earlier_environments_image_is_copied(project: ImageProject) -> None:
+    project.change()
+    early = project.run_in("live")
+    assert early.status == 5
+    assert "not-in-earlier-environment" in early.err + early.out
+
+    assert project.run_in("dev").status == 0
+    # No daemon is needed: nothing is built.
+    done = project.run_in("live", DOCKER_HOST="tcp://127.0.0.1:9")
+    assert done.status == 0, done.text
+    assert "docker build" not in done.err
+    dev, live = project.record("dev"), project.record("live")
+    assert live["data"]["digest"] == dev["data"]["digest"]
+    assert live["data"]["repository"].endswith("/shop-live")
+    assert live["data"]["tag"] in project.images("live")[dev["data"]["digest"]]
+
+
+def test_a_secret_of_the_build_is_in_no_layer(project: ImageProject) -> None:
+    secret = "s3-" + "quite-secret" * 2
+    dockerfile = (project.folder / "app/Dockerfile").read_text()
+    use = 'test -s /run/secrets/token && read T < /run/secrets/token; echo "got $T"'
+    project.write(
+        "app/Dockerfile", f"{dockerfile}RUN --mount=type=secret,id=token {use} > /dev/null; {use}\n"
+    )
+    project.configure('secrets = { token = "BUILD_TOKEN" }\n')
+    missing = project.run_in("dev")
+    assert missing.status == 4
+    assert "image-secret-missing" in missing.text
+
+    done = project.run_in("dev", BUILD_TOKEN=secret)
+    assert done.status == 0, done.text
+    assert "  got " in done.err
+    assert secret not in done.text
+    client = project.daemon()
+    name = f"{project.registry}/shop-dev:{project.record()['data']['tag']}"
+    image = client.images.get(name)
+    assert secret not in str(client.api.inspect_image(name)) + str(image.history())
+    assert secret.encode() not in b"".join(image.save())
+    client.close()
+
+    project.configure()
+    project.write("app/Dockerfile", dockerfile)

@@ -1,0 +1,185 @@
+"""A project with one image of a few kilobytes, in two environments of a sandbox.
+
+The base image has a shell and nothing else, because no image can be pulled in CI.
+"""
+
+import io
+import re
+import subprocess
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from cipipe.sandbox.client import Sandbox
+from support.clone import Clone, Outcome
+from support.environment import shell_environment
+
+BASE = "cipipe-test-base:1"
+LEDGER = "cipipe-{account}-eu-central-1"
+ACCOUNTS = {"dev": "111111111111", "live": "222222222222"}
+
+_HEAD = """
+[project]
+name = "shop"
+default_environment = "dev"
+
+[oidc.gitlab]
+audience = "https://gitlab.com"
+token_variable = "AWS_ID_TOKEN"
+project = "group/shop"
+
+[environments.dev]
+account_id = "111111111111"
+region = "eu-central-1"
+role_arn = "arn:aws:iam::111111111111:role/shop-deploy"
+verify_role_arn = "arn:aws:iam::111111111111:role/shop-verify"
+deploy_from = { branches = ["main"] }
+
+[environments.live]
+account_id = "222222222222"
+region = "eu-central-1"
+role_arn = "arn:aws:iam::222222222222:role/shop-deploy"
+deploy_from = { branches = ["main"] }
+after = "dev"
+"""
+
+_IMAGE = """
+[stages.image]
+kind = "image"
+paths = ["app/**"]
+context = "app"
+repository = "{registry}/shop-{{environment}}"
+smoke = ["/bin/sh", "-c", "test -f /app/run.sh"]
+"""
+
+DOCKERFILE = f"""\
+FROM {BASE}
+COPY slow.txt /slow.txt
+RUN echo installing && echo installed > /installed
+COPY . /app/
+"""
+
+
+def shell_image() -> bytes:
+    """A root file system with /bin/sh and the libraries that it needs, as a tar."""
+    listed = subprocess.run(["ldd", "/bin/sh"], capture_output=True, text=True, check=True).stdout
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", dereference=True) as tar:
+        for file in ["/bin/sh", *re.findall(r"(?:=> |\t)(/\S+)", listed)]:
+            tar.add(file)
+    return made.getvalue()
+
+
+def import_base(host: str) -> None:
+    """Give the daemon at DOCKER_HOST the base image."""
+    client = daemon_at(host)
+    repository, _, tag = BASE.partition(":")
+    client.api.import_image_from_data(shell_image(), repository=repository, tag=tag)
+    client.close()
+
+
+def daemon_at(host: str) -> Any:
+    import docker
+
+    return docker.DockerClient(base_url=host, version="1.41")
+
+
+@dataclass
+class ImageProject(Clone):
+    """The project, with `cipipe` in it."""
+
+    # Settings of the image stage beyond the usual ones.
+    settings: str = ""
+    registry: str = ""
+    count: int = field(default=0)
+
+    @classmethod
+    def create(cls, folder: Path) -> "ImageProject":
+        """A repository with one commit, and its sandbox."""
+        folder.mkdir()
+        made = cls(folder, shell_environment())
+        made.git("init", "--quiet", "--initial-branch", "main")
+        (folder / ".gitignore").write_text(".cipipe/\n")
+        (folder / "app").mkdir()
+        (folder / "app/Dockerfile").write_text(DOCKERFILE)
+        (folder / "app/slow.txt").write_text("slow\n")
+        (folder / "app/run.sh").write_text("echo hello\n")
+        made.configure()
+        up = made.cipipe("sandbox", "up", "--env", "dev")
+        assert up.status == 0, up.text
+        made.registry = str(made.sandbox().state.registry)
+        made.configure()
+        for environment, account in ACCOUNTS.items():
+            made.client("ecr", account).create_repository(
+                repositoryName=f"shop-{environment}", imageTagMutability="IMMUTABLE"
+            )
+        import_base(str(made.sandbox().state.docker_host))
+        return made
+
+    def configure(self, settings: str = "") -> None:
+        """Write and commit cipipe.toml, with these settings of the image stage."""
+        image = _IMAGE.format(registry=self.registry or "registry.test")
+        (self.folder / "cipipe.toml").write_text(_HEAD + image + settings)
+        self.git("add", "-A")
+        self.git("commit", "--quiet", "--allow-empty", "-m", "Configure")
+
+    def write(self, path: str, text: str) -> str:
+        """Replace a file, and commit that."""
+        (self.folder / path).write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "--quiet", "--allow-empty", "-m", f"Write {path}")
+        return self.git("rev-parse", "HEAD")
+
+    def change(self) -> None:
+        """A commit that makes the image due."""
+        self.count += 1
+        self.write("app/run.sh", f"echo {self.count}\n")
+
+    def run_in(self, environment: str, *arguments: str, **env: str) -> Outcome:
+        return self.cipipe(
+            "run", "--sandbox", "--env", environment, "--format", "json", *arguments, **env
+        )
+
+    def client(self, service: str, account: str = ACCOUNTS["dev"]) -> Any:
+        """A boto3 client of an account's administrator."""
+        sandbox: Sandbox = self.sandbox()
+        keys = sandbox.admin_of(account)
+        session: Any = boto3.Session(
+            keys.access_key_id, keys.secret_access_key, region_name="eu-central-1"
+        )
+        return session.client(service, endpoint_url=sandbox.state.aws_url)
+
+    def images(self, environment: str = "dev") -> dict[str, list[str]]:
+        """The digests in the environment's repository, with their tags."""
+        answer = self.client("ecr", ACCOUNTS[environment]).describe_images(
+            repositoryName=f"shop-{environment}"
+        )
+        return {
+            entry["imageDigest"]: entry.get("imageTags", []) for entry in answer["imageDetails"]
+        }
+
+    def record(self, environment: str = "dev", stage: str = "image") -> dict[str, Any]:
+        """The stage's record in the ledger."""
+        import json
+
+        account = ACCOUNTS[environment]
+        body = self.client("s3", account).get_object(
+            Bucket=LEDGER.format(account=account), Key=f"ledger/shop/{environment}/{stage}.json"
+        )["Body"]
+        return dict(json.loads(body.read()))
+
+    def daemon(self) -> Any:
+        """The sandbox's Docker daemon."""
+        return daemon_at(str(self.sandbox().state.docker_host))
+
+    def empty_daemon(self) -> None:
+        """Remove all that was built from the daemon, as if it had just started."""
+        client = self.daemon()
+        for image in client.images.list():
+            if "io.cipipe.fingerprint" in image.labels:
+                client.images.remove(image.id, force=True)
+        client.api._post(client.api._url("/build/prune?all=true"))
+        client.close()
