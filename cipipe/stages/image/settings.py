@@ -52,6 +52,8 @@ class ImageSettings(KindSettings, frozen=True):
     promote: Literal["copy", "build"] = "copy"
     # A command that has to succeed in the image before it is pushed.
     smoke: tuple[str, ...] = ()
+    # Seconds that it may take.
+    smoke_timeout: int = 300
     # Tags besides the one of the content. They move.
     tags: tuple[str, ...] = ()
     platform: str | None = None

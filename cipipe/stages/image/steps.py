@@ -68,7 +68,8 @@ class _ImageRun:
 
     def smoke(self, context: StageContext[ImageSettings], _: StageResult) -> None:
         if not self._digest:
-            daemon(context).run(local_name(context), context.stage.settings.smoke)
+            settings = context.stage.settings
+            daemon(context).run(local_name(context), settings.smoke, timeout=settings.smoke_timeout)
 
     def promote(self, context: StageContext[ImageSettings], result: StageResult) -> None:
         if self._digest is None:

@@ -15,6 +15,7 @@ import msgspec
 from cipipe.errors import StageError
 from cipipe.tools import process
 from cipipe.tools.docker.address import address
+from cipipe.tools.docker.failures import is_no_space, no_space, of_daemon
 from cipipe.tools.docker.progress import BuildProgress, StepName
 
 # The first major version of the command with BuildKit, and the first one
@@ -167,12 +168,21 @@ def _no_proxy(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _failed(wanted: Build, progress: BuildProgress, printed: str) -> StageError:
+    message = _message(wanted.tag, progress, printed)
+    where = wanted.lines.get(progress.failed) if progress.failed else None
+    # What an instruction prints may be about its own connections.
+    if progress.failed_title:
+        special = no_space(message) if is_no_space(message) else None
+    else:
+        special = of_daemon(message)
+    if special is not None:
+        return StageError(special.id, special.message, hint=special.hint, where=where)
     error = FrontendNotPulled if _NOT_PULLED.search(printed) else StageError
     return error(
         "docker-build-failed",
-        _message(wanted.tag, progress, printed),
+        message,
         hint=_hint(printed),
-        where=wanted.lines.get(progress.failed) if progress.failed else None,
+        where=where,
     )
 
 
@@ -204,6 +214,4 @@ def _hint(printed: str) -> str:
             "This Docker is too old to know that by itself: write `# syntax=docker/dockerfile:1` "
             "as the first line of the Dockerfile, or update Docker."
         )
-    if "no space left on device" in printed:
-        return "Free space on the disk with Docker's data, for example with `docker system prune`."
     return "The lines above are the builder's own."

@@ -20,8 +20,10 @@ from cipipe.tools.docker import address as docker_address
 from cipipe.tools.docker.address import Address, NotYet
 from cipipe.tools.docker.certificates import check_files
 from cipipe.tools.docker.context import context
+from cipipe.tools.docker.failures import failure, lost
 from cipipe.tools.docker.ping import ping, unreachable
 from cipipe.tools.docker.progress import ClassicProgress
+from cipipe.tools.docker.smoke import Smoke, smoke
 
 if TYPE_CHECKING:
     from cipipe.tools.docker.buildkit import Build
@@ -151,30 +153,19 @@ class Docker:
             )
             self._read(answers, what, "docker-pull-failed", line=lambda _: None)
 
-    def run(self, image: str, argv: Sequence[str]) -> None:
-        """Run a command in the image, without network, and pass on what it
-        prints.
+    def run(self, image: str, argv: Sequence[str], *, timeout: int = 300) -> None:
+        """Run a command in the image, for at most `timeout` seconds, and
+        pass on what it prints.
 
         Raises StageError where it fails.
         """
-        with self._cut_short(), _translated(f"docker run of {image}", "docker-smoke-failed"):
-            container = self._client.containers.create(image, list(argv), network_disabled=True)
-            try:
-                container.start()
-                chunks = (chunk.decode(errors="replace") for chunk in container.logs(stream=True))
-                for text in self.redactor.lines(chunks):
-                    self.line(text)
-                status = container.wait()["StatusCode"]
-            finally:
-                # The daemon may be gone. Then the error from above is the
-                # one that matters.
-                with contextlib.suppress(Exception):
-                    container.remove(force=True)
-        if status != 0:
-            raise StageError(
-                "docker-smoke-failed",
-                f"`{' '.join(argv)}` in {image} exited with status {status}",
-                hint="The lines above are the command's own. The image was not pushed.",
+        with _translated(f"docker run of {image}", "docker-smoke-failed"):
+            smoke(
+                self._client,
+                Smoke(image=image, argv=argv, timeout=timeout),
+                redactor=self.redactor,
+                line=self.line,
+                interrupt=self.interrupt,
             )
 
     def push(self, repository: str, tag: str, *, username: str, password: str) -> str:
@@ -269,7 +260,7 @@ class Docker:
             self.interrupt.check()
             if "error" in answer:
                 reason = self.redactor.text(str(answer["error"])).strip()
-                raise StageError(error_id, f"{what} failed: {reason}")
+                raise failure(what, reason, id=error_id)
             digest = (answer.get("aux") or {}).get("Digest", digest)
             for text in str(answer.get("stream", "")).splitlines():
                 if text.strip():
@@ -293,12 +284,12 @@ def _translated(what: str, error_id: str) -> Iterator[None]:
     try:
         yield
     except docker.errors.APIError as error:
-        raise StageError(error_id, f"{what} failed: {error.explanation or error}") from error
+        reason = str(error.explanation or error)
+        raise failure(what, reason, id=error_id) from error
     except (
         docker.errors.DockerException,
         requests.RequestException,
         urllib3.exceptions.HTTPError,
         OSError,
     ) as error:
-        hint = "The Docker daemon stopped answering. Its own log says why."
-        raise StageError(error_id, f"{what} failed: {error}", hint=hint) from error
+        raise lost(f"{what} failed: {error}") from error
