@@ -67,7 +67,7 @@ def make_candidates(
         if same is not None and (same.stage, same.content) == (stage, content):
             made[name] = same
             continue
-        counted = {"paths": stage.paths, "settings": msgspec.to_builtins(settings)}
+        counted = {"paths": stage.paths, "settings": settings.counted()}
         made[name] = Candidate(stage, digest(stage.kind, counted, content), content)
     return {name: made[name] for name in config.stages}
 

@@ -63,6 +63,12 @@ resource "aws_iam_policy" "deploy" {
         Resource = local.repository_arn
       },
       {
+        Sid      = "FindImagesInUse" # for `cipipe image prune`; of all clusters in the account, as any may run the image
+        Effect   = "Allow"
+        Action   = ["ecs:DescribeTasks", "ecs:ListClusters", "ecs:ListTaskDefinitionFamilies", "ecs:ListTasks"]
+        Resource = "*"
+      },
+      {
         Sid    = "Stack"
         Effect = "Allow"
         Action = [

@@ -28,6 +28,7 @@ COMMANDS = {
     "destroy": "cipipe.cli.run:destroy",
     "doctor": "cipipe.cli.doctor:doctor",
     "iac": "cipipe.cli.iac:iac",
+    "image": "cipipe.cli.image:image",
     "oidc": "cipipe.cli.oidc:oidc",
     "plan": "cipipe.cli.plan:plan",
     "run": "cipipe.cli.run:run",

@@ -6,25 +6,23 @@ Each plans that stage, due or not, with the outputs that the ledger has.
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from cipipe.errors import RefusedError, UsageError
-from cipipe.ledger import Ledger
-from cipipe.model import Mode, Plan, Reason, Record, StagePlan, State, Status
+from cipipe.errors import RefusedError
+from cipipe.model import Mode, Plan, Reason, Record, State, Status
 from cipipe.pipeline import running
+from cipipe.pipeline.alone import Alone, Opening, in_stage, run_options
+from cipipe.pipeline.alone import opened as opened_alone
 from cipipe.pipeline.checks.refusals import refuse_ref
-from cipipe.pipeline.contexts import StageContexts, stage_contexts
 from cipipe.pipeline.identity.access import Access
-from cipipe.pipeline.planning.plan import PlanOptions, PlanResult, plan
 from cipipe.pipeline.session import Session
 from cipipe.planner import ExecutablePlan
 from cipipe.runner import Runner
 from cipipe.stages import dags as kind
-from cipipe.stages.context import StageContext, StageResult, Step
-from cipipe.stagework import StageWork, as_stage_error
+from cipipe.stages import image
+from cipipe.stages.context import StageResult, Step
 
 if TYPE_CHECKING:
     from cipipe.stages.dags.bucket.inventory import Inventory
@@ -35,7 +33,7 @@ def diff(session: Session, stage: str, *, worktree: bool = False) -> "BucketDiff
     """What deploying HEAD, or the files on disk, would change in the bucket. Writes nothing."""
     from cipipe.stages.dags.diff import preview
 
-    with _opened(session, stage, worktree=worktree, read_only=True) as opened, _in_stage():
+    with _opened(session, stage, worktree=worktree, read_only=True) as opened, in_stage():
         context = opened.context()
         return preview(context, StageResult.after(context.previous))
 
@@ -51,7 +49,7 @@ def deploy(
     """Run the stage: `cipipe run STAGE --force STAGE`, with all checks that a run has."""
     return running.run(
         session,
-        _alone(session, stage, allow_empty=allow_empty, allow_rollback=allow_rollback),
+        run_options(session, stage, allow_empty=allow_empty, allow_rollback=allow_rollback),
         planned=planned,
         meanwhile=lambda access: _look_ahead(session, stage, access),
     )
@@ -63,9 +61,9 @@ def dry_run(
     """What `deploy` would change in the bucket. Raises what it raises before its first write."""
     from cipipe.stages.dags.diff import preview
 
-    options = _alone(session, stage, allow_empty=allow_empty, allow_rollback=allow_rollback)
+    options = run_options(session, stage, allow_empty=allow_empty, allow_rollback=allow_rollback)
     refuse_ref(session, options.planning.mode)
-    with _opened(session, stage, read_only=True, refusing=options) as opened, _in_stage():
+    with _opened(session, stage, read_only=True, refusing=options) as opened, in_stage():
         context = opened.context()
         result = StageResult.after(context.previous)
         for step in opened.work.leading_reads(opened.stage):
@@ -109,7 +107,7 @@ def rollback(session: Session, stage: str, to: str | None) -> running.Outcome:
         stored = opened.ledger.read(
             [name for name, found in candidates.items() if found.stage.kind == kind.NAME]
         )
-        target = choose(opened.ledger.history(stage), to)
+        target = choose(_offered(session, opened, stage), to)
 
         project = session.project
         settled = project.config.for_run(candidates[stage].stage, session.environment_name)
@@ -124,7 +122,26 @@ def rollback(session: Session, stage: str, to: str | None) -> running.Outcome:
         return running.Outcome(runner.deploy(), runner.error)
 
 
-def _going_back(opened: "_Opened", target: Record, steps: tuple[Step, ...]) -> ExecutablePlan:
+def _offered(session: Session, opened: Alone, stage: str) -> Iterator[Record]:
+    """The stage's records, newest first, as far back as the images are
+    kept that their DAGs run.
+    """
+    stages = session.project.config.stages
+    images = [name for name, other in stages.items() if other.kind == image.NAME]
+    limits = [
+        str(stored.record.data.get("offered_since") or "")
+        for stored in opened.ledger.read(images).values()
+        if stored is not None
+    ]
+    since = max(limits, default="")
+    for number, record in enumerate(opened.ledger.history(stage)):
+        # What is deployed now always counts.
+        if number and since and (record.finished_at or record.started_at) < since:
+            return
+        yield record
+
+
+def _going_back(opened: Alone, target: Record, steps: tuple[Step, ...]) -> ExecutablePlan:
     """The plan of a rollback: its record becomes that of the target's commit."""
     commit = target.commit or ""
     stage = msgspec.structs.replace(
@@ -140,24 +157,6 @@ def _going_back(opened: "_Opened", target: Record, steps: tuple[Step, ...]) -> E
     return ExecutablePlan(whole, {stage.name: steps})
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Opened:
-    """One stage, planned, and what it takes to run it."""
-
-    contexts: StageContexts
-    ledger: Ledger
-    work: StageWork
-
-    @property
-    def stage(self) -> StagePlan:
-        (stage,) = self.contexts.result.executable.plan.stages
-        return stage
-
-    def context(self) -> StageContext[Any]:
-        return self.work.context_for(self.stage)
-
-
-@contextlib.contextmanager
 def _opened(
     session: Session,
     stage: str,
@@ -165,46 +164,14 @@ def _opened(
     worktree: bool = False,
     read_only: bool = False,
     refusing: running.RunOptions | None = None,
-) -> Iterator[_Opened]:
-    """Plan the stage alone. Nothing is run.
-
-    `refusing`: plan as a run with these options does, and refuse what it
-    refuses.
-    """
-    access = session.connect(Mode.DEPLOY, read_only=read_only)
-    ledger = session.ledger(access)
-    options = PlanOptions(mode=Mode.DEPLOY, worktree=worktree, selected=frozenset({stage}))
-    result: PlanResult = plan(
-        session,
-        refusing.planning if refusing else options,
-        ledger,
-        meanwhile=lambda: _look_ahead(session, stage, access),
+) -> contextlib.AbstractContextManager[Alone]:
+    how = Opening(
+        worktree=worktree,
+        read_only=read_only,
+        refusing=refusing,
+        meanwhile=lambda access: _look_ahead(session, stage, access),
     )
-    if refusing is not None:
-        running.refuse(session, refusing, result, ledger=ledger)
-    allow_empty = refusing is not None and refusing.allow_empty
-    with stage_contexts(session, result, access, allow_empty=allow_empty) as contexts:
-        yield _Opened(contexts=contexts, ledger=ledger, work=running.work_of(contexts, ledger))
-
-
-@contextlib.contextmanager
-def _in_stage() -> Iterator[None]:
-    """Errors as in a run, where they are those of a stage and not of the command line."""
-    try:
-        yield
-    except UsageError as error:
-        raise as_stage_error(error) from None
-
-
-def _alone(
-    session: Session, stage: str, *, allow_empty: bool, allow_rollback: bool
-) -> running.RunOptions:
-    names = frozenset({stage})
-    return running.RunOptions(
-        planning=PlanOptions(mode=session.project.context.mode, selected=names, forced=names),
-        allow_rollback=allow_rollback,
-        allow_empty=allow_empty,
-    )
+    return opened_alone(session, stage, how)
 
 
 def _look_ahead(session: Session, stage: str, access: Access) -> None:

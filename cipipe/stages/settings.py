@@ -8,7 +8,7 @@ that a new kind needs no code there.
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -67,6 +67,15 @@ class KindSettings(
     Defaults are not part of the fingerprint, so a setting that a later
     version adds makes no stage due.
     """
+
+    # Settings that change how a stage is deployed, but nothing of what is:
+    # they are not part of the fingerprint.
+    NOT_COUNTED: ClassVar[frozenset[str]] = frozenset()
+
+    def counted(self) -> dict[str, Any]:
+        """The settings that are part of the fingerprint."""
+        every: dict[str, Any] = msgspec.to_builtins(self)
+        return {name: value for name, value in every.items() if name not in self.NOT_COUNTED}
 
     @functools.cached_property
     def leaves(self) -> Sequence[Leaf]:

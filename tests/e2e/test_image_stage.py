@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.image_project import ImageProject
+from support.image_project import AUTH, ImageProject
 from support.tools import require
 
 
@@ -94,3 +94,90 @@ def test_a_secret_of_the_build_is_in_no_layer(project: ImageProject) -> None:
 
     project.configure()
     project.write("app/Dockerfile", dockerfile)
+
+
+def test_build_needs_no_aws_and_pushes_nothing(project: ImageProject) -> None:
+    project.change()
+    before = project.images()
+    built = project.cipipe("image", "build", "--format", "json", "--sandbox", "--env", "dev")
+    assert built.status == 0, built.text
+    client = project.daemon()
+    assert client.images.get(built.document["name"]).id == built.document["id"]
+    host = str(project.sandbox().state.docker_host)
+    client.close()
+    alone = project.cipipe("image", "build", "--format", "json", "--env", "dev", DOCKER_HOST=host)
+    assert alone.status == 0, alone.text
+    assert alone.document["tag"] == built.document["tag"]
+    assert project.images() == before
+
+
+def test_verify_finds_a_planted_difference(project: ImageProject) -> None:
+    project.change()
+    assert project.run_in("dev").status == 0
+    arguments = ("image", "verify", "--sandbox", "--env", "dev")
+    same = project.cipipe(*arguments, "--format", "json")
+    assert same.status == 0, same.text
+    assert same.document["differences"] == []
+    assert same.document["files"] > 5
+
+    # Somebody moves the tag to an image that has one more line.
+    data = project.record()["data"]
+    client = project.daemon()
+    name = f"{project.registry}/shop-dev:{data['tag']}"
+    container = client.containers.create(name, ["/bin/sh", "-c", "echo evil >> /app/run.sh"])
+    container.start()
+    container.wait()
+    planted = container.commit(repository=f"{project.registry}/shop-dev", tag="planted")
+    container.remove()
+    client.images.push(f"{project.registry}/shop-dev", tag="planted", auth_config=AUTH)
+    (digest,) = (digest for digest, tags in project.images().items() if tags == ["planted"])
+    client.images.remove(planted.id, force=True)
+    client.close()
+    project.replace_record({**data, "digest": digest})
+
+    found = project.cipipe(*arguments, "--format", "json")
+    assert found.status == 4
+    changes = {(one["name"], one["change"]) for one in found.document["differences"]}
+    assert ("app/run.sh", "content") in changes
+    text = project.cipipe(*arguments)
+    assert text.status == 4
+    assert "content       app/run.sh" in text.out
+    assert "[image-differs]" in text.err
+    project.replace_record(data)
+
+
+def test_prune_keeps_what_is_needed(project: ImageProject) -> None:
+    project.configure("keep = { days = 0, count = 2 }\n")
+    tags = []
+    for _ in range(4):
+        project.change()
+        assert project.run_in("dev").status == 0
+        tags.append(project.record()["data"]["tag"])
+    # A task still runs the first one.
+    ecs = project.client("ecs")
+    ecs.register_task_definition(
+        family="other",
+        containerDefinitions=[
+            {"name": "dbt", "image": f"{project.registry}/shop-dev:{tags[0]}", "memory": 128}
+        ],
+    )
+    arguments = ("image", "prune", "--sandbox", "--env", "dev", "--format", "json")
+    planned = project.cipipe(*arguments, "--dry-run")
+    assert planned.status == 0, planned.text
+    assert tags[1] in planned.document["deleted"]
+    assert tags[1] in project.tags()
+
+    done = project.cipipe(*arguments, "--yes")
+    assert done.status == 0, done.text
+    assert done.document["deleted"] == planned.document["deleted"]
+    kept = {one["tag"]: one["why"] for one in done.document["kept"]}
+    assert kept == {tags[0]: "running", tags[2]: "rollback", tags[3]: "deployed"}
+    assert set(tags) & set(project.tags()) == set(kept)
+    assert "planted" in done.document["foreign"]
+    assert "planted" in project.tags()
+    assert project.record()["data"]["offered_since"] == done.document["offered_since"]
+
+    # What is deployed is still deployed, and nothing is due.
+    again = project.run_in("dev")
+    assert again.results()["image"] == "unchanged"
+    project.configure()

@@ -287,7 +287,7 @@ def test_an_extra_tag_names_an_image_that_is_there(
     assert found.digest("absent") is None
     with pytest.raises(StageError) as caught:
         found.retag(f"sha256:{'0' * 64}", "latest")
-    assert caught.value.id == "registry-refused"
+    assert caught.value.id == "registry-image-missing"
 
 
 def mutability(aws: Aws, repository: str, value: str, *excluded: str) -> None:

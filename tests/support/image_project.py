@@ -4,6 +4,7 @@ The base image has a shell and nothing else, because no image can be pulled in C
 """
 
 import io
+import json
 import re
 import subprocess
 import tarfile
@@ -18,6 +19,9 @@ from support.clone import Clone, Outcome
 from support.environment import shell_environment
 
 BASE = "cipipe-test-base:1"
+# The sandbox's registry takes any login.
+AUTH = {"username": "AWS", "password": "x"}
+
 LEDGER = "cipipe-{account}-eu-central-1"
 ACCOUNTS = {"dev": "111111111111", "live": "222222222222"}
 
@@ -161,10 +165,20 @@ class ImageProject(Clone):
             entry["imageDigest"]: entry.get("imageTags", []) for entry in answer["imageDetails"]
         }
 
+    def tags(self, environment: str = "dev") -> list[str]:
+        return [tag for tags in self.images(environment).values() for tag in tags]
+
+    def replace_record(self, data: dict[str, Any]) -> None:
+        """Change `data` of the image's record, as nobody but a test does."""
+        record = {**self.record(), "data": data}
+        self.client("s3").put_object(
+            Bucket=LEDGER.format(account=ACCOUNTS["dev"]),
+            Key="ledger/shop/dev/image.json",
+            Body=json.dumps(record).encode(),
+        )
+
     def record(self, environment: str = "dev", stage: str = "image") -> dict[str, Any]:
         """The stage's record in the ledger."""
-        import json
-
         account = ACCOUNTS[environment]
         body = self.client("s3", account).get_object(
             Bucket=LEDGER.format(account=account), Key=f"ledger/shop/{environment}/{stage}.json"

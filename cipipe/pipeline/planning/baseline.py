@@ -97,7 +97,7 @@ def _compare(project: Project, snapshot: Snapshot, base: Commit) -> dict[str, Kn
     some of its trees.
     """
     try:
-        then = _candidates_of(project, snapshot, base)
+        then = candidates_of(project, snapshot, base)
     except CipipeError:
         return None
     if then is None:
@@ -119,9 +119,10 @@ def _compare(project: Project, snapshot: Snapshot, base: Commit) -> dict[str, Kn
     }
 
 
-def _candidates_of(
+def candidates_of(
     project: Project, snapshot: Snapshot, base: Commit
 ) -> Mapping[str, Candidate] | None:
+    """The stages of a commit, by its own configuration; None if it has none."""
     text = project.repository.objects([f"{base.oid}:{project.config_path}"])[0]
     if text is None:
         return None

@@ -27,8 +27,11 @@ _LARGE_FILE = 50_000_000
 _MAX_SHOWN = 3
 
 
-def build(context: StageContext[ImageSettings]) -> None:
-    """Build the image as `local_name`. Raises ProblemsError, StageError, UsageError."""
+def build(context: StageContext[ImageSettings], name: str | None = None) -> None:
+    """Build the image under this name, or as `local_name`.
+
+    Raises ProblemsError, StageError, UsageError.
+    """
     from cipipe.stages.image.build_context import build_context
     from cipipe.stages.image.cache import cache
     from cipipe.tools.docker import buildkit
@@ -38,7 +41,7 @@ def build(context: StageContext[ImageSettings]) -> None:
     command = _buildkit(context, source)
     docker = daemon(context)
     docker.wait(context.stage.settings.daemon_timeout)
-    wanted = _wanted(context, source)
+    wanted = _wanted(context, source, name or local_name(context))
     found = cache(context)
     if command is not None:
         try:
@@ -52,7 +55,7 @@ def build(context: StageContext[ImageSettings]) -> None:
     _build_classically(docker, source, wanted=wanted, cache=found)
 
 
-def _wanted(context: StageContext[ImageSettings], source: "BuildContext") -> "Build":
+def _wanted(context: StageContext[ImageSettings], source: "BuildContext", name: str) -> "Build":
     from cipipe.stages.image.dockerfile import step_lines
     from cipipe.tools.docker import buildkit
     from cipipe.tools.docker.progress import StepName
@@ -64,7 +67,7 @@ def _wanted(context: StageContext[ImageSettings], source: "BuildContext") -> "Bu
     path = repository_path(settings.context, _dockerfile(source))
     return buildkit.Build(
         dockerfile=settings.dockerfile,
-        tag=local_name(context),
+        tag=name,
         build_args={name: literal(value) for name, value in settings.build_args.items()},
         labels={
             "org.opencontainers.image.revision": context.commit,

@@ -9,7 +9,7 @@ from cipipe.errors import RefusedError, StageError
 from cipipe.model import State
 from cipipe.stages.context import EarlierStage, StageContext
 from cipipe.stages.image.names import content_tag
-from cipipe.stages.image.publishing import ImageData, registry, registry_of
+from cipipe.stages.image.publishing import ImageData, offered_since, registry, registry_of
 from cipipe.stages.image.settings import ImageSettings
 
 
@@ -24,7 +24,7 @@ def promote(context: StageContext[ImageSettings]) -> ImageData:
     target = registry(context)
     copy = Copy(source=source, target=target, line=context.line, interrupt=context.interrupt)
     copy.image(found.digest, content_tag(context))
-    return ImageData(target.repository, content_tag(context), found.digest)
+    return ImageData(target.repository, content_tag(context), found.digest, offered_since(context))
 
 
 def _image(context: StageContext[ImageSettings], earlier: EarlierStage | None) -> ImageData:

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from cipipe.tools.registry.client import Registry
 
 
-class ImageData(msgspec.Struct, frozen=True):
+class ImageData(msgspec.Struct, frozen=True, omit_defaults=True):
     """`data` in the record of an `image` stage."""
 
     repository: str
     tag: str
     digest: str
+    # Images of deployments from before this time may have been deleted:
+    # ISO 8601, UTC. None: no prune has run.
+    offered_since: str | None = None
 
 
 def registry(context: StageContext[ImageSettings]) -> "Registry":
@@ -84,7 +87,14 @@ def push(context: StageContext[ImageSettings], existing: str | None) -> ImageDat
     digest = existing or daemon(context).push(
         target.repository, tag, username=target.username, password=target.password
     )
-    return ImageData(target.repository, tag, digest)
+    return ImageData(target.repository, tag, digest, offered_since(context))
+
+
+def offered_since(context: StageContext[ImageSettings]) -> str | None:
+    """What the last prune of the stage decided."""
+    data = context.previous.data if context.previous else {}
+    found = data.get("offered_since")
+    return found if isinstance(found, str) else None
 
 
 def retag(context: StageContext[ImageSettings], digest: str, extra: str) -> None:

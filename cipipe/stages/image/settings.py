@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -26,7 +26,18 @@ class LoginVariables(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password_variable: str
 
 
+class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How far back `cipipe image prune` keeps deployments that one can go back to: at least this
+    many days, and at least this many deployments.
+    """
+
+    days: int = 30
+    count: int = 10
+
+
 class ImageSettings(KindSettings, frozen=True):
+    NOT_COUNTED: ClassVar = frozenset({"cache", "cache_image", "keep", "login", "promote"})
+
     # A folder of the repository.
     context: str
     # The URL of the ECR repository, without a tag.
@@ -56,6 +67,8 @@ class ImageSettings(KindSettings, frozen=True):
     smoke_timeout: int = 300
     # Tags besides the one of the content. They move.
     tags: tuple[str, ...] = ()
+    # What a prune keeps.
+    keep: Keep = Keep()
     platform: str | None = None
     # The network of the build.
     network: Setting | None = None
@@ -73,6 +86,12 @@ def problems(stage: Stage[ImageSettings]) -> Iterable[Problem]:
     yield from outside(settings.context, "context")
     yield from outside(settings.dockerfile, "dockerfile")
     yield from _problems_of_secrets(settings)
+    if settings.keep.days < 0 or settings.keep.count < 1:
+        yield Problem(
+            "config-bad-keep",
+            "`days` is at least 0, and `count` at least 1: what is deployed always stays",
+            "keep",
+        )
     if isinstance(settings.cache_image, str) and not re.fullmatch(
         rf"\S+/\S+:(?:{_TAG}|.*\{{.*)", settings.cache_image
     ):

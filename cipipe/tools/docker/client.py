@@ -7,11 +7,14 @@ https://docs.docker.com/reference/api/engine
 import contextlib
 import io
 import math
+import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
@@ -36,6 +39,17 @@ _REPORT_INTERVAL = 10
 # Seconds for one answer of the daemon, which does not answer while it
 # builds a slow step.
 _TIMEOUT = 600
+
+
+class ImageOnDaemon(msgspec.Struct, frozen=True):
+    """An image as the daemon knows it."""
+
+    # `sha256:…` of its configuration.
+    id: str
+    # Bytes.
+    size: int
+    # How a container of it starts.
+    configuration: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -138,6 +152,31 @@ class Docker:
                 raise StageError(
                     error.id, f"{error.message}{tail}", hint=error.hint, where=where
                 ) from error
+
+    def described(self, image: str) -> "ImageOnDaemon":
+        """What the daemon says of an image. Raises StageError."""
+        with _translated(f"docker image inspect {image}", "docker-unreachable"):
+            found = self._client.api.inspect_image(image)
+        size = int(found.get("Size") or 0)
+        return ImageOnDaemon(str(found["Id"]), size, found.get("Config") or {})
+
+    @contextlib.contextmanager
+    def exported(self, image: str) -> Iterator[tarfile.TarFile]:
+        """The file system of a container of the image, which is not
+        started, as a tar that is read once from start to end.
+
+        Raises StageError.
+        """
+        with _translated(f"docker export of {image}", "docker-unreachable"):
+            # A command is required, and never run.
+            container = self._client.containers.create(image, ["/none"], network_disabled=True)
+            try:
+                stream = _Stream(container.export())
+                with tarfile.open(fileobj=stream, mode="r|") as archive:
+                    yield archive
+            finally:
+                with contextlib.suppress(Exception):
+                    container.remove(force=True)
 
     def pull(self, reference: str, *, username: str, password: str) -> None:
         """Pull an image. Raises StageError."""
@@ -272,6 +311,28 @@ class Docker:
                 shown.add((layer, status))
                 line(self.redactor.text(f"{layer}: {status}" if layer else status))
         return digest
+
+
+class _Stream(io.RawIOBase):
+    """Pieces of bytes as a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._left = piece
+        size = min(len(buffer), len(self._left))
+        buffer[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""The use cases of `cipipe image`: one `image` stage on its own."""
