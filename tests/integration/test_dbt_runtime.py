@@ -268,6 +268,24 @@ def test_artifacts_that_cannot_be_stored(container: Container) -> None:
     assert container.run("dbt", "run", FAIL_RUN="1", **lost).status == 1
 
 
+def test_s3_that_does_not_answer_is_not_waited_for(container: Container) -> None:
+    started = time.monotonic()
+    done = container.run(
+        "dbt", "run", DBT_ARTIFACTS=f"s3://{BUCKET}/dev/", AWS_ENDPOINT_URL="http://127.0.0.1:9"
+    )
+    assert done.status == 74
+    assert sum(event["event"] == "artifact" for event in done.events) == 1
+    assert time.monotonic() - started < 30
+
+
+def test_results_stay_for_the_next_step(container: Container) -> None:
+    done = container.run(DBT_STEPS="run, debug, test", DBT_ARTIFACTS=f"s3://{BUCKET}/dev/")
+    steps = {event["step"]: event["results"] for event in done.events if event["event"] == "step"}
+    assert steps == {"run": {"success": 2}, "debug": {}, "test": {"success": 1, "pass": 1}}
+    assert (container.folder / "target/run_results.json").exists()
+    assert "dev/run_results_debug.json" not in container.stored()
+
+
 def test_no_such_program(container: Container) -> None:
     assert container.run("no-such-program").status == 127
 

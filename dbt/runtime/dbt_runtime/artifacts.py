@@ -39,16 +39,24 @@ class Artifacts:
         # Before any step: what an earlier run left here is not this run's.
         for path in self._stale():
             path.unlink(missing_ok=True)
+        # When the last results that were kept were written.
+        self._kept = 0
 
     def keep_results(self, step: str) -> dict[str, int]:
-        """Move the results of a step that has ended to its own name. Returns how many nodes
+        """Copy the results of a step that has ended to its own name. Returns how many nodes
         ended how, such as {"success": 4, "error": 1}; empty if the step has no results.
+
+        They also stay where dbt looks for them: `dbt retry` needs those of the step before it.
         """
         results = self._target / _RESULTS
         if not results.is_file():
             return {}
+        written = results.stat().st_mtime_ns
+        if written == self._kept:
+            return {}
+        self._kept = written
         own = self._target / f"run_results_{step}.json"
-        results.replace(own)
+        shutil.copy2(results, own)
         if step in _MAIN:
             shutil.copy2(own, self._target / f".main_{_RESULTS}")
         return _counts(own)
@@ -62,7 +70,7 @@ class Artifacts:
         return {name: path for name, path in sorted(found.items()) if path.is_file()}
 
     def _stale(self) -> Iterator[Path]:
-        yield from (self._target / name for name in ("catalog.json", "sources.json"))
+        yield from (self._target / name for name in _NAMES)
         yield from self._target.glob("*run_results*.json")
         yield self._logs / "dbt.log"
 
@@ -86,18 +94,22 @@ def upload(
     """Copy the files to the run's own folder, and over the latest ones. Returns whether all
     arrived; the log names those that did not.
 
-    Secrets are masked in the log file, as in everything that is printed.
+    Secrets are masked in the files, as in everything that is printed.
     """
+    from botocore.exceptions import BotoCoreError
+
     failed = False
     for name, path in files.items():
         content_type = mimetypes.guess_type(name)[0] or "text/plain"
-        body = path.read_bytes()
-        if content_type == "text/plain":
-            body = log.masked(body.decode(errors="replace")).encode()
+        text = path.read_text("utf-8", errors="surrogateescape")
+        body = log.masked(text).encode("utf-8", errors="surrogateescape")
         for key in (f"{folder.prefix}runs/{run_id}/{name}", f"{folder.prefix}{name}"):
             try:
                 s3().put_object(Bucket=folder.bucket, Key=key, Body=body, ContentType=content_type)
             except Exception as error:  # noqa: BLE001  (one lost file must not lose the others)
                 failed = True
                 log.event("artifact", key=f"s3://{folder.bucket}/{key}", error=str(error))
+                # S3 did not answer at all: each further file would wait as long.
+                if isinstance(error, BotoCoreError):
+                    return False
     return not failed

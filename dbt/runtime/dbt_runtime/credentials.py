@@ -6,6 +6,7 @@ DAG sets itself is kept.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -45,6 +46,10 @@ _WAREHOUSE_KEYS = {
         "database": "SNOWFLAKE_DATABASE",
     },
 }
+# Variables with values that nobody may see, whoever sets them.
+_SECRET_NAME = re.compile(
+    rf"{SECRET_PREFIX}.*|.*(PASSWORD|PASSPHRASE|PRIVATE_KEY|SECRET_ACCESS_KEY|_TOKEN)"
+)
 _VARIABLE_PREFIXES = (SECRET_PREFIX, "REDSHIFT_", "SNOWFLAKE_")
 
 # A client of boto3 for a service.
@@ -68,7 +73,7 @@ def credentials(settings: Settings, env: Mapping[str, str], client: Client) -> d
 
 def secrets_in(env: Mapping[str, str]) -> list[str]:
     """The values that nobody may see."""
-    return [value for name, value in env.items() if name.startswith(SECRET_PREFIX) and value]
+    return [value for name, value in env.items() if value and _SECRET_NAME.fullmatch(name)]
 
 
 def variables_of_secret(text: str, target: str) -> dict[str, str]:

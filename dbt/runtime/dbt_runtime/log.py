@@ -5,7 +5,8 @@ what dbt prints, without secrets.
 import json
 import sys
 import threading
-from collections.abc import Iterable
+import urllib.parse
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -24,10 +25,12 @@ class Log:
         self._secrets: tuple[str, ...] = ()
 
     def hide(self, secrets: Iterable[str]) -> None:
-        """Mask these values from now on; of a value with several lines, each line."""
-        parts = {line.strip() for secret in secrets for line in secret.splitlines()}
-        parts |= set(self._secrets)
-        known = {part for part in parts if len(part) >= _MIN_SECRET}
+        """Mask these values from now on, also as JSON, Python and URLs write them; of a value with
+        several lines, each line.
+        """
+        lines = {line.strip() for secret in secrets for line in secret.splitlines()}
+        known = {form for line in lines if len(line) >= _MIN_SECRET for form in _forms(line)}
+        known |= set(self._secrets)
         # A secret that contains another one is replaced first.
         self._secrets = tuple(sorted(known, key=len, reverse=True))
 
@@ -54,3 +57,12 @@ class Log:
         if isinstance(value, list):
             return [self._cleaned(item) for item in value]
         return value
+
+
+def _forms(secret: str) -> Iterator[str]:
+    yield secret
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    yield repr(secret)[1:-1]
+    yield urllib.parse.quote(secret, safe="")
+    yield urllib.parse.quote_plus(secret)

@@ -148,6 +148,11 @@ class _Run:
 @cache
 def _client(service: str) -> Any:
     import boto3
+    from botocore.config import Config
 
+    # Short, because Fargate does not wait for artifacts longer than for dbt.
+    limits = Config(
+        connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"}
+    )
     session: Any = boto3.session.Session()
-    return session.client(service)
+    return session.client(service, config=limits)

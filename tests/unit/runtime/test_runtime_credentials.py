@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dbt_runtime.credentials import variables_of_secret
+from dbt_runtime.credentials import secrets_in, variables_of_secret
 from dbt_runtime.jdbc import variables_of_url
 
 
@@ -96,3 +96,16 @@ def test_a_secret(target: str, content: Any, expected: dict[str, str]) -> None:
 )
 def test_a_jdbc_url(url: str, target: str, expected: dict[str, str] | None) -> None:
     assert variables_of_url(url, target) == expected
+
+
+def test_which_variables_are_secret() -> None:
+    env = {
+        "DBT_ENV_SECRET_ANY": "a",
+        "SNOWFLAKE_PASSWORD": "b",
+        "AWS_SECRET_ACCESS_KEY": "c",
+        "AWS_SESSION_TOKEN": "d",
+        "DBT_ENV_SECRET_EMPTY": "",
+        "DBT_CREDENTIALS_SECRET": "the name of one",
+        "REDSHIFT_USER": "emp",
+    }
+    assert secrets_in(env) == ["a", "b", "c", "d"]

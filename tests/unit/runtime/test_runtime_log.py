@@ -2,6 +2,7 @@
 
 import io
 import json
+import urllib.parse
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,3 +32,13 @@ def test_an_event_is_one_line(text: str) -> None:
     Log(stream).event("step", step=text)
     assert stream.getvalue().count("\n") == 1
     assert json.loads(stream.getvalue())["step"] == text
+
+
+@given(
+    st.text(min_size=4).filter(lambda text: len(text.splitlines()) == 1 and text == text.strip())
+)
+def test_a_secret_is_masked_however_it_is_written(secret: str) -> None:
+    log = Log(io.StringIO())
+    log.hide([secret])
+    for form in (secret, json.dumps(secret), urllib.parse.quote(secret, safe=""), repr(secret)):
+        assert log.masked(form).strip("\"'") == MASK
