@@ -4,7 +4,7 @@
 locals {
   athena_database = replace("${local.name}-movies", "-", "_") # in Athena, a hyphen would have to be quoted everywhere
 
-  lake_prefixes = { raw = "raw/", results = "athena-results/", staging = "staging/", exports = "exports/" }
+  lake_prefixes = { raw = "raw/", results = "athena-results/", staging = "staging/", exports = "exports/", emr = "emr/" }
 }
 
 module "lake_bucket" {
@@ -21,7 +21,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "lake" {
   bucket = module.lake_bucket.name
 
   dynamic "rule" {
-    for_each = toset(["results", "staging"]) # query results; exports have their own prefix and are kept
+    for_each = toset(["results", "staging", "emr"]) # query results, and logs and tables of clusters; exports are kept
 
     content {
       id     = "expire-${rule.key}"

@@ -198,6 +198,6 @@ resource "aws_iam_role_policy" "mwaa" {
 
   policy = jsonencode({
     Version   = "2012-10-17"
-    Statement = concat(local.mwaa_service_statements, local.run_dbt_statements, local.mwaa_dag_statements)
+    Statement = concat(local.mwaa_service_statements, local.run_dbt_statements, local.run_emr_statements, local.mwaa_dag_statements)
   })
 }

@@ -56,6 +56,21 @@ output "ecs_cluster_name" {
   value       = aws_ecs_cluster.this.name
 }
 
+output "emr_instance_profile" {
+  description = "Instance profile of EMR clusters. It exists with create_emr."
+  value       = local.emr_instance_role
+}
+
+output "emr_security_group_ids" {
+  description = "Security groups of EMR clusters: primary node, core nodes, service access. Empty without create_emr."
+  value       = [for name in ["primary", "core", "service"] : aws_security_group.emr[name].id if var.create_emr]
+}
+
+output "emr_service_role_arn" {
+  description = "Role that EMR starts clusters with. It exists with create_emr."
+  value       = "${local.iam_arn}:role${local.role_path}${local.emr_service_role}"
+}
+
 output "log_group_name" {
   description = "Log group of dbt tasks."
   value       = aws_cloudwatch_log_group.dbt.name
@@ -74,6 +89,11 @@ output "parameter_prefix" {
 output "private_subnet_ids" {
   description = "Subnets that dbt tasks run in."
   value       = [for subnet in aws_subnet.private : subnet.id]
+}
+
+output "tags" {
+  description = "Tags of the stack: what DAGs create has them too, and their permissions depend on it."
+  value       = { environment = local.tags.environment, project = local.tags.project }
 }
 
 output "task_definition_arn" {

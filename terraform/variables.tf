@@ -265,6 +265,12 @@ variable "athena_scan_limit_bytes" {
 
 # --- MWAA ------------------------------------------------------------------------------------------------------------
 
+variable "create_emr" {
+  description = "Create the roles and security groups with which the DAG emr_elt starts clusters."
+  type        = bool
+  default     = false
+}
+
 variable "create_mwaa" {
   description = "Create an MWAA environment that reads the DAG bucket. Takes half an hour, and is billed by the hour. Ignored in the sandbox, which has no MWAA."
   type        = bool

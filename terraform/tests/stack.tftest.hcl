@@ -18,6 +18,14 @@ mock_provider "aws" {
     defaults = { arn = "arn:aws:s3:::dbt-deployment-live-dags-222222222222" }
   }
 
+  mock_resource "aws_subnet" {
+    defaults = { arn = "arn:aws:ec2:eu-central-1:222222222222:subnet/subnet-1" }
+  }
+
+  mock_resource "aws_security_group" {
+    defaults = { arn = "arn:aws:ec2:eu-central-1:222222222222:security-group/sg-1" }
+  }
+
   mock_resource "aws_athena_workgroup" {
     defaults = { arn = "arn:aws:athena:eu-central-1:222222222222:workgroup/dbt-deployment-live" }
   }
@@ -287,5 +295,32 @@ run "container_reads_its_credentials" {
       WriteArtifacts = "s3:PutObject"
     }
     error_message = "The task must be allowed to read exactly these."
+  }
+}
+
+run "emr" {
+  command = plan
+
+  variables {
+    create_emr  = true
+    create_mwaa = true
+  }
+
+  assert {
+    condition     = keys(aws_security_group.emr) == ["core", "primary", "service"] && length(output.emr_security_group_ids) == 3
+    error_message = "A cluster must have its three security groups."
+  }
+
+  assert {
+    condition = { for statement in jsondecode(aws_iam_role_policy.mwaa[0].policy).Statement : statement.Sid => statement.Condition if contains(["StartClusters", "UseOwnClusters"], statement.Sid) } == {
+      StartClusters  = { StringEquals = { "aws:RequestTag/environment" = "live", "aws:RequestTag/project" = "dbt-deployment" } }
+      UseOwnClusters = { StringEquals = { "aws:ResourceTag/environment" = "live", "aws:ResourceTag/project" = "dbt-deployment" } }
+    }
+    error_message = "Airflow may only start clusters with this stack's tags, and only use those."
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(aws_iam_role_policy.emr_service[0].policy).Statement : statement.Sid if statement.Resource == "*" && !can(statement.Condition)] == ["Look"]
+    error_message = "EMR's role may change nothing outside of this stack."
   }
 }

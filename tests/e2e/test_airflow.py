@@ -86,6 +86,13 @@ TASKS = {
         "snapshot_scd_emp": ["test_emp_fact"],
     },
     "dbt_ssm": {"read_parameters": [], "build": ["read_parameters"]},
+    "emr_elt": {
+        "create_cluster": [],
+        "add_steps": ["create_cluster"],
+        "wait_for_hive": ["add_steps"],
+        "wait_for_trino": ["wait_for_hive"],
+        "terminate_cluster": ["create_cluster", "wait_for_trino"],
+    },
 }
 
 

@@ -18,6 +18,7 @@ from typing import Any
 SPEED = {
     "poll_seconds": 0.2,
     "waiter_delay": 1,
+    "poke_interval": 0.2,
     "sleep_time": 0,
     "awslogs_fetch_interval": timedelta(seconds=0.2),
 }

@@ -27,6 +27,9 @@ RUNS = [
     ("ssm-no-exit-code", "dbt_ssm", "no-exit-code"),
     ("athena-new", "athena_elt", "exit-0"),
     ("athena-again", "athena_elt", "exit-0"),
+    ("emr", "emr_elt", "exit-0"),
+    ("emr-step-fails", "emr_elt", "exit-2"),
+    ("emr-no-cluster", "emr_elt", "no-cluster"),
 ]
 
 NOWHERE = "http://127.0.0.1:9"

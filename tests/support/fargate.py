@@ -1,5 +1,5 @@
-"""What the sandbox does not have: Fargate that runs a container, Athena that writes a result, and
-Slack.
+"""What the sandbox does not have: Fargate that runs a container, Athena that writes a result, EMR
+that runs steps, and Slack.
 
 A server in front of the sandbox's AWS that passes everything on. Only what moto leaves out of a
 task (a container that really ends, with an exit code or without one) and of a query (its CSV file)
@@ -70,6 +70,8 @@ class Fargate:
     assumed: list[str] = field(default_factory=list)
     # By the task's ARN; None while it runs.
     _ends: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    # How often each EMR step was looked at.
+    _looks: dict[str, int] = field(default_factory=dict)
     # The Docker volume with the containers' home folder; empty until the first one starts.
     _volume: str = ""
 
@@ -136,6 +138,10 @@ class Fargate:
                     "stopCode": "UserInitiated",
                     "stoppedReason": request["reason"],
                 }
+            case "DescribeStep":
+                return self._step(request, json.loads(answer))
+            case "DescribeCluster":
+                return self._cluster(json.loads(answer))
             case "AssumeRole":
                 self.assumed += re.findall(r"<AccessKeyId>(\w+)<", answer.decode())
             case "StartQueryExecution" if "OutputLocation" in request.get(
@@ -145,6 +151,28 @@ class Fargate:
                 key = f"{place.path.strip('/')}/{json.loads(answer)['QueryExecutionId']}.csv"
                 self.aws.client("s3").put_object(Bucket=place.netloc, Key=key, Body=CSV.encode())
         return answer
+
+    def _step(self, request: dict[str, Any], answer: dict[str, Any]) -> bytes:
+        """A step as EMR describes it: it runs at first, and its command ends as `ending` says. If
+        one fails, those after it are cancelled.
+        """
+        status = answer["Step"]["Status"]
+        self._looks[request["StepId"]] = self._looks.get(request["StepId"], 0) + 1
+        if self.ending == "no-cluster":
+            status["State"] = "CANCELLED"
+        elif self._looks[request["StepId"]] == 1:
+            status["State"] = "RUNNING"
+        elif self.ending == "exit-2":
+            status |= {"State": "FAILED", "FailureDetails": {"Reason": "exit code 2"}}
+        else:
+            status["State"] = "COMPLETED"
+        return json.dumps(answer).encode()
+
+    def _cluster(self, answer: dict[str, Any]) -> bytes:
+        """A cluster that was terminated is TERMINATED, without moto's delay."""
+        if answer["Cluster"]["Status"]["State"] == "TERMINATING":
+            answer["Cluster"]["Status"]["State"] = "TERMINATED"
+        return json.dumps(answer).encode()
 
     def _start(self, request: dict[str, Any], arn: str) -> None:
         self._ends[arn] = ENDINGS.get(self.ending)

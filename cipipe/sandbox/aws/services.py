@@ -23,6 +23,7 @@ SERVED = frozenset(
         "ec2",
         "ecr",
         "ecs",
+        "emr",
         "events",
         "glue",
         "iam",

@@ -54,7 +54,15 @@ def done(request: pytest.FixtureRequest, all_done: dict[str, Done]) -> Done:
 
 
 def test_every_dag_runs_to_success(done: Done) -> None:
-    wanted = {"snowflake", "redshift", "redshift-no-slack", "ssm", "athena-new", "athena-again"}
+    wanted = {
+        "snowflake",
+        "redshift",
+        "redshift-no-slack",
+        "ssm",
+        "athena-new",
+        "athena-again",
+        "emr",
+    }
     assert {name: done.state(name) for name in sorted(wanted)} == dict.fromkeys(
         sorted(wanted), "success"
     ), done.output
@@ -175,6 +183,58 @@ def test_the_export_is_moved_and_nothing_is_left_behind(done: Done, aws: Aws) ->
     export = {"2.10": "comedy", "3": "children's---family"}[done.version]
     assert aws.get(bucket, f"exports/{export}.csv").decode() == CSV
     assert aws.keys(bucket, f"staging/{export}/") == []
+
+
+def test_emr_runs_hive_and_trino_on_a_cluster_of_its_own(done: Done, aws: Aws) -> None:
+    assert done.state("emr") == "success", done.output
+    outputs = aws.outputs()
+    (started,) = done.asked("emr", "RunJobFlow")
+    assert started["ServiceRole"] == outputs["emr_service_role_arn"]
+    assert started["JobFlowRole"] == outputs["emr_instance_profile"]
+    assert started["Instances"]["Ec2SubnetId"] in outputs["private_subnet_ids"]
+    assert started["Instances"]["TerminationProtected"] is False
+    assert started["AutoTerminationPolicy"] == {"IdleTimeout": 3600}
+    assert started["LogUri"] == f"s3://{outputs['data_lake_bucket']}/emr/logs/"
+    tags = {tag["Key"]: tag["Value"] for tag in started["Tags"]}
+    assert tags == outputs["tags"]
+
+    (added,) = done.asked("emr", "AddJobFlowSteps")
+    hive, trino = (step["HadoopJarStep"]["Args"] for step in added["Steps"])
+    database, lake = outputs["athena_database_name"], outputs["data_lake_bucket"]
+    assert hive[:2] == ["hive", "-e"]
+    assert f"INSERT OVERWRITE TABLE `{database}`.`typed_ratings`" in hive[2]
+    assert f"LOCATION 's3://{lake}/raw/ratings/'" in hive[2]
+    assert trino[:3] == ["trino-cli", "--catalog=hive", f"--schema={database}"]
+    assert f"external_location = 's3://{lake}/emr/mean_ratings/'" in trino[3]
+    assert terminated(done, aws, "emr") == 1
+
+
+def test_a_step_that_fails_fails_the_run_and_the_cluster_goes(done: Done, aws: Aws) -> None:
+    assert done.state("emr-step-fails") == "failed"
+    tasks = done.tasks("emr-step-fails")
+    assert tasks["wait_for_hive"] == "failed"
+    assert tasks["wait_for_trino"] == "upstream_failed"
+    assert tasks["terminate_cluster"] == "success"
+    assert terminated(done, aws, "emr-step-fails") == 1
+
+
+def test_a_cluster_that_cannot_start_fails_the_run_and_goes(done: Done, aws: Aws) -> None:
+    assert done.state("emr-no-cluster") == "failed"
+    assert done.tasks("emr-no-cluster")["terminate_cluster"] == "success"
+    assert terminated(done, aws, "emr-no-cluster") == 1
+
+
+def terminated(done: Done, aws: Aws, run: str) -> int:
+    """How many clusters a run started; each of them is terminated."""
+    asked = done.asked(run, "TerminateJobFlows")
+    ids = {cluster for call in asked for cluster in call["JobFlowIds"]}
+    emr = aws.client("emr")
+    states = [
+        emr.describe_cluster(ClusterId=cluster)["Cluster"]["Status"]["State"] for cluster in ids
+    ]
+    assert set(states) <= {"TERMINATING", "TERMINATED"}
+    assert len(done.asked(run, "RunJobFlow")) == len(ids)
+    return len(ids)
 
 
 def dbt_build(outputs: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,13 @@ def test_every_stage_is_done(first_run: FirstRun) -> None:
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("athena_elt", 4), ("dbt_redshift", 8), ("dbt_snowflake_scd2", 7), ("dbt_ssm", 2)],
+    [
+        ("athena_elt", 4),
+        ("dbt_redshift", 8),
+        ("dbt_snowflake_scd2", 7),
+        ("dbt_ssm", 2),
+        ("emr_elt", 7),
+    ],
 )
 def test_a_dag_is_the_source_with_exactly_the_literals_replaced(
     deployed: FirstRun, clone: Clone, sandbox: Sandbox, aws: Aws, name: str, count: int

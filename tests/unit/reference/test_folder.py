@@ -11,7 +11,13 @@ from cipipe.stages.dags.files import in_order, is_dag
 from cipipe.stages.dags.markers.scan import scan
 
 DAGS = Path(__file__).resolve().parents[3] / "dags"
-FILES = {"athena_elt.py", "dbt_redshift.py", "dbt_snowflake_scd2.py", "dbt_ssm.py"}
+FILES = {
+    "athena_elt.py",
+    "dbt_redshift.py",
+    "dbt_snowflake_scd2.py",
+    "dbt_ssm.py",
+    "emr_elt.py",
+}
 
 
 def bodies() -> dict[str, bytes]:
