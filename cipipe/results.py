@@ -5,6 +5,7 @@ Frozen data, rendered by `report`.
 """
 
 import enum
+from typing import Any
 
 import msgspec
 
@@ -37,6 +38,10 @@ class StageReport(msgspec.Struct, frozen=True, kw_only=True):
 
     # One line on what was built or deployed.
     made: str = ""
+
+    # What was found out, as JSON, by topic: `models` are those of a dbt
+    # project that a merge request changes.
+    findings: dict[str, Any] = {}
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

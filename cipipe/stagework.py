@@ -180,9 +180,7 @@ class StageWork:
             self.records.write_outputs(stage.name, result.outputs)
         if recorded and self.executable.plan.mode is Mode.DEPLOY:
             self.records.write(stage, State.DEPLOYED, effective=actual, data=result.data)
-        report = self.finished(
-            stage, Result.DONE, stage.detail, started=started, summary=result.summary
-        )
+        report = self.finished(stage, Result.DONE, stage.detail, started=started, produced=result)
         return StageOutcome(report, outputs=result.outputs)
 
     def _start_writing(
@@ -226,9 +224,7 @@ class StageWork:
         if context.ownership is not None:
             context.ownership.release()
 
-        report = self.finished(
-            stage, Result.DONE, "destroyed", started=started, summary=result.summary
-        )
+        report = self.finished(stage, Result.DONE, "destroyed", started=started, produced=result)
         return StageOutcome(report)
 
     def leading_reads(self, stage: StagePlan) -> Sequence[Step]:
@@ -268,7 +264,7 @@ class StageWork:
         detail: str,
         *,
         started: float | None = None,
-        summary: str = "",
+        produced: StageResult | None = None,
     ) -> StageReport:
         """Report how a stage finished. `started` is what `time.monotonic()` said then."""
         seconds = 0.0 if started is None else time.monotonic() - started
@@ -279,7 +275,8 @@ class StageWork:
             reason=stage.reason,
             detail=detail,
             seconds=round(seconds, 1),
-            made=summary,
+            made=produced.summary if produced else "",
+            findings=produced.findings if produced else {},
         )
         self.progress.stage_finished(report)
         return report

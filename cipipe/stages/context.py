@@ -131,6 +131,8 @@ class StageResult(msgspec.Struct, kw_only=True):
     # The Terraform outputs that the stage produced; None if its kind
     # produces none.
     outputs: dict[str, Output] | None = None
+    # What was found out, as JSON, by topic; for the report.
+    findings: dict[str, Any] = {}
     # Set by a READ step: there is nothing left to write.
     up_to_date: bool = False
 

@@ -26,6 +26,15 @@ class LoginVariables(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password_variable: str
 
 
+class DbtProject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The dbt project in the image, for the list of models that a merge request changes."""
+
+    # DBT_TARGET while the project is parsed; None: the image's own.
+    target: str | None = None
+    # More variables that the project needs to be parsed. No secrets.
+    environment: dict[str, str] = {}
+
+
 class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How far back `cipipe image prune` keeps deployments that one can go back to: at least this
     many days, and at least this many deployments.
@@ -36,7 +45,7 @@ class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 class ImageSettings(KindSettings, frozen=True):
-    NOT_COUNTED: ClassVar = frozenset({"cache", "cache_image", "keep", "login", "promote"})
+    NOT_COUNTED: ClassVar = frozenset({"cache", "cache_image", "dbt", "keep", "login", "promote"})
 
     # A folder of the repository.
     context: str
@@ -67,6 +76,9 @@ class ImageSettings(KindSettings, frozen=True):
     smoke_timeout: int = 300
     # Tags besides the one of the content. They move.
     tags: tuple[str, ...] = ()
+    # The image has a dbt project: name the models that a merge request
+    # changes.
+    dbt: DbtProject | None = None
     # What a prune keeps.
     keep: Keep = Keep()
     platform: str | None = None

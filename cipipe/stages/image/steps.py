@@ -4,7 +4,7 @@ from functools import partial
 
 from cipipe.model import Effect, Mode
 from cipipe.stages.context import StageContext, StageResult, Step
-from cipipe.stages.image import builder, promotion, publishing, removal
+from cipipe.stages.image import builder, promotion, publishing, removal, slim
 from cipipe.stages.image.daemon import daemon
 from cipipe.stages.image.names import local_name
 from cipipe.stages.image.settings import ImageSettings, copied
@@ -27,6 +27,9 @@ def steps(stage: Stage[ImageSettings], mode: Mode, *, tag: str) -> tuple[Step, .
     if settings.smoke:
         build.append(Step(f"run `{' '.join(settings.smoke)}` in it", Effect.READ, run.smoke))
     if mode is Mode.VERIFY:
+        if settings.dbt is not None:
+            title = "compare its dbt project with the deployed one"
+            build.append(Step(title, Effect.READ, slim.compare))
         return tuple(build)
 
     retag = [

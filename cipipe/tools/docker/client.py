@@ -25,6 +25,7 @@ from cipipe.tools.docker.certificates import check_files
 from cipipe.tools.docker.context import context
 from cipipe.tools.docker.failures import failure, lost
 from cipipe.tools.docker.ping import ping, unreachable
+from cipipe.tools.docker.probe import Probe, ProbeResult, probe
 from cipipe.tools.docker.progress import ClassicProgress
 from cipipe.tools.docker.smoke import Smoke, smoke
 
@@ -206,6 +207,13 @@ class Docker:
                 line=self.line,
                 interrupt=self.interrupt,
             )
+
+    def probe(self, image: str, **given: Any) -> ProbeResult:
+        """Run a command in the image to get a file from it: the fields of
+        `Probe`. Raises StageError where Docker cannot run it.
+        """
+        with _translated(f"docker run of {image}", "docker-unreachable"):
+            return probe(self._client, Probe(image=image, **given), self.interrupt)
 
     def push(self, repository: str, tag: str, *, username: str, password: str) -> str:
         """Push one tag; returns the digest (`sha256:…`) that it has in the registry."""
