@@ -10,7 +10,7 @@ import subprocess
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import boto3
 
@@ -68,11 +68,13 @@ COPY . /app/
 
 
 def shell_image() -> bytes:
-    """A root file system with /bin/sh and the libraries that it needs, as a tar."""
-    listed = subprocess.run(["ldd", "/bin/sh"], capture_output=True, text=True, check=True).stdout
+    """A root file system with /bin/sh, /bin/sleep and the libraries that they need, as a tar."""
+    programs = ["/bin/sh", "/bin/sleep"]
+    listed = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True).stdout
+    libraries = set(re.findall(r"(?:=> |\t)(/\S+)", listed))
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w", dereference=True) as tar:
-        for file in ["/bin/sh", *re.findall(r"(?:=> |\t)(/\S+)", listed)]:
+        for file in [*programs, *sorted(libraries)]:
             tar.add(file)
     return made.getvalue()
 
@@ -101,10 +103,12 @@ class ImageProject(Clone):
     count: int = field(default=0)
 
     @classmethod
-    def create(cls, folder: Path) -> "ImageProject":
-        """A repository with one commit, and its sandbox."""
+    def create(cls, folder: Path, **env: str) -> Self:
+        """A repository with one commit, and its sandbox. With DOCKER_HOST in
+        `env`, that daemon has the base image already.
+        """
         folder.mkdir()
-        made = cls(folder, shell_environment())
+        made = cls(folder, {**shell_environment(), **env})
         made.git("init", "--quiet", "--initial-branch", "main")
         (folder / ".gitignore").write_text(".cipipe/\n")
         (folder / "app").mkdir()
@@ -120,7 +124,8 @@ class ImageProject(Clone):
             made.client("ecr", account).create_repository(
                 repositoryName=f"shop-{environment}", imageTagMutability="IMMUTABLE"
             )
-        import_base(str(made.sandbox().state.docker_host))
+        if "DOCKER_HOST" not in env:
+            import_base(str(made.sandbox().state.docker_host))
         return made
 
     def configure(self, settings: str = "") -> None:

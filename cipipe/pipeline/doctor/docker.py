@@ -1,5 +1,6 @@
 """What in the Docker settings would stop a run: address, certificates, the daemon itself."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cipipe.errors import StageError
 from cipipe.pipeline.doctor.base import Doubtful, Machine, Skipped
+from cipipe.tools.docker import buildkit
 from cipipe.tools.docker.address import Address, NotYet, Tls, address
 from cipipe.tools.docker.certificates import check_files, tls_context
 from cipipe.tools.docker.client import Docker
@@ -20,6 +22,9 @@ _OF_TRUST = {"docker-tls-untrusted", "docker-tls-client-refused"}
 # Docker's ports by convention.
 _PLAIN_PORT = 2375
 _TLS_PORT = 2376
+
+# Bytes. An image with dbt needs about this much while it is built.
+_LITTLE_SPACE = 2_000_000_000
 
 
 def check_docker(machine: Machine, tools: frozenset[str] | None) -> str:
@@ -45,6 +50,8 @@ def check_docker(machine: Machine, tools: frozenset[str] | None) -> str:
         message = f"{error.message}; ca.pem did not issue cert.pem"
         raise StageError(error.id, message, hint=error.hint, where=error.where) from error
 
+    _doubt_space(docker, found)
+    builder = _builder(settings)
     unused = [name for name in _TLS_VARIABLES if settings.get(name)]
     if found.path and unused and target is None:
         verb = "have" if len(unused) > 1 else "has"
@@ -52,7 +59,31 @@ def check_docker(machine: Machine, tools: frozenset[str] | None) -> str:
             f"{version} at {found.url}, where {' and '.join(unused)} {verb} no effect",
             f"set DOCKER_HOST=tcp://HOST:{_TLS_PORT} to use TLS, or unset them",
         )
-    return f"{version} at {found.url}" if settings.get("DOCKER_HOST") else version
+    place = f" at {found.url}" if settings.get("DOCKER_HOST") else ""
+    return f"{version}{place}, builds with {builder}"
+
+
+def _builder(settings: Mapping[str, str]) -> str:
+    """What an image stage builds with here."""
+    command = buildkit.command(settings)
+    if command is None:
+        return "the classic builder: no docker command here has BuildKit"
+    return "docker buildx" if "buildx" in command else "docker and its BuildKit"
+
+
+def _doubt_space(docker: Docker, found: Address) -> None:
+    """Raises Doubtful where the disk with the images is nearly full. Only
+    known of a daemon on this machine.
+    """
+    root = docker.data_root() if found.path else None
+    if root is None or not Path(root).is_dir():
+        return
+    free = shutil.disk_usage(root).free
+    if free < _LITTLE_SPACE:
+        raise Doubtful(
+            f"the disk with Docker's data in {root} has {free // 1_000_000} MB left",
+            "free space there, for example with `docker system prune --all`",
+        )
 
 
 def _check_certificates(tls: Tls, settings: Mapping[str, str]) -> None:

@@ -100,6 +100,11 @@ class Docker:
         except NotYet as reason:
             raise reason.error or unreachable(found, f": {reason}") from reason
 
+    def data_root(self) -> str:
+        """The folder of its images, on its own machine. Raises StageError."""
+        with _translated("docker info", "docker-unreachable"):
+            return str(self._client.info()["DockerRootDir"])
+
     def _connect(self, found: Address) -> None:
         """Ask the daemon once, and make a client for its version of the
         API.
