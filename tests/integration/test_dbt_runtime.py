@@ -43,8 +43,8 @@ if step == "docs":
     (target / "catalog.json").write_text("{{}}")
     (target / "index.html").write_text("<html></html>")
 if step == os.environ.get("SLOW"):
-    print("waiting", flush=True)
     try:
+        print("waiting", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         print("cancelled", flush=True)

@@ -31,6 +31,7 @@ class Processes:
         self._grace = grace
         self._running: subprocess.Popen[str] | None = None
         self._signal = 0
+        self._interrupted = False
 
     def install(self) -> None:
         """Handle SIGTERM and SIGINT from now on."""
@@ -91,6 +92,10 @@ class Processes:
             self._interrupt(self._running)
 
     def _interrupt(self, process: "subprocess.Popen[str]") -> None:
+        # A second SIGINT would end dbt before it has cancelled its queries.
+        if self._interrupted:
+            return
+        self._interrupted = True
         _send(process, signal.SIGINT)
         killer = threading.Timer(self._grace, _send, (process, signal.SIGKILL))
         killer.daemon = True

@@ -168,9 +168,10 @@ def test_a_stopped_task_cancels_its_query_and_uploads_artifacts(
 ) -> None:
     steps = f"seed, show --inline '{ENDLESS}', test"
     container = image.start(DBT_STEPS=steps, DBT_STOP_SECONDS="20")
-    for line in container.logs(stream=True, follow=True):
-        if b'"step": "seed"' in line:
-            break
+    deadline = time.monotonic() + 60
+    while b'"step": "seed"' not in container.logs():
+        assert time.monotonic() < deadline, container.logs().decode()
+        time.sleep(0.2)
     time.sleep(8)  # dbt says nothing when it sends the query
     started = time.monotonic()
     container.kill("SIGTERM")
