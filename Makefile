@@ -22,6 +22,7 @@ lint:  ## ruff, mypy, import-linter, deptry, shellcheck, terraform; locks and re
 	.venv/bin/deptry cipipe
 	.venv/bin/deptry --ignore DEP001,DEP002,DEP004 --exclude '\.venv' benchmarks dags dbt scripts tests
 	.venv/bin/shellcheck .ci/run scripts/lint_terraform scripts/lock scripts/setup scripts/uv
+	.venv/bin/sqlfluff lint --disable-progress-bar dbt
 	.venv/bin/python scripts/check_references.py
 	scripts/lock --check
 	scripts/lint_terraform

@@ -19,7 +19,10 @@ resource "aws_cloudwatch_log_group" "dbt" {
 locals {
   # Where dbt_runtime, the container's entry point, finds credentials and puts artifacts. `task_environment` may override it.
   task_environment = merge(
-    { DBT_ARTIFACTS = "s3://${module.artifacts_bucket.name}/${local.artifacts_prefix}" },
+    {
+      DBT_ARTIFACTS   = "s3://${module.artifacts_bucket.name}/${local.artifacts_prefix}"
+      DBT_ENVIRONMENT = var.environment # the names of schemas depend on it
+    },
     var.task_reads_secret ? { DBT_CREDENTIALS_SECRET = aws_secretsmanager_secret.dbt.arn } : {},
     var.task_glue_connection == null ? {} : { DBT_CREDENTIALS_CONNECTION = var.task_glue_connection },
     var.task_environment,

@@ -82,8 +82,8 @@ run "defaults" {
   }
 
   assert {
-    condition     = jsondecode(aws_ecs_task_definition.dbt.container_definitions)[0].environment == [{ name = "DBT_ARTIFACTS", value = "s3://dbt-deployment-live-artifacts-222222222222/live/dbt-deployment/" }]
-    error_message = "The container must know where its artifacts go, and nothing else."
+    condition     = jsondecode(aws_ecs_task_definition.dbt.container_definitions)[0].environment == [{ name = "DBT_ARTIFACTS", value = "s3://dbt-deployment-live-artifacts-222222222222/live/dbt-deployment/" }, { name = "DBT_ENVIRONMENT", value = "live" }]
+    error_message = "The container must know its environment and where its artifacts go, and nothing else."
   }
 
   assert {
@@ -283,6 +283,7 @@ run "container_reads_its_credentials" {
       DBT_ARTIFACTS              = "s3://dbt-deployment-live-artifacts-222222222222/live/dbt-deployment/"
       DBT_CREDENTIALS_CONNECTION = "warehouse"
       DBT_CREDENTIALS_SECRET     = "arn:aws:secretsmanager:eu-central-1:222222222222:secret:dbt-deployment/live/dbt-AbCdEf"
+      DBT_ENVIRONMENT            = "live"
       DBT_TARGET                 = "redshift"
     }
     error_message = "The container must get the names of its secret and connection."

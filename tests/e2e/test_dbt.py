@@ -19,6 +19,9 @@ with duckdb.connect(sys.argv[1], read_only=True) as connection:
 """
 
 
+DEV = {"DBT_ENVIRONMENT": "dev", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
+
+
 @dataclass(frozen=True)
 class Project:
     folder: Path
@@ -31,7 +34,7 @@ class Project:
         return subprocess.run(
             [self.bin / "dbt", "--no-use-colors", *arguments],
             cwd=self.folder,
-            env={**inherited, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false", **environment},
+            env={**inherited, **DEV, **environment},
             capture_output=True,
             text=True,
             check=False,
@@ -125,6 +128,58 @@ def test_bad_data_never_reaches_the_history(project: Project) -> None:
     assert done.returncode == 1
     assert "FAIL 1 unique_emp_fact_employee_id" in done.stdout
     assert "SKIP relation main.scd_emp" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "user", "schema"),
+    [
+        ("dev", "", "main"),
+        ("live", "", "main"),
+        ("", "", "main_sandbox"),
+        ("review-7", "", "main_sandbox"),
+        ("dev", "Ada O'Kafor", "main_ada_o_kafor"),
+        ("laptop", "ada", "main_sandbox_ada"),
+    ],
+)
+def test_schemas_of_different_people_are_different(
+    project: Project, environment: str, user: str, schema: str
+) -> None:
+    done = project.dbt(
+        "--quiet",
+        "ls",
+        "--select",
+        "emp_fact",
+        "--resource-type",
+        "model",
+        "--output",
+        "json",
+        "--output-keys",
+        "schema",
+        DBT_ENVIRONMENT=environment,
+        DBT_SCHEMA_USER=user,
+    )
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout) == {"schema": schema}
+
+
+@pytest.mark.parametrize(("age", "status"), [("1 hour", 0), ("3 days", 1)])
+def test_old_data_is_found(project: Project, age: str, status: int) -> None:
+    statement = f"""
+import duckdb, sys
+with duckdb.connect(sys.argv[1]) as connection:
+    connection.execute("create schema raw_hr")
+    connection.execute("create table raw_hr.load_log as select now() - interval '{age}' as loaded_at")
+"""
+    python = str(project.bin / "python")
+    subprocess.run([python, "-c", statement, str(project.folder / "emp.duckdb")], check=True)
+    done = project.dbt("source", "freshness", HR_SCHEMA="raw_hr")
+    assert done.returncode == status, done.stdout
+    assert ("PASS freshness of hr.load_log" in done.stdout) is (status == 0)
+
+
+def test_without_a_loader_nothing_is_checked(project: Project) -> None:
+    done = project.dbt("source", "freshness")
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_target_is_chosen_by_variable(project: Project) -> None:

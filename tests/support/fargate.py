@@ -215,6 +215,7 @@ class Fargate:
             image,
             command,
             detach=True,
+            environment={"DBT_ENVIRONMENT": "dev"},
             network_disabled=True,
             volumes={self._volume: {"bind": "/home/dbt"}},
         )
