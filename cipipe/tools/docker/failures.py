@@ -17,8 +17,8 @@ _LOST = re.compile(
     r"|error reading from server"
     r"|transport is closing"
     r"|failed to receive status"
-    r"|only one connection allowed",
-    re.IGNORECASE,
+    r"|^docker build of \S+ failed: (?:unexpected )?EOF$",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 # Answers of registries, by their codes and statuses:

@@ -33,3 +33,9 @@ def test_the_reason_of_a_push(reason: str, id: str) -> None:
 def test_a_refusal_is_none_of_a_build() -> None:
     error = failure("docker build of x", "pull access denied for y", id="docker-build-failed")
     assert error.id == "docker-build-failed"
+
+
+def test_an_end_of_file_is_the_daemons_only_in_a_build() -> None:
+    build = failure("docker build of r/x:1", "unexpected EOF", id="docker-build-failed")
+    push = failure("docker push of r/x:1", "unexpected EOF", id="docker-push-failed")
+    assert (build.id, push.id) == ("docker-daemon-lost", "docker-push-failed")
