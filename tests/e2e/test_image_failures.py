@@ -8,8 +8,10 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import tarfile
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -259,6 +261,52 @@ def test_the_push_is_cut_off(project: Project) -> None:
     with project.door.set_to("cut"):
         assert project.failed(pushing=True) == "docker-push-failed"
     assert project.door.cut >= 2  # Docker tried again
+    project.finish()
+
+
+def test_the_daemon_dies(project: Project, daemon: TlsDaemon) -> None:
+    def kill(_: int) -> None:
+        daemon.kill()
+
+    project.dockerfile("RUN echo begun; sleep 60\n")
+    done = project.disturbed("  begun", kill)
+    assert project.check_failure(done) == "docker-daemon-lost"
+    daemon.start()
+
+    project.dockerfile()
+    with project.door.set_to("hold"):
+
+        def kill_while_pushing() -> None:
+            if project.door.holding.wait(60):
+                daemon.kill()
+
+        waiting = threading.Thread(target=kill_while_pushing)
+        waiting.start()
+        assert project.failed(pushing=True) == "docker-daemon-lost"
+        waiting.join()
+    daemon.start()
+    project.finish()
+
+
+def test_interrupted(project: Project, daemon: TlsDaemon) -> None:
+    def interrupt(process: int) -> None:
+        os.kill(process, signal.SIGINT)
+
+    project.dockerfile("RUN echo begun; sleep 60\n")
+    project.check_failure(project.disturbed("  begun", interrupt), 130)
+
+    project.dockerfile()
+    config = project.folder / "cipipe.toml"
+    text = config.read_text()
+    command = '["/bin/sh", "-c", "echo hello; sleep 60"]'
+    project.write("cipipe.toml", text.replace('["/bin/sh", "-c", "test -f /app/run.sh"]', command))
+    project.check_failure(project.disturbed("  hello", interrupt), 130)
+    with contextlib.closing(daemon.client()) as client:
+        assert client.containers.list(all=True) == []
+
+    project.write("cipipe.toml", text)
+    with project.door.set_to("hold"):
+        project.check_failure(project.disturbed("Pushing", interrupt), 130, pushing=True)
     project.finish()
 
 
