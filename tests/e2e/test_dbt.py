@@ -168,7 +168,9 @@ def test_old_data_is_found(project: Project, age: str, status: int) -> None:
 import duckdb, sys
 with duckdb.connect(sys.argv[1]) as connection:
     connection.execute("create schema raw_hr")
-    connection.execute("create table raw_hr.load_log as select now() - interval '{age}' as loaded_at")
+    connection.execute(
+        "create table raw_hr.load_log as select now() - interval '{age}' as loaded_at"
+    )
 """
     python = str(project.bin / "python")
     subprocess.run([python, "-c", statement, str(project.folder / "emp.duckdb")], check=True)

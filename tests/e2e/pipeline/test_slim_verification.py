@@ -175,9 +175,9 @@ def test_no_change_is_no_change(images: Images, before: Record) -> None:
     found = compared(images, before, {"README.md": "new\n"})
     assert found == {
         "summary": "no model changes",
-        "modified": [],
-        "downstream": [],
-        "deleted": [],
+        "modified": (),
+        "downstream": (),
+        "deleted": (),
     }
 
 
