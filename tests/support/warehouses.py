@@ -12,7 +12,7 @@ import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -84,16 +84,26 @@ def redshift() -> Iterator[dict[str, str]]:
     bin_ = programs[-1]
     # pytest's folders are closed to other users, and PostgreSQL refuses to run as root.
     data = Path(tempfile.mkdtemp(prefix="cipipe-postgresql-", dir="/tmp"))
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    as_user: list[str | Path] = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     if as_user:
         shutil.chown(data, "postgres", "postgres")
     port = _free_port()
     _run([*as_user, bin_ / "initdb", "-D", data, "-A", "trust", "-U", "dbt"])
     options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1 -c allow_system_table_mods=on"
-    control = [*as_user, bin_ / "pg_ctl", "-D", data, "-w", "-l", data / "log"]
+    control: list[str | Path] = [*as_user, bin_ / "pg_ctl", "-D", data, "-w", "-l", data / "log"]
     _run([*control, "-o", options, "start"])
     try:
-        psql = [bin_ / "psql", "-h", "127.0.0.1", "-p", str(port), "-U", "dbt", "-d", "postgres"]
+        psql: list[str | Path] = [
+            bin_ / "psql",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-U",
+            "dbt",
+            "-d",
+            "postgres",
+        ]
         _run([*psql, "-v", "ON_ERROR_STOP=1", "-c", _REDSHIFT])
         with _Proxy(port) as proxy:
             yield {
@@ -192,7 +202,7 @@ def _exactly(source: socket.socket, size: int) -> bytes:
     return found
 
 
-def _run(argv: "list[str | Path]") -> None:
+def _run(argv: Sequence[str | Path]) -> None:
     # A folder that PostgreSQL's user may enter.
     subprocess.run(argv, check=True, capture_output=True, cwd="/")
 
