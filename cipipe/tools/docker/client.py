@@ -217,8 +217,10 @@ class Docker:
         """Run a command in the image to get a file from it: the fields of
         `Probe`. Raises StageError where Docker cannot run it.
         """
+        from docker.errors import NotFound
+
         with _translated(f"docker run of {image}", "docker-unreachable"):
-            return probe(self._client, Probe(image=image, **given), self.interrupt)
+            return probe(self._client, Probe(image=image, **given), self.interrupt, NotFound)
 
     def push(self, repository: str, tag: str, *, username: str, password: str) -> str:
         """Push one tag; returns the digest (`sha256:…`) that it has in the registry."""

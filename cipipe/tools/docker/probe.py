@@ -41,8 +41,12 @@ class ProbeResult(msgspec.Struct, frozen=True):
     timed_out: bool = False
 
 
-def probe(client: Any, wanted: Probe, interrupt: Interrupt) -> ProbeResult:
-    """Run it to its end. `client` is the SDK's. Raises the SDK's errors."""
+def probe(
+    client: Any, wanted: Probe, interrupt: Interrupt, missing: type[Exception]
+) -> ProbeResult:
+    """Run it to its end. `client` is the SDK's, and `missing` its error for
+    a file that is not there. Raises the SDK's errors.
+    """
     container = client.containers.create(
         wanted.image,
         list(wanted.argv),
@@ -77,7 +81,7 @@ def probe(client: Any, wanted: Probe, interrupt: Interrupt) -> ProbeResult:
             status = int(container.wait()["StatusCode"])
         interrupt.check()
         printed = container.logs().decode(errors="replace")
-        found = _read(container, wanted.result) if wanted.result else None
+        found = _read(container, wanted.result, missing) if wanted.result else None
         return ProbeResult(status, printed, found, expired.is_set())
     finally:
         timer.cancel()
@@ -97,12 +101,10 @@ def _packed(files: Mapping[str, bytes]) -> bytes:
     return made.getvalue()
 
 
-def _read(container: Any, path: str) -> bytes | None:
-    from docker.errors import NotFound
-
+def _read(container: Any, path: str, missing: type[Exception]) -> bytes | None:
     try:
         pieces, _ = container.get_archive(path)
-    except NotFound:
+    except missing:
         return None
     body = bytearray()
     for piece in pieces:
