@@ -15,7 +15,8 @@ from support.clone import Clone
 from support.dbt_container import DbtImage, Ended
 
 ADAPTERS = "dbt-duckdb dbt-redshift dbt-snowflake"
-STEPS = "debug --connection, seed, run, snapshot, test, docs generate"
+# Without docs: the catalog is read from tables that only Redshift and Snowflake have.
+STEPS = "debug --connection, seed, run, snapshot, test"
 
 
 @pytest.fixture(scope="module")
