@@ -1,5 +1,6 @@
 """The image stage by the command line: real Docker, a real registry, two accounts of a sandbox."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -180,4 +181,41 @@ def test_prune_keeps_what_is_needed(project: ImageProject) -> None:
     # What is deployed is still deployed, and nothing is due.
     again = project.run_in("dev")
     assert again.results()["image"] == "unchanged"
+    project.configure()
+
+
+def test_the_list_of_components_goes_along(project: ImageProject) -> None:
+    folder = "usr/lib/python3/site-packages/requests-2.32.0.dist-info"
+    dockerfile = (project.folder / "app/Dockerfile").read_text()
+    project.write("app/METADATA", "Name: requests\nVersion: 2.32.0\n")
+    project.write("app/Dockerfile", f"{dockerfile}COPY METADATA /{folder}/METADATA\n")
+    project.configure()
+    assert project.run_in("dev").status == 0
+    digest = project.record()["data"]["digest"]
+    assert project.attached(digest) == []
+
+    # The image exists: it is pulled for its list. The setting is not part of the content.
+    project.configure("sbom = true\n")
+    project.empty_daemon()
+    late = project.run_in("dev", "--force", "image")
+    assert late.status == 0, late.text
+    assert project.record()["data"]["digest"] == digest
+    assert f"attached the list of 1 components to {digest}" in late.err
+
+    # Built, pushed and attached in one run, and copied.
+    project.change()
+    assert project.run_in("dev").status == 0
+    assert project.run_in("live").status == 0
+    digest = project.record("live")["data"]["digest"]
+    for environment in ("dev", "live"):
+        (body,) = project.attached(digest, environment)
+        document = json.loads(body)
+        assert document["bomFormat"] == "CycloneDX"
+        assert document["metadata"]["component"]["version"] == digest
+        assert [one["purl"] for one in document["components"]] == ["pkg:pypi/requests@2.32.0"]
+
+    again = project.run_in("dev", "--force", "image")
+    assert again.status == 0, again.text
+    assert f"{digest} has the list of its components already" in again.err
+    project.write("app/Dockerfile", dockerfile)
     project.configure()

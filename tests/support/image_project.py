@@ -15,6 +15,8 @@ from typing import Any, Self
 import boto3
 
 from cipipe.sandbox.client import Sandbox
+from cipipe.tools.registry.client import Registry
+from cipipe.tools.registry.copy import attached_tag
 from support.clone import Clone, Outcome
 from support.environment import shell_environment
 
@@ -172,6 +174,24 @@ class ImageProject(Clone):
 
     def tags(self, environment: str = "dev") -> list[str]:
         return [tag for tags in self.images(environment).values() for tag in tags]
+
+    def attached(self, digest: str, environment: str = "dev") -> list[bytes]:
+        """The documents that are attached to an image."""
+        repository = Registry(
+            repository=f"{self.registry}/shop-{environment}",
+            url=f"http://{self.registry}",
+            username=AUTH["username"],
+            password=AUTH["password"],
+        )
+        index = repository.manifest(attached_tag(digest))
+        found = []
+        for entry in index.document()["manifests"] if index else []:
+            artifact = repository.manifest(entry["digest"])
+            assert artifact is not None
+            (layer,) = artifact.document()["layers"]
+            with repository.blob(layer["digest"]) as pieces:
+                found.append(b"".join(pieces))
+        return found
 
     def replace_record(self, data: dict[str, Any]) -> None:
         """Change `data` of the image's record, as nobody but a test does."""

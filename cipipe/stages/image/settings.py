@@ -45,7 +45,9 @@ class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 class ImageSettings(KindSettings, frozen=True):
-    NOT_COUNTED: ClassVar = frozenset({"cache", "cache_image", "dbt", "keep", "login", "promote"})
+    NOT_COUNTED: ClassVar = frozenset(
+        {"cache", "cache_image", "dbt", "keep", "login", "promote", "sbom"}
+    )
 
     # A folder of the repository.
     context: str
@@ -76,6 +78,8 @@ class ImageSettings(KindSettings, frozen=True):
     smoke_timeout: int = 300
     # Tags besides the one of the content. They move.
     tags: tuple[str, ...] = ()
+    # Whether the list of its components is attached to the image.
+    sbom: bool = False
     # The image has a dbt project: name the models that a merge request
     # changes.
     dbt: DbtProject | None = None

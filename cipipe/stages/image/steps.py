@@ -4,7 +4,7 @@ from functools import partial
 
 from cipipe.model import Effect, Mode
 from cipipe.stages.context import StageContext, StageResult, Step
-from cipipe.stages.image import builder, promotion, publishing, removal, slim
+from cipipe.stages.image import attaching, builder, promotion, publishing, removal, slim
 from cipipe.stages.image.daemon import daemon
 from cipipe.stages.image.names import local_name
 from cipipe.stages.image.settings import ImageSettings, copied
@@ -36,7 +36,11 @@ def steps(stage: Stage[ImageSettings], mode: Mode, *, tag: str) -> tuple[Step, .
         Step(f"tag it {name}:{extra}", Effect.WRITE, partial(run.retag, extra))
         for extra in settings.tags
     ]
+    attach = []
+    if settings.sbom:
+        attach.append(Step("attach the list of its components", Effect.WRITE, run.attach))
     if copied(stage):
+        # What is attached is copied, too.
         return (
             Step(f"look for {name}:{tag}; nothing is copied if it exists", Effect.READ, run.look),
             Step(f"copy the image from {stage.after} by its digest", Effect.WRITE, run.promote),
@@ -46,6 +50,7 @@ def steps(stage: Stage[ImageSettings], mode: Mode, *, tag: str) -> tuple[Step, .
         Step(f"look for {name}:{tag}; nothing is built if it exists", Effect.READ, run.look),
         *build,
         Step(f"docker push {name}:{tag}", Effect.WRITE, run.push),
+        *attach,
         *retag,
     )
 
@@ -57,6 +62,8 @@ class _ImageRun:
         # The digest of the image in the registry; None while it is not
         # there.
         self._digest: str | None = None
+        # Whether the image was built here.
+        self._built = False
         # The tags that a destroy deletes.
         self._own: list[str] = []
 
@@ -67,6 +74,7 @@ class _ImageRun:
         if self._digest:
             return
         builder.build(context)
+        self._built = True
         result.summary = f"built {local_name(context)}"
 
     def smoke(self, context: StageContext[ImageSettings], _: StageResult) -> None:
@@ -89,6 +97,10 @@ class _ImageRun:
         self._digest = pushed.digest
         result.keep(pushed)
         result.summary = f"{pushed.repository}:{pushed.tag}" + (" (existed)" if existed else "")
+
+    def attach(self, context: StageContext[ImageSettings], _: StageResult) -> None:
+        done = attaching.attach_components(context, self._digest or "", built=self._built)
+        context.line(done)
 
     def retag(self, extra: str, context: StageContext[ImageSettings], _: StageResult) -> None:
         publishing.retag(context, self._digest or "", extra)
