@@ -222,7 +222,8 @@ def test_why_a_build_failed(tmp_path: Path, prints: str, message: str, hint: str
     lines = {StepName("stage-0", 3): "app/Dockerfile:7"}
     with pytest.raises(StageError) as caught:
         build(folder, tmp_path, lines=lines)
-    assert caught.value.id == "docker-build-failed"
+    full = "no space left" in prints
+    assert caught.value.id == ("docker-no-space" if full else "docker-build-failed")
     assert caught.value.where == ("app/Dockerfile:7" if prints is FAILED else None)
     assert re.search(message, caught.value.message)
     assert hint in (caught.value.hint or "")
