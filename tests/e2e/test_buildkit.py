@@ -79,7 +79,11 @@ class Builds:
         for name, text in files.items():
             (self.root / "app" / name).parent.mkdir(parents=True, exist_ok=True)
             (self.root / "app" / name).write_text(text)
-        for argv in (["init", "-q"], ["add", "-A", "app"], ["commit", "-q", "-m", "x"]):
+        for argv in (
+            ["init", "-q"],
+            ["add", "-A", "app"],
+            ["commit", "-q", "--allow-empty", "-m", "x"],
+        ):
             author = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
             subprocess.run(["git", *author, *argv], cwd=self.root, check=True)
         repository = Repository(self.root, os.environ)
@@ -189,6 +193,43 @@ def test_an_instruction_that_fails(builds: Builds) -> None:
     assert error.id == "docker-build-failed"
     assert "exit 3" in error.message.splitlines()[0]
     assert re.search(r"\boops$", error.message, re.MULTILINE)
+
+
+def test_an_error_names_the_instructions_line(builds: Builds) -> None:
+    dockerfile = f"FROM {BASE}\n\n# why\nRUN echo before \\\n    && exit 7\n"
+    for path in (builds.env["PATH"], "/nowhere"):
+        builds.env["PATH"] = path
+        with pytest.raises(StageError) as caught:
+            builds.built({"Dockerfile": dockerfile, "again": path})
+        error = caught.value
+        assert (error.id, error.where) == ("docker-build-failed", "app/Dockerfile:4")
+        assert "7" in error.message
+        assert "before" in error.message.splitlines()
+
+
+@pytest.mark.parametrize("path", [None, "/nowhere"], ids=["buildkit", "classic"])
+def test_the_build_stage_that_is_the_target(builds: Builds, path: str | None) -> None:
+    builds.env["PATH"] = path or builds.env["PATH"]
+    dockerfile = f"FROM {BASE} AS wanted\nCOPY a /wanted\nFROM {BASE}\nCOPY a /other\n"
+    name = builds.built({"Dockerfile": dockerfile, "a": ""}, target="wanted")
+    builds.daemon.run(name, ["/bin/sh", "-c", "test -e /wanted && ! test -e /other"])
+
+
+def test_the_platform_of_the_image(builds: Builds) -> None:
+    name = builds.built(
+        {"Dockerfile": "FROM scratch\nCOPY a /a\n", "a": ""}, platform="linux/arm64"
+    )
+    assert builds.daemon._client.images.get(name).attrs["Architecture"] == "arm64"
+
+
+def test_a_frontend_that_cannot_be_pulled(builds: Builds) -> None:
+    frontend = "# syntax=registry.invalid/docker/dockerfile:1\n"
+    name = builds.built({"Dockerfile": f"{frontend}FROM {BASE}\nCOPY a /a\n", "a": ""})
+    builds.daemon.run(name, ["/bin/sh", "-c", "test -e /a"])
+    assert any("classic builder" in line for line in builds.lines)
+    with pytest.raises(StageError) as caught:
+        builds.built({"Dockerfile": f"{frontend}FROM {BASE}\nCOPY --chmod=600 a /a\n", "a": ""})
+    assert "`# syntax=` names cannot be pulled" in (caught.value.hint or "")
 
 
 def test_no_command_that_has_buildkit(builds: Builds) -> None:

@@ -187,6 +187,25 @@ def test_secrets_target_and_cache(tmp_path: Path) -> None:
     assert "hidden" not in " ".join(argv)
 
 
+def test_a_daemon_that_cannot_write_a_cache(tmp_path: Path) -> None:
+    folder = command(tmp_path / "bin", "28.2.2")
+    file = folder / "docker"
+    refusing = (
+        'if any(a.startswith("--cache-to=type=registry") for a in sys.argv):\n'
+        '    sys.exit("ERROR: Cache export is not supported for the docker driver.")\n'
+    )
+    file.write_text(
+        file.read_text().replace("import json, os, sys\n", f"import json, os, sys\n{refusing}")
+    )
+    wanted: dict[str, Any] = {"cache_to": "r.test/cache:main", "inline_cache": True}
+    lines = build(folder, tmp_path, "buildx", "build", "--load", **wanted)
+    assert any(line.startswith("nothing is written to r.test/cache:main") for line in lines)
+    argv, _ = json.loads((folder / "called.json").read_text())
+    assert [argument for argument in argv if argument.startswith("--cache-to")] == [
+        "--cache-to=type=inline"
+    ]
+
+
 NOT_PULLED = """\
 #3 resolve image config for docker.io/docker/dockerfile:1
 #3 sha256:ac072d521901222eeef550f52282877f196e16b0247844be9ceb1ccc1eac391d

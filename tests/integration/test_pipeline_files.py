@@ -169,15 +169,22 @@ def test_environments_can_be_destroyed_by_hand_alone() -> None:
         assert ("--allow-destroy" in script) is environment.get("protected", False)
 
 
+def _references(job: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The `!reference` lines of a `before_script`."""
+    return [line for line in job["before_script"] if isinstance(line, tuple)]
+
+
 def test_gitlab_has_a_template_for_each_kind() -> None:
     templates = load(gitlab.TEMPLATES)
     assert {f".cipipe-{kind}" for kind in KINDS} <= set(templates)
     assert all(name.startswith(".") for name in templates)
     assert [name for name, job in templates.items() if "services" in job] == [".cipipe-image"]
-    # The last job runs whatever is due by then. Of two `before_script` the last one counts.
-    assert templates[f".cipipe-{gitlab.FINISH}"] == {
-        "extends": [".cipipe-image", ".cipipe-terraform"]
-    }
+    # The last job runs whatever is due by then, so it installs what both kinds need.
+    finish = templates[f".cipipe-{gitlab.FINISH}"]
+    assert finish["extends"] == [".cipipe-image", ".cipipe-terraform"]
+    installs = {line[0] for line in _references(finish)}
+    assert installs == {".cipipe-terraform", ".cipipe-docker-command"}
+    assert ".cipipe-docker-command" in {line[0] for line in _references(templates[".cipipe-image"])}
 
 
 def test_shell_in_gitlab_files() -> None:

@@ -45,6 +45,10 @@ _NOT_PULLED = re.compile(
 )
 _TOO_OLD = re.compile(r"parse error.*: unknown (?:flag|instruction)", re.IGNORECASE)
 
+# What buildx prints before it builds, where the daemon keeps images in its own
+# store, which is the default.
+_NO_EXPORT = "Cache export is not supported"
+
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
     """What to build."""
@@ -139,6 +143,12 @@ def build(
         )
     except process.ProcessFailed as error:
         printed = error.completed.stdout.decode(errors="replace")
+        if wanted.cache_to and _NO_EXPORT in printed:
+            line(
+                f"nothing is written to {wanted.cache_to}: the daemon has no containerd image store"
+            )
+            without = msgspec.structs.replace(wanted, cache_to=None)
+            return build(argv, folder, without, env=env, line=line, watch=watch)
         raise _failed(wanted, progress, printed) from error
 
 

@@ -310,9 +310,14 @@ class Docker:
         digest: str | None = None
         # A layer's progress bar repeats its status many times.
         shown: set[tuple[str | None, str]] = set()
-        for answer in answers:
+        remaining = iter(answers)
+        for answer in remaining:
             self.interrupt.check()
             if "error" in answer:
+                # It is the last one. Only a stream that was read to its end
+                # gives its connection back.
+                for _ in remaining:
+                    pass
                 reason = self.redactor.text(str(answer["error"])).strip()
                 raise failure(what, reason, id=error_id)
             digest = (answer.get("aux") or {}).get("Digest", digest)
