@@ -33,6 +33,15 @@ def test_the_same_content_is_built_once(project: ImageProject) -> None:
     assert project.record()["data"] == record["data"]
 
 
+def test_a_scan_is_waited_for(project: ImageProject) -> None:
+    project.configure('scan = { severity = "critical" }\n')
+    project.change()
+    done = project.run_in("dev")
+    assert done.status == 0, done.text
+    assert "scan: nothing found" in done.err
+    project.configure()
+
+
 def test_an_empty_daemon_takes_layers_from_the_deployed_image(project: ImageProject) -> None:
     project.change()
     assert project.run_in("dev").status == 0

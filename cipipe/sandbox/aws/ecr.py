@@ -50,6 +50,8 @@ class Ecr:
             "DescribeImages": self._describe,
             "BatchGetImage": self._get,
             "BatchDeleteImage": self._delete,
+            "StartImageScan": self._start_scan,
+            "DescribeImageScanFindings": self._findings,
         }
 
     def answer(
@@ -194,6 +196,33 @@ class Ecr:
             gone = [{"imageDigest": digest, "imageTag": tag} for tag in named]
             deleted += gone or [{"imageDigest": digest}]
         return {"imageIds": deleted, "failures": failures}
+
+    def _start_scan(self, arguments: Arguments, name: str, account: str) -> dict[str, Any]:
+        return self._scan(arguments, name, account, "IN_PROGRESS")
+
+    def _findings(self, arguments: Arguments, name: str, account: str) -> dict[str, Any]:
+        """A scan of the sandbox has always ended, and finds nothing: there
+        is no database of vulnerabilities.
+        """
+        now = time.time()
+        findings = {
+            "imageScanCompletedAt": now,
+            "vulnerabilitySourceUpdatedAt": now,
+            "findings": [],
+            "findingSeverityCounts": {},
+        }
+        answer = self._scan(arguments, name, account, "COMPLETE")
+        return {**answer, "imageScanFindings": findings}
+
+    def _scan(self, arguments: Arguments, name: str, account: str, state: str) -> dict[str, Any]:
+        image_id = arguments.get("imageId", {})
+        digest = self._existing(name, image_id, account)
+        return {
+            "registryId": account,
+            "repositoryName": name,
+            "imageId": {**image_id, "imageDigest": digest},
+            "imageScanStatus": {"status": state},
+        }
 
     def _find(self, name: str, image_id: Mapping[str, str]) -> tuple[str | None, str]:
         """The digest of an image id; None and ECR's failure code if there is no such image."""

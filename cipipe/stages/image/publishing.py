@@ -1,10 +1,11 @@
 """The image in its registry: whether it is there, push it, give it more tags."""
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from cipipe.errors import UsageError
+from cipipe.errors import StageError, UsageError
 from cipipe.stages.context import StageContext
 from cipipe.stages.image.daemon import daemon
 from cipipe.stages.image.names import content_tag
@@ -14,6 +15,15 @@ from cipipe.stages.settings import literal
 if TYPE_CHECKING:
     from cipipe.tools.aws.clients import Aws
     from cipipe.tools.registry.client import Registry
+
+
+# How registries refuse a login that is not valid any more, as Docker quotes
+# them. The first is Amazon ECR's.
+_EXPIRED = re.compile(
+    r"authorization token has expired|token (?:is|has) expired|no basic auth credentials"
+    r"|unauthorized|authentication required|\b401\b",
+    re.IGNORECASE,
+)
 
 
 class ImageData(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -84,10 +94,26 @@ def push(context: StageContext[ImageSettings], existing: str | None) -> ImageDat
     """Push the image unless it is in the registry as `existing`. Raises StageError."""
     target = registry(context)
     tag = content_tag(context)
-    digest = existing or daemon(context).push(
-        target.repository, tag, username=target.username, password=target.password
-    )
+    digest = existing or _pushed(context, target)
     return ImageData(target.repository, tag, digest, offered_since(context))
+
+
+def _pushed(context: StageContext[ImageSettings], target: "Registry") -> str:
+    """Push the image; with a new login if the first one did not last long enough."""
+    tag = content_tag(context)
+    docker = daemon(context)
+    try:
+        return docker.push(
+            target.repository, tag, username=target.username, password=target.password
+        )
+    except StageError as error:
+        if error.id != "docker-push-refused" or not _EXPIRED.search(error.message):
+            raise
+        context.line("the login at the registry has expired: logging in again")
+
+    # Layers that have arrived are not sent a second time.
+    again = registry(context)
+    return docker.push(again.repository, tag, username=again.username, password=again.password)
 
 
 def offered_since(context: StageContext[ImageSettings]) -> str | None:

@@ -26,6 +26,21 @@ class LoginVariables(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password_variable: str
 
 
+SEVERITIES = ("critical", "high", "medium", "low", "informational")
+"""Those of ECR's findings, worst first."""
+
+
+class ScanGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """ECR's scan of the image as a gate."""
+
+    # Findings of this severity, or a worse one, fail the stage.
+    severity: Literal["critical", "high", "medium", "low", "informational"] = "high"
+    # Seconds to wait for the scan.
+    timeout: int = 300
+    # Names of findings that do not count, such as `CVE-2026-1234`.
+    ignore: tuple[str, ...] = ()
+
+
 class DbtProject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The dbt project in the image, for the list of models that a merge request changes."""
 
@@ -46,7 +61,7 @@ class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 class ImageSettings(KindSettings, frozen=True):
     NOT_COUNTED: ClassVar = frozenset(
-        {"cache", "cache_image", "dbt", "keep", "login", "promote", "sbom"}
+        {"cache", "cache_image", "dbt", "keep", "login", "promote", "scan", "sbom"}
     )
 
     # A folder of the repository.
@@ -80,6 +95,8 @@ class ImageSettings(KindSettings, frozen=True):
     tags: tuple[str, ...] = ()
     # Whether the list of its components is attached to the image.
     sbom: bool = False
+    # Fail where ECR's scan finds something severe; None: do not wait for it.
+    scan: ScanGate | None = None
     # The image has a dbt project: name the models that a merge request
     # changes.
     dbt: DbtProject | None = None

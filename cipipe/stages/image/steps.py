@@ -4,7 +4,7 @@ from functools import partial
 
 from cipipe.model import Effect, Mode
 from cipipe.stages.context import StageContext, StageResult, Step
-from cipipe.stages.image import attaching, builder, promotion, publishing, removal, slim
+from cipipe.stages.image import attaching, builder, promotion, publishing, removal, scan, slim
 from cipipe.stages.image.daemon import daemon
 from cipipe.stages.image.names import local_name
 from cipipe.stages.image.settings import ImageSettings, copied
@@ -39,11 +39,17 @@ def steps(stage: Stage[ImageSettings], mode: Mode, *, tag: str) -> tuple[Step, .
     attach = []
     if settings.sbom:
         attach.append(Step("attach the list of its components", Effect.WRITE, run.attach))
+    scanning = []
+    if settings.scan is not None:
+        title = f"wait for ECR's scan of it; findings of {settings.scan.severity} or worse fail"
+        # It may have to start the scan.
+        scanning.append(Step(title, Effect.WRITE, run.scan))
     if copied(stage):
         # What is attached is copied, too.
         return (
             Step(f"look for {name}:{tag}; nothing is copied if it exists", Effect.READ, run.look),
             Step(f"copy the image from {stage.after} by its digest", Effect.WRITE, run.promote),
+            *scanning,
             *retag,
         )
     return (
@@ -51,6 +57,7 @@ def steps(stage: Stage[ImageSettings], mode: Mode, *, tag: str) -> tuple[Step, .
         *build,
         Step(f"docker push {name}:{tag}", Effect.WRITE, run.push),
         *attach,
+        *scanning,
         *retag,
     )
 
@@ -101,6 +108,9 @@ class _ImageRun:
     def attach(self, context: StageContext[ImageSettings], _: StageResult) -> None:
         done = attaching.attach_components(context, self._digest or "", built=self._built)
         context.line(done)
+
+    def scan(self, context: StageContext[ImageSettings], _: StageResult) -> None:
+        scan.gate(context, self._digest or "")
 
     def retag(self, extra: str, context: StageContext[ImageSettings], _: StageResult) -> None:
         publishing.retag(context, self._digest or "", extra)
