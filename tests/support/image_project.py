@@ -217,6 +217,8 @@ class ImageProject(Clone):
     def empty_daemon(self) -> None:
         """Remove all that was built from the daemon, as if it had just started."""
         client = self.daemon()
+        # The cache first: it refers to layers of the images.
+        client.api._post(client.api._url("/build/prune?all=true"))
         for image in client.images.list():
             if "io.cipipe.fingerprint" in image.labels:
                 client.images.remove(image.id, force=True)

@@ -1,7 +1,5 @@
 """With a sandbox that is kept: what is due after which change, and what a run does then."""
 
-from typing import Any
-
 from support.clone import Aws, Clone, FirstRun
 
 NOWHERE = {"DOCKER_HOST": "tcp://127.0.0.1:9"}
@@ -60,19 +58,6 @@ def test_a_model_makes_the_image_due_and_iac_by_its_tag(
         familyPrefix="dbt-deployment-dev-dbt", status="ACTIVE"
     )
     assert {old, new} <= set(revisions["taskDefinitionArns"])  # what ran before can still run
-
-
-def test_a_fresh_daemon_does_not_install_dbt_again(deployed: FirstRun, clone: Clone) -> None:
-    """In a job, Docker-in-Docker starts empty: the deployed image is the cache."""
-    _empty(clone)
-    clone.commit("dbt/models/marts/emp_fact.sql", "\n-- a line for an empty daemon\n")
-    done = clone.run()
-    assert done.status == 0, done.text
-    built = [line for line in done.err.splitlines() if line.startswith("image │")]
-    installed = [line for line in built if "/opt/installer/bin/pip" in line]
-    assert [line for line in installed if not line.endswith("(cached)")] == []
-    assert any("COPY --from=builder" in line and "(cached)" in line for line in built)
-    assert any("COPY . ." in line and "(cached)" not in line for line in built)
 
 
 def test_a_tf_file_makes_iac_due_and_what_needs_it_conditional(
@@ -144,22 +129,6 @@ def test_a_stage_that_is_run_alone_still_sees_changed_outputs(
 
 def _due(plan: dict[str, tuple[str, str]]) -> dict[str, str]:
     return {name: status for name, (status, _) in plan.items() if status != "unchanged"}
-
-
-def _empty(clone: Clone) -> None:
-    """Remove everything from the sandbox's Docker daemon but the base image."""
-    import docker
-
-    host = clone.sandbox().state.docker_host
-    client: Any = docker.DockerClient(base_url=host, version="1.41")
-    try:
-        for image in client.images.list():
-            if "io.cipipe.fingerprint" in image.labels:
-                client.images.remove(image.id, force=True)
-        client.api._post(client.api._url("/build/prune?all=true"))
-        assert not client.images.list(filters={"label": "io.cipipe.fingerprint"})
-    finally:
-        client.close()
 
 
 def _without_tools(clone: Clone) -> dict[str, str]:
