@@ -5,13 +5,13 @@ The same data as in `athena_elt`, transformed by Hive and Trino on a cluster tha
 
 1. `create_cluster` starts a cluster, or finds the one that an earlier try of this run has started.
 2. `add_steps` hands it two steps: Hive loads the raw CSV files into a table of Parquet files, and
-   Trino computes the mean rating of each movie from it.
+   Trino computes the mean rating of each movie from it, into the partition of the run's day.
 3. `wait_for_hive` and `wait_for_trino` wait for them. If the first fails, the second is cancelled.
-4. `terminate_cluster` terminates the cluster, whatever happened before.
+4. `terminate_cluster` terminates the cluster, whatever happened after its start.
 
 **What it shows.** A teardown: the cluster goes, also when a step failed, and the run still fails
 then. The provider's operators for EMR, the same on Airflow 2.10 and 3. A cluster that nobody
-terminates, because Airflow is gone, terminates itself when it has been idle for an hour.
+terminates, because Airflow is gone or never saw its id, terminates itself after an idle hour.
 
 **How it is configured.** A deployment replaces each marked value with the Terraform output that its
 marker names; the region is that of Airflow's connection, on MWAA its own. The Airflow Variables
@@ -46,6 +46,9 @@ ALIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"]
 GLUE = "com.amazonaws.glue.catalog.metastore.AWSGlueDataCatalogHiveClientFactory"
 
 CLUSTER = "{{ ti.xcom_pull(task_ids='create_cluster') }}"
+
+# The stack is part of it: another environment in this account has runs with the same id.
+NAME = f"{TAGS['project']}-{TAGS['environment']} emr_elt {{{{ run_id }}}}"
 
 
 def step(name: str, *arguments: str) -> dict[str, object]:
@@ -95,7 +98,16 @@ def job_flow(name: str, release: str, core_nodes: int) -> dict[str, object]:
                 "Classification": "hive-site",
                 "Properties": {"hive.metastore.client.factory.class": GLUE},
             },
-            {"Classification": "trino-connector-hive", "Properties": {"hive.metastore": "glue"}},
+            {
+                "Classification": "trino-connector-hive",
+                "Properties": {
+                    "hive.metastore": "glue",
+                    # The tables have a location, which makes them external ("non-managed").
+                    "hive.non-managed-table-writes-enabled": "true",
+                    # A run that is repeated replaces its partition.
+                    "hive.insert-existing-partitions-behavior": "OVERWRITE",
+                },
+            },
         ],
         "Instances": {
             "InstanceGroups": groups,
@@ -115,15 +127,17 @@ def create_cluster(name: str, release: str, core_nodes: str) -> str:
     """The id of this run's cluster.
 
     EMR starts a second cluster if the request is repeated, so a cluster of this name is looked for
-    first: an earlier try may have started it and died.
+    first: an earlier try may have started it and died. For the same reason the client must not
+    repeat the request by itself when the answer is lost.
     """
     from airflow.providers.amazon.aws.hooks.emr import EmrHook
+    from botocore.config import Config
 
-    emr = EmrHook()
-    found = emr.get_cluster_id_by_name(name, ALIVE)
+    found = EmrHook().get_cluster_id_by_name(name, ALIVE)
     if found:
         return str(found)
-    answer = emr.get_conn().run_job_flow(**job_flow(name, release, int(core_nodes)))
+    emr = EmrHook(config=Config(retries={"total_max_attempts": 1})).get_conn()
+    answer = emr.run_job_flow(**job_flow(name, release, int(core_nodes)))
     return str(answer["JobFlowId"])
 
 
@@ -157,7 +171,7 @@ with DAG(
     tags=["emr", "elt"],
 ):
     cluster = create_cluster(
-        "emr_elt {{ run_id }}",
+        NAME,
         "{{ var.value.get('emr_elt_release', 'emr-7.9.0') }}",
         "{{ var.value.get('emr_elt_core_nodes', '1') }}",
     )

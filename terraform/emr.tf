@@ -28,7 +28,8 @@ locals {
       Effect = "Allow"
       Action = [
         "elasticmapreduce:AddJobFlowSteps", "elasticmapreduce:CancelSteps", "elasticmapreduce:DescribeCluster",
-        "elasticmapreduce:DescribeStep", "elasticmapreduce:ListSteps", "elasticmapreduce:TerminateJobFlows",
+        "elasticmapreduce:DescribeStep", "elasticmapreduce:ListSteps", "elasticmapreduce:PutAutoTerminationPolicy",
+        "elasticmapreduce:TerminateJobFlows",
       ]
       Resource  = "${local.emr_arn}:cluster/*"
       Condition = { StringEquals = local.emr_resource_tags }
@@ -71,6 +72,50 @@ resource "aws_vpc_security_group_egress_rule" "emr" {
   ip_protocol       = "tcp"
   from_port         = 443
   to_port           = 443
+}
+
+# EMR adds the inbound rules of the nodes' groups, but no outbound ones.
+resource "aws_vpc_security_group_egress_rule" "emr_nodes" {
+  for_each = { for pair in setproduct(["primary", "core"], ["primary", "core"]) : join("-", pair) => pair if var.create_emr }
+
+  security_group_id            = aws_security_group.emr[each.value[0]].id
+  description                  = "Any traffic to ${local.emr_groups[each.value[1]]}"
+  referenced_security_group_id = aws_security_group.emr[each.value[1]].id
+  ip_protocol                  = "-1"
+}
+
+# EMR refuses a cluster whose own group for service access does not have this rule.
+resource "aws_vpc_security_group_ingress_rule" "emr_service" {
+  count = var.create_emr ? 1 : 0
+
+  security_group_id            = aws_security_group.emr["service"].id
+  description                  = "The primary node to EMR"
+  referenced_security_group_id = aws_security_group.emr["primary"].id
+  ip_protocol                  = "tcp"
+  from_port                    = 9443
+  to_port                      = 9443
+}
+
+resource "aws_vpc_security_group_egress_rule" "emr_to_service" {
+  count = var.create_emr ? 1 : 0
+
+  security_group_id            = aws_security_group.emr["primary"].id
+  description                  = "The primary node to EMR"
+  referenced_security_group_id = aws_security_group.emr["service"].id
+  ip_protocol                  = "tcp"
+  from_port                    = 9443
+  to_port                      = 9443
+}
+
+resource "aws_vpc_security_group_egress_rule" "emr_service" {
+  for_each = { for name in ["primary", "core"] : name => name if var.create_emr }
+
+  security_group_id            = aws_security_group.emr["service"].id
+  description                  = "EMR to ${local.emr_groups[each.key]}"
+  referenced_security_group_id = aws_security_group.emr[each.key].id
+  ip_protocol                  = "tcp"
+  from_port                    = 8443
+  to_port                      = 8443
 }
 
 resource "aws_iam_role" "emr_service" {
@@ -216,12 +261,24 @@ resource "aws_iam_role_policy" "emr_instance" {
         Sid    = "OwnDatabase"
         Effect = "Allow"
         Action = [
-          "glue:BatchCreatePartition", "glue:CreateDatabase", "glue:CreateTable", "glue:DeleteTable", "glue:GetDatabase",
-          "glue:GetDatabases", "glue:GetPartition", "glue:GetPartitions", "glue:GetTable", "glue:GetTables", "glue:UpdateTable",
+          "glue:BatchCreatePartition", "glue:BatchGetPartition", "glue:CreateDatabase", "glue:CreatePartition",
+          "glue:CreateTable", "glue:DeleteColumnStatisticsForPartition", "glue:DeleteColumnStatisticsForTable",
+          "glue:DeletePartition", "glue:DeleteTable", "glue:GetColumnStatisticsForPartition",
+          "glue:GetColumnStatisticsForTable", "glue:GetDatabase", "glue:GetPartition",
+          "glue:GetPartitions", "glue:GetTable", "glue:GetTables", "glue:UpdateColumnStatisticsForPartition",
+          "glue:UpdateColumnStatisticsForTable", "glue:UpdatePartition", "glue:UpdateTable",
         ]
         Resource = [
           "${local.glue_arn}:catalog", "${local.glue_arn}:database/default", "${local.glue_arn}:database/${local.athena_database}",
           "${local.glue_arn}:table/${local.athena_database}/*",
+        ]
+      },
+      {
+        Sid    = "ListFunctions" # Hive asks for those of every database when it starts
+        Effect = "Allow"
+        Action = ["glue:GetDatabases", "glue:GetUserDefinedFunctions"]
+        Resource = [
+          "${local.glue_arn}:catalog", "${local.glue_arn}:database/*", "${local.glue_arn}:userDefinedFunction/*",
         ]
       },
     ]

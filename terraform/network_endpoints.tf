@@ -7,7 +7,14 @@ locals {
   # MWAA itself creates the endpoints of its database and web server. It and the DAGs need these in addition.
   mwaa_endpoints = ["airflow.api", "airflow.env", "airflow.ops", "athena", "ecs", "glue", "kms", "monitoring", "sqs", "sts"]
 
-  endpoints = var.network_egress != "endpoints" ? [] : concat(local.task_endpoints, local.create_mwaa ? local.mwaa_endpoints : [])
+  # For the DAG that starts clusters, and for their nodes.
+  emr_endpoints = ["elasticmapreduce", "glue"]
+
+  endpoints = var.network_egress != "endpoints" ? [] : concat(
+    local.task_endpoints,
+    local.create_mwaa ? local.mwaa_endpoints : [],
+    var.create_emr ? local.emr_endpoints : [],
+  )
 }
 
 resource "aws_vpc_endpoint" "service" {

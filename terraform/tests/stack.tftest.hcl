@@ -324,4 +324,29 @@ run "emr" {
     condition     = [for statement in jsondecode(aws_iam_role_policy.emr_service[0].policy).Statement : statement.Sid if statement.Resource == "*" && !can(statement.Condition)] == ["Look"]
     error_message = "EMR's role may change nothing outside of this stack."
   }
+
+  assert {
+    condition     = [for rule in aws_vpc_security_group_ingress_rule.emr_service : "${rule.from_port}-${rule.to_port}"] == ["9443-9443"]
+    error_message = "EMR refuses a group for service access without the inbound port 9443."
+  }
+
+  assert {
+    condition     = keys(aws_vpc_security_group_egress_rule.emr_nodes) == ["core-core", "core-primary", "primary-core", "primary-primary"]
+    error_message = "The nodes of a cluster must reach each other."
+  }
+}
+
+run "emr_without_nat" {
+  command = plan
+
+  variables {
+    create_emr     = true
+    create_mwaa    = true
+    network_egress = "endpoints"
+  }
+
+  assert {
+    condition     = length(setsubtract(["elasticmapreduce", "glue"], keys(aws_vpc_endpoint.service))) == 0
+    error_message = "Without a NAT gateway, a DAG must reach EMR, and a cluster Glue."
+  }
 }

@@ -3,8 +3,9 @@ each run ended.
 
     python airflow_child.py DAGS RUNS ANSWER
 
-RUNS is JSON: a list of `{name, dag, ending, env, timeout}`. Waiting is cut short, retries are off,
-`timeout` (seconds, or null) is the tasks' own; nothing else of a DAG is changed.
+RUNS is JSON: a list of `{name, dag, ending, env, timeout, retries}`. Waiting is cut short, retries
+are off except for the tasks in `retries`, `timeout` (seconds, or null) is the tasks' own; nothing
+else of a DAG is changed.
 """
 
 import json
@@ -38,7 +39,8 @@ def main(folder: str, runs: str, answer: str) -> None:
         _announce(run["name"], run["ending"])
         dag = dags[run["dag"]]
         for task in dag.tasks:
-            task.retries = 0
+            task.retries = run["retries"].get(task.task_id, 0)
+            task.retry_delay = timedelta(0)
             task.execution_timeout = run["timeout"] and timedelta(seconds=run["timeout"])
             for name in SPEED.keys() & vars(task).keys():
                 setattr(task, name, SPEED[name])

@@ -30,6 +30,7 @@ RUNS = [
     ("emr", "emr_elt", "exit-0"),
     ("emr-step-fails", "emr_elt", "exit-2"),
     ("emr-no-cluster", "emr_elt", "no-cluster"),
+    ("emr-lost-answer", "emr_elt", "lost-answer"),
 ]
 
 NOWHERE = "http://127.0.0.1:9"
@@ -121,6 +122,7 @@ def run_all(version: str, python: Path, dags: Path, fargate: Fargate, keys: dict
             "dag": dag,
             "ending": ending,
             "timeout": 10 if name == "redshift-timeout" else None,
+            "retries": {"create_cluster": 2} if name == "emr-lost-answer" else {},
             "env": {
                 "AIRFLOW_CONN_SLACK_WEBHOOK": json.dumps(
                     slack | ({"host": NOWHERE} if "no-slack" in name else {})

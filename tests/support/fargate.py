@@ -59,7 +59,8 @@ class Fargate:
     # The DAG run that asks at the moment.
     run: str = ""
     # How its containers end: one of `ENDINGS`; "docker", which runs the task's real container;
-    # or "never", which lasts until the task is stopped.
+    # or "never", which lasts until the task is stopped. With "lost-answer", EMR starts a cluster,
+    # but its answer does not arrive.
     ending: str = "exit-0"
     calls: list[Call] = field(default_factory=list)
     # The run, and a text that it sent to Slack.
@@ -97,6 +98,8 @@ class Fargate:
         answer = self._forward(request, body)
         if answer.status_code == 200:
             answer.data = self._noted(request, body, answer.data)
+        if self.ending == "lost-answer" and self._is_first_cluster(request):
+            answer = Response("{}", 500)
         return answer(environ, start_response)
 
     def _forward(self, request: Request, body: bytes) -> Response:
@@ -119,6 +122,10 @@ class Fargate:
         key = re.search(r"Credential=(\w+)/", request.headers.get("Authorization", ""))
         self.calls.append(Call(self.run, action, key[1] if key else "", document))
         return self._answered(action, document, answer)
+
+    def _is_first_cluster(self, request: Request) -> bool:
+        target = request.headers.get("X-Amz-Target", "")
+        return target.endswith(".RunJobFlow") and len(self.asked(self.run, "RunJobFlow")) == 1
 
     def asked(self, run: str, action: str) -> list[Call]:
         return [call for call in self.calls if (call.run, call.action) == (run, action)]

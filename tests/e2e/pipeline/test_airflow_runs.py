@@ -7,6 +7,7 @@ state of the DagRun, since `python dag.py` ends well even where the run does not
 
 import concurrent.futures
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -197,6 +198,9 @@ def test_emr_runs_hive_and_trino_on_a_cluster_of_its_own(done: Done, aws: Aws) -
     assert started["LogUri"] == f"s3://{outputs['data_lake_bucket']}/emr/logs/"
     tags = {tag["Key"]: tag["Value"] for tag in started["Tags"]}
     assert tags == outputs["tags"]
+    # Another environment in this account may have a run with the same id.
+    stack = f"{outputs['tags']['project']}-{outputs['tags']['environment']}"
+    assert started["Name"].startswith(f"{stack} emr_elt manual__")
 
     (added,) = done.asked("emr", "AddJobFlowSteps")
     hive, trino = (step["HadoopJarStep"]["Args"] for step in added["Steps"])
@@ -206,6 +210,16 @@ def test_emr_runs_hive_and_trino_on_a_cluster_of_its_own(done: Done, aws: Aws) -
     assert f"LOCATION 's3://{lake}/raw/ratings/'" in hive[2]
     assert trino[:3] == ["trino-cli", "--catalog=hive", f"--schema={database}"]
     assert f"external_location = 's3://{lake}/emr/mean_ratings/'" in trino[3]
+    assert re.search(r"round\(avg\(rating\), 2\),\s+'\d{4}-\d{2}-\d{2}'", trino[3])
+    # Trino does not write to a table with a location, and does not replace rows, unless told so.
+    (hive_connector,) = (
+        part["Properties"]
+        for part in started["Configurations"]
+        if part["Classification"] == "trino-connector-hive"
+    )
+    assert hive_connector["hive.non-managed-table-writes-enabled"] == "true"
+    assert hive_connector["hive.insert-existing-partitions-behavior"] == "OVERWRITE"
+    assert "DELETE" not in trino[3]
     assert terminated(done, aws, "emr") == 1
 
 
@@ -222,6 +236,12 @@ def test_a_cluster_that_cannot_start_fails_the_run_and_goes(done: Done, aws: Aws
     assert done.state("emr-no-cluster") == "failed"
     assert done.tasks("emr-no-cluster")["terminate_cluster"] == "success"
     assert terminated(done, aws, "emr-no-cluster") == 1
+
+
+def test_a_lost_answer_does_not_start_a_second_cluster(done: Done, aws: Aws) -> None:
+    assert done.state("emr-lost-answer") == "success", done.output
+    assert len(done.asked("emr-lost-answer", "RunJobFlow")) == 1
+    assert terminated(done, aws, "emr-lost-answer") == 1
 
 
 def terminated(done: Done, aws: Aws, run: str) -> int:
