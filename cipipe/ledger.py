@@ -106,7 +106,7 @@ class Ledger:
                 yield record
 
     def read_outputs(self, stage: str) -> dict[str, Output] | None:
-        """The Terraform outputs that a stage left, without the values of
+        """The outputs that a stage left, without the values of
         sensitive ones; None if it never did.
         """
         stored = self.bucket.get(self._outputs_key(stage))

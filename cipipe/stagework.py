@@ -52,7 +52,7 @@ class ContextFactory(Protocol):
         ...
 
     def consumes(self, candidate: Candidate) -> frozenset[str]:
-        """The names of the Terraform outputs that the stage uses."""
+        """The names of the outputs that the stage uses."""
         ...
 
     def expand(self, text: str) -> str:
@@ -72,7 +72,7 @@ class StageOutcome(msgspec.Struct, frozen=True):
     report: StageReport
     # The error that it failed with.
     error: CipipeError | None = None
-    # The Terraform outputs that it produced.
+    # The outputs that it produced.
     outputs: dict[str, Output] | None = None
     interrupted: bool = False
 
@@ -95,7 +95,7 @@ class StageWork:
     # deployed then.
     restored: Mapping[str, str | None] = field(default_factory=dict)
 
-    # The Terraform outputs of stages that have been deployed, in this run
+    # The outputs of stages that have been deployed, in this run
     # or before, and how the stages of this run finished. Read by every
     # thread, changed only by the one that schedules.
     outputs: dict[str, dict[str, Output]] = field(default_factory=dict)

@@ -96,7 +96,7 @@ def in_environment(
                 yield Problem(
                     "config-bad-reference",
                     f"output {reference.output!r} can never be known in environment {name}, "
-                    "which does not have the terraform stage",
+                    "which does not have the stage that gives it",
                     where,
                     hint=f"Limit {stage.name} to environments that have it, with `environments`.",
                 )
@@ -126,9 +126,10 @@ def _reference(
     elif reference.output is not None and not may_know:
         yield Problem(
             "config-bad-reference",
-            f"output {reference.output!r} can never be known: the stage needs no terraform stage",
+            f"output {reference.output!r} can never be known: the stage needs no stage that gives "
+            "outputs",
             where,
-            hint="Put the terraform stage's name into `needs`.",
+            hint="Put the name of the terraform or image stage that gives it into `needs`.",
         )
 
 

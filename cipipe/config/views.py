@@ -116,8 +116,8 @@ def upstream(name: str, stages: Mapping[str, AnyStage]) -> list[str]:
 
 
 def may_know_outputs(stages: Mapping[str, AnyStage], declared: Collection[str]) -> Collection[str]:
-    """The stages that need a terraform stage, directly or through others;
-    or one that is declared and not among `stages`, because it is wrong in
+    """The stages that need one that gives outputs, directly or through
+    others; or one that is declared and not among `stages`, because it is wrong in
     itself and could be one.
     """
     needed_by = defaultdict(list)
@@ -130,7 +130,7 @@ def may_know_outputs(stages: Mapping[str, AnyStage], declared: Collection[str]) 
     waiting = [
         need
         for need in needed_by
-        if (stages[need].kind == "terraform" if need in stages else need in declared)
+        if (KINDS[stages[need].kind].GIVES_OUTPUTS if need in stages else need in declared)
     ]
     while waiting:
         for name in needed_by[waiting.pop()]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 __all__ = [
@@ -22,6 +22,12 @@ __all__ = [
 ]
 
 
+class _Handler(WSGIRequestHandler):
+    # The answer to what is no HTTP starts with a status line. By that, Docker
+    # tells an HTTP server that it has sent TLS to, and tries again without.
+    default_request_version = "HTTP/1.0"
+
+
 class Server:
     """A threaded HTTP server on 127.0.0.1, at a free port. It serves until the process exits."""
 
@@ -29,7 +35,7 @@ class Server:
         # Port 0: the system picks one. It is bound here, so the address is
         # known before `start`.
         self._server: BaseWSGIServer = make_server(
-            "127.0.0.1", 0, app, threaded=True, request_handler=handler
+            "127.0.0.1", 0, app, threaded=True, request_handler=handler or _Handler
         )
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 

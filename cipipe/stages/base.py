@@ -94,6 +94,8 @@ class Kind(Protocol[S]):
     """The settings that name a file or folder of the repository. In the
     fingerprint, their placeholders are filled in.
     """
+    GIVES_OUTPUTS: bool
+    """Whether the steps of a deployment set `StageResult.outputs`."""
 
     def problems(self, stage: Stage[S]) -> Iterable[Problem]:
         """What is wrong with the settings beyond their types; `where` is
@@ -112,7 +114,7 @@ class Kind(Protocol[S]):
         repository: Repository,
         recorded: Mapping[str, Any],
     ) -> frozenset[str]:
-        """The names of the Terraform outputs that the stage's files use,
+        """The names of the outputs that the stage's files use,
         besides those in its settings.
 
         `recorded` is `data` of the stage's record if these very files are

@@ -19,6 +19,7 @@ from cipipe.tools.git.client import Repository
 NAME = "command"
 
 PATHS = ()
+GIVES_OUTPUTS = False
 
 consumes = consumes_nothing
 owns = owns_nothing

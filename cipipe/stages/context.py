@@ -63,7 +63,7 @@ class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     # A private folder that is deleted when the run ends.
     scratch: Path
 
-    # The Terraform outputs of the stages that this one needs, directly or
+    # The outputs of the stages that this one needs, directly or
     # not.
     outputs: Mapping[str, Output] = {}
     # The stage's record as this run found it.
@@ -128,8 +128,8 @@ class StageResult(msgspec.Struct, kw_only=True):
     data: dict[str, Any] = {}
     # One line for the summary at the end of the run.
     summary: str = ""
-    # The Terraform outputs that the stage produced; None if its kind
-    # produces none.
+    # The outputs that the stage gives to others; None if its kind gives
+    # none.
     outputs: dict[str, Output] | None = None
     # What was found out, as JSON, by topic; for the report.
     findings: dict[str, Any] = {}

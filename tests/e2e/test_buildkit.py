@@ -223,12 +223,17 @@ def test_the_platform_of_the_image(builds: Builds) -> None:
 
 
 def test_a_frontend_that_cannot_be_pulled(builds: Builds) -> None:
-    frontend = "# syntax=registry.invalid/docker/dockerfile:1\n"
-    name = builds.built({"Dockerfile": f"{frontend}FROM {BASE}\nCOPY a /a\n", "a": ""})
-    builds.daemon.run(name, ["/bin/sh", "-c", "test -e /a"])
-    assert any("classic builder" in line for line in builds.lines)
+    frontend = "# syntax=registry.invalid/docker/dockerfile:1\n# escape=`\n"
+    copy = "COPY --link --chmod=600 a `\n  /a"
+    files = {"Dockerfile": f"{frontend}FROM {BASE}\n{copy}\nCOPY . /app/\n", "a": ""}
+    name = builds.built({**files, "Dockerfile.dockerignore": "a/c\n", ".dockerignore": "*\n"})
+    assert any("frontend that is part of the builder" in line for line in builds.lines)
+    # The context has the Dockerfile of the commit.
+    builds.daemon.run(name, ["/bin/sh", "-c", "test -e /a && read A < /app/Dockerfile && echo $A"])
+    assert builds.lines[-1] == frontend.splitlines()[0]
+
     with pytest.raises(StageError) as caught:
-        builds.built({"Dockerfile": f"{frontend}FROM {BASE}\nCOPY --chmod=600 a /a\n", "a": ""})
+        builds.built({"Dockerfile": f"{frontend}FROM {BASE}\nCOPY --later a /a\n"})
     assert "`# syntax=` names cannot be pulled" in (caught.value.hint or "")
 
 

@@ -33,6 +33,29 @@ def test_the_same_content_is_built_once(project: ImageProject) -> None:
     assert project.record()["data"] == record["data"]
 
 
+def test_other_stages_get_its_digest(project: ImageProject) -> None:
+    project.configure(
+        """
+[stages.use]
+kind = "command"
+paths = ["app/**"]
+needs = ["image"]
+run = [["sh", "-c", "echo uses $IMAGE"]]
+env = { IMAGE = { output = "image.uri" } }
+"""
+    )
+    project.change()
+    done = project.run_in("dev")
+    assert done.status == 0, done.text
+    uri = f"{project.registry}/shop-dev@{project.record()['data']['digest']}"
+    assert f"uses {uri}" in done.err
+    # Nothing is due, and what it used is known from the ledger.
+    again = project.run_in("dev")
+    results = {stage["name"]: stage["result"] for stage in json.loads(again.out)["stages"]}
+    assert results == {"image": "unchanged", "use": "unchanged"}, again.text
+    project.configure()
+
+
 def test_a_scan_is_waited_for(project: ImageProject) -> None:
     project.configure('scan = { severity = "critical" }\n')
     project.change()

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tarfile
 import uuid
@@ -106,6 +107,14 @@ def test_uris_name_the_registry_and_arns_keep_the_account(
     assert found["repositoryUri"] == f"{sandbox.state.registry}/{repository}"
     assert found["repositoryArn"] == f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{repository}"
     assert found["registryId"] == ACCOUNT
+
+
+def test_who_speaks_tls_learns_that_it_is_http(sandbox: Sandbox) -> None:
+    # Docker tries TLS first, and falls back if the answer looks like HTTP.
+    host, _, port = str(sandbox.state.registry).partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00\n")
+        assert connection.recv(5) == b"HTTP/"
 
 
 def test_the_login_is_for_the_registry_and_holds_for_hours(sandbox: Sandbox, aws: Aws) -> None:

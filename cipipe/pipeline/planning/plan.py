@@ -14,6 +14,7 @@ from cipipe.pipeline.planning.stage_lookup import check_names, recorded_stages
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.session import Session
 from cipipe.planner import ExecutablePlan, Known, Question
+from cipipe.stages import KINDS
 from cipipe.tools import own_folder
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class PlanResult(msgspec.Struct, frozen=True, kw_only=True):
     # What the ledger has, by stage; empty where the plan compares with a
     # commit.
     stored: "Mapping[str, StoredRecord | None]" = {}
-    # Terraform's outputs, by stage.
+    # By stage.
     outputs: Mapping[str, Mapping[str, Output]] = {}
 
 
@@ -154,7 +155,7 @@ def _outputs(
     deployed = [
         name
         for name, stage in project.config.stages.items()
-        if stage.kind == "terraform"
+        if KINDS[stage.kind].GIVES_OUTPUTS
         and (record := stored.get(name)) is not None
         and record.record.state is not State.DESTROYED
     ]

@@ -94,7 +94,7 @@ def fingerprints_in(project: Project, snapshot: Snapshot, environment: str) -> d
 def consumed_outputs(
     project: Project, snapshot: Snapshot, candidate: Candidate, stored: "StoredRecord | None"
 ) -> frozenset[str]:
-    """The names of the Terraform outputs that a stage's settings and files refer to."""
+    """The names of the outputs that a stage's settings and files refer to."""
     stage = candidate.stage
     recorded: Mapping[str, object] = {}
     if stored is not None:

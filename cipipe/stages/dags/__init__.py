@@ -23,6 +23,7 @@ from cipipe.stages.settings import Stage
 from cipipe.tools.git.client import Entry, Repository
 
 __all__ = [
+    "GIVES_OUTPUTS",
     "NAME",
     "PATHS",
     "Settings",
@@ -40,6 +41,7 @@ __all__ = [
 NAME = "dags"
 
 PATHS = ("source", "requirements", "plugins")
+GIVES_OUTPUTS = False
 
 
 def resources(stage: Stage[Settings], environment: Environment) -> Iterator[Resource]:

@@ -16,6 +16,7 @@ from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Stage
 
 __all__ = [
+    "GIVES_OUTPUTS",
     "NAME",
     "PATHS",
     "Settings",
@@ -34,6 +35,7 @@ Settings = ImageSettings
 NAME = "image"
 
 PATHS = ("context", "dockerfile")
+GIVES_OUTPUTS = True
 
 consumes = consumes_nothing
 owns = owns_nothing

@@ -2,6 +2,7 @@
 
 import posixpath
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,16 +44,20 @@ def build(context: StageContext[ImageSettings], name: str | None = None) -> None
     docker.wait(context.stage.settings.daemon_timeout)
     wanted = _wanted(context, source, name or local_name(context))
     found = cache(context)
-    if command is not None:
+    if command is None:
+        _build_classically(docker, source, wanted=wanted, cache=found)
+        return
+    with_buildkit = partial(
+        _build_with_buildkit, context, command, source=source, wanted=wanted, cache=found
+    )
+    try:
+        with_buildkit()
+    except buildkit.FrontendNotPulled as not_pulled:
+        context.line(f"{not_pulled.hint} Building with the frontend that is part of the builder.")
         try:
-            _build_with_buildkit(context, command, source=source, wanted=wanted, cache=found)
-        except buildkit.FrontendNotPulled as error:
-            if _what_needs_buildkit(source) or wanted.secrets:
-                raise
-            context.line(f"{error.hint} Building with the classic builder, which ignores it.")
-        else:
-            return
-    _build_classically(docker, source, wanted=wanted, cache=found)
+            with_buildkit(own_frontend=True)
+        except buildkit.FrontendTooOld:
+            raise not_pulled from None
 
 
 def _wanted(context: StageContext[ImageSettings], source: "BuildContext", name: str) -> "Build":
@@ -179,11 +184,13 @@ def _build_with_buildkit(
     source: "BuildContext",
     wanted: "Build",
     cache: "Cache",
+    own_frontend: bool = False,
 ) -> None:
     import tempfile
 
     import msgspec
 
+    from cipipe.stages.image.dockerfile_syntax import without_frontend
     from cipipe.tools import process
     from cipipe.tools.docker import buildkit
     from cipipe.tools.docker.logins import Login, write_config
@@ -197,6 +204,13 @@ def _build_with_buildkit(
         folder = Path(made, "context")
         folder.mkdir()
         source.write(folder)
+        dockerfile = folder / wanted.dockerfile
+        if own_frontend:
+            # Outside the context, which stays as it is in the commit.
+            dockerfile = Path(made, "Dockerfile")
+            dockerfile.write_bytes(without_frontend(_dockerfile_body(source)))
+            # The context has only what its own rules select.
+            dockerfile.with_name("Dockerfile.dockerignore").touch()
         env = dict(context.child_env)
         if logins:
             config = Path(made, "docker")
@@ -205,7 +219,12 @@ def _build_with_buildkit(
         buildkit.build(
             command,
             folder,
-            msgspec.structs.replace(wanted, cache_from=cache.read, cache_to=cache.write),
+            msgspec.structs.replace(
+                wanted,
+                dockerfile=str(dockerfile),
+                cache_from=cache.read,
+                cache_to=cache.write,
+            ),
             env=env,
             line=context.line,
             watch=process.Watch(redactor=context.redactor, interrupt=context.interrupt),

@@ -59,6 +59,27 @@ def instructions(text: str) -> Iterator[tuple[int, str, str]]:
         yield first, "".join(joined).strip(), escape
 
 
+def without_frontend(body: bytes) -> bytes:
+    """The Dockerfile without the directive `syntax`, which names the image that reads it. All
+    lines keep their numbers, but for other directives.
+    """
+    lines = body.split(b"\n")
+    directives = 0
+    while directives < len(lines) and _DIRECTIVE.fullmatch(_text(lines[directives])):
+        directives += 1
+    is_syntax = [
+        bool((found := _DIRECTIVE.fullmatch(_text(line))) and found[1].lower() == "syntax")
+        for line in lines[:directives]
+    ]
+    kept = [line for line, named in zip(lines, is_syntax, strict=False) if not named]
+    # A comment ends the directives, so it comes after them.
+    return b"\n".join([*kept, *[b"#"] * sum(is_syntax), *lines[directives:]])
+
+
+def _text(line: bytes) -> str:
+    return line.decode(errors="surrogateescape").removeprefix("\ufeff").strip()
+
+
 def _skip_heredoc(lines: Iterator[tuple[int, str]], end: str, *, tabs: bool) -> None:
     """`tabs`: it started with `<<-`, so tabs before the closing word do not count."""
     for _, raw in lines:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cipipe.errors import StageError, UsageError
+from cipipe.model import Output
 from cipipe.stages.context import StageContext
 from cipipe.stages.image.daemon import daemon
 from cipipe.stages.image.names import content_tag
@@ -35,6 +36,15 @@ class ImageData(msgspec.Struct, frozen=True, omit_defaults=True):
     # Images of deployments from before this time may have been deleted:
     # ISO 8601, UTC. None: no prune has run.
     offered_since: str | None = None
+
+
+def outputs(stage: str, data: ImageData) -> dict[str, Output]:
+    """What other stages may use of the image. The names have a dot: no output of Terraform has."""
+    values = {"digest": data.digest, "uri": f"{data.repository}@{data.digest}"}
+    return {
+        f"{stage}.{name}": Output(type="string", value=value, sensitive=False)
+        for name, value in values.items()
+    }
 
 
 def registry(context: StageContext[ImageSettings]) -> "Registry":

@@ -94,16 +94,21 @@ class _ImageRun:
             found = promotion.promote(context)
         else:
             found = publishing.push(context, self._digest)
-        self._digest = found.digest
-        result.keep(found)
+        self._keep(context, result, found)
         result.summary = f"{found.repository}:{found.tag} from {context.environment.after}"
 
     def push(self, context: StageContext[ImageSettings], result: StageResult) -> None:
         existed = self._digest is not None
         pushed = publishing.push(context, self._digest)
-        self._digest = pushed.digest
-        result.keep(pushed)
+        self._keep(context, result, pushed)
         result.summary = f"{pushed.repository}:{pushed.tag}" + (" (existed)" if existed else "")
+
+    def _keep(
+        self, context: StageContext[ImageSettings], result: StageResult, data: publishing.ImageData
+    ) -> None:
+        self._digest = data.digest
+        result.keep(data)
+        result.outputs = publishing.outputs(context.stage.name, data)
 
     def attach(self, context: StageContext[ImageSettings], _: StageResult) -> None:
         done = attaching.attach_components(context, self._digest or "", built=self._built)

@@ -14,6 +14,7 @@ from cipipe.stages.terraform.state import backend_of, resources
 from cipipe.stages.terraform.steps import steps, summary
 
 __all__ = [
+    "GIVES_OUTPUTS",
     "NAME",
     "PATHS",
     "PROTECTED_TYPES",
@@ -36,6 +37,7 @@ Settings = TerraformSettings
 NAME = "terraform"
 
 PATHS = ("root",)
+GIVES_OUTPUTS = True
 
 consumes = consumes_nothing
 owns = owns_nothing

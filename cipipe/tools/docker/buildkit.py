@@ -53,7 +53,7 @@ _NO_EXPORT = "Cache export is not supported"
 class Build(msgspec.Struct, frozen=True, kw_only=True):
     """What to build."""
 
-    # Relative to the context.
+    # Relative to the context, or an absolute path outside of it.
     dockerfile: str
     tag: str
     build_args: Mapping[str, str]
@@ -77,6 +77,10 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
 
 class FrontendNotPulled(StageError):
     """The daemon cannot pull the image that the Dockerfile's `# syntax=` names."""
+
+
+class FrontendTooOld(StageError):
+    """The daemon's own frontend does not know what the Dockerfile uses."""
 
 
 def command(env: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -187,7 +191,11 @@ def _failed(wanted: Build, progress: BuildProgress, printed: str) -> StageError:
         special = of_daemon(message)
     if special is not None:
         return StageError(special.id, special.message, hint=special.hint, where=where)
-    error = FrontendNotPulled if _NOT_PULLED.search(printed) else StageError
+    error = StageError
+    if _NOT_PULLED.search(printed):
+        error = FrontendNotPulled
+    elif _TOO_OLD.search(printed):
+        error = FrontendTooOld
     return error(
         "docker-build-failed",
         message,

@@ -166,10 +166,10 @@ def test_one_thing_is_wrong(old: str, new: str, path: str, id: str) -> None:
     assert found[path][0].startswith("cipipe.toml:")
 
 
-def test_an_output_without_a_terraform_stage_behind_it() -> None:
+def test_an_output_without_a_stage_behind_it_that_gives_outputs() -> None:
     assert only(HEAD + IMAGE.replace('needs = ["iac"]', "")) == (
         "config-bad-reference",
-        "Put the terraform stage's name into `needs`.",
+        "Put the name of the terraform or image stage that gives it into `needs`.",
     )
 
 

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from cipipe.stages.image import dockerfile
+from cipipe.stages.image.dockerfile_syntax import without_frontend
 from cipipe.stages.paths import repository_path
 from cipipe.stages.terraform import hcl
 
@@ -335,3 +336,17 @@ def test_hostile_files_are_read_in_linear_time(body: bytes) -> None:
         for _ in reader(body + b'"../x" path.root'):
             pass
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("FROM a\n# syntax=b\n", "FROM a\n# syntax=b\n"),
+        ("# syntax=b\nFROM a\n", "#\nFROM a\n"),
+        ("#SYNTAX = b\r\n# escape=`\r\n\r\nFROM a", "# escape=`\r\n#\n\r\nFROM a"),
+        ("\ufeff# check=skip=all\n# syntax=b\nFROM a", "\ufeff# check=skip=all\n#\nFROM a"),
+        ("", ""),
+    ],
+)
+def test_a_dockerfile_without_its_frontend(text: str, expected: str) -> None:
+    assert without_frontend(text.encode()).decode() == expected

@@ -51,6 +51,8 @@ from support.patching import PATH, outputs, patched, problem
         # Not one output.
         ('A = "x"  # cipipe: out put\n', "dag-marker-syntax", 1),
         ('A = "x"  # cipipe:\n', "dag-marker-syntax", 1),
+        ('A = "x"  # cipipe: out.\n', "dag-marker-syntax", 1),
+        ('A = "x"  # cipipe: .out\n', "dag-marker-syntax", 1),
         ('A = "x"  # cipipe: out (sensitive)\n', "dag-marker-syntax", 1),
         ('A = "x"  # cipipe: out  # cipipe: other\n', "dag-marker-syntax", 1),
         ('A = "x"  # cipipe: out  # cipipe:\n', "dag-marker-syntax", 1),

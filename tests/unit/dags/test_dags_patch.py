@@ -17,6 +17,12 @@ def test_only_the_literal_changes() -> None:
     )
 
 
+def test_an_output_of_an_image_stage() -> None:
+    known = outputs(**{"image.digest": "sha256:1", "image": "wrong"})
+    done = patch(b'DIGEST = "x"  # cipipe: image.digest\n', PATH, known)
+    assert done.body == b'DIGEST = "sha256:1"  # cipipe: image.digest\n'
+
+
 @pytest.mark.parametrize(
     ("before", "value", "after"),
     [

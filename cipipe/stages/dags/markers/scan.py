@@ -38,7 +38,8 @@ _MAY_HAVE_MARKER = re.compile(rb"#[^!-~\r\n]*cipipe[^!-~\r\n]*:", re.IGNORECASE)
 # contains.
 _MARKER = re.compile(r"#\s*+cipipe\s*+:(?P<rest>[^#]*)", re.IGNORECASE)
 _REST = re.compile(
-    r"\s*+(?P<output>[^\W\d][\w-]*+)\s*+(?P<sensitive>\(\s*+sensitive\s++ok\s*+\))?\s*+"
+    r"\s*+(?P<output>[^\W\d][\w-]*+(?:\.[\w-]++)?)\s*+"
+    r"(?P<sensitive>\(\s*+sensitive\s++ok\s*+\))?\s*+"
 )
 
 
