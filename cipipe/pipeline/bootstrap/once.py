@@ -40,11 +40,13 @@ def bootstrap_once(session: Session, *, marker: Path, started_at: str) -> None:
 
 
 def bootstrap_digest(config: "Config", root: Path, *, started_at: str) -> str:
-    """A digest of everything that a bootstrap is made from.
+    """A digest of everything that a bootstrap is made from: all of the configuration but its
+    stages.
 
     A view of one environment has the digest of its whole configuration.
     """
-    total = hashlib.sha256(f"{started_at} {config.whole or config}".encode())
+    without_stages = msgspec.structs.replace(config.whole or config, stages={})
+    total = hashlib.sha256(f"{started_at} {without_stages}".encode())
     for file in sorted(root.glob("*.tf")):
         total.update(file.read_bytes())
     return total.hexdigest()

@@ -25,6 +25,8 @@ def test_the_view_of_one_environment_has_the_same_digest(tmp_path: Path) -> None
     whole = config.load(TEXT)
     first = bootstrap_digest(whole, tmp_path, started_at="now")
     assert bootstrap_digest(whole.at("dev"), tmp_path, started_at="now") == first
+    other_stages = config.load(TEXT.replace(b'"true"', b'"false"'))
+    assert bootstrap_digest(other_stages, tmp_path, started_at="now") == first
     assert (
         bootstrap_digest(
             config.load(TEXT.replace(b"-deploy", b"-other")), tmp_path, started_at="now"
