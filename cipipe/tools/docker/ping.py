@@ -207,7 +207,8 @@ def _speaks_http(found: Address) -> bool:
         answer = http.client.HTTPResponse(plain)
         answer.begin()
         answer.close()
-        return True
+        # Go's servers answer a plain request on a TLS port with 400.
+        return answer.status != 400 or not _speaks_tls(found)
     return False
 
 
