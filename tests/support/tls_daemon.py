@@ -108,5 +108,8 @@ class TlsDaemon:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             self._process.wait(60)
-        for mount in Path(self._run, "exec/netns").glob("*"):
-            subprocess.run(["umount", "--lazy", str(mount)], check=False)
+        # What a killed daemon, or a container without a network, leaves behind.
+        mounts = [line.split(" ")[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in reversed(mounts):
+            if f"{mount}/".startswith((f"{self._data}/", f"{self._run}/")):
+                subprocess.run(["umount", "--lazy", mount], check=False)
