@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # How registries refuse a login that is not valid any more, as Docker quotes
 # them. The first is Amazon ECR's.
 _EXPIRED = re.compile(
-    r"authorization token has expired|token (?:is|has) expired|no basic auth credentials"
+    r"token (?:is|has) expired|expiredtoken|no basic auth credentials"
     r"|unauthorized|authentication required|\b401\b",
     re.IGNORECASE,
 )

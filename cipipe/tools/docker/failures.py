@@ -26,6 +26,7 @@ _LOST = re.compile(
 _REFUSED = re.compile(
     r"\bdenied\b|unauthorized|no basic auth credentials|authentication required"
     r"|\b40[13]\b|forbidden|not authorized|name unknown|does not exist"
+    r"|token (?:has|is) expired|expiredtoken"
     r"|tag invalid|immutable|already exists",
     re.IGNORECASE,
 )

@@ -17,6 +17,11 @@ from cipipe.tools.docker.failures import failure
         ),
         ("tag invalid: The image tag 'x' already exists", "docker-push-refused"),
         ("no basic auth credentials", "docker-push-refused"),
+        (
+            "unknown: Your authorization token has expired. Reauthenticate and try again.",
+            "docker-push-refused",
+        ),
+        ("ExpiredToken: the token is expired", "docker-push-refused"),
         ("name unknown: The repository with name 'x' does not exist", "docker-push-refused"),
         ("unexpected HTTP status: 403 Forbidden", "docker-push-refused"),
         ('Patch "https://r/v2/x": read: connection reset by peer', "docker-push-failed"),
