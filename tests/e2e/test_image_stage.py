@@ -1,11 +1,14 @@
 """The image stage by the command line: real Docker, a real registry, two accounts of a sandbox."""
 
+import contextlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from support.image_project import AUTH, ImageProject
+from support.image_project import AUTH, BASE, ImageProject
+from support.tls_daemon import TlsDaemon
 from support.tools import require
 
 
@@ -83,6 +86,42 @@ def test_an_empty_daemon_takes_layers_from_the_deployed_image(project: ImageProj
     printed = client.containers.run(image.id, ["/bin/sh", "/app/run.sh"], remove=True)
     client.close()
     assert printed == f"{project.count}\n".encode()
+
+
+STAGES = f"""\
+FROM {BASE} AS slow
+COPY slow.txt /slow.txt
+RUN echo installing && echo installed > /installed
+FROM {BASE}
+COPY --from=slow /installed /installed
+COPY . /app/
+"""
+
+
+def test_a_cache_image_keeps_the_layers_of_all_build_stages(tmp_path: Path) -> None:
+    # Only a daemon with containerd's image store writes one.
+    store = {"containerd-snapshotter": True}
+    daemon = TlsDaemon(require("dockerd", "building images"), tmp_path, features=store)
+    daemon.start()
+    daemon.import_base(BASE)
+    project = ImageProject.create(tmp_path / "shop", **daemon.env)
+    try:
+        project.write("app/Dockerfile", STAGES)
+        project.configure(f'cache_image = "{project.registry}/shop-dev:cache"\n')
+        first = project.run_in("dev")
+        assert first.status == 0, first.text
+        assert "nothing is written" not in first.err
+        assert "cache" in project.tags()
+
+        with contextlib.closing(daemon.client()) as client:
+            client.api._post(client.api._url("/build/prune?all=true"))
+        project.change()
+        second = project.run_in("dev")
+        assert second.status == 0, second.text
+        assert "RUN echo installing && echo installed > /installed (cached)" in second.err
+    finally:
+        project.cipipe("sandbox", "down")
+        daemon.stop()
 
 
 def test_the_earlier_environments_image_is_copied(project: ImageProject) -> None:

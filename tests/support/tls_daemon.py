@@ -3,6 +3,7 @@ sides.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,20 @@ from support.image_project import shell_image
 class TlsDaemon:
     """The daemon. It can be killed and started again, with the same images."""
 
-    def __init__(self, program: Path, folder: Path, data: Path | None = None) -> None:
+    def __init__(
+        self,
+        program: Path,
+        folder: Path,
+        data: Path | None = None,
+        features: Mapping[str, bool] | None = None,
+    ) -> None:
         self.authority = Authority(folder / "authority")
         self.certificates = self.authority.client()
         self._server = self.authority.server()
         self._program = program
         self._folder = folder
         self._data = data or folder / "data"
+        self._configuration = {"features": dict(features or {})}
         self._process: subprocess.Popen[bytes] | None = None
         # Short: a socket's path has at most 107 bytes.
         self._run = tempfile.mkdtemp(prefix="cipipe-docker-", dir="/tmp")
@@ -46,7 +55,7 @@ class TlsDaemon:
         }
 
     def start(self, *, wait: bool = True) -> None:
-        (Path(self._run) / "daemon.json").write_text("{}")
+        (Path(self._run) / "daemon.json").write_text(json.dumps(self._configuration))
         argv = [
             *(str(self._program), "--data-root", str(self._data)),
             *("--exec-root", f"{self._run}/exec", "--pidfile", f"{self._run}/docker.pid"),

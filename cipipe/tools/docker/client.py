@@ -7,6 +7,7 @@ https://docs.docker.com/reference/api/engine
 import contextlib
 import io
 import math
+import re
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,6 +41,10 @@ _REPORT_INTERVAL = 10
 # Seconds for one answer of the daemon, which does not answer while it
 # builds a slow step.
 _TIMEOUT = 600
+
+# A daemon with containerd's image store says the digest of what it has pushed
+# for people only.
+_DIGEST = re.compile(r"\S+: digest: (sha256:[0-9a-f]{64}) size: \d+")
 
 
 class ImageOnDaemon(msgspec.Struct, frozen=True):
@@ -326,6 +331,8 @@ class Docker:
                     line(self.redactor.text(text))
 
             status = str(answer.get("status", ""))
+            if said := _DIGEST.fullmatch(status):
+                digest = digest or said[1]
             layer = answer.get("id")
             if status and (layer, status) not in shown:
                 shown.add((layer, status))
