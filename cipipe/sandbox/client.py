@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import msgspec
 
-from cipipe import ci
+from cipipe import DISTRIBUTION, ci
 from cipipe.errors import StageError, UsageError
 from cipipe.sandbox import state
 from cipipe.sandbox.images import dockerd
@@ -194,7 +194,7 @@ def _up(
         raise UsageError(
             "sandbox-not-installed",
             "the sandbox is not installed",
-            hint="Install it: pip install 'cipipe[sandbox]'",
+            hint=f"Install it: pip install '{DISTRIBUTION}[sandbox]'",
         )
 
     directory = options.directory.resolve()
