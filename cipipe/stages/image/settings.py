@@ -119,6 +119,12 @@ def problems(stage: Stage[ImageSettings]) -> Iterable[Problem]:
     yield from outside(settings.context, "context")
     yield from outside(settings.dockerfile, "dockerfile")
     yield from _problems_of_secrets(settings)
+    if settings.scan is not None and settings.login is not None:
+        yield Problem(
+            "config-scan-needs-ecr",
+            "only Amazon ECR scans images here, and `login` is for other registries",
+            "scan",
+        )
     if settings.keep.days < 0 or settings.keep.count < 1:
         yield Problem(
             "config-bad-keep",

@@ -11,7 +11,7 @@ from cipipe.interrupt import Interrupt
 from cipipe.stages import image
 from cipipe.stages.image import scan
 from cipipe.stages.image.scan import ScanFinding, findings_of
-from cipipe.stages.image.settings import ScanGate
+from cipipe.stages.image.settings import LoginVariables, ScanGate
 from cipipe.stages.settings import Stage
 from cipipe.tools.aws.errors import AwsError
 from cipipe.tools.registry.client import Registry
@@ -61,9 +61,7 @@ class Ecr:
         return found
 
 
-def gated(
-    monkeypatch: pytest.MonkeyPatch, ecr: Ecr | None, wanted: ScanGate
-) -> tuple[str, list[str]]:
+def gated(monkeypatch: pytest.MonkeyPatch, ecr: Ecr, wanted: ScanGate) -> tuple[str, list[str]]:
     there: Any = Registry(
         repository="r.test/app",
         url="https://r.test",
@@ -127,10 +125,20 @@ def test_a_scan_that_does_not_end(
     assert caught.value.id == id
 
 
-def test_only_ecr_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_state_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StageError) as caught:
-        gated(monkeypatch, None, ScanGate())
+        gated(monkeypatch, Ecr(answer(state="SLEEPING")), ScanGate())
     assert caught.value.id == "image-scan-failed"
+    assert "'SLEEPING', which this version of cipipe does not know" in caught.value.message
+    with pytest.raises(StageError, match="its state is 'None'"):
+        gated(monkeypatch, Ecr({}), ScanGate())
+
+
+def test_only_ecr_scans() -> None:
+    login = LoginVariables(username_variable="U", password_variable="P")
+    settings = image.Settings(context="app", repository="r.test/app", login=login, scan=ScanGate())
+    found = list(image.problems(Stage("app", "image", settings)))
+    assert [(one.id, one.where) for one in found] == [("config-scan-needs-ecr", "scan")]
 
 
 @given(
