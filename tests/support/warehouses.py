@@ -25,6 +25,35 @@ with fakesnow.server(port=int(sys.argv[1])):
     sys.stdin.read()
 """
 
+FAKESNOW_MACROS = """
+{# fakesnow has neither temporary tables for several statements nor a merge with conditions. #}
+{% macro build_snapshot_staging_table(strategy, sql, target_relation) %}
+    {% set staging = make_temp_relation(target_relation).incorporate(type='table') %}
+    {% set rows = snapshot_staging_table(strategy, sql, target_relation) %}
+    {% call statement('staging') %}{{ create_table_as(False, staging, rows) }}{% endcall %}
+    {{ return(staging) }}
+{% endmacro %}
+
+{% macro snowflake__post_snapshot(staging_relation) %}
+    {% do adapter.drop_relation(staging_relation) %}
+{% endmacro %}
+
+{% macro snowflake__snapshot_merge_sql(target, source, insert_cols) %}
+    {% call statement('closed') %}
+        update {{ target.render() }} as target
+        set dbt_valid_to = source.dbt_valid_to
+        from {{ source }} as source
+        where
+            source.dbt_scd_id = target.dbt_scd_id
+            and target.dbt_valid_to is null
+            and source.dbt_change_type in ('update', 'delete')
+    {% endcall %}
+    insert into {{ target.render() }} ({{ insert_cols | join(', ') }})
+    select {{ insert_cols | join(', ') }} from {{ source }} where dbt_change_type = 'insert'
+{% endmacro %}
+"""
+"""For a project that takes a snapshot a second time on `snowflake`."""
+
 # What Redshift has and PostgreSQL does not.
 _REDSHIFT = """
 create function getdate() returns timestamp language sql as 'select now()::timestamp';

@@ -3,6 +3,8 @@
 cipipe builds it from the repository's own configuration, with more adapters.
 """
 
+import io
+import tarfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,8 +40,10 @@ def image(clone: Clone, sandbox: Sandbox) -> Iterator[DbtImage]:
     engine.close()
 
 
-def changed(image: DbtImage, variables: dict[str, str]) -> Ended:
-    """Run the steps again, with a seed in which one salary has changed."""
+def changed(
+    image: DbtImage, variables: dict[str, str], *, steps: str = "", macros: str = ""
+) -> Ended:
+    """Run the steps again, with a seed in which one salary has changed, and more macros."""
     engine = image.engine
     old = engine.containers.create(image.image)
     stream, _ = old.get_archive("/project/seeds")
@@ -48,11 +52,25 @@ def changed(image: DbtImage, variables: dict[str, str]) -> Ended:
     container = engine.containers.create(
         image.image,
         network_mode="host",
-        environment={**image.environment, **variables, "DBT_STEPS": "seed, run, snapshot"},
+        environment={
+            **image.environment,
+            **variables,
+            "DBT_STEPS": f"seed, run, snapshot{steps}",
+        },
     )
     container.put_archive("/project", seeds)
+    container.put_archive("/project/macros", _packed("more.sql", macros))
     container.start()
     return image.wait(container)
+
+
+def _packed(name: str, text: str) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(text.encode())
+        archive.addfile(info, io.BytesIO(text.encode()))
+    return made.getvalue()
 
 
 def test_redshift(image: DbtImage) -> None:
@@ -77,3 +95,16 @@ def test_snowflake(image: DbtImage) -> None:
         assert done.status == 0, done.text
         assert set(done.steps().values()) == {"ok"}
         assert "Registered adapter: snowflake=" in done.text
+
+        versions = (
+            "select count(*) || ' rows with ' || count(dbt_valid_to) || ' closed' as versions"
+            " from {{ ref('scd_emp') }} where employee_id = 4"
+        )
+        second = changed(
+            image,
+            variables,
+            steps=f', show --output json --inline "{versions}"',
+            macros=warehouses.FAKESNOW_MACROS,
+        )
+        assert second.status == 0, second.text
+        assert "2 rows with 1 closed" in second.text
