@@ -18,6 +18,7 @@ from support.tools import ROOT
 PASSWORD = 'correct "h0rse-7f3e91"'  # with a character that JSON escapes
 TRACE = b"h0rse-7f3e91"
 SECRET = "dbt-deployment/dev/warehouse"
+CONNECTION = "dbt-deployment-dev-warehouse"
 
 STEPS = "debug --connection, seed, run, snapshot, test, docs generate --static"
 
@@ -134,29 +135,49 @@ def test_a_failing_test_keeps_dbts_exit_code_and_the_artifacts(
     assert any("not_null_employee_annual_salary" in name for name in failed)
 
 
-def test_credentials_are_nowhere_but_in_dbts_environment(
-    image: DbtImage, artifacts: Artifacts, aws: Aws
-) -> None:
-    secrets = aws.client("secretsmanager")
-    content = {"username": "emp", "password": PASSWORD, "host": "127.0.0.1", "dbname": "emp"}
-    arn = secrets.create_secret(Name=SECRET, SecretString=json.dumps(content))["ARN"]
-    try:
-        script = "import os; print('password', os.environ['DBT_ENV_SECRET_PASSWORD'], os.getpid())"
-        container = image.start(
-            "python", "-c", script, DBT_CREDENTIALS_SECRET=arn, DBT_TARGET="redshift"
-        )
-        container.wait(timeout=60)
-        left = files_of(container, "/home/dbt") | files_of(container, "/tmp")
-        done = image.wait(container)
-
-        build = image.run("dbt", "build", DBT_CREDENTIALS_SECRET=arn)
-    finally:
+@pytest.fixture(params=["secret", "connection"])
+def credentials(request: pytest.FixtureRequest, aws: Aws) -> Iterator[dict[str, str]]:
+    """The variable that names where the password is."""
+    if request.param == "secret":
+        secrets = aws.client("secretsmanager")
+        content = {"username": "emp", "password": PASSWORD, "host": "127.0.0.1", "dbname": "emp"}
+        arn = secrets.create_secret(Name=SECRET, SecretString=json.dumps(content))["ARN"]
+        yield {"DBT_CREDENTIALS_SECRET": arn}
         secrets.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
+        return
+
+    glue = aws.client("glue")
+    glue.create_connection(
+        ConnectionInput={
+            "Name": CONNECTION,
+            "ConnectionType": "JDBC",
+            "ConnectionProperties": {
+                "JDBC_CONNECTION_URL": "jdbc:redshift://127.0.0.1:5439/emp",
+                "USERNAME": "emp",
+                "PASSWORD": PASSWORD,
+            },
+        }
+    )
+    # moto deletes no connections.
+    yield {"DBT_CREDENTIALS_CONNECTION": CONNECTION, "DBT_TARGET": "redshift"}
+
+
+def test_credentials_are_nowhere_but_in_dbts_environment(
+    image: DbtImage, artifacts: Artifacts, credentials: dict[str, str]
+) -> None:
+    script = "import os; print('password', os.environ['DBT_ENV_SECRET_PASSWORD'], os.getpid())"
+    variables = {"DBT_TARGET": "redshift", **credentials}
+    container = image.start("python", "-c", script, volumes=None, **variables)
+    container.wait(timeout=60)
+    left = files_of(container, "/home/dbt") | files_of(container, "/tmp")
+    done = image.wait(container)
+    build = image.run("dbt", "build", **credentials)
 
     assert done.status == 0, done.text
     assert "password ***" in done.text
     assert "DBT_ENV_SECRET_PASSWORD" in done.text
-    assert build.status == 0, build.text
+    # The image has no adapter for Redshift.
+    assert build.status == (2 if "DBT_TARGET" in credentials else 0), build.text
     for where in (done.text, done.inspected, build.text, build.inspected):
         assert TRACE not in where.encode()
     assert TRACE not in b"".join([*left.values(), *artifacts.files().values()])
