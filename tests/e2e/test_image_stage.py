@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cipipe.tools.registry.copy import attached_tag
 from support.image_project import AUTH, BASE, ImageProject
 from support.tls_daemon import TlsDaemon
 from support.tools import require
@@ -219,12 +220,14 @@ def test_verify_finds_a_planted_difference(project: ImageProject) -> None:
 
 
 def test_prune_keeps_what_is_needed(project: ImageProject) -> None:
-    project.configure("keep = { days = 0, count = 2 }\n")
+    project.configure("keep = { days = 0, count = 2 }\nsbom = true\n")
     tags = []
+    attached = []
     for _ in range(4):
         project.change()
         assert project.run_in("dev").status == 0
         tags.append(project.record()["data"]["tag"])
+        attached.append(attached_tag(project.record()["data"]["digest"]))
     # A task still runs the first one.
     ecs = project.client("ecs")
     ecs.register_task_definition(
@@ -245,6 +248,8 @@ def test_prune_keeps_what_is_needed(project: ImageProject) -> None:
     kept = {one["tag"]: one["why"] for one in done.document["kept"]}
     assert kept == {tags[0]: "running", tags[2]: "rollback", tags[3]: "deployed"}
     assert set(tags) & set(project.tags()) == set(kept)
+    # What is attached to an image goes with it.
+    assert set(attached) & set(project.tags()) == {attached[0], attached[2], attached[3]}
     assert "planted" in done.document["foreign"]
     assert "planted" in project.tags()
     assert project.record()["data"]["offered_since"] == done.document["offered_since"]
