@@ -27,7 +27,7 @@ AUTH = {"username": "AWS", "password": "x"}
 LEDGER = "cipipe-{account}-eu-central-1"
 ACCOUNTS = {"dev": "111111111111", "live": "222222222222"}
 
-_HEAD = """
+HEAD = """
 [project]
 name = "shop"
 default_environment = "dev"
@@ -133,7 +133,7 @@ class ImageProject(Clone):
     def configure(self, settings: str = "") -> None:
         """Write and commit cipipe.toml, with these settings of the image stage."""
         image = _IMAGE.format(registry=self.registry or "registry.test")
-        (self.folder / "cipipe.toml").write_text(_HEAD + image + settings)
+        (self.folder / "cipipe.toml").write_text(HEAD + image + settings)
         self.git("add", "-A")
         self.git("commit", "--quiet", "--allow-empty", "-m", "Configure")
 
@@ -211,8 +211,8 @@ class ImageProject(Clone):
         return dict(json.loads(body.read()))
 
     def daemon(self) -> Any:
-        """The sandbox's Docker daemon."""
-        return daemon_at(str(self.sandbox().state.docker_host))
+        """The Docker daemon: the sandbox's, or that of DOCKER_HOST."""
+        return daemon_at(self.env.get("DOCKER_HOST") or str(self.sandbox().state.docker_host))
 
     def empty_daemon(self) -> None:
         """Remove all that was built from the daemon, as if it had just started."""

@@ -16,7 +16,8 @@ from cipipe.pipeline.planning.plan import PlanOptions, plan
 from cipipe.pipeline.session import Session
 from cipipe.stages.context import StageResult
 from cipipe.stages.image.daemon import daemon
-from cipipe.stages.image.names import local_name
+from cipipe.stages.image.names import content_tag, local_name
+from cipipe.stages.image.steps import build_steps
 from cipipe.tools.aws.clients import Aws
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def build(session: Session, stage: str) -> BuiltImage:
         (planned,) = result.executable.plan.stages
         context = work.context_for(planned)
         kept = StageResult()
-        for step in result.executable.steps[stage]:
+        for step in build_steps(context.stage, tag=content_tag(context)):
             session.progress.step(stage, step.title)
             step.run(context, kept)
         name = local_name(context)

@@ -87,6 +87,12 @@ def large_seeds(old: Manifest, new: Manifest) -> dict[str, str]:
     }
 
 
+def selectors(manifest: Manifest, names: Iterable[str]) -> list[str]:
+    """What makes dbt select these nodes and everything below them."""
+    nodes = manifest.get("nodes") or {}
+    return [f"fqn:{'.'.join(nodes[name]['fqn'])}+" for name in sorted(names) if name in nodes]
+
+
 def shown(found: ModelChanges) -> Iterator[str]:
     """Lines for people."""
     for title, names in (

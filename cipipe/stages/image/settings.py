@@ -8,6 +8,7 @@ import msgspec
 
 from cipipe.errors import Problem
 from cipipe.model import FINGERPRINT_TAG_LENGTH
+from cipipe.stages.image.dbt_settings import DbtProject, problems_of_dbt
 from cipipe.stages.paths import outside
 from cipipe.stages.settings import KindSettings, Setting, Stage
 
@@ -39,15 +40,6 @@ class ScanGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     timeout: int = 300
     # Names of findings that do not count, such as `CVE-2026-1234`.
     ignore: tuple[str, ...] = ()
-
-
-class DbtProject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The dbt project in the image, for the list of models that a merge request changes."""
-
-    # DBT_TARGET while the project is parsed; None: the image's own.
-    target: str | None = None
-    # More variables that the project needs to be parsed. No secrets.
-    environment: dict[str, str] = {}
 
 
 class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -119,6 +111,8 @@ def problems(stage: Stage[ImageSettings]) -> Iterable[Problem]:
     yield from outside(settings.context, "context")
     yield from outside(settings.dockerfile, "dockerfile")
     yield from _problems_of_secrets(settings)
+    if settings.dbt is not None:
+        yield from problems_of_dbt(settings.dbt)
     if settings.scan is not None and settings.login is not None:
         yield Problem(
             "config-scan-needs-ecr",

@@ -6,74 +6,80 @@ network or secrets, because the new one may be anybody's code.
 """
 
 import posixpath
-from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cipipe.errors import CipipeError, StageError
-from cipipe.model import State
 from cipipe.stages.context import StageContext, StageResult
-from cipipe.stages.image.daemon import daemon
+from cipipe.stages.image.dbt_runs import Parsing, compared, parse, run, unparsed
+from cipipe.stages.image.dbt_settings import DbtProject
+from cipipe.stages.image.deployed_project import DeployedProject, deployed_project
 from cipipe.stages.image.models import (
     Manifest,
     ModelChanges,
     changes,
     large_seeds,
     listed,
-    parsed,
     shown,
     summary,
 )
 from cipipe.stages.image.names import local_name
-from cipipe.stages.image.publishing import ImageData, registry_of
-from cipipe.stages.image.settings import DbtProject, ImageSettings
+from cipipe.stages.image.settings import ImageSettings
 from cipipe.stages.paths import repository_path
 
-if TYPE_CHECKING:
-    from cipipe.tools.docker.probe import ProbeResult
-
-# Folders in the containers. Every user may write to /tmp.
-_TARGET = "/tmp/cipipe-target"  # noqa: S108
-_STATE = "/cipipe-state"
-
-# Lines of output that an error quotes, from the end.
-_QUOTED = 20
+STATE = "/cipipe-state"
+"""The folder of the deployed project's manifest, in the new image."""
 
 
-def compare(context: StageContext[ImageSettings], result: StageResult) -> None:
-    """Name the models that change. Raises StageError if the new project cannot be parsed."""
+class Comparison(msgspec.Struct, frozen=True):
+    """The new project and the deployed one."""
+
+    deployed: DeployedProject
+    # Of the new project.
+    manifest: Manifest
+    changes: ModelChanges
+    # Seeds that have changed and that dbt does not compare.
+    seeds: frozenset[str]
+
+
+def project_of(context: StageContext[ImageSettings]) -> DbtProject:
+    """The setting `dbt`, without which there are no such steps."""
     dbt = context.stage.settings.dbt
-    assert dbt is not None  # noqa: S101  (there would be no such step)
-    new = _parsed(context, local_name(context), dbt)
-    old = _deployed(context, dbt)
-    if old is None:
-        result.summary = "built; every model is new"
-        return
+    assert dbt is not None  # noqa: S101
+    return dbt
 
-    found = _changes(context, dbt, old=old, new=new)
+
+def compare(context: StageContext[ImageSettings], result: StageResult) -> Comparison | None:
+    """Name the models that change. None where nothing is deployed.
+
+    Raises StageError if the new project cannot be parsed.
+    """
+    parsing = compared(project_of(context))
+    new = parse(context, local_name(context), parsing).manifest
+    deployed = deployed_project(context)
+    if deployed is None:
+        result.summary = "built; every model is new"
+        return None
+
+    old = deployed.manifest(parsing, new)
+    seeds = _changed_seeds(context, large_seeds(old, new))
+    found = changes(old, new, _modified(context, parsing, old) | seeds)
     for line in shown(found):
         context.line(line)
     result.summary = summary(found)
     result.findings["models"] = msgspec.to_builtins(found)
+    return Comparison(deployed, new, found, frozenset(seeds))
 
 
-def _changes(
-    context: StageContext[ImageSettings], dbt: DbtProject, *, old: Manifest, new: Manifest
-) -> ModelChanges:
-    argv = ["dbt", "ls", "--select", "state:modified", "--state", _STATE, "--output", "json"]
+def _modified(context: StageContext[ImageSettings], parsing: Parsing, old: Manifest) -> set[str]:
+    """What dbt says is modified."""
+    argv = ["dbt", "ls", "--select", "state:modified", "--state", STATE, "--output", "json"]
     argv += ["--output-keys", "unique_id"]
-    done = _run(
-        context,
-        local_name(context),
-        dbt,
-        argv=argv,
-        files={f"{_STATE}/manifest.json": msgspec.json.encode(old)},
-    )
+    files = {f"{STATE}/manifest.json": msgspec.json.encode(old)}
+    done = run(context, local_name(context), parsing, argv=argv, files=files)
     # dbt succeeds, too, where nothing matches.
     if done.status != 0:
-        raise _failed(context, "dbt ls --select state:modified", done)
-    modified = listed(done.printed) | _changed_seeds(context, large_seeds(old, new))
-    return changes(old, new, modified)
+        raise unparsed(context, "dbt ls --select state:modified", done)
+    return listed(done.printed)
 
 
 def _changed_seeds(context: StageContext[ImageSettings], seeds: dict[str, str]) -> set[str]:
@@ -96,58 +102,3 @@ def _changed_seeds(context: StageContext[ImageSettings], seeds: dict[str, str]) 
         if found is None or here.get(path.encode(errors="surrogateescape")) != found.oid.encode():
             changed.add(name)
     return changed
-
-
-def _deployed(context: StageContext[ImageSettings], dbt: DbtProject) -> Manifest | None:
-    """The manifest of the deployed image; None where nothing is deployed."""
-    record = context.previous
-    try:
-        image = msgspec.convert(record.data if record else {}, ImageData)
-    except msgspec.ValidationError:
-        image = None
-    if record is None or image is None or record.state is State.DESTROYED:
-        return None
-    reference = f"{image.repository}@{image.digest}"
-    try:
-        registry = registry_of(context, image.repository)
-        daemon(context).pull(reference, username=registry.username, password=registry.password)
-    except CipipeError as error:
-        raise StageError(
-            "image-models-unknown",
-            f"it is not known which models change: the deployed image {reference} cannot be "
-            f"pulled: {error.message}",
-            hint="Give the verify role ecr:BatchGetImage and ecr:GetDownloadUrlForLayer on the "
-            "repository, or remove `dbt` from the stage.",
-            where=f"stages.{context.stage.name}.dbt",
-        ) from error
-    return _parsed(context, reference, dbt)
-
-
-def _parsed(context: StageContext[ImageSettings], image: str, dbt: DbtProject) -> Manifest:
-    argv = ["dbt", "parse", "--no-partial-parse"]
-    done = _run(context, image, dbt, argv=argv, result=f"{_TARGET}/manifest.json")
-    manifest = parsed(done.file) if done.file is not None else None
-    if done.status != 0 or manifest is None:
-        raise _failed(context, f"dbt parse in {image}", done)
-    return manifest
-
-
-def _run(
-    context: StageContext[ImageSettings], image: str, dbt: DbtProject, **given: Any
-) -> "ProbeResult":
-    environment = {"DBT_TARGET_PATH": _TARGET, "DBT_LOG_PATH": f"{_TARGET}/logs", **dbt.environment}
-    if dbt.target is not None:
-        environment["DBT_TARGET"] = dbt.target
-    return daemon(context).probe(image, environment=environment, **given)
-
-
-def _failed(context: StageContext[ImageSettings], what: str, done: "ProbeResult") -> StageError:
-    tail = "\n".join(context.redactor.text(done.printed).splitlines()[-_QUOTED:])
-    outcome = "took too long" if done.timed_out else f"exited with status {done.status}"
-    return StageError(
-        "image-models-unparsed",
-        f"{what} {outcome}:\n{tail}",
-        hint="Variables that the project needs to be parsed go into `dbt.environment` of the "
-        "stage; it runs without network and secrets.",
-        where=f"stages.{context.stage.name}.dbt",
-    )

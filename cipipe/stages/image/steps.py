@@ -1,10 +1,20 @@
 """The steps of an `image` stage: look for the content's tag, build, try the image, push it."""
 
+from collections.abc import Iterator
 from functools import partial
 
 from cipipe.model import Effect, Mode
 from cipipe.stages.context import StageContext, StageResult, Step
-from cipipe.stages.image import attaching, builder, promotion, publishing, removal, scan, slim
+from cipipe.stages.image import (
+    attaching,
+    builder,
+    promotion,
+    publishing,
+    removal,
+    scan,
+    slim,
+    slim_build,
+)
 from cipipe.stages.image.daemon import daemon
 from cipipe.stages.image.names import local_name
 from cipipe.stages.image.settings import ImageSettings, copied
@@ -21,24 +31,17 @@ def steps(stage: Stage[ImageSettings], mode: Mode, *, tag: str) -> tuple[Step, .
             Step(f"delete the images that cipipe pushed to {name}", Effect.DESTROY, run.delete),
         )
 
-    # Building changes nothing outside this machine: a merge request does it
-    # too.
-    build = [Step(f"docker build {settings.context}/ as {name}:{tag}", Effect.READ, run.build)]
-    if settings.smoke:
-        build.append(Step(f"run `{' '.join(settings.smoke)}` in it", Effect.READ, run.smoke))
+    build = _building(stage, run, tag=tag)
     if mode is Mode.VERIFY:
-        if settings.dbt is not None:
-            title = "compare its dbt project with the deployed one"
-            build.append(Step(title, Effect.READ, slim.compare))
-        return tuple(build)
+        return (*build, *_slim(settings, run))
 
     retag = [
         Step(f"tag it {name}:{extra}", Effect.WRITE, partial(run.retag, extra))
         for extra in settings.tags
     ]
     attach = []
-    if settings.sbom:
-        attach.append(Step("attach the list of its components", Effect.WRITE, run.attach))
+    if attached := attaching.title(settings):
+        attach.append(Step(f"attach {attached}", Effect.WRITE, run.attach))
     scanning = []
     if settings.scan is not None:
         title = f"wait for ECR's scan of it; findings of {settings.scan.severity} or worse fail"
@@ -62,6 +65,35 @@ def steps(stage: Stage[ImageSettings], mode: Mode, *, tag: str) -> tuple[Step, .
     )
 
 
+def build_steps(stage: Stage[ImageSettings], *, tag: str) -> tuple[Step, ...]:
+    """Build the image and try it, and nothing else."""
+    return _building(stage, _ImageRun(), tag=tag)
+
+
+def _building(stage: Stage[ImageSettings], run: "_ImageRun", *, tag: str) -> tuple[Step, ...]:
+    """Changes nothing outside this machine: a merge request does it too."""
+    settings = stage.settings
+    name = shown(settings.repository)
+    build = Step(f"docker build {settings.context}/ as {name}:{tag}", Effect.READ, run.build)
+    if not settings.smoke:
+        return (build,)
+    return (build, Step(f"run `{' '.join(settings.smoke)}` in it", Effect.READ, run.smoke))
+
+
+def _slim(settings: ImageSettings, run: "_ImageRun") -> Iterator[Step]:
+    """A merge request's look at the dbt project."""
+    if settings.dbt is None:
+        return
+    yield Step("compare its dbt project with the deployed one", Effect.READ, run.compare)
+    wanted = settings.dbt.build
+    if wanted is not None:
+        target = wanted.target or settings.dbt.target
+        place = f"dbt's target {target}" if target else "dbt's default target"
+        # It changes nothing of cipipe's, and nothing in AWS.
+        title = f"`dbt build` what changed, which writes to the warehouse: {place}"
+        yield Step(title, Effect.READ, run.build_changes)
+
+
 class _ImageRun:
     """What the steps of one run share."""
 
@@ -71,6 +103,8 @@ class _ImageRun:
         self._digest: str | None = None
         # Whether the image was built here.
         self._built = False
+        # What changed in the dbt project; None where nothing is deployed.
+        self._comparison: slim.Comparison | None = None
         # The tags that a destroy deletes.
         self._own: list[str] = []
 
@@ -103,6 +137,12 @@ class _ImageRun:
         self._keep(context, result, pushed)
         result.summary = f"{pushed.repository}:{pushed.tag}" + (" (existed)" if existed else "")
 
+    def compare(self, context: StageContext[ImageSettings], result: StageResult) -> None:
+        self._comparison = slim.compare(context, result)
+
+    def build_changes(self, context: StageContext[ImageSettings], result: StageResult) -> None:
+        slim_build.build(context, result, self._comparison)
+
     def _keep(
         self, context: StageContext[ImageSettings], result: StageResult, data: publishing.ImageData
     ) -> None:
@@ -111,8 +151,7 @@ class _ImageRun:
         result.outputs = publishing.outputs(context.stage.name, data)
 
     def attach(self, context: StageContext[ImageSettings], _: StageResult) -> None:
-        done = attaching.attach_components(context, self._digest or "", built=self._built)
-        context.line(done)
+        attaching.attach_documents(context, self._digest or "", built=self._built)
 
     def scan(self, context: StageContext[ImageSettings], _: StageResult) -> None:
         scan.gate(context, self._digest or "")

@@ -218,14 +218,22 @@ class Docker:
                 interrupt=self.interrupt,
             )
 
-    def probe(self, image: str, **given: Any) -> ProbeResult:
+    def probe(self, image: str, *, shown: bool = False, **given: Any) -> ProbeResult:
         """Run a command in the image to get a file from it: the fields of
-        `Probe`. Raises StageError where Docker cannot run it.
+        `Probe`. `shown`: pass on what it prints. Raises StageError where
+        Docker cannot run it.
         """
         from docker.errors import NotFound
 
+        wanted = Probe(image=image, **given)
+        lines = self._shown if shown else None
         with _translated(f"docker run of {image}", "docker-unreachable"):
-            return probe(self._client, Probe(image=image, **given), self.interrupt, NotFound)
+            return probe(self._client, wanted, self.interrupt, missing=NotFound, lines=lines)
+
+    def _shown(self, chunks: Iterator[str]) -> Iterator[str]:
+        for text in self.redactor.lines(chunks):
+            self.line(text)
+            yield text
 
     def push(self, repository: str, tag: str, *, username: str, password: str) -> str:
         """Push one tag; returns the digest (`sha256:…`) that it has in the registry."""

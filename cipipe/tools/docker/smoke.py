@@ -11,7 +11,6 @@ import contextlib
 import re
 import shlex
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -20,6 +19,7 @@ import msgspec
 from cipipe.errors import StageError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
+from cipipe.tools.docker import leftovers
 
 # Lines of output that an error quotes, from the end.
 _SHOWN = 15
@@ -31,12 +31,6 @@ _LONGEST = 2000
 _MOST = 16_000_000
 
 _PROCESSES = 1024
-
-# On each container: when it is nobody's any more, in seconds since 1970.
-_EXPIRES = "io.cipipe.smoke-expires"
-
-# Seconds after the command's limit.
-_LEEWAY = 120
 
 # Why a command did not start, in the words of the daemon or the kernel.
 _CAUSES = (
@@ -125,7 +119,7 @@ def smoke(
 
     Raises StageError where it fails or does not finish, and the SDK's errors.
     """
-    _remove_expired(client)
+    leftovers.remove_expired(client)
     _check_entrypoint(client, wanted)
     container = _created(client, wanted)
     output = _Output()
@@ -169,7 +163,7 @@ def _created(client: Any, wanted: Smoke) -> Any:
         use_config_proxy=False,
         # The daemon's default may be one that cannot be read.
         log_config={"type": "json-file"},
-        labels={_EXPIRES: str(int(time.time()) + wanted.timeout + _LEEWAY)},
+        labels=leftovers.label(wanted.timeout),
     )
 
 
@@ -195,16 +189,6 @@ def _printed(container: Any, limits: _Limits) -> Iterator[str]:
             limits.exceeded(f"it printed more than {_MOST // 1_000_000} MB")
             return
         yield decoder.decode(chunk)
-
-
-def _remove_expired(client: Any) -> None:
-    """Remove containers that a crash left: of the daemon, or of cipipe."""
-    for left in client.containers.list(all=True, filters={"label": _EXPIRES}, sparse=True):
-        expires = str((left.attrs.get("Labels") or {}).get(_EXPIRES, ""))
-        if expires.isdecimal() and int(expires) < time.time():
-            # Another job may remove it at the same time.
-            with contextlib.suppress(Exception):
-                left.remove(force=True, v=True)
 
 
 def _check_entrypoint(client: Any, wanted: Smoke) -> None:

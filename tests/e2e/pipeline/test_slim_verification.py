@@ -19,7 +19,7 @@ from cipipe.sandbox.client import Sandbox
 from cipipe.stages import image
 from cipipe.stages.context import StageResult
 from cipipe.stages.image import slim
-from cipipe.stages.image.settings import DbtProject
+from cipipe.stages.image.dbt_settings import DbtProject
 from cipipe.stages.settings import Stage
 from cipipe.tools.aws.clients import Aws as AwsClient
 from cipipe.tools.aws.credentials import Credentials

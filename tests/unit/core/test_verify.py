@@ -11,7 +11,11 @@ from cipipe.stages.context import Step
 from cipipe.stages.settings import AnyStage
 from support.configurations import DAGS, HEAD, IAC, IMAGE, command, load
 
-SMOKE = IMAGE + 'smoke = ["dbt", "parse"]\ntags = ["latest"]\n'
+SMOKE = (
+    IMAGE
+    + 'smoke = ["dbt", "parse"]\ntags = ["latest"]\nsbom = true\n'
+    + 'dbt = { build = { target = "ci", defer = { target = "live" } } }\n'
+)
 STAGES = load(HEAD + IAC + SMOKE + DAGS + command("command")).stages
 # Kinds that leave nothing behind for `destroy` to delete.
 DESTROYS_NOTHING = {"command"}

@@ -1,0 +1,140 @@
+"""`dbt build` of what a merge request changes: real dbt in the new image, on a Redshift that has
+the deployed relations (PostgreSQL in its place).
+"""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from cipipe.sandbox.client import Sandbox
+from support import warehouses
+from support.clone import Clone
+from support.dbt_image_project import PASSWORD, DbtImageProject
+from support.tools import ROOT
+
+FACT = "models/marts/emp_fact.sql"
+SQL = (ROOT / "dbt" / FACT).read_text()
+CHANGED = SQL.replace("department.city,\n", "'in ' || department.city as city,\n")
+# A test of the model does not allow that.
+FAILING = SQL.replace("employee.email,\n", "'same' as email,\n")
+assert SQL not in (CHANGED, FAILING)
+
+TABLES = (
+    "select string_agg(table_name, ',' order by table_name) from information_schema.tables"
+    " where table_schema = '{}'"
+)
+
+
+@pytest.fixture(scope="module")
+def project(
+    clone: Clone, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DbtImageProject]:
+    """It is deployed, and so are its relations."""
+    assert sandbox.state.docker_host
+    with warehouses.redshift() as variables:
+        made = DbtImageProject.create(
+            tmp_path_factory.mktemp("slim") / "shop", DOCKER_HOST=sandbox.state.docker_host
+        )
+        made.fill(clone.env.get("BASE_IMAGE", "python:3.12-slim-bookworm"), variables)
+        deployed = made.run_in(
+            "dev", WAREHOUSE_PASSWORD=PASSWORD, WAREHOUSE_USER=variables["REDSHIFT_USER"]
+        )
+        assert deployed.status == 0, deployed.text
+        assert "attached the manifest of its dbt project, target redshift" in deployed.err
+        done = made.deployed_image().run(DBT_STEPS="seed, run")
+        assert done.status == 0, done.text
+        yield made
+        made.cipipe("sandbox", "down")
+
+
+def test_what_is_attached_is_copied(project: DbtImageProject) -> None:
+    digest = project.record()["data"]["digest"]
+    # The list of components; a manifest to compare, one to build, one of the deployed relations.
+    attached = project.attached(digest)
+    assert len(attached) == 4
+    promoted = project.run_in("live")
+    assert promoted.status == 0, promoted.text
+    assert project.attached(digest, "live") == attached
+
+
+def test_only_what_changed_is_built_on_deployed_parents(project: DbtImageProject) -> None:
+    # No file of the project has this salary.
+    warehouses.query(
+        project.warehouse, "update emp.employee set annual_salary = 123456 where employee_id = 4"
+    )
+    # What an earlier build left must not take the place of what is deployed.
+    warehouses.query(
+        project.warehouse,
+        "create schema emp_7; create table emp_7.employee as select * from emp.employee limit 0",
+    )
+
+    done = project.merge_request({FACT: CHANGED}, 7)
+    assert done.status == 0, done.text
+    (stage,) = done.document["stages"]
+    modified = stage["findings"]["models"]["modified"]
+    assert [name for name in modified if not name.startswith("test.")] == ["model.emp.emp_fact"]
+    assert stage["findings"]["build"]["success"] == 3
+    assert stage["findings"]["build"]["pass"] >= 5
+    assert "; built: " in stage["made"]
+
+    assert warehouses.query(project.warehouse, TABLES.format("emp_7")) == (
+        "by_city,emp_fact,employee,scd_emp"
+    )
+    row = "select annual_salary, city from {}.emp_fact where employee_id = 4"
+    salary, city = warehouses.query(project.warehouse, row.format("emp_7")).split("|")
+    assert (salary, city[:3]) == ("123456.00", "in ")
+    assert warehouses.query(project.warehouse, row.format("emp")) != f"{salary}|{city}"
+
+    # The manifests of the comparison and of the deployed relations were attached; that of this
+    # merge request's schema could not be.
+    assert done.err.count("took the manifest that is attached") == 2
+    assert done.err.count("has no manifest with these settings attached") == 1
+    assert "model emp_7.emp_fact" in done.err
+
+
+def test_nothing_is_left_of_the_secret(project: DbtImageProject) -> None:
+    done = project.merge_request({"models/marts/apart.sql": "select 1 as n\n"}, 8)
+    assert done.status == 0, done.text
+    assert warehouses.query(project.warehouse, TABLES.format("emp_8")) == "apart"
+    assert PASSWORD not in done.text
+    daemon = project.daemon()
+    containers = daemon.containers.list(all=True)
+    inspected = json.dumps([daemon.api.inspect_container(one.id) for one in containers])
+    daemon.close()
+    assert PASSWORD not in inspected
+
+
+def test_a_failing_test_fails_the_run(project: DbtImageProject) -> None:
+    done = project.merge_request({FACT: FAILING}, 9)
+    assert done.status == 4, done.text
+    error = done.document["error"]
+    assert error["id"] == "image-models-build-failed"
+    assert "1 fail, 1 success" in error["message"].splitlines()[0]
+    assert "fail   test.emp.unique_emp_fact_email" in error["message"]
+    # What is below it was not built.
+    assert warehouses.query(project.warehouse, TABLES.format("emp_9")) == "emp_fact"
+
+
+def test_no_change_builds_nothing(project: DbtImageProject) -> None:
+    done = project.merge_request({"README.md": "new\n"}, 10)
+    assert done.status == 0, done.text
+    assert "nothing is built: the merge request neither adds nor changes a node" in done.err
+    assert warehouses.query(project.warehouse, TABLES.format("emp_10")) == ""
+    # Nothing was pulled: the one manifest that it needs is attached.
+    assert "parsing its project" not in done.err
+
+
+def test_a_secret_that_is_not_set_is_named(project: DbtImageProject) -> None:
+    done = project.merge_request({FACT: CHANGED}, 11, WAREHOUSE_PASSWORD="")
+    assert done.status == 4, done.text
+    assert done.document["error"]["id"] == "image-secret-missing"
+    assert "WAREHOUSE_PASSWORD" in done.document["error"]["message"]
+    assert warehouses.query(project.warehouse, TABLES.format("emp_11")) == ""
+
+
+def test_a_destroy_deletes_what_is_attached(project: DbtImageProject) -> None:
+    assert project.tags()
+    done = project.cipipe("destroy", "--sandbox", "--env", "dev", "--confirm", "dev")
+    assert done.status == 0, done.text
+    assert project.tags() == []
