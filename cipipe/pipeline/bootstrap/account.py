@@ -7,14 +7,14 @@ providers and the roles, in the root that `bootstrap/root.py` chooses.
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from cipipe.model import Mode
-from cipipe.pipeline.bootstrap.bucket import ensure_bucket
+from cipipe.pipeline.bootstrap import bucket as state_bucket
 from cipipe.pipeline.bootstrap.identities import (
     existing_providers,
     provider_variables,
@@ -30,18 +30,34 @@ from cipipe.pipeline.session import Session
 from cipipe.stages.terraform.root import Root, backend, client
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.terraform.client import Terraform
+from cipipe.tools.terraform.shown import ResourceChange
+
+Agree: TypeAlias = Callable[[str, Sequence[str]], None]
+"""Gets the name of something that would change, and what would be done to it, a line each.
+Raises RefusedError if that is not wanted.
+"""
 
 
-def bootstrap(session: Session) -> dict[str, Any]:
+def bootstrap(session: Session, agree: Agree | None = None) -> dict[str, Any]:
     """Create or update the account's bucket, OIDC providers and roles.
     Returns Terraform's outputs.
 
     Uses the credentials of the person who runs it (an administrator, once),
-    not a job's token.
+    not a job's token. `agree` is called before the bucket is changed, and
+    before a plan is applied; without it, nobody is asked.
     """
     trusted = trusted_tokens(session.project, session.environment_name)
+
+    def prepare(aws: Aws, bucket: str) -> None:
+        todo = state_bucket.steps(aws, bucket)
+        if todo and agree is not None:
+            agree(f"the bucket {bucket}", [step.title for step in todo])
+        for step in todo:
+            step.run(aws)
+        session.say(f"bucket {bucket} exists")
+
     with (
-        _terraform(session) as (aws, terraform, bucket),
+        _terraform(session, prepare) as (aws, terraform, bucket),
         tempfile.TemporaryDirectory(prefix="cipipe-plan-") as folder,
     ):
         terraform.create_state()
@@ -54,6 +70,8 @@ def bootstrap(session: Session) -> dict[str, Any]:
         file = Path(folder) / "terraform.tfplan"
         if terraform.plan(file, var_files=[str(variables)]):
             refuse_other_outputs(session.project, terraform.planned_outputs(file))
+            if agree is not None:
+                agree("the roles and OIDC providers", _shown_changes(terraform.changes(file)))
             terraform.apply(file)
 
         for trust_of_provider in trusted.values():
@@ -70,9 +88,11 @@ def unlock(session: Session, *, lock_id: str) -> None:
 
 
 @contextlib.contextmanager
-def _terraform(session: Session) -> Iterator[tuple[Aws, Terraform, str]]:
+def _terraform(
+    session: Session, prepare: Callable[[Aws, str], None] | None = None
+) -> Iterator[tuple[Aws, Terraform, str]]:
     """The account, Terraform initialised in the bootstrap's root, and the
-    bucket, made first.
+    bucket, which `prepare` makes first.
 
     Raises RefusedError in a merge request's job, which may have the
     credentials of another step. The sandbox has an account of its own,
@@ -90,8 +110,8 @@ def _terraform(session: Session) -> Iterator[tuple[Aws, Terraform, str]]:
 
     # Before Terraform: the bucket keeps the state of everything else.
     bucket = project.config.expanded(project.config.ledger.bucket, name)
-    ensure_bucket(aws, bucket)
-    session.say(f"bucket {bucket} exists")
+    if prepare is not None:
+        prepare(aws, bucket)
     key = f"terraform/{project.config.project.name}/{name}.bootstrap.tfstate"
     child_env = child_environment(
         project=project,
@@ -110,6 +130,16 @@ def _terraform(session: Session) -> Iterator[tuple[Aws, Terraform, str]]:
         )
         terraform.init()
         yield aws, terraform, bucket
+
+
+def _shown_changes(changes: Iterable[ResourceChange]) -> list[str]:
+    """A line for each change, those first that destroy something."""
+    found = []
+    for change in sorted(changes, key=lambda change: (not change.destroys, change.address)):
+        verb = "replace" if len(change.actions) > 1 else "".join(change.actions)
+        if verb not in {"no-op", "read"}:
+            found.append(f"{verb:<8} {change.address}")
+    return found or ["only outputs change"]
 
 
 def _shown(project: Project, root: Path) -> str:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.errors import AwsError
 
@@ -13,34 +15,58 @@ _CLOSED = {
 }
 
 
-def ensure_bucket(aws: Aws, name: str) -> None:
-    """Create the bucket unless it is ours already: versioned and closed to
-    the public.
+def steps(aws: Aws, name: str) -> tuple["BucketStep", ...]:
+    """What makes the bucket exist, versioned and closed to the public; empty where it is.
 
     S3 encrypts every bucket itself. A bucket of another account is refused
     by S3.
     """
     owner = {"ExpectedBucketOwner": aws.account} if aws.account else {}
-    try:
-        aws.call("s3", "head_bucket", Bucket=name, **owner)
-    except AwsError as error:
-        if error.status != 404:
-            raise
-        aws.call("s3", "create_bucket", Bucket=name, **_location(aws.endpoint.region))
-    aws.call(
-        "s3",
+    exists = _answer(aws, "head_bucket", 404, Bucket=name, **owner) is not None
+    close = BucketStep(
+        f"close the bucket {name} to the public",
         "put_public_access_block",
-        Bucket=name,
-        PublicAccessBlockConfiguration=_CLOSED,
-        **owner,
+        {"Bucket": name, "PublicAccessBlockConfiguration": _CLOSED, **owner},
     )
-    aws.call(
-        "s3",
+    version = BucketStep(
+        f"keep all versions in the bucket {name}",
         "put_bucket_versioning",
-        Bucket=name,
-        VersioningConfiguration={"Status": "Enabled"},
-        **owner,
+        {"Bucket": name, "VersioningConfiguration": {"Status": "Enabled"}, **owner},
     )
+    if not exists:
+        made = {"Bucket": name, **_location(aws.endpoint.region)}
+        return (BucketStep(f"create the bucket {name}", "create_bucket", made), close, version)
+
+    found = []
+    blocked = _answer(aws, "get_public_access_block", 404, Bucket=name, **owner)
+    if (blocked or {}).get("PublicAccessBlockConfiguration") != _CLOSED:
+        found.append(close)
+    versioning = aws.call("s3", "get_bucket_versioning", Bucket=name, **owner)
+    if versioning.get("Status") != "Enabled":
+        found.append(version)
+    return tuple(found)
+
+
+class BucketStep(msgspec.Struct, frozen=True):
+    """One request that changes the bucket."""
+
+    # For people.
+    title: str
+    operation: str
+    arguments: dict[str, Any]
+
+    def run(self, aws: Aws) -> None:
+        aws.call("s3", self.operation, **self.arguments)
+
+
+def _answer(aws: Aws, operation: str, absent: int, **arguments: Any) -> Any:
+    """What S3 answers; None where it answers with the status `absent`."""
+    try:
+        return aws.call("s3", operation, **arguments)
+    except AwsError as error:
+        if error.status != absent:
+            raise
+        return None
 
 
 def _location(region: str) -> dict[str, Any]:

@@ -1,0 +1,144 @@
+"""`cipipe bootstrap` by the command line, with real Terraform, in an account of a sandbox that it
+takes for AWS itself.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+
+from support.clone import Clone, Outcome
+from support.environment import shell_environment
+from support.tools import require
+
+CONFIG = """\
+[project]
+name = "shop"
+default_environment = "dev"
+[oidc.gitlab]
+project = "group/shop"
+[environments.dev]
+account_id = "111111111111"
+region = "eu-central-1"
+role_arn = "arn:aws:iam::111111111111:role/shop-deploy"
+deploy_from = { branches = ["main"] }
+[environments.live]
+account_id = "222222222222"
+region = "eu-central-1"
+role_arn = "arn:aws:iam::222222222222:role/shop-deploy"
+deploy_from = { tags = ["v*"] }
+[stages.hello]
+kind = "command"
+paths = ["hello.txt"]
+run = [["cat", "hello.txt"]]
+"""
+BUCKET = "cipipe-222222222222-eu-central-1"
+
+
+@dataclass
+class Account(Clone):
+    """The project, and the second account, in which nothing is bootstrapped."""
+
+    def bootstrap(self, *arguments: str) -> Outcome:
+        return self.cipipe("bootstrap", "--env", "live", *arguments)
+
+    def client(self, service: str) -> Any:
+        session: Any = boto3.Session(
+            self.env["AWS_ACCESS_KEY_ID"], self.env["AWS_SECRET_ACCESS_KEY"]
+        )
+        url = self.env["AWS_ENDPOINT_URL"]
+        return session.client(service, region_name="eu-central-1", endpoint_url=url)
+
+    def buckets(self) -> list[str]:
+        return [bucket["Name"] for bucket in self.client("s3").list_buckets()["Buckets"]]
+
+    def roles(self) -> list[str]:
+        return [role["RoleName"] for role in self.client("iam").list_roles()["Roles"]]
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    require("terraform", "the bootstrap")
+    folder = tmp_path_factory.mktemp("bootstrap") / "shop"
+    folder.mkdir()
+    made = Account(folder, {**shell_environment(), "CIPIPE_SANDBOX_DOCKER": "off"})
+    (folder / "cipipe.toml").write_text(CONFIG)
+    (folder / ".gitignore").write_text(".cipipe/\n")
+    (folder / "hello.txt").write_text("hello\n")
+    made.git("init", "--quiet", "--initial-branch", "main")
+    made.git("add", "-A")
+    made.git("commit", "--quiet", "-m", "Start")
+    up = made.cipipe("sandbox", "up", "--env", "dev")
+    assert up.status == 0, up.text
+    keys = made.sandbox().admin_of("222222222222")
+    made.env |= {
+        "AWS_ENDPOINT_URL": str(made.sandbox().state.aws_url),
+        "AWS_ENDPOINT_URL_STS": str(made.sandbox().state.aws_url),
+        "AWS_ACCESS_KEY_ID": keys.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_access_key,
+    }
+    yield made
+    made.cipipe("sandbox", "down")
+
+
+def refused(outcome: Outcome) -> str:
+    assert outcome.status == 5, outcome.text
+    error = json.loads(outcome.out)["error"]
+    assert error["id"] == "bootstrap-not-confirmed"
+    assert "--yes" in error["hint"]
+    return str(error["message"])
+
+
+def test_nothing_is_created_unasked(account: Account) -> None:
+    first = account.bootstrap("--format", "json")
+    assert f"the bucket {BUCKET}" in refused(first)
+    assert f"create the bucket {BUCKET}" in first.err
+    assert BUCKET not in account.buckets()
+
+    # An administrator's own bucket is used, and what it lacks is said.
+    account.client("s3").create_bucket(
+        Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    second = account.bootstrap("--format", "json")
+    assert f"the bucket {BUCKET}" in refused(second)
+    assert "create the bucket" not in second.err
+    assert f"keep all versions in the bucket {BUCKET}" in second.err
+    versioning = account.client("s3").get_bucket_versioning(Bucket=BUCKET)
+    assert versioning.get("Status") != "Enabled"
+
+
+def test_what_terraform_would_change_is_asked_about(account: Account) -> None:
+    s3 = account.client("s3")
+    closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    s3.put_public_access_block(
+        Bucket=BUCKET, PublicAccessBlockConfiguration=dict.fromkeys(closed, True)
+    )
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    done = account.bootstrap("--format", "json")
+    assert "the roles and OIDC providers" in refused(done)
+    assert "create   aws_iam_role.deploy" in done.err
+    assert "shop-deploy" not in account.roles()
+
+
+def test_with_consent(account: Account) -> None:
+    # Somebody else's provider is used as it is.
+    account.client("iam").create_open_id_connect_provider(
+        Url="https://gitlab.com", ClientIDList=["https://gitlab.com"]
+    )
+    # In the sandbox nobody is asked. As AWS, moto would refuse every request by the bucket's policy
+    # for TLS, which the sandbox leaves out.
+    done = account.bootstrap("--sandbox", "--format", "json")
+    assert done.status == 0, done.text
+    assert "shop-deploy" in account.roles()
+    assert done.document["outputs"]["deploy_role_arn"].endswith("role/shop-deploy")
+    assert "in account 222222222222 (live), the roles and OIDC providers" in done.err
+    assert "create   aws_iam_openid_connect_provider" not in done.err
+
+    # Nothing is left to ask about.
+    again = account.bootstrap("--sandbox", "--format", "json")
+    assert again.status == 0, again.text
+    assert again.document == done.document
+    assert "in account 222222222222" not in again.err
