@@ -36,16 +36,21 @@ def project(
         made = DbtImageProject.create(
             tmp_path_factory.mktemp("slim") / "shop", DOCKER_HOST=sandbox.state.docker_host
         )
-        made.fill(clone.env.get("BASE_IMAGE", "python:3.12-slim-bookworm"), variables)
-        deployed = made.run_in(
-            "dev", WAREHOUSE_PASSWORD=PASSWORD, WAREHOUSE_USER=variables["REDSHIFT_USER"]
-        )
-        assert deployed.status == 0, deployed.text
-        assert "attached the manifest of its dbt project, target redshift" in deployed.err
-        done = made.deployed_image().run(DBT_STEPS="seed, run")
-        assert done.status == 0, done.text
-        yield made
-        made.cipipe("sandbox", "down")
+        try:
+            made.fill(clone.env.get("BASE_IMAGE", "python:3.12-slim-bookworm"), variables)
+            _deploy(made)
+            yield made
+        finally:
+            made.cipipe("sandbox", "down")
+
+
+def _deploy(project: DbtImageProject) -> None:
+    user = project.warehouse["REDSHIFT_USER"]
+    deployed = project.run_in("dev", WAREHOUSE_PASSWORD=PASSWORD, WAREHOUSE_USER=user)
+    assert deployed.status == 0, deployed.text
+    assert "attached the manifest of its dbt project, target redshift" in deployed.err
+    done = project.deployed_image().run(DBT_STEPS="seed, run")
+    assert done.status == 0, done.text
 
 
 def test_what_is_attached_is_copied(project: DbtImageProject) -> None:
