@@ -33,6 +33,7 @@ COMMANDS = {
     "plan": "cipipe.cli.plan:plan",
     "run": "cipipe.cli.run:run",
     "sandbox": "cipipe.cli.sandbox:sandbox",
+    "schema": "cipipe.cli.schema:schema",
     "status": "cipipe.cli.status:status",
 }
 
