@@ -2,6 +2,9 @@
 
 .PHONY: help demo test lint clean
 
+# Terraform, where this machine has none.
+export PATH := $(PATH):$(CURDIR)/.cipipe/bin
+
 help:  ## show this help
 	@sed -n 's/^\([a-z]*\): *## /  make \1|/p' $(MAKEFILE_LIST) | column -t -s '|'
 
