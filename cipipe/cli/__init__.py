@@ -29,6 +29,7 @@ COMMANDS = {
     "doctor": "cipipe.cli.doctor:doctor",
     "iac": "cipipe.cli.iac:iac",
     "image": "cipipe.cli.image:image",
+    "init": "cipipe.cli.init:init",
     "oidc": "cipipe.cli.oidc:oidc",
     "plan": "cipipe.cli.plan:plan",
     "run": "cipipe.cli.run:run",

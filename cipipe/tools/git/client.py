@@ -265,6 +265,23 @@ class Repository:
             return None
         return done.stdout.decode(errors="replace").strip() or None
 
+    def remotes(self) -> dict[str, str]:
+        """The addresses of the remotes by name, as they are configured."""
+        arguments = ["config", "-z", "--local", "--get-regexp", r"^remote\..*\.url$"]
+        done = self._git(*arguments, check=False)
+        found: dict[str, str] = {}
+        for record in done.stdout.decode(errors="replace").split("\0"):
+            key, _, address = record.partition("\n")
+            if address:
+                found.setdefault(key.removeprefix("remote.").removesuffix(".url"), address)
+        return found
+
+    def default_branch(self) -> str | None:
+        """The default branch of `origin`, as this clone knows it."""
+        ref = "refs/remotes/origin/HEAD"
+        done = self._git("symbolic-ref", "--quiet", "--short", ref, check=False)
+        return done.stdout.decode(errors="replace").strip().removeprefix("origin/") or None
+
     def worktree_tree(self, index: Path) -> str:
         """Write a tree of the files on disk, without ignored ones; returns
         its id.

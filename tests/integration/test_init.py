@@ -1,0 +1,282 @@
+"""`cipipe init` in repositories of many shapes: what it writes passes `check` and a plan."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.command import Cli, Done
+from support.git import HOSTILE, Repo
+
+S3 = 'terraform {\n  backend "s3" {}\n}\n'
+OUTPUTS = """
+output "registry" {
+  value = aws_ecr_repository.this.repository_url
+}
+output "dags_bucket_name" {
+  value = aws_s3_bucket.dags.bucket
+}
+"""
+DAG = "from airflow import DAG\n\nwith DAG('x'):\n    pass\n"
+DEV = 'account_id = "111111111111"\nregion = "eu-central-1"\n'
+LIVE = 'account_id = "222222222222"\nregion = "eu-west-1"\n'
+DBT = {"dbt/Dockerfile": "FROM scratch\n", "dbt/dbt_project.yml": "name: x\n"}
+FLAGS = ("--account", "111111111111", "--region", "eu-central-1")
+HARD = 'terraform {\n  backend "s3" {\n    bucket = "states"\n    key    = "KEY"\n  }\n}\n'
+HTTP = 'terraform {\n  backend "http" {}\n}\n'
+
+SHAPES: dict[str, tuple[dict[str, str], tuple[str, ...], list[str]]] = {
+    "one root with files of variables": (
+        {
+            "terraform/main.tf": S3 + OUTPUTS,
+            "terraform/environments/dev.tfvars": DEV,
+            "terraform/environments/live.tfvars": LIVE,
+            **DBT,
+            "dags/a.py": DAG,
+        },
+        (),
+        ["iac", "image", "dags"],
+    ),
+    "a root per environment": (
+        {
+            "infra/environments/dev/main.tf": HARD.replace("KEY", "a/dev")
+            + OUTPUTS
+            + 'module "x" {\n  source = "../../modules/x"\n}\n',
+            "infra/environments/dev/terraform.tfvars": DEV,
+            "infra/environments/live/main.tf": HARD.replace("KEY", "a/live") + OUTPUTS,
+            "infra/environments/live/terraform.tfvars": LIVE,
+            "infra/modules/x/main.tf": 'provider "aws" {}\n',
+            "dags/a.py": DAG,
+        },
+        (),
+        ["iac", "dags"],
+    ),
+    "dbt at the top": (
+        {
+            "Dockerfile": "FROM scratch\n",
+            "dbt_project.yml": "name: x\n",
+            "models/a.sql": "select 1\n",
+            "terraform/main.tf": S3 + OUTPUTS,
+        },
+        FLAGS,
+        ["iac", "image"],
+    ),
+    "a single DAG at the top": (
+        {"daily.py": DAG, "helper.py": "x = 1\n", "terraform/main.tf": S3 + OUTPUTS},
+        FLAGS,
+        ["iac", "dags"],
+    ),
+    "dbt inside dags": (
+        {
+            "dags/a.py": DAG,
+            "dags/dbt/shop/dbt_project.yml": "name: x\n",
+            "dags/dbt/Dockerfile": "FROM scratch\n",
+            "terraform/main.tf": S3 + OUTPUTS,
+        },
+        FLAGS,
+        ["iac", "image", "dags"],
+    ),
+    "a bucket without Terraform": (
+        {"airflow/dags/a.py": DAG, "airflow/dags/requirements.txt": ""},
+        (*FLAGS, "--dags-bucket", "team-dags"),
+        ["dags"],
+    ),
+    "a hard-coded state": (
+        {"main.tf": HARD.replace("KEY", "prod.tfstate")},
+        (*FLAGS, "--environments", "prod"),
+        ["iac"],
+    ),
+    "a state in GitLab": ({"iac/main.tf": HTTP + 'provider "aws" {}\n'}, FLAGS, ["iac"]),
+    "two roots": ({"net/main.tf": S3, "app/main.tf": S3}, FLAGS, ["iac-app", "iac-net"]),
+}
+
+
+def made(folder: Path, files: dict[str, str], *, commit: bool = True) -> tuple[Repo, Cli]:
+    repo = Repo(folder / "shop")
+    repo.git("remote", "add", "origin", "git@gitlab.com:data/shop.git")
+    repo.write(files)
+    if commit:
+        repo.commit()
+    return repo, Cli(repo.root)
+
+
+def written(repo: Repo) -> dict[str, Any]:
+    return tomllib.loads((repo.root / "cipipe.toml").read_text())
+
+
+def ok(done: Done) -> Done:
+    assert done.status == 0, done.err
+    return done
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_written_can_be_checked_and_planned(shape: str, tmp_path: Path) -> None:
+    files, flags, stages = SHAPES[shape]
+    repo, cli = made(tmp_path, files)
+    ok(cli("init", "--yes", *flags))
+    assert list(written(repo)["stages"]) == stages
+    assert ok(cli("check", "--format", "json")).document["stages"] == stages
+    validated = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("check-jsonschema")),
+            "--schemafile",
+            "cipipe.schema.json",
+            "cipipe.toml",
+        ],
+        cwd=repo.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert validated.returncode == 0, validated.stdout
+    repo.commit()
+    for name in written(repo)["environments"]:
+        done = ok(cli("plan", "--offline", "--env", name, "--format", "json"))
+        assert [stage["name"] for stage in done.document["stages"]] == stages
+        assert "paths" not in done.err, "a plan warns of what `paths` leave out"
+
+    before = {path: path.read_bytes() for path in repo.root.iterdir() if path.is_file()}
+    again = ok(cli("init", "--yes", *flags, "--format", "json"))
+    assert again.document["written"] == []
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_environments_keep_their_own_states(tmp_path: Path) -> None:
+    files, flags, _ = SHAPES["a root per environment"]
+    repo, cli = made(tmp_path, files)
+    ok(cli("init", "--yes", *flags))
+    table = written(repo)
+    assert table["stages"]["iac"]["root"] == "infra/environments/{environment}"
+    assert table["stages"]["iac"]["backend"] == {"bucket": "states", "key": "{values.state_key}"}
+    assert "infra/modules/x/**" in table["stages"]["iac"]["paths"]
+    live = table["environments"]["live"]
+    assert live["values"] == {"state_key": "a/live"}
+    assert (live["account_id"], live["region"]) == ("222222222222", "eu-west-1")
+    assert (live["after"], live["protected"]) == ("dev", True)
+
+
+def test_roots_have_names_and_states_of_their_own(tmp_path: Path) -> None:
+    repo, cli = made(tmp_path, {"a/b/main.tf": S3, "a-b/main.tf": S3, "c/main.tf": HTTP})
+    ok(cli("init", "--yes", *FLAGS))
+    stages = written(repo)["stages"]
+    assert {name: stage["root"] for name, stage in stages.items()} == {
+        "iac-a-b": "a-b",
+        "iac-a-b-2": "a/b",
+        "iac-c": "c",
+    }
+    assert len({str(stage["backend"]) for stage in stages.values()}) == 3
+    ok(cli("check"))
+
+
+def test_a_single_dag_uploads_nothing_else(tmp_path: Path) -> None:
+    files, flags, _ = SHAPES["a single DAG at the top"]
+    repo, cli = made(tmp_path, files)
+    ok(cli("init", "--yes", *flags))
+    assert written(repo)["stages"]["dags"]["paths"] == ["daily.py"]
+
+
+def test_the_state_in_gitlab_is_addressed_by_the_remote(tmp_path: Path) -> None:
+    files, flags, _ = SHAPES["a state in GitLab"]
+    repo, cli = made(tmp_path, files)
+    ok(cli("init", "--yes", *flags))
+    backend = written(repo)["stages"]["iac"]["backend"]
+    assert backend["address"] == (
+        "https://gitlab.com/api/v4/projects/data%2Fshop/terraform/state/shop-{environment}"
+    )
+    assert written(repo)["oidc"] == {
+        "gitlab": {"audience": "https://gitlab.com", "project": "data/shop"}
+    }
+
+
+def test_a_repository_without_a_commit(tmp_path: Path) -> None:
+    _, cli = made(tmp_path, {"terraform/main.tf": S3}, commit=False)
+    ok(cli("init", "--yes", *FLAGS))
+    ok(cli("check"))
+
+
+def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
+    repo, cli = made(tmp_path, {"dags/a.py": DAG, **DBT})
+    done = cli("init", "--environments", "dev,live", "--format", "json")
+    assert (done.status, done.error) == (2, "init-missing-answers")
+    for flag in (
+        "--account dev=ID",
+        "--account live=ID",
+        "--region",
+        "--repository",
+        "--dags-bucket",
+    ):
+        assert flag in done.err
+    assert not (repo.root / "cipipe.toml").exists()
+
+
+def test_nothing_is_overwritten_without_consent(tmp_path: Path) -> None:
+    repo, cli = made(tmp_path, {"terraform/main.tf": S3, "cipipe.toml": "mine = 1\n"})
+    done = cli("init", "--yes", *FLAGS, "--format", "json")
+    assert (done.status, done.error) == (5, "init-would-overwrite")
+    assert "-mine = 1" in done.err
+    assert (repo.root / "cipipe.toml").read_text() == "mine = 1\n"
+    assert not (repo.root / ".gitignore").exists()
+    ok(cli("init", "--yes", "--force", *FLAGS))
+    ok(cli("check"))
+
+
+def test_environments_that_would_share_a_state_are_refused(tmp_path: Path) -> None:
+    repo, cli = made(tmp_path, {"main.tf": HARD.replace("KEY", "one")})
+    done = cli("init", "--yes", *FLAGS, "--environments", "dev,live", "--format", "json")
+    assert (done.status, done.error) == (2, "config-invalid")
+    assert "config-shared-place" in done.out
+    assert not (repo.root / "cipipe.toml").exists()
+
+
+def test_a_link_is_neither_read_nor_written_through(tmp_path: Path) -> None:
+    repo, cli = made(tmp_path, {"terraform/main.tf": S3})
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "main.tf").write_text(S3)
+    (repo.root / "linked").symlink_to(outside)
+    (repo.root / ".gitignore").symlink_to(outside / "ignored")
+    repo.commit()
+    done = cli("init", "--yes", *FLAGS, "--format", "json")
+    assert (done.status, done.error) == (5, "init-link")
+    assert not (outside / "ignored").exists()
+    assert not (repo.root / "cipipe.toml").exists()
+    (repo.root / ".gitignore").unlink()
+    done = ok(cli("init", "--yes", *FLAGS, "--format", "json"))
+    assert [root["path"] for root in done.document["found"]["roots"]] == ["terraform"]
+
+
+def test_hostile_names_and_contents(tmp_path: Path) -> None:
+    repo, cli = made(tmp_path, {"terraform/main.tf": S3})
+    repo.write({name + b"/main.tf": S3 for name in HOSTILE})
+    repo.write({"terraform/b.tf": b"\xff\xfe{{{", "dags/x.py": b"\xffimport airflow"})
+    repo.add_submodule("sub.tf", repo.head)
+    done = ok(cli("init", "--yes", *FLAGS, "--format", "json"))
+    assert "terraform" in [root["path"] for root in done.document["found"]["roots"]]
+    assert not (repo.root / "executed").exists()
+
+
+def test_the_own_folder_is_ignored_once(tmp_path: Path) -> None:
+    repo, cli = made(tmp_path, {"terraform/main.tf": S3, ".gitignore": "*.log"})
+    ok(cli("init", "--yes", *FLAGS))
+    assert (repo.root / ".gitignore").read_text() == "*.log\n.cipipe/\n"
+
+
+def test_nothing_to_deploy(tmp_path: Path) -> None:
+    _, cli = made(tmp_path, {"README.md": "x"})
+    done = cli("init", "--yes", *FLAGS, "--format", "json")
+    assert (done.status, done.error) == (2, "init-nothing-found")
+
+
+def test_no_repository(tmp_path: Path) -> None:
+    done = Cli(tmp_path)("init", "--yes", "--format", "json", GIT_CEILING_DIRECTORIES="/")
+    assert (done.status, done.error) == (2, "git-no-repository")
+
+
+def test_a_name_that_is_none(tmp_path: Path) -> None:
+    repo, cli = made(tmp_path, {"terraform/main.tf": S3})
+    done = cli("init", "--yes", *FLAGS, "--environments", "de]v", "--format", "json")
+    assert (done.status, done.error) == (2, "usage")
+    assert not (repo.root / "cipipe.toml").exists()
