@@ -80,6 +80,16 @@ def test_an_empty_daemon_takes_layers_from_the_deployed_image(project: ImageProj
     assert "COPY . /app/ (" in done.err
     assert "COPY . /app/ (cached)" not in done.err
 
+    # So does the build after it, though the image that is deployed now was not built for these
+    # layers.
+    root = project.record()["data"]["layers_from"]
+    project.empty_daemon()
+    project.change()
+    done = project.run_in("dev")
+    assert done.status == 0, done.text
+    assert "RUN echo installing && echo installed > /installed (cached)" in done.err
+    assert project.record()["data"]["layers_from"] == root
+
     # The contents are those of the commit.
     digest = project.record()["data"]["digest"]
     client = project.daemon()
@@ -246,8 +256,13 @@ def test_prune_keeps_what_is_needed(project: ImageProject) -> None:
     assert done.status == 0, done.text
     assert done.document["deleted"] == planned.document["deleted"]
     kept = {one["tag"]: one["why"] for one in done.document["kept"]}
-    assert kept == {tags[0]: "running", tags[2]: "rollback", tags[3]: "deployed"}
-    assert set(tags) & set(project.tags()) == set(kept)
+    expected = {tags[0]: "running", tags[2]: "rollback", tags[3]: "deployed"}
+    # Also the images that layers of the deployed one were built for.
+    digests = {tag: digest for digest, named in project.images().items() for tag in named}
+    sources = {tag for tag, why in kept.items() if why == "cache"}
+    assert {digests[tag] for tag in sources} == set(project.record()["data"]["layers_from"])
+    assert kept == {**expected, **dict.fromkeys(sources, "cache")}
+    assert set(tags) & set(project.tags()) == set(expected)
     # What is attached to an image goes with it.
     assert set(attached) & set(project.tags()) == {attached[0], attached[2], attached[3]}
     assert "planted" in done.document["foreign"]

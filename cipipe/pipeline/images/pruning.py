@@ -32,7 +32,7 @@ class KeptImage(msgspec.Struct, frozen=True):
     """An image that stays, by its tag."""
 
     tag: str
-    # `deployed`, `rollback`, `running` or `tagged`.
+    # `deployed`, `rollback`, `running`, `tagged` or `cache`.
     why: str
 
 
@@ -162,7 +162,8 @@ class _Images:
 
     def _reasons(self, tagged: set[str | None]) -> dict[str, str]:
         """Tags and digests that stay, and why."""
-        found = {digest: "tagged" for digest in tagged if digest}
+        found = dict.fromkeys(self._deployed.layers_from, "cache")
+        found |= {digest: "tagged" for digest in tagged if digest}
         for name in self._in_use():
             found[name] = "running"
         for image in self._kept.images:

@@ -222,7 +222,7 @@ def _build_with_buildkit(
             msgspec.structs.replace(
                 wanted,
                 dockerfile=str(dockerfile),
-                cache_from=cache.read,
+                cache_from=(*cache.read, *cache.older),
                 cache_to=cache.write,
             ),
             env=env,

@@ -11,7 +11,7 @@ import msgspec
 from cipipe.errors import CipipeError
 from cipipe.model import Mode
 from cipipe.stages.context import StageContext
-from cipipe.stages.image.publishing import ImageData, registry_of
+from cipipe.stages.image.publishing import deployed_image, registry_of
 from cipipe.stages.image.settings import ImageSettings
 from cipipe.stages.settings import Reference
 
@@ -24,6 +24,9 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True):
 
     # Images in registries, as REPOSITORY@DIGEST or REPOSITORY:TAG.
     read: tuple[str, ...] = ()
+    # Older ones, for layers that the deployed image took from a cache itself.
+    # They are read without being pulled, which only BuildKit can.
+    older: tuple[str, ...] = ()
     # A repository's tag that all layers are written to.
     write: str | None = None
     # Logins for both.
@@ -47,7 +50,14 @@ def cache(context: StageContext[ImageSettings]) -> Cache:
     write = _cache_image(settings)
     if context.mode is not Mode.DEPLOY or write not in usable:
         write = None
-    return Cache(read=tuple(usable), write=write, registries=tuple(registries.values()))
+    deployed = deployed_image(context)
+    older: tuple[str, ...] = ()
+    if deployed is not None and deployed.repository in registries:
+        newest_first = reversed(deployed.layers_from)
+        older = tuple(f"{deployed.repository}@{digest}" for digest in newest_first)
+    return Cache(
+        read=tuple(usable), older=older, write=write, registries=tuple(registries.values())
+    )
 
 
 def _images(context: StageContext[ImageSettings]) -> Iterator[tuple[str, str]]:
@@ -55,13 +65,9 @@ def _images(context: StageContext[ImageSettings]) -> Iterator[tuple[str, str]]:
     image = _cache_image(context.stage.settings)
     if image is not None:
         yield image, image.rpartition(":")[0]
-    data = context.previous.data if context.previous else {}
-    try:
-        deployed = msgspec.convert(data, ImageData)
-    except msgspec.ValidationError:
-        # The stage was something else before, or never got that far.
-        return
-    yield f"{deployed.repository}@{deployed.digest}", deployed.repository
+    deployed = deployed_image(context)
+    if deployed is not None:
+        yield f"{deployed.repository}@{deployed.digest}", deployed.repository
 
 
 def _cache_image(settings: ImageSettings) -> str | None:

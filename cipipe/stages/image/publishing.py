@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cipipe.errors import StageError, UsageError
+from cipipe.errors import CipipeError, StageError, UsageError
 from cipipe.model import Output
 from cipipe.stages.context import StageContext
 from cipipe.stages.image.daemon import daemon
@@ -36,6 +36,10 @@ class ImageData(msgspec.Struct, frozen=True, omit_defaults=True):
     # Images of deployments from before this time may have been deleted:
     # ISO 8601, UTC. None: no prune has run.
     offered_since: str | None = None
+    # The digests of earlier images of the repository that layers of this
+    # one were built for, oldest first: the cache in an image only describes
+    # the layers that were built with it.
+    layers_from: tuple[str, ...] = ()
 
 
 def outputs(stage: str, data: ImageData) -> dict[str, Output]:
@@ -105,7 +109,40 @@ def push(context: StageContext[ImageSettings], existing: str | None) -> ImageDat
     target = registry(context)
     tag = content_tag(context)
     digest = existing or _pushed(context, target)
-    return ImageData(target.repository, tag, digest, offered_since(context))
+    return ImageData(
+        target.repository,
+        tag,
+        digest,
+        offered_since(context),
+        layers_from=_layers_from(context, target, digest),
+    )
+
+
+def _layers_from(
+    context: StageContext[ImageSettings], target: "Registry", digest: str
+) -> tuple[str, ...]:
+    from cipipe.stages.image.layers import layer_sources
+
+    deployed = deployed_image(context)
+    if deployed is None or deployed.repository != target.repository:
+        return ()
+    if deployed.digest == digest:
+        return deployed.layers_from
+    try:
+        return layer_sources(target, digest, (*deployed.layers_from, deployed.digest))
+    except CipipeError as error:
+        # The next build takes longer, and nothing else happens.
+        context.line(f"it is not known which images have layers of this one: {error.message}")
+        return ()
+
+
+def deployed_image(context: StageContext[ImageSettings]) -> ImageData | None:
+    """What the stage's record says; None if it names no image."""
+    try:
+        return msgspec.convert(context.previous.data if context.previous else {}, ImageData)
+    except msgspec.ValidationError:
+        # The stage was something else before, or never got that far.
+        return None
 
 
 def _pushed(context: StageContext[ImageSettings], target: "Registry") -> str:
