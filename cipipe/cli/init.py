@@ -1,5 +1,6 @@
 """`cipipe init`."""
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -65,9 +66,9 @@ def init(
     force: bool,
 ) -> None:
     """Write the first cipipe.toml for this repository, from what it contains."""
-    from cipipe import ci
+    from cipipe import ci, config
     from cipipe.config.names import NAME
-    from cipipe.pipeline.adoption import configuration, files
+    from cipipe.pipeline.adoption import configuration, files, pipelines
     from cipipe.pipeline.adoption.survey import survey
 
     clone = Repository.discover(Path.cwd(), ci.without_secrets(shared.console.env))
@@ -98,7 +99,15 @@ def init(
             where=str(clone.root),
         )
     answers = _answers(found, given, clone)
-    _write(shared, clone.root, found, configuration.render(found, answers), (given.asks, force))
+    top = clone.root.resolve()
+    wanted = {config.FILE_NAME: configuration.render(found, answers)}
+    wanted |= {
+        path: text
+        for path, text in pipelines.pipelines(found, answers).items()
+        # What is there stays as it is, and a folder may be a link.
+        if not os.path.lexists(top / path) and (top / path).resolve() == top / path
+    }
+    _write(shared, clone.root, found, wanted, (given.asks, force))
 
 
 def _terminal() -> bool:
@@ -176,17 +185,21 @@ def _providers(remotes: Mapping[str, str], wanted: str | None) -> dict[str, tupl
 
 
 def _write(
-    shared: Common, root: Path, found: "Survey", text: str, consent: tuple[bool, bool]
+    shared: Common,
+    root: Path,
+    found: "Survey",
+    made: Mapping[str, str],
+    consent: tuple[bool, bool],
 ) -> None:
     from cipipe import config
     from cipipe.config.schema import schema
     from cipipe.pipeline.adoption import configuration, writing
 
     # What would be refused later is not written.
-    config.load(text.encode())
+    config.load(made[config.FILE_NAME].encode())
     document = msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode() + "\n"
     wanted = {
-        config.FILE_NAME: text,
+        **made,
         configuration.SCHEMA_FILE: document,
         ".gitignore": writing.ignoring(writing.current(root / ".gitignore")),
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from support.command import Cli, Done
 from support.git import HOSTILE, Repo
@@ -191,6 +192,56 @@ def test_the_state_in_gitlab_is_addressed_by_the_remote(tmp_path: Path) -> None:
     }
 
 
+def tool(*argv: str, cwd: Path) -> None:
+    """Run one of the development tools of this environment."""
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name(argv[0])), *argv[1:]],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "shape", ["one root with files of variables", "a bucket without Terraform"]
+)
+def test_pipelines_are_valid(shape: str, tmp_path: Path) -> None:
+    files, flags, stages = SHAPES[shape]
+    repo, cli = made(tmp_path, files)
+    repo.git("remote", "add", "mirror", "https://github.com/data/shop")
+    ok(cli("init", "--yes", *flags))
+    workflow = ".github/workflows/cipipe.yml"
+    schemas = {"github-workflows": workflow, "gitlab-ci": ".gitlab-ci.yml"}
+    for schema, path in schemas.items():
+        tool("check-jsonschema", "--builtin-schema", f"vendor.{schema}", path, cwd=repo.root)
+    tool("zizmor", "--offline", "--persona", "pedantic", workflow, cwd=repo.root)
+
+    jobs = yaml.safe_load((repo.root / ".gitlab-ci.yml").read_text())
+    names = list(written(repo)["environments"])
+    assert [name for name in jobs if ":" in name] == [f"deploy:{name}" for name in names]
+    for name in names:
+        job = jobs[f"deploy:{name}"]
+        assert job["resource_group"] == f"shop/{name}"
+        assert job["environment"] == {"name": name}
+        assert job["script"] == [f"cipipe run --env {name}"]
+    assert ("services" in jobs[".cipipe"]) is ("image" in stages)
+    lines = "\n".join(jobs[".cipipe"]["before_script"])
+    assert ("terraform" in lines) is ("iac" in stages)
+    script = tmp_path / "script"
+    script.write_text(lines + "\n")
+    tool("shellcheck", "--shell=bash", str(script), cwd=repo.root)
+    assert ("setup-terraform" in (repo.root / workflow).read_text()) is ("iac" in stages)
+
+
+def test_existing_pipelines_stay(tmp_path: Path) -> None:
+    repo, cli = made(tmp_path, {"terraform/main.tf": S3, ".gitlab-ci.yml": "mine: 1\n"})
+    done = ok(cli("init", "--yes", *FLAGS))
+    assert (repo.root / ".gitlab-ci.yml").read_text() == "mine: 1\n"
+    assert ".gitlab-ci.yml stays as it is" in done.out
+
+
 def test_a_repository_without_a_commit(tmp_path: Path) -> None:
     _, cli = made(tmp_path, {"terraform/main.tf": S3}, commit=False)
     ok(cli("init", "--yes", *FLAGS))
@@ -238,6 +289,8 @@ def test_a_link_is_neither_read_nor_written_through(tmp_path: Path) -> None:
     (outside / "main.tf").write_text(S3)
     (repo.root / "linked").symlink_to(outside)
     (repo.root / ".gitignore").symlink_to(outside / "ignored")
+    (repo.root / ".github").symlink_to(outside)
+    repo.git("remote", "add", "mirror", "https://github.com/data/shop")
     repo.commit()
     done = cli("init", "--yes", *FLAGS, "--format", "json")
     assert (done.status, done.error) == (5, "init-link")
@@ -246,6 +299,7 @@ def test_a_link_is_neither_read_nor_written_through(tmp_path: Path) -> None:
     (repo.root / ".gitignore").unlink()
     done = ok(cli("init", "--yes", *FLAGS, "--format", "json"))
     assert [root["path"] for root in done.document["found"]["roots"]] == ["terraform"]
+    assert [path.name for path in outside.iterdir()] == ["main.tf"]
 
 
 def test_hostile_names_and_contents(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ _LARGEST = 512 * bounded.KIB
 # surprise.
 _PLAIN = re.compile(r"[\w.+@ ,/-]+", re.ASCII)
 
-_READ = re.compile(r"\.(tf|tfvars|py)\Z|(\A|/)(Dockerfile|\.gitignore|cipipe\.toml)\Z")
-_KNOWN = re.compile(r"(\A|/)(dbt_project\.yml|requirements\.txt|\.gitlab-ci\.yml)\Z")
-_WORKFLOW = re.compile(r"\A\.github/workflows/[^/]+\.ya?ml\Z")
+_READ = re.compile(r"\.(tf|tfvars|py)\Z|(\A|/)(Dockerfile)\Z")
+_KNOWN = re.compile(r"(\A|/)(dbt_project\.yml|requirements\.txt)\Z")
+_PIPELINE = re.compile(r"\A(\.gitlab-ci\.yml|\.github/workflows/[^/]+\.ya?ml)\Z")
 
 
 def read(repository: Repository) -> Files:
@@ -33,11 +33,11 @@ def read(repository: Repository) -> Files:
         path = raw.decode(errors="replace")
         if not _PLAIN.fullmatch(path) or path != path.strip():
             continue
-        if _READ.search(path):
+        if _READ.search(path) or _PIPELINE.search(path):
             body = _body(repository, path)
             if body is not None:
                 found[path] = body
-        elif _KNOWN.search(path) or _WORKFLOW.search(path):
+        elif _KNOWN.search(path):
             found[path] = b""
     return found
 

@@ -30,7 +30,7 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     regions: dict[str, str]
     # Outputs of the roots, by what they are for: `repository`, `bucket`, `mwaa`.
     outputs: dict[str, str]
-    # Existing pipeline files, which stay as they are.
+    # Existing pipeline files that do not call cipipe; they stay as they are.
     pipelines: tuple[str, ...]
 
 
@@ -52,7 +52,9 @@ def survey(files: Files, environments: tuple[str, ...] = ()) -> Survey:
         regions=_values(_REGION, names, files),
         outputs=_outputs(found),
         pipelines=tuple(
-            path for path in files if path.endswith((".yml", ".yaml")) and "." in path[0]
+            path
+            for path, body in files.items()
+            if path.endswith((".yml", ".yaml")) and path[0] == "." and b"cipipe run" not in body
         ),
     )
 

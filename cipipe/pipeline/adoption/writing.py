@@ -54,6 +54,7 @@ def diff(root: Path, name: str, text: str) -> str:
 
 def write(file: Path, text: str) -> None:
     """Replace a file at once: whoever reads it sees the old or the new text, never a part."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     mode = file.stat().st_mode & 0o777 if file.exists() else 0o644
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:

@@ -1,0 +1,183 @@
+"""The shortest pipeline that deploys: `cipipe run` for each environment, in
+verify mode for merge and pull requests.
+
+Forks and Dependabot have no identity in AWS, so no job runs for them.
+"""
+
+import json
+
+from cipipe import __version__
+from cipipe.pipeline.adoption.configuration import Answers
+from cipipe.pipeline.adoption.survey import Survey
+
+GITLAB = ".gitlab-ci.yml"
+GITHUB = ".github/workflows/cipipe.yml"
+
+_TERRAFORM = "1.11.4"
+_INSTALL = f"pip install --quiet cipipe-deploy=={__version__}"
+
+
+def pipelines(survey: Survey, answers: Answers) -> dict[str, str]:
+    """The file for each provider, by its path."""
+    found = {}
+    if "gitlab" in answers.providers:
+        found[GITLAB] = _gitlab(survey, answers)
+    if "github" in answers.providers:
+        found[GITHUB] = _github(survey, answers)
+    return found
+
+
+_GITHUB_HEAD = """\
+# The branch or tag chooses the environment, by `deploy_from` in cipipe.toml. A pull request only
+# verifies.
+#
+# No job names a GitHub environment: with one, the token's `sub` would no longer contain the branch,
+# which the roles' trust policies require. Protect the branches and tags that deploy with rulesets.
+name: cipipe
+
+on:
+  push:
+    branches: [BRANCH]
+TAGS  pull_request:
+
+permissions: {}
+
+# One deployment to an environment at a time. A newer run replaces a waiting one: stages are due by
+# content.
+concurrency:
+  group: cipipe-${{ github.ref_type == 'tag' && 'tag' || github.ref }}
+  cancel-in-progress: false
+
+jobs:
+  run:
+    name: cipipe run
+    if: >-
+      github.event_name == 'push' ||
+      (github.event.pull_request.head.repo.full_name == github.repository &&
+      github.event.pull_request.user.login != 'dependabot[bot]')
+    runs-on: ubuntu-24.04
+    timeout-minutes: 90
+    permissions:
+      contents: read # to check out the repository
+      id-token: write # to get a session from AWS
+    steps:
+      - uses: actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1 # v7.0.1
+        with:
+          persist-credentials: false
+      - uses: actions/setup-python@5fda3b95a4ea91299a34e894583c3862153e4b97 # v7.0.0
+        with:
+          python-version: "3.12"
+"""
+_GITHUB_TERRAFORM = f"""\
+      - uses: hashicorp/setup-terraform@dfe3c3f87815947d99a8997f908cb6525fc44e9e # v4.0.1
+        with:
+          terraform_version: {_TERRAFORM}
+          # The wrapper would change Terraform's output and exit status.
+          terraform_wrapper: false
+"""
+_GITHUB_RUN = f"""\
+      - run: {_INSTALL}
+      # `exec`, so that a cancelled job's signals reach cipipe.
+      - run: exec cipipe run
+"""
+
+
+def _github(survey: Survey, answers: Answers) -> str:
+    tags = '    tags: ["v*"]\n' if len(answers.accounts) > 1 else ""
+    head = _GITHUB_HEAD.replace("TAGS", tags).replace("BRANCH", json.dumps(answers.branch))
+    return head + (_GITHUB_TERRAFORM if survey.roots else "") + _GITHUB_RUN
+
+
+_GITLAB_HEAD = """\
+# The branch or tag chooses the environment, as `deploy_from` in cipipe.toml does. A merge request
+# only verifies.
+
+stages: [verify, deploy]
+
+workflow:
+  rules:
+    - if: $CI_PIPELINE_SOURCE == "merge_request_event"
+    - if: $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH
+TAGS
+.cipipe:
+  image: python:3.12-bookworm
+  timeout: 90 minutes
+  id_tokens:
+    AWS_ID_TOKEN:
+      aud: AUDIENCE
+"""
+_GITLAB_DOCKER = """\
+  # Needs a runner with `privileged = true`, as gitlab.com's are.
+  services:
+    - name: docker:27-dind
+      alias: docker
+  variables:
+    DOCKER_HOST: tcp://docker:2376
+    DOCKER_TLS_CERTDIR: /certs
+    DOCKER_TLS_VERIFY: "1"
+    DOCKER_CERT_PATH: /certs/client
+"""
+_GITLAB_DOCKER_COMMAND = """\
+    - mkdir -p /etc/apt/keyrings
+    - curl --fail --silent --show-error --location --retry 3 --output /etc/apt/keyrings/docker.asc
+      https://download.docker.com/linux/debian/gpg
+    - echo "deb [signed-by=/etc/apt/keyrings/docker.asc]
+      https://download.docker.com/linux/debian bookworm stable"
+      > /etc/apt/sources.list.d/docker.list
+    - apt-get update -qq
+    - apt-get install -qq --no-install-recommends docker-ce-cli docker-buildx-plugin
+"""
+_GITLAB_TERRAFORM = f"""\
+    - archive="terraform_{_TERRAFORM}_linux_$(dpkg --print-architecture).zip"
+    - for file in "$archive" "terraform_{_TERRAFORM}_SHA256SUMS"; do
+        curl --fail --silent --show-error --location --retry 3 --output "/tmp/$file"
+        "https://releases.hashicorp.com/terraform/{_TERRAFORM}/$file" || exit 1;
+      done
+    - (cd /tmp && sha256sum --check --ignore-missing "terraform_{_TERRAFORM}_SHA256SUMS")
+    - python -m zipfile -e "/tmp/$archive" /usr/local/bin && chmod +x /usr/local/bin/terraform
+"""
+_GITLAB_VERIFY = """
+# Forks have no identity in AWS.
+verify:
+  extends: .cipipe
+  stage: verify
+  rules:
+    - if: >-
+        $CI_PIPELINE_SOURCE == "merge_request_event" &&
+        $CI_MERGE_REQUEST_SOURCE_PROJECT_PATH == $CI_MERGE_REQUEST_PROJECT_PATH
+  script:
+    - cipipe run
+"""
+_GITLAB_DEPLOY = """
+deploy:{env}:
+  extends: .cipipe
+  stage: deploy
+  rules:
+    - if: {rule}
+  environment:
+    name: {env}
+  # One deployment at a time.
+  resource_group: {project}/{env}
+  script:
+    - cipipe run --env {env}
+"""
+
+
+def _gitlab(survey: Survey, answers: Answers) -> str:
+    names = list(answers.accounts)
+    rules = {names[0]: "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"}
+    tags = ""
+    if len(names) > 1:
+        rules[names[-1]] = "$CI_COMMIT_TAG =~ /^v/"
+        tags = "    - if: $CI_COMMIT_TAG =~ /^v/\n"
+    host, _ = answers.providers["gitlab"]
+    text = _GITLAB_HEAD.replace("TAGS", tags).replace("AUDIENCE", f"https://{host}")
+    if survey.image is not None:
+        text += _GITLAB_DOCKER
+    text += f"  before_script:\n    - {_INSTALL}\n"
+    text += _GITLAB_TERRAFORM if survey.roots else ""
+    text += _GITLAB_DOCKER_COMMAND if survey.image is not None else ""
+    text += _GITLAB_VERIFY
+    for name, rule in rules.items():
+        text += _GITLAB_DEPLOY.format(env=name, rule=rule, project=answers.project)
+    return text
