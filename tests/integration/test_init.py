@@ -263,6 +263,24 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
     assert not (repo.root / "cipipe.toml").exists()
 
 
+def test_outputs_on_one_line_and_accounts_of_others(tmp_path: Path) -> None:
+    outputs = (
+        'output "images" { value = aws_ecr_repository.this.repository_url }\n'
+        'output "dag_bucket" { value = aws_s3_bucket.dags.bucket }\n'
+    )
+    foreign = 'locals { trusted = "arn:aws:iam::999999999999:root" }\n'
+    files = {"terraform/main.tf": S3 + outputs + foreign, "dags/a.py": DAG, **DBT}
+    repo, cipipe = made(tmp_path, files)
+    asked = cipipe("init", "--yes", "--region", "eu-central-1")
+    assert asked.status == 2
+    assert "--account" in asked.err
+
+    ok(cipipe("init", "--yes", *FLAGS))
+    stages = written(repo)["stages"]
+    assert stages["image"]["repository"] == {"output": "images"}
+    assert stages["dags"]["bucket"] == {"output": "dag_bucket"}
+
+
 def test_nothing_is_overwritten_without_consent(tmp_path: Path) -> None:
     repo, cli = made(tmp_path, {"terraform/main.tf": S3, "cipipe.toml": "mine = 1\n"})
     done = cli("init", "--yes", *FLAGS, "--format", "json")

@@ -13,7 +13,10 @@ from cipipe.pipeline.adoption.terraform_roots import FoundRoot, roots
 
 _PARENTS = {"environments", "environment", "envs", "env", "live", "accounts"}
 _LAST = ("live", "prod", "production", "prd")
-_ACCOUNT = re.compile(rb'\b(?:\w*account_ids?"?\s*=\s*\[?\s*"|arn:[\w-]+:iam::)(\d{12})\b')
+# Not any number in an ARN: that may be the account of somebody else.
+_ACCOUNT = re.compile(
+    rb'^\s*(?:(?:aws_)?account_id|allowed_account_ids)\s*=\s*\[?\s*"(\d{12})"', re.MULTILINE
+)
 _REGION = re.compile(rb'\b(?:aws_)?region\s*=\s*"([a-z]{2}(?:-[a-z]+)+-\d)"')
 _REMOTE = re.compile(r"(?:\w+://)?(?:[^@/\s]+@)?([\w.-]+)(?::\d+)?[:/](.+?)(?:\.git)?/?")
 

@@ -11,7 +11,10 @@ from cipipe.stages.terraform.hcl import references_in
 from cipipe.tools.terraform.blocks import declared
 
 _PROVIDER = re.compile(rb'^[ \t]*provider[ \t]+"', re.MULTILINE)
-_OUTPUT = re.compile(r'^output[ \t]+"([\w-]+)"[ \t]*\{(.*?)^\}', re.MULTILINE | re.DOTALL)
+# On one line, or up to a brace at the beginning of a line.
+_OUTPUT = re.compile(
+    r'^output[ \t]+"([\w-]+)"[ \t]*\{(?:([^\n]*)\}[ \t]*$|(.*?)^\})', re.MULTILINE | re.DOTALL
+)
 _BLOCK = re.compile(r'^[ \t]*backend[ \t]+"[\w-]+"[ \t]*\{([^{}]*)\}', re.MULTILINE)
 _ATTRIBUTE = re.compile(r'^[ \t]*(\w+)[ \t]*=[ \t]*"([^"\\$%\n]*)"[ \t]*$', re.MULTILINE)
 
@@ -57,7 +60,7 @@ def _root(path: str, files: dict[str, bytes], every: Files, modules: tuple[str, 
         path=path,
         backend=block.type if block is not None else None,
         settings=attributes,
-        outputs=dict(_OUTPUT.findall(text)),
+        outputs={name: line or block for name, line, block in _OUTPUT.findall(text)},
         var_files=tuple(
             name.removeprefix(above)
             for name in every
