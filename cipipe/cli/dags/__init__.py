@@ -7,6 +7,7 @@ from cipipe.cli.lazy import Lazy
 # Each module is imported when its command is called: `patch` needs neither
 # boto3 nor git.
 COMMANDS = {
+    "check": "cipipe.cli.dags.check:check",
     "deploy": "cipipe.cli.dags.bucket:deploy",
     "diff": "cipipe.cli.dags.bucket:diff",
     "patch": "cipipe.cli.dags.patch:patch",

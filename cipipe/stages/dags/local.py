@@ -36,15 +36,13 @@ def patch_folder(source: Path, outputs_file: Path, out: Path) -> PatchedFolder:
     Nothing is written into `source`, and an `out` with any other files is
     left alone. Raises UsageError, ProblemsError, RefusedError.
     """
-    if not source.is_dir():
-        raise UsageError("dags-source-missing", f"there is no folder {source}", where=str(source))
+    _check_source(source)
     with _file_errors("dags-out-unwritable", "written", out):
         out = out.resolve()
     _check_apart(source, out)
 
     outputs = read_outputs(outputs_file)
-    with _file_errors("dags-source-unreadable", "read", source):
-        sources = _read(source)
+    sources = read_source(source)
     modules = {path: body for path, body in sources.items() if path.endswith(".py")}
     patched = patch_all(modules, outputs, complete=True)
 
@@ -58,6 +56,20 @@ def patch_folder(source: Path, outputs_file: Path, out: Path) -> PatchedFolder:
         replacements=tuple(made for file in patched.values() for made in file.replacements),
         warnings=tuple(note for file in patched.values() for note in file.warnings),
     )
+
+
+def read_source(source: Path) -> dict[str, bytes]:
+    """The files of a folder that would be uploaded, by their paths. Raises
+    UsageError, ProblemsError.
+    """
+    _check_source(source)
+    with _file_errors("dags-source-unreadable", "read", source):
+        return _read(source)
+
+
+def _check_source(source: Path) -> None:
+    if not source.is_dir():
+        raise UsageError("dags-source-missing", f"there is no folder {source}", where=str(source))
 
 
 def read_outputs(path: Path) -> dict[str, Output]:
