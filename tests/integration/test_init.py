@@ -217,6 +217,8 @@ def test_pipelines_are_valid(shape: str, tmp_path: Path) -> None:
     for schema, path in schemas.items():
         tool("check-jsonschema", "--builtin-schema", f"vendor.{schema}", path, cwd=repo.root)
     tool("zizmor", "--offline", "--persona", "pedantic", workflow, cwd=repo.root)
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    tool("actionlint", "-no-color", "-shellcheck", str(shellcheck), workflow, cwd=repo.root)
 
     jobs = yaml.safe_load((repo.root / ".gitlab-ci.yml").read_text())
     names = list(written(repo)["environments"])

@@ -70,6 +70,11 @@ def test_zizmor_finds_nothing() -> None:
     tool("zizmor", "--offline", ".github")
 
 
+def test_actionlint_finds_nothing() -> None:
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    tool("actionlint", "-no-color", "-shellcheck", str(shellcheck))
+
+
 @pytest.mark.parametrize(
     "path", [*WORKFLOWS, *ACTIONS], ids=lambda path: path.parent.name + "/" + path.name
 )
