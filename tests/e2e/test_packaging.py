@@ -171,11 +171,62 @@ def test_a_clean_environment(version: str, wheel: Path, project: Path, tmp_path:
     assert f"pip install '{cipipe.DISTRIBUTION}[sandbox]'" in refused.stderr
 
 
-def test_a_sandbox_outside_any_checkout(wheel: Path, project: Path, tmp_path: Path) -> None:
-    require("terraform", "the bootstrap")
+MAIN_TF = """\
+terraform {
+  required_providers {
+    aws = { source = "hashicorp/aws", version = "~> 5.100" }
+  }
+  backend "s3" {}
+}
+provider "aws" {
+  region = "eu-central-1"
+}
+resource "aws_s3_bucket" "dags" {
+  bucket = "shop-dags"
+}
+output "dags_bucket" {
+  value = aws_s3_bucket.dags.bucket
+}
+"""
+DAG = """\
+from airflow import DAG
+
+BUCKET = "local"  # cipipe: dags_bucket
+
+with DAG(dag_id="daily", schedule=None):
+    pass
+"""
+
+
+def test_from_an_existing_repository_to_a_deployment(wheel: Path, tmp_path: Path) -> None:
+    """`init`, `check` and a run in the sandbox, outside any checkout of cipipe."""
+    require("terraform", "the infrastructure")
     program = installed(tmp_path / "venv", sys.executable, wheel, "sandbox")
-    done = must(
-        *(program, "run", "--sandbox", "--format", "json"), cwd=project, CIPIPE_SANDBOX_DOCKER="off"
-    )
-    results = {stage["name"]: stage["result"] for stage in json.loads(done)["stages"]}
-    assert results == {"hello": "done"}
+    folder = tmp_path / "shop"
+    files = {"infra/main.tf": MAIN_TF, "airflow/daily.py": DAG}
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    author = ("-c", "user.name=x", "-c", "user.email=x@example.com")
+    must("git", "init", "-q", "-b", "main", cwd=folder)
+    must("git", "remote", "add", "origin", "git@gitlab.com:group/shop.git", cwd=folder)
+    must("git", "add", "-A", cwd=folder)
+    must("git", *author, "commit", "-q", "-m", "x", cwd=folder)
+
+    must(program, "init", "--yes", "--account", "111111111111", cwd=folder)
+    must(program, "check", cwd=folder)
+    must("git", "add", "-A", cwd=folder)
+    must("git", *author, "commit", "-q", "-m", "y", cwd=folder)
+    run_in_sandbox = (program, "run", "--sandbox", "--format", "json")
+    off = {"CIPIPE_SANDBOX_DOCKER": "off"}
+    must(program, "sandbox", "up", cwd=folder, **off)
+    try:
+        first = json.loads(must(*run_in_sandbox, cwd=folder, **off))
+        second = json.loads(must(*run_in_sandbox, cwd=folder, **off))
+    finally:
+        must(program, "sandbox", "down", cwd=folder)
+    results = [{one["name"]: one["result"] for one in done["stages"]} for done in (first, second)]
+    assert results == [
+        {"iac": "done", "dags": "done"},
+        {"iac": "unchanged", "dags": "unchanged"},
+    ]
