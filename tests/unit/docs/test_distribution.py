@@ -14,7 +14,7 @@ ENDINGS = {".cfg", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
 def test_the_project_has_the_name() -> None:
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert document["project"]["name"] == cipipe.DISTRIBUTION
-    assert f"pip install {cipipe.DISTRIBUTION}" in (ROOT / "README.md").read_text()
+    assert f"pip install '{cipipe.DISTRIBUTION}[sandbox]'" in (ROOT / "README.md").read_text()
 
 
 def test_nobody_is_told_to_install_another_project() -> None:
