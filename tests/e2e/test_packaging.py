@@ -176,7 +176,11 @@ terraform {
   required_providers {
     aws = { source = "hashicorp/aws", version = "~> 5.100" }
   }
-  backend "s3" {}
+  backend "s3" {
+    bucket = "states-of-shop"
+    key    = "infra.tfstate"
+    region = "eu-west-1"
+  }
 }
 provider "aws" {
   region = "eu-central-1"
@@ -199,7 +203,9 @@ with DAG(dag_id="daily", schedule=None):
 
 
 def test_from_an_existing_repository_to_a_deployment(wheel: Path, tmp_path: Path) -> None:
-    """`init`, `check` and a run in the sandbox, outside any checkout of cipipe."""
+    """`init`, `check` and a run in the sandbox, outside any checkout of cipipe. The state is in a
+    bucket that the sandbox does not have.
+    """
     require("terraform", "the infrastructure")
     program = installed(tmp_path / "venv", sys.executable, wheel, "sandbox")
     folder = tmp_path / "shop"

@@ -14,6 +14,7 @@ from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stages.settings import Stage, literal
 from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.stages.terraform.stage_client import client_of
+from cipipe.stages.terraform.state_bucket import create_in_sandbox
 
 if TYPE_CHECKING:
     from cipipe.tools.terraform.client import Terraform
@@ -83,6 +84,7 @@ class _TerraformRun:
 
     def init(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         _refuse_ignored(context)
+        create_in_sandbox(context)
         self._client_of(context).init()
 
     def create_state(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
