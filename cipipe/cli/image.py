@@ -137,7 +137,8 @@ def _verified(shared: Common, found: verifying.Verification) -> Iterator[str]:
     more = len(found.differences) - _MAX_SHOWN
     if more > 0:
         yield f"… and {more} more; --format json has all of them"
-    outcome = f"{len(found.differences)} differences" if found.differences else "the same"
+    number = len(found.differences)
+    outcome = f"{number} difference{'s' if number > 1 else ''}" if number else "the same"
     yield f"{found.image}, commit {found.commit[:12]}: {found.files} files, {outcome}"
 
 
