@@ -1,13 +1,16 @@
 """`cipipe sandbox`: keep a sandbox running between commands."""
 
 import shlex
+from collections.abc import Mapping
 
 import click
 
+from cipipe import ci
 from cipipe.cli.lazy import Group
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import folder_of, in_sandbox, options_of
 from cipipe.errors import UsageError
+from cipipe.pipeline.identity.sandbox_job import PlayedJob, job_variables
 from cipipe.pipeline.session import Session
 from cipipe.report import json
 from cipipe.sandbox import client
@@ -34,12 +37,32 @@ def up(shared: Common) -> None:
 def env(shared: Common) -> None:
     """Print the variables that point AWS tools at the sandbox: eval "$(cipipe sandbox env)"."""
     session = shared.session()
-    running = client.find(folder_of(session.project))
-    if running is None:
-        raise UsageError(
-            "sandbox-not-running", "no sandbox is running", hint="Start it: cipipe sandbox up"
-        )
-    _show(shared, session, running)
+    _show(shared, session, _running(session))
+
+
+@sandbox.command
+@common(sandbox=False)
+@click.option(
+    "--provider",
+    type=click.Choice([name for name, found in ci.PROVIDERS.items() if found.IDENTITY]),
+    help="Whose job it is. Default: the first one in [oidc].",
+)
+@click.option("--branch", metavar="NAME", help="Its branch. Default: the one that is checked out.")
+@click.option("--tag", metavar="NAME", help="Its tag, instead of a branch.")
+@click.option(
+    "--event",
+    type=click.Choice(["push", "merge-request", "schedule", "manual"]),
+    default="push",
+    show_default=True,
+    help="What started it.",
+)
+def token(
+    shared: Common, *, provider: str | None, branch: str | None, tag: str | None, event: str
+) -> None:
+    """Print the variables with which a job gets its ID token, for runners on this machine."""
+    session = shared.session()
+    job = PlayedJob(provider=provider, branch=branch, tag=tag, event=event)
+    _export(shared, job_variables(session.project, _running(session), job))
 
 
 @sandbox.command
@@ -53,6 +76,15 @@ def down(shared: Common) -> None:
         shared.answer("the sandbox was stopped\n" if stopped else "no sandbox was running\n")
 
 
+def _running(session: Session) -> client.Sandbox:
+    running = client.find(folder_of(session.project))
+    if running is None:
+        raise UsageError(
+            "sandbox-not-running", "no sandbox is running", hint="Start it: cipipe sandbox up"
+        )
+    return running
+
+
 def _show(shared: Common, session: Session, running: client.Sandbox) -> None:
     environment = session.environment
     variables = {
@@ -61,6 +93,10 @@ def _show(shared: Common, session: Session, running: client.Sandbox) -> None:
         "AWS_REGION": environment.region,
         "AWS_DEFAULT_REGION": environment.region,
     }
+    _export(shared, variables)
+
+
+def _export(shared: Common, variables: Mapping[str, str]) -> None:
     if shared.format == "json":
         shared.answer(json.document(environment=variables))
         return

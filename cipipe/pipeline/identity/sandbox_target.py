@@ -31,7 +31,7 @@ def target_of(
     project: Project, name: str, sandbox: RunningSandbox, *, missing: Mapping[str, str]
 ) -> AwsTarget:
     """The target for one environment. `missing` are the tools that are not installed."""
-    provider = _provider(project)
+    provider = played_provider(project)
     settings = project.config.oidc.get(provider, OidcSettings())
     audience = issuer_of(project, provider).audience
 
@@ -55,7 +55,7 @@ def target_of(
     )
 
 
-def _provider(project: Project) -> str:
+def played_provider(project: Project) -> str:
     """The provider that the sandbox plays: this job's, if `[oidc]` has it, else the first one."""
     own = project.context.provider
     if own in project.config.oidc:
