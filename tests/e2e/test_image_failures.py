@@ -226,7 +226,7 @@ def small(tmp_path: Path) -> Iterator[TlsDaemon]:
         yield made
     finally:
         made.stop()
-        subprocess.run(["umount", "--lazy", str(data)], check=True)
+        subprocess.run(["umount", "--lazy", str(data)], check=False)
 
 
 def test_the_smoke_test_fails(project: Project, daemon: TlsDaemon) -> None:

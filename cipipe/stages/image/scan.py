@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImageScanF
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,7 +16,9 @@ from cipipe.stages.context import StageContext
 from cipipe.stages.image.publishing import registry
 from cipipe.stages.image.settings import SEVERITIES, ImageSettings, ScanGate
 from cipipe.tools.aws.errors import AwsError
-from cipipe.tools.registry.client import Registry
+
+if TYPE_CHECKING:
+    from cipipe.tools.registry.client import Registry
 
 # Findings that are shown, the worst ones first.
 _SHOWN = 20
@@ -106,7 +108,7 @@ def findings_of(answer: Mapping[str, Any]) -> Iterator[ScanFinding]:
 
 
 def _scanned(
-    context: StageContext[ImageSettings], target: Registry, digest: str, wanted: ScanGate
+    context: StageContext[ImageSettings], target: "Registry", digest: str, wanted: ScanGate
 ) -> list[ScanFinding]:
     where = f"stages.{context.stage.name}.scan"
     assert target.aws is not None  # noqa: S101  (other registries have a `login`, and no scan)
@@ -152,7 +154,7 @@ def _scanned(
 
 
 def _all_pages(
-    target: Registry, image: Mapping[str, Any], answer: Mapping[str, Any]
+    target: "Registry", image: Mapping[str, Any], answer: Mapping[str, Any]
 ) -> list[ScanFinding]:
     found = list(findings_of(answer))
     while token := answer.get("nextToken"):
