@@ -1,10 +1,10 @@
 """`cipipe bootstrap`."""
 
-import sys
 from collections.abc import Sequence
 
 import click
 
+from cipipe.cli.confirm import can_ask
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
 from cipipe.errors import RefusedError
@@ -44,13 +44,13 @@ def _agree(session: Session, what: str, lines: Sequence[str], *, yes: bool) -> N
         session.say(f"  {line}")
     if yes:
         return
-    can_ask = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-    if can_ask and click.confirm("Do that?", err=True):
+    asks = can_ask()
+    if asks and click.confirm("Do that?", err=True):
         return
     raise RefusedError(
         "bootstrap-not-confirmed",
         f"nothing was done to {what}: "
-        + ("you did not agree" if can_ask else "nobody can be asked here"),
+        + ("you did not agree" if asks else "nobody can be asked here"),
         hint="Pass --yes to bootstrap without being asked.",
         where=f"environments.{name}",
     )

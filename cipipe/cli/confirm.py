@@ -24,6 +24,13 @@ def yes_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("-y", "--yes", is_flag=True, help=text)(command)
 
 
+def can_ask() -> bool:
+    """Whether there is a terminal on which somebody can answer a question."""
+    # The question is printed to standard error, and sys.stdin is None where
+    # it was closed.
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def confirm(shared: Common, session: Session, *, yes: bool, named: bool = False) -> None:
     """Ask for the environment's name where that is needed, or refuse where
     nobody can answer.
@@ -36,9 +43,7 @@ def confirm(shared: Common, session: Session, *, yes: bool, named: bool = False)
     reason = _reason(session, named=named)
     if yes or reason is None:
         return
-    # The question is printed to standard error, and sys.stdin is None where
-    # it was closed.
-    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
+    if not can_ask():
         raise _refused(name, reason)
     shared.console.warning(f"{reason}.")
     typed = click.prompt(f"Type {name} to continue", default="", show_default=False, err=True)

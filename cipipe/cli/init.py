@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from cipipe.cli.confirm import can_ask
 from cipipe.cli.lazy import Choice
 from cipipe.cli.options import Common, common
 from cipipe.errors import RefusedError, UsageError
@@ -81,7 +81,7 @@ def init(
         provider=provider,
         repository=repository,
         dags_bucket=dags_bucket,
-        asks=not yes and _terminal(),
+        asks=not yes and can_ask(),
     )
     names = tuple(name.strip() for name in (environments or "").split(",") if name.strip())
     for name in names:
@@ -108,10 +108,6 @@ def init(
         if not os.path.lexists(top / path) and (top / path).resolve() == top / path
     }
     _write(shared, clone.root, found, wanted, (given.asks, force))
-
-
-def _terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _answers(found: "Survey", given: _Given, clone: Repository) -> "Answers":

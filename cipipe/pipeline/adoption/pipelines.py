@@ -6,7 +6,7 @@ Forks and Dependabot have no identity in AWS, so no job runs for them.
 
 import json
 
-from cipipe import __version__
+from cipipe import DISTRIBUTION, __version__
 from cipipe.pipeline.adoption.configuration import Answers
 from cipipe.pipeline.adoption.survey import Survey
 
@@ -14,7 +14,7 @@ GITLAB = ".gitlab-ci.yml"
 GITHUB = ".github/workflows/cipipe.yml"
 
 _TERRAFORM = "1.11.4"
-_INSTALL = f"pip install --quiet cipipe-deploy=={__version__}"
+_INSTALL = f"pip install --quiet {DISTRIBUTION}=={__version__}"
 
 
 def pipelines(survey: Survey, answers: Answers) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from functools import cached_property
 
-import msgspec
-
 from cipipe.errors import CipipeError, StageError
 from cipipe.model import State
 from cipipe.stages.context import StageContext
@@ -11,7 +9,7 @@ from cipipe.stages.image import attached_manifest
 from cipipe.stages.image.daemon import daemon
 from cipipe.stages.image.dbt_runs import Parsing, parse
 from cipipe.stages.image.models import Manifest
-from cipipe.stages.image.publishing import ImageData, registry_of
+from cipipe.stages.image.publishing import ImageData, deployed_image, registry_of
 from cipipe.stages.image.settings import ImageSettings
 
 
@@ -67,9 +65,7 @@ class DeployedProject:
 def deployed_project(context: StageContext[ImageSettings]) -> DeployedProject | None:
     """None where nothing is deployed."""
     record = context.previous
-    if record is None or record.state is State.DESTROYED:
+    image = deployed_image(context)
+    if image is None or record is None or record.state is State.DESTROYED:
         return None
-    try:
-        return DeployedProject(context, msgspec.convert(record.data, ImageData))
-    except msgspec.ValidationError:
-        return None
+    return DeployedProject(context, image)
