@@ -4,11 +4,16 @@ What talks to AWS is imported when it is needed, and the rest while git
 starts: both take time.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
+from cipipe import bounded
 from cipipe.cli.options import Common, common
+from cipipe.errors import UsageError
 from cipipe.model import Plan
 
 if TYPE_CHECKING:
@@ -30,6 +35,12 @@ FORMATS = ("text", "json", "markdown", "gitlab", "github")
     help="Count this stage as due. May be repeated.",
 )
 @click.option("--show-uncovered", is_flag=True, help="Warn of files that no stage covers.")
+@click.option(
+    "--jobs",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --format gitlab: JSON with the keywords of every job, such as image and tags.",
+)
 @click.argument("stages", nargs=-1)
 def plan(
     shared: Common,
@@ -38,9 +49,11 @@ def plan(
     worktree: bool,
     forced: tuple[str, ...],
     show_uncovered: bool,
+    jobs: Path | None,
     stages: tuple[str, ...],
 ) -> None:
     """Show what is due and why. Changes nothing, and needs no credentials."""
+    keywords = _keywords(jobs, shared.format)
     # First, because it starts git, which then works during the imports.
     session = shared.session()
     from cipipe.cli.sandboxed import sandboxed
@@ -74,10 +87,21 @@ def plan(
 
     for warning in shown.warnings:
         shared.console.warning(warning)
-    shared.answer(rendered(shown, shared, project))
+    child = ChildPipeline(selected=stages, keywords=keywords)
+    shared.answer(rendered(shown, shared, project, child))
 
 
-def rendered(plan: Plan, shared: Common, project: "Project") -> str:
+class ChildPipeline(msgspec.Struct, frozen=True):
+    """What the command line says of a child pipeline."""
+
+    selected: tuple[str, ...] = ()
+    # Of every job.
+    keywords: Mapping[str, Any] | None = None
+
+
+def rendered(
+    plan: Plan, shared: Common, project: "Project", child: ChildPipeline | None = None
+) -> str:
     """The plan in the format of the command line. Only the renderer of that format is imported."""
     if shared.format == "json":
         from cipipe.report import json
@@ -91,8 +115,15 @@ def rendered(plan: Plan, shared: Common, project: "Project") -> str:
         from cipipe.pipeline.identity.tokens import issuer_of
         from cipipe.report import gitlab
 
+        child = child or ChildPipeline()
         issuer = issuer_of(project, gitlab.PROVIDER)
-        return gitlab.render(plan, token_variable=issuer.token_variable, audience=issuer.audience)
+        return gitlab.render(
+            plan,
+            selected=child.selected,
+            jobs=child.keywords,
+            token_variable=issuer.token_variable,
+            audience=issuer.audience,
+        )
     if shared.format == "github":
         from cipipe.report import github
 
@@ -100,3 +131,25 @@ def rendered(plan: Plan, shared: Common, project: "Project") -> str:
     from cipipe.report import text
 
     return text.plan(plan, shared.style)
+
+
+def _keywords(file: Path | None, format_: str) -> dict[str, Any] | None:
+    """What --jobs says that every job gets."""
+    if file is None:
+        return None
+    if format_ != "gitlab":
+        raise UsageError(
+            "usage", "--jobs is for --format gitlab only", hint="Pass both, or neither."
+        )
+
+    from cipipe.report import gitlab
+
+    try:
+        return gitlab.keywords(bounded.read(file))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            "plan-jobs-unreadable",
+            f"{file} does not hold the keywords of jobs: {error}",
+            hint='Write an object such as {"image": "…", "tags": ["…"]}.',
+            where="--jobs",
+        ) from error

@@ -8,54 +8,79 @@ is the `resource_group` of the job that triggers this pipeline: jobs here
 must not ask for it, or they would wait for their own parent forever.
 
 The document is JSON, which is also YAML, and leaves no doubt about quoting.
-What the jobs of a kind need (image, services, installation) is in the
-repository's own `.gitlab/cipipe.yml`, in a hidden job `.cipipe-KIND` each.
+It includes nothing: what the jobs need to run (image, services, tags) is
+given by the job that plans, and stands in the hidden job `.cipipe`.
 """
 
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
+from cipipe import bounded
 from cipipe.model import Mode, Plan, Reason, StagePlan, Status
 
 PROVIDER = "gitlab"
-TEMPLATES = ".gitlab/cipipe.yml"
 FINISH = "finish"
+BASE = ".cipipe"
+
+# What a plan says itself of its jobs.
+_OWN = frozenset(
+    {"environment", "extends", "id_tokens", "needs", "resource_group", "script", "stage"}
+)
 
 # Line ends and control characters of YAML 1.1 that JSON does not escape in
 # strings.
 _UNQUOTED = re.compile("[\x7f-\xa0\u2028\u2029\ufeff]")
 
 
+def keywords(document: bytes) -> dict[str, Any]:
+    """What every job gets, from a JSON document such as
+    `{"image": "…", "tags": ["…"]}`, by the names of GitLab's CI/CD YAML syntax reference.
+
+    Raises ValueError if it is no JSON object, or has a keyword that a plan sets itself.
+    """
+    found = msgspec.convert(bounded.loads(document), dict[str, Any])
+    if own := sorted(_OWN & found.keys()):
+        raise ValueError(f"a plan sets {', '.join(own)} itself")
+    return found
+
+
 def render(
     plan: Plan,
     *,
+    selected: Sequence[str] = (),
+    jobs: Mapping[str, Any] | None = None,
     token_variable: str = "AWS_ID_TOKEN",  # noqa: S107 - a variable's name
     audience: str = "https://gitlab.com",
 ) -> str:
-    """The text of the child pipeline. `audience` is the ID token's."""
+    """The text of the child pipeline.
+
+    `selected` are the stages that the plan was limited to, `jobs` the `keywords` of every job,
+    and `audience` is the ID token's.
+    """
     due = {stage.name: stage for stage in plan.stages if stage.status is not Status.UNCHANGED}
     deploying = plan.mode is not Mode.VERIFY
     nothing_due = all(stage.reason is Reason.NOTHING_DUE for stage in due.values())
-    jobs = {} if deploying and nothing_due else due
-    common = {"id_tokens": {token_variable: {"aud": audience}}}
+    planned = {} if deploying and nothing_due else due
 
     document: dict[str, Any] = {
-        "include": [{"local": TEMPLATES}],
         "workflow": {"rules": [{"when": "always"}]},
         "stages": [plan.mode.value, *([FINISH] if deploying else [])],
+        BASE: {**(jobs or {}), "id_tokens": {token_variable: {"aud": audience}}},
     }
-    for stage in jobs.values():
-        document[_job(plan, stage.name)] = {**_stage_job(plan, stage, jobs), **common}
+    for stage in planned.values():
+        document[_job(plan, stage.name)] = _stage_job(plan, stage, planned)
     if deploying:
-        document[FINISH] = {**_finish_job(plan, nothing_due=nothing_due), **common}
-    elif not jobs:
+        document[FINISH] = _finish_job(plan, selected, nothing_due=nothing_due)
+    elif not planned:
         # GitLab refuses a child pipeline without jobs.
         document["nothing-due"] = {
             "stage": plan.mode.value,
-            "extends": ".cipipe-command",
+            "extends": BASE,
             "script": ["echo 'nothing is due'"],
         }
 
@@ -63,29 +88,32 @@ def render(
     return _UNQUOTED.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
-def _stage_job(plan: Plan, stage: StagePlan, jobs: Mapping[str, StagePlan]) -> dict[str, Any]:
+def _stage_job(plan: Plan, stage: StagePlan, planned: Mapping[str, StagePlan]) -> dict[str, Any]:
     job: dict[str, Any] = {
-        "extends": f".cipipe-{stage.kind}",
+        "extends": BASE,
         "stage": plan.mode.value,
-        "needs": [_job(plan, name) for name in _due_needs(plan, stage, jobs)],
+        "needs": [_job(plan, name) for name in _due_needs(plan, stage, planned)],
         "script": [_run(plan, stage)],
     }
-
-    # What only reads is no deployment, and neither is the default job.
-    if plan.mode is not Mode.VERIFY and stage.reason is not Reason.NOTHING_DUE:
-        job["environment"] = {"name": _plain(plan.environment)}
+    if plan.mode is not Mode.VERIFY:
+        job["environment"] = _environment(plan, deployment=False)
     return job
 
 
-def _finish_job(plan: Plan, *, nothing_due: bool) -> dict[str, Any]:
+def _finish_job(plan: Plan, selected: Sequence[str], *, nothing_due: bool) -> dict[str, Any]:
+    """The last job, which is the one deployment of the pipeline that GitLab lists."""
     return {
-        "extends": f".cipipe-{FINISH}",
+        "extends": BASE,
         "stage": FINISH,
-        # `access`: the job gets the environment's variables, and GitLab
-        # lists no deployment if nothing was due.
-        "environment": {"name": _plain(plan.environment), "action": "access"},
-        "script": [_finish(plan, nothing_due=nothing_due)],
+        "environment": _environment(plan, deployment=not nothing_due),
+        "script": [_finish(plan, selected, nothing_due=nothing_due)],
     }
+
+
+def _environment(plan: Plan, *, deployment: bool) -> dict[str, str]:
+    """With `access`, a job gets the environment's variables, but GitLab lists no deployment."""
+    access = {} if deployment else {"action": "access"}
+    return {"name": _plain(plan.environment), **access}
 
 
 def _run(plan: Plan, stage: StagePlan) -> str:
@@ -101,12 +129,16 @@ def _run(plan: Plan, stage: StagePlan) -> str:
     return shlex.join(["cipipe", "run", stage.name, "--env", plan.environment, *forced, *ready])
 
 
-def _finish(plan: Plan, *, nothing_due: bool) -> str:
+def _finish(plan: Plan, selected: Sequence[str], *, nothing_due: bool) -> str:
     """The last job's command."""
     # If anything was due, the stages that always run have had their own
     # jobs.
-    only_due = [] if nothing_due else ["--only-due"]
-    return shlex.join(["cipipe", "run", "--env", plan.environment, "--if-newest", *only_due])
+    only_due = [] if nothing_due or selected else ["--only-due"]
+    ran = {stage.name for stage in plan.stages if stage.reason is Reason.FORCED}
+    names = [name for name in selected if name not in ran] or selected
+    return shlex.join(
+        ["cipipe", "run", *names, "--env", plan.environment, "--if-newest", *only_due]
+    )
 
 
 def _job(plan: Plan, stage: str) -> str:
@@ -114,7 +146,7 @@ def _job(plan: Plan, stage: str) -> str:
     return f"{plan.mode.value}:{stage}"
 
 
-def _due_needs(plan: Plan, stage: StagePlan, jobs: Mapping[str, StagePlan]) -> list[str]:
+def _due_needs(plan: Plan, stage: StagePlan, planned: Mapping[str, StagePlan]) -> list[str]:
     """The jobs to wait for: those of the needed stages and, for a needed
     stage without one, those of the stages that it needs.
     """
@@ -124,7 +156,7 @@ def _due_needs(plan: Plan, stage: StagePlan, jobs: Mapping[str, StagePlan]) -> l
     waiting = list(reversed(stage.needs))
     while waiting:
         name = waiting.pop()
-        if name in jobs:
+        if name in planned:
             found[name] = None
         elif name in everything and name not in seen:
             seen.add(name)

@@ -230,11 +230,11 @@ def test_pipelines_are_valid(shape: str, tmp_path: Path) -> None:
         assert job["script"] == [f"cipipe run --env {name}"]
     assert ("services" in jobs[".cipipe"]) is ("image" in stages)
     lines = "\n".join(jobs[".cipipe"]["before_script"])
-    assert ("terraform" in lines) is ("iac" in stages)
+    assert ("cipipe iac install" in lines) is ("iac" in stages)
     script = tmp_path / "script"
     script.write_text(lines + "\n")
     tool("shellcheck", "--shell=bash", str(script), cwd=repo.root)
-    assert ("setup-terraform" in (repo.root / workflow).read_text()) is ("iac" in stages)
+    assert ("cipipe iac install" in (repo.root / workflow).read_text()) is ("iac" in stages)
 
 
 def test_existing_pipelines_stay(tmp_path: Path) -> None:

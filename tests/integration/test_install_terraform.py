@@ -1,12 +1,10 @@
-"""`scripts/install_terraform.py`, from a server on loopback."""
+"""`cipipe iac install`, from a server on loopback."""
 
 import hashlib
 import http.server
 import io
-import os
 import platform
 import subprocess
-import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -15,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from support.tools import ROOT
+from cipipe.errors import CipipeError, StageError
+from cipipe.tools.terraform import installing
+from cipipe.tools.terraform.installing import Release
 
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 MACHINE = MACHINES.get(platform.machine(), platform.machine())
-NAME = f"terraform_9.9.9_{platform.system().lower()}_{MACHINE}.zip"
+PLATFORM = f"{platform.system().lower()}_{MACHINE}"
+FILE = f"terraform/9.9.9/terraform_9.9.9_{PLATFORM}.zip"
 PROGRAM = b"#!/bin/sh\necho Terraform v9.9.9\n"
 
 
@@ -28,77 +29,75 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class Mirror:
+    """A server with one release."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / FILE
+        self.file.parent.mkdir(parents=True)
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as made:
+            made.writestr("terraform", PROGRAM)
+        self.file.write_bytes(archive.getvalue())
+        digest = hashlib.sha256(archive.getvalue()).hexdigest()
+        self.release = Release("9.9.9", {PLATFORM: digest})
+        self.url = ""
+
+    def install(self, folder: Path) -> Path:
+        return installing.install(folder, {"TERRAFORM_MIRROR": self.url}, self.release)
+
+
 @pytest.fixture
-def mirror(tmp_path: Path) -> Iterator[str]:
-    """A server with one release, whose checksum is in `sums` beside it."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("terraform", PROGRAM)
-    release = tmp_path / "served/terraform/9.9.9" / NAME
-    release.parent.mkdir(parents=True)
-    release.write_bytes(archive.getvalue())
-    digest = hashlib.sha256(archive.getvalue()).hexdigest()
-    (tmp_path / "sums").write_text(
-        f"{'0' * 64}  terraform_9.9.9_plan9_mips.zip\n{digest}  {NAME}\n"
-    )
+def mirror(tmp_path: Path) -> Iterator[Mirror]:
+    made = Mirror(tmp_path / "served")
     handler = partial(Quiet, directory=str(tmp_path / "served"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
+        made.url = f"http://127.0.0.1:{server.server_port}/"
+        yield made
         server.shutdown()
 
 
-def install(tmp_path: Path, mirror: str) -> subprocess.CompletedProcess[str]:
-    script = ROOT / "scripts/install_terraform.py"
-    return subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "bin"), "--sums", str(tmp_path / "sums")],
-        env={**os.environ, "TERRAFORM_MIRROR": mirror, "NO_PROXY": "127.0.0.1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_it_installs_what_has_the_checksum(tmp_path: Path, mirror: str) -> None:
-    done = install(tmp_path, mirror)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_it_installs_what_has_the_checksum(tmp_path: Path, mirror: Mirror) -> None:
+    assert mirror.install(tmp_path / "bin") == tmp_path / "bin/terraform"
     shown = subprocess.run([tmp_path / "bin/terraform"], capture_output=True, check=True)
     assert shown.stdout == b"Terraform v9.9.9\n"
     assert [path.name for path in (tmp_path / "bin").iterdir()] == ["terraform"]
 
 
-def test_another_checksum(tmp_path: Path, mirror: str) -> None:
-    served = tmp_path / "served/terraform/9.9.9" / NAME
-    served.write_bytes(served.read_bytes() + b"\0")
-    done = install(tmp_path, mirror)
-    assert done.returncode == 1
-    assert "it was not installed" in done.stderr
+def test_another_checksum(tmp_path: Path, mirror: Mirror) -> None:
+    mirror.file.write_bytes(mirror.file.read_bytes() + b"\0")
+    with pytest.raises(StageError, match="the download has the SHA-256") as raised:
+        mirror.install(tmp_path / "bin")
+    assert raised.value.id == "terraform-not-installed"
     assert not (tmp_path / "bin").exists()
 
 
-def test_no_such_file_and_no_server(tmp_path: Path, mirror: str) -> None:
-    (tmp_path / "served/terraform/9.9.9" / NAME).unlink()
-    for server in (mirror, "http://127.0.0.1:9"):
-        done = install(tmp_path, server)
-        assert done.returncode == 1
-        assert "TERRAFORM_MIRROR may name another server" in done.stderr
+def test_no_such_file_and_no_server(tmp_path: Path, mirror: Mirror) -> None:
+    mirror.file.unlink()
+    with pytest.raises(StageError, match="the server answered 404") as raised:
+        mirror.install(tmp_path / "bin")
+    assert "TERRAFORM_MIRROR" in str(raised.value.hint)
+    mirror.url = "http://127.0.0.1:9"
+    with pytest.raises(CipipeError) as unreachable:
+        mirror.install(tmp_path / "bin")
+    assert unreachable.value.id == "http-failed"
     assert not (tmp_path / "bin").exists()
 
 
-def test_a_platform_without_a_checksum(tmp_path: Path, mirror: str) -> None:
-    (tmp_path / "sums").write_text(f"{'0' * 64}  terraform_9.9.9_plan9_mips.zip\n")
-    assert "no Terraform is known" in install(tmp_path, mirror).stderr
+def test_a_platform_without_a_release(tmp_path: Path, mirror: Mirror) -> None:
+    mirror.release = Release("9.9.9", {"plan9_mips": "0" * 64})
+    with pytest.raises(StageError, match=f"no known release for {PLATFORM}"):
+        mirror.install(tmp_path / "bin")
 
 
-def test_the_repositorys_checksums() -> None:
-    lines = (ROOT / "scripts/terraform.sha256").read_text().splitlines()
-    pinned = (ROOT / ".github/actions/setup/action.yml").read_text()
+def test_a_folder_that_cannot_be_written(tmp_path: Path, mirror: Mirror) -> None:
+    (tmp_path / "bin").write_text("a file")
+    with pytest.raises(StageError, match="cannot be written to"):
+        mirror.install(tmp_path / "bin")
+
+
+def test_the_checksums() -> None:
     platforms = {"darwin_amd64", "darwin_arm64", "linux_amd64", "linux_arm64"}
-    found = set()
-    for line in lines:
-        digest, _, name = line.partition("  ")
-        assert len(bytes.fromhex(digest)) == 32
-        _, version, system, machine = name.removesuffix(".zip").split("_")
-        assert f"terraform_version: {version}\n" in pinned
-        found.add(f"{system}_{machine}")
-    assert found == platforms
+    assert set(installing.CHECKSUMS) == platforms
+    assert {len(bytes.fromhex(digest)) for digest in installing.CHECKSUMS.values()} == {32}

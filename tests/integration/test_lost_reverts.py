@@ -70,7 +70,7 @@ def test_a_revert_that_was_planned_before_the_change_was_deployed(project: Share
     )
     with ThreadPoolExecutor() as pool:
         first = pool.submit(change.deploy)
-        while not (project.groups["dbt-deployment/dev"].locked() or first.done()):
+        while not (project.groups["dev"].locked() or first.done()):
             time.sleep(0.01)
         second = pool.submit(revert.deploy)
         first.result()

@@ -17,6 +17,7 @@ import yaml  # type: ignore[import-untyped]
 from cipipe.sandbox import Sandbox
 from cipipe.tools.aws.clients import Aws
 from support import jobs
+from support.component import component
 from support.environment import shell_environment
 from support.git import Repo
 
@@ -63,13 +64,6 @@ kind = "command"
 when = "nothing-due"
 run = [["echo", "{DEFAULT}"]]
 """
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML with GitLab's `!reference`."""
-
-
-_Loader.add_constructor("!reference", lambda loader, node: tuple(loader.construct_sequence(node)))
 
 
 @dataclass
@@ -142,7 +136,7 @@ class SharedProject:
 
 @dataclass
 class GitLab:
-    """A pipeline for a push to main, by .gitlab-ci.yml."""
+    """A pipeline for a push to main, by the component with `pipeline: child`."""
 
     project: SharedProject
     number: int
@@ -151,14 +145,14 @@ class GitLab:
     child: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.file = yaml.load((ROOT / ".gitlab-ci.yml").read_text(), _Loader)
+        self.file = component({"image": "python", "install": [], "pipeline": "child"})
 
     def plan(self) -> None:
-        """The job `plan`, and the child pipeline that is its artifact."""
+        """The job that plans, and the child pipeline that is its artifact."""
         folder = self.project.clone(self.commit)
-        plan = self.file["plan"]
-        aud = self.file[".identity"]["id_tokens"]["AWS_ID_TOKEN"]["aud"]
-        self._run("plan", plan["script"], folder, {"AWS_ID_TOKEN": self._token(aud)}, source="push")
+        plan = self.file["plan-child:dev"]
+        token = {"AWS_ID_TOKEN": self._token("https://gitlab.com")}
+        self._run("plan", plan["script"], folder, token, source="push")
         (artifact,) = plan["artifacts"]["paths"]
         self.child = yaml.safe_load((folder / artifact).read_text())
 
@@ -177,9 +171,8 @@ class GitLab:
 
     def deploy(self) -> None:
         """The job that triggers the child, and the child while it waits."""
-        own = self.file["deploy:dev"]
-        base = self.file[own["extends"]]
-        assert base["trigger"]["strategy"] == "depend"
+        own = self.file["deploy-child:dev"]
+        assert own["trigger"]["strategy"] == "depend"
         with self._held(own):
             for name, job in self.jobs.items():
                 with ExitStack() as stack:
@@ -187,10 +180,10 @@ class GitLab:
                         stack.enter_context(self._held(job))
                     tokens = {
                         variable: self._token(asked["aud"])
-                        for variable, asked in job["id_tokens"].items()
+                        for variable, asked in self.child[job["extends"]]["id_tokens"].items()
                     }
                     variables = {
-                        key: self._expanded(text) for key, text in base["variables"].items()
+                        key: self._expanded(text) for key, text in own["variables"].items()
                     }
                     folder = self.project.clone(self.commit)
                     self._run(

@@ -13,7 +13,6 @@ from cipipe.pipeline.adoption.survey import Survey
 GITLAB = ".gitlab-ci.yml"
 GITHUB = ".github/workflows/cipipe.yml"
 
-_TERRAFORM = "1.11.4"
 _INSTALL = f"pip install --quiet {DISTRIBUTION}=={__version__}"
 
 
@@ -68,15 +67,13 @@ jobs:
         with:
           python-version: "3.12"
 """
-_GITHUB_TERRAFORM = f"""\
-      - uses: hashicorp/setup-terraform@dfe3c3f87815947d99a8997f908cb6525fc44e9e # v4.0.1
-        with:
-          terraform_version: {_TERRAFORM}
-          # The wrapper would change Terraform's output and exit status.
-          terraform_wrapper: false
-"""
-_GITHUB_RUN = f"""\
+_GITHUB_INSTALL = f"""\
       - run: {_INSTALL}
+"""
+_GITHUB_TERRAFORM = """\
+      - run: cipipe iac install --to "$RUNNER_TEMP/bin" && echo "$RUNNER_TEMP/bin" >>"$GITHUB_PATH"
+"""
+_GITHUB_RUN = """\
       # `exec`, so that a cancelled job's signals reach cipipe.
       - run: exec cipipe run
 """
@@ -85,7 +82,8 @@ _GITHUB_RUN = f"""\
 def _github(survey: Survey, answers: Answers) -> str:
     tags = '    tags: ["v*"]\n' if len(answers.accounts) > 1 else ""
     head = _GITHUB_HEAD.replace("TAGS", tags).replace("BRANCH", json.dumps(answers.branch))
-    return head + (_GITHUB_TERRAFORM if survey.roots else "") + _GITHUB_RUN
+    terraform = _GITHUB_TERRAFORM if survey.roots else ""
+    return head + _GITHUB_INSTALL + terraform + _GITHUB_RUN
 
 
 _GITLAB_HEAD = """\
@@ -100,7 +98,7 @@ workflow:
     - if: $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH
 TAGS
 .cipipe:
-  image: python:3.12-bookworm
+  image: python:3.12-trixie
   timeout: 90 minutes
   id_tokens:
     AWS_ID_TOKEN:
@@ -118,24 +116,10 @@ _GITLAB_DOCKER = """\
     DOCKER_CERT_PATH: /certs/client
 """
 _GITLAB_DOCKER_COMMAND = """\
-    - mkdir -p /etc/apt/keyrings
-    - curl --fail --silent --show-error --location --retry 3 --output /etc/apt/keyrings/docker.asc
-      https://download.docker.com/linux/debian/gpg
-    - echo "deb [signed-by=/etc/apt/keyrings/docker.asc]
-      https://download.docker.com/linux/debian bookworm stable"
-      > /etc/apt/sources.list.d/docker.list
     - apt-get update -qq
-    - apt-get install -qq --no-install-recommends docker-ce-cli docker-buildx-plugin
+    - apt-get install -qq --no-install-recommends docker-cli docker-buildx
 """
-_GITLAB_TERRAFORM = f"""\
-    - archive="terraform_{_TERRAFORM}_linux_$(dpkg --print-architecture).zip"
-    - for file in "$archive" "terraform_{_TERRAFORM}_SHA256SUMS"; do
-        curl --fail --silent --show-error --location --retry 3 --output "/tmp/$file"
-        "https://releases.hashicorp.com/terraform/{_TERRAFORM}/$file" || exit 1;
-      done
-    - (cd /tmp && sha256sum --check --ignore-missing "terraform_{_TERRAFORM}_SHA256SUMS")
-    - python -m zipfile -e "/tmp/$archive" /usr/local/bin && chmod +x /usr/local/bin/terraform
-"""
+_GITLAB_TERRAFORM = "    - cipipe iac install --to /usr/local/bin\n"
 _GITLAB_VERIFY = """
 # Forks have no identity in AWS.
 verify:

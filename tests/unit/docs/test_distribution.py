@@ -21,6 +21,6 @@ def test_nobody_is_told_to_install_another_project() -> None:
     tops = [path for path in ROOT.iterdir() if path.name not in {".cipipe", ".git", ".venv"}]
     files = [path for top in tops for path in (top.rglob("*") if top.is_dir() else [top])]
     texts = {path: path.read_text() for path in files if path.suffix in ENDINGS and path.is_file()}
-    assert {path.name for path in texts} >= {"README.md", "errors.md", "client.py", "cipipe.yml"}
+    assert {path.name for path in texts} >= {"README.md", "errors.md", "client.py", "template.yml"}
     found = [(path, match[0]) for path, text in texts.items() if (match := WRONG.search(text))]
     assert found == []

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 import yaml  # type: ignore[import-untyped]
 
 from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, Status
@@ -62,28 +63,26 @@ def test_due_and_conditional_stages_are_jobs() -> None:
             stage("default", "command", Status.UNCHANGED, Reason.UNCHANGED),
         )
     )
+    # GitLab lists one deployment for the pipeline: that of the last job.
     assert jobs == {
         "deploy:iac": {
-            "extends": ".cipipe-terraform",
+            "extends": ".cipipe",
             "stage": "deploy",
-            "id_tokens": {"AWS_ID_TOKEN": {"aud": "https://gitlab.com"}},
-            "environment": {"name": "dev"},
+            "environment": {"name": "dev", "action": "access"},
             "needs": [],
             "script": ["cipipe run iac --env dev"],
         },
         "deploy:dags": {
-            "extends": ".cipipe-dags",
+            "extends": ".cipipe",
             "stage": "deploy",
-            "id_tokens": {"AWS_ID_TOKEN": {"aud": "https://gitlab.com"}},
-            "environment": {"name": "dev"},
+            "environment": {"name": "dev", "action": "access"},
             "needs": ["deploy:iac"],
             "script": ["cipipe run dags --env dev --if-ready"],
         },
         "finish": {
-            "extends": ".cipipe-finish",
+            "extends": ".cipipe",
             "stage": "finish",
-            "id_tokens": {"AWS_ID_TOKEN": {"aud": "https://gitlab.com"}},
-            "environment": {"name": "dev", "action": "access"},
+            "environment": {"name": "dev"},
             "script": ["cipipe run --env dev --if-newest --only-due"],
         },
     }
@@ -99,6 +98,7 @@ def test_when_nothing_is_due_the_last_job_is_the_only_one() -> None:
     assert {name: job["script"] for name, job in jobs.items()} == {
         "finish": ["cipipe run --env dev --if-newest"]
     }
+    assert jobs["finish"]["environment"] == {"name": "dev", "action": "access"}
 
 
 def test_the_last_job_of_a_deployment_plans_again() -> None:
@@ -138,7 +138,16 @@ def test_what_always_runs_does_so_once() -> None:
         "deploy:default": ["cipipe run default --env dev"],
         "finish": ["cipipe run --env dev --if-newest --only-due"],
     }
-    assert "environment" not in jobs["deploy:default"]
+
+
+def test_a_plan_that_was_limited_to_stages() -> None:
+    """The last job is, too; what always runs has had its own job."""
+    due = stage("iac", "terraform", Status.DUE)
+    always = stage("notify", "command", Status.DUE, Reason.FORCED)
+    jobs = rendered(plan(due, always), selected=("iac", "notify"))
+    assert jobs["finish"]["script"] == ["cipipe run iac --env dev --if-newest"]
+    jobs = rendered(plan(always), selected=("notify",))
+    assert jobs["finish"]["script"] == ["cipipe run notify --env dev --if-newest"]
 
 
 def test_a_merge_request_without_changes_has_a_job() -> None:
@@ -165,15 +174,32 @@ def test_a_merge_request_deploys_nothing() -> None:
     assert not {"environment", "resource_group"} & set(job)
 
 
-def test_options() -> None:
-    jobs = rendered(
+def test_what_every_job_gets() -> None:
+    text = gitlab.render(
         plan(stage("iac", "terraform", Status.DUE)),
+        jobs={"image": "cipipe:1", "tags": ["docker"]},
         token_variable="T",
         audience="https://gl.example",
     )
-    assert list(jobs) == ["deploy:iac", "finish"]
-    for job in jobs.values():
-        assert job["id_tokens"] == {"T": {"aud": "https://gl.example"}}
+    document = json.loads(text)
+    assert document[".cipipe"] == {
+        "image": "cipipe:1",
+        "tags": ["docker"],
+        "id_tokens": {"T": {"aud": "https://gl.example"}},
+    }
+    assert [document[name]["extends"] for name in ("deploy:iac", "finish")] == [".cipipe"] * 2
+    assert "include" not in document
+
+
+def test_keywords_of_jobs() -> None:
+    assert gitlab.keywords(b'{"image": "a", "tags": []}') == {"image": "a", "tags": []}
+    for text, message in {
+        b"[]": "Expected `object`, got `array`",
+        b"{": "Expecting property name",
+        b'{"script": ["id"], "needs": []}': "a plan sets needs, script itself",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            gitlab.keywords(text)
 
 
 def test_hostile_names_stay_data() -> None:
