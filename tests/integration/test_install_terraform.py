@@ -65,6 +65,22 @@ def test_it_installs_what_has_the_checksum(tmp_path: Path, mirror: Mirror) -> No
     assert [path.name for path in (tmp_path / "bin").iterdir()] == ["terraform"]
 
 
+def test_what_is_there_already_is_kept(tmp_path: Path, mirror: Mirror) -> None:
+    program = mirror.install(tmp_path / "bin")
+    program.write_text('#!/bin/sh\necho \'{"terraform_version": "9.9.9"}\'\n')
+    mirror.file.unlink()
+    assert mirror.install(tmp_path / "bin") == program
+
+    for other in (
+        '#!/bin/sh\necho \'{"terraform_version": "9.9.8"}\'\n',
+        "#!/bin/sh\nexit 1\n",
+        "",
+    ):
+        program.write_text(other)
+        with pytest.raises(StageError, match="answered 404"):
+            mirror.install(tmp_path / "bin")
+
+
 def test_another_checksum(tmp_path: Path, mirror: Mirror) -> None:
     mirror.file.write_bytes(mirror.file.read_bytes() + b"\0")
     with pytest.raises(StageError, match="the download has the SHA-256") as raised:

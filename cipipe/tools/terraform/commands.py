@@ -221,9 +221,9 @@ class _Version(msgspec.Struct):
     terraform_version: str
 
 
-def version(env: Mapping[str, str]) -> str:
+def version(env: Mapping[str, str], program: str = "terraform") -> str:
     """The version of Terraform, such as `1.11.4`. Raises ToolMissing, ProcessFailed."""
-    done = process.run(["terraform", "version", "-json"], env={**env, "CHECKPOINT_DISABLE": "1"})
+    done = process.run([program, "version", "-json"], env={**env, "CHECKPOINT_DISABLE": "1"})
     return str(process.document(done, _Version).terraform_version)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from cipipe.errors import StageError
+from cipipe.errors import StageError, UsageError
 from cipipe.tools import http
+from cipipe.tools.terraform import commands
 
 VERSION = "1.11.4"
 MIRROR = "https://releases.hashicorp.com"
@@ -41,11 +42,14 @@ class Release(msgspec.Struct, frozen=True):
 def install(folder: Path, env: Mapping[str, str], release: Release | None = None) -> Path:
     """Install Terraform as `folder/terraform`, whole or not at all, and return that path.
 
-    Raises StageError if this platform has no release, if the download fails, or if what was
-    downloaded has another checksum. `TERRAFORM_MIRROR` in `env` names another server with the
-    paths of releases.hashicorp.com.
+    Nothing is downloaded if that version is there already. Raises StageError if this platform has
+    no release, if the download fails, or if what was downloaded has another checksum.
+    `TERRAFORM_MIRROR` in `env` names another server with the paths of releases.hashicorp.com.
     """
     release = release or Release()
+    wanted = folder / "terraform"
+    if wanted.exists() and _is(wanted, release.version, env):
+        return wanted
     program = _program(release, env.get(MIRROR_VARIABLE) or MIRROR)
 
     try:
@@ -53,7 +57,7 @@ def install(folder: Path, env: Mapping[str, str], release: Release | None = None
         made = folder / ".terraform.new"
         made.write_bytes(program)
         made.chmod(0o755)
-        return made.replace(folder / "terraform")
+        return made.replace(wanted)
     except OSError as error:
         raise StageError(
             "terraform-not-installed",
@@ -61,6 +65,14 @@ def install(folder: Path, env: Mapping[str, str], release: Release | None = None
             hint="Pass a folder that you may write to.",
             where=str(folder),
         ) from error
+
+
+def _is(program: Path, version: str, env: Mapping[str, str]) -> bool:
+    """Whether this is Terraform in that version; False for what cannot be started."""
+    try:
+        return commands.version(env, str(program.absolute())) == version
+    except (StageError, UsageError):
+        return False
 
 
 def _program(release: Release, mirror: str) -> bytes:
