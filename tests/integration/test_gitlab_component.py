@@ -78,6 +78,9 @@ def test_this_repository_uses_it_for_every_environment() -> None:
         assert made["stage"] in FILE["stages"]
         assert ("CI_COMMIT_TAG" in made["rules"][0]["if"]) is ("tags" in refs)
         assert ("CI_COMMIT_BRANCH" in made["rules"][0]["if"]) is ("branches" in refs)
+        # Only what has a role that reads can be verified against.
+        has_role = "verify_role_arn" in CONFIG["environments"][inputs["environment"]]
+        assert inputs.get("verify", True) is has_role
         destroy = job(f"destroy:{inputs['environment']}", **inputs)
         assert inputs.get("deploy_if", spec()["deploy_if"]["default"]) in destroy["rules"][0]["if"]
 
@@ -115,8 +118,9 @@ def test_who_runs_when() -> None:
     rules = {
         name: job(name)["rules"] for name in component({"image": IMAGE}) if not name.startswith(".")
     }
-    assert rules["verify:dev"] == [{"if": f"{MERGE_REQUEST} && {SAME_PROJECT}"}]
-    assert rules["plan:dev"] == [{"if": f"{MERGE_REQUEST} && {ANOTHER_PROJECT}"}]
+    request = f'"true" == "true" && {MERGE_REQUEST}'
+    assert rules["verify:dev"] == [{"if": f"{request} && {SAME_PROJECT}"}]
+    assert rules["plan:dev"] == [{"if": f"{request} && {ANOTHER_PROJECT}"}]
     deploys = (
         '$CI_PIPELINE_SOURCE != "merge_request_event" && ($CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH)'
     )
