@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from cipipe.tools.docker.adapter import TlsAdapter
+from cipipe.tools.docker.address import Tls
 from support.certificates import Authority
 from support.image_project import shell_image
 
@@ -93,6 +95,8 @@ class TlsDaemon:
         made = docker.DockerClient(base_url=self.env["DOCKER_HOST"], version="1.41", tls=tls)
         # REQUESTS_CA_BUNDLE would replace the CA.
         made.api.trust_env = False
+        # The CA has no key usage, like that of an older docker:dind.
+        made.api.mount("https://", TlsAdapter(Tls(folder, verify=True)))
         return made
 
     def import_base(self, name: str) -> None:

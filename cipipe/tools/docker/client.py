@@ -279,6 +279,10 @@ class Docker:
             made = docker.DockerClient(
                 base_url=found.url, version=version, tls=tls or False, timeout=_TIMEOUT
             )
+            if found.tls:
+                from cipipe.tools.docker.adapter import TlsAdapter
+
+                made.api.mount("https://", TlsAdapter(found.tls))
         else:
             made = docker.from_env(environment=dict(self.env), timeout=_TIMEOUT)
         # Otherwise REQUESTS_CA_BUNDLE replaces the daemon's CA, and
