@@ -85,7 +85,7 @@ class World:
         made = self.ecr.create_repository(repositoryName="benchmark")["repository"]
         self.configure(str(made["repositoryUri"]))
         self.registry = str(made["repositoryUri"]).partition("/")[0]
-        archive = ROOT / ".cipipe/base-image.tar"
+        archive = ROOT / ".cipipe/base-image-bookworm.tar"
         if self.docker("images", "-q", self.base) == "":
             self.docker("import", str(archive), self.base)
 

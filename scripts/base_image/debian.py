@@ -1,4 +1,4 @@
-"""A small Debian with Python and this machine's certificates, as a tar file for `docker import`.
+"""A small Debian with this machine's certificates, as a tar file for `docker import`.
 
 debootstrap takes the packages from the mirror that this machine's apt uses.
 """
@@ -10,26 +10,51 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from common import STATE, Unavailable, say, search_path
+from common import STATE, Unavailable, replace, say, search_path
 
-SUITE = "bookworm"
-PACKAGES = "python3,python3-venv,ca-certificates"
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 
-def recipe_digest() -> str:
+@dataclass(frozen=True, kw_only=True)
+class Debian:
+    """A release of Debian, and what it has beyond the essential packages."""
+
+    suite: str
+    packages: tuple[str, ...]
+
+    @property
+    def tarball(self) -> Path:
+        return STATE / f"base-image-{self.suite}.tar"
+
+
+DEBIAN_12 = Debian(suite="bookworm", packages=("python3", "python3-venv", "ca-certificates"))
+DEBIAN_13 = Debian(suite="trixie", packages=("ca-certificates",))
+
+
+def recipe_digest(debian: Debian) -> str:
     """A digest of everything the image depends on: it changes when an image has to be rebuilt."""
-    parts = [Path(__file__).read_bytes(), _pip_configuration().encode()]
+    parts = [Path(__file__).read_bytes(), repr(debian).encode(), _pip_configuration().encode()]
     if _ca_bundle().exists():
         parts.append(_ca_bundle().read_bytes())
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
-def bootstrap(target: Path, name: str) -> None:
-    """Build the root file system and write it to `target`; `name` is the image's, for messages."""
+def ensure_tarball(debian: Debian, name: str) -> None:
+    """Have the root file system in the tar file; `name` is the image's, for messages."""
+    recipe = recipe_digest(debian)
+    built_from = debian.tarball.with_suffix(".recipe")
+    if debian.tarball.exists() and built_from.exists() and built_from.read_text() == recipe:
+        return
+    built_from.unlink(missing_ok=True)
+    _bootstrap(debian, name)
+    replace(built_from, recipe)
+
+
+def _bootstrap(debian: Debian, name: str) -> None:
     debootstrap = shutil.which("debootstrap", path=search_path())
     if debootstrap is None or os.geteuid() != 0:
         raise Unavailable(
@@ -42,27 +67,27 @@ def bootstrap(target: Path, name: str) -> None:
     work = Path(tempfile.mkdtemp(prefix="base-image-", dir=STATE))
     try:
         rootfs = work / "rootfs"
-        _run_debootstrap(debootstrap, rootfs, mirror)
+        _run_debootstrap(debootstrap, debian, rootfs, mirror)
         _finish(rootfs)
 
-        part = target.with_suffix(".part")
+        part = debian.tarball.with_suffix(".part")
         subprocess.run(
             ["tar", "--numeric-owner", "--one-file-system", "-C", rootfs, "-cf", part, "."],
             check=True,
         )
-        part.replace(target)
+        part.replace(debian.tarball)
     finally:
         # Should a mount be left over in there, its contents are not ours to delete.
         subprocess.run(["rm", "-rf", "--one-file-system", work], check=False)
 
 
-def _run_debootstrap(debootstrap: str, rootfs: Path, mirror: str | None) -> None:
+def _run_debootstrap(debootstrap: str, debian: Debian, rootfs: Path, mirror: str | None) -> None:
     command = [
         *_own_mounts(),
         debootstrap,
         "--variant=minbase",
-        f"--include={PACKAGES}",
-        SUITE,
+        f"--include={','.join(debian.packages)}",
+        debian.suite,
         str(rootfs),
     ]
     if mirror:

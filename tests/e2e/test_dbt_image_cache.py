@@ -46,7 +46,7 @@ def started(folder: Path) -> TlsDaemon:
     folder.mkdir()
     daemon = TlsDaemon(require("dockerd", "building images"), folder)
     daemon.start()
-    archive = require(ROOT / ".cipipe/base-image.tar", "the base image")
+    archive = require(ROOT / ".cipipe/base-image-bookworm.tar", "the base image")
     with contextlib.closing(daemon.client()) as client:
         repository, _, tag = BASE.partition(":")
         client.api.import_image_from_file(str(archive), repository=repository, tag=tag)
