@@ -2,7 +2,8 @@
 
     python scripts/check_release.py cipipe-v1.2.3
 
-The changelog needs a section `## [1.2.3] - YYYY-MM-DD` that is not empty.
+The changelog needs a section `## [1.2.3] - YYYY-MM-DD` that is not empty, which is printed: the
+notes of the release.
 """
 
 import argparse
@@ -25,12 +26,18 @@ def problems(tag: str, root: Path) -> Iterator[str]:
     own = found[1] if found else "missing"
     if own != version:
         yield f"__version__ in cipipe/__init__.py is {own}, and the tag says {version}"
-    heading = rf"^## \[{re.escape(version)}\] - \d{{4}}-\d{{2}}-\d{{2}}$(.*?)(?=^## |\Z)"
-    section = re.search(heading, (root / "CHANGELOG.md").read_text(), re.MULTILINE | re.DOTALL)
+    section = notes(version, root)
     if section is None:
         yield f"CHANGELOG.md has no section `## [{version}] - YYYY-MM-DD`"
-    elif not section[1].strip():
+    elif not section:
         yield f"the section of {version} in CHANGELOG.md is empty"
+
+
+def notes(version: str, root: Path) -> str | None:
+    """The section of a version in the changelog, without its heading. None: there is none."""
+    section = rf"^## \[{re.escape(version)}\] - \d{{4}}-\d{{2}}-\d{{2}}$(.*?)(?=^## |\Z)"
+    found = re.search(section, (root / "CHANGELOG.md").read_text(), re.MULTILINE | re.DOTALL)
+    return found[1].strip() if found else None
 
 
 def main() -> None:
@@ -41,6 +48,7 @@ def main() -> None:
     found = list(problems(options.tag, options.root))
     if found:
         sys.exit("\n".join(found))
+    sys.stdout.write(f"{notes(options.tag.removeprefix(PREFIX), options.root)}\n")
 
 
 if __name__ == "__main__":

@@ -96,13 +96,14 @@ def python(version: str) -> str | None:
 
 
 def installed(folder: Path, interpreter: str, wheel: Path, locked: str) -> Path:
-    """`cipipe` in a new virtual environment, with the versions that a lock file has."""
+    """`cipipe` in a new virtual environment, from the file that a release has for that."""
     uv = ROOT / "scripts/uv"
     must(uv, "venv", "-q", "--python", interpreter, folder, cwd=ROOT)
+    file = folder / "cipipe-requirements.txt"
+    script = ROOT / "scripts/release_requirements.py"
+    file.write_text(must(sys.executable, script, wheel, locked, cwd=ROOT))
     pip = (uv, "pip", "install", "-q", "--python", folder / "bin/python")
-    lock = ROOT / f"scripts/requirements/{locked}.txt"
-    must(*pip, "--require-hashes", "-r", lock, cwd=ROOT)
-    must(*pip, "--no-deps", wheel, cwd=ROOT)
+    must(*pip, "--find-links", wheel.parent, "--require-hashes", "-r", file, cwd=ROOT)
     return folder / "bin/cipipe"
 
 

@@ -14,6 +14,16 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 ACTIONS = sorted((ROOT / ".github" / "actions").glob("*/action.yml"))
 STAGE_WORKFLOW = "./.github/workflows/stage.yml"
+# The only jobs that may write anywhere in GitHub.
+PUBLISHES = {
+    ("release.yml", "image"): {
+        "contents": "read",
+        "packages": "write",
+        "id-token": "write",
+        "attestations": "write",
+    },
+    ("release.yml", "release"): {"contents": "write"},
+}
 CONFIG = tomllib.loads((ROOT / "cipipe.toml").read_text())
 
 
@@ -76,6 +86,9 @@ def test_permissions_are_asked_for_by_job(path: Path) -> None:
     document = load(str(path))
     assert document["permissions"] == {}
     for name, job in document["jobs"].items():
+        if (path.name, name) in PUBLISHES:
+            assert job["permissions"] == PUBLISHES[path.name, name]
+            continue
         assert set(job["permissions"]) <= {"contents", "id-token"}, name
         # A job that checks nothing out needs none.
         assert job["permissions"].get("contents", "read") == "read"

@@ -1,5 +1,8 @@
-"""`scripts/check_release.py`: a tag is published only if everything names its version."""
+"""`scripts/check_release.py`: a tag is published only if everything names its version. And what a
+release has beside the packages.
+"""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +49,29 @@ def test_what_does_not_agree(
     assert done.returncode == (1 if said else 0)
     assert said in done.stderr
     assert bool(done.stderr) == bool(said)
+    # The notes of the release.
+    assert done.stdout == ("" if said else "- Something.\n")
+
+
+def requirements(wheel: Path, lock: str) -> subprocess.CompletedProcess[str]:
+    script = ROOT / "scripts/release_requirements.py"
+    argv = [sys.executable, str(script), str(wheel), lock]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("lock", ["runtime", "sandbox"])
+def test_the_requirements_of_a_release(tmp_path: Path, lock: str) -> None:
+    wheel = tmp_path / "cipipe_deploy-1.2.3-py3-none-any.whl"
+    wheel.write_bytes(b"a wheel")
+    done = requirements(wheel, lock)
+    digest = hashlib.sha256(b"a wheel").hexdigest()
+    locked = (ROOT / f"scripts/requirements/{lock}.txt").read_text()
+    assert done.stdout == f"cipipe-deploy==1.2.3 \\\n    --hash=sha256:{digest}\n{locked}"
+
+
+def test_requirements_of_what_is_no_wheel(tmp_path: Path) -> None:
+    source = tmp_path / "cipipe_deploy-1.2.3.tar.gz"
+    source.write_bytes(b"a source archive")
+    done = requirements(source, "runtime")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is not a wheel" in done.stderr
