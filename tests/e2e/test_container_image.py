@@ -5,7 +5,6 @@ Its base is the Debian 13 that `scripts/setup test` made where none can be pulle
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -19,13 +18,9 @@ import pytest
 import cipipe
 from cipipe.tools.terraform import installing
 from support.clone import clone_of_this_repository
-from support.terraform_mirror import terraform_mirror
+from support.job_image import IMAGE, build_job_image, docker
 from support.tls_daemon import TlsDaemon
 from support.tools import ROOT, require
-
-IMAGE = "cipipe-job:test"
-BASE = "cipipe-base:trixie"
-DOCKERFILE = "container/Dockerfile"
 
 # Bytes, unpacked. The documentation says so, too.
 LIMIT = 560_000_000
@@ -59,25 +54,13 @@ class Jobs:
             *(("--user", user) if user else ()),
             *(IMAGE, "sh", "-ec", script),
         ]
-        done = docker(self.daemon, *argv[1:])
+        done = docker(self.daemon.env, *argv[1:])
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
 
-def docker(daemon: TlsDaemon, *argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [require("docker", "building the image for jobs"), *argv],
-        cwd=cwd,
-        env={**os.environ, **daemon.env},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
-    terraform = require("terraform", "the image for jobs")
     folder = tmp_path_factory.mktemp("jobs")
     checkout = clone_of_this_repository(folder / "checkout").folder
     daemon = TlsDaemon(require("dockerd", "building the image for jobs"), folder)
@@ -88,41 +71,11 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
 
     daemon.start()
     try:
-        base = imported(daemon)
-        with terraform_mirror(terraform, folder / "served") as mirror:
-            source = folder / "source"
-            shutil.copytree(checkout, source)
-            mirror.use_in(source)
-            secret = folder / "mirror"
-            secret.write_text(mirror.url)
-            done = docker(
-                daemon,
-                *("buildx", "build", "--network", "host", "--file", DOCKERFILE, "--tag", IMAGE),
-                *("--secret", f"id=TERRAFORM_MIRROR,src={secret}"),
-                *base,
-                ".",
-                cwd=source,
-            )
-        assert done.returncode == 0, done.stdout + done.stderr
+        build_job_image(daemon.env, checkout, folder / "image")
         yield Jobs(daemon, checkout)
     finally:
         daemon.stop()
         shutil.rmtree(folder / "data")
-
-
-def imported(daemon: TlsDaemon) -> list[str]:
-    """The options that name the base image. Where the Dockerfile's default can be pulled, it is."""
-    archive = ROOT / ".cipipe/base-image-trixie.tar"
-    if not archive.exists():
-        text = (ROOT / DOCKERFILE).read_text()
-        (default,) = re.findall(r"^ARG BASE_IMAGE=(.+)$", text, re.MULTILINE)
-        if docker(daemon, "pull", default).returncode != 0:
-            require(archive, "the base image for jobs")
-        return []
-    repository, _, tag = BASE.partition(":")
-    with contextlib.closing(daemon.client()) as client:
-        client.api.import_image_from_file(str(archive), repository=repository, tag=tag)
-    return ["--build-arg", f"BASE_IMAGE={BASE}"]
 
 
 def test_it_has_the_tools(jobs: Jobs) -> None:

@@ -65,7 +65,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             assert up.status == 0, up.text
         # The job `test` would run these tests again.
         runner = Runner(clone, "example/dbt-deployment", replaced={"test": ["true"]})
-        build_python_image(runner.sandbox["DOCKER_HOST"])
+        build_python_image({"DOCKER_HOST": runner.sandbox["DOCKER_HOST"]})
         yield World(clone, runner, clone.sandbox())
     finally:
         clone.cipipe("sandbox", "down")

@@ -4,8 +4,6 @@ What it lacks, the tests provide: the ID token is a variable, and jobs reach the
 by its socket, without the service. It knows neither resource groups nor environments.
 """
 
-import contextlib
-import io
 import itertools
 import json
 import re
@@ -16,14 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import docker
-
 from support.clone import Clone
+from support.job_image import DEBIAN, debian_base, docker
 from support.tools import ROOT, require
 
 # What .gitlab-ci.yml names, and cannot be pulled everywhere.
 PYTHON = "python:3.12-trixie"
-BASE = "cipipe-base:trixie"
 
 _HOME = "gitlab-home"
 _VARIABLES = "gitlab-variables.json"
@@ -34,7 +30,7 @@ _JOBS = ("plan", "verify", "deploy", "plan-child", "destroy")
 
 # A job with this image has Python and git, as the official image does.
 _PYTHON = f"""\
-FROM {BASE}
+FROM {DEBIAN}
 RUN apt-get update -qq && apt-get install -qq --no-install-recommends git python3 python3-venv
 RUN python3 -m venv /usr/local
 """
@@ -74,6 +70,8 @@ class Runner:
     project: str
     # Jobs that are not to do what they say, by what they do instead.
     replaced: Mapping[str, list[str]] = field(default_factory=dict)
+    # Has sh and chown, for the runner itself.
+    helper_image: str = PYTHON
     number: int = 40
 
     def __post_init__(self) -> None:
@@ -169,11 +167,19 @@ class Runner:
         plugins = Path.home() / ".terraform.d/plugins"
         volumes = [f"{socket}:{socket}", f"{terraform}:/usr/local/bin/terraform:ro"]
         if plugins.exists():
-            volumes.append(f"{plugins.resolve()}:/root/.terraform.d/plugins:ro")
+            homes = [f"{home}/.terraform.d/plugins:ro" for home in ("/root", "/home/cipipe")]
+            volumes += [f"{plugins.resolve()}:{home}" for home in homes]
         argv = [
             *(str(self.program), "--home", str(self.folder.parent / _HOME), "--file", file),
             *("--variables-file", f"../{_VARIABLES}", "--concurrency", "1"),
-            *("--pull-policy", "if-not-present", "--helper-image", PYTHON, "--network", "host"),
+            *(
+                "--pull-policy",
+                "if-not-present",
+                "--helper-image",
+                self.helper_image,
+                "--network",
+                "host",
+            ),
             # The schema wants one tag at least; GitLab itself accepts none.
             *("--ignore-schema-paths", "#/definitions/tags/minItems"),
             *(word for volume in volumes for word in ("--volume", volume)),
@@ -206,13 +212,10 @@ class Runner:
         (self.folder / _STUB).write_text(json.dumps(document))
 
 
-def build_python_image(host: str) -> None:
-    """Give the daemon at DOCKER_HOST the image that jobs run in."""
-    client = docker.DockerClient(base_url=host, version="1.41")
-    with contextlib.closing(client):
-        archive = require(ROOT / ".cipipe/base-image-trixie.tar", "the image of jobs")
-        repository, _, tag = BASE.partition(":")
-        client.api.import_image_from_file(str(archive), repository=repository, tag=tag)
-        client.images.build(
-            fileobj=io.BytesIO(_PYTHON.encode()), tag=PYTHON, network_mode="host", rm=True
-        )
+def build_python_image(env: Mapping[str, str]) -> None:
+    """Give a daemon the image that this repository's jobs run in."""
+    if docker(env, "pull", "--quiet", PYTHON).returncode == 0:
+        return
+    debian_base(env)
+    done = docker(env, "build", "--network", "host", "--tag", PYTHON, "-", text=_PYTHON)
+    assert done.returncode == 0, done.stdout + done.stderr
