@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cipipe.tools.registry.copy import attached_tag
-from support.image_project import AUTH, BASE, ImageProject
+from support.image_project import ACCOUNTS, AUTH, BASE, LEDGER, ImageProject
 from support.tls_daemon import TlsDaemon
 from support.tools import require
 
@@ -35,6 +35,48 @@ def test_the_same_content_is_built_once(project: ImageProject) -> None:
     assert "nothing to build" in again.err
     assert "RUN echo installing" not in again.err
     assert project.record()["data"] == record["data"]
+
+
+def test_a_revert_finds_its_image(project: ImageProject) -> None:
+    """As a job in CI, with a token. Nothing that takes long is loaded."""
+    found = []
+    for text in ("echo before\n", "echo after\n"):
+        project.write("app/run.sh", text)
+        done = project.run_in("dev")
+        assert done.status == 0, done.text
+        found.append(project.record()["data"]["digest"])
+    project.write("app/run.sh", "echo before\n")
+
+    sandbox = project.sandbox()
+    token = sandbox.mint(
+        project="group/shop", ref="main", ref_type="branch", audience="https://gitlab.com"
+    )
+    job = {
+        **sandbox.child_env(),
+        "GITLAB_CI": "true",
+        "CI_PIPELINE_SOURCE": "push",
+        "CI_COMMIT_REF_NAME": "main",
+        "AWS_ID_TOKEN": token,
+        "PYTHONPROFILEIMPORTTIME": "1",
+    }
+    done = project.cipipe("run", "image", "--env", "dev", "--format", "json", **job)
+    assert done.status == 0, done.text
+    assert "nothing to build" in done.err
+    record = project.record()
+    assert (record["state"], record["data"]["digest"]) == ("deployed", found[0])
+    assert record["provider"] == "gitlab"
+    outputs = project.client("s3").get_object(
+        Bucket=LEDGER.format(account=ACCOUNTS["dev"]), Key="ledger/shop/dev/image.outputs.json"
+    )
+    assert found[0].encode() in outputs["Body"].read()
+
+    loaded = {
+        line.rpartition("|")[2].strip().partition(".")[0]
+        for line in done.err.splitlines()
+        if line.startswith("import time:")
+    }
+    assert "urllib3" in loaded
+    assert loaded.isdisjoint({"boto3", "botocore", "docker", "requests", "cryptography"})
 
 
 def test_other_stages_get_its_digest(project: ImageProject) -> None:

@@ -1,4 +1,4 @@
-"""Where S3 and STS are, compared with botocore."""
+"""Where S3, STS and ECR are, compared with botocore."""
 
 import signal
 import threading
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
 from botocore.config import Config
+from botocore.endpoint_provider import EndpointProvider
 
 from cipipe.errors import UsageError
 from cipipe.tools.aws import transport
@@ -72,36 +74,46 @@ def test_all_threads_follow_a_bucket_in_another_region(monkeypatch: pytest.Monke
         assert all(pool.map(bucket.get, "abcdefgh"))
 
 
-FORMS = [(False, False), (True, False), (False, True), (True, True)]
+# What the rules of S3 and STS want to know besides.
+_MORE = {
+    "s3": {
+        "Accelerate": False,
+        "DisableMultiRegionAccessPoints": False,
+        "ForcePathStyle": False,
+        "UseGlobalEndpoint": False,
+    },
+    "sts": {"UseGlobalEndpoint": False},
+    "ecr": {},
+}
 
 
-@pytest.mark.parametrize(
-    ("region", "fips", "dualstack"),
-    [
-        *(
-            (region, *form)
-            for region in ("eu-central-1", "us-gov-west-1", "eusc-de-east-1")
-            for form in FORMS
-        ),
-        # There is no FIPS 140 in China.
-        *(("cn-north-1", False, dualstack) for dualstack in (False, True)),
-    ],
-)
-@pytest.mark.parametrize("service", ["s3", "sts"])
-def test_hosts_equal_botocores(service: Any, region: str, fips: bool, dualstack: bool) -> None:
-    config = Config(use_fips_endpoint=fips, use_dualstack_endpoint=dualstack)
-    theirs = (
-        boto3.Session("x", "x", region_name=region).client(service, config=config).meta.endpoint_url
+@pytest.mark.parametrize("dualstack", [False, True])
+@pytest.mark.parametrize("fips", [False, True])
+@pytest.mark.parametrize("service", ["s3", "sts", "ecr"])
+def test_hosts_equal_botocores(service: str, fips: bool, dualstack: bool) -> None:
+    """Those of its rules, which decide where its requests go, in every region of every partition:
+    a client's `meta.endpoint_url` is not always the same.
+    """
+    session = botocore.session.get_session()
+    data = session.get_component("data_loader")
+    rules = EndpointProvider(
+        data.load_service_model(service, "endpoint-rule-set-1"), data.load_data("partitions")
     )
-    assert Endpoint(region, fips=fips, dualstack=dualstack).url_of(service) == theirs
-
-
-@pytest.mark.parametrize(
-    "region", ["us-iso-east-1", "us-isob-east-1", "eu-isoe-west-1", "us-isof-south-1"]
-)
-def test_sts_is_in_the_partition_of_the_region(region: str) -> None:
-    theirs = boto3.Session("x", "x", region_name=region).client("sts").meta.endpoint_url
-    assert Endpoint(region).url_of("sts") == theirs
+    form = {"UseFIPS": fips, "UseDualStack": dualstack, **_MORE[service]}
+    regions = [
+        region
+        for partition in session.get_available_partitions()
+        for region in session.get_available_regions("ecr", partition)
+        # There is no FIPS 140 in China.
+        if not (fips and partition == "aws-cn" and service == "s3")
+    ]
+    assert len(regions) > 40
+    ours = {
+        region: Endpoint(region, fips=fips, dualstack=dualstack).url_of(service)
+        for region in regions
+    }
+    theirs = {region: rules.resolve_endpoint(Region=region, **form).url for region in regions}
+    assert ours == theirs
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,7 @@ def test_an_endpoint_must_be_a_url(url: str) -> None:
         "url": "AWS_ENDPOINT_URL",
         "sts_url": "AWS_ENDPOINT_URL_STS",
         "s3_url": "AWS_ENDPOINT_URL_S3",
+        "ecr_url": "AWS_ENDPOINT_URL_ECR",
     }
     for field, name in names.items():
         given: dict[str, Any] = {field: url}

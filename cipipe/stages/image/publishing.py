@@ -74,6 +74,7 @@ def registry_of(
         repository,
         username=_variable(context, "username_variable", settings.login.username_variable),
         password=_variable(context, "password_variable", settings.login.password_variable),
+        ca_bundle=context.aws.endpoint.ca_bundle,
         redactor=context.redactor,
     )
 
@@ -95,18 +96,23 @@ def _variable(context: StageContext[ImageSettings], key: str, name: str) -> str:
     )
 
 
-def deployed_digest(context: StageContext[ImageSettings]) -> str | None:
+def deployed_digest(context: StageContext[ImageSettings], target: "Registry") -> str | None:
     """The digest of the content's tag in the registry; None while it is not there."""
     tag = content_tag(context)
-    digest = registry(context).digest(tag)
+    digest = target.digest(tag)
     if digest:
         context.line(f"{tag} exists already as {digest}: nothing to build")
     return digest
 
 
-def push(context: StageContext[ImageSettings], existing: str | None) -> ImageData:
-    """Push the image unless it is in the registry as `existing`. Raises StageError."""
-    target = registry(context)
+def push(
+    context: StageContext[ImageSettings], existing: str | None, target: "Registry | None" = None
+) -> ImageData:
+    """Push the image unless it is in the registry as `existing`.
+
+    Logs in where there is no `target` with a login. Raises StageError.
+    """
+    target = target or registry(context)
     tag = content_tag(context)
     digest = existing or _pushed(context, target)
     return ImageData(

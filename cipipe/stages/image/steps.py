@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 from cipipe.model import Effect, Mode
 from cipipe.stages.context import StageContext, StageResult, Step
@@ -19,6 +20,9 @@ from cipipe.stages.image.daemon import daemon
 from cipipe.stages.image.names import local_name
 from cipipe.stages.image.settings import ImageSettings, copied
 from cipipe.stages.settings import Stage, shown
+
+if TYPE_CHECKING:
+    from cipipe.tools.registry.client import Registry
 
 
 def steps(stage: Stage[ImageSettings], mode: Mode, *, tag: str) -> tuple[Step, ...]:
@@ -101,6 +105,8 @@ class _ImageRun:
         # The digest of the image in the registry; None while it is not
         # there.
         self._digest: str | None = None
+        # The repository as it was looked at, with the login of then.
+        self._looked_at: Registry | None = None
         # Whether the image was built here.
         self._built = False
         # What changed in the dbt project; None where nothing is deployed.
@@ -109,7 +115,8 @@ class _ImageRun:
         self._own: list[str] = []
 
     def look(self, context: StageContext[ImageSettings], _: StageResult) -> None:
-        self._digest = publishing.deployed_digest(context)
+        self._looked_at = publishing.registry(context)
+        self._digest = publishing.deployed_digest(context, self._looked_at)
 
     def build(self, context: StageContext[ImageSettings], result: StageResult) -> None:
         if self._digest:
@@ -127,13 +134,14 @@ class _ImageRun:
         if self._digest is None:
             found = promotion.promote(context)
         else:
-            found = publishing.push(context, self._digest)
+            found = publishing.push(context, self._digest, self._looked_at)
         self._keep(context, result, found)
         result.summary = f"{found.repository}:{found.tag} from {context.environment.after}"
 
     def push(self, context: StageContext[ImageSettings], result: StageResult) -> None:
         existed = self._digest is not None
-        pushed = publishing.push(context, self._digest)
+        # A login from before a long build may not last for the push.
+        pushed = publishing.push(context, self._digest, self._looked_at if existed else None)
         self._keep(context, result, pushed)
         result.summary = f"{pushed.repository}:{pushed.tag}" + (" (existed)" if existed else "")
 

@@ -1,5 +1,5 @@
-"""AWS with one set of credentials: S3 and STS by requests of our own,
-everything else by boto3.
+"""AWS with one set of credentials: S3, STS and ECR's login by requests of
+our own, everything else by boto3.
 
 boto3 is imported with the first call that needs it. Its errors become
 AwsError and AwsUnreachable.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cipipe.interrupt import Interrupt
-from cipipe.tools.aws import sts
+from cipipe.tools.aws import ecr, sts
 from cipipe.tools.aws.certificates import no_certificates
 from cipipe.tools.aws.credentials import Credentials, Source
 from cipipe.tools.aws.endpoint import Endpoint
@@ -43,6 +43,7 @@ class Aws:
         self.credentials = credentials
         self.account = account
         self.signed = SignedClient(endpoint, self.keys, interrupt)
+        self._interrupt = interrupt
         self._lock = threading.Lock()
         self._session: Any = None
         self._clients: dict[str, Any] = {}
@@ -56,7 +57,12 @@ class Aws:
         with self._lock:
             if region not in self._regions:
                 endpoint = dataclasses.replace(self.endpoint, region=region)
-                self._regions[region] = Aws(endpoint, self.credentials, account=self.account)
+                self._regions[region] = Aws(
+                    endpoint,
+                    self.credentials,
+                    account=self.account,
+                    interrupt=self._interrupt,
+                )
             return self._regions[region]
 
     def client(self, service: str) -> Any:
@@ -92,6 +98,10 @@ class Aws:
             # Temporary ones are renewed here.
             frozen = found.get_frozen_credentials()
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+
+    def registry_login(self) -> ecr.RegistryLogin:
+        """A login at ECR (ecr:GetAuthorizationToken). Raises AwsError, AwsUnreachable."""
+        return ecr.registry_login(self.signed)
 
     def call(self, service: str, operation: str, /, **arguments: Any) -> Any:
         """Call one operation, by boto3's name for it. Raises AwsError, AwsUnreachable."""

@@ -21,13 +21,17 @@ _SUFFIX = {
     "aws-iso-f": "csp.hci.ic.gov",
 }
 
-# The domain of dual-stack (IPv6) hosts of each partition that has them. S3
-# in the older partitions has its own scheme instead: see `url_of`.
+# The domain of dual-stack (IPv6) hosts of each partition. S3 has its own
+# scheme instead: see `url_of`.
 _DUALSTACK = {
     "aws": "api.aws",
     "aws-us-gov": "api.aws",
     "aws-cn": "api.amazonwebservices.com.cn",
     "aws-eusc": "api.amazonwebservices.eu",
+    "aws-iso": "api.aws.ic.gov",
+    "aws-iso-b": "api.aws.scloud",
+    "aws-iso-e": "api.cloud-aws.adc-e.uk",
+    "aws-iso-f": "api.aws.hci.ic.gov",
 }
 
 
@@ -42,9 +46,10 @@ class Endpoint:
     # A file with the certificates to trust, in PEM form; None: the
     # system's.
     ca_bundle: str | None = None
-    # These two come before `url` for their service.
+    # These come before `url` for their service.
     sts_url: str | None = None
     s3_url: str | None = None
+    ecr_url: str | None = None
     fips: bool = False
     dualstack: bool = False
 
@@ -53,6 +58,7 @@ class Endpoint:
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ENDPOINT_URL_STS": self.sts_url,
             "AWS_ENDPOINT_URL_S3": self.s3_url,
+            "AWS_ENDPOINT_URL_ECR": self.ecr_url,
         }
         for variable, url in urls.items():
             if url is not None and not _is_url(url):
@@ -72,18 +78,20 @@ class Endpoint:
             ca_bundle=env.get("AWS_CA_BUNDLE") or env.get("REQUESTS_CA_BUNDLE") or None,
             sts_url=env.get("AWS_ENDPOINT_URL_STS") or None,
             s3_url=env.get("AWS_ENDPOINT_URL_S3") or None,
+            ecr_url=env.get("AWS_ENDPOINT_URL_ECR") or None,
             fips=env.get("AWS_USE_FIPS_ENDPOINT", "").lower() == "true",
             dualstack=env.get("AWS_USE_DUALSTACK_ENDPOINT", "").lower() == "true",
         )
 
     def own_url(self, service: str) -> str | None:
         """The URL that replaces AWS for this service; None: there is none."""
-        return {"sts": self.sts_url, "s3": self.s3_url}.get(service) or self.url
+        own = {"sts": self.sts_url, "s3": self.s3_url, "ecr": self.ecr_url}
+        return own.get(service) or self.url
 
     def url_of(self, service: str, region: str | None = None) -> str:
-        """The URL of S3 or STS, in this region or the given one.
+        """The URL of S3, STS or ECR, in this region or the given one.
 
-        https://docs.aws.amazon.com/general/latest/gr/sts.html, …/s3.html
+        https://docs.aws.amazon.com/general/latest/gr/sts.html, …/s3.html, …/ecr.html
         """
         own = self.own_url(service)
         if own is not None:
@@ -94,8 +102,8 @@ class Endpoint:
         name = f"{service}-fips" if self.fips else service
         suffix = _SUFFIX.get(partition, "amazonaws.com")
 
-        if self.dualstack and partition in _DUALSTACK:
-            if service == "s3" and partition != "aws-eusc":
+        if self.dualstack:
+            if service == "s3":
                 return f"https://{name}.dualstack.{region}.{suffix}"
             return f"https://{name}.{region}.{_DUALSTACK[partition]}"
 
@@ -103,6 +111,9 @@ class Endpoint:
             # In GovCloud the usual host of STS is the FIPS one: there is no
             # `sts-fips`.
             name = service
+        if service == "ecr":
+            # Dual-stack hosts do without the label.
+            name = f"api.{name}"
         return f"https://{name}.{region}.{suffix}"
 
 

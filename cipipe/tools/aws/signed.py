@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cipipe import bounded
 from cipipe.interrupt import Interrupt
 from cipipe.tools.aws.credentials import Source
 from cipipe.tools.aws.endpoint import Endpoint
@@ -154,6 +155,8 @@ class SignedClient:
 
 def _refusal(operation: str, answer: AwsAnswer) -> AwsError:
     """The error in an answer. A HEAD request's has no body: there the status is the code."""
+    if "json" in answer.headers.get("content-type", ""):
+        return _json_refusal(operation, answer)
     found = texts(answer.body)
     code = found.get("Code")
     if not found:
@@ -170,3 +173,25 @@ def _refusal(operation: str, answer: AwsAnswer) -> AwsError:
     )
     error.region = answer.headers.get("x-amz-bucket-region") or found.get("Region")
     return error
+
+
+def _json_refusal(operation: str, answer: AwsAnswer) -> AwsError:
+    """The error in an answer of a service with a JSON protocol.
+
+    https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html#operation-error-serialization
+    """
+    try:
+        found = bounded.loads(answer.body)
+    except ValueError:
+        found = None
+    document = found if isinstance(found, dict) else {}
+    name = str(answer.headers.get("x-amzn-errortype") or document.get("__type") or "")
+    # As in `com.amazonaws.ecr#ServerException:http://…`.
+    code = name.rpartition("#")[2].partition(":")[0]
+    text = document.get("message") or document.get("Message")
+    return AwsError(
+        operation,
+        code or str(answer.status),
+        str(text or f"HTTP status {answer.status}"),
+        answer.status,
+    )

@@ -17,6 +17,7 @@ import msgspec
 from cipipe.errors import StageError
 from cipipe.tools import http
 from cipipe.tools.aws.clients import Aws
+from cipipe.tools.registry.connections import Connections
 
 INDEXES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -67,6 +68,7 @@ class Registry:
     password: str = field(repr=False)
     # For what the registry's own API cannot do. None: it is not ECR.
     aws: Aws | None = None
+    connections: Connections = field(default_factory=Connections, repr=False)
     # Bearer tokens by scope, for registries that want them.
     _tokens: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
@@ -252,13 +254,12 @@ class Registry:
     ) -> http.Response:
         sent = {"Accept": ", ".join(_MANIFESTS), **(headers or {})}
         url = self._url(path)
-        answer = http.request(
-            method, url, headers={**sent, **self._authorization(method)}, body=body
-        )
+        request = self.connections.request
+        answer = request(method, url, headers={**sent, **self._authorization(method)}, body=body)
         challenge = answer.headers.get("www-authenticate", "")
         if answer.status == 401 and challenge.lower().startswith("bearer "):
             self._tokens[_access(method)] = self._token(challenge)
-            answer = http.request(
+            answer = request(
                 method, url, headers={**sent, **self._authorization(method)}, body=body
             )
         if answer.status not in accept:

@@ -13,6 +13,7 @@ from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.errors import AwsError
 from cipipe.tools.http import LOOPBACK
 from cipipe.tools.registry.client import Registry
+from cipipe.tools.registry.connections import Connections
 
 _ECR = re.compile(
     r"\d{12}\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.aws)"
@@ -30,18 +31,17 @@ def login(aws: Aws, repository: str, redactor: Redactor) -> Registry:
     found = _ECR.fullmatch(host)
     here = aws.at(found[1]) if found else aws
     try:
-        data = here.call("ecr", "get_authorization_token")["authorizationData"][0]
+        made = here.registry_login()
     except AwsError as error:
         raise StageError(
             "registry-login-failed",
             f"no login for {host}: {error.text}",
             hint="The role needs ecr:GetAuthorizationToken.",
         ) from error
-    username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
-    redactor.register(password)
-    redactor.register(data["authorizationToken"])
+    redactor.register(made.password)
+    redactor.register(made.basic)
 
-    url = str(data["proxyEndpoint"])
+    url = made.url
     if found is not None:
         # The token is good for every registry that the role may use.
         url = f"https://{host}"
@@ -52,11 +52,27 @@ def login(aws: Aws, repository: str, redactor: Redactor) -> Registry:
             hint="Give the stage a `login` for another registry.",
             where="repository",
         )
-    return Registry(aws=here, repository=repository, url=url, username=username, password=password)
+    return Registry(
+        aws=here,
+        repository=repository,
+        url=url,
+        username=made.username,
+        password=made.password,
+        connections=Connections(here.endpoint.ca_bundle),
+    )
 
 
-def other(repository: str, username: str, password: str, redactor: Redactor) -> Registry:
-    """A repository of a registry that is not ECR. Raises StageError."""
+def other(
+    repository: str,
+    *,
+    username: str,
+    password: str,
+    ca_bundle: str | None,
+    redactor: Redactor,
+) -> Registry:
+    """A repository of a registry that is not ECR. `ca_bundle` is a file of
+    certificates to trust. Raises StageError.
+    """
     host, _, name = repository.partition("/")
     if not name:
         raise _bad(repository)
@@ -64,7 +80,11 @@ def other(repository: str, username: str, password: str, redactor: Redactor) -> 
     redactor.register(base64.b64encode(f"{username}:{password}".encode()).decode())
     scheme = "http" if host.partition(":")[0] in LOOPBACK else "https"
     return Registry(
-        repository=repository, url=f"{scheme}://{host}", username=username, password=password
+        repository=repository,
+        url=f"{scheme}://{host}",
+        username=username,
+        password=password,
+        connections=Connections(ca_bundle),
     )
 
 
