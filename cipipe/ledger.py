@@ -235,13 +235,18 @@ class Ledger:
         # The object stays, so that the next probe writes no further version
         # of it.
         key = f"{self.prefix}.probe"
-        made = self.bucket.put(
-            key, b"cipipe asks here whether conditions are honoured\n", if_none_match=True
-        )
-        again = self.bucket.put(key, b"overwritten\n", if_none_match=True) if made else None
-        other = self.bucket.put(
-            key, b"overwritten\n", if_match='"00000000000000000000000000000000"'
-        )
+        with ThreadPoolExecutor(1) as pool:
+            mismatched = pool.submit(
+                self.bucket.put,
+                key,
+                b"overwritten\n",
+                if_match='"00000000000000000000000000000000"',
+            )
+            made = self.bucket.put(
+                key, b"cipipe asks here whether conditions are honoured\n", if_none_match=True
+            )
+            again = self.bucket.put(key, b"overwritten\n", if_none_match=True) if made else None
+            other = mismatched.result()
         if again is not None or other is not None:
             raise StageError(
                 "ledger-store-unconditional",

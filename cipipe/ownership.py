@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 
@@ -21,6 +22,8 @@ from cipipe.errors import RefusedError, StageError
 from cipipe.model import SCHEMA, Owner
 from cipipe.tools.aws.errors import AwsError
 from cipipe.tools.aws.s3 import Bucket
+
+T = TypeVar("T")
 
 PREFIX = "owners/"
 
@@ -84,12 +87,17 @@ class Ownership:
     # Gets a line for what could not be checked.
     warn: Callable[[str], None] = lambda _: None
 
-    def check(self, *, strictly: bool = False) -> None:
-        """Raise RefusedError (`place-not-ours`) if somebody else owns a
-        resource. `strictly`: not knowing is an error, too.
+    def check(self, *, strictly: bool = False) -> bool:
+        """Whether this stage has claimed all its resources already.
+
+        Raises RefusedError (`place-not-ours`) if somebody else owns one.
+        `strictly`: not knowing is an error, too.
         """
-        for resource in self.resources:
-            self._allowed(partial(self._read, resource), resource, strictly=strictly)
+        claimed = [
+            self._allowed(partial(self._is_claimed, resource), resource, strictly=strictly)
+            for resource in self.resources
+        ]
+        return all(claimed)
 
     def claim(self) -> None:
         """Claim what nobody has claimed. Raises RefusedError if somebody was faster."""
@@ -100,6 +108,10 @@ class Ownership:
         """Delete the claims on what is ours, once nothing is left in it."""
         for resource in self.resources:
             self._allowed(partial(self._release, resource), resource)
+
+    def _is_claimed(self, resource: OwnedResource) -> bool:
+        found, _ = self._read(resource)
+        return found is not None and found.owner == self.owner
 
     def _claim(self, resource: OwnedResource) -> None:
         found, etag = self._read(resource)
@@ -173,14 +185,15 @@ class Ownership:
         return here and claim.stage not in self.siblings
 
     def _allowed(
-        self, action: Callable[[], object], resource: OwnedResource, *, strictly: bool = False
-    ) -> None:
-        """Do something with a claim. Roles that an earlier version of
-        `bootstrap` made may not read claims: that is a warning, and an
-        error only if `strictly`.
+        self, action: Callable[[], T], resource: OwnedResource, *, strictly: bool = False
+    ) -> T | None:
+        """Do something with a claim, and return its result.
+
+        Roles that an earlier version of `bootstrap` made may not read
+        claims: that is a warning, and an error only if `strictly`.
         """
         try:
-            action()
+            return action()
         except AwsError as error:
             if error.status != 403:
                 raise
@@ -190,7 +203,7 @@ class Ownership:
             )
             if not strictly:
                 self.warn(f"warning: {message}")
-                return
+                return None
             raise RefusedError(
                 "claim-unreadable",
                 f"{message}; nothing was deleted",

@@ -158,8 +158,12 @@ class StageWork:
         self.progress.stage_started(stage, alone=alone)
         is_current = self.records.is_current(stage, actual)
         context = msgspec.structs.replace(context, is_current=is_current)
-        if context.ownership is not None:
-            context.ownership.check()
+        # Whoever releases our claim writes `destroyed` first. A record that
+        # says something else, and that ours replaces, proves that it is still
+        # there.
+        claimed = context.ownership is None or (
+            context.ownership.check() and last is not None and last.state is not State.DESTROYED
+        )
 
         # Only stages that run when they are due have a record that says
         # what is deployed.
@@ -172,7 +176,12 @@ class StageWork:
                 if result.up_to_date and self.records.is_current(stage, actual, result.data):
                     return self._unchanged(stage, "everything is deployed already", started)
                 if not writing:
-                    self._start_writing(stage, context, result, actual=actual if recorded else None)
+                    if context.ownership is not None and not claimed:
+                        context.ownership.claim()
+                    if recorded:
+                        self.records.write(
+                            stage, State.DEPLOYING, effective=actual, data=result.data
+                        )
                     writing = True
             self._run_step(step, context, result)
 
@@ -182,22 +191,6 @@ class StageWork:
             self.records.write(stage, State.DEPLOYED, effective=actual, data=result.data)
         report = self.finished(stage, Result.DONE, stage.detail, started=started, produced=result)
         return StageOutcome(report, outputs=result.outputs)
-
-    def _start_writing(
-        self,
-        stage: StagePlan,
-        context: StageContext[Any],
-        result: StageResult,
-        *,
-        actual: str | None,
-    ) -> None:
-        """Claim the stage's resources, and write a `deploying` record with
-        the effective digest `actual`; None for a stage that has no record.
-        """
-        if context.ownership is not None:
-            context.ownership.claim()
-        if actual is not None:
-            self.records.write(stage, State.DEPLOYING, effective=actual, data=result.data)
 
     def inspect(self, stage: StagePlan) -> None:
         """Run the first steps of a stage that is to be destroyed, which only read."""

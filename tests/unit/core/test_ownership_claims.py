@@ -13,7 +13,8 @@ from cipipe.ledger import Ledger
 from cipipe.model import Mode, Owner, Record, State
 from cipipe.ownership import Claim, OwnedResource, Ownership, key_of
 from cipipe.tools.aws.errors import AwsError
-from support.fakes import FakeBucket, FakeStages
+from cipipe.tools.aws.s3 import StoredObject
+from support.fakes import READ, WRITE, FakeBucket, FakeStages
 
 STATE = OwnedResource(
     type="state",
@@ -58,11 +59,11 @@ def refused(do: Callable[[], Any]) -> CipipeError:
 def test_the_first_stage_owns_a_resource() -> None:
     bucket = FakeBucket()
     ours = ownership(bucket, "shop/dev/iac")
-    ours.check()
+    assert not ours.check()
     assert bucket.objects == {}, "a check claims nothing"
     ours.claim()
     assert stored(bucket).owner == Owner("shop", "dev", "iac")
-    ours.check(strictly=True)
+    assert ours.check(strictly=True)
     ours.claim()
     assert len(bucket.log) == 1, "it is written once"
 
@@ -98,7 +99,7 @@ def test_a_renamed_stage_takes_over() -> None:
     bucket = FakeBucket()
     ownership(bucket, "shop/dev/iac").claim()
     renamed = ownership(bucket, "shop/dev/infra", siblings=("image",))
-    renamed.check(strictly=True)
+    assert not renamed.check(strictly=True)
     renamed.claim()
     assert stored(bucket).owner == Owner("shop", "dev", "infra")
 
@@ -147,7 +148,7 @@ def test_a_role_that_may_not_ask_is_warned_and_destroys_nothing() -> None:
 
     bucket.get = denied  # type: ignore[method-assign]
     ours = ownership(bucket, "shop/dev/iac", warn=warnings.append)
-    ours.check()
+    assert not ours.check()
     ours.claim()
     assert len(warnings) == 2
     assert STATE.shown in warnings[0]
@@ -182,6 +183,65 @@ def test_a_run_claims_before_its_first_effect() -> None:
     assert result == {"iac": "done"}
     claim = key_of(STATE).removesuffix(".json")
     assert fake.bucket.log == ["iac: read", claim, "iac: deploying", "iac: write", "iac: deployed"]
+
+
+@pytest.mark.parametrize(
+    ("state", "reads"), [(State.FAILED, 1), (State.DEPLOYING, 1), (State.DESTROYED, 2), (None, 2)]
+)
+def test_our_claim_is_read_once_where_the_record_proves_that_it_stays(
+    state: State | None, reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = Claiming(iac="")
+    ownership(fake.bucket, "shop/dev/iac").claim()
+    seen = []
+    original = fake.bucket.get
+
+    def get(key: str, version: str | None = None) -> StoredObject | None:
+        if key == key_of(STATE):
+            seen.append(key)
+        return original(key, version)
+
+    monkeypatch.setattr(fake.bucket, "get", get)
+    result, _ = fake.deploy(**({} if state is None else {"iac": state}))
+    assert result == {"iac": "done"}
+    assert len(seen) == reads
+
+
+def test_a_claim_that_a_destroy_releases_while_we_read_is_noticed() -> None:
+    """It had written `destroyed` before the plan was made, and somebody else was faster."""
+    fake = Claiming(iac="")
+    ours = ownership(fake.bucket, "shop/dev/iac")
+    ours.claim()
+
+    def released(*_: Any) -> None:
+        ours.release()
+        ownership(fake.bucket, "shop/prod/iac").claim()
+
+    fake.does("iac", (READ, released), WRITE)
+    result, runner = fake.deploy(iac=State.DESTROYED)
+    assert result == {"iac": "failed"}
+    assert runner.error is not None
+    assert runner.error.id == "place-not-ours"
+    assert "iac: write" not in fake.bucket.log
+
+
+def test_a_destroy_while_we_read_is_a_conflict() -> None:
+    """Our claim is not read again, because the record is not what it was."""
+    fake = Claiming(iac="")
+    ours = ownership(fake.bucket, "shop/dev/iac")
+    ours.claim()
+
+    def destroyed(*_: Any) -> None:
+        fake._record("iac", State.DESTROYED)
+        ours.release()
+        ownership(fake.bucket, "shop/prod/iac").claim()
+
+    fake.does("iac", (READ, destroyed), WRITE)
+    result, runner = fake.deploy(iac="other")
+    assert result == {"iac": "failed"}
+    assert runner.error is not None
+    assert runner.error.id == "ledger-conflict"
+    assert "iac: write" not in fake.bucket.log
 
 
 def test_a_run_on_what_somebody_else_owns_does_nothing() -> None:
