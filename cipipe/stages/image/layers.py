@@ -14,8 +14,10 @@ def layer_sources(registry: "Registry", digest: str, earlier: Sequence[str]) -> 
     missing = _layers(registry, digest)
     found = []
     for image in earlier:
-        common = missing & _layers(registry, image)
-        if common and image != digest:
+        if not missing:
+            break
+        common = missing & _layers(registry, image) if image != digest else set()
+        if common:
             found.append(image)
             missing -= common
     return tuple(found)

@@ -15,8 +15,10 @@ class Registry:
 
     def __init__(self, **images: str) -> None:
         self.images = images
+        self.asked: list[str] = []
 
     def manifest(self, digest: str) -> Manifest | None:
+        self.asked.append(digest)
         if digest not in self.images:
             return None
         layers = [{"digest": hashlib.sha256(x.encode()).hexdigest()} for x in self.images[digest]]
@@ -48,6 +50,13 @@ def test_each_layer_is_found_where_it_was_built(
 def test_an_image_is_no_source_of_itself() -> None:
     registry: Any = Registry(a="bd1", c="bd3")
     assert layer_sources(registry, "c", ("c", "a")) == ("a",)
+    assert registry.asked == ["c", "a"]
+
+
+def test_no_image_is_read_once_all_layers_are_found() -> None:
+    registry: Any = Registry(a="bd3", b="bd2", c="bd3")
+    assert layer_sources(registry, "c", ("a", "b")) == ("a",)
+    assert registry.asked == ["c", "a"]
 
 
 def test_an_index_has_no_layers() -> None:
