@@ -1,13 +1,13 @@
 """A plan as lines for `$GITHUB_OUTPUT`: what a workflow's `if:` and matrix
 use.
 
-`stages` (a JSON list of names), `any` (whether a stage other than the
-default one is due), `due_STAGE` for every stage, `environment` and `mode`.
+`environment`, `mode`, `any` (whether a stage other than the default one is
+due), `stages` (a JSON list of names) and `waves` (a JSON list of such lists,
+one for each round of jobs).
 """
 
 import hashlib
 import json
-import re
 
 from cipipe.model import Plan, Reason, Status
 
@@ -15,18 +15,14 @@ from cipipe.model import Plan, Reason, Status
 def render(plan: Plan) -> str:
     """The lines. No value can pose as another output."""
     due = [stage for stage in plan.stages if stage.status is not Status.UNCHANGED]
+    any_due = any(stage.reason is not Reason.NOTHING_DUE for stage in due)
     values = {
         "environment": plan.environment,
         "mode": plan.mode.value,
-        "any": _boolean(any(stage.reason is not Reason.NOTHING_DUE for stage in due)),
+        "any": "true" if any_due else "false",
         "stages": json.dumps([stage.name for stage in due]),
+        "waves": json.dumps(_waves(plan) if any_due else []),
     }
-
-    # An output's name allows fewer characters than a stage's.
-    names = {stage.name for stage in due}
-    for stage in plan.stages:
-        output = re.sub(r"[^A-Za-z0-9_-]", "_", stage.name)
-        values[f"due_{output}"] = _boolean(stage.name in names)
 
     # A delimiter that is in none of the values, since it is made from all
     # of them.
@@ -34,5 +30,20 @@ def render(plan: Plan) -> str:
     return "".join(f"{name}<<{delimiter}\n{value}\n{delimiter}\n" for name, value in values.items())
 
 
-def _boolean(value: bool) -> str:
-    return "true" if value else "false"
+def _waves(plan: Plan) -> list[list[str]]:
+    """The names of the stages that are due: each in a later list than those
+    that it needs, directly or through stages that stay as they are.
+    """
+    waves: list[list[str]] = []
+    # How many lists have to be done before what needs a stage.
+    done: dict[str, int] = {}
+    for stage in plan.stages:
+        first = max((done[name] for name in stage.needs if name in done), default=0)
+        done[stage.name] = first
+        if stage.status is Status.UNCHANGED:
+            continue
+        done[stage.name] = first + 1
+        if first == len(waves):
+            waves.append([])
+        waves[first].append(stage.name)
+    return waves

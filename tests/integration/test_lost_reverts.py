@@ -130,26 +130,27 @@ def test_an_older_pipeline_with_nothing_to_do_stays_green(project: SharedProject
 
 
 def test_a_github_run_that_is_run_again_after_its_revert(project: SharedProject) -> None:
-    first = project.github(BEFORE)
-    first.run()
-    assert (first.colour, project.deployed) == ("green", BEFORE), first.log
-    assert [job.name for job in first.ran] == ["plan", "plan", "image", "dags", "finish"]
+    first = project.github(BEFORE).run()
+    assert first.green, first.log
+    assert project.deployed == BEFORE
+    assert first.jobs == ("plan", "wave-1 image", "wave-2 dags", "finish")
     assert DEFAULT_RAN not in first.log
     # The change's run was cancelled before it deployed.
     change = project.github(AFTER)
-    revert = project.github(BEFORE)
-    revert.run()
-    assert [job.name for job in revert.ran] == ["plan", "plan", "finish"]
+    revert = project.github(BEFORE).run()
+    assert (revert.green, revert.jobs) == (True, ("plan", "finish")), revert.log
     assert DEFAULT_RAN in revert.log
-    change.run()
-    assert (change.colour, project.deployed) == ("red", BEFORE)
-    assert "[older-pipeline]" in change.log
+    again = change.run()
+    assert (again.failed, project.deployed) == (("wave-1 dags",), BEFORE)
+    assert "[older-pipeline]" in again.log
 
 
 def test_a_github_run_that_waited_for_the_change(project: SharedProject) -> None:
-    project.github(BEFORE).run()
+    first = project.github(BEFORE).run()
+    assert first.green, first.log
     change, revert = project.github(AFTER), project.github(BEFORE)
-    change.run()
+    changed = change.run()
+    assert changed.green, changed.log
     assert project.deployed == AFTER
-    revert.run()
-    assert (revert.colour, project.deployed) == ("green", BEFORE)
+    last = revert.run()
+    assert (last.green, project.deployed) == (True, BEFORE), last.log

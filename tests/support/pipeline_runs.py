@@ -16,18 +16,25 @@ import yaml  # type: ignore[import-untyped]
 
 from cipipe.sandbox import Sandbox
 from cipipe.tools.aws.clients import Aws
-from support import jobs
+from support import github_runner, jobs
 from support.component import component
 from support.environment import shell_environment
 from support.git import Repo
 
-ROOT = Path(__file__).resolve().parents[2]
 LEDGER = f"cipipe-{jobs.ACCOUNT}-{jobs.REGION}"
 KEY = "dags/orders.py"
 BEFORE = "from airflow import DAG\n\nwith DAG('orders', schedule='@daily'):\n    pass\n"
 AFTER = BEFORE.replace("@daily", "@hourly")
 DEFAULT = "nothing was due here"
 DEFAULT_RAN = f"default │   {DEFAULT}"
+
+_CALLER = """
+on: {push: {branches: [main]}}
+jobs:
+  cipipe:
+    uses: OWNER/cipipe/.github/workflows/cipipe.yml@VERSION
+    permissions: {contents: read, id-token: write}
+"""
 
 CONFIG = f"""
 [project]
@@ -251,80 +258,28 @@ class _Group:
 
 @dataclass
 class GitHub:
-    """A run for a push to main, by deploy.yml. The workflow's concurrency group keeps runs from
+    """A run for a push to main, by the reusable workflow. Its concurrency group keeps runs from
     overlapping.
     """
 
     project: SharedProject
     number: int
     commit: str
-    ran: list[Ran] = field(default_factory=list)
-    outputs: dict[str, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.file = _workflow("./.github/workflows/deploy.yml")
-        assert self.file["concurrency"]["group"].startswith("deploy-")
-
-    def run(self) -> None:
-        for name, job in self.file["jobs"].items():
-            if name == "test" or (name != "plan" and not self._evaluated(job.get("if", "true"))):
-                continue
-            if "uses" in job:
-                inputs = {key: self._filled_in(text) for key, text in job["with"].items()}
-                (called,) = _workflow(job["uses"])["jobs"].values()
-            else:
-                inputs = {}
-                called = job
-            env = {
-                key: self._filled_in(text, inputs) for key, text in called.get("env", {}).items()
-            }
-            lines = [step["run"] for step in called["steps"] if "run" in step]
-            folder = self.project.clone(self.commit)
-            own = {
+    def run(self) -> github_runner.WorkflowRun:
+        folder = self.project.clone(self.commit)
+        clone = Repo(folder)
+        clone.git("remote", "add", "origin", "https://github.com/group/shop.git")
+        # act copies no empty folders, and git needs refs/.
+        clone.git("checkout", "--quiet", "-B", "main")
+        runner = github_runner.Runner(
+            folder=self.project.folder / f"runner-{self.number}",
+            env={
                 **jobs.github_variables(self.project.sandbox, "group/shop"),
-                "GITHUB_SHA": self.commit,
-                "GITHUB_RUN_ID": str(self.number),
-                "GITHUB_OUTPUT": str(folder / ".git" / "output"),
-            }
-            for line in lines:  # each step has a shell of its own
-                self.ran.append(self.project.script(name, [line], folder, {**own, **env}))
-            if self.ran[-1].status:
-                return
-            if name == "plan":
-                text = (folder / ".git" / "output").read_text()
-                self.outputs = dict(
-                    re.findall(r"^(\w+)<<(?:cipipe_\w+)\n(.*)\n", text, re.MULTILINE)
-                )
-
-    @property
-    def colour(self) -> str:
-        return "red" if any(job.status for job in self.ran) else "green"
-
-    @property
-    def log(self) -> str:
-        return "\n".join(job.log for job in self.ran)
-
-    def _filled_in(self, text: object, inputs: Mapping[str, str] | None = None) -> str:
-        """A text with its expressions replaced; `inputs` are those of a reusable workflow."""
-        return re.sub(
-            r"\$\{\{(.*?)\}\}",
-            lambda found: str(self._evaluated(found[1], inputs)),
-            str(text),
+                "AWS_ENDPOINT_URL": self.project.sandbox.state.aws_url,
+                "AWS_EC2_METADATA_DISABLED": "true",
+                "NO_COLOR": "1",
+            },
         )
-
-    def _evaluated(self, text: str, inputs: Mapping[str, str] | None = None) -> Any:
-        """The few forms of expressions that these jobs use."""
-        values = {f"needs.plan.outputs.{name}": value for name, value in self.outputs.items()}
-        values |= {f"inputs.{name}": value for name, value in (inputs or {}).items()}
-        code = text.removeprefix("${{").removesuffix("}}").strip()
-        code = code.replace("!cancelled()", "True").replace("!failure()", "True")
-        code = re.sub(
-            r"(?:needs\.plan\.outputs|inputs)\.[\w-]+",
-            lambda found: repr(values.get(found[0], "")),
-            code,
-        )
-        return eval(code.replace("&&", " and ").replace("||", " or "), {"true": True})
-
-
-def _workflow(path: str) -> dict[str, Any]:
-    return dict(yaml.safe_load((ROOT / path).read_text()))
+        file = github_runner.caller(folder, _CALLER)
+        return runner.run(folder, file, github_runner.push(), number=self.number)

@@ -6,7 +6,12 @@ from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, Status
 from cipipe.report import github
 
 
-def stage(name: str, status: Status, reason: Reason = Reason.CHANGED) -> StagePlan:
+def stage(
+    name: str,
+    status: Status = Status.DUE,
+    reason: Reason = Reason.CHANGED,
+    needs: tuple[str, ...] = (),
+) -> StagePlan:
     return StagePlan(
         name=name,
         kind="command",
@@ -16,7 +21,7 @@ def stage(name: str, status: Status, reason: Reason = Reason.CHANGED) -> StagePl
         fingerprint="0" * 64,
         deployed_fingerprint=None,
         paths=(),
-        needs=(),
+        needs=needs,
         steps=(),
     )
 
@@ -54,7 +59,7 @@ def test_the_outputs_of_a_plan() -> None:
             plan(
                 stage("iac", Status.DUE),
                 stage("image", Status.UNCHANGED, Reason.UNCHANGED),
-                stage("dags", Status.CONDITIONAL, Reason.UPSTREAM),
+                stage("dags", Status.CONDITIONAL, Reason.UPSTREAM, needs=("iac", "image")),
                 stage("default", Status.UNCHANGED, Reason.UNCHANGED),
             )
         )
@@ -64,11 +69,46 @@ def test_the_outputs_of_a_plan() -> None:
         "mode": "deploy",
         "any": "true",
         "stages": '["iac", "dags"]',
-        "due_iac": "true",
-        "due_image": "false",
-        "due_dags": "true",
-        "due_default": "false",
+        "waves": '[["iac"], ["dags"]]',
     }
+
+
+def waves(*stages: StagePlan) -> list[list[str]]:
+    found = json.loads(parsed(github.render(plan(*stages)))["waves"])
+    assert isinstance(found, list)
+    return found
+
+
+def test_waves_are_levels_of_what_is_due() -> None:
+    assert waves(
+        stage("network"),
+        stage("api", needs=("network",)),
+        stage("dbt", needs=("network",)),
+        stage("seeds"),
+        stage("dags", needs=("dbt", "network")),
+        stage("report", needs=("seeds",)),
+    ) == [["network", "seeds"], ["api", "dbt", "report"], ["dags"]]
+
+
+def test_a_stage_that_stays_as_it_is_keeps_the_order_of_its_neighbours() -> None:
+    unchanged = Status.UNCHANGED
+    same = Reason.UNCHANGED
+    assert waves(
+        stage("network", unchanged, same),
+        stage("dbt", needs=("network",)),
+        stage("tests", unchanged, same, needs=("dbt",)),
+        stage("dags", needs=("tests",)),
+    ) == [["dbt"], ["dags"]]
+
+
+def test_a_stage_that_was_not_selected_is_not_waited_for() -> None:
+    assert waves(stage("dags", needs=("iac",))) == [["dags"]]
+
+
+def test_what_always_runs_comes_with_the_default_stage() -> None:
+    """Both have jobs of their own then, because the last one runs only what is due."""
+    always = stage("check", Status.DUE, Reason.FORCED)
+    assert waves(always, stage("default", Status.DUE, Reason.NOTHING_DUE)) == [["check", "default"]]
 
 
 def test_nothing_due() -> None:
@@ -80,11 +120,7 @@ def test_nothing_due() -> None:
             )
         )
     )
-    assert (values["any"], values["stages"], values["due_default"]) == (
-        "false",
-        '["default"]',
-        "true",
-    )
+    assert (values["any"], values["stages"], values["waves"]) == ("false", '["default"]', "[]")
 
 
 def test_hostile_names_stay_data() -> None:
@@ -94,7 +130,7 @@ def test_hostile_names_stay_data() -> None:
     )
     assert values["environment"] == "dev\nEOF\nany<<X\ntrue\nX"
     assert json.loads(values["stages"]) == [name]
-    assert values["due_x__EOF_any_true_EOF___set-output"] == "true"
+    assert json.loads(values["waves"]) == [[name]]
     assert len(values) == 5
 
 
