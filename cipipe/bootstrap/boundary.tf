@@ -19,7 +19,7 @@ resource "aws_iam_policy" "boundary" {
         Sid      = "PullImages"
         Effect   = "Allow"
         Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-        Resource = local.repository_arn
+        Resource = concat([local.repository_arn], var.repository_arns)
       },
       {
         Sid    = "Logs"

@@ -13,13 +13,13 @@ resource "aws_iam_policy" "deploy" {
         Sid      = "WriteStateAndLedger"
         Effect   = "Allow"
         Action   = "s3:PutObject"
-        Resource = [local.state_arn, "${local.state_arn}.tflock", local.ledger_arn]
+        Resource = concat(local.state_arns, local.lock_arns, [local.ledger_arn])
       },
       {
         Sid      = "ReleaseLock" # and clean up the ledger; the state itself is never deleted
         Effect   = "Allow"
         Action   = "s3:DeleteObject"
-        Resource = ["${local.state_arn}.tflock", local.ledger_arn]
+        Resource = concat(local.lock_arns, [local.ledger_arn])
       },
       {
         # Records of who owns a state or an image repository, for all projects that use this bucket. They only guard against

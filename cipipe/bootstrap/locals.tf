@@ -14,8 +14,8 @@ locals {
   ecs_arn   = "arn:${local.partition}:ecs:${local.here}"
 
   bucket_arn    = "arn:${local.partition}:s3:::${var.bucket}"
-  state_key     = coalesce(var.state_key, "terraform/${local.path}.tfstate")
-  state_arn     = "${local.bucket_arn}/${local.state_key}"
+  state_arns    = length(var.state_arns) > 0 ? var.state_arns : ["${local.bucket_arn}/terraform/${local.path}.tfstate"]
+  lock_arns     = [for arn in local.state_arns : "${arn}.tflock"]
   ledger_prefix = coalesce(var.ledger_prefix, "ledger/${local.path}/")
   ledger_arn    = "${local.bucket_arn}/${local.ledger_prefix}*"
   claims_arn    = "${local.bucket_arn}/owners/*"

@@ -24,13 +24,13 @@ resource "aws_iam_policy" "read" {
         Sid      = "ListState"
         Effect   = "Allow"
         Action   = ["s3:GetBucketLocation", "s3:GetBucketVersioning", "s3:ListBucket"]
-        Resource = local.bucket_arn
+        Resource = distinct(concat([local.bucket_arn], [for arn in local.state_arns : split("/", arn)[0]]))
       },
       {
         Sid      = "ReadStateAndLedger"
         Effect   = "Allow"
         Action   = ["s3:GetObject", "s3:GetObjectVersion"]
-        Resource = [local.state_arn, "${local.state_arn}.tflock", local.ledger_arn]
+        Resource = concat(local.state_arns, local.lock_arns, [local.ledger_arn])
       },
       {
         Sid    = "ReadBuckets" # including versions: one listing shows whether the DAG bucket has changed

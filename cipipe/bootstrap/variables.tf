@@ -59,10 +59,10 @@ variable "bucket" {
   }
 }
 
-variable "state_key" {
-  description = "Key of the main stack's state; null selects cipipe's default."
-  type        = string
-  default     = null
+variable "state_arns" {
+  description = "ARNs of the objects with the states of stages; none selects cipipe's default in the bucket."
+  type        = list(string)
+  default     = []
 }
 
 variable "ledger_prefix" {
@@ -185,4 +185,36 @@ variable "boundary_additional_actions" {
     ])
     error_message = "boundary_additional_actions must be service:Action patterns, none of iam, sts, organizations, account, sso or identitystore: those would let a role escape the boundary."
   }
+}
+
+# --- beyond what is named after project and environment ---------------------------------------------------------------
+
+variable "bucket_arns" {
+  description = "Buckets with DAGs that have other names."
+  type        = list(string)
+  default     = []
+}
+
+variable "object_arns" {
+  description = "What cipipe may upload, replace and delete in those buckets, such as arn:aws:s3:::bucket/dags/*."
+  type        = list(string)
+  default     = []
+}
+
+variable "repository_arns" {
+  description = "ECR repositories that have other names. Images may be pushed to them, but they are never created or deleted."
+  type        = list(string)
+  default     = []
+}
+
+variable "deploy_policy_arns" {
+  description = "Managed policies that the deploy role gets as well, for what else the stack is made of."
+  type        = list(string)
+  default     = []
+}
+
+variable "verify_policy_arns" {
+  description = "Managed policies that the verify role gets as well. They have to be read-only: code that nobody has reviewed runs with it."
+  type        = list(string)
+  default     = []
 }

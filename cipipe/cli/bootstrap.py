@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 import click
+import msgspec
 
 from cipipe.cli.confirm import can_ask
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
 from cipipe.errors import RefusedError
 from cipipe.pipeline.bootstrap import account as use_case
+from cipipe.pipeline.bootstrap import permissions
 from cipipe.pipeline.session import Session
 from cipipe.report import json
 
@@ -27,12 +29,33 @@ def bootstrap(shared: Common, *, yes: bool) -> None:
         def agree(what: str, lines: Sequence[str]) -> None:
             _agree(session, what, lines, yes=yes or session.sandbox)
 
+        granted = permissions.by_stage(session.project.config, session.environment_name)
+        if not session.sandbox:
+            _show_permissions(session, granted)
         outputs = use_case.bootstrap(session, agree)
     if shared.format == "json":
-        shared.answer(json.document(environment=session.environment_name, outputs=outputs))
+        document = json.document(
+            environment=session.environment_name,
+            outputs=outputs,
+            permissions=[msgspec.to_builtins(one) for one in granted],
+        )
+        shared.answer(document)
         return
     known = {key: value for key, value in sorted(outputs.items()) if value is not None}
     shared.answer("".join(f"{key} = {value}\n" for key, value in known.items()))
+
+
+def _show_permissions(session: Session, granted: Sequence[permissions.StagePermissions]) -> None:
+    session.say("what the roles may do, by stage:")
+    for one in granted:
+        places = f" ({', '.join(one.places)})" if one.places else ""
+        session.say(f"  {one.stage}{places}")
+        session.say(f"    deploy: {one.deploy}")
+        session.say(f"    verify: {one.verify}")
+    for key in ("deploy_policies", "verify_policies"):
+        policies = getattr(session.project.config.bootstrap, key)
+        if policies:
+            session.say(f"  and [bootstrap] {key}: {', '.join(policies)}")
 
 
 def _agree(session: Session, what: str, lines: Sequence[str], *, yes: bool) -> None:

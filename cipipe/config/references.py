@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from cipipe.config.names import Names
-from cipipe.config.settings import LedgerSettings
+from cipipe.config.settings import Bootstrap, LedgerSettings
 from cipipe.config.views import (
     PLACEHOLDER,
     PLACEHOLDERS,
@@ -19,6 +19,9 @@ from cipipe.stages.settings import AnyStage, Reference, references, strings
 
 # The keys of a stage's table in which placeholders are not filled in.
 _UNEXPANDED = ("kind", "paths", "needs", "when", "environments")
+
+# The keys of `[bootstrap]` in which they are.
+_EXPANDED_IN_BOOTSTRAP = ("buckets", "repositories", "deploy_policies", "verify_policies")
 
 
 def problems(
@@ -41,6 +44,7 @@ def problems(
             # values, in it.
             for key, value in environment.values.items():
                 yield from _placeholders(value, f"environments.{name}.values.{key}")
+    yield from _in_bootstrap(table)
     yield from _unexpanded(table)
 
     declared = tables(table, "stages")
@@ -58,6 +62,13 @@ def problems(
             own_braces = stage.kind == "command"
             where = f"stages.{stage.name}.{key}"
             yield from _placeholders(text, where, usable, only_values=own_braces)
+
+
+def _in_bootstrap(table: Mapping[str, Any]) -> Iterator[Problem]:
+    bootstrap = converted(table.get("bootstrap"), Bootstrap) or Bootstrap()
+    for key in _EXPANDED_IN_BOOTSTRAP:
+        for number, text in enumerate(getattr(bootstrap, key)):
+            yield from _placeholders(text, f"bootstrap.{key}[{number}]")
 
 
 def in_environment(
@@ -171,9 +182,11 @@ def _unexpanded(table: Mapping[str, Any]) -> Iterator[Problem]:
 def _as_they_are(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Everything in which no placeholder is filled in, with its key path."""
     for key, item in table.items():
-        whole = key not in {"ledger", "stages", "environments", "oidc"}
+        whole = key not in {"ledger", "stages", "environments", "oidc", "bootstrap"}
         if whole or (key == "oidc" and isinstance(item, dict)):
             yield key, item
+    bootstrap = tables(table, "bootstrap")
+    yield "bootstrap", {k: v for k, v in bootstrap.items() if k not in _EXPANDED_IN_BOOTSTRAP}
     for name, entry in tables(table, "environments").items():
         own = entry
         if isinstance(entry, dict):

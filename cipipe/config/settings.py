@@ -71,6 +71,19 @@ class Bootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # A Terraform root of the repository; None for cipipe's own.
     root: str | None = None
 
+    # What the roles may use beyond what is named after project and
+    # environment: buckets with DAGs, and ECR repositories of the account.
+    # Placeholders are filled in, as in the keys below.
+    buckets: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
+
+    # ARNs of managed policies that the roles get as well.
+    deploy_policies: tuple[str, ...] = ()
+    verify_policies: tuple[str, ...] = ()
+
+    # Actions that roles of the stack may have, such as `athena:*`.
+    boundary_actions: tuple[str, ...] = ()
+
 
 class StageTable(msgspec.Struct, frozen=True, kw_only=True):
     """The keys that the table of every stage may have, whatever its kind."""

@@ -30,6 +30,14 @@ account_id = "222222222222"
 region = "eu-central-1"
 role_arn = "arn:aws:iam::222222222222:role/shop-deploy"
 deploy_from = { tags = ["v*"] }
+[bootstrap]
+repositories = ["team/dbt"]
+deploy_policies = ["arn:aws:iam::{account_id}:policy/rds"]
+[stages.dags]
+kind = "dags"
+paths = ["dags/**"]
+source = "dags"
+bucket = "airflow-{account_id}"
 [stages.hello]
 kind = "command"
 paths = ["hello.txt"]
@@ -68,6 +76,8 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     (folder / "cipipe.toml").write_text(CONFIG)
     (folder / ".gitignore").write_text(".cipipe/\n")
     (folder / "hello.txt").write_text("hello\n")
+    (folder / "dags").mkdir()
+    (folder / "dags/hello.py").write_text("from airflow import DAG\n")
     made.git("init", "--quiet", "--initial-branch", "main")
     made.git("add", "-A")
     made.git("commit", "--quiet", "-m", "Start")
@@ -120,6 +130,8 @@ def test_what_terraform_would_change_is_asked_about(account: Account) -> None:
     done = account.bootstrap("--format", "json")
     assert "the roles and OIDC providers" in refused(done)
     assert "create   aws_iam_role.deploy" in done.err
+    assert "  dags (s3://airflow-222222222222/dags/)\n    deploy: upload, list" in done.err
+    assert "deploy_policies: arn:aws:iam::{account_id}:policy/rds" in done.err
     assert "shop-deploy" not in account.roles()
 
 
@@ -136,6 +148,13 @@ def test_with_consent(account: Account) -> None:
     assert done.document["outputs"]["deploy_role_arn"].endswith("role/shop-deploy")
     assert "in account 222222222222 (live), the roles and OIDC providers" in done.err
     assert "create   aws_iam_openid_connect_provider" not in done.err
+
+    granted = {one["stage"]: one["places"] for one in done.document["permissions"]}
+    assert granted == {"dags": ["s3://airflow-222222222222/dags/"], "hello": []}
+    attached = account.client("iam").list_attached_role_policies(RoleName="shop-deploy")
+    names = {one["PolicyName"] for one in attached["AttachedPolicies"]}
+    assert {"shop-live-existing-read", "shop-live-existing-deploy"} < names
+    assert "rds" not in names  # which a sandbox does not have
 
     # Nothing is left to ask about.
     again = account.bootstrap("--sandbox", "--format", "json")

@@ -152,6 +152,56 @@ run "safeguards" {
   }
 }
 
+run "existing" {
+  command = plan
+
+  variables {
+    state_arns         = ["arn:aws:s3:::states/shop/dev.tfstate"]
+    bucket_arns        = ["arn:aws:s3:::airflow"]
+    object_arns        = ["arn:aws:s3:::airflow/dags/*"]
+    repository_arns    = ["arn:aws:ecr:eu-central-1:111111111111:repository/team/dbt"]
+    deploy_policy_arns = ["arn:aws:iam::111111111111:policy/rds"]
+    verify_policy_arns = ["arn:aws:iam::111111111111:policy/rds-read"]
+  }
+
+  assert {
+    condition     = contains(flatten([for statement in jsondecode(aws_iam_policy.deploy.policy).Statement : statement.Resource]), "arn:aws:s3:::states/shop/dev.tfstate.tflock")
+    error_message = "The deploy role must lock the state that a stage names."
+  }
+
+  assert {
+    condition     = !contains(flatten([for statement in jsondecode(aws_iam_policy.read.policy).Statement : statement.Resource]), "arn:aws:s3:::cipipe-111111111111-eu-central-1/terraform/dbt-deployment/dev.tfstate")
+    error_message = "The default state is not used, so no role needs it."
+  }
+
+  assert {
+    condition     = contains(flatten([for statement in jsondecode(aws_iam_policy.read.policy).Statement : statement.Resource]), "arn:aws:s3:::states")
+    error_message = "Both roles must list the bucket of the state."
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for statement in jsondecode(aws_iam_policy.existing_read[0].policy).Statement : [
+        for action in flatten([statement.Action]) : can(regex(":(Get|List|Describe|BatchGet|BatchCheck)", action))
+      ]
+    ]))
+    error_message = "The verify role may only read."
+  }
+
+  assert {
+    condition = length(setintersection(
+      flatten([for statement in jsondecode(aws_iam_policy.existing_deploy[0].policy).Statement : statement.Action]),
+      ["s3:DeleteBucket", "s3:CreateBucket", "ecr:DeleteRepository", "ecr:CreateRepository"],
+    )) == 0
+    error_message = "What exists already is neither created nor deleted."
+  }
+
+  assert {
+    condition     = keys(aws_iam_role_policy_attachment.chosen_deploy) == ["arn:aws:iam::111111111111:policy/rds"] && keys(aws_iam_role_policy_attachment.chosen_verify) == ["arn:aws:iam::111111111111:policy/rds-read"]
+    error_message = "Each role gets the policies chosen for it."
+  }
+}
+
 run "dags" {
   command = plan
 

@@ -21,6 +21,7 @@ from cipipe.pipeline.bootstrap.identities import (
     trusted_tokens,
     warn_of_policy,
 )
+from cipipe.pipeline.bootstrap.permissions import extra
 from cipipe.pipeline.bootstrap.root import chosen, prepared, refuse_other_outputs
 from cipipe.pipeline.identity.access import check_account, child_environment
 from cipipe.pipeline.identity.role_session import merge_request_read_only
@@ -154,6 +155,10 @@ def _variables(session: Session, bucket: str, providers: dict[str, Any]) -> dict
     name = session.environment_name
     environment = session.environment
     verify_role = environment.verify_role_arn
+    granted = extra(project.config, name)
+    if session.sandbox:
+        # A sandbox's account has no policies of the team, and enforces none.
+        granted = msgspec.structs.replace(granted, deploy_policy_arns=[], verify_policy_arns=[])
     return {
         "project": project.config.project.name,
         "environment": name,
@@ -164,4 +169,5 @@ def _variables(session: Session, bucket: str, providers: dict[str, Any]) -> dict
         "deploy_role_name": environment.role_arn.rpartition("/")[2],
         "verify_role_name": verify_role.rpartition("/")[2] if verify_role else None,
         "identity_providers": providers,
+        **msgspec.to_builtins(granted),
     }

@@ -19,7 +19,8 @@ from cipipe.tools.aws.clients import Aws
 def trusted_tokens(project: Project, name: str) -> dict[str, Trust]:
     """The tokens that the environment's roles are to trust, by provider. Raises UsageError."""
     found = {}
-    allowed = project.config.environment(name).deploy_from
+    environment = project.config.environment(name)
+    allowed = environment.deploy_from
     for provider, settings in project.config.oidc.items():
         if settings.project is None:
             raise UsageError(
@@ -35,7 +36,7 @@ def trusted_tokens(project: Project, name: str) -> dict[str, Trust]:
             settings=settings,
             ids=ids_of(settings, f"oidc.{provider}"),
         )
-        found[provider] = trust(trusted, allowed)
+        found[provider] = trust(trusted, allowed, environment.job_environment)
 
     if found and not any(one.deploy_subjects for one in found.values()):
         raise UsageError(

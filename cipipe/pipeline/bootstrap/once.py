@@ -41,7 +41,7 @@ def bootstrap_once(session: Session, *, marker: Path, started_at: str) -> None:
 
 def bootstrap_digest(config: "Config", root: Path, *, started_at: str) -> str:
     """A digest of everything that a bootstrap is made from: all of the configuration but its
-    stages.
+    stages, which change permissions only. A sandbox enforces none.
 
     A view of one environment has the digest of its whole configuration.
     """

@@ -72,14 +72,27 @@ def ids_of(settings: OidcSettings, where: str) -> tuple[str, str] | None:
     return settings.owner_id, settings.project_id
 
 
-def trust(project: TrustedProject, refs: DeployFrom) -> Trust:
+def trust(project: TrustedProject, refs: DeployFrom, job_environment: str | None = None) -> Trust:
     """Which tokens may deploy, from these branches and tags, and which may
     verify.
+
+    With `job_environment`, those of the provider's environment of that name
+    may deploy instead, where the provider's subjects have it.
 
     Raises UsageError `config-bad-oidc`.
     """
     provider = ci.PROVIDERS[project.provider]
     settings = project.settings
+    if job_environment is not None:
+        subject = provider.environment_subject(project.path, job_environment)
+        if subject is not None:
+            # Branches and tags of any name: the provider's own rules say
+            # which of them reach the environment.
+            any_ref = DeployFrom(branches=("*",), tags=("*",))
+            return msgspec.structs.replace(
+                trust(project, any_ref),
+                deploy_subjects=with_ids(provider, [subject], _forms(provider, project).ids),
+            )
     components = settings.subject_components
     if components:
         made = provider.component_subjects(project.path, components, settings.project_id, refs)

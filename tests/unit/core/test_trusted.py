@@ -142,3 +142,19 @@ def test_components_of_which_nothing_can_be_made(provider: str) -> None:
     with pytest.raises(UsageError) as refused:
         of(provider, HUB if provider == "github" else LAB, subject_components=("repo", "context"))
     assert refused.value.id == "config-bad-oidc"
+
+
+def test_jobs_of_an_environment_are_trusted_instead_of_refs() -> None:
+    project = TrustedProject(provider="github", issuer=HUB, path="acme/bugs", ids=("1", "2"))
+    found = trust(project, DeployFrom(tags=("v*",)), "live")
+    assert found.deploy_subjects == [
+        "repo:acme/bugs:environment:live",
+        "repo:acme@1/bugs@2:environment:live",
+    ]
+    assert found.verify_subjects == trust(project, DeployFrom()).verify_subjects
+
+
+def test_where_subjects_have_no_environment_refs_are_trusted() -> None:
+    project = TrustedProject(provider="gitlab", issuer=LAB, path="acme/bugs")
+    refs = DeployFrom(tags=("v*",))
+    assert trust(project, refs, "live") == trust(project, refs)

@@ -1,0 +1,111 @@
+"""What the roles of `cipipe bootstrap` get beyond the usual names, and what is said of them."""
+
+import pytest
+
+from cipipe.errors import UsageError
+from cipipe.pipeline.bootstrap.permissions import by_stage, extra
+from support.configurations import HEAD, load
+
+ACCOUNT = "111111111111"
+STAGES = """
+[stages.iac]
+kind = "terraform"
+paths = ["terraform/**"]
+root = "terraform"
+backend = { bucket = "states", key = "team/{environment}.tfstate" }
+
+[stages.image]
+kind = "image"
+paths = ["dbt/**"]
+context = "dbt"
+repository = "{account_id}.dkr.ecr.{region}.amazonaws.com/team/dbt"
+
+[stages.dags]
+kind = "dags"
+paths = ["dags/**"]
+source = "dags"
+bucket = "airflow"
+prefix = "team/"
+
+[stages.later]
+kind = "dags"
+paths = ["more/**"]
+source = "more"
+bucket = { output = "dags_bucket" }
+needs = ["iac"]
+"""
+
+
+def test_what_settings_name_is_granted() -> None:
+    found = extra(load(HEAD + STAGES), "dev")
+    assert found.state_arns == ["arn:aws:s3:::states/team/dev.tfstate"]
+    assert found.bucket_arns == ["arn:aws:s3:::airflow"]
+    assert found.object_arns == ["arn:aws:s3:::airflow/team/*"]
+    assert found.repository_arns == [
+        f"arn:aws:ecr:eu-central-1:{ACCOUNT}:repository/team/dbt",
+    ]
+
+
+def test_the_usual_names_need_nothing() -> None:
+    stages = STAGES.replace('"airflow"', '"{project}-{environment}-dags-{account_id}"')
+    stages = stages.replace("amazonaws.com/team/dbt", "amazonaws.com/{project}-{environment}-dbt")
+    found = extra(load(HEAD + stages), "dev")
+    assert (found.bucket_arns, found.object_arns, found.repository_arns) == ([], [], [])
+
+
+def test_repositories_elsewhere_are_no_business_of_this_account() -> None:
+    for other in ("222222222222.dkr.ecr.{region}.amazonaws.com/a", "registry.example/a"):
+        stages = STAGES.replace("{account_id}.dkr.ecr.{region}.amazonaws.com/team/dbt", other)
+        assert extra(load(HEAD + stages), "dev").repository_arns == []
+
+
+def test_what_is_listed_is_granted() -> None:
+    listed = """
+[bootstrap]
+buckets = ["shared-{account_id}"]
+repositories = ["a/b"]
+deploy_policies = ["arn:aws:iam::{account_id}:policy/rds"]
+verify_policies = ["arn:aws:iam::aws:policy/AmazonRDSReadOnlyAccess"]
+boundary_actions = ["athena:*"]
+"""
+    found = extra(load(HEAD + listed + STAGES), "dev")
+    assert f"arn:aws:s3:::shared-{ACCOUNT}" in found.bucket_arns
+    assert f"arn:aws:s3:::shared-{ACCOUNT}/*" in found.object_arns
+    assert f"arn:aws:ecr:eu-central-1:{ACCOUNT}:repository/a/b" in found.repository_arns
+    assert found.deploy_policy_arns == [f"arn:aws:iam::{ACCOUNT}:policy/rds"]
+    assert found.verify_policy_arns == ["arn:aws:iam::aws:policy/AmazonRDSReadOnlyAccess"]
+    assert found.boundary_additional_actions == ["athena:*"]
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "message"),
+    [
+        ('deploy_policies = ["rds"]', "bootstrap.deploy_policies[0]", "not the ARN of a managed"),
+        (
+            'verify_policies = ["arn:aws-cn:iam::aws:policy/X"]',
+            "bootstrap.verify_policies[0]",
+            "in partition aws",
+        ),
+        (
+            'deploy_policies = ["arn:aws:iam::aws:policy/AdministratorAccess"]',
+            "bootstrap.deploy_policies[0]",
+            "give itself every permission",
+        ),
+        ('buckets = ["arn:aws:s3:::x"]', "bootstrap.buckets", "is not a bucket"),
+        ('repositories = ["*"]', "bootstrap.repositories", "is not the name of a repository"),
+    ],
+)
+def test_what_is_no_permission(line: str, where: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as raised:
+        extra(load(f"{HEAD}[bootstrap]\n{line}\n{STAGES}"), "dev")
+    assert (raised.value.id, raised.value.where) == ("bootstrap-bad-permission", where)
+
+
+def test_every_stage_says_what_the_roles_may_do() -> None:
+    found = {one.stage: one for one in by_stage(load(HEAD + STAGES), "dev")}
+    assert list(found) == ["iac", "image", "dags", "later"]
+    assert found["iac"].places == ("s3://states/team/dev.tfstate",)
+    assert "roles below shop/dev/" in found["iac"].deploy
+    assert found["dags"].places == ("s3://airflow/team/",)
+    assert found["later"].places == ()
+    assert not [one for one in found.values() if "delete" in one.verify or "push" in one.verify]
