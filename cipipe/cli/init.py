@@ -51,6 +51,13 @@ class _Given(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--provider", type=Choice(("gitlab", "github")), help="Where pipelines run.")
 @click.option("--repository", metavar="URL", help="The ECR repository, if no output has it.")
 @click.option("--dags-bucket", metavar="NAME", help="MWAA's bucket, if no output has it.")
+@click.option(
+    "--component", metavar="ADDRESS", help="Let GitLab's pipeline use cipipe's component there."
+)
+@click.option(
+    "--workflow", metavar="ADDRESS", help="Let GitHub's pipeline use cipipe's workflow there."
+)
+@click.option("--image", metavar="IMAGE", help="cipipe's container image, for the jobs of both.")
 @click.option("-y", "--yes", is_flag=True, help="Take what was found; do not ask.")
 @click.option("--force", is_flag=True, help="Overwrite a cipipe.toml that differs.")
 def init(
@@ -62,6 +69,9 @@ def init(
     provider: str | None,
     repository: str | None,
     dags_bucket: str | None,
+    component: str | None,
+    workflow: str | None,
+    image: str | None,
     yes: bool,
     force: bool,
 ) -> None:
@@ -83,6 +93,8 @@ def init(
         dags_bucket=dags_bucket,
         asks=not yes and can_ask(),
     )
+    if component and not image:
+        raise click.UsageError("--component needs --image: the component has no image of its own")
     names = tuple(name.strip() for name in (environments or "").split(",") if name.strip())
     for name in names:
         if not NAME.fullmatch(name):
@@ -98,7 +110,9 @@ def init(
             hint="Run it where they are; docs/configuration.md has an example to start from.",
             where=str(clone.root),
         )
-    answers = _answers(found, given, clone)
+    answers = msgspec.structs.replace(
+        _answers(found, given, clone), component=component, workflow=workflow, image=image
+    )
     top = clone.root.resolve()
     wanted = {config.FILE_NAME: configuration.render(found, answers)}
     wanted |= {

@@ -10,6 +10,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from support.command import Cli, Done
+from support.component import component
 from support.git import HOSTILE, Repo
 
 S3 = 'terraform {\n  backend "s3" {}\n}\n'
@@ -235,6 +236,39 @@ def test_pipelines_are_valid(shape: str, tmp_path: Path) -> None:
     script.write_text(lines + "\n")
     tool("shellcheck", "--shell=bash", str(script), cwd=repo.root)
     assert ("cipipe iac install" in (repo.root / workflow).read_text()) is ("iac" in stages)
+
+
+def test_pipelines_that_use_the_component_and_the_workflow(tmp_path: Path) -> None:
+    files, flags, _ = SHAPES["one root with files of variables"]
+    repo, cli = made(tmp_path, files)
+    repo.git("remote", "add", "mirror", "https://github.com/data/shop")
+    address = "data/cipipe/.github/workflows/cipipe.yml@" + "0" * 40
+    place = "gitlab.com/data/cipipe/deploy@1.0.0"
+    shared = ["--component", place, "--workflow", address, "--image", "registry/cipipe:1"]
+    ok(cli("init", "--yes", *flags, *shared))
+
+    names = list(written(repo)["environments"])
+    includes = yaml.safe_load((repo.root / ".gitlab-ci.yml").read_text())["include"]
+    assert {one["component"] for one in includes} == {place}
+    jobs = [component(one["inputs"]) for one in includes]
+    for name, found in zip(names, jobs, strict=True):
+        deploys = found[f"deploy:{name}"]["rules"][0]["if"]
+        assert ("CI_COMMIT_TAG" in deploys) is (name != names[0])
+    workflow = repo.root / ".github/workflows/cipipe.yml"
+    (job,) = yaml.safe_load(workflow.read_text())["jobs"].values()
+    assert job["uses"] == address
+    assert job["with"] == {"image": "registry/cipipe:1"}
+    tool("zizmor", "--offline", "--persona", "pedantic", str(workflow), cwd=repo.root)
+    tool("actionlint", "-no-color", "-shellcheck", "", str(workflow), cwd=repo.root)
+
+
+def test_the_component_needs_an_image(tmp_path: Path) -> None:
+    files, flags, _ = SHAPES["one root with files of variables"]
+    repo, cli = made(tmp_path, files)
+    done = cli("init", "--yes", *flags, "--component", "gitlab.com/data/cipipe/deploy@1")
+    assert done.status == 2
+    assert "--image" in done.err
+    assert not (repo.root / "cipipe.toml").exists()
 
 
 def test_existing_pipelines_stay(tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     regions: dict[str, str]
     # The host and the path at the provider, by the provider's name.
     providers: dict[str, tuple[str, str]]
+    # The addresses of cipipe's GitLab component and GitHub workflow, and the
+    # container image of their jobs; without them, pipelines install cipipe.
+    component: str | None = None
+    workflow: str | None = None
+    image: str | None = None
     # Literals, where no output has them.
     repository: str | None = None
     dags_bucket: str | None = None

@@ -5,6 +5,7 @@ Forks and Dependabot have no identity in AWS, so no job runs for them.
 """
 
 import json
+from typing import Any
 
 from cipipe import DISTRIBUTION, __version__
 from cipipe.pipeline.adoption.configuration import Answers
@@ -20,10 +21,70 @@ def pipelines(survey: Survey, answers: Answers) -> dict[str, str]:
     """The file for each provider, by its path."""
     found = {}
     if "gitlab" in answers.providers:
-        found[GITLAB] = _gitlab(survey, answers)
+        gitlab = _component if answers.component else _gitlab
+        found[GITLAB] = gitlab(survey, answers)
     if "github" in answers.providers:
-        found[GITHUB] = _github(survey, answers)
+        found[GITHUB] = _workflow(answers) if answers.workflow else _github(survey, answers)
     return found
+
+
+def _component(survey: Survey, answers: Answers) -> str:
+    """The component, once for each environment."""
+    includes = []
+    for name, rule in _rules(answers).items():
+        inputs: dict[str, Any] = {
+            "image": answers.image,
+            **({} if name == "dev" else {"environment": name}),
+            **({} if rule == _DEFAULT_BRANCH else {"deploy_if": rule}),
+            **({} if survey.image is not None else {"services": []}),
+        }
+        lines = "".join(f"      {key}: {json.dumps(value)}\n" for key, value in inputs.items())
+        includes.append(f"  - component: {json.dumps(answers.component)}\n    inputs:\n{lines}")
+    return "include:\n" + "".join(includes)
+
+
+def _workflow(answers: Answers) -> str:
+    """A caller of the reusable workflow."""
+    image = f"    with:\n      image: {json.dumps(answers.image)}\n" if answers.image else ""
+    return _GITHUB_CALLER.format(
+        branch=json.dumps(answers.branch),
+        tags='    tags: ["v*"]\n' if len(answers.accounts) > 1 else "",
+        workflow=json.dumps(answers.workflow),
+        image=image,
+    )
+
+
+def _rules(answers: Answers) -> dict[str, str]:
+    """The refs that deploy to each environment, as GitLab's `rules:if` has it."""
+    names = list(answers.accounts)
+    rules = {names[0]: _DEFAULT_BRANCH}
+    if len(names) > 1:
+        rules[names[-1]] = "$CI_COMMIT_TAG =~ /^v/"
+    return rules
+
+
+_DEFAULT_BRANCH = "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"
+
+_GITHUB_CALLER = """\
+# The jobs are those of cipipe's workflow. The branch or tag chooses the environment, by
+# `deploy_from` in cipipe.toml; a pull request only verifies.
+name: cipipe
+
+on:
+  push:
+    branches: [{branch}]
+{tags}  pull_request:
+
+permissions: {{}}
+
+jobs:
+  cipipe:
+    name: cipipe
+    uses: {workflow}
+    permissions:
+      contents: read # to check the repository out
+      id-token: write # to get a session from AWS
+{image}"""
 
 
 _GITHUB_HEAD = """\
@@ -148,12 +209,8 @@ deploy:{env}:
 
 
 def _gitlab(survey: Survey, answers: Answers) -> str:
-    names = list(answers.accounts)
-    rules = {names[0]: "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"}
-    tags = ""
-    if len(names) > 1:
-        rules[names[-1]] = "$CI_COMMIT_TAG =~ /^v/"
-        tags = "    - if: $CI_COMMIT_TAG =~ /^v/\n"
+    rules = _rules(answers)
+    tags = "    - if: $CI_COMMIT_TAG =~ /^v/\n" if len(rules) > 1 else ""
     host, _ = answers.providers["gitlab"]
     text = _GITLAB_HEAD.replace("TAGS", tags).replace("AUDIENCE", f"https://{host}")
     if survey.image is not None:
