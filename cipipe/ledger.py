@@ -6,7 +6,7 @@ won. A record that cannot be read is an error; it never means "not due".
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ import msgspec
 
 from cipipe import bounded
 from cipipe.errors import CipipeError, ConflictError, RefusedError, StageError
-from cipipe.model import SCHEMA, Newest, Output, Owner, Record
+from cipipe.model import SCHEMA, FailedAttempt, Newest, Output, Owner, Record
 from cipipe.tools.aws.errors import AwsError
 from cipipe.tools.aws.s3 import Bucket
 
@@ -36,6 +36,14 @@ class StoredRecord(msgspec.Struct, frozen=True):
 
     # The ETag that the next write has to match.
     etag: str
+
+
+class StoredFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """A failed attempt as it is stored."""
+
+    schema: int
+    stage: str
+    failure: FailedAttempt
 
 
 @dataclass
@@ -131,6 +139,30 @@ class Ledger:
             **self._owner(stage),
         )
 
+    def note_failure(self, stage: str, failure: FailedAttempt) -> None:
+        """Keep the last attempt that failed, beside the record: its ETag is
+        what other runs write over.
+        """
+        self.bucket.put(
+            self._failure_key(stage),
+            _encoded(StoredFailure(schema=SCHEMA, stage=stage, failure=failure)),
+            content_type="application/json",
+            **self._owner(stage),
+        )
+
+    def failures(self, records: Mapping[str, Record | None]) -> dict[str, FailedAttempt | None]:
+        """The failed attempt of each stage that is newer than its record.
+        One GET each, side by side.
+
+        What cannot be read counts as none: it is for people only.
+        """
+
+        def newer(stage: str) -> FailedAttempt | None:
+            failure = self._failure(stage)
+            return failure if failure and failure.is_newer_than(records[stage]) else None
+
+        return _side_by_side(newer, records)
+
     def read_newest(self, provider: str) -> tuple[Newest | None, str | None]:
         """The newest of a provider's pipelines that left everything as its
         commit says, and the object's ETag.
@@ -176,6 +208,14 @@ class Ledger:
             hint="Let them finish, then run again: what was deployed is not deployed twice.",
             where=f"s3://{self.bucket.name}/{key}",
         )
+
+    def _failure(self, stage: str) -> FailedAttempt | None:
+        try:
+            stored = self.bucket.get(self._failure_key(stage))
+            found = bounded.decode(stored.body, type=StoredFailure) if stored else None
+        except (AwsError, msgspec.MsgspecError):
+            return None
+        return found.failure if found and (found.schema, found.stage) == (SCHEMA, stage) else None
 
     def _read(self, stage: str) -> StoredRecord | None:
         key = self._key(stage)
@@ -307,6 +347,9 @@ class Ledger:
     def _newest_key(self, provider: str) -> str:
         """In a folder, where no stage's record can be."""
         return f"{self.prefix}pipelines/{provider}.json"
+
+    def _failure_key(self, stage: str) -> str:
+        return f"{self.prefix}failures/{stage}.json"
 
     def _outputs_key(self, stage: str) -> str:
         return f"{self.prefix}{stage}.outputs.json"

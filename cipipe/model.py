@@ -217,6 +217,29 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=False, kw_only=True):
         return f"{(self.finished_at or self.started_at)[:19].replace('T', ' ')} UTC"
 
 
+class FailedAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt to deploy or destroy a stage that did not succeed. It
+    decides nothing: the record does.
+    """
+
+    # The error's id, a section of docs/errors.md.
+    error: str
+
+    # ISO 8601, UTC.
+    at: str
+
+    # What was to be deployed, and by which pipeline.
+    commit: str
+    ref: str | None
+    provider: str | None
+    sequence: int | None
+    pipeline_url: str | None
+
+    def is_newer_than(self, record: Record | None) -> bool:
+        """Whether the record says nothing of a later attempt."""
+        return record is None or self.at > (record.finished_at or record.started_at)
+
+
 class Newest(msgspec.Struct, frozen=True, kw_only=True):
     """The newest of a provider's pipelines that found, or left, a whole
     environment as its commit says.
@@ -283,6 +306,9 @@ class StagePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     # The titles of its steps.
     steps: tuple[str, ...]
+
+    # The last attempt, if it failed; `cipipe plan` looks for it.
+    last_failure: FailedAttempt | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

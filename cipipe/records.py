@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cipipe.ledger import Ledger, StoredRecord
-from cipipe.model import SCHEMA, Context, Output, Plan, Record, StagePlan, State
+from cipipe.model import SCHEMA, Context, FailedAttempt, Output, Plan, Record, StagePlan, State
 
 
 class Records:
@@ -89,6 +89,21 @@ class Records:
         last = self.last(stage.name)
         if last is not None and stage.name in self._ours and last.state is State.DEPLOYING:
             self.write(stage, State.FAILED, effective=last.effective, data=data)
+
+    def note_failure(self, stage: str, error: str) -> None:
+        """Keep the id of the error that this attempt failed with, whether
+        or not the record says `failed`.
+        """
+        failure = FailedAttempt(
+            error=error,
+            at=datetime.now(UTC).isoformat(timespec="microseconds"),
+            commit=self._plan.commit,
+            ref=self._context.ref,
+            provider=self._context.provider,
+            sequence=self._context.sequence,
+            pipeline_url=self._context.pipeline_url,
+        )
+        self._ledger.note_failure(stage, failure)
 
     def write_outputs(self, stage: str, outputs: dict[str, Output]) -> None:
         self.check(stage)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from cipipe.model import Mode
+from cipipe.model import FailedAttempt, Mode
 
 
 class Result(enum.StrEnum):
@@ -81,6 +81,9 @@ class StageStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     # This commit has other content than what is deployed.
     drift: bool
+
+    # The last attempt to deploy the stage, if it failed.
+    last_failure: FailedAttempt | None = None
 
 
 class EnvironmentStatus(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ import msgspec
 
 from cipipe import machine, outputs, titles
 from cipipe.candidates import Candidate
-from cipipe.errors import CipipeError, StageError, UsageError
+from cipipe.errors import CipipeError, ConflictError, StageError, UsageError
 from cipipe.fingerprint import consumed, effective
 from cipipe.interrupt import Interrupt
 from cipipe.model import Effect, Mode, Output, StagePlan, State, Status
@@ -121,7 +121,7 @@ class StageWork:
             result = Result.SKIPPED
             detail = skip.reason
         except CipipeError as failure:
-            self._record_failure(stage)
+            self._record_failure(stage, failure)
             message = plain(self.redactor.text(failure.message)).splitlines()
             detail = message[0] if message else failure.id
             error = as_stage_error(failure)
@@ -131,7 +131,7 @@ class StageWork:
             error = machine.fault(raised)
             if error is None:
                 raise
-            self._record_failure(stage)
+            self._record_failure(stage, error)
             detail = error.message
         except KeyboardInterrupt:
             self._record_failure(stage)
@@ -323,16 +323,22 @@ class StageWork:
                 raise _Skip(f"its input {name} comes from a stage that was skipped") from None
             raise
 
-    def _record_failure(self, stage: StagePlan) -> None:
-        if stage.name not in self.results:
+    def _record_failure(self, stage: StagePlan, error: CipipeError | None = None) -> None:
+        """Record that this attempt failed. Without an error it was interrupted."""
+        recorded = self.candidates[stage.name].stage.when == "due"
+        if not recorded or self.executable.plan.mode is Mode.VERIFY:
             return
         try:
-            self.records.write_failed(stage, self.results[stage.name].data)
-        except CipipeError as error:
+            if stage.name in self.results:
+                self.records.write_failed(stage, self.results[stage.name].data)
+            # What another run takes over is that run's to report.
+            if not isinstance(error, ConflictError):
+                self.records.note_failure(stage.name, error.id if error else "interrupted")
+        except CipipeError as lost:
             # The record keeps saying `deploying`, which makes the stage due
             # as well.
             self.progress.warning(
-                f"cannot record in the ledger that {stage.name} failed: {error.message}"
+                f"cannot record in the ledger that {stage.name} failed: {lost.message}"
             )
 
 

@@ -69,6 +69,7 @@ def plan(
         selected=frozenset(stages),
         forced=frozenset(forced),
         show_uncovered=show_uncovered,
+        failures=True,
     )
     check_names(project.config, options.named)
     with sandboxed(shared, session) as session:

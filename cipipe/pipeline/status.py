@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cipipe.candidates import Candidate
 from cipipe.errors import CipipeError, IdentityError, StageError
 from cipipe.ledger import StoredRecord
-from cipipe.model import Mode, State
+from cipipe.model import FailedAttempt, Mode, State
 from cipipe.pipeline.planning.snapshot import read_snapshot
 from cipipe.pipeline.planning.stage_lookup import recorded_stages
 from cipipe.pipeline.session import Session
@@ -51,8 +51,14 @@ def status(session: Session, names: Sequence[str]) -> tuple[EnvironmentStatus, .
 def _environment(session: Session) -> EnvironmentStatus:
     access = session.connect(Mode.DEPLOY, read_only=True)
     candidates = read_snapshot(session.project).candidates
-    stored = session.ledger(access).read(recorded_stages(session.project.config))
-    stages = tuple(_stage(candidates[name], found) for name, found in stored.items())
+    ledger = session.ledger(access)
+    stored = ledger.read(recorded_stages(session.project.config))
+    failures = ledger.failures(
+        {name: found.record if found else None for name, found in stored.items()}
+    )
+    stages = tuple(
+        _stage(candidates[name], found, failures[name]) for name, found in stored.items()
+    )
     environment = session.environment
     return EnvironmentStatus(
         name=session.environment_name,
@@ -62,7 +68,9 @@ def _environment(session: Session) -> EnvironmentStatus:
     )
 
 
-def _stage(candidate: Candidate, found: StoredRecord | None) -> StageStatus:
+def _stage(
+    candidate: Candidate, found: StoredRecord | None, failure: FailedAttempt | None
+) -> StageStatus:
     name = candidate.stage.name
     kind = candidate.stage.kind
     if found is None:
@@ -76,6 +84,7 @@ def _stage(candidate: Candidate, found: StoredRecord | None) -> StageStatus:
             finished_at=None,
             fingerprint=None,
             drift=True,
+            last_failure=failure,
         )
     record = found.record
     same = record.fingerprint == candidate.fingerprint
@@ -89,4 +98,5 @@ def _stage(candidate: Candidate, found: StoredRecord | None) -> StageStatus:
         finished_at=record.finished_at or record.started_at,
         fingerprint=record.fingerprint,
         drift=record.state is State.DESTROYED or not same,
+        last_failure=failure,
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from cipipe import terminal
-from cipipe.model import Mode, Plan, StagePlan, Status
+from cipipe.model import FailedAttempt, Mode, Plan, StagePlan, Status
 from cipipe.results import Check, EnvironmentStatus, Report, Result, StageStatus, Verdict
 from cipipe.terminal import Style, visible
 
@@ -93,8 +93,20 @@ def status(environments: Sequence[EnvironmentStatus], commit: str, style: Style 
             ("stage", "state", "commit", "ref", "age", "this commit", "pipeline")
         ]
         rows += [_status_row(stage) for stage in environment.stages]
-        lines.append(table(rows, [("",) * 7] * len(rows), style, indent="  "))
+        failures = [
+            f"  {stage.name}: {_failure(stage.last_failure)}\n"
+            for stage in environment.stages
+            if stage.last_failure is not None
+        ]
+        below = table(rows, [("",) * 7] * len(rows), style, indent="  ")
+        lines.append(below + "".join(failures))
     return "\n".join(lines) + f"this commit: {commit[:7]}\n"
+
+
+def _failure(found: FailedAttempt) -> str:
+    where = f", {found.pipeline_url}" if found.pipeline_url else ""
+    told = f"commit {found.commit[:7]}, {age(found.at)} ago{where}"
+    return visible(f"the last attempt failed: {found.error} ({told})")
 
 
 def _status_row(stage: StageStatus) -> tuple[str, ...]:
@@ -180,7 +192,8 @@ def _below(stage: StagePlan, style: Style) -> list[str]:
     if stage.status is Status.UNCHANGED:
         return []
     paths = [path.decode(errors="backslashreplace") for path in stage.paths[:PATHS_SHOWN]]
-    lines = [style(visible(path), "dim") for path in paths]
+    lines = [_failure(stage.last_failure)] if stage.last_failure else []
+    lines += [style(visible(path), "dim") for path in paths]
     if len(stage.paths) > PATHS_SHOWN:
         lines.append(style(f"… and {len(stage.paths) - PATHS_SHOWN} more", "dim"))
     lines += [f"- {visible(step)}" for step in stage.steps]

@@ -64,26 +64,40 @@ class Project(ImageProject):
         return self.check_failure(self.run_in("dev", **env), pushing=pushing)
 
     def check_failure(self, outcome: Outcome, status: int = 4, *, pushing: bool = False) -> str:
-        """The id of the error. Nothing has the content's tag, and the stage is due.
+        """The id of the error. Nothing has the content's tag, the stage is due, and the ledger
+        knows of the attempt.
 
-        Before the push nothing has been written, and the record stays as it was; a push that
-        fails is recorded.
+        Before the push nothing has been written, and the record stays as it was: what is deployed
+        still is, and other stages and environments go on with it. A push that fails makes it
+        `failed`.
         """
         assert outcome.status == status, outcome.text
+        error = "interrupted" if status == 130 else error_id(outcome)
         done = self.cipipe("plan", "--sandbox", "--env", "dev", "--format", "json")
         planned = next(s for s in done.document["stages"] if s["name"] == "image")
         assert planned["status"] == "due"
+        assert planned["last_failure"]["error"] == error
+        assert planned["last_failure"]["commit"] == self.git("rev-parse", "HEAD")
         assert self.record()["state"] == ("failed" if pushing else "deployed")
         is_current = self.record()["fingerprint"] == planned["fingerprint"]
         assert is_current == pushing
         assert self.pushed(planned["fingerprint"]) is None
-        return "" if status == 130 else error_id(outcome)
+        return error
+
+    def last_failure(self) -> str | None:
+        """The id of the error that the last attempt failed with, as `cipipe status` has it."""
+        done = self.cipipe("status", "--sandbox", "--env", "dev", "--format", "json")
+        (environment,) = done.document["environments"]
+        (stage,) = environment["stages"]
+        found = stage["last_failure"]
+        return str(found["error"]) if found else None
 
     def finish(self) -> None:
         """Run again, without what was wrong."""
         done = self.run_in("dev")
         assert done.status == 0, done.text
         assert self.record()["state"] == "deployed"
+        assert self.last_failure() is None
         assert self.pushed(self.record()["fingerprint"]) == self.record()["data"]["digest"]
 
     def pushed(self, fingerprint: str) -> str | None:
@@ -187,6 +201,7 @@ def test_an_instruction_fails(project: Project, tmp_path: Path, builder: str) ->
     assert project.check_failure(done) == "docker-build-failed"
     assert "app/Dockerfile:5" in done.text
     assert "almost" in json.loads(done.out)["error"]["message"]
+    assert project.last_failure() == "docker-build-failed"
     project.dockerfile()
     project.finish()
 

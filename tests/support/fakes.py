@@ -39,8 +39,8 @@ READ, WRITE, DESTROY = Effect.READ, Effect.WRITE, Effect.DESTROY
 
 
 class FakeBucket(Bucket):
-    """Objects in a dict. `log` has what was written, in order; `before_put` may write first, as
-    another run could.
+    """Objects in a dict. `log` has what was written, in order, without probes and failed attempts;
+    `before_put` may write first, as another run could.
     """
 
     def __init__(self, *, conditional: bool = True) -> None:
@@ -74,7 +74,7 @@ class FakeBucket(Bucket):
         ):
             return None
         self.objects[key] = body
-        if not key.endswith(".probe"):
+        if not key.endswith(".probe") and "/failures/" not in key:
             self.log.append(_short(key, body))
         return Written(etag(body), None)
 

@@ -137,8 +137,15 @@ class Shop:
         return {key: stored.body for key in bucket.keys("") if (stored := bucket.get(key))}
 
     def writes(self) -> int:
-        """How many versions and delete markers there are in both buckets."""
-        return sum(1 for name in (LEDGER, BUCKET) for _ in self.aws.bucket(name).versions(""))
+        """How many versions and delete markers there are in both buckets, without those of notes
+        about failed attempts.
+        """
+        return sum(
+            1
+            for name in (LEDGER, BUCKET)
+            for version in self.aws.bucket(name).versions("")
+            if "/failures/" not in version.key
+        )
 
 
 class Cli:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cipipe import config, fingerprint, planner, titles
-from cipipe.model import Baseline, Mode, Output, Plan, State
+from cipipe.model import Baseline, Mode, Output, Plan, State, Status
 from cipipe.pipeline.planning import undeclared
 from cipipe.pipeline.planning.baseline import ChangesSince, known_from_commit
 from cipipe.pipeline.planning.snapshot import Snapshot, consumed_outputs, read_snapshot
@@ -36,6 +36,8 @@ class PlanOptions(msgspec.Struct, frozen=True, kw_only=True):
     show_uncovered: bool = False
     # Leave out stages that always run, and the default one.
     only_due: bool = False
+    # Look for the last attempts that failed.
+    failures: bool = False
 
     @property
     def named(self) -> frozenset[str]:
@@ -104,6 +106,8 @@ def plan(
     complete = msgspec.structs.replace(
         executable.plan, warnings=(*executable.plan.warnings, *found)
     )
+    if options.failures and baseline.kind == "ledger" and ledger is not None:
+        complete = _with_failures(complete, ledger, stored)
     return PlanResult(
         executable=msgspec.structs.replace(executable, plan=complete),
         snapshot=snapshot,
@@ -138,6 +142,23 @@ def shown(project: Project, result: PlanResult) -> Plan:
         steps = titles.in_plan(executable.steps[stage.name], settings, known)
         stages.append(msgspec.structs.replace(stage, steps=steps))
     return msgspec.structs.replace(executable.plan, stages=tuple(stages))
+
+
+def _with_failures(
+    plan: Plan, ledger: "Ledger", stored: "Mapping[str, StoredRecord | None]"
+) -> Plan:
+    """The plan with the last attempts of its stages that failed. What is unchanged is deployed."""
+    records = {
+        stage.name: found.record if (found := stored[stage.name]) else None
+        for stage in plan.stages
+        if stage.name in stored and stage.status is not Status.UNCHANGED
+    }
+    failures = ledger.failures(records)
+    stages = tuple(
+        msgspec.structs.replace(stage, last_failure=failures.get(stage.name))
+        for stage in plan.stages
+    )
+    return msgspec.structs.replace(plan, stages=stages)
 
 
 def _warnings(project: Project, snapshot: Snapshot, options: PlanOptions) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cipipe.errors import Problem, ProblemsError, UsageError
-from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, Status
+from cipipe.model import Baseline, FailedAttempt, Mode, Plan, Reason, StagePlan, Status
 from cipipe.report import json as as_json
 from cipipe.report import text as as_text
 from cipipe.results import EnvironmentStatus, Report, Result, StageReport, StageStatus
@@ -24,6 +24,16 @@ HOSTILE = (
     b"-rf",
     "gr\u00fcn\u202e.sql".encode(),
     b"a\rb",
+)
+
+FAILURE = FailedAttempt(
+    error="tool-failed",
+    at="2026-01-02T03:04:05.000000+00:00",
+    commit="e" * 40,
+    ref="main",
+    provider="gitlab",
+    sequence=9,
+    pipeline_url="https://ci/\x1b[2J",
 )
 
 
@@ -81,8 +91,18 @@ def test_a_plan_as_json() -> None:
         "paths",
         "needs",
         "steps",
+        "last_failure",
     }
     assert (one["status"], one["reason"], one["deployed_fingerprint"]) == ("due", "changed", None)
+
+
+def test_a_plan_says_that_the_last_attempt_failed() -> None:
+    failed = plan(stage(last_failure=FAILURE))
+    (line,) = [line for line in as_text.plan(failed).splitlines() if "attempt" in line]
+    assert line.strip().startswith("the last attempt failed: tool-failed (commit eeeeeee, ")
+    assert line.endswith(" d ago, https://ci/\\x1b[2J)")
+    (one,) = json.loads(as_json.plan(failed))["stages"]
+    assert one["last_failure"]["error"] == "tool-failed"
 
 
 def test_paths_survive_json() -> None:
@@ -271,6 +291,7 @@ def test_a_status() -> None:
         finished_at="2026-01-02T03:04:05+00:00",
         fingerprint="f" * 64,
         drift=False,
+        last_failure=FAILURE,
     )
     absent = StageStatus(
         name="dags",
@@ -288,9 +309,12 @@ def test_a_status() -> None:
     assert lines[0] == "dev  account 111111111111, eu-central-1"
     assert lines[2].split()[:4] == ["iac", "deployed", "ddddddd", "main\\x1b[2J"]
     assert lines[3].split() == ["dags", "never-deployed", "–", "–", "–", "differs", "–"]
+    assert lines[4].startswith("  iac: the last attempt failed: tool-failed (commit eeeeeee, ")
+    assert lines[4].endswith(" d ago, https://ci/\\x1b[2J)")
     assert lines[-1] == "this commit: ccccccc"
     document = json.loads(as_json.status(environments, "c" * 40))
     assert [s["drift"] for s in document["environments"][0]["stages"]] == [False, True]
+    assert document["environments"][0]["stages"][0]["last_failure"]["error"] == "tool-failed"
 
 
 @pytest.mark.parametrize(

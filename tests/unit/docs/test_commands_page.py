@@ -97,6 +97,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "The status document": {
         "environments": results.EnvironmentStatus,
         "environments.stages": results.StageStatus,
+        "environments.stages.last_failure": model.FailedAttempt,
     },
 }
 
