@@ -93,8 +93,8 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     deploy_from: DeployFrom = DeployFrom()
 
-    # The provider's environment that jobs name, such as one of GitHub's with
-    # reviewers: the deploy role then trusts it instead of `deploy_from`.
+    # The environment at the provider that every job which deploys here
+    # names, such as one of GitHub's with reviewers.
     job_environment: str | None = None
 
     # The environment that content has to be deployed to before it comes

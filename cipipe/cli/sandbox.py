@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -56,12 +57,11 @@ def env(shared: Common) -> None:
     show_default=True,
     help="What started it.",
 )
-def token(
-    shared: Common, *, provider: str | None, branch: str | None, tag: str | None, event: str
-) -> None:
+@click.option("--job-environment", metavar="NAME", help="The provider's environment that it names.")
+def token(shared: Common, *, job_environment: str | None, **chosen: Any) -> None:
     """Print the variables with which a job gets its ID token, for runners on this machine."""
     session = shared.session()
-    job = PlayedJob(provider=provider, branch=branch, tag=tag, event=event)
+    job = PlayedJob(environment=job_environment, **chosen)
     _export(shared, job_variables(session.project, _running(session), job))
 
 

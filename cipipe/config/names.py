@@ -20,6 +20,9 @@ from cipipe.stages.settings import AnyStage, references
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
+# A wildcard would be one in the trust policies too.
+_JOB_ENVIRONMENT = re.compile(r"(?!\s)[^*?\x00-\x1f\x7f]{1,255}(?<!\s)")
+
 # For how many names a similar one is looked for: that takes milliseconds
 # where a table has many.
 _SUGGESTIONS = 20
@@ -111,6 +114,10 @@ def _environment(name: str, environment: Environment) -> Iterator[Problem]:
     if not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-\d", environment.region):
         message = f"{environment.region!r} is not an AWS region"
         yield Problem("config-bad-region", message, f"{path}.region")
+    named = environment.job_environment
+    if named is not None and not _JOB_ENVIRONMENT.fullmatch(named):
+        message = "an environment's name at the provider is not empty and has no `*` and `?`"
+        yield Problem("config-bad-name", message, f"{path}.job_environment")
     yield from sessions.problems(environment, path)
     for key in environment.values:
         yield from _well_formed("a value's", key, f"{path}.values.{key}")

@@ -69,6 +69,7 @@ class Sandbox:
         ref_type: str,
         audience: str,
         flavour: str = "gitlab",
+        environment: str | None = None,
         **more: Any,
     ) -> str:
         """An ID token as the provider would issue it.
@@ -81,6 +82,7 @@ class Sandbox:
             "ref_type": ref_type,
             "audience": audience,
             "flavour": flavour,
+            "environment": environment,
             **more,
         }
         return str(http.post_json(f"{self.state.issuer_url}/_cipipe/token", wanted)["value"])

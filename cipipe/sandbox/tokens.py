@@ -7,7 +7,6 @@ https://docs.github.com/actions/reference/security/oidc#oidc-token-claims
 
 import hashlib
 import time
-import urllib.parse
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -141,7 +140,7 @@ def _github(request: TokenRequest) -> dict[str, Any]:
         ref = f"refs/pull/{request.merge_request}/merge"
     subject = "pull_request" if merge else f"ref:{ref}"
     if request.environment:
-        subject = f"environment:{urllib.parse.quote(request.environment, safe='')}"
+        subject = f"environment:{request.environment.replace(':', '%3A')}"
 
     workflow = f"{request.project}/.github/workflows/deploy.yml@{ref}"
     return {

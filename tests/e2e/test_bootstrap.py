@@ -20,6 +20,8 @@ name = "shop"
 default_environment = "dev"
 [oidc.gitlab]
 project = "group/shop"
+[oidc.github]
+project = "group/shop"
 [environments.dev]
 account_id = "111111111111"
 region = "eu-central-1"
@@ -30,6 +32,7 @@ account_id = "222222222222"
 region = "eu-central-1"
 role_arn = "arn:aws:iam::222222222222:role/shop-deploy"
 deploy_from = { tags = ["v*"] }
+job_environment = "live"
 [bootstrap]
 repositories = ["team/dbt"]
 deploy_policies = ["arn:aws:iam::{account_id}:policy/rds"]
@@ -147,7 +150,8 @@ def test_with_consent(account: Account) -> None:
     assert "shop-deploy" in account.roles()
     assert done.document["outputs"]["deploy_role_arn"].endswith("role/shop-deploy")
     assert "in account 222222222222 (live), the roles and OIDC providers" in done.err
-    assert "create   aws_iam_openid_connect_provider" not in done.err
+    assert 'create   aws_iam_openid_connect_provider.this["github"]' in done.err
+    assert 'aws_iam_openid_connect_provider.this["gitlab"]' not in done.err
 
     granted = {one["stage"]: one["places"] for one in done.document["permissions"]}
     assert granted == {"dags": ["s3://airflow-222222222222/dags/"], "hello": []}
@@ -161,3 +165,58 @@ def test_with_consent(account: Account) -> None:
     assert again.status == 0, again.text
     assert again.document == done.document
     assert "in account 222222222222" not in again.err
+
+
+# --- jobs that name an environment; the roles exist now ---
+
+
+def github_job(account: Account, *arguments: str) -> dict[str, str]:
+    """The variables of a GitHub job of the tag v1, with a token that the sandbox issues."""
+    words = ("sandbox", "token", "--provider", "github", "--format", "json", *arguments)
+    made = account.cipipe(*words)
+    assert made.status == 0, made.text
+    return {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_EVENT_NAME": "push",
+        "GITHUB_REPOSITORY": "group/shop",
+        "GITHUB_REF": "refs/tags/v1",
+        "GITHUB_REF_NAME": "v1",
+        "GITHUB_REF_TYPE": "tag",
+        "GITHUB_SHA": account.git("rev-parse", "HEAD"),
+        "GITHUB_RUN_ID": "1",
+        **made.document["environment"],
+    }
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        ("--tag", "v1"),
+        ("--tag", "v1", "--job-environment", "test"),
+        ("--tag", "v1", "--job-environment", "live2"),
+        ("--branch", "main", "--job-environment", "live"),
+        ("--tag", "v1", "--job-environment", "live", "--event", "merge-request"),
+    ],
+)
+def test_no_other_job_gets_the_role(account: Account, job: tuple[str, ...]) -> None:
+    done = account.cipipe("run", "--env", "live", "--format", "json", **github_job(account, *job))
+    assert done.status == 3, done.text
+    assert done.document["error"]["id"] == "oidc-access-denied"
+    ledger = account.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="ledger/")
+    assert ledger["KeyCount"] == 0
+
+
+def test_a_job_of_the_environment_gets_the_role(account: Account) -> None:
+    job = github_job(account, "--tag", "v1", "--job-environment", "live")
+    account.client("s3").create_bucket(
+        Bucket="airflow-222222222222",
+        CreateBucketConfiguration={"LocationConstraint": "eu-central-1"},
+    )
+    done = account.cipipe("run", "--env", "live", "--format", "json", **job)
+    assert done.status == 0, done.text
+    assert done.results() == {"hello": "done", "dags": "done"}
+    (used,) = [entry for entry in account.sandbox().exchanges() if "github" in entry["issuer"]]
+    assert used["sub"] == "repo:group/shop:environment:live"
+    assert used["role"].endswith("role/shop-deploy")
+    ledger = account.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="ledger/shop/live/hello")
+    assert ledger["KeyCount"] == 1

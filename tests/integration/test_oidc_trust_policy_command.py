@@ -264,6 +264,63 @@ def test_the_rest_comes_from_the_configuration(
 
 
 @pytest.mark.parametrize(
+    ("provider", "conditions"),
+    [
+        (
+            "github",
+            {
+                "StringEquals": {
+                    "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
+                    "token.actions.githubusercontent.com:sub": "repo:acme/dbt:environment:live",
+                },
+                "StringLike": {
+                    "token.actions.githubusercontent.com:ref": ["refs/heads/main", "refs/tags/v*"]
+                },
+            },
+        ),
+        # GitLab's subjects have no environment.
+        ("gitlab", {"ref_type:branch:ref:main", "ref_type:tag:ref:v*"}),
+    ],
+)
+def test_the_environment_that_jobs_name_comes_from_the_configuration(
+    oidc: OidcCommand,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: str,
+    conditions: Any,
+) -> None:
+    deployment = Deployment.make(tmp_path / "repo")
+    refs = (
+        'role/deploy"\ndeploy_from = { branches = ["main"], tags = ["v*"] }\n'
+        'job_environment = "live"\n'
+    )
+    text = CONFIG.replace('role/deploy"\n', refs, 1)
+    text += f'[oidc]\n{provider} = {{ project = "acme/dbt" }}\n'
+    (deployment.repo.root / "cipipe.toml").write_text(text)
+    monkeypatch.chdir(deployment.repo.root)
+    made = oidc("trust-policy", "--env", "dev")
+    assert made.status == 0, made.err
+    found = json.loads(made.out)["Statement"][0]["Condition"]
+    if provider == "gitlab":
+        subjects = found["StringLike"]["gitlab.com:sub"]
+        assert {subject.partition("acme/dbt:")[2] for subject in subjects} == conditions
+        return
+    assert found == conditions
+    written("p", made.out)
+    verdicts = {}
+    for subject in ("environment:live", "environment:test", "ref:refs/heads/main", "pull_request"):
+        claims = written("c", github(subject, ref="refs/heads/main"))
+        done = oidc("explain", "--policy", "p", "--claims", claims, "--format", "json")
+        verdicts[subject] = done.document["verdict"]
+    assert verdicts.pop("environment:live") == "allowed"
+    assert set(verdicts.values()) == {"denied"}
+
+    # A ref that is named on the command line counts more.
+    other = oidc("trust-policy", "--env", "dev", "--ref", "main")
+    assert "environment:live" not in other.out
+
+
+@pytest.mark.parametrize(
     ("more", "refs"),
     [
         ((), ["refs/heads/*", "refs/tags/*"]),

@@ -83,6 +83,19 @@ def test_a_url_for_the_token(cipipe: Cli, folder: Path) -> None:
     assert claims(answer["value"])["aud"] == "sts.amazonaws.com"
 
 
+def test_a_job_that_names_an_environment(cipipe: Cli, folder: Path) -> None:
+    found = variables(cipipe, folder, "--provider", "github", "--job-environment", "eu / live:1")
+    answer = http.get_json(
+        found["ACTIONS_ID_TOKEN_REQUEST_URL"] + "&audience=sts.amazonaws.com",
+        headers={"Authorization": f"bearer {found['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"},
+    )
+    # Of all characters, GitHub encodes the colon alone.
+    assert claims(answer["value"])["sub"] == "repo:owner/shop:environment:eu / live%3A1"
+    assert claims(answer["value"])["ref"] == "refs/heads/main"
+    of_gitlab = variables(cipipe, folder, "--job-environment", "live")
+    assert claims(of_gitlab["MY_TOKEN"])["environment"] == "live"
+
+
 def test_what_cannot_be(cipipe: Cli, folder: Path, tmp_path: Path) -> None:
     both = ("sandbox", "token", "--branch", "a", "--tag", "b")
     assert cipipe(*both, CIPIPE_SANDBOX_DIR=str(folder)).status == 2

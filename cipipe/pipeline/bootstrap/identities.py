@@ -20,7 +20,6 @@ def trusted_tokens(project: Project, name: str) -> dict[str, Trust]:
     """The tokens that the environment's roles are to trust, by provider. Raises UsageError."""
     found = {}
     environment = project.config.environment(name)
-    allowed = environment.deploy_from
     for provider, settings in project.config.oidc.items():
         if settings.project is None:
             raise UsageError(
@@ -36,7 +35,9 @@ def trusted_tokens(project: Project, name: str) -> dict[str, Trust]:
             settings=settings,
             ids=ids_of(settings, f"oidc.{provider}"),
         )
-        found[provider] = trust(trusted, allowed, environment.job_environment)
+        found[provider] = trust(
+            trusted, environment.deploy_from, job_environment=environment.job_environment
+        )
 
     if found and not any(one.deploy_subjects for one in found.values()):
         raise UsageError(

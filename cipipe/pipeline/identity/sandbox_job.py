@@ -30,6 +30,8 @@ class PlayedJob(msgspec.Struct, frozen=True, kw_only=True):
     branch: str | None = None
     tag: str | None = None
     event: str = "push"
+    # The environment of the provider that it names.
+    environment: str | None = None
 
 
 def job_variables(project: Project, sandbox: JobSandbox, job: PlayedJob) -> dict[str, str]:
@@ -52,9 +54,12 @@ def job_variables(project: Project, sandbox: JobSandbox, job: PlayedJob) -> dict
             audience=issuer.audience,
             flavour=provider,
             event=job.event,
+            environment=job.environment,
         )
         return {issuer.token_variable: token}
-    url, bearer = sandbox.github_job(project=path, ref=ref, ref_type=ref_type, event=job.event)
+    url, bearer = sandbox.github_job(
+        project=path, ref=ref, ref_type=ref_type, event=job.event, environment=job.environment
+    )
     return {"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": bearer}
 
 

@@ -23,7 +23,14 @@ class RunningSandbox(Protocol):
     def child_env(self) -> dict[str, str]: ...
 
     def mint(
-        self, *, project: str, ref: str, ref_type: str, audience: str, flavour: str
+        self,
+        *,
+        project: str,
+        ref: str,
+        ref_type: str,
+        audience: str,
+        flavour: str,
+        environment: str | None,
     ) -> str: ...
 
 
@@ -43,6 +50,7 @@ def target_of(
             ref=ref,
             ref_type=ref_type,
             audience=audience,
+            environment=environment.job_environment,
         )
         return token, audience
 

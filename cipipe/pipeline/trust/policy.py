@@ -28,6 +28,7 @@ from cipipe.pipeline.trust.options import (
 from cipipe.pipeline.trust.subjects import (
     TrustedProject,
     deploy_claims,
+    ref_claims,
     trust,
     with_ids,
     workflow_claims,
@@ -59,6 +60,7 @@ def make_policy(options: TrustPolicyOptions, defaults: Defaults) -> TrustPolicy:
         ids=defaults.ids(options, provider, issuer, path),
     )
 
+    options = _as_configured(options, project, defaults)
     refs = _refs(options, project, defaults)
     trusted = trust(project, refs)
     subjects = trusted.deploy_subjects
@@ -93,6 +95,24 @@ def _check_issuer(provider: str, issuer: str) -> None:
             raise unusable(
                 "--provider-arn", f"{issuer} issues the tokens of {other}, not those of {provider}"
             )
+
+
+def _as_configured(
+    options: TrustPolicyOptions, project: TrustedProject, defaults: Defaults
+) -> TrustPolicyOptions:
+    """The options with the environment that jobs name according to cipipe.toml, and the refs that
+    deploy; unchanged if they name a ref or an environment themselves.
+    """
+    environment = defaults.environment()
+    allowed = defaults.deploy_from()
+    if options.refs or options.job_environment is not None or environment is None:
+        return options
+    name = environment.job_environment
+    provider = ci.PROVIDERS[project.provider]
+    if name is None or allowed is None or not provider.environment_subject(project.path, name):
+        return options
+    refs = tuple(value for values in ref_claims(project, allowed).values() for value in values)
+    return msgspec.structs.replace(options, job_environment=name, environment_refs=refs)
 
 
 def _refs(options: TrustPolicyOptions, project: TrustedProject, defaults: Defaults) -> DeployFrom:

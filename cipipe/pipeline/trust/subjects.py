@@ -72,27 +72,18 @@ def ids_of(settings: OidcSettings, where: str) -> tuple[str, str] | None:
     return settings.owner_id, settings.project_id
 
 
-def trust(project: TrustedProject, refs: DeployFrom, job_environment: str | None = None) -> Trust:
+def trust(
+    project: TrustedProject, refs: DeployFrom, *, job_environment: str | None = None
+) -> Trust:
     """Which tokens may deploy, from these branches and tags, and which may
     verify.
 
-    With `job_environment`, those of the provider's environment of that name
-    may deploy instead, where the provider's subjects have it.
-
-    Raises UsageError `config-bad-oidc`.
+    With `job_environment`, only jobs deploy that name that environment of
+    the provider, if it has such subjects. Raises UsageError
+    `config-bad-oidc`.
     """
     provider = ci.PROVIDERS[project.provider]
     settings = project.settings
-    if job_environment is not None:
-        subject = provider.environment_subject(project.path, job_environment)
-        if subject is not None:
-            # Branches and tags of any name: the provider's own rules say
-            # which of them reach the environment.
-            any_ref = DeployFrom(branches=("*",), tags=("*",))
-            return msgspec.structs.replace(
-                trust(project, any_ref),
-                deploy_subjects=with_ids(provider, [subject], _forms(provider, project).ids),
-            )
     components = settings.subject_components
     if components:
         made = provider.component_subjects(project.path, components, settings.project_id, refs)
@@ -111,13 +102,24 @@ def trust(project: TrustedProject, refs: DeployFrom, job_environment: str | None
     forms = _forms(provider, project)
     guards = deploy_claims(project.provider, project.issuer) if settings.protected_refs else {}
     workflows = workflow_claims(project, refs)
+    doubts = list(forms.doubts)
+    named = job_environment and provider.environment_subject(project.path, job_environment)
+    if named and deploy:
+        deploy = [named]
+        verify = [*verify, named]
+        guards |= ref_claims(project, refs)
+        if "ref" not in guards:
+            doubts.append(
+                f"AWS does not see the ref of {project.issuer}'s tokens: whatever the environment "
+                f"{job_environment} admits may deploy; limit its branches and tags there"
+            )
     return Trust(
         deploy_subjects=with_ids(provider, deploy, forms.ids),
         verify_subjects=with_ids(provider, verify, forms.ids),
         claims=dict(forms.claims),
         deploy_claims={**guards, **workflows},
         ids=forms.ids,
-        doubts=list(forms.doubts),
+        doubts=doubts,
     )
 
 
@@ -134,6 +136,14 @@ def deploy_claims(provider: str, issuer: str) -> dict[str, list[str]]:
     offered = visible(issuer)
     claims = ci.PROVIDERS[provider].DEPLOY_CLAIMS
     return {claim: list(values) for claim, values in claims.items() if claim in offered}
+
+
+def ref_claims(project: TrustedProject, refs: DeployFrom) -> dict[str, list[str]]:
+    """The claim that names the ref, for subjects that do not; empty where AWS does not see it."""
+    if "ref" not in visible(project.issuer):
+        return {}
+    branches = [f"refs/heads/{name}" for name in refs.branches]
+    return {"ref": branches + [f"refs/tags/{name}" for name in refs.tags]}
 
 
 def workflow_claims(project: TrustedProject, refs: DeployFrom) -> dict[str, list[str]]:

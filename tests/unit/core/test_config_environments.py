@@ -206,3 +206,19 @@ def test_a_wrong_setting_hides_no_others_of_its_stage() -> None:
         "stages.image.repository.fingerprint": "config-dangling-name",
         "stages.image.context": "config-bad-path",
     }
+
+
+# --- the environment that jobs name ---
+
+
+@pytest.mark.parametrize("name", ["", " ", "live ", "*", "li?e", "a\\nb", "x" * 256])
+def test_an_environment_of_the_provider_that_no_policy_can_name(name: str) -> None:
+    text = HEAD + f'job_environment = "{name}"\n' + DEFAULT
+    assert only(text)[0] == "config-bad-name"
+    assert set(problems(text)) == {"environments.dev.job_environment"}
+
+
+@pytest.mark.parametrize("name", ["live", "eu / live", "li:ve", "größe"])
+def test_an_environment_of_the_provider(name: str) -> None:
+    made = load(HEAD + f'job_environment = "{name}"\n' + DEFAULT)
+    assert made.environment("dev").job_environment == name

@@ -15,7 +15,14 @@ HUB, LAB, OWN = "token.actions.githubusercontent.com", "gitlab.com", "gitlab.exa
 MAIN = "repo:acme/bugs:ref:refs/heads/main"
 
 
-def of(provider: str, issuer: str, ids: tuple[str, str] | None = None, **settings: Any) -> Trust:
+def of(
+    provider: str,
+    issuer: str,
+    ids: tuple[str, str] | None = None,
+    *,
+    job_environment: str | None = None,
+    **settings: Any,
+) -> Trust:
     project = TrustedProject(
         provider=provider,
         issuer=issuer,
@@ -23,7 +30,8 @@ def of(provider: str, issuer: str, ids: tuple[str, str] | None = None, **setting
         settings=OidcSettings(**settings),
         ids=ids,
     )
-    return trust(project, DeployFrom(branches=("main",), tags=("v*",)))
+    refs = DeployFrom(branches=("main",), tags=("v*",))
+    return trust(project, refs, job_environment=job_environment)
 
 
 def test_gitlab_com_deploys_from_protected_refs_and_verifies_from_all() -> None:
@@ -114,6 +122,36 @@ def test_workflows_that_cannot_be_asked_for(provider: str, issuer: str, file: st
     )
 
 
+LIVE = "repo:acme/bugs:environment:li%3Ave"
+
+
+def test_jobs_of_an_environment_deploy_from_the_refs_only() -> None:
+    found = of("github", HUB, ("12", "34"), job_environment="li:ve")
+    assert found.deploy_subjects == [LIVE, "repo:acme@12/bugs@34:environment:li%3Ave"]
+    assert found.deploy_claims == {"ref": ["refs/heads/main", "refs/tags/v*"]}
+    # A job that deploys may read, too, and a pull request as before.
+    assert {LIVE, "repo:acme/bugs:pull_request"} <= set(found.verify_subjects)
+    assert found.claims == {}
+    assert found.doubts == []
+
+
+def test_an_environment_of_a_server_that_hides_the_ref_is_doubted() -> None:
+    found = of("github", "github.example.com/_services/token", job_environment="li:ve")
+    assert found.deploy_subjects == [LIVE]
+    assert found.deploy_claims == {}
+    assert len(found.doubts) == 1
+    assert "limit its branches and tags" in found.doubts[0]
+
+
+def test_subjects_without_an_environment_stay() -> None:
+    assert of("gitlab", LAB, job_environment="live") == of("gitlab", LAB)
+
+
+def test_an_environment_deploys_from_no_refs() -> None:
+    project = TrustedProject(provider="github", issuer=HUB, path="acme/bugs")
+    assert trust(project, DeployFrom(), job_environment="live").deploy_subjects == []
+
+
 def test_a_server_of_its_own_has_no_form_with_ids() -> None:
     found = of("github", "github.example.com/_services/token", immutable_subjects=True)
     assert (found.ids, found.claims) == (None, {})
@@ -142,19 +180,3 @@ def test_components_of_which_nothing_can_be_made(provider: str) -> None:
     with pytest.raises(UsageError) as refused:
         of(provider, HUB if provider == "github" else LAB, subject_components=("repo", "context"))
     assert refused.value.id == "config-bad-oidc"
-
-
-def test_jobs_of_an_environment_are_trusted_instead_of_refs() -> None:
-    project = TrustedProject(provider="github", issuer=HUB, path="acme/bugs", ids=("1", "2"))
-    found = trust(project, DeployFrom(tags=("v*",)), "live")
-    assert found.deploy_subjects == [
-        "repo:acme/bugs:environment:live",
-        "repo:acme@1/bugs@2:environment:live",
-    ]
-    assert found.verify_subjects == trust(project, DeployFrom()).verify_subjects
-
-
-def test_where_subjects_have_no_environment_refs_are_trusted() -> None:
-    project = TrustedProject(provider="gitlab", issuer=LAB, path="acme/bugs")
-    refs = DeployFrom(tags=("v*",))
-    assert trust(project, refs, "live") == trust(project, refs)
