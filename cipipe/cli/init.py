@@ -139,7 +139,9 @@ def _answers(found: "Survey", given: _Given, clone: Repository) -> "Answers":
 
     providers = _providers(clone.remotes(), given.provider)
     called = next((path for _, path in providers.values()), clone.root.name).rpartition("/")[2]
-    slug = re.sub(r"[^A-Za-z0-9_-]+", "-", called).strip("-_")[:40] or "project"
+    # As `cipipe bootstrap` wants it, which puts it into names of resources.
+    slug = re.sub(r"[^a-z0-9]+", "-", called.lower()).strip("-")[:24].strip("-") or "project"
+    slug = slug if slug[0].isalpha() else f"p-{slug}"[:24]
     name = answer("Project", given.project or slug, "--project", sure=given.project is not None)
     accounts = {}
     regions = {}

@@ -56,6 +56,7 @@ class Sandbox:
             # metadata service.
             "AWS_EC2_METADATA_DISABLED": "true",
             "TF_VAR_sandbox": "true",
+            "CIPIPE_SANDBOX_STATES": self.state.states_url,
         }
         if self.state.docker_host:
             env["DOCKER_HOST"] = self.state.docker_host

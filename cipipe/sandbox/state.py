@@ -73,6 +73,8 @@ class SandboxState(msgspec.Struct, frozen=True, kw_only=True):
 
     aws_url: str
     issuer_url: str
+    # The store of Terraform states that are not in S3.
+    states_url: str
 
     # HOST:PORT; None where no registry is installed.
     registry: str | None

@@ -28,6 +28,7 @@ from cipipe.sandbox.images.registry import RegistryServer
 from cipipe.sandbox.images.registry_front import RegistryFront
 from cipipe.sandbox.issuer import Issuer, connect_to
 from cipipe.sandbox.peers import OwnerOnly
+from cipipe.sandbox.states import States
 from cipipe.sandbox.web import Server
 
 
@@ -68,7 +69,8 @@ def _start(
     backend = MotoBackend(options.account_id, secret)
     sts = Sts(backend, functools.partial(connect_to, issuer_url=issuer.url))
 
-    servers = [issuer]
+    states = Server(OwnerOnly(States()))
+    servers = [issuer, states]
     ecr = None
     if registry is not None:
         images = Server(OwnerOnly(RegistryFront(registry, backend.keeps_tag)))
@@ -91,6 +93,7 @@ def _start(
         identity=identity,
         aws_url=front.url,
         issuer_url=issuer.url,
+        states_url=states.url,
         registry=registry.host if registry else None,
         docker_host=daemon.host if daemon else None,
         account=administrator,

@@ -22,7 +22,13 @@ from cipipe.pipeline.bootstrap.identities import (
     warn_of_policy,
 )
 from cipipe.pipeline.bootstrap.permissions import extra
-from cipipe.pipeline.bootstrap.root import chosen, prepared, refuse_other_outputs
+from cipipe.pipeline.bootstrap.root import (
+    SHIPPED,
+    chosen,
+    prepared,
+    refuse_names,
+    refuse_other_outputs,
+)
 from cipipe.pipeline.identity.access import check_account, child_environment
 from cipipe.pipeline.identity.role_session import merge_request_read_only
 from cipipe.pipeline.identity.tokens import ambient
@@ -104,6 +110,8 @@ def _terraform(
     if project.context.mode is Mode.VERIFY and not session.sandbox:
         raise merge_request_read_only(name)
     root = chosen(project, session.say)
+    if root == SHIPPED:
+        refuse_names(project.config.project.name, name)
     endpoint = session.endpoint()
     credentials = session.target.admin if session.target is not None else ambient(project)
     aws = Aws(endpoint, credentials, account=session.environment.account_id)

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from cipipe.tools.aws import buckets
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.errors import AwsError
 
@@ -34,7 +35,7 @@ def steps(aws: Aws, name: str) -> tuple["BucketStep", ...]:
         {"Bucket": name, "VersioningConfiguration": {"Status": "Enabled"}, **owner},
     )
     if not exists:
-        made = {"Bucket": name, **_location(aws.endpoint.region)}
+        made = buckets.creation(name, aws.endpoint.region)
         return (BucketStep(f"create the bucket {name}", "create_bucket", made), close, version)
 
     found = []
@@ -67,10 +68,3 @@ def _answer(aws: Aws, operation: str, absent: int, **arguments: Any) -> Any:
         if error.status != absent:
             raise
         return None
-
-
-def _location(region: str) -> dict[str, Any]:
-    # us-east-1 is the default, and S3 refuses it as a location.
-    if region == "us-east-1":
-        return {}
-    return {"CreateBucketConfiguration": {"LocationConstraint": region}}

@@ -7,6 +7,7 @@ contain anything.
 
 import contextlib
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -26,6 +27,9 @@ _LOCK_FILE = ".terraform.lock.hcl"
 
 # The platform of pipelines, which the lock file has a checksum for.
 _LOCKED_PLATFORM = ("linux", "x86_64")
+
+# What a name of a resource may contain.
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 # The output that every root must have.
 _REQUIRED = "deploy_role_arn"
@@ -64,6 +68,23 @@ def prepared(root: Path) -> Iterator[Path]:
         if (sys.platform, platform.machine()) == _LOCKED_PLATFORM:
             shutil.copyfile(root / _LOCK_FILE, copy / _LOCK_FILE)
         yield copy
+
+
+def refuse_names(project: str, environment: str) -> None:
+    """Refuse names that cannot be in those of resources, as cipipe's own root puts them there.
+
+    Raises UsageError `bootstrap-bad-name`.
+    """
+    limits = {"project.name": (project, 24), f"environments.{environment}": (environment, 12)}
+    for where, (name, longest) in limits.items():
+        if len(name) > longest or not _NAME.fullmatch(name):
+            raise UsageError(
+                "bootstrap-bad-name",
+                f"{name!r} cannot be part of the names of buckets and roles",
+                hint="Use lower-case letters, digits and single hyphens, starting with a letter: "
+                f"{longest} characters at most. Or apply a root of your own: [bootstrap] root.",
+                where=where,
+            )
 
 
 def refuse_other_outputs(project: Project, outputs: frozenset[str]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cipipe.model import Mode, State
+from cipipe.stages import sandbox_bucket
 from cipipe.stages.context import StageContext, StageResult
 from cipipe.stages.dags import destroy
 from cipipe.stages.dags.bucket import manifest, sharing
@@ -66,6 +67,7 @@ class Deployment(msgspec.Struct, kw_only=True):
             )
             return
 
+        sandbox_bucket.ensure(context, str(bucket), context.environment.region)
         self._compare(context, result)
         unchanged = context.previous is not None and result.data == context.previous.data
         if self.assumed and not (result.up_to_date and unchanged):

@@ -9,9 +9,11 @@ import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 
+from cipipe.errors import RefusedError
 from cipipe.interrupt import Interrupt
 from cipipe.model import Environment
 from cipipe.redact import Redactor
@@ -20,6 +22,9 @@ from cipipe.tools.terraform.backend import Backend, Value, refuse_workspace_vari
 
 if TYPE_CHECKING:
     from cipipe.tools.terraform.client import Terraform
+
+STATES_VARIABLE = "CIPIPE_SANDBOX_STATES"
+"""What a sandbox tells its processes: where its store of states is."""
 
 Login = Callable[[str], Mapping[str, str]]
 """Returns the variables that authenticate this job at an HTTP store of states, by its address."""
@@ -71,7 +76,11 @@ def client(root: Root, command: CommandContext) -> "Terraform":
     backend = root.backend
     refuse_workspace_variable(command.env, backend.workspace)
     env = dict(command.env)
-    if backend.type == "http":
+    states = env.get(STATES_VARIABLE)
+    if states:
+        backend = _in_sandbox(root, states, env.get("TF_HTTP_ADDRESS"))
+        env = {name: value for name, value in env.items() if not name.startswith("TF_HTTP_")}
+    elif backend.type == "http":
         address = backend.settings.get("address") or env.get("TF_HTTP_ADDRESS", "")
         login = command.login(str(address))
         command.redactor.register(login.get("TF_HTTP_PASSWORD", ""))
@@ -108,6 +117,38 @@ def backend(
             # put the bucket in.
             given["use_path_style"] = True
     return Backend(kind, given, workspace)
+
+
+def _in_sandbox(root: Root, states: str, address: str | None) -> Backend:
+    """The backend of a root in the sandbox, which has S3 and a store of states over HTTP.
+
+    Raises RefusedError for any other: a run in a sandbox would change the real state.
+    """
+    backend = root.backend
+    if backend.type == "s3":
+        return backend
+    if backend.type != "http":
+        raise RefusedError(
+            "sandbox-foreign-state",
+            f"the state of {root.shown} is in the backend {backend.type}, which a sandbox does not "
+            "have: its real state would be changed",
+            hint="Run other stages by their names, or keep the state in S3 or over HTTP.",
+            where=f"stages.{root.stage}.backend",
+        )
+
+    def moved(there: object) -> str:
+        place = urlsplit(str(there))
+        return f"{states}/{place.netloc}{place.path}"
+
+    settings = dict(backend.settings)
+    for key in ("username", "password", "client_private_key_pem"):
+        settings.pop(key, None)
+    named = settings.get("address") or address or f"https://sandbox/{root.stage}"
+    settings["address"] = moved(named)
+    for key in ("lock_address", "unlock_address"):
+        if key in settings:
+            settings[key] = moved(settings[key])
+    return Backend(backend.type, settings, backend.workspace)
 
 
 def unlock_command(root: Root, command: CommandContext) -> str:

@@ -10,11 +10,12 @@ import msgspec
 
 from cipipe.errors import RefusedError
 from cipipe.model import Effect, Mode, Output
+from cipipe.stages import sandbox_bucket
 from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stages.settings import Stage, literal
 from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.stages.terraform.stage_client import client_of
-from cipipe.stages.terraform.state_bucket import create_in_sandbox
+from cipipe.stages.terraform.state import backend_of
 
 if TYPE_CHECKING:
     from cipipe.tools.terraform.client import Terraform
@@ -73,6 +74,13 @@ def steps(
     )
 
 
+def _ensure_bucket(context: StageContext[TerraformSettings]) -> None:
+    backend = backend_of(context.stage.settings, context.environment, sandbox=context.sandbox)
+    bucket = backend.settings.get("bucket")
+    if backend.type == "s3" and isinstance(bucket, str):
+        sandbox_bucket.ensure(context, bucket, str(backend.settings["region"]))
+
+
 class _TerraformRun:
     """What the steps of one run share: the saved plan, and what it changes."""
 
@@ -84,7 +92,7 @@ class _TerraformRun:
 
     def init(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         _refuse_ignored(context)
-        create_in_sandbox(context)
+        _ensure_bucket(context)
         self._client_of(context).init()
 
     def create_state(self, context: StageContext[TerraformSettings], _: StageResult) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from cipipe.errors import UsageError
 from cipipe.pipeline.bootstrap.permissions import by_stage, extra
+from cipipe.pipeline.bootstrap.root import refuse_names
 from support.configurations import HEAD, load
 
 ACCOUNT = "111111111111"
@@ -109,3 +110,19 @@ def test_every_stage_says_what_the_roles_may_do() -> None:
     assert found["dags"].places == ("s3://airflow/team/",)
     assert found["later"].places == ()
     assert not [one for one in found.values() if "delete" in one.verify or "push" in one.verify]
+
+
+@pytest.mark.parametrize(
+    ("project", "environment", "where"),
+    [
+        ("a" * 25, "dev", "project.name"),
+        ("Shop", "dev", "project.name"),
+        ("my_shop", "dev", "project.name"),
+        ("shop", "development-1", "environments.development-1"),
+    ],
+)
+def test_names_that_no_resource_may_have(project: str, environment: str, where: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        refuse_names(project, environment)
+    assert (raised.value.id, raised.value.where) == ("bootstrap-bad-name", where)
+    refuse_names("a" * 24, "production-1")

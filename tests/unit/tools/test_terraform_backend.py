@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cipipe.ci import github, gitlab
-from cipipe.errors import UsageError
+from cipipe.errors import RefusedError, UsageError
 from cipipe.model import Environment
 from cipipe.redact import Redactor
 from cipipe.stages.settings import Stage
@@ -305,3 +305,46 @@ def test_only_an_http_store_gets_the_login(tmp_path: Path) -> None:
     assert redactor.text("hunter22") == "[redacted]"
     assert "TF_HTTP_PASSWORD" not in terraform(Backend("s3"))
     assert "TF_WORKSPACE" not in terraform(Backend("s3"))
+
+
+def in_sandbox(tmp_path: Path, backend: Backend, **env: str) -> Backend:
+    command = CommandContext(
+        top=tmp_path,
+        environment_name="dev",
+        env={"CIPIPE_SANDBOX_STATES": "http://127.0.0.1:1", "TF_HTTP_PASSWORD": "real", **env},
+        redactor=Redactor(),
+        line=lambda _: None,
+        command_options=("--sandbox",),
+    )
+    root = Root(folder=tmp_path, shown="r", stage="net", backend=backend)
+    made = client(root, command).commands
+    assert "TF_HTTP_PASSWORD" not in made.environment()
+    return made.backend
+
+
+def test_a_sandbox_has_a_store_of_its_own_for_states_over_http(tmp_path: Path) -> None:
+    """A run in it must not change the real state."""
+    real = "https://gitlab.com/api/v4/projects/1/terraform/state/dev"
+    settings: dict[str, Value] = {
+        "address": real,
+        "lock_address": f"{real}/lock",
+        "password": "x",
+        "retry_max": 0,
+    }
+    there = "http://127.0.0.1:1/gitlab.com/api/v4/projects/1/terraform/state/dev"
+    found = in_sandbox(tmp_path, Backend("http", settings, "blue"))
+    assert found == Backend(
+        "http", {"address": there, "lock_address": f"{there}/lock", "retry_max": 0}, "blue"
+    )
+    # Also where the job's environment names it, or only the root.
+    assert in_sandbox(tmp_path, Backend("http"), TF_HTTP_ADDRESS=real).settings["address"] == there
+    named = in_sandbox(tmp_path, Backend("http")).settings["address"]
+    assert named == "http://127.0.0.1:1/sandbox/net"
+
+
+def test_a_sandbox_refuses_states_that_it_cannot_keep(tmp_path: Path) -> None:
+    for kind in ("gcs", "pg", "cloud", "remote"):
+        with pytest.raises(RefusedError) as raised:
+            in_sandbox(tmp_path, Backend(kind))
+        assert raised.value.id == "sandbox-foreign-state"
+    assert in_sandbox(tmp_path, Backend("s3", {"key": "k"})) == Backend("s3", {"key": "k"})
