@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import platform
 import random
 import shutil
 import signal
@@ -261,6 +262,75 @@ def test_the_smoke_test_fails(project: Project, daemon: TlsDaemon) -> None:
     with contextlib.closing(daemon.client()) as client:
         assert client.containers.list(all=True) == []
     project.write("cipipe.toml", text)
+    project.finish()
+
+
+def smoking(project: Project, argv: list[str], settings: str = "") -> Outcome:
+    """The run of a commit with this smoke test."""
+    project.dockerfile()
+    project.configure(LOGIN + settings)
+    config = project.folder / "cipipe.toml"
+    text = config.read_text()
+    usual = '["/bin/sh", "-c", "test -f /app/run.sh"]'
+    assert usual in text
+    project.write("cipipe.toml", text.replace(usual, json.dumps(argv)))
+    try:
+        done = project.run_in("dev")
+        assert project.check_failure(done) == "docker-smoke-failed"
+        return done
+    finally:
+        project.configure(LOGIN)
+
+
+def test_a_smoke_test_runs_out_of_memory(project: Project, daemon: TlsDaemon) -> None:
+    doubling = "x=aaaaaaaa; while :; do x=$x$x; done"
+    done = smoking(project, ["/bin/sh", "-c", doubling], "smoke_memory = 32\n")
+    error = json.loads(done.out)["error"]
+    assert (
+        "exited with status 137: it ran out of memory, of which it may use 32 MiB"
+        in (error["message"])
+    )
+    assert "smoke_memory" in error["hint"]
+    with contextlib.closing(daemon.client()) as client:
+        assert client.containers.list(all=True) == []
+    project.finish()
+
+
+def test_a_smoke_test_runs_out_of_processes(project: Project, daemon: TlsDaemon) -> None:
+    forks = "i=0; while [ $i -lt 1200 ]; do /bin/sleep 60 & i=$((i + 1)); done; wait"
+    done = smoking(project, ["/bin/sh", "-c", forks])
+    message = json.loads(done.out)["error"]["message"]
+    assert "exited with status 2: it may have 1024 processes at most" in message
+    assert "Cannot fork" in message
+    with contextlib.closing(daemon.client()) as client:
+        assert client.containers.list(all=True) == []
+    project.finish()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # The header of an ELF file for ARM, or for x86-64 on ARM.
+        b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+        + (2).to_bytes(2, "little")
+        + (62 if platform.machine() == "aarch64" else 183).to_bytes(2, "little")
+        + b"\0" * 44,
+        b"echo no interpreter\n",
+    ],
+    ids=["other processor", "no #!"],
+)
+def test_a_smoke_test_is_no_program_of_this_machine(project: Project, body: bytes) -> None:
+    foreign = project.folder / "app/foreign"
+    foreign.write_bytes(body)
+    foreign.chmod(0o755)
+    try:
+        done = smoking(project, ["/app/foreign"])
+    finally:
+        foreign.unlink()
+    error = json.loads(done.out)["error"]
+    assert "it is a program for another processor than the daemon's" in error["message"]
+    assert "`platform`" in error["hint"]
+    project.configure(LOGIN)
     project.finish()
 
 

@@ -2,10 +2,10 @@
 merge request builds what it changes in a Redshift.
 """
 
+import contextlib
 import shutil
 import subprocess
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from support.clone import Outcome
 from support.dbt_container import DbtImage
@@ -105,6 +105,14 @@ class DbtImageProject(ImageProject):
 
     def merge_request(self, files: Mapping[str, str], iid: int, **env: str) -> Outcome:
         """The run of a merge request's job with these files changed. main stays as it is."""
+        with self.changed(files, iid) as job:
+            return self.run_in("dev", **{**job, **env})
+
+    @contextlib.contextmanager
+    def changed(self, files: Mapping[str, str], iid: int) -> Iterator[dict[str, str]]:
+        """The variables of the job of a merge request that changes these files, with its branch
+        checked out.
+        """
         self.git("checkout", "--quiet", "-B", "feature", "main")
         for name, text in files.items():
             self.write(f"app/{name}", text)
@@ -115,7 +123,7 @@ class DbtImageProject(ImageProject):
             audience="https://gitlab.com",
             event="merge-request",
         )
-        job: dict[str, Any] = {
+        job = {
             "CI": "true",
             "GITLAB_CI": "true",
             "CI_PIPELINE_SOURCE": "merge_request_event",
@@ -131,6 +139,6 @@ class DbtImageProject(ImageProject):
             "WAREHOUSE_USER": self.warehouse["REDSHIFT_USER"],
         }
         try:
-            return self.run_in("dev", **{**job, **env})
+            yield job
         finally:
             self.git("checkout", "--quiet", "main")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -53,7 +53,17 @@ class Keep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 class ImageSettings(KindSettings, frozen=True):
     NOT_COUNTED: ClassVar = frozenset(
-        {"cache", "cache_image", "dbt", "keep", "login", "promote", "scan", "sbom"}
+        {
+            "cache",
+            "cache_image",
+            "dbt",
+            "keep",
+            "login",
+            "promote",
+            "scan",
+            "sbom",
+            "smoke_memory",
+        }
     )
 
     # A folder of the repository.
@@ -83,6 +93,8 @@ class ImageSettings(KindSettings, frozen=True):
     smoke: tuple[str, ...] = ()
     # Seconds that it may take.
     smoke_timeout: int = 300
+    # MiB that it may use; None: as much as the daemon has.
+    smoke_memory: Annotated[int, msgspec.Meta(ge=6)] | None = None
     # Tags besides the one of the content. They move.
     tags: tuple[str, ...] = ()
     # Whether the list of its components is attached to the image.

@@ -128,7 +128,12 @@ class _ImageRun:
     def smoke(self, context: StageContext[ImageSettings], _: StageResult) -> None:
         if not self._digest:
             settings = context.stage.settings
-            daemon(context).run(local_name(context), settings.smoke, timeout=settings.smoke_timeout)
+            daemon(context).run(
+                local_name(context),
+                settings.smoke,
+                timeout=settings.smoke_timeout,
+                memory=settings.smoke_memory,
+            )
 
     def promote(self, context: StageContext[ImageSettings], result: StageResult) -> None:
         if self._digest is None:

@@ -203,16 +203,18 @@ class Docker:
             )
             self._read(answers, what, "docker-pull-failed", line=lambda _: None)
 
-    def run(self, image: str, argv: Sequence[str], *, timeout: int = 300) -> None:
-        """Run a command in the image, for at most `timeout` seconds, and
-        pass on what it prints.
+    def run(
+        self, image: str, argv: Sequence[str], *, timeout: int = 300, memory: int | None = None
+    ) -> None:
+        """Run a command in the image, for at most `timeout` seconds and with
+        at most `memory` MiB, and pass on what it prints.
 
         Raises StageError where it fails.
         """
         with _translated(f"docker run of {image}", "docker-smoke-failed"):
             smoke(
                 self._client,
-                Smoke(image=image, argv=argv, timeout=timeout),
+                Smoke(image=image, argv=argv, timeout=timeout, memory=memory),
                 redactor=self.redactor,
                 line=self.line,
                 interrupt=self.interrupt,

@@ -32,6 +32,12 @@ _MOST = 16_000_000
 
 _PROCESSES = 1024
 
+# What a shell and Python print when they may start no more.
+_NO_PROCESS = re.compile(
+    r"cannot fork|fork: retry|fork: resource temporarily|can't start new thread",
+    re.IGNORECASE,
+)
+
 # Why a command did not start, in the words of the daemon or the kernel.
 _CAUSES = (
     (
@@ -73,6 +79,8 @@ class Smoke(msgspec.Struct, frozen=True, kw_only=True):
     argv: Sequence[str]
     # Seconds.
     timeout: int
+    # MiB; None: all that the daemon has.
+    memory: int | None = None
 
 
 class _Output:
@@ -142,7 +150,7 @@ def smoke(
             raise _stopped(wanted, limits.reason, output)
         if status != 0:
             container.reload()
-            raise _failed(wanted, container.attrs, status, output)
+            raise _failed(client, wanted, container.attrs, status=status, output=output)
     finally:
         # The daemon may be gone. Then the error from above is the one that
         # matters.
@@ -151,6 +159,11 @@ def smoke(
 
 
 def _created(client: Any, wanted: Smoke) -> Any:
+    limit = {}
+    if wanted.memory is not None:
+        size = f"{wanted.memory}m"
+        # Without this, it could use as much again of swap.
+        limit = {"mem_limit": size, "memswap_limit": size}
     return client.containers.create(
         wanted.image,
         list(wanted.argv),
@@ -158,6 +171,7 @@ def _created(client: Any, wanted: Smoke) -> Any:
         cap_drop=["ALL"],
         security_opt=["no-new-privileges"],
         pids_limit=_PROCESSES,
+        **limit,
         # A proxy in the configuration of Docker's client may have a
         # password in it.
         use_config_proxy=False,
@@ -223,12 +237,17 @@ def _stopped(wanted: Smoke, reason: str, output: _Output) -> StageError:
     )
 
 
-def _failed(wanted: Smoke, attributes: Any, status: int, output: _Output) -> StageError:
+def _failed(
+    client: Any, wanted: Smoke, attributes: Any, *, status: int, output: _Output
+) -> StageError:
     message = f"{_command(wanted)} exited with status {status}"
     hint = "The lines above are the command's own. It runs without network."
     if attributes["State"].get("OOMKilled"):
-        message += ": it ran out of memory"
-        hint = "Give the Docker daemon more memory, or let the command use less."
+        cause, hint = _out_of_memory(client, wanted)
+        message += f": {cause}"
+    elif _NO_PROCESS.search(str(output)):
+        message += f": it may have {_PROCESSES} processes at most"
+        hint = "Let it start fewer processes or threads. The lines above are the command's own."
     elif status == 1 and "exec format error" in str(output):
         _, cause, hint = _CAUSES[0]
         message += f": {cause}"
@@ -238,6 +257,20 @@ def _failed(wanted: Smoke, attributes: Any, status: int, output: _Output) -> Sta
     return StageError(
         "docker-smoke-failed", f"{message}. The image was not pushed.{output}", hint=hint
     )
+
+
+def _out_of_memory(client: Any, wanted: Smoke) -> tuple[str, str]:
+    """What the limit was, and what to do."""
+    if wanted.memory is not None:
+        return (
+            f"it ran out of memory, of which it may use {wanted.memory} MiB",
+            "Raise `smoke_memory`, or let the command use less.",
+        )
+    cause = "it ran out of memory"
+    # Only for the message.
+    with contextlib.suppress(Exception):
+        cause += f": Docker's machine has {client.info()['MemTotal'] >> 20} MiB"
+    return cause, "Give the Docker daemon more memory, or let the command use less."
 
 
 def _command(wanted: Smoke) -> str:

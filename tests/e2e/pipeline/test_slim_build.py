@@ -2,7 +2,10 @@
 the deployed relations (PostgreSQL in its place).
 """
 
+import contextlib
 import json
+import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +22,9 @@ CHANGED = SQL.replace("department.city,\n", "'in ' || department.city as city,\n
 # A test of the model does not allow that.
 FAILING = SQL.replace("employee.email,\n", "'same' as email,\n")
 assert SQL not in (CHANGED, FAILING)
+
+# In PostgreSQL, which stands in for Redshift.
+SLEEPING = "select count(*) as n from pg_sleep(600)\n"
 
 TABLES = (
     "select string_agg(table_name, ',' order by table_name) from information_schema.tables"
@@ -119,6 +125,58 @@ def test_a_failing_test_fails_the_run(project: DbtImageProject) -> None:
     assert "fail   test.emp.unique_emp_fact_email" in error["message"]
     # What is below it was not built.
     assert warehouses.query(project.warehouse, TABLES.format("emp_9")) == "emp_fact"
+
+
+def left(project: DbtImageProject) -> tuple[str, list[str]]:
+    """How many queries still run in the warehouse, and containers of ours."""
+    running = (
+        "select count(*) from pg_stat_activity"
+        " where state = 'active' and query like '%pg_sleep(%' and pid <> pg_backend_pid()"
+    )
+    with contextlib.closing(project.daemon()) as daemon:
+        containers = daemon.containers.list(all=True, filters={"label": "io.cipipe.expires"})
+        return warehouses.query(project.warehouse, running), [one.id for one in containers]
+
+
+def test_ctrl_c_cancels_what_it_builds(project: DbtImageProject) -> None:
+    """dbt gets the time to cancel its query in the warehouse."""
+    with project.changed({"models/marts/apart.sql": SLEEPING}, 12) as job:
+        child = project.start("run", "--sandbox", "--env", "dev", **job)
+        assert child.stderr is not None
+        seen = []
+        for line in child.stderr:
+            seen.append(line)
+            if "START" in line and "apart" in line:
+                break
+        else:
+            pytest.fail(f"dbt built nothing:\n{''.join(seen)}")
+        deadline = time.monotonic() + 30
+        while left(project)[0] == "0":
+            assert time.monotonic() < deadline, "the query does not run"
+            time.sleep(0.2)
+        assert len(left(project)[1]) == 1
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert "[interrupted]" in err
+    assert left(project) == ("0", [])
+    assert PASSWORD not in "".join(seen) + err
+
+
+def test_a_build_that_takes_too_long_is_cancelled(project: DbtImageProject) -> None:
+    config = project.folder / "cipipe.toml"
+    text = config.read_text()
+    target = "[stages.image.dbt.build]\n"
+    assert target in text
+    limited = text.replace(target, f"{target}timeout = 10\n")
+    with project.changed({"models/marts/apart.sql": SLEEPING}, 13) as job:
+        project.write("cipipe.toml", limited)
+        done = project.run_in("dev", **job)
+    assert done.status == 4, done.text
+    error = done.document["error"]
+    assert error["id"] == "image-models-build-failed"
+    assert error["message"].startswith("dbt build of what changed took too long")
+    assert left(project) == ("0", [])
 
 
 def test_no_change_builds_nothing(project: DbtImageProject) -> None:
