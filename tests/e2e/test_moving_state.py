@@ -13,21 +13,10 @@ from typing import Any
 import pytest
 
 from support.clone import Clone
+from support.configurations import SHOP
 from support.environment import shell_environment
 from support.tools import ROOT, require
 
-CONFIG = """\
-[project]
-name = "shop"
-default_environment = "dev"
-[oidc.gitlab]
-project = "group/shop"
-[environments.dev]
-account_id = "111111111111"
-region = "eu-central-1"
-role_arn = "arn:aws:iam::111111111111:role/shop-deploy"
-deploy_from = { branches = ["main"] }
-"""
 STAGE = """
 [stages.NAME]
 kind = "terraform"
@@ -60,7 +49,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     folder.mkdir()
     made = Clone(folder, {**shell_environment(), "CIPIPE_SANDBOX_DOCKER": "off"})
     stages = "".join(STAGE.replace("NAME", name) for name in ("local", "elsewhere"))
-    (folder / "cipipe.toml").write_text(CONFIG + stages)
+    (folder / "cipipe.toml").write_text(SHOP + stages)
     (folder / ".gitignore").write_text(".cipipe/\n.terraform/\n*.tfstate*\n")
     made.git("init", "--quiet", "--initial-branch", "main")
     up = made.cipipe("sandbox", "up", "--env", "dev")

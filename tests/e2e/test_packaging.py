@@ -13,22 +13,14 @@ from pathlib import Path
 import pytest
 
 import cipipe
+from support.configurations import SHOP
 from support.environment import shell_environment
 from support.tools import ROOT, require
 
 PYTHONS = ("3.11", "3.12", "3.13")
 
-CONFIG = """\
-[project]
-name = "shop"
-default_environment = "dev"
-[oidc.gitlab]
-project = "group/shop"
-[environments.dev]
-account_id = "111111111111"
-region = "eu-central-1"
-role_arn = "arn:aws:iam::111111111111:role/shop-deploy"
-deploy_from = { branches = ["main"] }
+CONFIG = f"""\
+{SHOP}
 [stages.hello]
 kind = "command"
 paths = ["hello.txt"]

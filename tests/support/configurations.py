@@ -30,6 +30,20 @@ HEAD = head()
 # An environment with an account of its own.
 LIVE_ELSEWHERE = environment("live", account="222222222222")
 
+# A project at GitLab that a sandbox can bootstrap; its environment comes last.
+SHOP = """\
+[project]
+name = "shop"
+default_environment = "dev"
+[oidc.gitlab]
+project = "group/shop"
+[environments.dev]
+account_id = "111111111111"
+region = "eu-central-1"
+role_arn = "arn:aws:iam::111111111111:role/shop-deploy"
+deploy_from = { branches = ["main"] }
+"""
+
 IAC = """
 [stages.iac]
 kind = "terraform"
