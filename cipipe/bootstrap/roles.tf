@@ -2,12 +2,13 @@
 # lock the state: `terraform plan` runs with `-lock=false` there. identity.tf decides who may assume them.
 
 locals {
-  deploy_role_arn = "${local.iam_arn}:role/${var.deploy_role_name}"
-  verify_role_arn = var.verify_role_name == null ? null : "${local.iam_arn}:role/${var.verify_role_name}"
+  deploy_role_arn = "${local.iam_arn}:role${var.deploy_role_path}${var.deploy_role_name}"
+  verify_role_arn = var.verify_role_name == null ? null : "${local.iam_arn}:role${var.verify_role_path}${var.verify_role_name}"
 }
 
 resource "aws_iam_role" "deploy" {
   name                 = var.deploy_role_name
+  path                 = var.deploy_role_path
   description          = "Pipelines of ${var.project} that deploy ${var.environment}"
   assume_role_policy   = local.trust_policies.deploy
   max_session_duration = var.max_session_seconds
@@ -30,6 +31,7 @@ resource "aws_iam_role" "verify" {
   count = var.verify_role_name == null ? 0 : 1
 
   name                 = var.verify_role_name
+  path                 = var.verify_role_path
   description          = "Merge and pull requests of ${var.project} that are checked against ${var.environment}"
   assume_role_policy   = local.trust_policies.verify
   max_session_duration = var.max_session_seconds

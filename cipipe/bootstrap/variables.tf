@@ -1,4 +1,4 @@
-# `cipipe bootstrap` passes all of them as TF_VAR_…; identity_providers as JSON.
+# `cipipe bootstrap` passes them in a file; those with a default only where they are needed.
 # Variables before the first section must have the same values as in the main stack.
 
 variable "project" {
@@ -59,6 +59,27 @@ variable "bucket" {
   }
 }
 
+variable "bucket_statements" {
+  description = "The statements of the bucket's policy that somebody else wrote, as JSON; they stay."
+  type        = string
+  default     = "[]"
+
+  validation {
+    condition     = can(tolist(jsondecode(var.bucket_statements))) || can(concat(jsondecode(var.bucket_statements), []))
+    error_message = "bucket_statements must be a JSON array of statements."
+  }
+}
+
+variable "bucket_encryption" {
+  description = "How the bucket encrypts by default: the algorithm, the id or ARN of the KMS key (null for AWS's own), and whether a bucket key is used."
+  type = object({
+    algorithm  = string
+    key        = optional(string)
+    bucket_key = optional(bool)
+  })
+  default = { algorithm = "AES256" }
+}
+
 variable "state_arns" {
   description = "ARNs of the objects with the states of stages; none selects cipipe's default in the bucket."
   type        = list(string)
@@ -101,6 +122,28 @@ variable "verify_role_name" {
   validation {
     condition     = var.verify_role_name != var.deploy_role_name
     error_message = "verify_role_name must differ from deploy_role_name: a merge request would deploy."
+  }
+}
+
+variable "deploy_role_path" {
+  description = "Path of the role that deploys, with a slash at both ends."
+  type        = string
+  default     = "/"
+
+  validation {
+    condition     = can(regex("^/([\\w+=,.@-]+/)*$", var.deploy_role_path)) && !startswith(var.deploy_role_path, "/${var.project}/${var.environment}/")
+    error_message = "deploy_role_path must start and end with a slash, and not be below /${var.project}/${var.environment}/: the deploy role may change the roles there."
+  }
+}
+
+variable "verify_role_path" {
+  description = "Path of the read-only role, with a slash at both ends."
+  type        = string
+  default     = "/"
+
+  validation {
+    condition     = can(regex("^/([\\w+=,.@-]+/)*$", var.verify_role_path)) && !startswith(var.verify_role_path, "/${var.project}/${var.environment}/")
+    error_message = "verify_role_path must start and end with a slash, and not be below /${var.project}/${var.environment}/: the deploy role may change the roles there."
   }
 }
 
@@ -203,6 +246,24 @@ variable "object_arns" {
 
 variable "repository_arns" {
   description = "ECR repositories that have other names. Images may be pushed to them, but they are never created or deleted."
+  type        = list(string)
+  default     = []
+}
+
+variable "mwaa_arns" {
+  description = "MWAA environments that have other names. They may be updated, but they are never created or deleted."
+  type        = list(string)
+  default     = []
+}
+
+variable "lock_table_arns" {
+  description = "DynamoDB tables that lock the states of stages."
+  type        = list(string)
+  default     = []
+}
+
+variable "key_arns" {
+  description = "KMS keys that encrypt the bucket or the states of stages."
   type        = list(string)
   default     = []
 }

@@ -33,6 +33,12 @@ region = "eu-central-1"
 role_arn = "arn:aws:iam::222222222222:role/shop-deploy"
 deploy_from = { tags = ["v*"] }
 job_environment = "live"
+[environments.test]
+account_id = "222222222222"
+region = "eu-central-1"
+role_arn = "arn:aws:iam::222222222222:role/team/ci/shop-test"
+verify_role_arn = "arn:aws:iam::222222222222:role/team/shop-test-verify"
+deploy_from = { branches = ["main"] }
 [bootstrap]
 repositories = ["team/dbt"]
 deploy_policies = ["arn:aws:iam::{account_id}:policy/rds"]
@@ -40,13 +46,21 @@ deploy_policies = ["arn:aws:iam::{account_id}:policy/rds"]
 kind = "dags"
 paths = ["dags/**"]
 source = "dags"
-bucket = "airflow-{account_id}"
+bucket = "airflow-{account_id}-{environment}"
 [stages.hello]
 kind = "command"
 paths = ["hello.txt"]
 run = [["cat", "hello.txt"]]
 """
 BUCKET = "cipipe-222222222222-eu-central-1"
+
+# What the administrator set on it.
+KEY = "arn:aws:kms:eu-central-1:222222222222:key/3d1b1b60-6a37-4bd5-8a0a-d2e8ff7bc1a6"
+TAGS = [{"Key": "cost-centre", "Value": "42"}]
+ENCRYPTION = {
+    "ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY},
+    "BucketKeyEnabled": True,
+}
 
 
 @dataclass
@@ -115,6 +129,10 @@ def test_nothing_is_created_unasked(account: Account) -> None:
     account.client("s3").create_bucket(
         Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
     )
+    account.client("s3").put_bucket_tagging(Bucket=BUCKET, Tagging={"TagSet": TAGS})
+    account.client("s3").put_bucket_encryption(
+        Bucket=BUCKET, ServerSideEncryptionConfiguration={"Rules": [ENCRYPTION]}
+    )
     second = account.bootstrap("--format", "json")
     assert f"the bucket {BUCKET}" in refused(second)
     assert "create the bucket" not in second.err
@@ -133,7 +151,7 @@ def test_what_terraform_would_change_is_asked_about(account: Account) -> None:
     done = account.bootstrap("--format", "json")
     assert "the roles and OIDC providers" in refused(done)
     assert "create   aws_iam_role.deploy" in done.err
-    assert "  dags (s3://airflow-222222222222/dags/)\n    deploy: upload, list" in done.err
+    assert "  dags (s3://airflow-222222222222-live/dags/)\n    deploy: upload, list" in done.err
     assert "deploy_policies: arn:aws:iam::{account_id}:policy/rds" in done.err
     assert "shop-deploy" not in account.roles()
 
@@ -141,7 +159,7 @@ def test_what_terraform_would_change_is_asked_about(account: Account) -> None:
 def test_with_consent(account: Account) -> None:
     # Somebody else's provider is used as it is.
     account.client("iam").create_open_id_connect_provider(
-        Url="https://gitlab.com", ClientIDList=["https://gitlab.com"]
+        Url="https://gitlab.com", ClientIDList=["somebody-elses"]
     )
     # In the sandbox nobody is asked. As AWS, moto would refuse every request by the bucket's policy
     # for TLS, which the sandbox leaves out.
@@ -154,17 +172,65 @@ def test_with_consent(account: Account) -> None:
     assert 'aws_iam_openid_connect_provider.this["gitlab"]' not in done.err
 
     granted = {one["stage"]: one["places"] for one in done.document["permissions"]}
-    assert granted == {"dags": ["s3://airflow-222222222222/dags/"], "hello": []}
+    assert granted == {"dags": ["s3://airflow-222222222222-live/dags/"], "hello": []}
     attached = account.client("iam").list_attached_role_policies(RoleName="shop-deploy")
     names = {one["PolicyName"] for one in attached["AttachedPolicies"]}
     assert {"shop-live-existing-read", "shop-live-existing-deploy"} < names
     assert "rds" not in names  # which a sandbox does not have
+
+    # What it lacks is not added, but said.
+    assert "does not list the audience https://gitlab.com" in done.err
+    account.client("iam").delete_open_id_connect_provider(
+        OpenIDConnectProviderArn="arn:aws:iam::222222222222:oidc-provider/gitlab.com"
+    )
+    account.client("iam").create_open_id_connect_provider(
+        Url="https://gitlab.com", ClientIDList=["https://gitlab.com"]
+    )
 
     # Nothing is left to ask about.
     again = account.bootstrap("--sandbox", "--format", "json")
     assert again.status == 0, again.text
     assert again.document == done.document
     assert "in account 222222222222" not in again.err
+    assert "audience" not in again.err
+
+
+def test_the_bucket_stays_as_its_owner_set_it(account: Account) -> None:
+    s3 = account.client("s3")
+    assert s3.get_bucket_tagging(Bucket=BUCKET)["TagSet"] == TAGS
+    found = s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]
+    assert found["Rules"] == [ENCRYPTION]
+    iam = account.client("iam")
+    arn = "arn:aws:iam::222222222222:policy/shop-live-existing-deploy"
+    policy = iam.get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]["Document"]
+    (encrypt,) = [one for one in policy["Statement"] if one["Sid"] == "EncryptState"]
+    assert encrypt["Resource"] == [KEY]
+
+
+def test_two_environments_of_an_account_do_not_change_each_other(account: Account) -> None:
+    made = account.cipipe("bootstrap", "--env", "test", "--sandbox", "--format", "json")
+    assert made.status == 0, made.text
+    # The roles have the paths of their ARNs: no token could assume them otherwise.
+    assert made.document["outputs"]["deploy_role_arn"].endswith(":role/team/ci/shop-test")
+    assert made.document["outputs"]["verify_role_arn"].endswith(":role/team/shop-test-verify")
+    for name in ("live", "test"):
+        again = account.cipipe("bootstrap", "--env", name, "--sandbox", "--format", "json")
+        assert again.status == 0, again.text
+        assert "in account 222222222222" not in again.err
+    token = account.sandbox().mint(
+        project="group/shop", ref="main", ref_type="branch", audience="https://gitlab.com"
+    )
+    job = {
+        "GITLAB_CI": "true",
+        "CI_PIPELINE_SOURCE": "push",
+        "CI_PROJECT_PATH": "group/shop",
+        "CI_COMMIT_BRANCH": "main",
+        "CI_COMMIT_REF_NAME": "main",
+        "CI_COMMIT_SHA": account.git("rev-parse", "HEAD"),
+        "AWS_ID_TOKEN": token,
+    }
+    status = account.cipipe("status", "--env", "test", "--format", "json", **job)
+    assert status.status == 0, status.text
 
 
 # --- jobs that name an environment; the roles exist now ---
@@ -209,7 +275,7 @@ def test_no_other_job_gets_the_role(account: Account, job: tuple[str, ...]) -> N
 def test_a_job_of_the_environment_gets_the_role(account: Account) -> None:
     job = github_job(account, "--tag", "v1", "--job-environment", "live")
     account.client("s3").create_bucket(
-        Bucket="airflow-222222222222",
+        Bucket="airflow-222222222222-live",
         CreateBucketConfiguration={"LocationConstraint": "eu-central-1"},
     )
     done = account.cipipe("run", "--env", "live", "--format", "json", **job)

@@ -384,3 +384,133 @@ run "refuses_claims_without_values" {
 
   expect_failures = [var.identity_providers]
 }
+
+run "paths" {
+  command = plan
+
+  variables {
+    deploy_role_path = "/team/"
+    verify_role_path = "/team/read/"
+  }
+
+  assert {
+    condition     = aws_iam_role.deploy.path == "/team/" && aws_iam_role.verify[0].path == "/team/read/"
+    error_message = "A role must have the path that its ARN in cipipe.toml has."
+  }
+
+  assert {
+    condition = anytrue([
+      for statement in jsondecode(aws_iam_policy.read.policy).Statement :
+      statement.Resource == ["arn:aws:iam::111111111111:role/team/dbt-deployment-deploy", "arn:aws:iam::111111111111:role/team/read/dbt-deployment-verify"]
+      if statement.Sid == "ReadTrustPolicies"
+    ])
+    error_message = "An ARN of a role must include its path."
+  }
+}
+
+run "refuses_a_deploy_role_that_could_change_itself" {
+  command = plan
+
+  variables {
+    deploy_role_path = "/dbt-deployment/dev/ci/"
+  }
+
+  expect_failures = [var.deploy_role_path]
+}
+
+run "existing_bucket" {
+  command = plan
+
+  variables {
+    bucket_statements = jsonencode([{ Sid = "Audit", Effect = "Allow", Principal = { AWS = "arn:aws:iam::222222222222:root" }, Action = "s3:ListBucket", Resource = "arn:aws:s3:::cipipe-111111111111-eu-central-1" }])
+    bucket_encryption = { algorithm = "aws:kms", key = "arn:aws:kms:eu-central-1:111111111111:key/1234", bucket_key = true }
+    key_arns          = ["arn:aws:kms:eu-central-1:111111111111:key/1234"]
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(aws_s3_bucket_policy.state[0].policy).Statement : statement.Sid] == ["Audit", "TlsOnly"]
+    error_message = "Statements that somebody else wrote must stay."
+  }
+
+  assert {
+    condition = alltrue([
+      for rule in aws_s3_bucket_server_side_encryption_configuration.state.rule :
+      rule.bucket_key_enabled && one(rule.apply_server_side_encryption_by_default).kms_master_key_id == "arn:aws:kms:eu-central-1:111111111111:key/1234"
+    ])
+    error_message = "The bucket must go on encrypting with its key."
+  }
+
+  assert {
+    condition     = contains(flatten([for statement in jsondecode(aws_iam_policy.existing_read[0].policy).Statement : statement.Action]), "kms:Decrypt") && !contains(flatten([for statement in jsondecode(aws_iam_policy.existing_read[0].policy).Statement : statement.Action]), "kms:GenerateDataKey")
+    error_message = "Reading a state takes the key, but the verify role must not encrypt."
+  }
+}
+
+run "existing_environments_and_tables" {
+  command = plan
+
+  variables {
+    mwaa_arns       = ["arn:aws:airflow:eu-central-1:111111111111:environment/team"]
+    lock_table_arns = ["arn:aws:dynamodb:eu-central-1:111111111111:table/locks"]
+  }
+
+  assert {
+    condition = {
+      for statement in jsondecode(aws_iam_policy.existing_deploy[0].policy).Statement : statement.Sid => statement.Resource
+      } == {
+      UpdateAirflow = ["arn:aws:airflow:eu-central-1:111111111111:environment/team"]
+      AskAirflow    = ["arn:aws:airflow:eu-central-1:111111111111:role/team/Viewer"]
+      LockState     = ["arn:aws:dynamodb:eu-central-1:111111111111:table/locks"]
+    }
+    error_message = "Airflow is called with its role Viewer, and the state is locked in its table."
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(aws_iam_policy.existing_read[0].policy).Statement : statement.Sid] == ["ReadAirflow"]
+    error_message = "The verify role locks nothing."
+  }
+}
+
+run "guard" {
+  command = plan
+
+  variables {
+    deploy_policy_arns = ["arn:aws:iam::111111111111:policy/everything"]
+  }
+
+  assert {
+    condition     = alltrue([for statement in jsondecode(aws_iam_policy.guard[0].policy).Statement : statement.Effect == "Deny"])
+    error_message = "The guard only denies."
+  }
+
+  assert {
+    condition = {
+      for statement in jsondecode(aws_iam_policy.guard[0].policy).Statement : statement.Sid => statement.Condition.StringNotEquals if can(statement.Condition)
+    } == { RolesOnlyWithBoundary = { "iam:PermissionsBoundary" = "arn:aws:iam::111111111111:policy/dbt-deployment-dev-boundary" } }
+    error_message = "Whatever a chosen policy allows, a role must get the boundary, and StringNotEquals also holds without one."
+  }
+
+  assert {
+    condition = one([
+      for statement in jsondecode(aws_iam_policy.guard[0].policy).Statement : toset(statement.Resource) if statement.Sid == "NotItself"
+      ]) == toset([
+      "arn:aws:iam::111111111111:role/dbt-deployment-deploy", "arn:aws:iam::111111111111:role/dbt-deployment-verify",
+      "arn:aws:iam::111111111111:policy/dbt-deployment-dev-*", "arn:aws:iam::111111111111:policy/everything",
+    ])
+    error_message = "The pipeline must not change its own roles, nor the boundary, nor the policies that it has."
+  }
+
+  assert {
+    condition     = length(aws_iam_policy.guard[0].policy) <= 6144
+    error_message = "IAM rejects managed policies of more than 6144 characters."
+  }
+}
+
+run "no_guard" {
+  command = plan
+
+  assert {
+    condition     = length(aws_iam_policy.guard) == 0 && length(aws_iam_policy.existing_read) == 0
+    error_message = "Without chosen policies and existing resources, there is nothing to add."
+  }
+}

@@ -19,6 +19,7 @@ from cipipe.pipeline.bootstrap.identities import (
     existing_providers,
     provider_variables,
     trusted_tokens,
+    warn_of_audiences,
     warn_of_policy,
 )
 from cipipe.pipeline.bootstrap.permissions import extra
@@ -73,7 +74,8 @@ def bootstrap(session: Session, agree: Agree | None = None) -> dict[str, Any]:
         foreign = existing_providers(aws) - terraform.identity_providers()
         variables = Path(folder) / "bootstrap.tfvars.json"
         providers = provider_variables(session.project, trusted, foreign)
-        variables.write_bytes(msgspec.json.encode(_variables(session, bucket, providers)))
+        values = {**_variables(session, bucket, providers), **state_bucket.kept(aws, bucket)}
+        variables.write_bytes(msgspec.json.encode(_with_key(session, values)))
         file = Path(folder) / "terraform.tfplan"
         if terraform.plan(file, var_files=[str(variables)]):
             refuse_other_outputs(session.project, terraform.planned_outputs(file))
@@ -84,6 +86,7 @@ def bootstrap(session: Session, agree: Agree | None = None) -> dict[str, Any]:
         for trust_of_provider in trusted.values():
             for doubt in trust_of_provider.doubts:
                 session.progress.warning(doubt)
+        warn_of_audiences(session, aws, foreign)
         warn_of_policy(session, aws, trusted)
         return {key: output.get("value") for key, output in terraform.outputs().items()}
 
@@ -164,6 +167,9 @@ def _variables(session: Session, bucket: str, providers: dict[str, Any]) -> dict
     environment = session.environment
     verify_role = environment.verify_role_arn
     granted = extra(project.config, name)
+    paths = {"deploy_role_path": _path(environment.role_arn)}
+    if verify_role:
+        paths["verify_role_path"] = _path(verify_role)
     if session.sandbox:
         # A sandbox's account has no policies of the team, and enforces none.
         granted = msgspec.structs.replace(granted, deploy_policy_arns=[], verify_policy_arns=[])
@@ -177,5 +183,33 @@ def _variables(session: Session, bucket: str, providers: dict[str, Any]) -> dict
         "deploy_role_name": environment.role_arn.rpartition("/")[2],
         "verify_role_name": verify_role.rpartition("/")[2] if verify_role else None,
         "identity_providers": providers,
-        **msgspec.to_builtins(granted),
+        # A root that was copied from an earlier version may not have these.
+        **{key: value for key, value in msgspec.to_builtins(granted).items() if value},
+        **{key: path for key, path in paths.items() if path != "/"},
     }
+
+
+def _path(role_arn: str) -> str:
+    """The path of a role, with a slash at both ends."""
+    return role_arn.partition(":role")[2].rpartition("/")[0] + "/"
+
+
+def _with_key(session: Session, variables: dict[str, Any]) -> dict[str, Any]:
+    """The variables, with the ARN of the key that the bucket is encrypted
+    with among `key_arns`: the roles need it.
+    """
+    key = (variables.get("bucket_encryption") or {}).get("key")
+    if not key:
+        return variables
+    if "alias/" in key:
+        session.progress.warning(
+            f"the bucket is encrypted with {key}, and permissions are not given by alias: name a "
+            "policy that allows to use its key in deploy_policies and verify_policies"
+        )
+        return variables
+    if not key.startswith("arn:"):
+        environment = session.environment
+        partition = environment.role_arn.split(":")[1]
+        here = f"{environment.region}:{environment.account_id}"
+        key = f"arn:{partition}:kms:{here}:key/{key}"
+    return {**variables, "key_arns": sorted({*variables.get("key_arns", []), key})}

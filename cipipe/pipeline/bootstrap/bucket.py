@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from cipipe import bounded
 from cipipe.tools.aws import buckets
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.errors import AwsError
@@ -14,6 +15,9 @@ _CLOSED = {
     "BlockPublicPolicy": True,
     "RestrictPublicBuckets": True,
 }
+
+# The statement of the bucket's policy that the Terraform root writes.
+_OWN_STATEMENT = "TlsOnly"
 
 
 def steps(aws: Aws, name: str) -> tuple["BucketStep", ...]:
@@ -46,6 +50,34 @@ def steps(aws: Aws, name: str) -> tuple["BucketStep", ...]:
     if versioning.get("Status") != "Enabled":
         found.append(version)
     return tuple(found)
+
+
+def kept(aws: Aws, name: str) -> dict[str, Any]:
+    """What somebody else set on the bucket, as variables of the Terraform
+    root, which would replace it otherwise: the statements of its policy, and
+    its encryption with a key. Empty for a bucket that only cipipe changed.
+    """
+    owner = {"ExpectedBucketOwner": aws.account} if aws.account else {}
+    variables: dict[str, Any] = {}
+    policy = _answer(aws, "get_bucket_policy", 404, Bucket=name, **owner)
+    statements = bounded.decode(policy["Policy"].encode())["Statement"] if policy else []
+    if isinstance(statements, dict):
+        statements = [statements]
+    foreign = [one for one in statements if one.get("Sid") != _OWN_STATEMENT]
+    if foreign:
+        variables["bucket_statements"] = msgspec.json.encode(foreign).decode()
+
+    found = _answer(aws, "get_bucket_encryption", 404, Bucket=name, **owner) or {}
+    rules = found.get("ServerSideEncryptionConfiguration", {}).get("Rules", [])
+    rule = rules[0] if rules else {}
+    default = rule.get("ApplyServerSideEncryptionByDefault", {})
+    if default.get("SSEAlgorithm", "AES256") != "AES256":
+        variables["bucket_encryption"] = {
+            "algorithm": default["SSEAlgorithm"],
+            "key": default.get("KMSMasterKeyID"),
+            "bucket_key": rule.get("BucketKeyEnabled"),
+        }
+    return variables
 
 
 class BucketStep(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import Any
 from cipipe.errors import UsageError
 from cipipe.oidc.claims import TokenClaims
 from cipipe.oidc.explain import explain
-from cipipe.oidc.request import ROLE_ARN, issuer_key, request_for
+from cipipe.oidc.request import ROLE_ARN, issuer_key, provider_arn, request_for
 from cipipe.oidc.trust_policy import evaluate
 from cipipe.pipeline.identity import iam_roles
 from cipipe.pipeline.identity.tokens import issuer_of
@@ -54,6 +54,27 @@ def existing_providers(aws: Aws) -> frozenset[str]:
     """The hosts of the account's OIDC providers. There can be only one of each, whoever made it."""
     listed = aws.call("iam", "list_open_id_connect_providers")["OpenIDConnectProviderList"]
     return frozenset(entry["Arn"].partition("oidc-provider/")[2] for entry in listed)
+
+
+def warn_of_audiences(session: Session, aws: Aws, foreign: frozenset[str]) -> None:
+    """Warn of a provider that somebody else made and that does not accept the project's tokens."""
+    project = session.project
+    for provider in project.config.oidc:
+        identity = issuer_of(project, provider)
+        host = identity.issuer.partition("://")[2]
+        if host not in foreign:
+            continue
+        partition = session.environment.role_arn.split(":")[1]
+        arn = provider_arn(
+            identity.issuer, account_id=session.environment.account_id, partition=partition
+        )
+        found = aws.call("iam", "get_open_id_connect_provider", OpenIDConnectProviderArn=arn)
+        if identity.audience not in found["ClientIDList"]:
+            session.progress.warning(
+                f"oidc-audience-mismatch: the account's OIDC provider {host}, which cipipe did not "
+                f"create, does not list the audience {identity.audience}. Fix: add it to the "
+                f"client ids of {arn}, or set `audience` under [oidc] to one of them"
+            )
 
 
 def provider_variables(

@@ -13,9 +13,11 @@ import msgspec
 
 from cipipe.config import Config
 from cipipe.errors import UsageError
+from cipipe.model import Environment
 from cipipe.partitions import ANY_PARTITION, partition_of
 from cipipe.stages import KINDS
 from cipipe.stages.base import Resource, ResourceType
+from cipipe.stages.settings import AnyStage
 
 _POLICY_ARN = re.compile(rf"arn:{ANY_PARTITION}:iam::(aws|\d{{12}}):policy/[\w+=,.@/-]+")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -63,6 +65,10 @@ class Extra(msgspec.Struct, frozen=True, kw_only=True):
     bucket_arns: list[str] = []
     object_arns: list[str] = []
     repository_arns: list[str] = []
+    mwaa_arns: list[str] = []
+    # What locks and encrypts the states.
+    lock_table_arns: list[str] = []
+    key_arns: list[str] = []
     deploy_policy_arns: list[str] = []
     verify_policy_arns: list[str] = []
     boundary_additional_actions: list[str] = []
@@ -122,10 +128,52 @@ def extra(config: Config, name: str) -> Extra:
         bucket_arns=_arns((one for one in buckets if not one.startswith(own)), partition),
         object_arns=_arns((one for one in within if not one.startswith(own)), partition),
         repository_arns=sorted({arn for arn in repositories if f"/{own}" not in arn}),
-        deploy_policy_arns=_policies(filled("deploy_policies"), "deploy_policies", partition),
-        verify_policy_arns=_policies(filled("verify_policies"), "verify_policies", partition),
+        mwaa_arns=sorted(_mwaa_arns(config, name)),
+        lock_table_arns=sorted(_lock_table_arns(config, name)),
+        key_arns=sorted(_key_arns(config, name)),
+        deploy_policy_arns=_policies(filled("deploy_policies"), "deploy_policies", environment),
+        verify_policy_arns=_policies(filled("verify_policies"), "verify_policies", environment),
         boundary_additional_actions=list(settings.boundary_actions),
     )
+
+
+def _mwaa_arns(config: Config, name: str) -> set[str]:
+    """The MWAA environments that settings name and that do not have the usual name."""
+    here = _here(config, name, "airflow")
+    own = f"{config.project.name}-{name}"
+    found = {stage.settings.mwaa_environment for stage in _of_kind(config, name, "dags")}
+    return {f"{here}:environment/{one}" for one in found if one != own and isinstance(one, str)}
+
+
+def _lock_table_arns(config: Config, name: str) -> set[str]:
+    here = _here(config, name, "dynamodb")
+    return {f"{here}:table/{table}" for table in _backend_values(config, name, "dynamodb_table")}
+
+
+def _key_arns(config: Config, name: str) -> set[str]:
+    """The keys that states are encrypted with. S3 takes no alias there."""
+    here = _here(config, name, "kms")
+    keys = _backend_values(config, name, "kms_key_id")
+    return {key if key.startswith("arn:") else f"{here}:key/{key}" for key in keys}
+
+
+def _backend_values(config: Config, name: str, key: str) -> set[str]:
+    """The values of a setting of the S3 backend."""
+    backends = (stage.settings.backend for stage in _of_kind(config, name, "terraform"))
+    return {str(one[key]) for one in backends if one.get("type", "s3") == "s3" and one.get(key)}
+
+
+def _of_kind(config: Config, name: str, kind: str) -> Iterator[AnyStage]:
+    """The environment's stages of a kind, with all placeholders filled in."""
+    here = config.at(name)
+    return (here.for_run(stage, name) for stage in here.stages.values() if stage.kind == kind)
+
+
+def _here(config: Config, name: str, service: str) -> str:
+    """How ARNs of a service start in the environment's account and region."""
+    environment = config.environment(name)
+    partition = partition_of(environment.region)
+    return f"arn:{partition}:{service}:{environment.region}:{environment.account_id}"
 
 
 def _stages(config: Config, name: str) -> Iterator[tuple[str, str, list[Resource]]]:
@@ -147,8 +195,11 @@ def _arns(places: Any, partition: str) -> list[str]:
     return [f"arn:{partition}:s3:::{place}" for place in sorted(set(places))]
 
 
-def _policies(arns: list[str], key: str, partition: str) -> list[str]:
-    """The ARNs, if they are those of managed policies that leave a limit."""
+def _policies(arns: list[str], key: str, environment: Environment) -> list[str]:
+    """The ARNs, if they are those of managed policies of the account, or of
+    AWS, that leave a limit.
+    """
+    partition = partition_of(environment.region)
     for number, arn in enumerate(arns):
         found = _POLICY_ARN.fullmatch(arn)
         where = f"bootstrap.{key}[{number}]"
@@ -157,6 +208,14 @@ def _policies(arns: list[str], key: str, partition: str) -> list[str]:
                 "bootstrap-bad-permission",
                 f"{arn!r} is not the ARN of a managed policy in partition {partition}",
                 hint=f"Write it as arn:{partition}:iam::ACCOUNT:policy/NAME.",
+                where=where,
+            )
+        if found[2] not in {"aws", environment.account_id}:
+            raise UsageError(
+                "bootstrap-bad-permission",
+                f"{arn} is in account {found[2]}, the environment in {environment.account_id}, and "
+                "IAM attaches policies of the same account only",
+                hint="Create the policy in each account, and write its ARN with {account_id}.",
                 where=where,
             )
         if arn.rpartition("/")[2] in _UNLIMITED:

@@ -47,6 +47,23 @@ def test_what_settings_name_is_granted() -> None:
     ]
 
 
+def test_what_locks_and_encrypts_a_state_is_granted() -> None:
+    backend = 'tfstate", dynamodb_table = "locks", kms_key_id = "1234-abcd" }'
+    found = extra(load(HEAD + STAGES.replace('tfstate" }', backend)), "dev")
+    assert found.lock_table_arns == [f"arn:aws:dynamodb:eu-central-1:{ACCOUNT}:table/locks"]
+    assert found.key_arns == [f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/1234-abcd"]
+    whole = "arn:aws:kms:eu-central-1:222222222222:key/1"
+    backend = f'tfstate", kms_key_id = "{whole}" }}'
+    assert extra(load(HEAD + STAGES.replace('tfstate" }', backend)), "dev").key_arns == [whole]
+
+
+def test_an_mwaa_environment_with_another_name_is_granted() -> None:
+    named = STAGES.replace('bucket = "airflow"', 'bucket = "airflow"\nmwaa_environment = "{}"')
+    found = extra(load(HEAD + named.replace("{}", "team")), "dev")
+    assert found.mwaa_arns == [f"arn:aws:airflow:eu-central-1:{ACCOUNT}:environment/team"]
+    assert extra(load(HEAD + named.replace("{}", "{project}-{environment}")), "dev").mwaa_arns == []
+
+
 def test_the_usual_names_need_nothing() -> None:
     stages = STAGES.replace('"airflow"', '"{project}-{environment}-dags-{account_id}"')
     stages = stages.replace("amazonaws.com/team/dbt", "amazonaws.com/{project}-{environment}-dbt")
@@ -91,6 +108,11 @@ boundary_actions = ["athena:*"]
             'deploy_policies = ["arn:aws:iam::aws:policy/AdministratorAccess"]',
             "bootstrap.deploy_policies[0]",
             "give itself every permission",
+        ),
+        (
+            'verify_policies = ["arn:aws:iam::222222222222:policy/b"]',
+            "bootstrap.verify_policies[0]",
+            "is in account 222222222222",
         ),
         ('buckets = ["arn:aws:s3:::x"]', "bootstrap.buckets", "is not a bucket"),
         ('repositories = ["*"]', "bootstrap.repositories", "is not the name of a repository"),
