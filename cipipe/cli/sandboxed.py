@@ -1,13 +1,14 @@
 """`--sandbox`: the sandbox around a command, with its account bootstrapped."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from cipipe.cli.options import Common
+from cipipe.errors import StageError
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.session import Session
 from cipipe.tools.own_folder import own_folder
@@ -31,21 +32,40 @@ def sandboxed(shared: Common, session: Session, *, bootstrap: bool = True) -> It
     from cipipe.sandbox import client, needs
 
     project = session.project
-    for tool, how in {**needs.missing(project.env), **without_docker(project)}.items():
-        shared.console.warning(
-            f"{tool} is not available on this machine; stages that need it are skipped ({how})"
-        )
+    known = {**needs.missing(project.env), **without_docker(project)}
+    _warn(shared, known)
     with contextlib.ExitStack() as stack:
         # One that `cipipe sandbox up` left running, or another command is
         # using.
         running = client.find(folder_of(project))
         if running is None:
+            if bootstrap and "terraform" in known:
+                raise _no_terraform()
             session.say("starting a sandbox: AWS services, OIDC issuer, image registry")
             options = options_of(session, attached=True)
             running = stack.enter_context(
                 client.attached(options, env=project.env, say=session.say)
             )
+        # What only the sandbox could find out, such as an image that cannot
+        # be pulled.
+        found = running.state.missing
+        _warn(shared, {tool: how for tool, how in found.items() if tool not in known})
         yield in_sandbox(session, running, bootstrap=bootstrap)
+
+
+def _no_terraform() -> StageError:
+    return StageError(
+        "tool-missing",
+        "terraform is not installed, and the account of a new sandbox is bootstrapped with it",
+        hint="Install it: `cipipe iac install --to FOLDER`, with a folder in PATH.",
+    )
+
+
+def _warn(shared: Common, missing: Mapping[str, str]) -> None:
+    for tool, how in missing.items():
+        shared.console.warning(
+            f"{tool} is not available on this machine; stages that need it are skipped ({how})"
+        )
 
 
 def in_sandbox(session: Session, running: "Sandbox", *, bootstrap: bool = True) -> Session:

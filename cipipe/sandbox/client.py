@@ -22,8 +22,9 @@ from cipipe.tools import http, process
 from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint
 
-# Seconds. A first start generates keys and imports moto.
-_START = 60.0
+# Seconds. A first start generates keys, imports moto, and may pull the
+# registry's image.
+_START = 120.0
 
 # Seconds. Docker may have to stop containers first.
 _STOP = 45.0

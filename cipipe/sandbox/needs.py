@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Mapping
 
-from cipipe.sandbox.images import dockerd
+from cipipe.sandbox.images import dockerd, registry_image
 from cipipe.sandbox.images.registry import PROGRAMS
 
 
@@ -21,11 +21,15 @@ def missing(env: Mapping[str, str]) -> dict[str, str]:
     # dockerd is enough: the sandbox starts a private daemon then.
     if not dockerd.answers(env) and not dockerd.program(env):
         found["docker"] = _docker(env)
-    if registry_program(env) is None:
-        found["registry"] = (
-            "no image registry is installed. Debian and Ubuntu: apt install docker-registry"
-        )
+    if registry_program(env) is None and not registry_image.possible(env):
+        found["registry"] = registry()
     return found
+
+
+def registry(reason: str | None = None) -> str:
+    """How to get a registry; `reason` is why it does not run in a container."""
+    why = f", and {reason}" if reason else ""
+    return f"no image registry is installed{why}. Debian and Ubuntu: apt install docker-registry"
 
 
 def registry_program(env: Mapping[str, str]) -> str | None:

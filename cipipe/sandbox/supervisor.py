@@ -22,7 +22,7 @@ from cipipe.sandbox.aws.backend import MotoBackend
 from cipipe.sandbox.aws.ecr import Ecr
 from cipipe.sandbox.aws.front import Front
 from cipipe.sandbox.aws.sts import Sts
-from cipipe.sandbox.images import dockerd
+from cipipe.sandbox.images import dockerd, registry_image
 from cipipe.sandbox.images.dockerd import Dockerd
 from cipipe.sandbox.images.registry import RegistryServer
 from cipipe.sandbox.images.registry_front import RegistryFront
@@ -62,6 +62,8 @@ def _start(
     # Other processes first: they start while moto is imported here.
     registry = _registry(options, env, stack)
     daemon = _dockerd(options, env, stack)
+    if registry is None:
+        registry = _registry_container(options, _with(daemon, env), stack, missing)
 
     issuer = Server(OwnerOnly(Issuer()))
     identity = secrets.token_hex(16)
@@ -108,9 +110,37 @@ def _registry(
     program = needs.registry_program(env)
     if program is None:
         return None
-    registry = RegistryServer.start(options.directory, env, program)
+    registry = RegistryServer.start(options.directory, env, [program])
     stack.callback(registry.stop)
     return registry
+
+
+def _registry_container(
+    options: state.SandboxOptions,
+    env: Mapping[str, str],
+    stack: contextlib.ExitStack,
+    missing: dict[str, str],
+) -> RegistryServer | None:
+    """A registry in a container; where there is none, `missing` has the reason."""
+    if not options.docker or not registry_image.possible(env):
+        missing["registry"] = needs.registry()
+        return None
+    try:
+        command = registry_image.command(options.directory, env)
+    except registry_image.UnavailableError as error:
+        missing["registry"] = needs.registry(str(error))
+        return None
+    registry = RegistryServer.start(options.directory, env, command)
+    stack.callback(registry.stop)
+    return registry
+
+
+def _with(daemon: Dockerd | None, env: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment for the docker command, once a private daemon answers."""
+    if daemon is None:
+        return env
+    daemon.wait()
+    return {**env, "DOCKER_HOST": daemon.host}
 
 
 def _dockerd(

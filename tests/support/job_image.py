@@ -1,4 +1,6 @@
-"""The container image of cipipe, built from a checkout by whatever daemon an environment names."""
+"""The container image of cipipe, built from a checkout by whatever daemon an environment names, and
+other images with the same base.
+"""
 
 import os
 import re
@@ -13,6 +15,7 @@ from support.tools import ROOT, require
 IMAGE = "cipipe-job:test"
 DEBIAN = "cipipe-base:trixie"
 DOCKERFILE = "container/Dockerfile"
+DEFAULT = re.compile(r"^ARG BASE_IMAGE=(.+)$", re.MULTILINE)
 
 
 def docker(
@@ -55,11 +58,28 @@ def debian_base(env: Mapping[str, str]) -> list[str]:
     """The options that name the base image. Where the Dockerfile's default can be pulled, it is."""
     archive = ROOT / ".cipipe/base-image-trixie.tar"
     if not archive.exists():
-        text = (ROOT / DOCKERFILE).read_text()
-        (default,) = re.findall(r"^ARG BASE_IMAGE=(.+)$", text, re.MULTILINE)
+        (default,) = DEFAULT.findall((ROOT / DOCKERFILE).read_text())
         if docker(env, "pull", default).returncode != 0:
             require(archive, "the base image for jobs")
         return []
     done = docker(env, "import", str(archive), DEBIAN)
     assert done.returncode == 0, done.stderr
     return ["--build-arg", f"BASE_IMAGE={DEBIAN}"]
+
+
+def debian_with(
+    env: Mapping[str, str], name: str, *packages: str, entrypoint: str | None = None
+) -> None:
+    """Build an image of the base with more of Debian's packages."""
+    (default,) = DEFAULT.findall((ROOT / DOCKERFILE).read_text())
+    install = "DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends"
+    lines = [
+        f"ARG BASE_IMAGE={default}",
+        "FROM ${BASE_IMAGE}",
+        f"RUN apt-get update -qq && {install} {' '.join(packages)} >/dev/null",
+    ]
+    if entrypoint:
+        lines.append(f'ENTRYPOINT ["{entrypoint}"]')
+    argv = ("buildx", "build", "--network", "host", "--tag", name, *debian_base(env), "-")
+    done = docker(env, *argv, text="\n".join(lines))
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -56,6 +56,11 @@ class TlsDaemon:
             "DOCKER_CERT_PATH": str(self.certificates),
         }
 
+    @property
+    def socket(self) -> str:
+        """DOCKER_HOST on this machine: the same daemon, without TLS."""
+        return f"unix://{self._run}/docker.sock"
+
     def start(self, *, wait: bool = True) -> None:
         (Path(self._run) / "daemon.json").write_text(json.dumps(self._configuration))
         argv = [
@@ -63,6 +68,7 @@ class TlsDaemon:
             *("--exec-root", f"{self._run}/exec", "--pidfile", f"{self._run}/docker.pid"),
             *("--config-file", f"{self._run}/daemon.json"),
             *("--host", f"tcp://127.0.0.1:{self.port}", "--tlsverify"),
+            *("--host", self.socket),
             *("--tlscacert", str(self.authority.folder / "ca.pem")),
             *("--tlscert", str(self._server), "--tlskey", str(self._server)),
         ]

@@ -11,7 +11,7 @@ import json
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,14 @@ class RegistryServer:
         self._service = service
 
     @classmethod
-    def start(cls, folder: Path, env: Mapping[str, str], program: str) -> "RegistryServer":
+    def start(
+        cls, folder: Path, env: Mapping[str, str], command: Sequence[str]
+    ) -> "RegistryServer":
         """Start a registry with empty storage below `folder`, this
         process's working directory.
 
-        Call `wait` before using it.
+        `command` is its program, or what runs it in a container. Call
+        `wait` before using it.
         """
         storage = folder / "registry"
         shutil.rmtree(storage, ignore_errors=True)
@@ -59,7 +62,7 @@ class RegistryServer:
         (folder / _SOCKET).unlink(missing_ok=True)
         config = folder / "registry.json"
         config.write_text(json.dumps(_config(storage)))
-        argv = [program, "serve", str(config)]
+        argv = [*command, "serve", str(config)]
         log = folder / "registry.log"
         lifetime = process.Lifetime(guarded=True)
         service = process.start(argv, env=env, log=log, cwd=folder, lifetime=lifetime)
