@@ -20,7 +20,7 @@ from support.environment import shell_environment
 from support.git import ENV
 from support.tools import ROOT
 
-# Where a caller finds the reusable workflow and the action: here, it is this repository.
+# Where a caller finds the reusable workflow and the action.
 OWN = "OWNER/cipipe@VERSION"
 WORKFLOW = ROOT / ".github/workflows/cipipe.yml"
 
@@ -55,8 +55,11 @@ def pull_request(project: str, *, head: str | None = None, author: str = "develo
     return Event("pull_request", "refs/pull/7/merge", {"number": 7, "pull_request": about})
 
 
-def by_hand(ref: str = "refs/heads/main", **inputs: Any) -> Event:
-    return Event("workflow_dispatch", ref, {"ref": ref, "inputs": inputs})
+def by_hand(**inputs: Any) -> Event:
+    """Started on main, with these inputs; their names have `_` for `-`."""
+    ref = "refs/heads/main"
+    given = {name.replace("_", "-"): value for name, value in inputs.items()}
+    return Event("workflow_dispatch", ref, {"ref": ref, "inputs": given})
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,31 @@ class WorkflowRun:
         return self.status == 0
 
 
+@dataclass(frozen=True)
+class Started:
+    """A workflow that runs, and where its output goes."""
+
+    process: "subprocess.Popen[bytes]"
+    output: Path
+
+    def ended(self) -> WorkflowRun:
+        """Wait for its end."""
+        status = self.process.wait(timeout=600)
+        printed = self.output.read_text().splitlines()
+        lines = [json.loads(line) for line in printed if line.startswith("{")]
+        results = [
+            (" ".join([line["jobID"], *line["matrix"].values()]), line["jobResult"])
+            for line in lines
+            if "jobResult" in line
+        ]
+        return WorkflowRun(
+            status=status,
+            log="\n".join(line.get("msg", "").rstrip("\n") for line in lines),
+            jobs=tuple(name for name, _ in results),
+            failed=tuple(name for name, result in results if result != "success"),
+        )
+
+
 @dataclass
 class Runner:
     """A runner in a folder of its own. Every job finds `programs` where it sets up Python."""
@@ -82,7 +110,10 @@ class Runner:
     folder: Path
     env: Mapping[str, str]
     programs: Path = _TEST
+    # Variables of the repository.
     variables: Mapping[str, str] = field(default_factory=dict)
+    # The repository with the reusable workflow and the action.
+    own: Path = ROOT
 
     def __post_init__(self) -> None:
         python = self.folder / "setup-python"
@@ -101,20 +132,18 @@ class Runner:
                 }
             )
         )
-        self._actions = {_setup_python(): python, OWN: ROOT}
+        self._actions = {_setup_python(): python, OWN: self.own}
 
     def run(
         self, checkout: Path, workflow: Path, event: Event, *, number: int = 1, **env: str
     ) -> WorkflowRun:
         """Run the jobs of a workflow file for an event, one after another."""
-        started = self.start(checkout, workflow, event, number=number, **env)
-        out, _ = started.communicate(timeout=600)
-        return ended(started.returncode, out)
+        return self.start(checkout, workflow, event, number=number, **env).ended()
 
     def start(
         self, checkout: Path, workflow: Path, event: Event, *, number: int = 1, **env: str
-    ) -> "subprocess.Popen[str]":
-        """Its output is for `ended`. `number` is the run's, and orders runs."""
+    ) -> "Started":
+        """The same, without waiting for it. `number` is the run's, and orders runs."""
         payload = self.folder / f"event-{number}.json"
         payload.write_text(json.dumps({"repository": {"default_branch": "main"}, **event.payload}))
         variables = self.folder / f"variables-{number}.env"
@@ -128,31 +157,17 @@ class Runner:
         for name, value in self.variables.items():
             argv += ["--var", f"{name}={value}"]
         own = {"HOME": str(self.folder), "XDG_CACHE_HOME": str(self.folder / ".cache")}
-        return subprocess.Popen(
-            argv,
-            cwd=checkout,
-            env=shell_environment(ENV) | own | {"PATH": os.environ["PATH"]},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-
-def ended(status: int, output: str) -> WorkflowRun:
-    """A run by what act printed."""
-    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    results = [
-        (" ".join([line["jobID"], *line["matrix"].values()]), line["jobResult"])
-        for line in lines
-        if "jobResult" in line
-    ]
-    return WorkflowRun(
-        status=status,
-        log="\n".join(line.get("msg", "").rstrip("\n") for line in lines),
-        jobs=tuple(name for name, _ in results),
-        failed=tuple(name for name, result in results if result != "success"),
-    )
+        output = self.folder / f"output-{number}"
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                argv,
+                cwd=checkout,
+                env=shell_environment(ENV) | own | {"PATH": os.environ["PATH"]},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        return Started(process, output)
 
 
 def caller(folder: Path, text: str) -> Path:
