@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +78,7 @@ def init(
     """Write the first cipipe.toml for this repository, from what it contains."""
     from cipipe import ci, config
     from cipipe.config.names import NAME
-    from cipipe.pipeline.adoption import configuration, files, pipelines
+    from cipipe.pipeline.adoption import configuration, files, pipelines, writing
     from cipipe.pipeline.adoption.survey import survey
 
     clone = Repository.discover(Path.cwd(), ci.without_secrets(shared.console.env))
@@ -115,13 +115,15 @@ def init(
     )
     top = clone.root.resolve()
     wanted = {config.FILE_NAME: configuration.render(found, answers)}
-    wanted |= {
-        path: text
-        for path, text in pipelines.pipelines(found, answers).items()
+    kept = []
+    for path, text in pipelines.pipelines(found, answers).items():
         # What is there stays as it is, and a folder may be a link.
-        if not os.path.lexists(top / path) and (top / path).resolve() == top / path
-    }
-    _write(shared, clone.root, found, wanted, (given.asks, force))
+        if not os.path.lexists(top / path) and (top / path).resolve() == top / path:
+            wanted[path] = text
+        elif path not in found.pipelines and writing.differs(top, path, text):
+            kept.append(path)
+    written = _write(clone.root, wanted, (given.asks, force))
+    _report(shared, found, written, kept if config.FILE_NAME in written.names else [])
 
 
 def _answers(found: "Survey", given: _Given, clone: Repository) -> "Answers":
@@ -196,13 +198,17 @@ def _providers(remotes: Mapping[str, str], wanted: str | None) -> dict[str, tupl
     return found
 
 
+class _Written(msgspec.Struct, frozen=True):
+    names: list[str]
+    # Empty where it was shown already.
+    diff: str
+
+
 def _write(
-    shared: Common,
     root: Path,
-    found: "Survey",
     made: Mapping[str, str],
     consent: tuple[bool, bool],
-) -> None:
+) -> _Written:
     from cipipe import config
     from cipipe.config.schema import schema
     from cipipe.pipeline.adoption import configuration, writing
@@ -229,7 +235,7 @@ def _write(
         raise _refused(f"{config.FILE_NAME} exists and differs; nothing was written\n{diff}")
     for name, new in changes.items():
         writing.write(root / name, new)
-    _report(shared, found, changes, "" if asks else diff)
+    return _Written(list(changes), "" if asks else diff)
 
 
 def _refused(message: str) -> RefusedError:
@@ -241,19 +247,22 @@ def _refused(message: str) -> RefusedError:
     )
 
 
-def _report(shared: Common, found: "Survey", written: Iterable[str], diff: str) -> None:
-    names = list(written)
+def _report(shared: Common, found: "Survey", written: _Written, kept: list[str]) -> None:
+    """`kept`: pipelines that another configuration than this one was made for."""
+    names = written.names
     if shared.format == "json":
         parts = msgspec.to_builtins(found)
         for root in parts["roots"]:
             root["outputs"] = sorted(root["outputs"])
             # The block may have secrets in it.
             del root["settings"]
-        shared.answer(json.document(found=parts, written=names))
+        shared.answer(json.document(found=parts, written=names, kept=kept))
         return
     lost = [root.path for root in found.roots if root.backend in {None, "local", "inmem"}]
     lines = [f"wrote {', '.join(names)}" if names else "nothing to change"]
     lines += [f'add a block such as backend "s3" {{}} to the root {path}' for path in lost]
     lines += [f"{path} stays as it is: let a job of it call cipipe run" for path in found.pipelines]
+    every = ", ".join(found.environments)
+    lines += [f"{path} stays as it is: look whether it deploys to {every}" for path in kept]
     lines.append("next: cipipe check, commit, cipipe plan --offline, cipipe bootstrap")
-    shared.answer(diff + "\n".join(lines) + "\n")
+    shared.answer(written.diff + "\n".join(lines) + "\n")

@@ -2,35 +2,16 @@
 
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from support.command import Cli, Done
+from support.command import Cli
 from support.component import component
-from support.git import HOSTILE, Repo
+from support.git import HOSTILE
+from support.init_repos import made, ok, written
 from support.init_shapes import DAG, DBT, FLAGS, HARD, HTTP, S3, SHAPES
-
-
-def made(folder: Path, files: dict[str, str], *, commit: bool = True) -> tuple[Repo, Cli]:
-    repo = Repo(folder / "shop")
-    repo.git("remote", "add", "origin", "git@gitlab.com:data/shop.git")
-    repo.write(files)
-    if commit:
-        repo.commit()
-    return repo, Cli(repo.root)
-
-
-def written(repo: Repo) -> dict[str, Any]:
-    return tomllib.loads((repo.root / "cipipe.toml").read_text())
-
-
-def ok(done: Done) -> Done:
-    assert done.status == 0, done.err
-    return done
 
 
 @pytest.mark.parametrize("shape", SHAPES)

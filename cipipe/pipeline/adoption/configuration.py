@@ -48,6 +48,20 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     repository: str | None = None
     dags_bucket: str | None = None
 
+    def refs(self) -> dict[str, tuple[str, str]]:
+        """What deploys to each environment: `branches` or `tags`, and a pattern.
+
+        The default branch deploys to the first and a version's tag to the last. Each one between
+        has a branch of its own, because a ref chooses one environment.
+        """
+        names = list(self.accounts)
+        found = {names[0]: ("branches", self.branch)}
+        for name in names[1:-1]:
+            found[name] = ("branches", name if name != self.branch else f"deploy/{name}")
+        if len(names) > 1:
+            found[names[-1]] = ("tags", "v*")
+        return found
+
 
 def render(survey: Survey, answers: Answers) -> str:
     """The text of cipipe.toml. The same input gives the same text."""
@@ -105,12 +119,10 @@ def _environments(survey: Survey, answers: Answers) -> Iterator[str]:
             f"role_arn = {_text(f'{role}-deploy')}",
             f"verify_role_arn = {_text(f'{role}-verify')}",
         ]
-        if number == 0:
-            lines.append(f"deploy_from = {{ branches = {_list([answers.branch])} }}")
-        elif number == len(names) - 1:
-            lines.append('deploy_from = { tags = ["v*"] }')
-        else:
-            lines.append("# Name the branches or tags that deploy here: deploy_from = { … }")
+        kind, ref = answers.refs()[name]
+        if 0 < number < len(names) - 1:
+            lines.append(f"# Push what runs in {names[number - 1]} to this branch, and protect it.")
+        lines.append(f"deploy_from = {{ {kind} = {_list([ref])} }}")
         if number > 0:
             lines.append(f"after = {_text(names[number - 1])}")
         if number > 0 and number == len(names) - 1:

@@ -47,7 +47,7 @@ def _workflow(answers: Answers) -> str:
     """A caller of the reusable workflow."""
     image = f"    with:\n      image: {json.dumps(answers.image)}\n" if answers.image else ""
     return _GITHUB_CALLER.format(
-        branch=json.dumps(answers.branch),
+        branches=_branches(answers),
         tags='    tags: ["v*"]\n' if len(answers.accounts) > 1 else "",
         workflow=json.dumps(answers.workflow),
         image=image,
@@ -56,14 +56,24 @@ def _workflow(answers: Answers) -> str:
 
 def _rules(answers: Answers) -> dict[str, str]:
     """The refs that deploy to each environment, as GitLab's `rules:if` has it."""
-    names = list(answers.accounts)
-    rules = {names[0]: _DEFAULT_BRANCH}
-    if len(names) > 1:
-        rules[names[-1]] = "$CI_COMMIT_TAG =~ /^v/"
+    rules = {}
+    for name, (kind, ref) in answers.refs().items():
+        if kind == "tags":
+            rules[name] = _VERSION_TAG
+        elif ref == answers.branch:
+            rules[name] = _DEFAULT_BRANCH
+        else:
+            rules[name] = f'$CI_COMMIT_BRANCH == "{ref}"'
     return rules
 
 
+def _branches(answers: Answers) -> str:
+    """The branches that deploy, as a list in YAML."""
+    return json.dumps([ref for kind, ref in answers.refs().values() if kind == "branches"])
+
+
 _DEFAULT_BRANCH = "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"
+_VERSION_TAG = "$CI_COMMIT_TAG =~ /^v/"
 
 _GITHUB_CALLER = """\
 # The jobs are those of cipipe's workflow. The branch or tag chooses the environment, by
@@ -72,7 +82,7 @@ name: cipipe
 
 on:
   push:
-    branches: [{branch}]
+    branches: {branches}
 {tags}  pull_request:
 
 permissions: {{}}
@@ -97,7 +107,7 @@ name: cipipe
 
 on:
   push:
-    branches: [BRANCH]
+    branches: BRANCHES
 TAGS  pull_request:
 
 permissions: {}
@@ -142,7 +152,7 @@ _GITHUB_RUN = """\
 
 def _github(survey: Survey, answers: Answers) -> str:
     tags = '    tags: ["v*"]\n' if len(answers.accounts) > 1 else ""
-    head = _GITHUB_HEAD.replace("TAGS", tags).replace("BRANCH", json.dumps(answers.branch))
+    head = _GITHUB_HEAD.replace("TAGS", tags).replace("BRANCHES", _branches(answers))
     terraform = _GITHUB_TERRAFORM if survey.roots else ""
     return head + _GITHUB_INSTALL + terraform + _GITHUB_RUN
 
@@ -156,8 +166,7 @@ stages: [verify, deploy]
 workflow:
   rules:
     - if: $CI_PIPELINE_SOURCE == "merge_request_event"
-    - if: $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH
-TAGS
+RULES
 .cipipe:
   image: python:3.12-trixie
   timeout: 90 minutes
@@ -210,9 +219,9 @@ deploy:{env}:
 
 def _gitlab(survey: Survey, answers: Answers) -> str:
     rules = _rules(answers)
-    tags = "    - if: $CI_COMMIT_TAG =~ /^v/\n" if len(rules) > 1 else ""
+    deploying = "".join(f"    - if: {rule}\n" for rule in rules.values())
     host, _ = answers.providers["gitlab"]
-    text = _GITLAB_HEAD.replace("TAGS", tags).replace("AUDIENCE", f"https://{host}")
+    text = _GITLAB_HEAD.replace("AUDIENCE", f"https://{host}").replace("RULES\n", f"{deploying}\n")
     if survey.image is not None:
         text += _GITLAB_DOCKER
     text += f"  before_script:\n    - {_INSTALL}\n"

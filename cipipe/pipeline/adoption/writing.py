@@ -31,6 +31,12 @@ def current(file: Path) -> str | None:
         return None
 
 
+def differs(root: Path, path: str, text: str) -> bool:
+    """Whether there is such a file of the repository with another text. Links do not count."""
+    file = root / path
+    return file.resolve() == file and file.is_file() and current(file) != text
+
+
 def ignoring(text: str | None) -> str:
     """The text of .gitignore with cipipe's own folder in it."""
     lines = (text or "").splitlines()
