@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,7 +134,8 @@ def _answers(found: "Survey", given: _Given, clone: Repository) -> "Answers":
 
     def answer(question: str, known: str | None, flag: str, *, sure: bool) -> str:
         if given.asks and not sure:
-            return str(click.prompt(question, default=known, err=True))
+            check = _checked(flag.split(maxsplit=1)[0])
+            return str(click.prompt(question, default=known, err=True, value_proc=check))
         if known is None:
             missing.append(flag)
         return known or ""
@@ -179,6 +180,32 @@ def _answers(found: "Survey", given: _Given, clone: Repository) -> "Answers":
         repository=repository,
         dags_bucket=bucket,
     )
+
+
+# What the answer to the question of an option looks like.
+_ANSWERS = {
+    # As `cipipe bootstrap` wants it.
+    "--project": (
+        r"(?=.{1,24}\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*",
+        "lower-case letters, digits and single hyphens, at most 24",
+    ),
+    "--account": (r"[0-9]{12}", "12 digits"),
+    "--region": (r"[a-z]{2,}(-[a-z]+)+-[0-9]", "an AWS region, such as eu-central-1"),
+    "--repository": (r"[\w.{}-]+(:[0-9]+)?(/[\w.{}-]+)+", "HOST/NAME, without https:// and tag"),
+    "--dags-bucket": (r"[a-z0-9{][\w.{}-]+", "the name of a bucket, without s3://"),
+}
+
+
+def _checked(option: str) -> Callable[[str], str]:
+    """What refuses a wrong answer, so that click asks again."""
+    pattern, described = _ANSWERS[option]
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text.strip(), re.ASCII):
+            raise click.BadParameter(f"it has to be {described}")
+        return text.strip()
+
+    return check
 
 
 def _providers(remotes: Mapping[str, str], wanted: str | None) -> dict[str, tuple[str, str]]:
@@ -264,5 +291,12 @@ def _report(shared: Common, found: "Survey", written: _Written, kept: list[str])
     lines += [f"{path} stays as it is: let a job of it call cipipe run" for path in found.pipelines]
     every = ", ".join(found.environments)
     lines += [f"{path} stays as it is: look whether it deploys to {every}" for path in kept]
+    if found.dags is not None and found.dags.startup is not None:
+        lines.append(f"{found.dags.startup} is not uploaded: Terraform has MWAA's startup script")
+    if found.dags is not None and (found.dags.plugins or found.dags.requirements):
+        lines.append(
+            "let Terraform ignore the versions of requirements.txt and plugins.zip: "
+            "docs/configuration.md, kind = dags"
+        )
     lines.append("next: cipipe check, commit, cipipe plan --offline, cipipe bootstrap")
     shared.answer(written.diff + "\n".join(lines) + "\n")

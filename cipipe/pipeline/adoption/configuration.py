@@ -209,6 +209,8 @@ def _terraform(name: str, root: FoundRoot, survey: Survey, answers: Answers) -> 
     paths = (
         ["**/*.tf", "**/*.tfvars", "**/.terraform.lock.hcl"] if path == "." else [f"{folder}/**"]
     )
+    if path == "." and root.has_json:
+        paths.append("**/*.tf.json")
     if path != ".":
         paths += sorted(
             f"{module}/**" for module in modules if not module.startswith((f"{folder}/", ".."))
@@ -273,6 +275,8 @@ def _dags(survey: Survey, answers: Answers, needs: list[str]) -> str:
     if image is not None and image.context.startswith(f"{found.source}/"):
         # It goes into the image.
         paths.append(f"!{image.context}/**")
+    if found.plugins is not None:
+        paths.append(f"{found.plugins}/**")
     lines = [
         "[stages.dags]",
         'kind = "dags"',
@@ -282,6 +286,12 @@ def _dags(survey: Survey, answers: Answers, needs: list[str]) -> str:
     ]
     if found.requirements is not None:
         lines.append(f"requirements = {_text(found.requirements)}")
+    if found.plugins is not None:
+        lines.append(f"plugins = {_text(found.plugins)}")
+    if found.startup is not None:
+        lines.append(
+            f"# MWAA's startup script, {found.startup}, is not uploaded: Terraform has it."
+        )
     if "mwaa" in survey.outputs:
         name = _text(survey.outputs["mwaa"])
         lines.append(f'mwaa_environment = {{ output = {name}, default = "" }}')

@@ -16,6 +16,9 @@ class FoundDags(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[str, ...]
     # What MWAA installs.
     requirements: str | None = None
+    plugins: str | None = None
+    # A script that MWAA runs when it starts, which cipipe does not upload.
+    startup: str | None = None
 
 
 def dags(files: Files) -> FoundDags | None:
@@ -32,7 +35,20 @@ def dags(files: Files) -> FoundDags | None:
         source=source,
         files=tuple(folders[source]),
         requirements=wanted if wanted in files and source != "." else None,
+        plugins=_plugins(files, source),
+        startup=next((path for path in files if path.rpartition("/")[2] == "startup.sh"), None),
     )
+
+
+def _plugins(files: Files, source: str) -> str | None:
+    """The folder `plugins` beside the DAGs, if a file in it uses Airflow."""
+    above = "" if folder(source) == "." else f"{folder(source)}/"
+    wanted = f"{above}plugins"
+    used = any(
+        path.startswith(f"{wanted}/") and path.endswith(".py") and _IMPORT.search(body)
+        for path, body in files.items()
+    )
+    return wanted if used and source not in {wanted, "."} else None
 
 
 def _builds_dag(body: bytes) -> bool:

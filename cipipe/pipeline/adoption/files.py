@@ -21,8 +21,8 @@ _LARGEST = 512 * bounded.KIB
 # surprise.
 _PLAIN = re.compile(r"[\w.+@ ,/-]+", re.ASCII)
 
-_READ = re.compile(r"\.(tf|tfvars|py)\Z|(\A|/)(Dockerfile)\Z")
-_KNOWN = re.compile(r"(\A|/)(dbt_project\.yml|requirements\.txt)\Z")
+_READ = re.compile(r"\.(tf|tf\.json|tfvars|py)\Z|(\A|/)(Dockerfile)\Z")
+_KNOWN = re.compile(r"(\A|/)(dbt_project\.yml|requirements\.txt|startup\.sh)\Z")
 _PIPELINE = re.compile(r"\A(\.gitlab-ci\.yml|\.github/workflows/[^/]+\.ya?ml)\Z")
 
 

@@ -15,9 +15,10 @@ _PARENTS = {"environments", "environment", "envs", "env", "live", "accounts"}
 _LAST = ("live", "prod", "production", "prd")
 # Not any number in an ARN: that may be the account of somebody else.
 _ACCOUNT = re.compile(
-    rb'^\s*(?:(?:aws_)?account_id|allowed_account_ids)\s*=\s*\[?\s*"(\d{12})"', re.MULTILINE
+    rb'^\s*"?(?:(?:aws_)?account_id|allowed_account_ids)"?\s*[=:]\s*\[?\s*"(\d{12})"',
+    re.MULTILINE,
 )
-_REGION = re.compile(rb'\b(?:aws_)?region\s*=\s*"([a-z]{2}(?:-[a-z]+)+-\d)"')
+_REGION = re.compile(rb'\b(?:aws_)?region"?\s*[=:]\s*"([a-z]{2}(?:-[a-z]+)+-\d)"')
 _REMOTE = re.compile(r"(?:\w+://)?(?:[^@/\s]+@)?([\w.-]+)(?::\d+)?[:/](.+?)(?:\.git)?/?")
 
 
@@ -94,7 +95,7 @@ def _values(pattern: re.Pattern[bytes], names: Iterable[str], files: Files) -> d
     own: dict[str, str] = {}
     common: set[str] = set()
     for path, body in files.items():
-        if not path.endswith((".tf", ".tfvars")):
+        if not path.endswith((".tf", ".tf.json", ".tfvars")):
             continue
         found = pattern.search(body)
         if found is None:
