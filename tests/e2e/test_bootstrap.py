@@ -119,6 +119,17 @@ def refused(outcome: Outcome) -> str:
     return str(error["message"])
 
 
+def test_wrong_settings_are_refused_before_anything_is_done(account: Account) -> None:
+    file = account.folder / "cipipe.toml"
+    file.write_text(CONFIG.replace("policy/rds", "policy/AdministratorAccess"))
+    try:
+        done = account.bootstrap("--format", "json", "--yes")
+    finally:
+        file.write_text(CONFIG)
+    assert (done.status, done.document["error"]["id"]) == (2, "bootstrap-bad-permission")
+    assert BUCKET not in account.buckets()
+
+
 def test_nothing_is_created_unasked(account: Account) -> None:
     first = account.bootstrap("--format", "json")
     assert f"the bucket {BUCKET}" in refused(first)

@@ -93,6 +93,26 @@ def test_what_is_wrong_with_a_token(
     )
 
 
+@pytest.mark.parametrize(
+    ("claims", "named", "result"),
+    [
+        ({}, None, "ok"),
+        ({}, "live", "warning"),
+        ({"environment": "test"}, "live", "warning"),
+        ({"environment": "live"}, "live", "ok"),
+    ],
+)
+def test_the_environment_that_a_job_should_name(
+    sandbox: Sandbox, tmp_path: Path, claims: dict[str, Any], named: str | None, result: str
+) -> None:
+    line = f'job_environment = "{named}"\ndeploy_from' if named else "deploy_from"
+    config = CONFIG.replace("deploy_from", line, 1)
+    _, checks = examined(github(tmp_path / "repo", sandbox, config, **claims))
+    assert checks["token"]["result"] == result, checks["token"]
+    if result == "warning":
+        assert "environment: live" in checks["token"]["fix"]
+
+
 def test_a_policy_that_lets_in_too_much_is_a_doubt(sandbox: Sandbox, tmp_path: Path) -> None:
     admin = Aws(sandbox.endpoint("eu-central-1"), sandbox.admin)
     statement = {

@@ -22,13 +22,14 @@ from cipipe.pipeline.bootstrap.identities import (
     warn_of_audiences,
     warn_of_policy,
 )
-from cipipe.pipeline.bootstrap.permissions import extra
+from cipipe.pipeline.bootstrap.permissions import Extra, extra
 from cipipe.pipeline.bootstrap.root import (
     SHIPPED,
     chosen,
     prepared,
     refuse_names,
     refuse_other_outputs,
+    refuse_own_roles,
 )
 from cipipe.pipeline.identity.access import check_account, child_environment
 from cipipe.pipeline.identity.role_session import merge_request_read_only
@@ -54,7 +55,9 @@ def bootstrap(session: Session, agree: Agree | None = None) -> dict[str, Any]:
     not a job's token. `agree` is called before the bucket is changed, and
     before a plan is applied; without it, nobody is asked.
     """
+    # What is wrong with the settings is said before anything is changed.
     trusted = trusted_tokens(session.project, session.environment_name)
+    granted = extra(session.project.config, session.environment_name)
 
     def prepare(aws: Aws, bucket: str) -> None:
         todo = state_bucket.steps(aws, bucket)
@@ -74,7 +77,10 @@ def bootstrap(session: Session, agree: Agree | None = None) -> dict[str, Any]:
         foreign = existing_providers(aws) - terraform.identity_providers()
         variables = Path(folder) / "bootstrap.tfvars.json"
         providers = provider_variables(session.project, trusted, foreign)
-        values = {**_variables(session, bucket, providers), **state_bucket.kept(aws, bucket)}
+        values = {
+            **_variables(session, bucket, providers, granted),
+            **state_bucket.kept(aws, bucket),
+        }
         variables.write_bytes(msgspec.json.encode(_with_key(session, values)))
         file = Path(folder) / "terraform.tfplan"
         if terraform.plan(file, var_files=[str(variables)]):
@@ -115,6 +121,7 @@ def _terraform(
     root = chosen(project, session.say)
     if root == SHIPPED:
         refuse_names(project.config.project.name, name)
+        refuse_own_roles(project.config.project.name, name, session.environment)
     endpoint = session.endpoint()
     credentials = session.target.admin if session.target is not None else ambient(project)
     aws = Aws(endpoint, credentials, account=session.environment.account_id)
@@ -160,13 +167,14 @@ def _shown(project: Project, root: Path) -> str:
     return root.relative_to(top).as_posix() if root.is_relative_to(top) else "bootstrap"
 
 
-def _variables(session: Session, bucket: str, providers: dict[str, Any]) -> dict[str, Any]:
+def _variables(
+    session: Session, bucket: str, providers: dict[str, Any], granted: Extra
+) -> dict[str, Any]:
     """The variables of the root, but for what Terraform itself finds out."""
     project = session.project
     name = session.environment_name
     environment = session.environment
     verify_role = environment.verify_role_arn
-    granted = extra(project.config, name)
     paths = {"deploy_role_path": _path(environment.role_arn)}
     if verify_role:
         paths["verify_role_path"] = _path(verify_role)

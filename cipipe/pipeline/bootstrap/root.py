@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cipipe.errors import UsageError
+from cipipe.model import Environment
 from cipipe.pipeline.project import Project
 
 SHIPPED = Path(__file__).parents[2] / "bootstrap"
@@ -84,6 +85,22 @@ def refuse_names(project: str, environment: str) -> None:
                 hint="Use lower-case letters, digits and single hyphens, starting with a letter: "
                 f"{longest} characters at most. Or apply a root of your own: [bootstrap] root.",
                 where=where,
+            )
+
+
+def refuse_own_roles(project: str, name: str, environment: Environment) -> None:
+    """Refuse roles below the path of those that the pipeline creates and changes.
+
+    Raises UsageError `bootstrap-role-path`.
+    """
+    for key in ("role_arn", "verify_role_arn"):
+        path = (getattr(environment, key) or "").partition(":role")[2]
+        if path.startswith(f"/{project}/{name}/"):
+            raise UsageError(
+                "bootstrap-role-path",
+                f"the deploy role may change every role below {project}/{name}/, and so this one",
+                hint=f"Give it another path, or none: …:role/{project}-{name}-deploy.",
+                where=f"environments.{name}.{key}",
             )
 
 

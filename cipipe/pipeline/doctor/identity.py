@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from cipipe import ci
 from cipipe.ci.base import FileToken, NoToken, RequestToken
 from cipipe.errors import CipipeError, IdentityError
 from cipipe.model import Mode
@@ -120,6 +121,7 @@ def check_token(job: Job) -> str:
         # not read.
         job.claims = None
         raise error
+    _doubt_environment(job, claims.subject)
     return f"{_described(source)}: {claims.subject}"
 
 
@@ -234,6 +236,23 @@ def _policy(job: Job, role: str) -> Mapping[str, Any]:
         return iam_roles.read(aws, role).policy
     except CipipeError as error:
         raise Skipped(error.message.splitlines()[0]) from None
+
+
+def _doubt_environment(job: Job, subject: str) -> None:
+    """Doubt a job that deploys and does not name the environment that the role trusts."""
+    wanted = job.session.environment.job_environment
+    found = ci.subject(subject)
+    has_environments = ci.PROVIDERS[job.project.context.provider].environment_subject("a/b", "c")
+    if job.mode is not Mode.DEPLOY or wanted is None or not has_environments:
+        return
+    if found.kind == "custom" or (found.kind, found.name) == ("environment", wanted):
+        return
+    raise Doubtful(
+        f"{subject} does not have the environment {wanted}, which job_environment says that jobs "
+        "name",
+        f"name it in the job (`environment: {wanted}`), or remove job_environment of "
+        f"[environments.{job.session.environment_name}] and run cipipe bootstrap again",
+    )
 
 
 def _described(source: object) -> str:

@@ -1,10 +1,11 @@
 """What the roles of `cipipe bootstrap` get beyond the usual names, and what is said of them."""
 
+import msgspec
 import pytest
 
 from cipipe.errors import UsageError
 from cipipe.pipeline.bootstrap.permissions import by_stage, extra
-from cipipe.pipeline.bootstrap.root import refuse_names
+from cipipe.pipeline.bootstrap.root import refuse_names, refuse_own_roles
 from support.configurations import HEAD, load
 
 ACCOUNT = "111111111111"
@@ -148,3 +149,22 @@ def test_names_that_no_resource_may_have(project: str, environment: str, where: 
         refuse_names(project, environment)
     assert (raised.value.id, raised.value.where) == ("bootstrap-bad-name", where)
     refuse_names("a" * 24, "production-1")
+
+
+@pytest.mark.parametrize("key", ["role_arn", "verify_role_arn"])
+def test_a_role_that_the_pipeline_could_change_is_refused(key: str) -> None:
+    environment = load(HEAD + STAGES).environment("dev")
+    for path, refused in (
+        ("shop/dev/ci", True),
+        ("shop/dev2/ci", False),
+        ("team/shop/dev/ci", False),
+    ):
+        arn = f"arn:aws:iam::{ACCOUNT}:role/{path}"
+        changed = msgspec.structs.replace(environment, **{key: arn})
+        if not refused:
+            refuse_own_roles("shop", "dev", changed)
+            continue
+        with pytest.raises(UsageError) as raised:
+            refuse_own_roles("shop", "dev", changed)
+        found = (raised.value.id, raised.value.where)
+        assert found == ("bootstrap-role-path", f"environments.dev.{key}")
