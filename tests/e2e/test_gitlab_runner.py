@@ -15,7 +15,8 @@ import pytest
 from cipipe.sandbox.client import Sandbox
 from support.clone import STAGES, Clone, clone_of_this_repository
 from support.gitlab_runner import Runner, build_python_image
-from support.tools import ROOT, require
+from support.job_image import import_dbt_base
+from support.tools import require
 
 ACCOUNTS = {"dev": "111111111111", "live": "222222222222"}
 DAG = "dags/dbt_redshift.py"
@@ -57,15 +58,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     require("dockerd", "building the image")
     require("docker-registry", "pushing the image")
     clone = clone_of_this_repository(tmp_path_factory.mktemp("clone") / "repository")
-    (clone.folder / ".cipipe").mkdir()
-    (clone.folder / ".cipipe/docker").symlink_to(require(ROOT / ".cipipe/docker", "base image"))
     try:
         for environment in ACCOUNTS:
             up = clone.cipipe("sandbox", "up", "--env", environment)
             assert up.status == 0, up.text
         # The job `test` would run these tests again.
         runner = Runner(clone, "example/dbt-deployment", replaced={"test": ["true"]})
-        build_python_image({"DOCKER_HOST": runner.sandbox["DOCKER_HOST"]})
+        daemon = {"DOCKER_HOST": runner.sandbox["DOCKER_HOST"]}
+        build_python_image(daemon)
+        import_dbt_base(daemon, clone.env.get("BASE_IMAGE"))
         yield World(clone, runner, clone.sandbox())
     finally:
         clone.cipipe("sandbox", "down")

@@ -67,6 +67,16 @@ def debian_base(env: Mapping[str, str]) -> list[str]:
     return ["--build-arg", f"BASE_IMAGE={DEBIAN}"]
 
 
+def import_dbt_base(env: Mapping[str, str], name: str | None) -> None:
+    """Give a daemon the base image of the dbt container, where its default cannot be pulled: other
+    daemons than the one of scripts/setup do not have it.
+    """
+    if name:
+        archive = require(ROOT / ".cipipe/base-image-bookworm.tar", "the dbt container")
+        done = docker(env, "import", str(archive), name)
+        assert done.returncode == 0, done.stderr
+
+
 def debian_with(
     env: Mapping[str, str], name: str, *packages: str, entrypoint: str | None = None
 ) -> None:
