@@ -7,7 +7,6 @@ won. A record that cannot be read is an error; it never means "not due".
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -275,6 +274,9 @@ class Ledger:
         # The object stays, so that the next probe writes no further version
         # of it.
         key = f"{self.prefix}.probe"
+        # A plan against a commit reads no ledger.
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(1) as pool:
             mismatched = pool.submit(
                 self.bucket.put,
@@ -362,5 +364,7 @@ def _encoded(value: Any) -> bytes:
 
 def _side_by_side(read: Callable[[str], T], stages: Iterable[str]) -> dict[str, T]:
     names = list(stages)
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(max_workers=_READERS) as pool:
         return dict(zip(names, pool.map(read, names), strict=True))

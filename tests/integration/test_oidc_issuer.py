@@ -57,7 +57,7 @@ def test_gitlab_claims(sandbox: Sandbox) -> None:
         ({}, "repo:group/project:ref:refs/heads/main"),
         ({"ref_type": "tag", "ref": "v1"}, "repo:group/project:ref:refs/tags/v1"),
         ({"event": "merge-request"}, "repo:group/project:pull_request"),
-        ({"environment": "prod eu:1"}, "repo:group/project:environment:prod%20eu%3A1"),
+        ({"environment": "prod eu:1"}, "repo:group/project:environment:prod eu%3A1"),
     ],
 )
 def test_github_subjects(sandbox: Sandbox, changes: dict[str, Any], subject: str) -> None:

@@ -333,7 +333,7 @@ def test_several_stages_of_one_kind_have_places_of_their_own(workstreams: Deploy
         "upload to s3://{bucket}/dags/finance/",
         "upload to s3://{bucket}/dags/sales/",
     ]
-    assert "due_dags-finance<<" in as_github.render(plan)
+    assert f"\n{json.dumps([names])}\n" in as_github.render(plan)
     assert set(json.loads(as_gitlab.render(plan))) >= {f"deploy:{name}" for name in names}
 
 

@@ -72,6 +72,7 @@ def test_another_user_gets_no_token_and_no_image(sandbox: Sandbox) -> None:
     places = [
         (f"{sandbox.state.issuer_url}/_cipipe/token", asked),
         (f"{sandbox.state.issuer_url}/_cipipe/github-job", asked),
+        (f"{sandbox.state.states_url}/gitlab.com/state/dev", "{}"),
         (f"{sandbox.state.aws_url}/_cipipe/exchanges", ""),
         (f"{sandbox.state.aws_url}/_cipipe/secret-hashes", ""),
         (f"{sandbox.state.aws_url}/_cipipe/longest-session", '{"seconds": 1}'),
@@ -136,9 +137,10 @@ def test_nothing_of_its_folder_is_for_others(sandbox: Sandbox, folder: Path) -> 
 
 
 @LINUX
-def test_nothing_but_the_front_issuer_and_images_listens(sandbox: Sandbox) -> None:
-    """What the supervisor's family listens on: three ports of loopback at most."""
-    ours = {urlsplit(sandbox.state.aws_url).port, urlsplit(sandbox.state.issuer_url).port}
+def test_nothing_but_the_front_issuer_states_and_images_listens(sandbox: Sandbox) -> None:
+    """What the supervisor's family listens on: four ports of loopback at most."""
+    state = sandbox.state
+    ours = {urlsplit(url).port for url in (state.aws_url, state.issuer_url, state.states_url)}
     if needs.registry_program(os.environ):
         assert sandbox.state.registry is not None
         ours.add(int(sandbox.state.registry.rpartition(":")[2]))
