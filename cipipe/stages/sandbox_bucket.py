@@ -3,13 +3,14 @@
 from typing import Any
 
 from cipipe.stages.context import StageContext
-from cipipe.tools.aws import buckets
 
 
 def ensure(context: StageContext[Any], bucket: str, region: str) -> None:
     """Create the bucket if this is a sandbox and has none of that name."""
     if not context.sandbox:
         return
+    from cipipe.tools.aws import buckets
+
     aws = context.aws.at(region)
     if not buckets.exists(aws, bucket):
         buckets.create_versioned(aws, bucket)
