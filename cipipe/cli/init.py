@@ -159,12 +159,15 @@ def _answers(found: "Survey", given: _Given, clone: Repository) -> "Answers":
         regions[environment] = answer(
             f"Region of {environment}", known, "--region REGION", sure=given.region is not None
         )
+    # They must not share these.
+    each = ", with {environment} for the environment" if len(found.environments) > 1 else ""
     repository = given.repository
     if found.image is not None and "repository" not in found.outputs and repository is None:
-        repository = answer("URL of the ECR repository", None, "--repository URL", sure=False)
+        question = f"URL of the ECR repository{each}"
+        repository = answer(question, None, "--repository URL", sure=False)
     bucket = given.dags_bucket
     if found.dags is not None and "bucket" not in found.outputs and bucket is None:
-        bucket = answer("MWAA's bucket", None, "--dags-bucket NAME", sure=False)
+        bucket = answer(f"MWAA's bucket{each}", None, "--dags-bucket NAME", sure=False)
     if missing:
         raise UsageError(
             "init-missing-answers",

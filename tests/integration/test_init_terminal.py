@@ -10,7 +10,7 @@ from support.command import Cli
 from support.environment import shell_environment
 from support.git import ENV, Repo
 from support.init_shapes import DAG, DBT, S3
-from support.terminal_sessions import CTRL_C, typed
+from support.terminal_sessions import CTRL_C, CTRL_D, typed
 
 FILES = {"terraform/main.tf": S3, "dags/a.py": DAG, **DBT}
 # Each question, and a good answer.
@@ -85,6 +85,13 @@ def test_wrong_answers_are_asked_again(repo: Repo) -> None:
     assert written["environments"]["dev"]["account_id"] == "111111111111"
 
 
+def test_the_end_of_the_input_leaves_nothing(repo: Repo) -> None:
+    status, shown = init(repo, PROJECT, (ACCOUNT[0], CTRL_D))
+    assert status == 130, shown
+    assert "Traceback" not in shown
+    assert changed(repo) == []
+
+
 @pytest.mark.parametrize("number", range(len(QUESTIONS) + 1))
 def test_ctrl_c_leaves_nothing(repo: Repo, number: int) -> None:
     questions = [*QUESTIONS, ("Write cipipe.toml, ", "y\n")]
@@ -114,15 +121,18 @@ def test_other_environments_replace_the_file_only_if_somebody_agrees(repo: Repo)
     assert init(repo, REPOSITORY, BUCKET, ("Write", "y\n"), flags=flags)[0] == 0
     first = {name: (repo.root / name).read_bytes() for name in changed(repo)}
     more = (*flags, "--environments", "dev,test,live")
+    # Environments that share a repository or a bucket would be refused after all answers.
+    places = [
+        (question.replace(":", ", with {environment} for the environment:"), answer)
+        for question, answer in (REPOSITORY, BUCKET)
+    ]
 
-    status, shown = init(repo, REPOSITORY, BUCKET, ("Write cipipe.toml? [y/N]: ", "\n"), flags=more)
+    status, shown = init(repo, *places, ("Write cipipe.toml? [y/N]: ", "\n"), flags=more)
     assert status == 5, shown
     assert "+[environments.test]" in shown
     assert {name: (repo.root / name).read_bytes() for name in changed(repo)} == first
 
-    status, shown = init(
-        repo, REPOSITORY, BUCKET, ("Write cipipe.toml? [y/N]: ", "y\n"), flags=more
-    )
+    status, shown = init(repo, *places, ("Write cipipe.toml? [y/N]: ", "y\n"), flags=more)
     assert status == 0, shown
     written = tomllib.loads((repo.root / "cipipe.toml").read_text())
     assert list(written["environments"]) == ["dev", "test", "live"]

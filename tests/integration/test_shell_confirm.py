@@ -4,8 +4,6 @@
 What is confirmed goes on, and fails without AWS credentials: exit status 3.
 """
 
-import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from support.configurations import HEAD, LIVE_ELSEWHERE
 from support.environment import shell_environment
 from support.git import ENV, Repo
+from support.terminal_sessions import typed
 
 CONFIG = (
     HEAD
@@ -78,33 +77,13 @@ def cipipe(repo: Repo, *arguments: str, **more: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def at_terminal(repo: Repo, typed: str, *arguments: str) -> tuple[int, str]:
+def at_terminal(repo: Repo, answer: str, *arguments: str) -> tuple[int, str]:
     """The exit status, and all that the terminal showed, of a command that somebody types an answer
     to.
     """
-    main, side = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "cipipe", *arguments],
-        cwd=repo.root,
-        env=environment(repo),
-        stdin=side,
-        stdout=side,
-        stderr=side,
-        start_new_session=True,
-    )
-    os.close(side)
-    os.write(main, f"{typed}\n".encode())
-    shown = b""
-    while True:
-        try:
-            part = os.read(main, 4096)
-        except OSError:  # how Linux ends a terminal that nobody has open any more
-            break
-        if not part:
-            break
-        shown += part
-    os.close(main)
-    return child.wait(timeout=60), shown.decode()
+    argv = [sys.executable, "-m", "cipipe", *arguments]
+    answers = [("to continue: ", f"{answer}\n")]
+    return typed(argv, answers, cwd=repo.root, env=environment(repo))
 
 
 @pytest.mark.parametrize("command", [RUN, DEPLOY, ROLLBACK])
@@ -171,11 +150,12 @@ def test_a_job_is_not_asked(repo: Repo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "status"), [("live", CONFIRMED), ("LIVE_ELSEWHERE", 5), ("y", 5), ("", 5), ("dev", 5)]
+    ("answer", "status"),
+    [("live", CONFIRMED), ("LIVE_ELSEWHERE", 5), ("y", 5), ("", 5), ("dev", 5)],
 )
-def test_on_a_terminal_the_name_is_typed(repo: Repo, typed: str, status: int) -> None:
+def test_on_a_terminal_the_name_is_typed(repo: Repo, answer: str, status: int) -> None:
     repo.git("checkout", "--quiet", "-B", "main")
-    found, shown = at_terminal(repo, typed, "run", "--env", "live")
+    found, shown = at_terminal(repo, answer, "run", "--env", "live")
     assert found == status, shown
     assert "Type live to continue" in shown
     assert ("shell-not-confirmed" in shown) is (status == 5)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 CTRL_C = "\x03"
+CTRL_D = "\x04"
 
 
 def typed(
