@@ -2,10 +2,14 @@
 created again.
 """
 
+import base64
+import contextlib
+import http.server
 import json
 import re
 import shlex
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,7 @@ PATH_STYLE = "-backend-config=use_path_style=true"
 
 RESOURCE = 'resource "terraform_data" "kept" {}\noutput "id" { value = terraform_data.kept.id }\n'
 S3 = 'terraform {\n  backend "s3" {}\n}\n'
+HTTP = 'terraform {\n  backend "http" {}\n}\n'
 OLD_KEY = f"""\
 terraform {{
   backend "s3" {{
@@ -48,7 +53,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     folder = tmp_path_factory.mktemp("moving") / "shop"
     folder.mkdir()
     made = Clone(folder, {**shell_environment(), "CIPIPE_SANDBOX_DOCKER": "off"})
-    stages = "".join(STAGE.replace("NAME", name) for name in ("local", "elsewhere"))
+    stages = "".join(STAGE.replace("NAME", name) for name in ("local", "elsewhere", "gitlab"))
     (folder / "cipipe.toml").write_text(SHOP + stages)
     (folder / ".gitignore").write_text(".cipipe/\n.terraform/\n*.tfstate*\n")
     made.git("init", "--quiet", "--initial-branch", "main")
@@ -69,12 +74,12 @@ def documented(key: str) -> list[str]:
     return [*shlex.split(line), PATH_STYLE, "-force-copy"]
 
 
-def terraform(shop: Clone, folder: Path, *argv: str) -> str:
+def terraform(shop: Clone, folder: Path, *argv: str, **more: str) -> str:
     sandbox = shop.cipipe("sandbox", "env", "--format", "json").document["environment"]
     done = subprocess.run(
         argv,
         cwd=folder,
-        env={**shop.env, **sandbox},
+        env={**shop.env, **sandbox, **more},
         capture_output=True,
         text=True,
         check=False,
@@ -83,22 +88,71 @@ def terraform(shop: Clone, folder: Path, *argv: str) -> str:
     return done.stdout
 
 
-def applied(shop: Clone, root: Path, backend: str) -> str:
+def applied(shop: Clone, root: Path, backend: str, **env: str) -> str:
     """The id of the resource, which was created by hand."""
     root.mkdir()
     (root / "main.tf").write_text(RESOURCE + backend)
-    terraform(shop, root, "terraform", "init", "-input=false")
-    terraform(shop, root, "terraform", "apply", "-auto-approve", "-input=false")
-    shown: dict[str, Any] = json.loads(terraform(shop, root, "terraform", "output", "-json"))
+    terraform(shop, root, "terraform", "init", "-input=false", **env)
+    terraform(shop, root, "terraform", "apply", "-auto-approve", "-input=false", **env)
+    shown: dict[str, Any] = json.loads(terraform(shop, root, "terraform", "output", "-json", **env))
     return str(shown["id"]["value"])
+
+
+@contextlib.contextmanager
+def gitlab() -> Iterator[dict[str, str]]:
+    """A state over HTTP that wants a password, as GitLab's does; the variables for it."""
+    states: dict[str, bytes] = {}
+    password = base64.b64encode(b"somebody:personal").decode()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer(states.get("state"))
+
+        def do_POST(self) -> None:
+            states["state"] = self.rfile.read(int(self.headers["Content-Length"]))
+            self.answer(b"")
+
+        def answer(self, body: bytes | None) -> None:
+            if self.headers["Authorization"] != f"Basic {password}":
+                self.send_response(401)
+            else:
+                self.send_response(404 if body is None else 200)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield {
+                "TF_HTTP_ADDRESS": f"http://127.0.0.1:{server.server_port}/state",
+                "TF_HTTP_USERNAME": "somebody",
+                "TF_HTTP_PASSWORD": "personal",
+            }
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize(("name", "backend"), [("local", ""), ("elsewhere", OLD_KEY)])
 def test_a_state_is_moved(shop: Clone, name: str, backend: str) -> None:
+    moved(shop, name, backend)
+
+
+def test_a_state_in_gitlab_is_moved(shop: Clone) -> None:
+    with gitlab() as env:
+        moved(shop, "gitlab", HTTP, **env)
+
+
+def moved(shop: Clone, name: str, backend: str, **env: str) -> None:
     root = shop.folder / name
-    before = applied(shop, root, backend)
+    before = applied(shop, root, backend, **env)
     (root / "main.tf").write_text(RESOURCE + S3)
-    terraform(shop, root, *documented(f"{name}/dev.tfstate"))
+    terraform(shop, root, *documented(f"{name}/dev.tfstate"), **env)
 
     shop.git("add", "--all")
     shop.git("commit", "--quiet", "-m", f"Move the state of {name}")
