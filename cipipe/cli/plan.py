@@ -95,14 +95,12 @@ def plan(
 class ChildPipeline(msgspec.Struct, frozen=True):
     """What the command line says of a child pipeline."""
 
-    selected: tuple[str, ...] = ()
+    selected: tuple[str, ...]
     # Of every job.
-    keywords: Mapping[str, Any] | None = None
+    keywords: Mapping[str, Any] | None
 
 
-def rendered(
-    plan: Plan, shared: Common, project: "Project", child: ChildPipeline | None = None
-) -> str:
+def rendered(plan: Plan, shared: Common, project: "Project", child: ChildPipeline) -> str:
     """The plan in the format of the command line. Only the renderer of that format is imported."""
     if shared.format == "json":
         from cipipe.report import json
@@ -116,7 +114,6 @@ def rendered(
         from cipipe.pipeline.identity.tokens import issuer_of
         from cipipe.report import gitlab
 
-        child = child or ChildPipeline()
         issuer = issuer_of(project, gitlab.PROVIDER)
         return gitlab.render(
             plan,
