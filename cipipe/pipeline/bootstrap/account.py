@@ -84,9 +84,10 @@ def bootstrap(session: Session, agree: Agree | None = None) -> dict[str, Any]:
         variables.write_bytes(msgspec.json.encode(_with_key(session, values)))
         file = Path(folder) / "terraform.tfplan"
         if terraform.plan(file, var_files=[str(variables)]):
-            refuse_other_outputs(session.project, terraform.planned_outputs(file))
+            shown = terraform.show(file)
+            refuse_other_outputs(session.project, frozenset(shown.planned_values.outputs))
             if agree is not None:
-                agree("the roles and OIDC providers", _shown_changes(terraform.changes(file)))
+                agree("the roles and OIDC providers", _shown_changes(shown.changes()))
             terraform.apply(file)
 
         for trust_of_provider in trusted.values():

@@ -123,7 +123,7 @@ class _TerraformRun:
             lock=context.mode is not Mode.VERIFY,
         )
 
-        self._changes = terraform.changes(self._plan) if changed else ()
+        self._changes = terraform.show(self._plan).changes() if changed else ()
         if context.mode is not Mode.DESTROY and not context.allow_replace:
             _refuse_loss(self._changes, settings)
         result.summary = summary(self._changes, done=context.mode is not Mode.VERIFY)

@@ -18,7 +18,7 @@ from cipipe.tools import process
 from cipipe.tools.terraform import locks
 from cipipe.tools.terraform.backend import forget_in_force, in_force, remove_torn, settings_file
 from cipipe.tools.terraform.commands import Commands, version
-from cipipe.tools.terraform.shown import ResourceChange, ShownPlan, ShownState
+from cipipe.tools.terraform.shown import ShownPlan, ShownState
 
 # A warning: settings were given, and the root has no block that takes them.
 _NO_BLOCK = "Missing backend configuration"
@@ -129,13 +129,10 @@ class Terraform:
         # With -detailed-exitcode, 2 means that the plan has changes.
         return self.commands.stream(arguments, accept=(0, 2)).returncode == 2
 
-    def changes(self, file: Path) -> tuple[ResourceChange, ...]:
-        """What a saved plan would do, resource by resource."""
-        return self._shown_plan(file).changes()
-
-    def planned_outputs(self, file: Path) -> frozenset[str]:
-        """The names of the outputs that there will be after a saved plan was applied."""
-        return frozenset(self._shown_plan(file).planned_values.outputs)
+    def show(self, file: Path) -> ShownPlan:
+        """What a saved plan would do. Secrets are in there in the clear."""
+        shown: ShownPlan = self.commands.json(["show", "-json", str(file)], ShownPlan)
+        return shown
 
     def apply(self, file: Path) -> None:
         """Apply exactly this saved plan."""
@@ -218,10 +215,6 @@ class Terraform:
         found = None if _NO_BLOCK in warnings else in_force(commands.data_dir)
         if found is None or found["type"] != commands.backend.type:
             raise commands.not_kept(str(found["type"]) if found else None)
-
-    def _shown_plan(self, file: Path) -> ShownPlan:
-        shown: ShownPlan = self.commands.json(["show", "-json", str(file)], ShownPlan)
-        return shown
 
     def _lineage(self) -> str:
         """The lineage of the state; empty where there is no state."""

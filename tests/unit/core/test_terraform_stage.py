@@ -14,7 +14,7 @@ from cipipe.stages.context import StageResult
 from cipipe.stages.settings import Stage
 from cipipe.tools.terraform.client import Terraform
 from cipipe.tools.terraform.commands import Commands
-from cipipe.tools.terraform.shown import ResourceChange, ShownPlan
+from cipipe.tools.terraform.shown import ShownPlan
 from support.contexts import stage_context
 
 REPLACE = ["delete", "create"]
@@ -38,8 +38,8 @@ class FakeTerraform:
     def plan(self, *_: Any, **__: Any) -> bool:
         return bool(self._changes)
 
-    def changes(self, _: Path) -> tuple[ResourceChange, ...]:
-        return msgspec.convert({"resource_changes": self._changes}, ShownPlan).changes()
+    def show(self, _: Path) -> ShownPlan:
+        return msgspec.convert({"resource_changes": self._changes}, ShownPlan)
 
 
 def plan(

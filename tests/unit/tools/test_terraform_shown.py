@@ -7,7 +7,7 @@ import pytest
 
 from cipipe.errors import StageError
 from cipipe.tools.process import Completed, document
-from cipipe.tools.terraform.shown import ResourceChange, ShownPlan, ShownState
+from cipipe.tools.terraform.shown import ShownPlan, ShownState
 
 SECRET = "battery-staple"
 
@@ -82,15 +82,12 @@ def test_a_plan() -> None:
             ],
         }
     )
-    assert made.changes() == (
-        ResourceChange(
-            address="aws_vpc.a",
-            type="aws_vpc",
-            actions=("delete", "create"),
-            before=before,
-            tainted=True,
-        ),
-    )
+    (replaced,) = made.changes()
+    assert (replaced.address, replaced.type) == ("aws_vpc.a", "aws_vpc")
+    assert replaced.actions == ("delete", "create")
+    assert replaced.before == before
+    assert replaced.tainted
+    assert replaced.destroys
     assert list(made.planned_values.outputs) == ["one"]
 
 
