@@ -26,6 +26,8 @@ class Effect(enum.StrEnum):
     """What a step does to the world outside this machine."""
 
     READ = "read"
+    # Records what a merge request showed: all that `verify` may write.
+    REVIEW = "review"
     WRITE = "write"
     DESTROY = "destroy"
 
@@ -59,6 +61,14 @@ class State(enum.StrEnum):
     DEPLOYED = "deployed"
     FAILED = "failed"
     DESTROYED = "destroyed"
+
+
+class Review(enum.StrEnum):
+    """What a deployment does about changes that no merge request showed."""
+
+    OFF = "off"
+    WARN = "warn"
+    REQUIRED = "required"
 
 
 class DeployFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,6 +110,9 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     # The environment that content has to be deployed to before it comes
     # here.
     after: str | None = None
+
+    # Whether Terraform may do more than what merge requests showed.
+    review: Review = Review.OFF
 
     # People are asked before they deploy here; nothing is destroyed unless
     # `allow_destroy` says so.

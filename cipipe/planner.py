@@ -232,7 +232,8 @@ def _steps(question: Question, candidate: Candidate) -> tuple[Step, ...]:
         mode=question.mode,
         tag=candidate.tag,
     )
-    if question.mode is Mode.VERIFY and any(step.effect is not Effect.READ for step in steps):
+    allowed = {Effect.READ, Effect.REVIEW}
+    if question.mode is Mode.VERIFY and any(step.effect not in allowed for step in steps):
         message = f"kind {stage.kind} plans to write in verify mode"
         raise AssertionError(message)
     return steps

@@ -170,7 +170,7 @@ class StageWork:
         recorded = candidate.stage.when == "due"
         writing = False
         for step in self.executable.steps[stage.name]:
-            if step.effect is not Effect.READ:
+            if step.effect in {Effect.WRITE, Effect.DESTROY}:
                 # The record has to say so too: after a failed run the
                 # bucket may be right already while the record is not.
                 if result.up_to_date and self.records.is_current(stage, actual, result.data):

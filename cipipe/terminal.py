@@ -13,6 +13,12 @@ from collections.abc import Callable
 # word.
 Style = Callable[[str, str], str]
 
+
+def unstyled(word: str, colour: str) -> str:  # noqa: ARG001 - a Style
+    """The Style without colours."""
+    return word
+
+
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _RESET = "\x1b[0m"
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from cipipe.graph import ordered
-from cipipe.model import Environment
+from cipipe.model import Environment, Review
 from cipipe.stages import KINDS
 from cipipe.stages.settings import AnyStage, Reference, replaced
 
@@ -31,6 +31,7 @@ class Expansion:
 
     def __init__(self, project: str, name: str, environment: Environment) -> None:
         self._after = environment.after
+        self._reviewed = environment.review is not Review.OFF
         self._values = {f"{VALUES}{key}": value for key, value in environment.values.items()}
         self._known = {
             "project": project,
@@ -64,6 +65,8 @@ class Expansion:
     def for_run(self, stage: AnyStage) -> AnyStage:
         """The stage with all placeholders filled in, as they are when it runs."""
         made = _with_settings(stage, _filled(stage.settings, self._known))
+        if self._reviewed:
+            made = msgspec.structs.replace(made, reviewed=True)
         after = self._after
         if after is None or (stage.environments and after not in stage.environments):
             return made

@@ -9,7 +9,7 @@ from typing import Any
 
 from cipipe import config, tree_files
 from cipipe.candidates import Candidate
-from cipipe.model import Mode, Owner
+from cipipe.model import Mode, Owner, Review
 from cipipe.ownership import OwnedResource, Ownership
 from cipipe.pipeline.identity.access import Access
 from cipipe.pipeline.identity.profile import served
@@ -17,6 +17,7 @@ from cipipe.pipeline.planning.plan import PlanResult
 from cipipe.pipeline.planning.snapshot import consumed_outputs
 from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
+from cipipe.reviews import Reviews
 from cipipe.stages import KINDS
 from cipipe.stages.base import ResourceType
 from cipipe.stages.context import EarlierStage, RunnerInputs, StageContext
@@ -83,6 +84,7 @@ class StageContexts:
             scratch=folder,
             owned=self._owned,
             ownership=self._ownership(stage, inputs.line),
+            reviews=self._reviews,
             siblings=self._siblings(stage),
             sandbox=session.sandbox,
             command_options=session.command_options,
@@ -142,6 +144,27 @@ class StageContexts:
             resources=tuple(claimed),
             siblings=self._siblings(stage),
             warn=line,
+        )
+
+    @cached_property
+    def _reviews(self) -> Reviews | None:
+        session = self.session
+        policy = session.environment.review
+        mode = self.result.executable.plan.mode
+        if policy is Review.OFF or mode is Mode.DESTROY:
+            return None
+        context = session.project.context
+        if session.sandbox and context.provider == "local":
+            # A sandbox at a shell has no merge requests.
+            policy = Review.WARN
+        ledger = session.ledger(self.access)
+        return Reviews(
+            bucket=ledger.bucket,
+            prefix=ledger.prefix,
+            project=session.project.config.project.name,
+            environment=session.environment_name,
+            context=context,
+            policy=policy,
         )
 
     @cached_property

@@ -28,8 +28,7 @@ _VERDICT = {
 _MODE = {Mode.VERIFY: "verify (read only)", Mode.DEPLOY: "deploy", Mode.DESTROY: "destroy"}
 
 
-def plain(word: str, colour: str) -> str:  # noqa: ARG001 - the Style without colours
-    return word
+plain = terminal.unstyled
 
 
 def plan(plan: Plan, style: Style = plain) -> str:

@@ -105,6 +105,9 @@ class Stage(msgspec.Struct, Generic[S], frozen=True):
     # In steps only: the environment that the stage's content comes from, if
     # the one it is deployed to has `after`.
     after: str | None = None
+    # In steps only: merge requests record what they show, because the
+    # environment compares with it.
+    reviewed: bool = False
 
 
 AnyStage: TypeAlias = Stage[Any]

@@ -11,7 +11,7 @@ from cipipe.stages.terraform.inputs import inputs
 from cipipe.stages.terraform.settings import PROTECTED_TYPES, TerraformSettings, problems
 from cipipe.stages.terraform.stage_client import client_of
 from cipipe.stages.terraform.state import backend_of, resources
-from cipipe.stages.terraform.steps import steps, summary
+from cipipe.stages.terraform.steps import steps
 
 __all__ = [
     "GIVES_OUTPUTS",
@@ -28,7 +28,6 @@ __all__ = [
     "required_paths",
     "resources",
     "steps",
-    "summary",
     "tools",
 ]
 

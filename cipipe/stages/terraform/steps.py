@@ -18,8 +18,9 @@ from cipipe.stages.terraform.stage_client import client_of
 from cipipe.stages.terraform.state import backend_of
 
 if TYPE_CHECKING:
+    from cipipe.stages.terraform.changes.model import ChangeSet
     from cipipe.tools.terraform.client import Terraform
-    from cipipe.tools.terraform.shown import ResourceChange
+    from cipipe.tools.terraform.shown import ResourceChange, ShownPlan
 
 ClientOf: TypeAlias = "Callable[[StageContext[TerraformSettings]], Terraform]"
 
@@ -45,10 +46,13 @@ def steps(
     root = stage.settings.root
     init = Step(f"terraform init in {root}/", Effect.READ, run.init)
     if mode is Mode.VERIFY:
-        return (
-            init,
-            Step(f"terraform plan in {root}/ (no lock, nothing is applied)", Effect.READ, run.plan),
+        plan = Step(
+            f"terraform plan in {root}/ (no lock, nothing is applied)", Effect.READ, run.plan
         )
+        if not stage.reviewed:
+            return (init, plan)
+        keep = Step("record these changes as reviewed", Effect.REVIEW, run.keep_review)
+        return (init, plan, keep)
     if mode is Mode.DESTROY:
         return (
             init,
@@ -89,6 +93,7 @@ class _TerraformRun:
         self._changes: tuple[ResourceChange, ...] = ()
         # None where nothing was planned.
         self._plan: Path | None = None
+        self._change_set: ChangeSet | None = None
 
     def init(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         _refuse_ignored(context)
@@ -116,17 +121,28 @@ class _TerraformRun:
         variables.write_bytes(
             msgspec.json.encode({name: literal(v) for name, v in settings.variables.items()})
         )
-        changed = terraform.plan(
+        terraform.plan(
             self._plan,
             var_files=(*settings.var_files, str(variables)),
             destroy=context.mode is Mode.DESTROY,
             lock=context.mode is not Mode.VERIFY,
         )
 
-        self._changes = terraform.show(self._plan).changes() if changed else ()
+        shown = terraform.show(self._plan)
+        self._changes = shown.changes()
+        self._change_set = _report(context, result, shown)
         if context.mode is not Mode.DESTROY and not context.allow_replace:
             _refuse_loss(self._changes, settings)
-        result.summary = summary(self._changes, done=context.mode is not Mode.VERIFY)
+        if context.mode is Mode.DEPLOY and context.reviews is not None:
+            from cipipe.stages.terraform import reviewing
+
+            reviewing.check(context, self._change_set)
+
+    def keep_review(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
+        from cipipe.stages.terraform import reviewing
+
+        if self._change_set is not None:
+            reviewing.store(context, self._change_set)
 
     def apply(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         if self._plan is None:
@@ -189,17 +205,19 @@ class _TerraformRun:
         result.keep(TerraformData(outputs=sorted(result.outputs)))
 
 
-def summary(changes: "Iterable[ResourceChange]", *, done: bool = True) -> str:
-    """`3 added, 1 changed, 0 destroyed`, or `3 to add, …`. As in
-    Terraform's own summary, a replacement counts as an addition and a
-    destruction.
-    """
-    found = [change.actions for change in changes]
-    counts = [sum(verb in actions for actions in found) for verb in ("create", "update", "delete")]
-    if not any(counts):
-        return "no resource changes"
-    words = ("added", "changed", "destroyed") if done else ("to add", "to change", "to destroy")
-    return ", ".join(f"{count} {word}" for count, word in zip(counts, words, strict=True))
+def _report(
+    context: StageContext[TerraformSettings], result: StageResult, shown: "ShownPlan"
+) -> "ChangeSet":
+    """Show what a plan does, and keep it for the report."""
+    # Most plans have no due Terraform stage.
+    from cipipe.stages.terraform.changes import reading, text
+
+    changes = reading.change_set(shown, context.redactor)
+    for line in text.lines(changes):
+        context.line(line)
+    result.findings["changes"] = changes.public()
+    result.summary = text.summary(changes, done=context.mode is not Mode.VERIFY)
+    return changes
 
 
 def _refuse_ignored(context: StageContext[TerraformSettings]) -> None:

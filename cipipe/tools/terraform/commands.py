@@ -28,7 +28,15 @@ from cipipe.tools.terraform.locks import LockContext
 _REMOVED = ("TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR", "TF_LOG", "TF_REATTACH_PROVIDERS")
 
 # Types of log messages that say nothing to a reader.
-_QUIET = {"version", "outputs", "refresh_start", "refresh_complete", "resource_drift"}
+# What a plan does is read from the plan itself.
+_QUIET = {
+    "version",
+    "outputs",
+    "refresh_start",
+    "refresh_complete",
+    "resource_drift",
+    "planned_change",
+}
 
 # Summaries of what `init` says when settings are for another type of
 # backend.
@@ -213,8 +221,14 @@ class _Log:
             self._warned(str(diagnostic.get("summary")))
         if message.get("type") == "diagnostic" and severity == "error":
             self.errors.append(diagnostic)
-        elif message.get("type") not in _QUIET:
+        elif message.get("type") not in _QUIET and not _of_plan(message):
             self._line(str(message.get("@message", "")))
+
+
+def _of_plan(message: dict[str, Any]) -> bool:
+    """Whether it is the summary of a plan, which is shown in full instead."""
+    summary = message.get("changes") or {}
+    return message.get("type") == "change_summary" and summary.get("operation") == "plan"
 
 
 class _Version(msgspec.Struct):

@@ -1,5 +1,6 @@
 """Merge and pull requests: every kind of stage only reads."""
 
+import msgspec
 import pytest
 
 from cipipe import planner
@@ -30,6 +31,16 @@ def test_there_is_a_stage_of_every_kind_here() -> None:
 def test_verify_only_reads(kind: str) -> None:
     steps = KINDS[kind].steps(OF_EACH_KIND[kind], Mode.VERIFY, tag="0" * 20)
     assert {step.effect for step in steps} <= {Effect.READ}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_verify_records_at_most_what_it_showed(kind: str) -> None:
+    reviewed = msgspec.structs.replace(OF_EACH_KIND[kind], reviewed=True)
+    effects = [step.effect for step in KINDS[kind].steps(reviewed, Mode.VERIFY, tag="0" * 20)]
+    # As the last step: a plan that fails was not shown.
+    assert set(effects[:-1]) <= {Effect.READ}
+    expected = {"terraform": [Effect.REVIEW], "command": []}
+    assert effects[-1:] == expected.get(kind, [Effect.READ])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,1 @@
+"""What a Terraform plan changes: read, shown, and compared with what was reviewed."""
