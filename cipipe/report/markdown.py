@@ -44,10 +44,10 @@ def render(plan: Plan, limit: int = LIMIT) -> str:
 
 def _text(plan: Plan, below: Iterable[str], *, warnings: bool = True) -> str:
     facts = (
-        f"Commit {_code(plan.commit[:7])}, mode {mode(plan)}, compared with {baseline(plan)}. "
+        f"Commit {code(plan.commit[:7])}, mode {mode(plan)}, compared with {baseline(plan)}. "
         f"**{counted(plan)}**"
     )
-    parts = [f"### {_code(plan.project)} → {_code(plan.environment)}", facts]
+    parts = [f"### {code(plan.project)} → {code(plan.environment)}", facts]
     if plan.warnings and warnings:
         parts += [f"**{_number(plan.warnings, 'warning')}**", _warnings(plan)]
 
@@ -56,7 +56,7 @@ def _text(plan: Plan, below: Iterable[str], *, warnings: bool = True) -> str:
         status = stage.status.value
         if stage.status is not Status.UNCHANGED:
             status = f"**{status}**"
-        cells = [_code(stage.name), status, stage.reason.value, _cell(stage.detail)]
+        cells = [code(stage.name), status, stage.reason.value, _cell(stage.detail)]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n\n".join([*parts, "\n".join(rows), *below]) + "\n"
 
@@ -66,7 +66,7 @@ def _warnings(plan: Plan) -> str:
     for warning in plan.warnings:
         # Tabs would be shown as escapes.
         lines += [line.expandtabs() for line in block(warning, "    ").split("\n")]
-    return _block(lines)
+    return fenced(lines)
 
 
 def _details(stage: StagePlan, limit: int) -> str:
@@ -78,14 +78,20 @@ def _details(stage: StagePlan, limit: int) -> str:
         left = len(stage.paths) - len(shown)
         if left:
             shown.append(f"… and {left} more")
-        parts.append(_block(shown))
+        parts.append(fenced(shown))
     if stage.steps:
-        parts.append(_block(stage.steps))
+        parts.append(fenced(stage.steps))
 
-    # A summary is HTML, where neither code spans nor fences protect.
-    name = re.sub(r"[^A-Za-z0-9]", lambda found: f"&#{ord(found[0])};", visible(stage.name))
-    summary = f"<details><summary>{name}: {', '.join(counts)}</summary>"
-    return "\n\n".join([summary, *parts, "</details>"])
+    return folded(f"{stage.name}: {', '.join(counts)}", *parts)
+
+
+def folded(title: str, *parts: str) -> str:
+    """Markdown that is folded away below its title."""
+    # A summary is HTML, where neither code spans nor fences protect. `: ` is
+    # no emoji.
+    unsafe = r"[^A-Za-z0-9 :,()]|:(?! )"
+    escaped = re.sub(unsafe, lambda found: f"&#{ord(found[0])};", visible(title))
+    return "\n\n".join([f"<details><summary>{escaped}</summary>", *parts, "</details>"])
 
 
 def _number(things: Sequence[object], what: str) -> str:
@@ -94,10 +100,10 @@ def _number(things: Sequence[object], what: str) -> str:
 
 def _cell(text: str) -> str:
     """Plain words as they are, anything else as code."""
-    return text if _PLAIN.fullmatch(text) else _code(text)
+    return text if _PLAIN.fullmatch(text) else code(text)
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """A code span, also within a table: there a bar would end the cell, even in a span."""
     shown = visible(text).replace("|", "\\x7c")
     marks = "`" * (_longest_run(shown) + 1)
@@ -105,7 +111,8 @@ def _code(text: str) -> str:
     return f"{marks}{pad}{shown}{pad}{marks}"
 
 
-def _block(lines: Iterable[str]) -> str:
+def fenced(lines: Iterable[str]) -> str:
+    """Lines in a fenced block, each as it is."""
     shown = [visible(line) for line in lines]
     fence = "`" * max(3, _longest_run("\n".join(shown)) + 1)
     return "\n".join([f"{fence}text", *shown, fence])

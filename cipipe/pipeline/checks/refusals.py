@@ -1,10 +1,11 @@
 """What a run or a destroy is refused for before anything starts: safeguards, with exit status 5."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cipipe import config
 from cipipe.errors import RefusedError
 from cipipe.model import Mode, Newest, Plan, Record, StagePlan, State, Status
+from cipipe.patterns import Patterns
 from cipipe.pipeline.identity.role_session import merge_request_read_only
 from cipipe.pipeline.planning.plan import PlanResult
 from cipipe.pipeline.planning.snapshot import fingerprints_in
@@ -51,14 +52,7 @@ def refuse_dirty(project: Project, result: PlanResult) -> None:
     plan = result.executable.plan
     due = [stage.name for stage in plan.stages if stage.status is not Status.UNCHANGED]
     patterns = [result.snapshot.patterns[name] for name in due]
-    dirty = [
-        path
-        for path in project.repository.dirty()
-        if path == project.config_path.encode()
-        # A folder that became a link or a submodule counts for everything
-        # that was in it.
-        or any(p.matches_link(path) or p.matches(path + b"-") for p in patterns)
-    ]
+    dirty = dirty_paths(project, patterns)
     if not dirty:
         return
     names = [visible(path.decode(errors="backslashreplace")) for path in dirty[:_SHOWN]]
@@ -69,6 +63,18 @@ def refuse_dirty(project: Project, result: PlanResult) -> None:
         f"files of stages that are due differ from the commit:\n{listed}{more}",
         hint="Commit or stash them. `cipipe plan --worktree` plans the files on disk.",
     )
+
+
+def dirty_paths(project: Project, patterns: Sequence[Patterns]) -> list[bytes]:
+    """The files of these patterns that differ from the commit on disk, and the configuration."""
+    return [
+        path
+        for path in project.repository.dirty()
+        if path == project.config_path.encode()
+        # A folder that became a link or a submodule counts for everything
+        # that was in it.
+        or any(p.matches_link(path) or p.matches(path + b"-") for p in patterns)
+    ]
 
 
 def refuse_stale(actual: Plan, expected: PlanFile) -> None:

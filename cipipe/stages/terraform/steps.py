@@ -12,7 +12,8 @@ from cipipe.errors import RefusedError
 from cipipe.model import Effect, Mode, Output
 from cipipe.stages import sandbox_bucket
 from cipipe.stages.context import StageContext, StageResult, Step
-from cipipe.stages.settings import Stage, literal
+from cipipe.stages.settings import Stage
+from cipipe.stages.terraform.saving import save_plan
 from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.stages.terraform.stage_client import client_of
 from cipipe.stages.terraform.state import backend_of
@@ -112,22 +113,7 @@ class _TerraformRun:
             context.line(f"{result.summary}: nothing to compare with, so nothing was planned")
             return
 
-        # A plan has values of the state in it, so it goes into the private
-        # folder of this run.
-        self._plan = context.scratch / "terraform.tfplan"
-        # Variables go into a file, because every user of the machine can
-        # read a command line.
-        variables = context.scratch / "stage.tfvars.json"
-        variables.write_bytes(
-            msgspec.json.encode({name: literal(v) for name, v in settings.variables.items()})
-        )
-        terraform.plan(
-            self._plan,
-            var_files=(*settings.var_files, str(variables)),
-            destroy=context.mode is Mode.DESTROY,
-            lock=context.mode is not Mode.VERIFY,
-        )
-
+        self._plan = save_plan(context, terraform, lock=context.mode is not Mode.VERIFY)
         shown = terraform.show(self._plan)
         self._changes = shown.changes()
         self._change_set = _report(context, result, shown)

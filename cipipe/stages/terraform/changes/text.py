@@ -1,6 +1,6 @@
 """A change set as lines for people, grouped by consequence: what is gone afterwards comes first."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -31,11 +31,15 @@ class Consequence(msgspec.Struct, frozen=True):
     sign: str
     actions: frozenset[Action]
 
+    @property
+    def destroys(self) -> bool:
+        return any(action.destroys for action in self.actions)
+
     def of(self, entries: Iterable[ResourceEntry]) -> tuple[ResourceEntry, ...]:
         return tuple(entry for entry in entries if entry.action in self.actions)
 
 
-GROUPS = (
+CONSEQUENCES = (
     Consequence("Replaced: deleted, then created anew", "red", "-/+", frozenset({Action.REPLACE})),
     Consequence(
         "Replaced: created anew, then the old one is deleted",
@@ -71,24 +75,22 @@ def lines(changes: ChangeSet, style: Style = unstyled) -> Iterator[str]:
     elif not changes.complete:
         yield style("The plan is not complete: it leaves something out.", "red")
 
-    for group in GROUPS:
+    for group in CONSEQUENCES:
         entries = group.of(changes.resources)
         if entries:
             yield style(f"{group.title} ({len(entries)})", group.colour)
         for entry in entries:
-            yield from _resource(entry, group, style)
+            yield from resource(entry, group, style)
 
     if changes.outputs:
         yield style(f"Outputs ({len(changes.outputs)})", "bold")
-        yield from map(_output, changes.outputs)
+        yield from map(output, changes.outputs)
     if changes.empty:
         yield "No changes."
     if changes.drift:
         yield style(f"Changed outside of Terraform ({len(changes.drift)})", "yellow")
         for entry in changes.drift:
-            gone = " is gone" if entry.action is Action.DELETE else ""
-            yield f"  ! {visible(entry.address)}{gone}"
-            yield from _attributes(entry, of=entry.attributes)
+            yield from drifted(entry)
 
 
 def summary(changes: ChangeSet, *, done: bool = False) -> str:
@@ -118,7 +120,15 @@ def shown(value: Value) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
-def _resource(entry: ResourceEntry, group: Consequence, style: Style) -> Iterator[str]:
+def drifted(entry: ResourceEntry) -> Iterator[str]:
+    """A resource that changed outside of Terraform."""
+    gone = "  is gone" if entry.action is Action.DELETE else ""
+    yield f"  !   {visible(entry.address)}{gone}"
+    yield from _attributes(entry.attributes)
+
+
+def resource(entry: ResourceEntry, group: Consequence, style: Style = unstyled) -> Iterator[str]:
+    """A resource, and what changes in it."""
     facts = []
     if entry.moved_from is not None:
         facts.append(f"from {visible(entry.moved_from)}")
@@ -141,11 +151,10 @@ def _resource(entry: ResourceEntry, group: Consequence, style: Style) -> Iterato
         or not (entry.action.replaces and isinstance(change.after, Unknown))
     ]
     told.sort(key=lambda change: not change.forces_replacement)
-    yield from _attributes(entry, of=told)
+    yield from _attributes(told)
 
 
-def _attributes(entry: ResourceEntry, of: Iterable[AttributeChange]) -> Iterator[str]:
-    told = list(of)
+def _attributes(told: Sequence[AttributeChange]) -> Iterator[str]:
     for change in told[:_MOST]:
         forces = "  forces the replacement" if change.forces_replacement else ""
         yield f"        {visible(change.path)}: {_change(change.before, change.after)}{forces}"
@@ -153,7 +162,8 @@ def _attributes(entry: ResourceEntry, of: Iterable[AttributeChange]) -> Iterator
         yield f"        … and {len(told) - _MOST} more"
 
 
-def _output(entry: OutputEntry) -> str:
+def output(entry: OutputEntry) -> str:
+    """An output that changes."""
     sign = {Action.CREATE: "+", Action.DELETE: "-"}.get(entry.action, "~")
     name = visible(entry.name)
     if entry.action is Action.DELETE:

@@ -1,0 +1,16 @@
+"""`cipipe iac`: the parts of the `terraform` stage, each on its own."""
+
+import click
+
+from cipipe.cli.lazy import Lazy
+
+COMMANDS = {
+    "install": "cipipe.cli.iac.install:install",
+    "plan": "cipipe.cli.iac.plan:plan",
+    "unlock": "cipipe.cli.iac.unlock:unlock",
+}
+
+
+@click.group(cls=Lazy, where=COMMANDS)
+def iac() -> None:
+    """The parts of the `terraform` stage, each on its own."""
