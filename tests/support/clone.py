@@ -17,6 +17,9 @@ from support.environment import shell_environment
 from support.leaks import leaks
 from support.tools import ROOT
 
+# The commands whose answer is a token or keys.
+_SHOWS_KEYS = {("sandbox", "env"), ("sandbox", "token")}
+
 # The stages of this repository whose results are kept in AWS.
 STAGES = ("iac", "image", "dags")
 
@@ -83,7 +86,7 @@ class Clone:
         child = self.start(*arguments, **env)
         out, err = child.communicate(timeout=600)
         return self._scanned(
-            Outcome(child.returncode, out, err), env, shows_keys=arguments[:2] == ("sandbox", "env")
+            Outcome(child.returncode, out, err), env, shows_keys=arguments[:2] in _SHOWS_KEYS
         )
 
     def run(self, *arguments: str, **env: str) -> Outcome:

@@ -18,6 +18,9 @@ SECRET = "battery-staple-71"
 
 Json = dict[str, Any]
 
+# What stands beside `change`, not in it.
+_TOP = ("action_reason", "previous_address", "deposed")
+
 
 def changes(*resources: Json, redactor: Redactor | None = None, **more: Any) -> ChangeSet:
     shown = msgspec.convert({"resource_changes": list(resources), **more}, ShownPlan)
@@ -27,11 +30,7 @@ def changes(*resources: Json, redactor: Redactor | None = None, **more: Any) -> 
 def resource(
     before: Any, after: Any, *actions: str, address: str = "aws_x.it", **more: Any
 ) -> Json:
-    top = {
-        key: more.pop(key)
-        for key in ("action_reason", "previous_address", "deposed")
-        if key in more
-    }
+    top: Json = {key: more.pop(key) for key in _TOP if key in more}
     return {
         "address": address,
         "type": address.partition(".")[0],

@@ -1,0 +1,196 @@
+"""A project with one Terraform stage, in a sandbox whose roles `cipipe bootstrap` made, and
+`cipipe` as jobs of GitLab run it.
+"""
+
+import base64
+import json
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.clone import Aws, Clone, Outcome
+from support.environment import shell_environment
+from support.tools import require
+
+ACCOUNT, REGION = "111111111111", "eu-central-1"
+BUCKET = f"cipipe-{ACCOUNT}-{REGION}"
+LEDGER = "ledger/shop/dev/"
+STATE = "terraform/shop/dev.tfstate"
+
+HEAD = """
+[project]
+name = "shop"
+default_environment = "dev"
+
+[oidc]
+gitlab = {{ project = "group/shop" }}
+
+[environments.dev]
+account_id = "111111111111"
+region = "eu-central-1"
+role_arn = "arn:aws:iam::111111111111:role/shop-deploy"
+verify_role_arn = "arn:aws:iam::111111111111:role/shop-verify"
+deploy_from = {{ branches = ["main"] }}
+{environment}
+"""
+
+IAC = """
+[stages.iac]
+kind = "terraform"
+paths = ["infra/**"]
+root = "infra"
+[stages.iac.backend]
+bucket = "cipipe-{account_id}-{region}"
+key = "terraform/{project}/{environment}.tfstate"
+"""
+
+PROVIDERS = """
+terraform {
+  required_providers {
+    aws = { source = "hashicorp/aws", version = "~> 5.100" }
+  }
+  backend "s3" {}
+}
+
+provider "aws" {
+  max_retries = 2
+}
+"""
+
+
+@dataclass
+class Infrastructure:
+    """The repository, its sandbox, and what is in the account."""
+
+    clone: Clone
+    aws: Aws
+    # Of the next pipeline.
+    _sequence: int = 0
+
+    @property
+    def folder(self) -> Path:
+        return self.clone.folder
+
+    def commit(self, files: dict[str, str]) -> str:
+        """Write the files and commit them on the branch that is checked out."""
+        for name, text in files.items():
+            file = self.folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        self.clone.git("add", "--all")
+        self.clone.git("commit", "--quiet", "--allow-empty", "-m", "Change it")
+        return self.clone.git("rev-parse", "HEAD")
+
+    def squashed(self, branch: str) -> str:
+        """Merge a branch into main as one new commit, and check main out."""
+        self.clone.git("checkout", "--quiet", "main")
+        self.clone.git("merge", "--quiet", "--squash", branch)
+        self.clone.git("commit", "--quiet", "-m", f"Merge {branch}")
+        return self.clone.git("rev-parse", "HEAD")
+
+    def merge_request(self, *arguments: str, **env: str) -> Outcome:
+        """The job of merge request 5 from the branch that is checked out."""
+        branch = self.clone.git("branch", "--show-current")
+        return self._job(
+            "merge-request",
+            branch,
+            arguments or ("run",),
+            CI_PIPELINE_SOURCE="merge_request_event",
+            CI_MERGE_REQUEST_IID="5",
+            CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main",
+            **env,
+        )
+
+    def push(self, *arguments: str, **env: str) -> Outcome:
+        """The job of a push to main."""
+        return self._job(
+            "push",
+            "main",
+            arguments or ("run",),
+            CI_PIPELINE_SOURCE="push",
+            CI_COMMIT_BRANCH="main",
+            CI_COMMIT_REF_PROTECTED="true",
+            **env,
+        )
+
+    def shell(self, *arguments: str, **env: str) -> Outcome:
+        """A person at a shell."""
+        return self.clone.cipipe(*arguments, "--sandbox", "--env", "dev", **env)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        return self.aws.keys(BUCKET, prefix)
+
+    def object(self, key: str) -> bytes | None:
+        return self.aws.get(BUCKET, key) if key in self.keys() else None
+
+    def record(self, stage: str = "iac") -> dict[str, Any] | None:
+        body = self.object(f"{LEDGER}{stage}.json")
+        return dict(json.loads(body)) if body is not None else None
+
+    def places_of(self, secret: str) -> list[str]:
+        """The objects, but for states, in any version of which a secret is, however it is spelt."""
+        spellings = [
+            secret,
+            urllib.parse.quote(secret, safe=""),
+            secret.encode().hex(),
+            *(base64.b64encode(b"x" * n + secret.encode())[4:-4].decode() for n in range(3)),
+        ]
+        s3 = self.aws.client("s3")
+        pages = s3.get_paginator("list_object_versions").paginate(Bucket=BUCKET)
+        versions = [version for page in pages for version in page.get("Versions", [])]
+        found = []
+        for version in versions:
+            key = version["Key"]
+            body = s3.get_object(Bucket=BUCKET, Key=key, VersionId=version["VersionId"])["Body"]
+            text = body.read().decode(errors="replace")
+            if not key.endswith(".tfstate") and any(spelling in text for spelling in spellings):
+                found.append(key)
+        return found
+
+    def _job(self, event: str, branch: str, command: tuple[str, ...], **env: str) -> Outcome:
+        self._sequence += 1
+        minted = self.clone.cipipe(
+            *("sandbox", "token", "--env", "dev", "--provider", "gitlab", "--format", "json"),
+            *("--event", event, "--branch", branch),
+        )
+        token = minted.document["environment"]["AWS_ID_TOKEN"]
+        job = {
+            "CI": "true",
+            "GITLAB_CI": "true",
+            "CI_COMMIT_REF_NAME": branch,
+            "CI_COMMIT_SHA": self.clone.git("rev-parse", "HEAD"),
+            "CI_DEFAULT_BRANCH": "main",
+            "CI_PROJECT_PATH": "group/shop",
+            "CI_PIPELINE_IID": str(self._sequence),
+            "CI_PIPELINE_URL": f"https://gitlab.com/group/shop/-/pipelines/{self._sequence}",
+            "AWS_ID_TOKEN": token,
+            **env,
+        }
+        return self.clone.cipipe(*command, "--sandbox", "--env", "dev", **job)
+
+
+@contextmanager
+def infrastructure(
+    folder: Path, files: dict[str, str], *, environment: str = "", stages: str = IAC
+) -> Iterator[Infrastructure]:
+    """The project with these files on main, in a sandbox of its own without Docker."""
+    require("terraform", "the infrastructure")
+    folder.mkdir(parents=True)
+    clone = Clone(folder, shell_environment())
+    clone.git("init", "--quiet", "--initial-branch=main")
+    (folder / "cipipe.toml").write_text(HEAD.format(environment=environment) + stages)
+    (folder / ".gitignore").write_text(".cipipe/\n")
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "-m", "Start")
+    up = clone.cipipe("sandbox", "up", "--env", "dev")
+    assert up.status == 0, up.text
+    try:
+        yield Infrastructure(clone, Aws(clone.sandbox()))
+    finally:
+        clone.cipipe("sandbox", "down")
