@@ -44,10 +44,16 @@ def consumed(outputs: Mapping[str, Output], names: Iterable[str]) -> dict[str, A
     its value, and a digest of it could be guessed at.
     """
     return {
-        name: None if outputs[name].sensitive else outputs[name].value
+        name: None if outputs[name].sensitive or outputs[name].unknown else outputs[name].value
         for name in sorted(names)
         if name in outputs
     }
+
+
+def is_settled(outputs: Mapping[str, Output], names: Iterable[str]) -> bool:
+    """Whether all values that count into an effective digest are known before apply."""
+    found = [outputs[name] for name in names if name in outputs]
+    return not any(output.unknown and not output.sensitive for output in found)
 
 
 def framed(field: bytes) -> bytes:

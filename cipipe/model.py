@@ -284,6 +284,10 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
 
     sensitive: bool = False
 
+    # It is only known after apply: in verify mode, where the plan says so.
+    # The value is UNSET, and the type None where nobody knows it.
+    unknown: bool = False
+
 
 class Baseline(msgspec.Struct, frozen=True):
     """What a plan compares with."""

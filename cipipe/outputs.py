@@ -9,6 +9,11 @@ from cipipe.errors import StageError
 from cipipe.model import Output
 from cipipe.parse import listed, nearest
 
+# Values that a setting can have, and their types in Terraform. One that is
+# not known may be any.
+_VALUES = (str, int, float)
+_OF_SETTINGS = ("string", "number", "bool", "dynamic", None)
+
 
 def text(name: str, known: Mapping[str, Output], *, stage: str) -> str:
     """The value of an output as Terraform writes it. Raises StageError if
@@ -25,12 +30,40 @@ def text(name: str, known: Mapping[str, Output], *, stage: str) -> str:
             where=where,
         )
     found = known[name]
-    if found.sensitive:
-        raise StageError("output-unusable", f"output {name} is sensitive", where=where)
-    if not isinstance(found.value, (str, int, float)):
-        raise StageError("output-unusable", f"output {name} is not a string or number", where=where)
+    refuse_unusable(name, found, stage=stage)
     # Terraform writes `true`, Python `True`.
     return str(found.value).lower() if isinstance(found.value, bool) else str(found.value)
+
+
+def refuse_unusable(name: str, found: Output, *, stage: str) -> None:
+    """Raise StageError for an output that a setting cannot have, as far as that is known."""
+    where = f"stages.{stage}"
+    if found.sensitive:
+        raise StageError("output-unusable", f"output {name} is sensitive", where=where)
+    fits = found.type in _OF_SETTINGS if found.unknown else isinstance(found.value, _VALUES)
+    if not fits:
+        raise StageError("output-unusable", f"output {name} is not a string or number", where=where)
+
+
+def terraform_type(type: Any) -> str:
+    """A type as Terraform writes it in JSON, for people: `list of string`."""
+    match type:
+        case "dynamic" | None:
+            return "unknown type"
+        case str() as word:
+            return word
+        case ["list" | "set" | "map" as outer, inner]:
+            return f"{outer} of {terraform_type(inner)}"
+        case ["object" | "tuple" as outer, *_]:
+            return str(outer)
+        case _:
+            return "unknown type"
+
+
+def after_apply(name: str, known: Mapping[str, Output]) -> str:
+    """An output that is only known after apply: `vpc_id: string, known after apply`."""
+    found = known.get(name, Output())
+    return f"{name}: {terraform_type(found.type)}, known after apply"
 
 
 def filled(title: str, known: Mapping[str, Output], given: Mapping[str, str] | None = None) -> str:

@@ -16,7 +16,7 @@ import msgspec
 from cipipe import machine, outputs, titles
 from cipipe.candidates import Candidate
 from cipipe.errors import CipipeError, ConflictError, StageError, UsageError
-from cipipe.fingerprint import consumed, effective
+from cipipe.fingerprint import consumed, effective, is_settled
 from cipipe.interrupt import Interrupt
 from cipipe.model import Effect, Mode, Output, StagePlan, State, Status
 from cipipe.planner import ExecutablePlan
@@ -96,8 +96,9 @@ class StageWork:
     restored: Mapping[str, str | None] = field(default_factory=dict)
 
     # The outputs of stages that have been deployed, in this run
-    # or before, and how the stages of this run finished. Read by every
-    # thread, changed only by the one that schedules.
+    # or before, or that this run has planned, and how the stages of this
+    # run finished. Read by every thread, changed only by the one that
+    # schedules.
     outputs: dict[str, dict[str, Output]] = field(default_factory=dict)
     reports: dict[str, StageReport] = field(default_factory=dict)
 
@@ -138,9 +139,7 @@ class StageWork:
             detail = "interrupted"
             interrupted = True
 
-        produced = self.results.get(stage.name, StageResult())
-        found = StageResult(findings=produced.findings)
-        report = self.finished(stage, result, detail, started=started, produced=found)
+        report = self.finished(stage, result, detail, started=started)
         return StageOutcome(report, error, interrupted=interrupted)
 
     def deploy(self, stage: StagePlan, *, alone: bool) -> StageOutcome:
@@ -149,12 +148,14 @@ class StageWork:
         candidate = self.candidates[stage.name]
         context = self.context_for(stage)
         result = self.results[stage.name] = StageResult.after(context.previous)
+        names = self.factory.consumes(candidate)
         actual = self.restored.get(stage.name) or effective(
-            stage.fingerprint, consumed(context.outputs, self.factory.consumes(candidate))
+            stage.fingerprint, consumed(context.outputs, names)
         )
 
         last = self.records.last(stage.name)
-        if stage.status is Status.CONDITIONAL and last and last.effective == actual:
+        same = last is not None and last.effective == actual and is_settled(context.outputs, names)
+        if stage.status is Status.CONDITIONAL and same:
             return self._unchanged(stage, "its inputs turned out the same", started)
 
         self.progress.stage_started(stage, alone=alone)
@@ -187,7 +188,8 @@ class StageWork:
                     writing = True
             self._run_step(step, context, result)
 
-        if result.outputs is not None:
+        # In verify mode, they are those of a plan.
+        if result.outputs is not None and self.executable.plan.mode is not Mode.VERIFY:
             self.records.write_outputs(stage.name, result.outputs)
         if recorded and self.executable.plan.mode is Mode.DEPLOY:
             self.records.write(stage, State.DEPLOYED, effective=actual, data=result.data)
@@ -313,8 +315,12 @@ class StageWork:
         is_null = name not in known or known[name].value is None
         if value.default is not None and known and is_null:
             return value.default
-        if self.executable.plan.mode is Mode.VERIFY and name not in known:
-            return value
+        if self.executable.plan.mode is Mode.VERIFY:
+            if name not in known:
+                return value
+            if known[name].unknown:
+                outputs.refuse_unusable(name, known[name], stage=stage.name)
+                return value
 
         try:
             return outputs.text(name, known, stage=stage.name)

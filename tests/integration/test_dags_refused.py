@@ -79,7 +79,9 @@ def test_verify_reads_only(world: DagsWorld) -> None:
 def test_verify_before_anything_is_deployed(world: DagsWorld) -> None:
     world.run(Mode.VERIFY, outputs={}, bucket=Reference(output="dags_bucket"))
     assert "warning: dags/a.py:3: there is no Terraform output cluster" in world.lines
-    assert world.lines[-2].startswith("the bucket is not known before {dags_bucket}")
+    assert world.lines[-2] == (
+        "the bucket {dags_bucket} is only known after apply: everything is new (4 files)"
+    )
     assert world.lines[-1].startswith(
         "warning: stages.dags.airflow_python: no DAG file was imported"
     )

@@ -185,8 +185,7 @@ def _marked(shared: Common, found: "BucketDiff") -> Iterator[str]:
 
 
 def _unified(found: "BucketDiff") -> Iterator[str]:
+    from cipipe.stages.dags.diff import shown_lines
+
     for change in found.changes:
-        for line in change.diff.splitlines():
-            # Tabs are part of source code, and harmless; what else is not
-            # printable is escaped.
-            yield "\t".join(map(visible, line.split("\t")))
+        yield from shown_lines(change.diff)

@@ -27,6 +27,7 @@ from cipipe.stages.dags.mwaa import confirm, environment
 from cipipe.stages.dags.mwaa.extras import KEYS, installed
 from cipipe.stages.dags.settings import Settings
 from cipipe.stages.settings import Reference, shown
+from cipipe.tools.aws.errors import AwsError
 
 if TYPE_CHECKING:
     from cipipe.stages.dags.render import Rendered
@@ -60,13 +61,10 @@ class Deployment(msgspec.Struct, kw_only=True):
 
     def compare(self, context: StageContext[Settings], result: StageResult) -> None:
         """Find out what has to be done. The record's data then has what may be written."""
-        bucket = context.stage.settings.bucket
-        if isinstance(bucket, Reference):
-            context.line(
-                f"the bucket is not known before {shown(bucket)} is: nothing to compare with"
-            )
+        if context.mode is Mode.VERIFY:
+            self._review(context, result)
             return
-
+        bucket = context.stage.settings.bucket
         sandbox_bucket.ensure(context, str(bucket), context.environment.region)
         self._compare(context, result)
         unchanged = context.previous is not None and result.data == context.previous.data
@@ -183,6 +181,38 @@ class Deployment(msgspec.Struct, kw_only=True):
         running = installed(environment.name_of(context), result.data["manifest"], wanted)
         nothing_to_write = not (found.uploads or found.gone or state.former)
         result.up_to_date = nothing_to_write and running in (None, result.data.get("mwaa"))
+
+    def _review(self, context: StageContext[Settings], result: StageResult) -> None:
+        """Show what a deployment would change. In verify mode, the files
+        were read.
+        """
+        from cipipe.stages.dags import diff, review
+
+        assert self.rendered is not None  # noqa: S101
+        context = review.comparable(context)
+        bucket = context.stage.settings.bucket
+        bodies = self.desired.bodies
+        if isinstance(bucket, Reference):
+            why = f"the bucket {shown(bucket)} is only known after apply"
+        else:
+            planned = review.is_planned(context)
+            if not planned:
+                sandbox_bucket.ensure(context, bucket, context.environment.region)
+            try:
+                self._compare(context, result)
+            except AwsError as error:
+                if not planned or error.code != "NoSuchBucket":
+                    raise
+                why = f"s3://{bucket} does not exist yet"
+            else:
+                changes = diff.changes_of(context, bodies, self.difference)
+                review.keep(context, result, self.rendered, changes, bucket=bucket)
+                return
+
+        context.line(f"{why}: everything is new ({count(len(bodies), 'file')})")
+        result.summary = f"{len(bodies)} to upload"
+        new = diff.new_files(bodies)
+        review.keep(context, result, self.rendered, new, bucket=None)
 
     def _look_again(self, context: StageContext[Settings], result: StageResult) -> None:
         """Upload also what changed since the bucket was read.

@@ -6,20 +6,22 @@ neither the old value nor the new one is shown.
 """
 
 import difflib
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
 from cipipe.errors import Problem
 from cipipe.stages.context import StageContext, StageResult
 from cipipe.stages.dags.bucket import manifest, sharing
+from cipipe.stages.dags.bucket.difference import Difference
 from cipipe.stages.dags.bucket.objects import bucket_of, current_objects
 from cipipe.stages.dags.bucket.parallel import in_parallel
 from cipipe.stages.dags.markers.patch import Replacement, masked
 from cipipe.stages.dags.markers.text import NotPythonError, decode
 from cipipe.stages.dags.render import UNKNOWN_YET, Rendered, render
 from cipipe.stages.dags.settings import Settings
+from cipipe.terminal import visible
+from cipipe.tools.aws.s3 import Bucket
 
 # A misspelt output is an error; a sensitive value that the ledger does not
 # keep is a note.
@@ -47,13 +49,26 @@ class BucketDiff(msgspec.Struct, frozen=True, kw_only=True):
     replacements: tuple[Replacement, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, int]:
         """How many keys of each kind of change, and how many stay."""
-        kinds = [change.change for change in self.changes]
-        return {
-            **{kind: kinds.count(kind) for kind in ("added", "changed", "removed")},
-            "unchanged": self.unchanged,
-        }
+        return counted(self.changes, unchanged=self.unchanged)
+
+
+def counted(changes: Iterable[FileChange], *, unchanged: int) -> dict[str, int]:
+    """How many keys of each kind of change, and how many stay."""
+    kinds = [change.change for change in changes]
+    found = {kind: kinds.count(kind) for kind in ("added", "changed", "removed")}
+    return {**found, "unchanged": unchanged}
+
+
+def shown_lines(diff: str) -> Iterator[str]:
+    """The lines of a diff as they may be printed.
+
+    Tabs are part of source code, and harmless; what else is not printable
+    is escaped.
+    """
+    for line in diff.splitlines():
+        yield "\t".join(map(visible, line.split("\t")))
 
 
 def preview(context: StageContext[Settings], result: StageResult) -> BucketDiff:
@@ -74,29 +89,52 @@ def preview(context: StageContext[Settings], result: StageResult) -> BucketDiff:
     differing = [key for key, sha256 in wanted.items() if present[key].sha256 != sha256]
     gone = sorted(owned.keys() - bodies.keys())
 
-    replaced = [key for key in differing if present[key].sha256]
-    stored = dict(in_parallel(bucket.get, [*replaced, *gone]))
-    changes = []
-    for key in sorted([*differing, *gone]):
-        found = stored.get(key)
-        change = _change(key, found.body if found else None, bodies.get(key))
-        if change is not None:
-            changes.append(change)
-
+    there = [key for key in differing if present[key].sha256]
+    changes = _changes(bucket, bodies, [*differing, *gone], there=[*there, *gone])
     written = {change.key for change in changes if change.change != "removed"}
     return BucketDiff(
         bucket=bucket.name,
         prefix=prefix,
-        changes=tuple(changes),
+        changes=changes,
         unchanged=len(bodies) - len(written),
         replacements=made.replacements,
         warnings=(*made.warnings, *_withheld(differing, written, made)),
     )
 
 
+def changes_of(
+    context: StageContext[Settings], bodies: Mapping[str, bytes], found: Difference
+) -> tuple[FileChange, ...]:
+    """What a difference that was found between contents, by key, and the bucket comes to."""
+    differing = [*found.uploads, *found.gone]
+    there = set(differing) - found.absent
+    return _changes(bucket_of(context), bodies, differing, there=there)
+
+
+def new_files(bodies: Mapping[str, bytes]) -> tuple[FileChange, ...]:
+    """The changes where there is no bucket yet: every file is added."""
+    return tuple(FileChange(key, "added", "") for key in sorted(bodies))
+
+
+def _changes(
+    bucket: Bucket, bodies: Mapping[str, bytes], keys: Iterable[str], *, there: Iterable[str]
+) -> tuple[FileChange, ...]:
+    """The change of each key; `there` are those that the bucket has."""
+    stored = dict(in_parallel(bucket.get, sorted(there)))
+    changes = []
+    for key in sorted(keys):
+        found = stored.get(key)
+        change = _change(key, found.body if found else None, bodies.get(key))
+        if change is not None:
+            changes.append(change)
+    return tuple(changes)
+
+
 def _change(key: str, old: bytes | None, new: bytes | None) -> FileChange | None:
-    """One change of contents, None being no object; None where only masked literals differ."""
-    if old is None and new is None:
+    """One change of contents, None being no object; None where they are the
+    same, or only masked literals differ.
+    """
+    if old == new:
         return None
     text = _unified(old, new, key)
     if text is None:

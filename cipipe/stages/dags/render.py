@@ -4,13 +4,15 @@ outputs put in.
 Makes no call to AWS.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 from cipipe.errors import Problem, ProblemsError, StageError
 from cipipe.model import Mode
 from cipipe.stages.context import StageContext
 from cipipe.stages.dags.files import count, included, left_out, relative, select
-from cipipe.stages.dags.markers.patch import Replacement, patch_all
+from cipipe.stages.dags.markers.patch import Pending, Replacement, patch_all
 from cipipe.stages.dags.mwaa.extras import extras, without_extras
 from cipipe.stages.dags.settings import Settings
 from cipipe.tools.git import lfs
@@ -29,19 +31,24 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True):
     sources: dict[str, bytes]
     # As they are uploaded.
     bodies: dict[str, bytes]
+    # In verify mode, files with a placeholder for each value that is only
+    # known after apply.
+    previews: dict[str, bytes] = {}
     # The key of each path in the bucket.
     keys: dict[str, str]
     # What MWAA installs, by key: requirements and plugins.
     extras: dict[str, bytes] = {}
     replacements: tuple[Replacement, ...] = ()
+    pending: tuple[Pending, ...] = ()
     warnings: tuple[Problem, ...] = ()
     # Files of the source and the plugins that are not uploaded.
     left_out: tuple[str, ...] = ()
 
     @property
     def contents(self) -> dict[str, bytes]:
-        """Everything that is uploaded, by key."""
-        return {**{self.keys[path]: body for path, body in self.bodies.items()}, **self.extras}
+        """Everything that is uploaded, or in verify mode would be, by key."""
+        bodies = self.bodies | self.previews
+        return {**{self.keys[path]: body for path, body in bodies.items()}, **self.extras}
 
 
 def render(context: StageContext[Settings], *, tolerate: frozenset[str] = frozenset()) -> Rendered:
@@ -62,16 +69,23 @@ def render(context: StageContext[Settings], *, tolerate: frozenset[str] = frozen
     if settings.plugins is not None:
         skipped += left_out(context.entries, settings.plugins)
     replacements: list[Replacement] = []
+    pending: list[Pending] = []
     warnings: list[Problem] = []
     for file in patched.values():
         replacements += file.replacements
+        pending += file.pending
         warnings += file.warnings
+    if pending and not verify:
+        message = f"{pending[0].output} is not known, and files are to be uploaded"
+        raise AssertionError(message)
     return Rendered(
         sources=sources,
         bodies=sources | {path: file.body for path, file in patched.items()},
         keys={path: f"{settings.prefix}{relative(path, settings.source)}" for path in sources},
         extras=extras(context),
+        previews={path: file.preview for path, file in patched.items() if file.pending},
         replacements=tuple(replacements),
+        pending=tuple(pending),
         warnings=tuple(warnings),
         left_out=tuple(skipped),
     )
@@ -84,12 +98,23 @@ def report(context: StageContext[Settings], rendered: Rendered) -> None:
     files = count(len(rendered.contents), "file")
     values = count(len(rendered.replacements), "value")
     context.line(f"{files}, {values} put in")
+    for output, places in _by_output(rendered.pending).items():
+        more = f" and {len(places) - 1} more" if places[1:] else ""
+        first = f"{places[0].name} in {places[0].file}:{places[0].line}"
+        context.line(f"{output}: {places[0].type}, known after apply ({first}{more})")
 
     skipped = rendered.left_out
     if skipped:
         some = ", ".join(skipped[:_SHOWN]) + (", …" if skipped[_SHOWN:] else "")
         number = count(len(skipped), "file")
         context.line(f"{number} left out (tests, caches, hidden files; see `include`): {some}")
+
+
+def _by_output(pending: Iterable[Pending]) -> dict[str, list[Pending]]:
+    found: dict[str, list[Pending]] = {}
+    for place in pending:
+        found.setdefault(place.output, []).append(place)
+    return found
 
 
 def _sources(context: StageContext[Settings]) -> dict[str, bytes]:

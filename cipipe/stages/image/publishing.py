@@ -51,6 +51,11 @@ def outputs(stage: str, data: ImageData) -> dict[str, Output]:
     }
 
 
+def outputs_to_come(stage: str) -> dict[str, Output]:
+    """The same while the image is not in its registry: a digest is only known then."""
+    return {f"{stage}.{name}": Output(type="string", unknown=True) for name in ("digest", "uri")}
+
+
 def registry(context: StageContext[ImageSettings]) -> "Registry":
     """The stage's repository, with a login. Raises StageError."""
     return registry_of(context, literal(context.stage.settings.repository))

@@ -124,6 +124,8 @@ class _ImageRun:
         builder.build(context)
         self._built = True
         result.summary = f"built {local_name(context)}"
+        if context.mode is Mode.VERIFY:
+            result.outputs = publishing.outputs_to_come(context.stage.name)
 
     def smoke(self, context: StageContext[ImageSettings], _: StageResult) -> None:
         if not self._digest:

@@ -13,7 +13,7 @@ from cipipe.model import Effect, Mode, Output
 from cipipe.stages import sandbox_bucket
 from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stages.settings import Stage
-from cipipe.stages.terraform import applying, recovery
+from cipipe.stages.terraform.planned_outputs import is_waiting, keep_planned
 from cipipe.stages.terraform.saving import save_plan
 from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.stages.terraform.stage_client import client_of
@@ -100,10 +100,7 @@ class _TerraformRun:
     def init(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         _refuse_ignored(context)
         _ensure_bucket(context)
-        terraform = self._client_of(context)
-        terraform.init()
-        if context.mode is not Mode.VERIFY:
-            recovery.refuse_unwritten(context, terraform)
+        self._client_of(context).init()
 
     def create_state(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         self._client_of(context).create_state()
@@ -116,11 +113,14 @@ class _TerraformRun:
             result.summary = f"workspace {settings.workspace} does not exist yet"
             context.line(f"{result.summary}: nothing to compare with, so nothing was planned")
             return
+        if is_waiting(context, result, terraform):
+            return
 
         self._plan = save_plan(context, terraform, lock=context.mode is not Mode.VERIFY)
         shown = terraform.show(self._plan)
         self._changes = shown.changes()
         self._change_set = _report(context, result, shown)
+        keep_planned(context, result, shown, self._plan)
         if context.mode is not Mode.DESTROY and not context.allow_replace:
             _refuse_loss(self._changes, settings)
         if context.mode is Mode.DEPLOY and context.reviews is not None:
@@ -134,11 +134,11 @@ class _TerraformRun:
         if self._change_set is not None:
             reviewing.store(context, self._change_set)
 
-    def apply(self, context: StageContext[TerraformSettings], result: StageResult) -> None:
+    def apply(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         if self._plan is None:
             return  # there is no workspace, so nothing to destroy
         # Without resource changes too: changed outputs alone are none.
-        applying.apply(self._client_of(context), self._plan, context, result)
+        self._client_of(context).apply(self._plan)
 
     def refuse_foreign_objects(
         self, context: StageContext[TerraformSettings], _: StageResult

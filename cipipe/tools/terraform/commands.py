@@ -9,19 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import msgspec
 
 from cipipe import bounded
-from cipipe.errors import CipipeError, ConflictError, RefusedError
+from cipipe.errors import CipipeError, RefusedError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
 from cipipe.tools import process
-from cipipe.tools.terraform import blocks, errors, locks
+from cipipe.tools.terraform import blocks, errors
 from cipipe.tools.terraform.backend import Backend, not_kept
 from cipipe.tools.terraform.lock_file import LockFile
-from cipipe.tools.terraform.lock_wait import Waiting
 from cipipe.tools.terraform.locks import LockContext
 
 # Variables that would make Terraform do something else than the plan says.
@@ -46,18 +45,6 @@ _FOREIGN_SETTING = {"Extraneous JSON object property", "Invalid command-line opt
 OWN_WORKSPACE = ""
 """The workspace of the backend's settings, where a command takes a workspace."""
 
-Reader: TypeAlias = Callable[[Mapping[str, Any]], str | None]
-"""Returns the line to show for a message of the log; None for none."""
-
-T = TypeVar("T")
-
-
-def usual(message: Mapping[str, Any]) -> str | None:
-    """The line for a message of a command that changes nothing."""
-    if message.get("type") in _QUIET or _of_plan(message):
-        return None
-    return str(message.get("@message", ""))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Commands:
@@ -78,9 +65,6 @@ class Commands:
     backend: Backend = field(default_factory=Backend)
     # The root as messages name it; empty: the name of its folder.
     shown: str = ""
-    # How long to wait for a state lock that another has, as Terraform
-    # writes durations.
-    lock_timeout: str = "0s"
 
     @property
     def lock_file(self) -> LockFile:
@@ -91,7 +75,7 @@ class Commands:
         """What errors about a state lock need."""
         return LockContext(
             unlock=self.unlock_command,
-            where=self.where,
+            where=self._where,
             now=datetime.now(UTC),
             own_info=self.backend.reports_own_lock,
         )
@@ -131,12 +115,11 @@ class Commands:
         *,
         accept: Sequence[int] = (0,),
         warned: Callable[[str], None] = lambda _: None,
-        reader: Reader = usual,
     ) -> process.Completed:
         """Run a command with its machine-readable log. Its diagnostics
         become the error.
 
-        `warned` gets the summary of each warning, `reader` every message.
+        `warned` gets the summary of each warning.
         """
         verb, *rest = arguments
         argv = ["terraform", verb, "-json", "-no-color", *rest]
@@ -144,7 +127,7 @@ class Commands:
         without = verb == "init" and self.backend.keeps_workspaces
         env = self.environment(None if without else OWN_WORKSPACE)
 
-        log = _Log(self.line, warned, reader)
+        log = _Log(self.line, warned)
         try:
             with self._lock_file_for(verb):
                 return process.stream(
@@ -159,22 +142,6 @@ class Commands:
             if not log.errors:
                 raise
             raise self._explained(verb, log.errors) from error
-
-    def locking(self, work: Callable[[str, Reader], T], reader: Reader = usual) -> T:
-        """Do `work`, which runs a command that locks the state.
-
-        It gets the argument about the lock, and what reads the log. Where
-        another has the lock, it is done again, and Terraform waits for the
-        lock: `lock_timeout` at most. Nothing was changed before.
-        """
-        try:
-            return work("-lock-timeout=0s", reader)
-        except ConflictError as error:
-            if error.id not in locks.TAKEN or locks.is_zero(self.lock_timeout):
-                raise
-            self.line(f"{error.message}; waiting up to {self.lock_timeout} for it")
-        with Waiting(self.line, self.lock_timeout) as waiting:
-            return work(f"-lock-timeout={self.lock_timeout}", waiting.following(reader))
 
     def environment(self, workspace: str | None = OWN_WORKSPACE) -> dict[str, str]:
         """The environment of a command; `workspace` is None for one without TF_WORKSPACE."""
@@ -201,12 +168,11 @@ class Commands:
     def not_kept(self, actual: str | None) -> RefusedError:
         """The error of a root whose state is in another backend; `actual` is None for none."""
         return not_kept(
-            actual, wanted=self.backend.type, root=self.where, declared=self._declared()
+            actual, wanted=self.backend.type, root=self._where, declared=self._declared()
         )
 
     @property
-    def where(self) -> str:
-        """The root, as messages name it."""
+    def _where(self) -> str:
         return self.shown or self.root.name
 
     @contextmanager
@@ -236,12 +202,9 @@ class Commands:
 class _Log:
     """Reads the machine-readable log: progress goes to `line`, errors are collected."""
 
-    def __init__(
-        self, line: Callable[[str], None], warned: Callable[[str], None], reader: Reader
-    ) -> None:
+    def __init__(self, line: Callable[[str], None], warned: Callable[[str], None]) -> None:
         self._line = line
         self._warned = warned
-        self._reader = reader
         self.errors: list[dict[str, Any]] = []
 
     def read(self, text: str) -> None:
@@ -256,14 +219,13 @@ class _Log:
         severity = diagnostic.get("severity")
         if severity == "warning":
             self._warned(str(diagnostic.get("summary")))
-        shown = self._reader(message)
         if message.get("type") == "diagnostic" and severity == "error":
             self.errors.append(diagnostic)
-        elif shown is not None:
-            self._line(shown)
+        elif message.get("type") not in _QUIET and not _of_plan(message):
+            self._line(str(message.get("@message", "")))
 
 
-def _of_plan(message: Mapping[str, Any]) -> bool:
+def _of_plan(message: dict[str, Any]) -> bool:
     """Whether it is the summary of a plan, which is shown in full instead."""
     summary = message.get("changes") or {}
     return message.get("type") == "change_summary" and summary.get("operation") == "plan"

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from cipipe.errors import Problem
+from cipipe.model import Mode
 from cipipe.stages.context import StageContext
 from cipipe.stages.dags.checks.static import failed
 from cipipe.stages.dags.markers.patch import Replacement
@@ -41,7 +42,9 @@ def check(
     warnings.
 
     One that no marker put there is a value for local runs, or somebody
-    else's: it is left alone. Raises ProblemsError.
+    else's: it is left alone. In verify mode, a family without a revision
+    may be about to change: then everything is a warning. Raises
+    ProblemsError.
     """
     wanted: dict[str, list[Override]] = defaultdict(list)
     for path in sorted({replacement.file for replacement in replacements}):
@@ -57,15 +60,23 @@ def check(
         except AwsError as error:
             # ClientException: there is none. Everything else, such as a
             # missing permission, says nothing about the task definition.
-            absent = error.code == "ClientException"
+            absent = error.code == "ClientException" and not _may_change(context, definition)
             (wrong if absent else notes).append(_unknown(definition, found[0].where, error))
             continue
         containers = answer["taskDefinition"]["containerDefinitions"]
         names = {container["name"] for container in containers}
-        wrong += [_absent(override, names) for override in found if override.container not in names]
+        missing = [
+            _absent(override, names) for override in found if override.container not in names
+        ]
+        (notes if _may_change(context, definition) else wrong).extend(missing)
     if wrong:
         raise failed(wrong)
     return notes
+
+
+def _may_change(context: StageContext[Settings], definition: str) -> bool:
+    pinned = definition.rpartition(":")[2].isdigit()
+    return context.mode is Mode.VERIFY and not pinned
 
 
 def overrides(body: bytes, path: str, pinned: set[str]) -> Iterator[Override]:

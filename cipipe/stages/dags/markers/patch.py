@@ -12,13 +12,17 @@ import msgspec
 
 from cipipe.errors import Problem, ProblemsError
 from cipipe.model import Output
-from cipipe.outputs import strings
+from cipipe.outputs import strings, terraform_type
 from cipipe.redact import MASK
 from cipipe.stages.dags.markers import problems
 from cipipe.stages.dags.markers.scan import Marker, Target, markers, scan
 from cipipe.stages.dags.markers.values import MismatchError, render
 
-__all__ = ["Marker", "Patched", "Replacement", "markers", "masked", "patch", "patch_all"]
+__all__ = ["Marker", "Patched", "Pending", "Replacement", "markers", "masked", "patch", "patch_all"]
+
+# Stands for a value that is only known after apply. It is a literal, so that
+# the file can still be searched for markers.
+PLACEHOLDER = '"(known after apply)"'
 
 # Columns that a literal may reach before it is written one item a line, and
 # the fewest that it gets behind a long name.
@@ -38,12 +42,27 @@ class Replacement(msgspec.Struct, frozen=True, kw_only=True):
     new: str
 
 
-class Patched(msgspec.Struct, frozen=True):
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """A literal whose value is only known after apply. It stays as it is."""
+
+    file: str
+    line: int
+    name: str
+    output: str
+    # For people, such as `list of string`.
+    type: str
+
+
+class Patched(msgspec.Struct, frozen=True, kw_only=True):
     """A file as it is uploaded."""
 
     body: bytes
     replacements: tuple[Replacement, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    # Literals that only a plan leaves as they are, and the file with
+    # a placeholder for each of them, to be shown and never uploaded.
+    pending: tuple[Pending, ...] = ()
+    preview: bytes = b""
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -65,6 +84,10 @@ class _Known(msgspec.Struct, frozen=True):
         if not self.complete or name in self.outputs:
             return False
         return not difflib.get_close_matches(name, self.outputs, n=1)
+
+    def is_pending(self, name: str) -> bool:
+        """Whether the value is only known after apply."""
+        return name in self.outputs and self.outputs[name].unknown
 
 
 def patch(source: bytes, path: str, outputs: Mapping[str, Output]) -> Patched:
@@ -121,11 +144,13 @@ def _patched(source: bytes, path: str, known: _Known) -> tuple[Patched, list[Pro
     found = scan(source, path)
     wrong = list(found.problems)
     if found.text is None:
-        return Patched(source), wrong
+        return Patched(body=source, preview=source), wrong
 
     replacements = []
+    pending = []
     notes: list[Problem] = []
     edits: list[tuple[int, int, bytes]] = []
+    placeholders: list[tuple[int, int, bytes]] = []
     for target in found.targets:
         marker = target.marker
         value, problem = _value(target, known)
@@ -133,6 +158,11 @@ def _patched(source: bytes, path: str, known: _Known) -> tuple[Patched, list[Pro
             notes.append(problem)
         elif problem is not None:
             (notes if problem.id in known.tolerate else wrong).append(problem)
+            continue
+        elif known.is_pending(marker.output):
+            placeholder = PLACEHOLDER.encode(found.text.encoding)
+            placeholders.append((target.start, target.end, placeholder))
+            pending.append(_pending(target, known))
             continue
         # Airflow would render it where an operator templates the field.
         if any("{{" in text for text in strings(value)):
@@ -148,7 +178,15 @@ def _patched(source: bytes, path: str, known: _Known) -> tuple[Patched, list[Pro
         replacements.append(_replacement(target, new, known))
 
     wrong.sort(key=lambda problem: int(problem.where.rpartition(":")[2]))
-    return Patched(_edited(source, edits), tuple(replacements), tuple(notes)), wrong
+    body = _edited(source, edits)
+    patched = Patched(
+        body=body,
+        replacements=tuple(replacements),
+        warnings=tuple(notes),
+        pending=tuple(pending),
+        preview=_edited(source, sorted([*edits, *placeholders])) if placeholders else body,
+    )
+    return patched, wrong
 
 
 def _edited(source: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
@@ -176,11 +214,23 @@ def _replacement(target: Target, new: str | None, known: _Known) -> Replacement:
     )
 
 
+def _pending(target: Target, known: _Known) -> Pending:
+    name = target.marker.output
+    return Pending(
+        file=target.marker.path,
+        line=target.marker.line,
+        name=target.name,
+        output=name,
+        type=terraform_type(known.outputs[name].type),
+    )
+
+
 def _value(target: Target, known: _Known) -> tuple[Any, Problem | None]:
     """The value for a literal, and what is wrong: then the value is None
     and means nothing.
 
-    Only `dag-output-absent` comes with a value, which is None.
+    Only `dag-output-absent` comes with a value, which is None. One that is
+    known after apply has none, and nothing wrong with it.
     """
     marker = target.marker
     if target.expected.optional and known.may_be_null(marker.output):
@@ -191,9 +241,12 @@ def _value(target: Target, known: _Known) -> tuple[Any, Problem | None]:
         return None, problems.unknown(marker, known.outputs)
     if output.sensitive and not marker.sensitive_ok:
         return None, problems.sensitive(marker)
-    if output.value is msgspec.UNSET:
-        return None, problems.withheld(marker)
     try:
+        if output.unknown:
+            target.expected.check_type(output.type)
+            return None, None
+        if output.value is msgspec.UNSET:
+            return None, problems.withheld(marker)
         return target.expected.fit(output.value), None
     except MismatchError as error:
         return None, problems.mismatch(marker, target.name, error)

@@ -18,6 +18,16 @@ _WIDTH = 120
 # Above this, two whole numbers may be the same float.
 _EXACT = 2**53
 
+# What a value of each of Terraform's types may become. The first is how
+# messages name it.
+_PYTHON: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "bool": (bool,),
+    "number": (float, int),
+    **dict.fromkeys(("list", "set", "tuple"), (list, tuple, set)),
+    **dict.fromkeys(("map", "object"), (dict,)),
+}
+
 # The types that a marked name may have, by the names that annotations use.
 TYPES: dict[str, type] = {
     **dict.fromkeys(("str", "Text"), str),
@@ -117,6 +127,13 @@ class ExpectedValue(msgspec.Struct, frozen=True):
             raise MismatchError(f"it is nested more than {DEEPEST} levels deep")
         return _fit(self.shape, value, "it", annotation=Annotation(item=self.item))
 
+    def check_type(self, type: Any) -> None:
+        """The same for a value that is only known after apply, as far as
+        its type says it. `type` is as Terraform writes types; None where it
+        is not known.
+        """
+        _check_type(self.shape, type, "it")
+
 
 def supported(value: Any) -> bool:
     """Whether a literal's value consists of types that a Terraform value can become."""
@@ -202,6 +219,27 @@ def _free(value: Any, what: str) -> Any:
         _check_range(value, what)
         return int(value) if value.is_integer() and abs(value) <= _EXACT else value
     return value
+
+
+def _check_type(shape: Shape | None, type: Any, what: str) -> None:
+    outer, *inner = type if isinstance(type, list) and type else [type]
+    allowed = _PYTHON.get(str(outer))
+    if shape is None or shape.kind is None or allowed is None:
+        return
+    if shape.kind not in allowed:
+        raise MismatchError(f"{what} is {_TERRAFORM[allowed[0]]}, not {_TERRAFORM[shape.kind]}")
+
+    match outer, inner:
+        case "list" | "set", [item]:
+            _check_type(shape.item, item, f"an item of {what}")
+        case "tuple", [[*items]]:
+            for index, item in enumerate(items):
+                _check_type(shape.item, item, f"item {index} of {what}")
+        case "map", [item]:
+            _check_type(shape.item, item, f"a value of {what}")
+        case "object", [dict() as items, *_]:
+            for key, item in items.items():
+                _check_type(shape.of(key), item, f"{key!r} of {what}")
 
 
 def _check_range(value: float, what: str) -> None:
