@@ -15,8 +15,10 @@ _CUT = "_Cut to fit into a comment: `cipipe iac plan` shows everything._"
 
 def text(changes: ChangeSet, style: Style = unstyled) -> str:
     """The changes by consequence, and a summary as the last line."""
-    lines = [*lines_of.lines(changes, style), ""]
-    return "\n".join([*lines, f"{lines_of.summary(changes)}."]) + "\n"
+    lines = list(lines_of.lines(changes, style))
+    if not changes.empty:
+        lines += ["", f"{lines_of.summary(changes)}."]
+    return "\n".join(lines) + "\n"
 
 
 def markdown(changes: ChangeSet, *, stage: str, environment: str, limit: int = LIMIT) -> str:
