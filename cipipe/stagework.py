@@ -139,7 +139,9 @@ class StageWork:
             detail = "interrupted"
             interrupted = True
 
-        report = self.finished(stage, result, detail, started=started)
+        produced = self.results.get(stage.name, StageResult())
+        found = StageResult(findings=produced.findings)
+        report = self.finished(stage, result, detail, started=started, produced=found)
         return StageOutcome(report, error, interrupted=interrupted)
 
     def deploy(self, stage: StagePlan, *, alone: bool) -> StageOutcome:

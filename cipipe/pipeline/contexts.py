@@ -15,8 +15,10 @@ from cipipe.pipeline.identity.access import Access
 from cipipe.pipeline.identity.profile import served
 from cipipe.pipeline.planning.plan import PlanResult
 from cipipe.pipeline.planning.snapshot import consumed_outputs
+from cipipe.pipeline.rescued_states import rescued_states
 from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
+from cipipe.rescued import RescuedStates
 from cipipe.reviews import Reviews
 from cipipe.stages import KINDS
 from cipipe.stages.base import ResourceType
@@ -85,6 +87,7 @@ class StageContexts:
             owned=self._owned,
             ownership=self._ownership(stage, inputs.line),
             reviews=self._reviews,
+            rescued=self._rescued(stage),
             siblings=self._siblings(stage),
             sandbox=session.sandbox,
             command_options=session.command_options,
@@ -145,6 +148,11 @@ class StageContexts:
             siblings=self._siblings(stage),
             warn=line,
         )
+
+    def _rescued(self, stage: AnyStage) -> RescuedStates | None:
+        if self.result.executable.plan.mode is Mode.VERIFY:
+            return None
+        return rescued_states(self.session, self.access, stage.name)
 
     @cached_property
     def _reviews(self) -> Reviews | None:

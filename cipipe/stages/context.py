@@ -19,6 +19,7 @@ from cipipe.tools.git.client import Entry, Repository
 
 if TYPE_CHECKING:
     from cipipe.ownership import Ownership
+    from cipipe.rescued import RescuedStates
     from cipipe.reviews import Reviews
     from cipipe.tools.aws.clients import Aws
 
@@ -88,6 +89,9 @@ class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     ownership: "Ownership | None" = None
     # What merge requests showed; None where the environment does not compare with it.
     reviews: "Reviews | None" = None
+    # Keeps a Terraform state that could not be written; None where nothing
+    # is written.
+    rescued: "RescuedStates | None" = None
     # The names of all other stages of the environment.
     siblings: frozenset[str] = frozenset()
     # Reads the `data` of the other stages of this kind from their current

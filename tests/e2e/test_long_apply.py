@@ -200,6 +200,10 @@ def test_the_apply_outlives_its_first_credentials(applied: Applied, sandbox: San
     assert len(state["resources"]) == 3, (
         "the state was written with credentials that the apply did not start with"
     )
+    listed = session(sandbox)("s3").list_objects_v2(Bucket=f"cipipe-{ACCOUNT}-{REGION}")
+    keys = [entry["Key"] for entry in listed["Contents"]]
+    assert "long.tfstate" in keys
+    assert "long.tfstate.tflock" not in keys, "and so was the lock released"
 
 
 def test_each_session_had_a_token_of_its_own(applied: Applied) -> None:

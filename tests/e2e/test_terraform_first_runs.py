@@ -182,6 +182,7 @@ def test_a_lock_is_released_by_the_command_that_is_printed(
         tmp_path / "p",
         MAIN % ("http", tmp_path / "made"),
         {"type": "http", **store.settings("net")},
+        lock_timeout="0s",
     )
     for arguments in (["mv", "cipipe.toml", "other place.toml"], ["commit", "-q", "-m", "Move"]):
         subprocess.run(["git", *AUTHOR, *arguments], cwd=folder, check=True)

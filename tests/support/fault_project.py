@@ -42,6 +42,7 @@ kind = "terraform"
 paths = ["infra/**"]
 root = "infra"
 backend = { bucket = "cipipe-{account_id}-{region}", key = "faults/{environment}.tfstate" }
+lock_timeout = "0s"
 
 [stages.dags]
 kind = "dags"

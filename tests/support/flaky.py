@@ -1,4 +1,6 @@
-"""A proxy that treats requests badly, by a seeded die: it delays, cuts, loses and refuses them."""
+"""A proxy that treats requests badly, by a seeded die: it delays, cuts, loses and refuses them.
+Another one refuses chosen requests, as a policy of IAM does.
+"""
 
 import contextlib
 import http.client
@@ -6,9 +8,12 @@ import random
 import socket
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
+
+DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
 FAULTS = ("delay", "cut before", "500", "503", "cut after", "500 after", "cut within")
 
@@ -38,13 +43,28 @@ class FlakyProxy:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def next_fault(self) -> str | None:
+    def next_fault(self, method: str, path: str) -> str | None:
+        """What this request meets."""
         with self._lock:
             if self._die.random() >= self._rate:
                 return None
             fault = self._die.choice(FAULTS)
             self.met.append(fault)
             return fault
+
+
+class RefusingProxy(FlakyProxy):
+    """Refuses the requests that `refuses` chooses by method and path. It can be replaced."""
+
+    def __init__(self, target: str, refuses: Callable[[str, str], bool]) -> None:
+        super().__init__(target, seed=0, rate=0)
+        self.refuses = refuses
+
+    def next_fault(self, method: str, path: str) -> str | None:
+        if not self.refuses(method, path):
+            return None
+        self.met.append(path)
+        return "403"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -57,11 +77,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         proxy: Any = self.server.proxy  # type: ignore[attr-defined]
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        fault = proxy.next_fault()
+        fault = proxy.next_fault(self.command, self.path)
         if fault == "delay":
             time.sleep(0.4)
         if fault == "cut before":
             return self._cut()
+        if fault == "403":
+            return self._send(403, [("Content-Type", "application/xml")], DENIED)
         if fault in {"500", "503"}:
             return self._send(int(fault), [], b"")
         connection = http.client.HTTPConnection(proxy.place, timeout=60)

@@ -7,6 +7,7 @@ from cipipe.cli.lazy import Lazy
 COMMANDS = {
     "install": "cipipe.cli.iac.install:install",
     "plan": "cipipe.cli.iac.plan:plan",
+    "push-state": "cipipe.cli.iac.push_state:push_state",
     "unlock": "cipipe.cli.iac.unlock:unlock",
 }
 

@@ -8,7 +8,7 @@ that the command that releases a lock is complete wherever a lock is found.
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,6 +21,7 @@ from cipipe.tools.own_folder import own_folder
 from cipipe.tools.terraform.backend import Backend, Value, refuse_workspace_variable
 
 if TYPE_CHECKING:
+    from cipipe.stages.context import StageContext
     from cipipe.tools.terraform.client import Terraform
 
 STATES_VARIABLE = "CIPIPE_SANDBOX_STATES"
@@ -62,6 +63,8 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
     # bootstrap.
     stage: str | None
     backend: Backend
+    # How long to wait for a state lock that another has.
+    lock_timeout: str = "0s"
 
 
 def client(root: Root, command: CommandContext) -> "Terraform":
@@ -96,6 +99,7 @@ def client(root: Root, command: CommandContext) -> "Terraform":
         interrupt=command.interrupt,
         backend=backend,
         shown=root.shown,
+        lock_timeout=root.lock_timeout,
     )
     return Terraform(commands)
 
@@ -156,6 +160,13 @@ def unlock_command(root: Root, command: CommandContext) -> str:
     which = ("--bootstrap",) if root.stage is None else ("--stage", root.stage)
     words = ("cipipe", "iac", "unlock", "--env", command.environment_name, *which)
     return shlex.join([*words, *command.command_options])
+
+
+def push_command(context: "StageContext[Any]", *which: str) -> str:
+    """The command that writes a state that an apply could not write, ready to be pasted."""
+    words = ("cipipe", "iac", "push-state", "--env", context.environment_name)
+    stage = ("--stage", context.stage.name)
+    return shlex.join([*words, *stage, *context.command_options, *which])
 
 
 def _data_dir(root: Root, command: CommandContext) -> Path:

@@ -1,11 +1,13 @@
 """The settings of the `terraform` kind."""
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from cipipe.errors import Problem
 from cipipe.stages.paths import outside
 from cipipe.stages.settings import KindSettings, Setting, Stage
 from cipipe.tools.terraform.backend import NOT_KEPT, Value
+from cipipe.tools.terraform.locks import DURATION
 
 PROTECTED_TYPES = (
     "aws_db_instance",
@@ -24,6 +26,8 @@ PROTECTED_TYPES = (
 
 
 class TerraformSettings(KindSettings, frozen=True):
+    NOT_COUNTED: ClassVar[frozenset[str]] = frozenset({"lock_timeout"})
+
     # The folder of the Terraform root, relative to the top of the
     # repository.
     root: str
@@ -36,6 +40,8 @@ class TerraformSettings(KindSettings, frozen=True):
     # Resources of these types are not deleted or replaced without
     # --allow-replace.
     protected_types: tuple[str, ...] = PROTECTED_TYPES
+    # How long to wait for a state lock that another has; `0s` not at all.
+    lock_timeout: str = "5m"
 
 
 def problems(stage: Stage[TerraformSettings]) -> Iterable[Problem]:
@@ -43,6 +49,14 @@ def problems(stage: Stage[TerraformSettings]) -> Iterable[Problem]:
     yield from outside(settings.root, "root")
     for number, name in enumerate(settings.var_files):
         yield from outside(f"{settings.root}/{name}", f"var_files[{number}]")
+
+    if not DURATION.fullmatch(settings.lock_timeout):
+        yield Problem(
+            id="config-invalid",
+            message=f"{settings.lock_timeout!r} is no duration",
+            where="lock_timeout",
+            hint="Write a number and a unit, such as `30s` or `5m`.",
+        )
 
     kind = settings.backend.get("type", "s3")
     if kind in NOT_KEPT:

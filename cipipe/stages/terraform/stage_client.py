@@ -25,6 +25,7 @@ def client_of(context: StageContext[TerraformSettings]) -> "Terraform":
         shown=settings.root,
         stage=context.stage.name,
         backend=backend_of(settings, context.environment, sandbox=context.sandbox),
+        lock_timeout=settings.lock_timeout,
     )
     command = CommandContext(
         top=context.repository.root,

@@ -13,6 +13,7 @@ from cipipe.model import Effect, Mode, Output
 from cipipe.stages import sandbox_bucket
 from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stages.settings import Stage
+from cipipe.stages.terraform import applying, recovery
 from cipipe.stages.terraform.planned_outputs import is_waiting, keep_planned
 from cipipe.stages.terraform.saving import save_plan
 from cipipe.stages.terraform.settings import TerraformSettings
@@ -100,7 +101,10 @@ class _TerraformRun:
     def init(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         _refuse_ignored(context)
         _ensure_bucket(context)
-        self._client_of(context).init()
+        terraform = self._client_of(context)
+        terraform.init()
+        if context.mode is not Mode.VERIFY:
+            recovery.refuse_unwritten(context, terraform)
 
     def create_state(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         self._client_of(context).create_state()
@@ -134,11 +138,11 @@ class _TerraformRun:
         if self._change_set is not None:
             reviewing.store(context, self._change_set)
 
-    def apply(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
+    def apply(self, context: StageContext[TerraformSettings], result: StageResult) -> None:
         if self._plan is None:
             return  # there is no workspace, so nothing to destroy
         # Without resource changes too: changed outputs alone are none.
-        self._client_of(context).apply(self._plan)
+        applying.apply(self._client_of(context), self._plan, context, result)
 
     def refuse_foreign_objects(
         self, context: StageContext[TerraformSettings], _: StageResult

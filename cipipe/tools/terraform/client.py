@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from cipipe.errors import StageError
-from cipipe.tools import process
-from cipipe.tools.terraform import locks
+from cipipe.tools.terraform import locks, state_push
+from cipipe.tools.terraform.apply_log import ApplyLog
 from cipipe.tools.terraform.backend import forget_in_force, in_force, remove_torn, settings_file
-from cipipe.tools.terraform.commands import Commands, version
+from cipipe.tools.terraform.commands import Commands, Reader, version
 from cipipe.tools.terraform.shown import ShownPlan, ShownState
 
 # A warning: settings were given, and the root has no block that takes them.
@@ -80,7 +80,7 @@ class Terraform:
             if created.returncode != 0 and b"already exists" not in created.stderr:
                 raise commands.failed("workspace new", created)
 
-        if not commands.backend.seeds or self._lineage():
+        if not commands.backend.seeds or state_push.current(commands).lineage:
             return
         empty = {
             "version": 4,
@@ -93,12 +93,16 @@ class Terraform:
             "resources": [],
         }
         stdin = msgspec.json.encode(empty)
-        pushed = commands.call(["state", "push", "-no-color", "-"], stdin=stdin)
-        # Another run was faster. Then the plan is made against the state
-        # that it created.
-        lost_race = b"over unrelated state" in b" ".join(pushed.stderr.split())
-        if pushed.returncode != 0 and not lost_race:
-            raise commands.failed("state push", pushed)
+
+        def push(lock: str, _: object) -> None:
+            pushed = commands.call(["state", "push", "-no-color", lock, "-"], stdin=stdin)
+            # Another run was faster. Then the plan is made against the
+            # state that it created.
+            lost_race = b"over unrelated state" in b" ".join(pushed.stderr.split())
+            if pushed.returncode != 0 and not lost_race:
+                raise commands.failed("state push", pushed)
+
+        commands.locking(push)
 
     def has_workspace(self) -> bool:
         """Whether the workspace exists."""
@@ -126,17 +130,27 @@ class Terraform:
         if destroy:
             arguments.append("-destroy")
         arguments += [f"-var-file={name}" for name in var_files]
-        # With -detailed-exitcode, 2 means that the plan has changes.
-        return self.commands.stream(arguments, accept=(0, 2)).returncode == 2
+
+        def run(wait: str, reader: Reader) -> bool:
+            given = [*arguments, wait] if lock else arguments
+            done = self.commands.stream(given, accept=(0, 2), reader=reader)
+            # With -detailed-exitcode, 2 means that the plan has changes.
+            return done.returncode == 2
+
+        return self.commands.locking(run)
 
     def show(self, file: Path) -> ShownPlan:
         """What a saved plan would do. Secrets are in there in the clear."""
         shown: ShownPlan = self.commands.json(["show", "-json", str(file)], ShownPlan)
         return shown
 
-    def apply(self, file: Path) -> None:
-        """Apply exactly this saved plan."""
-        self.commands.stream(["apply", "-input=false", str(file)])
+    def apply(self, file: Path, log: ApplyLog | None = None) -> None:
+        """Apply exactly this saved plan. `log` follows what happens to each resource."""
+
+        def run(wait: str, reader: Reader) -> None:
+            self.commands.stream(["apply", "-input=false", wait, str(file)], reader=reader)
+
+        self.commands.locking(run, (log or ApplyLog()).line)
 
     def outputs(self) -> dict[str, dict[str, Any]]:
         """What `terraform output -json` prints: `{type, value, sensitive}`
@@ -216,15 +230,6 @@ class Terraform:
         if found is None or found["type"] != commands.backend.type:
             raise commands.not_kept(str(found["type"]) if found else None)
 
-    def _lineage(self) -> str:
-        """The lineage of the state; empty where there is no state."""
-        pulled = self.commands.call(["state", "pull", "-no-color"])
-        if pulled.returncode != 0:
-            raise self.commands.failed("state pull", pulled)
-        if not pulled.stdout.strip():
-            return ""
-        return str(process.document(pulled, _State).lineage)
-
     def _can_lock_by_file(self) -> bool:
         found = version(self.commands.environment())
         if tuple(int(number) for number in re.findall(r"\d+", found)[:2]) >= _LOCK_FILE_SINCE:
@@ -234,7 +239,3 @@ class Terraform:
             "locked: use Terraform 1.10 or newer, or set dynamodb_table in `backend`"
         )
         return False
-
-
-class _State(msgspec.Struct):
-    lineage: str = ""

@@ -9,18 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
 from cipipe import bounded
-from cipipe.errors import CipipeError, RefusedError
+from cipipe.errors import CipipeError, ConflictError, RefusedError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
 from cipipe.tools import process
-from cipipe.tools.terraform import blocks, errors
+from cipipe.tools.terraform import blocks, errors, locks
 from cipipe.tools.terraform.backend import Backend, not_kept
 from cipipe.tools.terraform.lock_file import LockFile
+from cipipe.tools.terraform.lock_wait import Waiting
 from cipipe.tools.terraform.locks import LockContext
 
 # Variables that would make Terraform do something else than the plan says.
@@ -45,6 +46,18 @@ _FOREIGN_SETTING = {"Extraneous JSON object property", "Invalid command-line opt
 OWN_WORKSPACE = ""
 """The workspace of the backend's settings, where a command takes a workspace."""
 
+Reader: TypeAlias = Callable[[Mapping[str, Any]], str | None]
+"""Returns the line to show for a message of the log; None for none."""
+
+T = TypeVar("T")
+
+
+def usual(message: Mapping[str, Any]) -> str | None:
+    """The line for a message of a command that changes nothing."""
+    if message.get("type") in _QUIET or _of_plan(message):
+        return None
+    return str(message.get("@message", ""))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Commands:
@@ -65,6 +78,9 @@ class Commands:
     backend: Backend = field(default_factory=Backend)
     # The root as messages name it; empty: the name of its folder.
     shown: str = ""
+    # How long to wait for a state lock that another has, as Terraform
+    # writes durations.
+    lock_timeout: str = "0s"
 
     @property
     def lock_file(self) -> LockFile:
@@ -75,7 +91,7 @@ class Commands:
         """What errors about a state lock need."""
         return LockContext(
             unlock=self.unlock_command,
-            where=self._where,
+            where=self.where,
             now=datetime.now(UTC),
             own_info=self.backend.reports_own_lock,
         )
@@ -115,11 +131,12 @@ class Commands:
         *,
         accept: Sequence[int] = (0,),
         warned: Callable[[str], None] = lambda _: None,
+        reader: Reader = usual,
     ) -> process.Completed:
         """Run a command with its machine-readable log. Its diagnostics
         become the error.
 
-        `warned` gets the summary of each warning.
+        `warned` gets the summary of each warning, `reader` every message.
         """
         verb, *rest = arguments
         argv = ["terraform", verb, "-json", "-no-color", *rest]
@@ -127,7 +144,7 @@ class Commands:
         without = verb == "init" and self.backend.keeps_workspaces
         env = self.environment(None if without else OWN_WORKSPACE)
 
-        log = _Log(self.line, warned)
+        log = _Log(self.line, warned, reader)
         try:
             with self._lock_file_for(verb):
                 return process.stream(
@@ -142,6 +159,22 @@ class Commands:
             if not log.errors:
                 raise
             raise self._explained(verb, log.errors) from error
+
+    def locking(self, work: Callable[[str, Reader], T], reader: Reader = usual) -> T:
+        """Do `work`, which runs a command that locks the state.
+
+        It gets the argument about the lock, and what reads the log. Where
+        another has the lock, it is done again, and Terraform waits for the
+        lock: `lock_timeout` at most. Nothing was changed before.
+        """
+        try:
+            return work("-lock-timeout=0s", reader)
+        except ConflictError as error:
+            if error.id not in locks.TAKEN or locks.is_zero(self.lock_timeout):
+                raise
+            self.line(f"{error.message}; waiting up to {self.lock_timeout} for it")
+        with Waiting(self.line, self.lock_timeout) as waiting:
+            return work(f"-lock-timeout={self.lock_timeout}", waiting.following(reader))
 
     def environment(self, workspace: str | None = OWN_WORKSPACE) -> dict[str, str]:
         """The environment of a command; `workspace` is None for one without TF_WORKSPACE."""
@@ -168,11 +201,12 @@ class Commands:
     def not_kept(self, actual: str | None) -> RefusedError:
         """The error of a root whose state is in another backend; `actual` is None for none."""
         return not_kept(
-            actual, wanted=self.backend.type, root=self._where, declared=self._declared()
+            actual, wanted=self.backend.type, root=self.where, declared=self._declared()
         )
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """The root, as messages name it."""
         return self.shown or self.root.name
 
     @contextmanager
@@ -202,9 +236,12 @@ class Commands:
 class _Log:
     """Reads the machine-readable log: progress goes to `line`, errors are collected."""
 
-    def __init__(self, line: Callable[[str], None], warned: Callable[[str], None]) -> None:
+    def __init__(
+        self, line: Callable[[str], None], warned: Callable[[str], None], reader: Reader
+    ) -> None:
         self._line = line
         self._warned = warned
+        self._reader = reader
         self.errors: list[dict[str, Any]] = []
 
     def read(self, text: str) -> None:
@@ -219,13 +256,14 @@ class _Log:
         severity = diagnostic.get("severity")
         if severity == "warning":
             self._warned(str(diagnostic.get("summary")))
+        shown = self._reader(message)
         if message.get("type") == "diagnostic" and severity == "error":
             self.errors.append(diagnostic)
-        elif message.get("type") not in _QUIET and not _of_plan(message):
-            self._line(str(message.get("@message", "")))
+        elif shown is not None:
+            self._line(shown)
 
 
-def _of_plan(message: dict[str, Any]) -> bool:
+def _of_plan(message: Mapping[str, Any]) -> bool:
     """Whether it is the summary of a plan, which is shown in full instead."""
     summary = message.get("changes") or {}
     return message.get("type") == "change_summary" and summary.get("operation") == "plan"

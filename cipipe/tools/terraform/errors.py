@@ -8,6 +8,9 @@ from cipipe.tools.terraform import locks
 from cipipe.tools.terraform.locks import LockContext
 
 _STALE = {"Saved plan is stale", "Saved plan does not match the given state"}
+# Where Terraform put a state that it could not write, and what to do with
+# it. cipipe moves the file, and says so itself.
+_ADVICE = "Failed to persist state to backend"
 # Lines of text that an error quotes, from the end.
 _TAIL = 20
 
@@ -28,7 +31,8 @@ def of_diagnostics(
                 hint="Nothing was applied. Run again: the plan is then made against the new state.",
                 where=context.where,
             )
-    return _failed(verb, "\n".join(_shown(found) for found in diagnostics), context)
+    told = [found for found in diagnostics if found.get("summary") != _ADVICE] or diagnostics
+    return _failed(verb, "\n".join(_shown(found) for found in told), context)
 
 
 def of_text(verb: str, text: str, status: int, context: LockContext) -> CipipeError:

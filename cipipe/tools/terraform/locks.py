@@ -16,6 +16,12 @@ from cipipe.errors import CipipeError, ConflictError, StageError
 REFUSED = "Error acquiring the state lock"
 """The summary of Terraform's diagnostic."""
 
+TAKEN = frozenset({"terraform-locked", "terraform-lock-taken"})
+"""The ids of the errors of a lock that another has, and may release."""
+
+DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|m|s|ms))+")
+"""How Terraform writes how long something takes: `90s`, `5m`, `1h30m`."""
+
 # What Terraform prints after the reason and the lock info.
 _ADVICE = "Terraform acquires a state lock"
 _FIELD = re.compile(r"^[ \t]+(ID|Path|Operation|Who|Version|Created):(.*)$", re.MULTILINE)
@@ -151,6 +157,11 @@ def error(text: str, context: LockContext) -> CipipeError:
         hint="The message is Terraform's own. Nothing was changed.",
         where=context.where,
     )
+
+
+def is_zero(duration: str) -> bool:
+    """Whether a duration is none, such as `0s`."""
+    return not re.search(r"[1-9]", duration)
 
 
 def unknown(lock_id: str, other: LockInfo | None, context: LockContext) -> StageError:

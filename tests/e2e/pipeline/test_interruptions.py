@@ -84,6 +84,12 @@ def test_sigterm_during_a_build_step_that_says_nothing(
 
 
 def test_sigkill_of_terraform_itself(deployed: FirstRun, clone: Clone, aws: Aws) -> None:
+    config = clone.folder / "cipipe.toml"
+    text = config.read_text()
+    stage = "[stages.iac]\n"
+    assert stage in text
+    config.write_text(text.replace(stage, f'{stage}lock_timeout = "0s"\n'))
+    clone.git("commit", "--quiet", "--all", "-m", "Wait for no lock")
     clone.commit("terraform/outputs.tf", "\n# before the kill\n")
     child = clone.start("run", "--sandbox", "--env", "dev")
     assert child.stderr is not None
@@ -108,6 +114,8 @@ def test_sigkill_of_terraform_itself(deployed: FirstRun, clone: Clone, aws: Aws)
     assert command[1].endswith(lock_id[1])
     released = clone.cipipe(*command[1].split())
     assert released.status == 0, released.text
+    config.write_text(text)
+    clone.git("commit", "--quiet", "--all", "-m", "Wait for locks again")
     done = clone.run()
     assert done.status == 0, done.text
 
