@@ -158,13 +158,12 @@ class StageContexts:
     def _reviews(self) -> Reviews | None:
         session = self.session
         policy = session.environment.review
-        mode = self.result.executable.plan.mode
-        if policy is Review.OFF or mode is Mode.DESTROY:
-            return None
         context = session.project.context
-        if session.sandbox and context.provider == "local":
-            # A sandbox at a shell has no merge requests.
-            policy = Review.WARN
+        # A sandbox at a shell has no merge requests.
+        alone = session.sandbox and context.provider == "local"
+        destroys = self.result.executable.plan.mode is Mode.DESTROY
+        if policy is Review.OFF or destroys or alone:
+            return None
         ledger = session.ledger(self.access)
         return Reviews(
             bucket=ledger.bucket,

@@ -149,8 +149,8 @@ def test_no_object_but_the_state_has_the_secret(project: Infrastructure) -> None
     assert SECRET.encode() in (project.object(STATE) or b"")
 
 
-def test_a_shell_in_a_sandbox_is_only_warned(project: Infrastructure) -> None:
+def test_a_sandbox_at_a_shell_has_no_merge_requests(project: Infrastructure) -> None:
     project.commit(main("fourth"))
     done = project.shell("run")
     assert done.status == 0, done.text
-    assert "warning: no merge request showed" in done.err
+    assert "review" not in done.err
