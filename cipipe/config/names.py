@@ -13,7 +13,7 @@ from cipipe import ci
 from cipipe.config.settings import ProjectSettings
 from cipipe.errors import Problem
 from cipipe.graph import cycle
-from cipipe.model import Environment
+from cipipe.model import Environment, Review
 from cipipe.oidc import settings as sessions
 from cipipe.parse import converted, listed, nearest, tables
 from cipipe.stages.settings import AnyStage, references
@@ -118,6 +118,13 @@ def _environment(name: str, environment: Environment) -> Iterator[Problem]:
     if named is not None and not _JOB_ENVIRONMENT.fullmatch(named):
         message = "an environment's name at the provider is not empty and has no `*` and `?`"
         yield Problem("config-bad-name", message, f"{path}.job_environment")
+    if environment.review is not Review.OFF and environment.verify_role_arn is None:
+        yield Problem(
+            "config-review-without-role",
+            "without a verify role no merge request can record what it shows",
+            f"{path}.review",
+            hint="Add verify_role_arn, and run `cipipe bootstrap`.",
+        )
     yield from sessions.problems(environment, path)
     for key in environment.values:
         yield from _well_formed("a value's", key, f"{path}.values.{key}")

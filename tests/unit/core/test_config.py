@@ -75,6 +75,18 @@ def test_an_unknown_environment_is_suggested() -> None:
         ),
         ("arn:aws:iam::1", "arn:aws:iam::2", "environments.dev.role_arn", "config-bad-role"),
         (
+            'region = "eu-central-1"',
+            'region = "eu-central-1"\nreview = "warn"',
+            "environments.dev.review",
+            "config-review-without-role",
+        ),
+        (
+            'region = "eu-central-1"',
+            'region = "eu-central-1"\nreview = "maybe"',
+            "environments.dev.review",
+            "config-wrong-type",
+        ),
+        (
             "[stages.iac]",
             "[environments.dev.deploy_from]\nbranch = ['main']\n[stages.iac]",
             "environments.dev.deploy_from.branch",
