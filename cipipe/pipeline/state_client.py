@@ -14,7 +14,7 @@ from cipipe.pipeline.planning.snapshot import read_snapshot
 from cipipe.pipeline.planning.stage_lookup import stage_of_kind
 from cipipe.pipeline.session import Session
 from cipipe.stages import terraform as kind
-from cipipe.stages.terraform.root import Root, client
+from cipipe.stages.terraform.root import client
 from cipipe.tools.terraform.client import Terraform
 
 
@@ -43,15 +43,11 @@ def state_client(session: Session, stage: str | None) -> Iterator[StateClient]:
     access = session.connect(Mode.DEPLOY)
 
     candidate = read_snapshot(project).candidates[chosen]
-    settings = project.config.for_run(candidate.stage, name).settings
+    resolved = project.config.for_run(candidate.stage, name)
+    root = kind.root_of(
+        resolved, session.environment, top=project.repository.root, sandbox=session.sandbox
+    )
     with served(access, session.say) as access:
-        root = Root(
-            folder=project.repository.root / settings.root,
-            shown=settings.root,
-            stage=chosen,
-            backend=kind.backend_of(settings, session.environment, sandbox=session.sandbox),
-            lock_timeout=settings.lock_timeout,
-        )
         terraform = client(root, session.terraform(access.child_env))
         terraform.init()
-        yield StateClient(stage=chosen, root=settings.root, terraform=terraform, access=access)
+        yield StateClient(stage=chosen, root=root.shown, terraform=terraform, access=access)

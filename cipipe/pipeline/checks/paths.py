@@ -84,7 +84,9 @@ def refuse_missing(project: Project, result: PlanResult, *, allow_empty: bool = 
 
 def _reads_files(stage: AnyStage, plan: Plan) -> bool:
     """Whether the stage reads files. Of those that are destroyed only Terraform needs its root."""
-    return plan.mode is not Mode.DESTROY or "terraform" in KINDS[stage.kind].tools(stage)
+    return plan.mode is not Mode.DESTROY or bool(
+        {"terraform", "tofu"} & set(KINDS[stage.kind].tools(stage))
+    )
 
 
 class _Search:

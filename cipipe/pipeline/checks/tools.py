@@ -9,6 +9,12 @@ from cipipe.pipeline.planning.plan import PlanResult
 from cipipe.pipeline.session import Session
 from cipipe.stages import KINDS
 
+# Programs that run a Terraform root, and how to get each.
+_PROGRAMS = {
+    "terraform": "developer.hashicorp.com/terraform/install",
+    "tofu": "opentofu.org/docs/intro/install",
+}
+
 
 def missing_tools(session: Session, result: PlanResult) -> dict[str, str]:
     """The tools that due stages need and this machine lacks, with how to
@@ -22,12 +28,17 @@ def missing_tools(session: Session, result: PlanResult) -> dict[str, str]:
     config = session.project.config
     stages = [config.for_run(candidates[name].stage, session.environment_name) for name in due]
     needed = {tool for stage in stages for tool in KINDS[stage.kind].tools(stage)}
-    if session.target is not None:
-        return {tool: why for tool, why in session.target.missing.items() if tool in needed}
-
     path = session.project.env.get("PATH")
-    if "terraform" in needed and shutil.which("terraform", path=path) is None:
-        raise tool_missing({"terraform": "developer.hashicorp.com/terraform/install"})
+    missing = {
+        program: how
+        for program, how in _PROGRAMS.items()
+        if program in needed and shutil.which(program, path=path) is None
+    }
+    if session.target is not None:
+        known = session.target.missing.items()
+        return {**missing, **{tool: why for tool, why in known if tool in needed}}
+    if missing:
+        raise tool_missing(missing)
     return {}
 
 

@@ -12,7 +12,13 @@ from cipipe.errors import CipipeError
 from cipipe.pipeline.doctor.base import Machine, Skipped, checked
 from cipipe.pipeline.doctor.docker import check_docker
 from cipipe.pipeline.doctor.identity import CHECKS, Job
-from cipipe.pipeline.doctor.machine import check_config, check_git, check_terraform, tools_of
+from cipipe.pipeline.doctor.machine import (
+    check_config,
+    check_git,
+    check_terraform,
+    check_tofu,
+    tools_of,
+)
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.session import Session
 from cipipe.results import Check
@@ -36,6 +42,8 @@ def examine(
     known = tools is not None
     yield checked("git", lambda: check_git(machine.env))
     yield checked("terraform", lambda: check_terraform(machine.env, tools), needed=known)
+    if tools is not None and "tofu" in tools:
+        yield checked("tofu", lambda: check_tofu(machine.env))
     yield checked("docker", lambda: check_docker(machine, tools), needed=known)
     yield checked("config", lambda: check_config(project, problem))
 

@@ -15,7 +15,11 @@ from cipipe.tools.terraform import commands as terraform
 OLDEST_TERRAFORM = (1, 11)
 """The first version whose S3 backend locks with a file beside the state."""
 
+OLDEST_TOFU = (1, 10)
+"""That of OpenTofu."""
+
 _GET_TERRAFORM = "Get 1.11 or newer: https://developer.hashicorp.com/terraform/install"
+_GET_TOFU = "Get 1.10 or newer: https://opentofu.org/docs/intro/install"
 
 
 def tools_of(project: Project | None) -> frozenset[str] | None:
@@ -33,17 +37,26 @@ def check_git(env: Mapping[str, str]) -> str:
 def check_terraform(env: Mapping[str, str], tools: frozenset[str] | None) -> str:
     if tools is not None and "terraform" not in tools:
         raise Skipped("no stage needs it")
+    return _version(env, "terraform", OLDEST_TERRAFORM, hint=_GET_TERRAFORM)
+
+
+def check_tofu(env: Mapping[str, str]) -> str:
+    return _version(env, "tofu", OLDEST_TOFU, hint=_GET_TOFU)
+
+
+def _version(env: Mapping[str, str], program: str, oldest: tuple[int, int], *, hint: str) -> str:
     try:
-        found = terraform.version(ci.without_secrets(env))
+        found = terraform.version(ci.without_secrets(env), program)
     except ToolMissing:
-        message = "terraform is not installed on this machine"
-        raise StageError("tool-missing", message, hint=_GET_TERRAFORM) from None
+        message = f"{program} is not installed on this machine"
+        raise StageError("tool-missing", message, hint=hint) from None
     number = re.match(r"(\d+)\.(\d+)", found)
-    if number is None or (int(number[1]), int(number[2])) < OLDEST_TERRAFORM:
+    if number is None or (int(number[1]), int(number[2])) < oldest:
         raise StageError(
             "tool-too-old",
-            f"terraform {found} cannot lock the state with a file beside it, which 1.11 can",
-            hint=_GET_TERRAFORM,
+            f"{program} {found} cannot lock the state with a file beside it, which "
+            f"{oldest[0]}.{oldest[1]} can",
+            hint=hint,
         )
     return found
 

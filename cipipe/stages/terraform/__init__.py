@@ -9,7 +9,7 @@ from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Stage
 from cipipe.stages.terraform.inputs import inputs
 from cipipe.stages.terraform.settings import PROTECTED_TYPES, TerraformSettings, problems
-from cipipe.stages.terraform.stage_client import client_of
+from cipipe.stages.terraform.stage_client import client_of, root_of
 from cipipe.stages.terraform.state import backend_of, resources
 from cipipe.stages.terraform.steps import steps
 
@@ -27,6 +27,7 @@ __all__ = [
     "problems",
     "required_paths",
     "resources",
+    "root_of",
     "steps",
     "tools",
 ]
@@ -43,7 +44,7 @@ owns = owns_nothing
 
 
 def tools(stage: Stage[TerraformSettings]) -> tuple[str, ...]:
-    return ("terraform",)
+    return (stage.settings.binary,)
 
 
 def required_paths(stage: Stage[TerraformSettings]) -> Iterator[RequiredPath]:

@@ -9,7 +9,7 @@ from cipipe.stages.settings import Stage
 from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.tools.git.client import Repository
 
-_MODULE = (".tf", ".tf.json")
+_MODULE = (".tf", ".tf.json", ".tofu", ".tofu.json")
 _ROOT = (*_MODULE, "terraform.tfvars", ".auto.tfvars", ".terraform.lock.hcl")
 
 

@@ -65,6 +65,10 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
     backend: Backend
     # How long to wait for a state lock that another has.
     lock_timeout: str = "0s"
+    # What runs it: `terraform` or `tofu`.
+    program: str = "terraform"
+    # Where providers are kept for other roots and jobs.
+    plugin_cache: Path | None = None
 
 
 def client(root: Root, command: CommandContext) -> "Terraform":
@@ -100,6 +104,8 @@ def client(root: Root, command: CommandContext) -> "Terraform":
         backend=backend,
         shown=root.shown,
         lock_timeout=root.lock_timeout,
+        program=root.program,
+        plugin_cache=root.plugin_cache,
     )
     return Terraform(commands)
 

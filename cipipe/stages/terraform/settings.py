@@ -1,7 +1,7 @@
 """The settings of the `terraform` kind."""
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from cipipe.errors import Problem
 from cipipe.stages.paths import outside
@@ -26,7 +26,7 @@ PROTECTED_TYPES = (
 
 
 class TerraformSettings(KindSettings, frozen=True):
-    NOT_COUNTED: ClassVar[frozenset[str]] = frozenset({"lock_timeout"})
+    NOT_COUNTED: ClassVar[frozenset[str]] = frozenset({"lock_timeout", "plugin_cache"})
 
     # The folder of the Terraform root, relative to the top of the
     # repository.
@@ -40,6 +40,11 @@ class TerraformSettings(KindSettings, frozen=True):
     # Resources of these types are not deleted or replaced without
     # --allow-replace.
     protected_types: tuple[str, ...] = PROTECTED_TYPES
+    # What runs the root: Terraform, or OpenTofu.
+    binary: Literal["terraform", "tofu"] = "terraform"
+    # A folder for providers that other roots and jobs use too: absolute, or
+    # relative to the top of the repository.
+    plugin_cache: str | None = None
     # How long to wait for a state lock that another has; `0s` not at all.
     lock_timeout: str = "5m"
 

@@ -1,8 +1,11 @@
 """Terraform's client for a stage that runs."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cipipe.model import Environment
 from cipipe.stages.context import StageContext
+from cipipe.stages.settings import Stage
 from cipipe.stages.terraform.root import CommandContext, Root, client
 from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.stages.terraform.state import backend_of
@@ -13,19 +16,17 @@ if TYPE_CHECKING:
 
 def client_of(context: StageContext[TerraformSettings]) -> "Terraform":
     """Terraform in the stage's root."""
-    settings = context.stage.settings
     variables = {
         "TF_VAR_project": context.project,
         "TF_VAR_environment": context.environment_name,
         "TF_VAR_region": context.environment.region,
         "TF_VAR_account_id": context.environment.account_id,
     }
-    root = Root(
-        folder=context.repository.root / settings.root,
-        shown=settings.root,
-        stage=context.stage.name,
-        backend=backend_of(settings, context.environment, sandbox=context.sandbox),
-        lock_timeout=settings.lock_timeout,
+    root = root_of(
+        context.stage,
+        context.environment,
+        top=context.repository.root,
+        sandbox=context.sandbox,
     )
     command = CommandContext(
         top=context.repository.root,
@@ -38,3 +39,20 @@ def client_of(context: StageContext[TerraformSettings]) -> "Terraform":
         login=context.state_login,
     )
     return client(root, command)
+
+
+def root_of(
+    stage: Stage[TerraformSettings], environment: Environment, *, top: Path, sandbox: bool
+) -> Root:
+    """The root of a stage whose settings are resolved; `top` is the repository's folder."""
+    settings = stage.settings
+    cache = settings.plugin_cache
+    return Root(
+        folder=top / settings.root,
+        shown=settings.root,
+        stage=stage.name,
+        backend=backend_of(settings, environment, sandbox=sandbox),
+        lock_timeout=settings.lock_timeout,
+        program=settings.binary,
+        plugin_cache=top / cache if cache else None,
+    )

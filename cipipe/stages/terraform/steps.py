@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ClientOf: TypeAlias = "Callable[[StageContext[TerraformSettings]], Terraform]"
 
-_LOADED = (".tf", ".tf.json", ".tfvars", ".tfvars.json")
+_LOADED = (".tf", ".tf.json", ".tofu", ".tofu.json", ".tfvars", ".tfvars.json")
 _MAX_SHOWN = 10
 
 
@@ -47,10 +47,11 @@ def steps(
 ) -> tuple[Step, ...]:
     run = _TerraformRun(client_of)
     root = stage.settings.root
-    init = Step(f"terraform init in {root}/", Effect.READ, run.init)
+    program = stage.settings.binary
+    init = Step(f"{program} init in {root}/", Effect.READ, run.init)
     if mode is Mode.VERIFY:
         plan = Step(
-            f"terraform plan in {root}/ (no lock, nothing is applied)", Effect.READ, run.plan
+            f"{program} plan in {root}/ (no lock, nothing is applied)", Effect.READ, run.plan
         )
         if not stage.reviewed:
             return (init, plan)
@@ -59,7 +60,7 @@ def steps(
     if mode is Mode.DESTROY:
         return (
             init,
-            Step(f"terraform plan -destroy in {root}/", Effect.READ, run.plan),
+            Step(f"{program} plan -destroy in {root}/", Effect.READ, run.plan),
             Step("check that nothing blocks it", Effect.READ, run.refuse_foreign_objects),
             Step(
                 "deregister the task definitions that terraform would leave",
@@ -67,7 +68,7 @@ def steps(
                 run.deregister,
             ),
             Step(
-                "terraform apply that plan: destroy everything in the state",
+                f"{program} apply that plan: destroy everything in the state",
                 Effect.DESTROY,
                 run.apply,
             ),
@@ -75,8 +76,8 @@ def steps(
     return (
         init,
         Step("create an empty Terraform state if there is none", Effect.WRITE, run.create_state),
-        Step(f"terraform plan in {root}/", Effect.READ, run.plan),
-        Step("terraform apply that plan", Effect.WRITE, run.apply),
+        Step(f"{program} plan in {root}/", Effect.READ, run.plan),
+        Step(f"{program} apply that plan", Effect.WRITE, run.apply),
         Step("store the outputs in the ledger", Effect.WRITE, run.keep_outputs),
     )
 

@@ -42,15 +42,15 @@ def declared(files: Mapping[str, bytes]) -> Declared | None:
         if name.startswith("."):
             # Terraform does not load it either.
             continue
-        if name.endswith(".tf"):
+        if name.endswith((".tf", ".tofu")):
             found = next(_in_hcl(name, files[name].decode(errors="replace")), found)
-        elif name.endswith(".tf.json"):
+        elif name.endswith((".tf.json", ".tofu.json")):
             found = next(_in_json(name, files[name]), found)
     return found
 
 
 def _overrides(name: str) -> bool:
-    stem = name.removesuffix(".json").removesuffix(".tf")
+    stem = name.removesuffix(".json").removesuffix(".tf").removesuffix(".tofu")
     return stem == "override" or stem.endswith("_override")
 
 

@@ -18,6 +18,7 @@ from cipipe.tools.terraform import locks, state_push
 from cipipe.tools.terraform.apply_log import ApplyLog
 from cipipe.tools.terraform.backend import forget_in_force, in_force, remove_torn, settings_file
 from cipipe.tools.terraform.commands import Commands, Reader, version
+from cipipe.tools.terraform.initialised import Initialisation
 from cipipe.tools.terraform.shown import ShownPlan, ShownState
 
 # A warning: settings were given, and the root has no block that takes them.
@@ -28,6 +29,9 @@ _LOCKED_PROVIDER = "locked provider"
 
 # The first version in which the backend for S3 locks without a table.
 _LOCK_FILE_SINCE = (1, 10)
+
+# What Terraform advises where something of `init` is missing.
+_WANTS_INIT = re.compile(r"(?:terraform|tofu) init\b")
 
 # A resource that no state has.
 _PROBE = "terraform_data.cipipe_asks_for_the_lock"
@@ -57,6 +61,12 @@ class Terraform:
         (commands.data_dir / "environment").unlink(missing_ok=True)
 
         settings = dict(backend.written())
+        last = self._last_init()
+        if last.is_current():
+            commands.line("initialised already, from the same files and settings")
+            return
+        last.forget()
+
         lock_file = backend.locks_by_default and self._can_lock_by_file()
         self._init(settings | ({"use_lockfile": True} if lock_file else {}))
 
@@ -65,6 +75,7 @@ class Terraform:
             # The root's own block locks by a table, and so does everybody
             # else who uses the state.
             self._init(settings | {"use_lockfile": False})
+        last.note()
 
     def create_state(self) -> None:
         """Create the workspace, and a state without resources, where there
@@ -137,6 +148,13 @@ class Terraform:
             # With -detailed-exitcode, 2 means that the plan has changes.
             return done.returncode == 2
 
+        try:
+            return self.commands.locking(run)
+        except StageError as error:
+            # A state may need providers that the root does not.
+            if not _WANTS_INIT.search(error.message) or not self._last_init().forget():
+                raise
+        self.init()
         return self.commands.locking(run)
 
     def show(self, file: Path) -> ShownPlan:
@@ -204,6 +222,9 @@ class Terraform:
         if released.returncode != 0:
             raise commands.failed("force-unlock", released)
 
+    def _last_init(self) -> Initialisation:
+        return Initialisation(self.commands, self.commands.backend.written())
+
     def _init(self, settings: Mapping[str, Any]) -> None:
         commands = self.commands
         lock_file = commands.lock_file
@@ -231,11 +252,11 @@ class Terraform:
             raise commands.not_kept(str(found["type"]) if found else None)
 
     def _can_lock_by_file(self) -> bool:
-        found = version(self.commands.environment())
+        found = version(self.commands.environment(), self.commands.program)
         if tuple(int(number) for number in re.findall(r"\d+", found)[:2]) >= _LOCK_FILE_SINCE:
             return True
         self.commands.line(
-            f"warning: Terraform {found} cannot lock a state in S3 by a file, so nothing is "
-            "locked: use Terraform 1.10 or newer, or set dynamodb_table in `backend`"
+            f"warning: {self.commands.program} {found} cannot lock a state in S3 by a file, so "
+            "nothing is locked: use 1.10 or newer, or set dynamodb_table in `backend`"
         )
         return False

@@ -18,7 +18,7 @@ from cipipe.errors import CipipeError, ConflictError, RefusedError
 from cipipe.interrupt import Interrupt
 from cipipe.redact import Redactor
 from cipipe.tools import process
-from cipipe.tools.terraform import blocks, errors, locks
+from cipipe.tools.terraform import blocks, errors, locks, plugin_cache
 from cipipe.tools.terraform.backend import Backend, not_kept
 from cipipe.tools.terraform.lock_file import LockFile
 from cipipe.tools.terraform.lock_wait import Waiting
@@ -81,6 +81,10 @@ class Commands:
     # How long to wait for a state lock that another has, as Terraform
     # writes durations.
     lock_timeout: str = "0s"
+    # `terraform` or `tofu`.
+    program: str = "terraform"
+    # Where providers are kept for other roots and jobs; None: nowhere.
+    plugin_cache: Path | None = None
 
     @property
     def lock_file(self) -> LockFile:
@@ -106,7 +110,7 @@ class Commands:
         """Run a short command that has no machine-readable log. The caller checks its status."""
         with self.lock_file.present():
             return process.run(
-                ["terraform", *arguments],
+                [self.program, *arguments],
                 env=self.environment(workspace),
                 cwd=self.root,
                 stdin=stdin,
@@ -118,7 +122,7 @@ class Commands:
         """Run a short command that prints JSON, and decode that as a `shape`."""
         with self.lock_file.present():
             done = process.run(
-                ["terraform", *arguments],
+                [self.program, *arguments],
                 env=self.environment(),
                 cwd=self.root,
                 redactor=self.redactor,
@@ -139,10 +143,12 @@ class Commands:
         `warned` gets the summary of each warning, `reader` every message.
         """
         verb, *rest = arguments
-        argv = ["terraform", verb, "-json", "-no-color", *rest]
+        argv = [self.program, verb, "-json", "-no-color", *rest]
         # `init` refuses a workspace that does not exist yet.
         without = verb == "init" and self.backend.keeps_workspaces
         env = self.environment(None if without else OWN_WORKSPACE)
+        if verb == "init":
+            env |= plugin_cache.variables(self.plugin_cache, locked=self.lock_file.committed)
 
         log = _Log(self.line, warned, reader)
         try:
@@ -196,7 +202,9 @@ class Commands:
         """The error of a command that `call` ran."""
         stderr = self.redactor.text(completed.stderr.decode(errors="replace"))
         text = process.without_json(stderr)
-        return errors.of_text(verb, text, completed.returncode, self.lock_context)
+        return errors.of_text(
+            f"{self.program} {verb}", text, completed.returncode, self.lock_context
+        )
 
     def not_kept(self, actual: str | None) -> RefusedError:
         """The error of a root whose state is in another backend; `actual` is None for none."""
@@ -211,16 +219,19 @@ class Commands:
 
     @contextmanager
     def _lock_file_for(self, verb: str) -> Iterator[None]:
-        # Only `init` may write the file.
-        lock_file = self.lock_file.written() if verb == "init" else self.lock_file.present()
-        with lock_file:
+        if verb != "init":
+            with self.lock_file.present():
+                yield
+            return
+        # Only `init` may write the file, and the cache.
+        with plugin_cache.alone(self.plugin_cache), self.lock_file.written():
             yield
 
     def _declared(self) -> blocks.Declared | None:
         files = [
             file
-            for file in self.root.glob("*.tf*")
-            if file.name.endswith((".tf", ".tf.json")) and file.is_file()
+            for file in self.root.glob("*.t*f*")
+            if file.name.endswith((".tf", ".tf.json", ".tofu", ".tofu.json")) and file.is_file()
         ]
         return blocks.declared({file.name: file.read_bytes() for file in files})
 
@@ -230,7 +241,7 @@ class Commands:
             declared = self._declared()
             if declared is not None and declared.type != self.backend.type:
                 return self.not_kept(declared.type)
-        return errors.of_diagnostics(verb, diagnostics, self.lock_context)
+        return errors.of_diagnostics(f"{self.program} {verb}", diagnostics, self.lock_context)
 
 
 class _Log:

@@ -16,9 +16,11 @@ _TAIL = 20
 
 
 def of_diagnostics(
-    verb: str, diagnostics: Sequence[Mapping[str, Any]], context: LockContext
+    command: str, diagnostics: Sequence[Mapping[str, Any]], context: LockContext
 ) -> CipipeError:
-    """The error of a command with a machine-readable log; `diagnostics` are the errors in it."""
+    """The error of a command with a machine-readable log, such as `terraform plan`;
+    `diagnostics` are the errors in it.
+    """
     for found in diagnostics:
         summary = str(found.get("summary", ""))
         if locks.REFUSED in summary:
@@ -32,10 +34,10 @@ def of_diagnostics(
                 where=context.where,
             )
     told = [found for found in diagnostics if found.get("summary") != _ADVICE] or diagnostics
-    return _failed(verb, "\n".join(_shown(found) for found in told), context)
+    return _failed(command, "\n".join(_shown(found) for found in told), context)
 
 
-def of_text(verb: str, text: str, status: int, context: LockContext) -> CipipeError:
+def of_text(command: str, text: str, status: int, context: LockContext) -> CipipeError:
     """The error of a command without such a log.
 
     `text` is its standard error, secrets removed. Its standard output may
@@ -44,13 +46,13 @@ def of_text(verb: str, text: str, status: int, context: LockContext) -> CipipeEr
     if locks.REFUSED in text:
         return locks.error(text, context)
     lines = "\n".join([line for line in text.splitlines() if line.strip()][-_TAIL:])
-    return _failed(verb, lines or f"exit status {status}", context)
+    return _failed(command, lines or f"exit status {status}", context)
 
 
-def _failed(verb: str, text: str, context: LockContext) -> StageError:
+def _failed(command: str, text: str, context: LockContext) -> StageError:
     return StageError(
         "terraform-failed",
-        f"terraform {verb} failed: {text}",
+        f"{command} failed: {text}",
         hint="The message is Terraform's or the provider's own; its files are in the folder below.",
         where=context.where,
     )

@@ -37,6 +37,15 @@ class LockFile:
             # when the file is gone by then.
             shutil.copyfile(self.path, self._kept)
 
+    @property
+    def committed(self) -> bool:
+        """Whether the root has one of its own; only outside of `present` and `written`."""
+        return os.path.lexists(self.path)
+
+    def current(self) -> Path:
+        """The file that the next command will read."""
+        return self.path if self.committed else self._kept
+
     def forget(self) -> bool:
         """Let `init` choose the versions again; False where it did already."""
         there = self._kept.is_file() and not os.path.lexists(self.path)

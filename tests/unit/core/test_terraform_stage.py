@@ -126,7 +126,7 @@ def test_an_older_terraform_cannot_lock_by_a_file(
 ) -> None:
     given: list[dict[str, Any]] = []
     lines: list[str] = []
-    monkeypatch.setattr("cipipe.tools.terraform.client.version", lambda _: version)
+    monkeypatch.setattr("cipipe.tools.terraform.client.version", lambda *_: version)
     monkeypatch.setattr(Terraform, "_init", lambda _, settings: given.append(dict(settings)))
     commands = Commands(
         root=tmp_path,
