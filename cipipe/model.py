@@ -71,6 +71,13 @@ class Review(enum.StrEnum):
     REQUIRED = "required"
 
 
+class Approval(enum.StrEnum):
+    """Whether people approve changes of infrastructure before they are applied."""
+
+    NONE = "none"
+    MANUAL = "manual"
+
+
 class DeployFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The refs that may deploy to an environment, as shell patterns."""
 
@@ -113,6 +120,10 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     # Whether Terraform may do more than what merge requests showed.
     review: Review = Review.OFF
+
+    # With `manual`, a Terraform plan that changes something is applied only
+    # if it was saved and approved.
+    approval: Approval = Approval.NONE
 
     # People are asked before they deploy here; nothing is destroyed unless
     # `allow_destroy` says so.

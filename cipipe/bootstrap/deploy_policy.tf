@@ -30,11 +30,19 @@ resource "aws_iam_policy" "deploy" {
         Resource = local.claims_arn
       },
       {
-        Sid       = "LedgerHistory" # `cipipe dags rollback` reads earlier versions of a record
+        Sid       = "LedgerHistory" # `cipipe dags rollback` reads earlier versions of a record; old saved plans are deleted
         Effect    = "Allow"
         Action    = "s3:ListBucketVersions"
         Resource  = local.bucket_arn
-        Condition = { StringLike = { "s3:prefix" = "${local.ledger_prefix}*" } }
+        Condition = { StringLike = { "s3:prefix" = ["${local.ledger_prefix}*", "${local.plans_prefix}*"] } }
+      },
+      {
+        # Plans that wait to be approved. They have values of the state in them, and nobody but this role may read them: they
+        # are not below the ledger's prefix.
+        Sid      = "SavedPlans"
+        Effect   = "Allow"
+        Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObject", "s3:PutObject"]
+        Resource = "${local.bucket_arn}/${local.plans_prefix}*"
       },
       {
         Sid    = "Buckets"

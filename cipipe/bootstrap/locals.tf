@@ -18,6 +18,7 @@ locals {
   lock_arns     = [for arn in local.state_arns : "${arn}.tflock"]
   ledger_prefix = coalesce(var.ledger_prefix, "ledger/${local.path}/")
   ledger_arn    = "${local.bucket_arn}/${local.ledger_prefix}*"
+  plans_prefix  = "cipipe-plans/${local.ledger_prefix}" # as in cipipe/saved_plans.py
   claims_arn    = "${local.bucket_arn}/owners/*"
 
   # In an ARN, `*` crosses slashes, so this one covers objects too: use it only with actions on buckets.

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from cipipe.graph import ordered
-from cipipe.model import Environment, Review
+from cipipe.model import Approval, Environment, Review
 from cipipe.stages import KINDS
 from cipipe.stages.settings import AnyStage, Reference, replaced
 
@@ -32,6 +32,7 @@ class Expansion:
     def __init__(self, project: str, name: str, environment: Environment) -> None:
         self._after = environment.after
         self._reviewed = environment.review is not Review.OFF
+        self._approval = environment.approval is Approval.MANUAL
         self._values = {f"{VALUES}{key}": value for key, value in environment.values.items()}
         self._known = {
             "project": project,
@@ -67,6 +68,8 @@ class Expansion:
         made = _with_settings(stage, _filled(stage.settings, self._known))
         if self._reviewed:
             made = msgspec.structs.replace(made, reviewed=True)
+        if self._approval:
+            made = msgspec.structs.replace(made, approval=True)
         after = self._after
         if after is None or (stage.environments and after not in stage.environments):
             return made

@@ -113,6 +113,8 @@ class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     allow_replace: bool = False
     # --allow-empty
     allow_empty: bool = False
+    # Changes need no approval: somebody tries a deployment in a sandbox.
+    approval_waived: bool = False
 
 
 class RunnerInputs(msgspec.Struct, frozen=True, kw_only=True):

@@ -108,6 +108,8 @@ class Stage(msgspec.Struct, Generic[S], frozen=True):
     # In steps only: merge requests record what they show, because the
     # environment compares with it.
     reviewed: bool = False
+    # In steps only: people approve its changes in that environment.
+    approval: bool = False
 
 
 AnyStage: TypeAlias = Stage[Any]

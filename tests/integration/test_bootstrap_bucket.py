@@ -85,3 +85,28 @@ def test_encryption(aws: Aws, default: dict[str, str], kept: tuple[str, str | No
     encryption = found["bucket_encryption"]
     assert (encryption["algorithm"], encryption["key"]) == kept
     assert encryption["bucket_key"] is True
+
+
+def test_the_rules_of_others_stay_beside_that_for_saved_plans(aws: Aws) -> None:
+    name = made(aws, "expiring")
+    rules = aws.call("s3", "get_bucket_lifecycle_configuration", Bucket=name)["Rules"]
+    assert [rule["ID"] for rule in rules] == ["cipipe-saved-plans"]
+    foreign = {
+        "ID": "logs",
+        "Status": "Enabled",
+        "Filter": {"Prefix": "logs/"},
+        "Expiration": {"Days": 30},
+    }
+    aws.call(
+        "s3",
+        "put_bucket_lifecycle_configuration",
+        Bucket=name,
+        LifecycleConfiguration={"Rules": [foreign]},
+    )
+    (step,) = bucket.steps(aws, name)
+    assert "saved plans" in step.title
+    step.run(aws)
+    after = aws.call("s3", "get_bucket_lifecycle_configuration", Bucket=name)["Rules"]
+    assert after == [foreign, *rules]
+    assert after[1]["Filter"] == {"Prefix": "cipipe-plans/"}
+    assert bucket.steps(aws, name) == ()

@@ -136,6 +136,14 @@ run "safeguards" {
     error_message = "The verify role may only read."
   }
 
+  assert {
+    condition = length([
+      for resource in flatten([for statement in jsondecode(aws_iam_policy.read.policy).Statement : statement.Resource if anytrue([for action in flatten([statement.Action]) : startswith(action, "s3:GetObject")])]) :
+      resource if can(regex("cipipe-plans|^arn:aws:s3:::(cipipe-111111111111-eu-central-1/)?\\*", resource))
+    ]) == 0
+    error_message = "The verify role must not read saved plans."
+  }
+
   # In an ARN `*` crosses slashes: what names all buckets of the stack names all their objects too.
   assert {
     condition = alltrue([

@@ -5,6 +5,7 @@ import click
 from cipipe.cli.lazy import Lazy
 
 COMMANDS = {
+    "apply": "cipipe.cli.iac.apply:apply",
     "install": "cipipe.cli.iac.install:install",
     "plan": "cipipe.cli.iac.plan:plan",
     "push-state": "cipipe.cli.iac.push_state:push_state",

@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 
 from cipipe import bounded
+from cipipe.approvals import MOST_HOURS
+from cipipe.saved_plans import PREFIX
 from cipipe.tools.aws import buckets
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.errors import AwsError
@@ -18,6 +20,16 @@ _CLOSED = {
 
 # The statement of the bucket's policy that the Terraform root writes.
 _OWN_STATEMENT = "TlsOnly"
+
+# Saved plans delete themselves when they are used, and the old ones of a
+# stage when a new one is saved. This deletes what is left.
+_PLANS_RULE = {
+    "ID": "cipipe-saved-plans",
+    "Status": "Enabled",
+    "Filter": {"Prefix": PREFIX},
+    "Expiration": {"Days": MOST_HOURS // 24 + 1},
+    "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+}
 
 
 def steps(aws: Aws, name: str) -> tuple["BucketStep", ...]:
@@ -40,7 +52,8 @@ def steps(aws: Aws, name: str) -> tuple["BucketStep", ...]:
     )
     if not exists:
         made = buckets.creation(name, aws.endpoint.region)
-        return (BucketStep(f"create the bucket {name}", "create_bucket", made), close, version)
+        create = BucketStep(f"create the bucket {name}", "create_bucket", made)
+        return (create, close, version, _expiring(name, {}, owner))
 
     found = []
     blocked = _answer(aws, "get_public_access_block", 404, Bucket=name, **owner)
@@ -49,7 +62,22 @@ def steps(aws: Aws, name: str) -> tuple["BucketStep", ...]:
     versioning = aws.call("s3", "get_bucket_versioning", Bucket=name, **owner)
     if versioning.get("Status") != "Enabled":
         found.append(version)
+    lifecycle = _answer(aws, "get_bucket_lifecycle_configuration", 404, Bucket=name, **owner) or {}
+    if not any(rule.get("ID") == _PLANS_RULE["ID"] for rule in lifecycle.get("Rules", [])):
+        found.append(_expiring(name, lifecycle, owner))
     return tuple(found)
+
+
+def _expiring(name: str, there: dict[str, Any], owner: dict[str, str]) -> "BucketStep":
+    """What adds the rule for saved plans to those that the bucket has."""
+    size = "TransitionDefaultMinimumObjectSize"
+    kept = {size: there[size]} if size in there else {}
+    rules = [*there.get("Rules", []), _PLANS_RULE]
+    return BucketStep(
+        f"delete saved plans after a week in the bucket {name}",
+        "put_bucket_lifecycle_configuration",
+        {"Bucket": name, "LifecycleConfiguration": {"Rules": rules}, **kept, **owner},
+    )
 
 
 def kept(aws: Aws, name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from cipipe.stages.base import RequiredPath, consumes_nothing, owns_nothing
 from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Stage
+from cipipe.stages.terraform.approving import approved_steps, plan_to_save
 from cipipe.stages.terraform.inputs import inputs
 from cipipe.stages.terraform.settings import PROTECTED_TYPES, TerraformSettings, problems
 from cipipe.stages.terraform.stage_client import client_of, root_of
@@ -19,11 +20,13 @@ __all__ = [
     "PATHS",
     "PROTECTED_TYPES",
     "Settings",
+    "approved_steps",
     "backend_of",
     "client_of",
     "consumes",
     "inputs",
     "owns",
+    "plan_to_save",
     "problems",
     "required_paths",
     "resources",

@@ -45,7 +45,7 @@ def steps(
     tag: str,
     client_of: ClientOf = client_of,
 ) -> tuple[Step, ...]:
-    run = _TerraformRun(client_of)
+    run = TerraformRun(client_of)
     root = stage.settings.root
     program = stage.settings.binary
     init = Step(f"{program} init in {root}/", Effect.READ, run.init)
@@ -73,8 +73,12 @@ def steps(
                 run.apply,
             ),
         )
+    approval = Step(
+        f"refuse changes in {root}/ that nobody approved", Effect.READ, run.refuse_unapproved
+    )
     return (
         init,
+        *([approval] if stage.approval else []),
         Step("create an empty Terraform state if there is none", Effect.WRITE, run.create_state),
         Step(f"{program} plan in {root}/", Effect.READ, run.plan),
         Step(f"{program} apply that plan", Effect.WRITE, run.apply),
@@ -89,7 +93,7 @@ def _ensure_bucket(context: StageContext[TerraformSettings]) -> None:
         sandbox_bucket.ensure(context, bucket, str(backend.settings["region"]))
 
 
-class _TerraformRun:
+class TerraformRun:
     """What the steps of one run share: the saved plan, and what it changes."""
 
     def __init__(self, client_of: ClientOf) -> None:
@@ -124,14 +128,25 @@ class _TerraformRun:
         self._plan = save_plan(context, terraform, lock=context.mode is not Mode.VERIFY)
         shown = terraform.show(self._plan)
         self._changes = shown.changes()
-        self._change_set = _report(context, result, shown)
+        self._change_set = report(context, result, shown)
         keep_planned(context, result, shown, self._plan)
         if context.mode is not Mode.DESTROY and not context.allow_replace:
-            _refuse_loss(self._changes, settings)
+            refuse_loss(self._changes, settings)
         if context.mode is Mode.DEPLOY and context.reviews is not None:
             from cipipe.stages.terraform import reviewing
 
             reviewing.check(context, self._change_set)
+
+    def refuse_unapproved(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
+        """Raise RefusedError if there is something to apply, before anything is written."""
+        from cipipe.stages.terraform import approval
+
+        if not context.approval_waived:
+            approval.refuse_changes(context, self._client_of(context))
+
+    def take(self, plan: Path) -> None:
+        """Apply this plan later, instead of making one."""
+        self._plan = plan
 
     def keep_review(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         from cipipe.stages.terraform import reviewing
@@ -200,7 +215,7 @@ class _TerraformRun:
         result.keep(TerraformData(outputs=sorted(result.outputs)))
 
 
-def _report(
+def report(
     context: StageContext[TerraformSettings], result: StageResult, shown: "ShownPlan"
 ) -> "ChangeSet":
     """Show what a plan does, and keep it for the report."""
@@ -230,7 +245,8 @@ def _refuse_ignored(context: StageContext[TerraformSettings]) -> None:
         )
 
 
-def _refuse_loss(changes: "Iterable[ResourceChange]", settings: TerraformSettings) -> None:
+def refuse_loss(changes: "Iterable[ResourceChange]", settings: TerraformSettings) -> None:
+    """Refuse a plan that deletes or replaces what holds data."""
     # A tainted resource is one whose creation failed: it holds nothing, and
     # is replaced so that running again can finish.
     lost = [

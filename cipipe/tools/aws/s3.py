@@ -20,12 +20,15 @@ from cipipe.tools.aws.listings import Version, not_s3
 from cipipe.tools.aws.messages import AwsAnswer
 from cipipe.tools.aws.signed import AwsCall, SignedClient
 
-__all__ = ["Bucket", "Head", "StoredObject", "Version", "Written"]
+__all__ = ["Bucket", "Encryption", "Head", "StoredObject", "Version", "Written"]
 
 # Bucket names that can be a label of a host name.
 _HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 _OWNER_HEADER = "x-amz-meta-cipipe-owner"
+
+_ENCRYPTION_HEADER = "x-amz-server-side-encryption"
+_KEY_HEADER = "x-amz-server-side-encryption-aws-kms-key-id"
 
 
 class StoredObject(msgspec.Struct, frozen=True):
@@ -49,11 +52,32 @@ class Head(msgspec.Struct, frozen=True):
     owner: str | None = None
 
 
+class Encryption(msgspec.Struct, frozen=True):
+    """How S3 encrypts an object."""
+
+    # `AES256`, or `aws:kms` with a key.
+    algorithm: str = "AES256"
+    key: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        """The headers that request it."""
+        key = {_KEY_HEADER: self.key} if self.key else {}
+        return {_ENCRYPTION_HEADER: self.algorithm, **key}
+
+    @classmethod
+    def found_in(cls, headers: Mapping[str, str]) -> "Encryption | None":
+        """What an answer says of it; None where it says nothing."""
+        algorithm = headers.get(_ENCRYPTION_HEADER)
+        return cls(algorithm, headers.get(_KEY_HEADER)) if algorithm else None
+
+
 class Written(msgspec.Struct, frozen=True):
     """What S3 answered to a write."""
 
     etag: str
     version: str | None
+    # None where S3 does not say.
+    encryption: Encryption | None = None
 
 
 class Bucket:
@@ -121,12 +145,7 @@ class Bucket:
 
         `owner` is stored as metadata, in ASCII.
         """
-        checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        headers = {
-            "content-type": content_type,
-            "x-amz-sdk-checksum-algorithm": "SHA256",
-            "x-amz-checksum-sha256": checksum,
-        }
+        headers = {"content-type": content_type}
         if owner:
             headers[_OWNER_HEADER] = owner
         if if_match is not None:
@@ -135,7 +154,7 @@ class Bucket:
             headers["if-none-match"] = "*"
 
         try:
-            answer = self._send("PutObject", "PUT", key, headers=headers, body=body)
+            return self._put(key, body, headers)
         except AwsError as error:
             # Conflict: another conditional write of the key was under way.
             failed = error.code in {"PreconditionFailed", "ConditionalRequestConflict"}
@@ -144,7 +163,17 @@ class Bucket:
             if error.code == "NoSuchKey" and if_match is not None:
                 return None
             raise
-        return Written(_etag(answer), answer.headers.get("x-amz-version-id"))
+
+    def put_encrypted(
+        self, key: str, body: bytes, encryption: Encryption, *, owner: str
+    ) -> Written:
+        """Write an object that is encrypted like this, whatever the bucket's default is."""
+        headers = {
+            "content-type": "application/octet-stream",
+            _OWNER_HEADER: owner,
+            **encryption.headers(),
+        }
+        return self._put(key, body, headers)
 
     def delete(self, key: str, version: str | None = None) -> None:
         """Delete the object, or one version of it. It is fine when there is
@@ -206,6 +235,17 @@ class Bucket:
             self.delete(key, version.id)
             purged += 1
         return purged
+
+    def _put(self, key: str, body: bytes, headers: Mapping[str, str]) -> Written:
+        checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        checked = {
+            **headers,
+            "x-amz-sdk-checksum-algorithm": "SHA256",
+            "x-amz-checksum-sha256": checksum,
+        }
+        answer = self._send("PutObject", "PUT", key, headers=checked, body=body)
+        version = answer.headers.get("x-amz-version-id")
+        return Written(_etag(answer), version, Encryption.found_in(answer.headers))
 
     def _page(self, operation: str, query: Mapping[str, str]) -> AwsAnswer:
         return self._send(operation, "GET", query=query)

@@ -7,6 +7,7 @@ command runs: docs/decisions/0005 says why.
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -45,6 +46,11 @@ class LockFile:
     def current(self) -> Path:
         """The file that the next command will read."""
         return self.path if self.committed else self._kept
+
+    def digest(self) -> str | None:
+        """The SHA-256 of that file; None where there is none, because the root has no providers."""
+        file = self.current()
+        return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
     def forget(self) -> bool:
         """Let `init` choose the versions again; False where it did already."""

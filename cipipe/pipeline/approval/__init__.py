@@ -1,0 +1,1 @@
+"""Plans that are saved, approved by people, and applied."""
