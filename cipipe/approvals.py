@@ -12,6 +12,9 @@ import msgspec
 from cipipe.errors import RefusedError
 from cipipe.model import Mode
 
+ID_VARIABLE = "CIPIPE_PLAN_ID"
+"""What hands a plan's ID from one job to another."""
+
 VALID_HOURS = 24
 MOST_HOURS = 7 * 24
 

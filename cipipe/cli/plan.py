@@ -14,7 +14,7 @@ import msgspec
 from cipipe import bounded
 from cipipe.cli.options import Common, common
 from cipipe.errors import UsageError
-from cipipe.model import Plan
+from cipipe.model import Approval, Plan
 
 if TYPE_CHECKING:
     from cipipe.pipeline.project import Project
@@ -119,16 +119,26 @@ def rendered(plan: Plan, shared: Common, project: "Project", child: ChildPipelin
             plan,
             selected=child.selected,
             jobs=child.keywords,
+            approval=_approved(plan, project),
             token_variable=issuer.token_variable,
             audience=issuer.audience,
         )
     if shared.format == "github":
         from cipipe.report import github
 
-        return github.render(plan)
+        return github.render(plan, approval=_approved(plan, project))
     from cipipe.report import text
 
     return text.plan(plan, shared.style)
+
+
+def _approved(plan: Plan, project: "Project") -> frozenset[str]:
+    """The stages whose changes people approve in the plan's environment."""
+    from cipipe.stages.terraform import NAME
+
+    if project.config.environment(plan.environment).approval is not Approval.MANUAL:
+        return frozenset()
+    return frozenset(stage.name for stage in plan.stages if stage.kind == NAME)
 
 
 def _keywords(file: Path | None, format_: str) -> dict[str, Any] | None:

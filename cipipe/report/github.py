@@ -2,18 +2,22 @@
 use.
 
 `environment`, `mode`, `any` (whether a stage other than the default one is
-due), `stages` (a JSON list of names) and `waves` (a JSON list of such lists,
-one for each round of jobs).
+due), `stages` (a JSON list of names), `waves` (a JSON list of such lists,
+one for each round of jobs) and `approval` (a JSON list of the stages that are
+due and whose changes people approve).
 """
 
 import hashlib
 import json
+from collections.abc import Set as AbstractSet
 
 from cipipe.model import Plan, Reason, Status
 
 
-def render(plan: Plan) -> str:
-    """The lines. No value can pose as another output."""
+def render(plan: Plan, *, approval: AbstractSet[str] = frozenset()) -> str:
+    """The lines. No value can pose as another output. `approval` are the
+    stages whose changes people approve.
+    """
     due = [stage for stage in plan.stages if stage.status is not Status.UNCHANGED]
     any_due = any(stage.reason is not Reason.NOTHING_DUE for stage in due)
     values = {
@@ -22,6 +26,7 @@ def render(plan: Plan) -> str:
         "any": "true" if any_due else "false",
         "stages": json.dumps([stage.name for stage in due]),
         "waves": json.dumps(_waves(plan) if any_due else []),
+        "approval": json.dumps([stage.name for stage in due if stage.name in approval]),
     }
 
     # A delimiter that is in none of the values, since it is made from all

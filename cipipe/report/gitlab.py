@@ -16,21 +16,26 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
 
 from cipipe import bounded
+from cipipe.approvals import ID_VARIABLE
 from cipipe.model import Mode, Plan, Reason, StagePlan, Status
 
 PROVIDER = "gitlab"
 FINISH = "finish"
+SAVE = "save-plan"
 BASE = ".cipipe"
 
 # What a plan says itself of its jobs.
 _OWN = frozenset(
     {"environment", "extends", "id_tokens", "needs", "resource_group", "script", "stage"}
 )
+
+_ID_FILE = "cipipe-plan.env"
 
 # Line ends and control characters of YAML 1.1 that JSON does not escape in
 # strings.
@@ -54,13 +59,14 @@ def render(
     *,
     selected: Sequence[str] = (),
     jobs: Mapping[str, Any] | None = None,
+    approval: AbstractSet[str] = frozenset(),
     token_variable: str = "AWS_ID_TOKEN",  # noqa: S107 - a variable's name
     audience: str = "https://gitlab.com",
 ) -> str:
     """The text of the child pipeline.
 
     `selected` are the stages that the plan was limited to, `jobs` the `keywords` of every job,
-    and `audience` is the ID token's.
+    `approval` the stages whose changes people approve, and `audience` is the ID token's.
     """
     due = {stage.name: stage for stage in plan.stages if stage.status is not Status.UNCHANGED}
     deploying = plan.mode is not Mode.VERIFY
@@ -72,10 +78,18 @@ def render(
         "stages": [plan.mode.value, *([FINISH] if deploying else [])],
         BASE: {**(jobs or {}), "id_tokens": {token_variable: {"aud": audience}}},
     }
+    approved = approval & planned.keys() if plan.mode is Mode.DEPLOY else frozenset()
     for stage in planned.values():
-        document[_job(plan, stage.name)] = _stage_job(plan, stage, planned)
+        job = _stage_job(plan, stage, planned)
+        if stage.name in approved:
+            document[f"{SAVE}:{stage.name}"] = _save_job(plan, stage, job)
+            job = _apply_job(plan, stage, job)
+        document[_job(plan, stage.name)] = job
     if deploying:
-        document[FINISH] = _finish_job(plan, selected, nothing_due=nothing_due)
+        # GitLab lists one deployment for the pipeline: where people approve
+        # one, it is that.
+        listed = not nothing_due and not approved
+        document[FINISH] = _finish_job(plan, selected, nothing_due=nothing_due, listed=listed)
     elif not planned:
         # GitLab refuses a child pipeline without jobs.
         document["nothing-due"] = {
@@ -100,12 +114,42 @@ def _stage_job(plan: Plan, stage: StagePlan, planned: Mapping[str, StagePlan]) -
     return job
 
 
-def _finish_job(plan: Plan, selected: Sequence[str], *, nothing_due: bool) -> dict[str, Any]:
-    """The last job, which is the one deployment of the pipeline that GitLab lists."""
+def _save_job(plan: Plan, stage: StagePlan, job: Mapping[str, Any]) -> dict[str, Any]:
+    """The job that shows a stage's changes and saves the plan. It hands over only the plan's ID."""
+    due = [] if stage.reason is Reason.FORCED else ["--if-due"]
+    command = ["cipipe", "iac", "plan", "--stage", stage.name, "--env", plan.environment, "--save"]
+    return {
+        **job,
+        "script": [shlex.join([*command, *due, "--id-file", _ID_FILE])],
+        "artifacts": {"reports": {"dotenv": _ID_FILE}},
+    }
+
+
+def _apply_job(plan: Plan, stage: StagePlan, job: Mapping[str, Any]) -> dict[str, Any]:
+    """The job that a person starts. It is a deployment, so GitLab's protected
+    environments and approvals apply to it.
+    """
+    apply = shlex.join(["cipipe", "iac", "apply", "--env", plan.environment, "--plan"])
+    return {
+        **job,
+        "needs": [f"{SAVE}:{stage.name}"],
+        "when": "manual",
+        # What comes later waits for it.
+        "allow_failure": False,
+        "environment": _environment(plan, deployment=True),
+        # Where the plan changes nothing, the run only records that.
+        "script": [f'[ "${ID_VARIABLE}" = none ] || {apply} "${ID_VARIABLE}"', *job["script"]],
+    }
+
+
+def _finish_job(
+    plan: Plan, selected: Sequence[str], *, nothing_due: bool, listed: bool
+) -> dict[str, Any]:
+    """The last job. If `listed`, it is the one deployment of the pipeline that GitLab lists."""
     return {
         "extends": BASE,
         "stage": FINISH,
-        "environment": _environment(plan, deployment=not nothing_due),
+        "environment": _environment(plan, deployment=listed),
         "script": [_finish(plan, selected, nothing_due=nothing_due)],
     }
 

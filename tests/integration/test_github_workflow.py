@@ -135,7 +135,7 @@ def called(job: dict[str, Any]) -> dict[str, Any]:
 
 def wants_token(job: dict[str, Any]) -> bool:
     return any(
-        re.search(r"\bcipipe (run|plan|destroy)\b(?!.*--offline)", step.get("run", ""))
+        re.search(r"\bcipipe (run|plan|destroy|iac)\b(?!.*--offline)", step.get("run", ""))
         # PyPI takes one, too.
         or step.get("uses", "").startswith("pypa/gh-action-pypi-publish@")
         for step in steps(job)
@@ -291,7 +291,7 @@ def test_a_fork_gets_no_identity() -> None:
     assert JOBS["fork"]["permissions"] == {"contents": "read"}
     assert "cipipe plan --offline" in steps(JOBS["fork"])[-1]["run"]
     identified = {name for name, job in JOBS.items() if "id-token" in job["permissions"]}
-    assert identified == set(JOBS) - {"fork"}
+    assert identified == set(JOBS) - {"fork", "approve"}
 
 
 def planned(*needs: tuple[str, ...]) -> str:
@@ -375,13 +375,49 @@ def test_waves_wait_for_each_other() -> None:
     assert len(WAVES) == 5
     for number, name in enumerate(WAVES):
         job = JOBS[name]
-        before = ["plan", *WAVES[number - 1 : number]]
-        assert ([job["needs"]] if isinstance(job["needs"], str) else job["needs"]) == before
+        before = ["plan", *(WAVES[number - 1 : number] or ["apply"])]
+        assert job["needs"] == before
         assert job["strategy"]["fail-fast"] is False
         assert job["if"].startswith("${{ !cancelled() && !failure() && ")
         assert job["env"]["STAGE"] == "${{ matrix.stage }}"
         assert steps(job) == steps(JOBS["wave-1"])
-    assert JOBS["finish"]["needs"] == ["plan", *WAVES]
+    assert JOBS["finish"]["needs"] == ["plan", "apply", *WAVES]
+
+
+@pytest.mark.parametrize(
+    ("plan_id", "asked"), [("live.iac.20260102T030405Z.0a", True), ("none", False), ("", False)]
+)
+def test_reviewers_are_asked_where_there_is_something_to_apply(plan_id: str, asked: bool) -> None:
+    known = {
+        **contexts("push", environment="live"),
+        "steps.save.outputs.CIPIPE_PLAN_ID": plan_id,
+        "needs.plan.outputs.environment": "live",
+    }
+    known["needs.save-plan.outputs.id"] = filled(JOBS["save-plan"]["outputs"]["id"], known)
+    assert bool(evaluated(JOBS["approve"]["if"], known)) is asked
+    assert filled(JOBS["approve"]["environment"], known) == "live"
+
+
+@pytest.mark.parametrize(("approval", "saved"), [('["iac"]', True), ("[]", False), ("", False)])
+def test_a_plan_is_saved_where_it_has_to_be_approved(approval: str, saved: bool) -> None:
+    known = {**contexts("push"), "steps.plan.outputs.approval": approval}
+    known["needs.plan.outputs.approval"] = filled(JOBS["plan"]["outputs"]["approval"], known)
+    assert bool(evaluated(JOBS["save-plan"]["if"], known)) is saved
+
+
+def test_an_approved_plan_is_applied_before_the_waves() -> None:
+    """Only the plan's ID goes from job to job, and what reviewers admit has no identity in AWS."""
+    assert '--save --id-file "$GITHUB_OUTPUT"' in steps(JOBS["save-plan"])[-1]["run"]
+    assert JOBS["approve"]["permissions"] == {}
+    assert [list(step) for step in steps(JOBS["approve"])] == [["name", "run"]]
+    # Without an `if`, it is skipped with the job that it needs.
+    assert JOBS["apply"]["needs"] == ["plan", "save-plan", "approve"]
+    assert "if" not in JOBS["apply"]
+    assert (
+        'cipipe iac apply --env "$ENVIRONMENT" --plan "$PLAN_ID"' in steps(JOBS["apply"])[-1]["run"]
+    )
+    for job in JOBS.values():
+        assert not [step for step in steps(job) if "artifact" in step.get("uses", "")]
 
 
 def test_nothing_runs_after_a_pull_request_or_a_failed_plan() -> None:
@@ -426,7 +462,9 @@ def test_a_push_cannot_replace_a_run_that_destroys() -> None:
 
 def test_reviewers_are_asked_once() -> None:
     named = {name: job["environment"] for name, job in JOBS.items() if "environment" in job}
-    assert set(named) == {"finish", "destroy"}
+    # With `approval`, where there is a plan to look at.
+    del named["approve"]
+    assert set(named) == {"apply", "finish", "destroy"}
     known = contexts("workflow_dispatch", environment="live", github_environment=True)
     known["needs.plan.outputs.environment"] = "live"
     assert {filled(text, known) for text in named.values()} == {"live"}
@@ -456,6 +494,8 @@ def test_jobs_share_their_first_steps() -> None:
         "Install",
     ]
     for name, job in JOBS.items():
+        if name == "approve":
+            continue
         assert steps(job)[1:3] == first[1:]
         if name != "fork":
             assert steps(job)[0] == first[0]
@@ -466,5 +506,5 @@ def test_jobs_share_their_first_steps() -> None:
 def test_signals_reach_cipipe() -> None:
     for name, job in JOBS.items():
         last = steps(job)[-1]["run"].splitlines()[-1]
-        assert last.startswith("exec cipipe ") or name == "plan"
+        assert last.startswith("exec cipipe ") or name in {"plan", "approve"}
     assert steps(load(ACTION)["runs"])[-1]["run"].splitlines()[-1].startswith("exec cipipe ")

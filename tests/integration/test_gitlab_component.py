@@ -111,7 +111,7 @@ def test_one_deployment_at_a_time_to_an_environment() -> None:
     for name in ("plan", "plan-child", "verify"):
         assert "resource_group" not in job(f"{name}:dev")
     for plan in plans():
-        assert "resource_group" not in gitlab.render(plan)
+        assert "resource_group" not in gitlab.render(plan, approval={"iac"})
 
 
 def test_who_runs_when() -> None:
@@ -124,23 +124,49 @@ def test_who_runs_when() -> None:
     deploys = (
         '$CI_PIPELINE_SOURCE != "merge_request_event" && ($CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH)'
     )
-    assert rules["deploy:dev"] == [{"if": f'"job" == "job" && {deploys}'}]
+    assert rules["deploy:dev"] == [{"if": f'"job-none" == "job-none" && {deploys}'}]
+    approved = f'"job-none" == "job-manual" && {deploys}'
+    assert rules["save-plan:dev"] == [{"if": approved}]
+    # Not `allow_failure`: the pipeline waits for it.
+    assert rules["apply:dev"] == [{"if": approved, "when": "manual"}]
     for name in ("plan-child:dev", "deploy-child:dev"):
         assert rules[name] == [{"if": f'"job" == "child" && {deploys}'}]
     assert rules["destroy:dev"] == [{"if": deploys, "when": "manual", "allow_failure": True}]
 
 
+def test_only_the_id_of_a_plan_is_handed_over() -> None:
+    """The job that a person starts applies that plan; all other stages come after it."""
+    inputs = {"environment": "live", "approval": "manual", "stages": "iac dags"}
+    save, apply = job("save-plan:live", **inputs), job("apply:live", **inputs)
+    assert save["script"] == [
+        "cipipe iac plan --env live --save --if-due --id-file cipipe-plan.env"
+    ]
+    assert save["artifacts"] == {"reports": {"dotenv": "cipipe-plan.env"}}
+    assert apply["script"] == [
+        '[ "$CIPIPE_PLAN_ID" = none ] || cipipe iac apply --env live --plan "$CIPIPE_PLAN_ID"\n',
+        "cipipe run --env live iac dags",
+    ]
+    # GitLab's protected environments and approvals are about deployments.
+    assert apply["environment"] == {"name": "live"}
+    assert save["resource_group"] == apply["resource_group"] == "live"
+    # It gets the ID because its stage comes later, and waits for all jobs before it.
+    stages = [FILE["stages"].index(one["stage"]) for one in (save, apply)]
+    assert stages == sorted(set(stages))
+    assert "needs" not in apply
+
+
 def test_a_fork_gets_no_identity() -> None:
     assert "id_tokens" not in job("plan:dev")
     assert job("plan:dev")["script"] == ["cipipe plan --env dev --offline"]
-    for name in ("verify", "deploy", "plan-child", "destroy"):
+    for name in ("verify", "deploy", "save-plan", "apply", "plan-child", "destroy"):
         assert "AWS_ID_TOKEN" in job(f"{name}:dev")["id_tokens"]
 
 
 def test_only_what_reads_may_be_interrupted() -> None:
     interruptible = {name: job(f"{name}:dev")["interruptible"] for name in ("plan", "verify")}
     assert interruptible == {"plan": True, "verify": True}
-    assert not job("deploy:dev")["interruptible"]
+    for name in ("deploy", "save-plan", "apply"):
+        assert not job(f"{name}:dev")["interruptible"]
     assert not job("destroy:dev")["interruptible"]
 
 
@@ -196,7 +222,7 @@ def test_what_the_trigger_forwards() -> None:
 def test_shell() -> None:
     scripts = [FILE["test"]["script"], *(one["install"] for one in included())]
     for inputs in included():
-        made = component({**inputs, "stages": "iac image"})
+        made = component({**inputs, "stages": "iac image", "approval": "manual"})
         scripts += [one.get("script", []) for one in made.values()]
     for lines in scripts:
         done = subprocess.run(
@@ -307,5 +333,6 @@ def plans() -> list[Plan]:
 def test_child_pipelines_match_the_schema(tmp_path: Path) -> None:
     keywords = {"image": IMAGE, "tags": ["docker"], "before_script": ["cipipe --version"]}
     documents = [gitlab.render(plan, jobs=keywords) for plan in plans()]
+    documents += [gitlab.render(plan, jobs=keywords, approval={"iac"}) for plan in plans()]
     assert len(documents) > 50
     check_schema(tmp_path, *documents)

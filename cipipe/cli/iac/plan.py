@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from cipipe.approvals import MOST_HOURS, VALID_HOURS, SavedPlan
+from cipipe.approvals import ID_VARIABLE, MOST_HOURS, VALID_HOURS, SavedPlan
 from cipipe.cli.confirm import confirm as confirm_at_shell
 from cipipe.cli.confirm import yes_option
 from cipipe.cli.options import Common, common
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from cipipe.pipeline.infrastructure import PlannedChanges
 
 FORMATS = ("text", "json", "markdown", "gitlab")
-
-ID_VARIABLE = "CIPIPE_PLAN_ID"
 
 # As `terraform plan -detailed-exitcode` has them.
 _FAILED = 1

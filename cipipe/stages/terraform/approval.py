@@ -27,7 +27,7 @@ def versions(terraform: "Terraform") -> Versions:
     commands = terraform.commands
     return Versions(
         cipipe=__version__,
-        terraform=version(commands.environment()),
+        terraform=version(commands.environment(), commands.program),
         providers=commands.lock_file.digest(),
     )
 

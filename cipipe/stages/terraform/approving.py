@@ -64,6 +64,7 @@ def approved_steps(
 ) -> tuple[Step, ...]:
     """The steps that apply a saved plan, instead of those of a deployment."""
     run = TerraformRun(client_of)
+    program = stage.settings.binary
 
     def check(context: StageContext[TerraformSettings], result: StageResult) -> None:
         terraform = client_of(context)
@@ -83,8 +84,8 @@ def approved_steps(
         run.apply(context, result)
 
     return (
-        Step(f"terraform init in {stage.settings.root}/", Effect.READ, run.init),
+        Step(f"{program} init in {stage.settings.root}/", Effect.READ, run.init),
         Step(f"check the saved plan {approved.plan.id}", Effect.READ, check),
-        Step("terraform apply that plan", Effect.WRITE, apply),
+        Step(f"{program} apply that plan", Effect.WRITE, apply),
         Step("store the outputs in the ledger", Effect.WRITE, run.keep_outputs),
     )

@@ -70,7 +70,14 @@ def test_the_outputs_of_a_plan() -> None:
         "any": "true",
         "stages": '["iac", "dags"]',
         "waves": '[["iac"], ["dags"]]',
+        "approval": "[]",
     }
+
+
+def test_what_is_due_and_needs_an_approval() -> None:
+    made = plan(stage("net", Status.UNCHANGED, Reason.UNCHANGED), stage("iac"), stage("dags"))
+    values = parsed(github.render(made, approval={"net", "iac"}))
+    assert values["approval"] == '["iac"]'
 
 
 def waves(*stages: StagePlan) -> list[list[str]]:
@@ -131,7 +138,7 @@ def test_hostile_names_stay_data() -> None:
     assert values["environment"] == "dev\nEOF\nany<<X\ntrue\nX"
     assert json.loads(values["stages"]) == [name]
     assert json.loads(values["waves"]) == [[name]]
-    assert len(values) == 5
+    assert len(values) == 6
 
 
 def test_two_plans_have_two_delimiters() -> None:

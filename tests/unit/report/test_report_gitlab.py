@@ -9,6 +9,8 @@ import yaml  # type: ignore[import-untyped]
 from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, Status
 from cipipe.report import gitlab
 
+ID = "CIPIPE_PLAN_ID"
+
 
 def stage(
     name: str,
@@ -86,6 +88,70 @@ def test_due_and_conditional_stages_are_jobs() -> None:
             "script": ["cipipe run --env dev --if-newest --only-due"],
         },
     }
+
+
+def test_a_person_starts_what_needs_an_approval() -> None:
+    jobs = rendered(
+        plan(
+            stage("net", "terraform", Status.UNCHANGED, Reason.UNCHANGED),
+            stage("iac", "terraform", Status.DUE, needs=("net",)),
+            stage("dags", "dags", Status.CONDITIONAL, Reason.UPSTREAM, ("iac",)),
+        ),
+        approval={"net", "iac"},
+    )
+    assert jobs == {
+        "save-plan:iac": {
+            "extends": ".cipipe",
+            "stage": "deploy",
+            "environment": {"name": "dev", "action": "access"},
+            "needs": [],
+            "script": [
+                "cipipe iac plan --stage iac --env dev --save --if-due --id-file cipipe-plan.env"
+            ],
+            # The ID alone: never the plan.
+            "artifacts": {"reports": {"dotenv": "cipipe-plan.env"}},
+        },
+        "deploy:iac": {
+            "extends": ".cipipe",
+            "stage": "deploy",
+            "environment": {"name": "dev"},
+            "needs": ["save-plan:iac"],
+            "when": "manual",
+            "allow_failure": False,
+            "script": [
+                f'[ "${ID}" = none ] || cipipe iac apply --env dev --plan "${ID}"',
+                "cipipe run iac --env dev --if-ready",
+            ],
+        },
+        "deploy:dags": {
+            "extends": ".cipipe",
+            "stage": "deploy",
+            "environment": {"name": "dev", "action": "access"},
+            "needs": ["deploy:iac"],
+            "script": ["cipipe run dags --env dev --if-ready"],
+        },
+        # The deployment that GitLab lists is the one that was approved.
+        "finish": {
+            "extends": ".cipipe",
+            "stage": "finish",
+            "environment": {"name": "dev", "action": "access"},
+            "script": ["cipipe run --env dev --if-newest --only-due"],
+        },
+    }
+
+
+def test_no_approval_where_nothing_is_applied() -> None:
+    iac = stage("iac", "terraform", Status.DUE)
+    verify = plan(iac, mode=Mode.VERIFY)
+    assert rendered(verify, approval={"iac"}) == rendered(verify)
+    unchanged = plan(stage("iac", "terraform", Status.UNCHANGED, Reason.UNCHANGED))
+    assert rendered(unchanged, approval={"iac"}) == rendered(unchanged)
+
+
+def test_a_forced_stage_is_planned_although_it_is_not_due() -> None:
+    forced = plan(stage("iac", "terraform", Status.DUE, Reason.FORCED))
+    jobs = rendered(forced, approval={"iac"})
+    assert "--if-due" not in jobs["save-plan:iac"]["script"][0]
 
 
 def test_when_nothing_is_due_the_last_job_is_the_only_one() -> None:
