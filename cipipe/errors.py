@@ -18,6 +18,8 @@ class CipipeError(Exception):
     """
 
     exit_status = 1
+    # What is wrong, where the error is about several things at once.
+    problems: "tuple[Problem, ...]" = ()
 
     def __init__(
         self, id: str, message: str, *, hint: str | None = None, where: str | None = None
@@ -66,7 +68,9 @@ class InterruptedRun(CipipeError):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One thing that is wrong in a file. All of them are reported at once."""
+    """One thing that is wrong in a file, or in the way of a destroy. All of
+    them are reported at once.
+    """
 
     id: str
     message: str
@@ -82,4 +86,12 @@ class ProblemsError(UsageError):
     ) -> None:
         where = problems[0].where if len(problems) == 1 else None
         super().__init__(id, message, hint=hint, where=where)
+        self.problems = problems
+
+
+class BlockedError(RefusedError):
+    """Several things are in the way of a destroy; nothing was deleted."""
+
+    def __init__(self, id: str, message: str, problems: tuple[Problem, ...]) -> None:
+        super().__init__(id, message)
         self.problems = problems

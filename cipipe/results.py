@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from cipipe.errors import Problem
 from cipipe.model import FailedAttempt, Mode
 
 
@@ -20,6 +21,55 @@ class Result(enum.StrEnum):
     SKIPPED = "skipped"
     FAILED = "failed"
     NOT_RUN = "not-run"
+
+
+class Loss(msgspec.Struct, frozen=True, kw_only=True):
+    """What a destroy deletes: things of one sort, in one place."""
+
+    # `resource`, `object` or `image`.
+    sort: str
+
+    # Of resources their type, of objects and images where they are.
+    name: str
+
+    count: int
+
+    # Resources of this type hold data, or take long to rebuild.
+    protected: bool = False
+
+    # The addresses of resources.
+    addresses: tuple[str, ...] = ()
+
+    # Of objects: all versions and delete markers, the current ones
+    # included. None: only what a stage owns was counted.
+    versions: int | None = None
+
+    # How many of the objects' versions, or of the images, no stage owns.
+    unowned: int = 0
+
+    # There are more: counting stopped there.
+    more: bool = False
+
+
+class Preflight(msgspec.Struct, kw_only=True):
+    """What was found out about a stage before it is destroyed. Steps add to it."""
+
+    lost: list[Loss] = []
+
+    # What the destroy would fail with, or must not delete.
+    blockers: list[Problem] = []
+
+    # What somebody should know before it is too late.
+    warnings: list[Problem] = []
+
+    # The images that the stage deletes itself, as `HOST/NAME:TAG`.
+    removes: set[str] = set()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What was found out, as JSON."""
+        found = {"lost": self.lost, "blockers": self.blockers, "warnings": self.warnings}
+        return {name: msgspec.to_builtins(entries) for name, entries in found.items()}
 
 
 class StageReport(msgspec.Struct, frozen=True, kw_only=True):

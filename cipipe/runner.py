@@ -9,7 +9,7 @@ changed only by the thread that schedules.
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from cipipe.errors import CipipeError, InterruptedRun
+from cipipe.errors import BlockedError, CipipeError, InterruptedRun, RefusedError
 from cipipe.interrupt import attend
 from cipipe.model import StagePlan, Status
 from cipipe.results import Report, Result, StageReport
@@ -35,8 +35,18 @@ class Runner:
         self._report_interrupt()
         return self.report()
 
+    def inspect(self) -> Report:
+        """Look at every stage that is to be destroyed, and delete nothing.
+        What blocks some of them is the run's error.
+        """
+        attend(self.work.interrupt, self._inspect)
+        self._report_interrupt()
+        return self.report()
+
     def destroy(self) -> Report:
-        """Inspect all stages, then destroy them in the order of the plan, which is reversed."""
+        """Destroy the stages that were inspected, in the order of the plan,
+        which is reversed.
+        """
         attend(self.work.interrupt, self._destroy)
         self._report_interrupt()
         return self.report()
@@ -45,6 +55,7 @@ class Runner:
         plan = self.work.executable.plan
         reports = self.work.reports
         finished = tuple(reports[stage.name] for stage in plan.stages if stage.name in reports)
+        found = self.work.results
         not_reached = tuple(
             StageReport(
                 name=stage.name,
@@ -53,6 +64,7 @@ class Runner:
                 reason=stage.reason,
                 detail="not reached",
                 seconds=0.0,
+                findings=found[stage.name].findings if stage.name in found else {},
             )
             for stage in plan.stages
             if stage.name not in reports
@@ -172,15 +184,26 @@ class Runner:
             where=where or None,
         )
 
-    def _destroy(self) -> None:
-        stages = self.work.executable.plan.stages
-        # Everything is inspected before anything is deleted: a refusal
-        # changes nothing.
-        for stage in stages:
+    def _inspect(self) -> None:
+        for stage in self.work.executable.plan.stages:
             if stage.status is not Status.UNCHANGED:
                 self.work.inspect(stage)
 
-        for stage in stages:
+        blockers = [
+            blocker for found in self.work.results.values() for blocker in found.preflight.blockers
+        ]
+        if len(blockers) == 1:
+            (one,) = blockers
+            self.error = RefusedError(one.id, one.message, hint=one.hint, where=one.where)
+        elif blockers:
+            self.error = BlockedError(
+                "destroy-blocked",
+                f"{len(blockers)} things are in the way; nothing was deleted",
+                tuple(blockers),
+            )
+
+    def _destroy(self) -> None:
+        for stage in self.work.executable.plan.stages:
             if stage.status is Status.UNCHANGED:
                 report = self.work.finished(stage, Result.UNCHANGED, stage.detail)
                 self._collect(StageOutcome(report))

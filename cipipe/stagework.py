@@ -15,7 +15,14 @@ import msgspec
 
 from cipipe import machine, outputs, titles
 from cipipe.candidates import Candidate
-from cipipe.errors import CipipeError, ConflictError, StageError, UsageError
+from cipipe.errors import (
+    CipipeError,
+    ConflictError,
+    Problem,
+    RefusedError,
+    StageError,
+    UsageError,
+)
 from cipipe.fingerprint import consumed, effective, is_settled
 from cipipe.interrupt import Interrupt
 from cipipe.model import Effect, Mode, Output, StagePlan, State, Status
@@ -199,14 +206,22 @@ class StageWork:
         return StageOutcome(report, outputs=result.outputs)
 
     def inspect(self, stage: StagePlan) -> None:
-        """Run the first steps of a stage that is to be destroyed, which only read."""
+        """Run the first steps of a stage that is to be destroyed, which only
+        read. A refusal is one of the blockers that they find.
+        """
         self.progress.stage_started(stage, alone=True)
         context = self.contexts[stage.name] = self.context_for(stage)
         result = self.results[stage.name] = StageResult.after(context.previous)
-        if context.ownership is not None:
-            context.ownership.check(strictly=True)
-        for step in self.leading_reads(stage):
-            self._run_step(step, context, result)
+        try:
+            if context.ownership is not None:
+                # A reader may not read claims, and deletes nothing.
+                context.ownership.check(strictly=not context.dry_run)
+            for step in self.leading_reads(stage):
+                self._run_step(step, context, result)
+        except RefusedError as error:
+            blocker = Problem(error.id, error.message, error.where or stage.name, error.hint)
+            result.preflight.blockers.append(blocker)
+        result.findings["destroy"] = result.preflight.document
 
     def destroy(self, stage: StagePlan) -> StageOutcome:
         """Run the other steps of a stage that `inspect` has looked at."""
@@ -251,6 +266,7 @@ class StageWork:
             line=lambda text: self.progress.line(stage.name, text),
             still_ours=lambda: self._check_ours(stage.name),
             beside=lambda: self._data_beside(candidate.stage),
+            removed=self._removed,
             interrupt=self.interrupt,
         )
         resolved = msgspec.structs.replace(candidate.stage, settings=settings)
@@ -274,7 +290,7 @@ class StageWork:
             reason=stage.reason,
             detail=detail,
             seconds=round(seconds, 1),
-            made=produced.summary if produced else "",
+            made=produced.summary if produced and result is not Result.FAILED else "",
             findings=produced.findings if produced else {},
         )
         self.progress.stage_finished(report)
@@ -294,6 +310,10 @@ class StageWork:
     def _check_ours(self, stage: str) -> None:
         self.interrupt.check()
         self.records.check(stage)
+
+    def _removed(self) -> frozenset[str]:
+        """The images that stages delete which are inspected, and so destroyed, earlier."""
+        return frozenset().union(*(found.preflight.removes for found in self.results.values()))
 
     def _data_beside(self, stage: AnyStage) -> dict[str, Mapping[str, Any]]:
         others = [

@@ -8,7 +8,7 @@ resource "aws_iam_policy" "deploy" {
 
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [
+    Statement = concat([
       {
         Sid      = "WriteStateAndLedger"
         Effect   = "Allow"
@@ -135,6 +135,11 @@ resource "aws_iam_policy" "deploy" {
         Resource  = "${local.iam_arn}:role/aws-service-role/*"
         Condition = { StringEquals = { "iam:AWSServiceName" = ["airflow.amazonaws.com", "ecs.amazonaws.com"] } }
       },
-    ]
+      ], !var.destroyable ? [] : [{
+        Sid      = "EmptyBuckets" # `cipipe destroy --empty`, and Terraform's `force_destroy`
+        Effect   = "Allow"
+        Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
+        Resource = "${local.own_bucket_arn}/*"
+    }])
   })
 }

@@ -244,6 +244,12 @@ variable "object_arns" {
   default     = []
 }
 
+variable "destroyable" {
+  description = "The environment may be destroyed, and so its own buckets emptied."
+  type        = bool
+  default     = false
+}
+
 variable "repository_arns" {
   description = "ECR repositories that have other names. Images may be pushed to them, but they are never created or deleted."
   type        = list(string)

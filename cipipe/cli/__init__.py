@@ -25,7 +25,7 @@ COMMANDS = {
     "bootstrap": "cipipe.cli.bootstrap:bootstrap",
     "check": "cipipe.cli.check:check",
     "dags": "cipipe.cli.dags:dags",
-    "destroy": "cipipe.cli.run:destroy",
+    "destroy": "cipipe.cli.destroy:destroy",
     "doctor": "cipipe.cli.doctor:doctor",
     "iac": "cipipe.cli.iac:iac",
     "image": "cipipe.cli.image:image",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cipipe import ci
 from cipipe.cli.output_filter import Filter, Log
-from cipipe.errors import CipipeError, Problem, ProblemsError, UsageError
+from cipipe.errors import CipipeError, Problem, UsageError
 from cipipe.model import StagePlan
 from cipipe.pace import USUAL, Pace
 from cipipe.redact import Redactor
@@ -147,7 +147,7 @@ class Console:
 
             self.answer(json.error(error), json=True)
         self._write(self.styled_stderr("error: ", "red") + block(error.message, "  "))
-        if isinstance(error, ProblemsError):
+        if error.problems:
             for problem in error.problems[:_SHOWN]:
                 self._write(f"  {visible(problem.where)}: {_problem(problem)}")
                 if problem.hint:

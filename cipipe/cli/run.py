@@ -1,4 +1,4 @@
-"""`cipipe run` and `cipipe destroy`."""
+"""`cipipe run`."""
 
 from pathlib import Path
 
@@ -11,8 +11,7 @@ from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
 from cipipe.errors import UsageError
 from cipipe.model import Plan
-from cipipe.pipeline import destroying, running
-from cipipe.pipeline.checks.refusals import refuse_destroy
+from cipipe.pipeline import running
 from cipipe.pipeline.planning.plan import PlanOptions
 from cipipe.pipeline.planning.stage_lookup import check_names
 from cipipe.report import json, plan_file, text
@@ -114,29 +113,6 @@ def run(
 
     with sandboxed(shared, session) as session:
         outcome = running.run(session, options, planned=planned)
-    return finish(shared, outcome)
-
-
-@click.command
-@common()
-@click.option("--confirm", metavar="NAME", help="The environment's name, once more.")
-@click.option("--allow-destroy", is_flag=True, help="Needed where the environment is protected.")
-@yes_option
-def destroy(shared: Common, confirm: str | None, allow_destroy: bool, yes: bool) -> int:
-    """Destroy an environment, in reverse order. The ledger records that it was destroyed."""
-    session = shared.session()
-    # The default environment is not destroyed because somebody forgot to
-    # name another one.
-    if shared.environment is None:
-        raise UsageError(
-            "destroy-no-environment",
-            "destroy needs the environment's name",
-            hint="Pass --env NAME.",
-        )
-    refuse_destroy(session, confirm, allow_destroy=allow_destroy)
-    confirm_at_shell(shared, session, yes=yes, named=True)
-    with sandboxed(shared, session) as session:
-        outcome = destroying.destroy(session, confirm=confirm, allow_destroy=allow_destroy)
     return finish(shared, outcome)
 
 

@@ -44,6 +44,9 @@ class StageContexts:
     missing: frozenset[str] = frozenset()
     allow_replace: bool = False
     allow_empty: bool = False
+    # Of a destroy: see `DestroyOptions`.
+    empty: bool = False
+    dry_run: bool = False
 
     def upstream(self, stage: str) -> Sequence[str]:
         return config.upstream(stage, self.session.project.config.stages)
@@ -89,12 +92,16 @@ class StageContexts:
             reviews=self._reviews,
             rescued=self._rescued(stage),
             siblings=self._siblings(stage),
+            removed=inputs.removed,
+            ledger_bucket=session.ledger(self.access).bucket.name,
             sandbox=session.sandbox,
             command_options=session.command_options,
             state_login=project.state_login,
             allow_replace=self.allow_replace,
             allow_empty=self.allow_empty,
             approval_waived=session.sandbox and project.context.provider == "local",
+            empty=self.empty,
+            dry_run=self.dry_run,
             outputs=inputs.outputs,
             previous=inputs.previous,
             line=inputs.line,

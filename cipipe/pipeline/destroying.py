@@ -1,5 +1,10 @@
 """`cipipe destroy`: what the ledger says is deployed, removed in reverse order."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+
 from cipipe.candidates import Candidate
 from cipipe.ledger import Ledger
 from cipipe.model import Baseline, Mode, Plan, Reason, StagePlan, State, Status
@@ -13,16 +18,43 @@ from cipipe.pipeline.planning.stage_lookup import recorded_stages
 from cipipe.pipeline.running import Outcome, work_of
 from cipipe.pipeline.session import Session
 from cipipe.planner import ExecutablePlan
+from cipipe.results import Report, Result
 from cipipe.runner import Runner
 from cipipe.stages.context import Step
 from cipipe.titles import steps_of
 
+NOTHING_DEPLOYED = "nothing of it is deployed"
 
-def destroy(session: Session, *, confirm: str | None, allow_destroy: bool = False) -> Outcome:
-    """Destroy an environment, in reverse order. Raises RefusedError before any call to AWS."""
-    refuse_destroy(session, confirm, allow_destroy=allow_destroy)
-    refuse_ref(session, Mode.DESTROY)
-    access = session.connect(Mode.DESTROY)
+
+class DestroyOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says about a destroy."""
+
+    # The environment's name again.
+    confirm: str | None = None
+    allow_destroy: bool = False
+    # Delete what no stage owns, too, where it is in the way.
+    empty: bool = False
+    # Only say what would be deleted, and what is in the way.
+    dry_run: bool = False
+
+
+def destroy(
+    session: Session,
+    options: DestroyOptions,
+    *,
+    inspected: Callable[[Report], None] = lambda _: None,
+) -> Outcome:
+    """Destroy an environment, in reverse order. Raises RefusedError before
+    any call to AWS.
+
+    `inspected` gets what would be lost, before anything is deleted.
+    """
+    refuse_destroy(
+        session, options.confirm, allow_destroy=options.allow_destroy, dry_run=options.dry_run
+    )
+    if not options.dry_run:
+        refuse_ref(session, Mode.DESTROY)
+    access = session.connect(Mode.DESTROY, read_only=options.dry_run)
     ledger = session.ledger(access)
 
     result = _plan(session, ledger)
@@ -34,9 +66,27 @@ def destroy(session: Session, *, confirm: str | None, allow_destroy: bool = Fals
     if missing:
         raise tool_missing(missing)
 
-    with stage_contexts(session, result, access) as contexts:
+    with stage_contexts(session, result, access) as made:
+        contexts = replace(made, empty=options.empty, dry_run=options.dry_run)
         runner = Runner(work_of(contexts, ledger))
-        return Outcome(runner.destroy(), runner.error)
+        report = runner.inspect()
+        if options.dry_run:
+            return Outcome(_dry(report), runner.error)
+        inspected(report)
+        if runner.error is None:
+            report = runner.destroy()
+        return Outcome(report, runner.error)
+
+
+def _dry(report: Report) -> Report:
+    """The report of a dry run: nothing has failed, and nothing was deleted."""
+    stages = tuple(
+        msgspec.structs.replace(stage, result=Result.SKIPPED, detail="dry run: nothing was deleted")
+        if stage.findings
+        else msgspec.structs.replace(stage, result=Result.UNCHANGED, detail=NOTHING_DEPLOYED)
+        for stage in report.stages
+    )
+    return msgspec.structs.replace(report, stages=stages)
 
 
 def _plan(session: Session, ledger: Ledger) -> PlanResult:
@@ -91,7 +141,7 @@ def _stage_plan(candidate: Candidate, *, deployed: bool, steps: tuple[str, ...])
         kind=candidate.stage.kind,
         status=Status.DUE if deployed else Status.UNCHANGED,
         reason=Reason.FORCED if deployed else Reason.UNCHANGED,
-        detail="it is destroyed" if deployed else "nothing of it is deployed",
+        detail="it is destroyed" if deployed else NOTHING_DEPLOYED,
         fingerprint=candidate.fingerprint,
         deployed_fingerprint=None,
         paths=(),

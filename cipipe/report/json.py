@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from cipipe import terminal
-from cipipe.errors import CipipeError, ProblemsError
+from cipipe.errors import CipipeError
 from cipipe.model import SCHEMA, Plan, StagePlan
 from cipipe.results import Check, EnvironmentStatus, Report, Verdict
 
@@ -54,7 +54,7 @@ def error_parts(error: CipipeError) -> dict[str, Any]:
         "hint": error.hint,
         "where": error.where,
     }
-    if isinstance(error, ProblemsError):
+    if error.problems:
         parts["problems"] = [
             {
                 "id": problem.id,

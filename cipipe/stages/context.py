@@ -14,6 +14,7 @@ from cipipe.interrupt import Interrupt
 from cipipe.model import Effect, Environment, Mode, Output, Record
 from cipipe.pace import USUAL, Pace
 from cipipe.redact import Redactor
+from cipipe.results import Preflight
 from cipipe.stages.settings import S, Stage
 from cipipe.tools.git.client import Entry, Repository
 
@@ -85,6 +86,11 @@ class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     # What all stages of the environment own in S3, as `s3://BUCKET/KEY`. A
     # destroy deletes that, and refuses if there is more.
     owned: frozenset[str] = frozenset()
+    # The images that the stages which are destroyed before this one delete,
+    # as `HOST/NAME:TAG`.
+    removed: Callable[[], frozenset[str]] = frozenset
+    # The bucket of the ledger.
+    ledger_bucket: str = ""
     # Who owns the stage's resources; None where nobody has to ask.
     ownership: "Ownership | None" = None
     # What merge requests showed; None where the environment does not compare with it.
@@ -115,6 +121,10 @@ class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     allow_empty: bool = False
     # Changes need no approval: somebody tries a deployment in a sandbox.
     approval_waived: bool = False
+    # --empty
+    empty: bool = False
+    # --dry-run: nothing is written, not even a lock.
+    dry_run: bool = False
 
 
 class RunnerInputs(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +136,7 @@ class RunnerInputs(msgspec.Struct, frozen=True, kw_only=True):
     still_ours: Callable[[], None]
     beside: Callable[[], Mapping[str, Mapping[str, Any]]]
     interrupt: Interrupt
+    removed: Callable[[], frozenset[str]] = frozenset
 
 
 class StageResult(msgspec.Struct, kw_only=True):
@@ -142,6 +153,8 @@ class StageResult(msgspec.Struct, kw_only=True):
     outputs: dict[str, Output] | None = None
     # What was found out, as JSON, by topic; for the report.
     findings: dict[str, Any] = {}
+    # What a destroy found out before it deletes anything.
+    preflight: Preflight = msgspec.field(default_factory=Preflight)
     # Set by a READ step: there is nothing left to write.
     up_to_date: bool = False
 

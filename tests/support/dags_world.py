@@ -131,6 +131,8 @@ class DagsWorld:
         """
         work = self._work(mode, outputs, settings, before)
         runner = Runner(work)
+        if mode is Mode.DESTROY:
+            runner.inspect()
         report = runner.destroy() if mode is Mode.DESTROY else runner.deploy()
         if runner.error is not None:
             raise runner.error

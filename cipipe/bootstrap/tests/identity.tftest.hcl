@@ -479,6 +479,35 @@ run "existing_environments_and_tables" {
   }
 }
 
+run "an_environment_that_stays_is_never_emptied" {
+  command = plan
+
+  assert {
+    condition     = !contains([for statement in jsondecode(aws_iam_policy.deploy.policy).Statement : statement.Sid], "EmptyBuckets")
+    error_message = "Only an environment that may be destroyed has the permission to delete data."
+  }
+}
+
+run "an_environment_that_may_go_is_emptied" {
+  command = plan
+
+  variables {
+    destroyable = true
+  }
+
+  assert {
+    condition = one([
+      for statement in jsondecode(aws_iam_policy.deploy.policy).Statement : statement.Resource if statement.Sid == "EmptyBuckets"
+    ]) == "arn:aws:s3:::dbt-deployment-dev-*/*"
+    error_message = "Its own buckets only."
+  }
+
+  assert {
+    condition     = length(aws_iam_policy.deploy.policy) <= 6144
+    error_message = "IAM rejects managed policies of more than 6144 characters."
+  }
+}
+
 run "guard" {
   command = plan
 

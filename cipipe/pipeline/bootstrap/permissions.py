@@ -72,6 +72,8 @@ class Extra(msgspec.Struct, frozen=True, kw_only=True):
     deploy_policy_arns: list[str] = []
     verify_policy_arns: list[str] = []
     boundary_additional_actions: list[str] = []
+    # The environment may be destroyed, and so its own buckets emptied.
+    destroyable: bool = False
 
 
 def by_stage(config: Config, name: str) -> tuple[StagePermissions, ...]:
@@ -134,6 +136,7 @@ def extra(config: Config, name: str) -> Extra:
         deploy_policy_arns=_policies(filled("deploy_policies"), "deploy_policies", environment),
         verify_policy_arns=_policies(filled("verify_policies"), "verify_policies", environment),
         boundary_additional_actions=list(settings.boundary_actions),
+        destroyable=not environment.protected or environment.allow_destroy,
     )
 
 

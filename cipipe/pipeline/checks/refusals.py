@@ -191,12 +191,18 @@ def refuse_unproven(session: Session, result: PlanResult) -> None:
             )
 
 
-def refuse_destroy(session: Session, confirm: str | None, *, allow_destroy: bool) -> None:
-    """Refuse to destroy an environment that is protected, or whose name was not repeated."""
+def refuse_destroy(
+    session: Session, confirm: str | None, *, allow_destroy: bool, dry_run: bool = False
+) -> None:
+    """Refuse to destroy an environment that is protected, or whose name was
+    not repeated. A dry run is refused in the job of a merge request only.
+    """
     name = session.environment_name
     environment = session.environment
     if session.project.context.mode is Mode.VERIFY:
         raise merge_request_read_only(name)
+    if dry_run:
+        return
     if environment.protected and not (environment.allow_destroy and allow_destroy):
         raise RefusedError(
             "destroy-protected",

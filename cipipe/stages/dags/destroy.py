@@ -6,6 +6,7 @@ What others put there stays.
 
 from collections.abc import Iterable
 
+from cipipe.results import Loss
 from cipipe.stages.context import StageContext, StageResult
 from cipipe.stages.dags.bucket import manifest, ownership, sharing
 from cipipe.stages.dags.bucket.objects import bucket_of, current_objects, proves
@@ -22,6 +23,9 @@ def list_owned(context: StageContext[Settings], result: StageResult) -> None:
         _refuse_foreign(context, result, name, keys=keys)
         for key in keys:
             context.line(f"s3://{name}/{key}")
+        if keys:
+            lost = Loss(sort="object", name=f"s3://{name}", count=len(keys))
+            result.preflight.lost.append(lost)
     objects = count(sum(map(len, places.values())), "object")
     context.line(f"{objects} to delete; what others put there stays")
 

@@ -1,33 +1,31 @@
-"""Destroys a stage's images: those with a content tag, and those with the stage's extra tags."""
+"""Destroys a stage's images: those with a content tag, and those with the stage's extra tags.
+
+What others pushed to the repository stays.
+"""
 
 import re
 
-from cipipe.errors import RefusedError
+from cipipe.results import Loss, Preflight
 from cipipe.stages.context import StageContext
 from cipipe.stages.image.publishing import registry
 from cipipe.stages.image.settings import CONTENT_TAG, ImageSettings
-
-_MAX_SHOWN = 10
 
 # Content tags, and those of what is attached to an image.
 _OWN = re.compile(rf"{CONTENT_TAG}|sha256-[0-9a-f]{{64}}")
 
 
-def own_tags(context: StageContext[ImageSettings]) -> list[str]:
-    """The tags that a destroy deletes. Raises RefusedError if the repository has others."""
-    tags = registry(context).tags()
+def own_tags(context: StageContext[ImageSettings], preflight: Preflight) -> list[str]:
+    """The tags that a destroy deletes."""
+    repository = registry(context)
+    tags = repository.tags()
     extra = context.stage.settings.tags
     own = [tag for tag in tags if _OWN.fullmatch(tag) or tag in extra]
-    foreign = sorted(set(tags) - set(own))
-    if foreign:
-        raise RefusedError(
-            "destroy-foreign-images",
-            "the repository has images that cipipe did not push: "
-            f"{', '.join(foreign[:_MAX_SHOWN])}",
-            hint="Delete or move them first. Nothing was deleted.",
-            where=context.stage.name,
-        )
-    context.line(f"{len(own)} images")
+    if own:
+        preflight.lost.append(Loss(sort="image", name=repository.repository, count=len(own)))
+    preflight.removes |= {f"{repository.repository}:{tag}" for tag in own}
+    others = len(tags) - len(own)
+    stays = f"; {others} of others stay" if others else ""
+    context.line(f"{len(own)} tags to delete{stays}")
     return own
 
 

@@ -174,8 +174,8 @@ class _ImageRun:
     def retag(self, extra: str, context: StageContext[ImageSettings], _: StageResult) -> None:
         publishing.retag(context, self._digest or "", extra)
 
-    def list(self, context: StageContext[ImageSettings], _: StageResult) -> None:
-        self._own = removal.own_tags(context)
+    def list(self, context: StageContext[ImageSettings], result: StageResult) -> None:
+        self._own = removal.own_tags(context, result.preflight)
 
     def delete(self, context: StageContext[ImageSettings], result: StageResult) -> None:
         removal.delete(context, self._own)

@@ -19,9 +19,11 @@ from cipipe.stages.terraform.saving import save_plan
 from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.stages.terraform.stage_client import client_of
 from cipipe.stages.terraform.state import backend_of
+from cipipe.tools.terraform.errors import PreventedDestroy
 
 if TYPE_CHECKING:
     from cipipe.stages.terraform.changes.model import ChangeSet
+    from cipipe.stages.terraform.destroying.going import Going
     from cipipe.tools.terraform.client import Terraform
     from cipipe.tools.terraform.shown import ResourceChange, ShownPlan
 
@@ -61,7 +63,12 @@ def steps(
         return (
             init,
             Step(f"{program} plan -destroy in {root}/", Effect.READ, run.plan),
-            Step("check that nothing blocks it", Effect.READ, run.refuse_foreign_objects),
+            Step("list what is lost, and what blocks it", Effect.READ, run.preflight),
+            Step(
+                "with --empty: empty the buckets and repositories of the state",
+                Effect.DESTROY,
+                run.empty,
+            ),
             Step(
                 "deregister the task definitions that terraform would leave",
                 Effect.DESTROY,
@@ -70,7 +77,7 @@ def steps(
             Step(
                 f"{program} apply that plan: destroy everything in the state",
                 Effect.DESTROY,
-                run.apply,
+                run.destroy,
             ),
         )
     approval = Step(
@@ -89,7 +96,7 @@ def steps(
 def _ensure_bucket(context: StageContext[TerraformSettings]) -> None:
     backend = backend_of(context.stage.settings, context.environment, sandbox=context.sandbox)
     bucket = backend.settings.get("bucket")
-    if backend.type == "s3" and isinstance(bucket, str):
+    if backend.type == "s3" and isinstance(bucket, str) and not context.dry_run:
         sandbox_bucket.ensure(context, bucket, str(backend.settings["region"]))
 
 
@@ -102,6 +109,8 @@ class TerraformRun:
         # None where nothing was planned.
         self._plan: Path | None = None
         self._change_set: ChangeSet | None = None
+        # Why a destroy could not be planned.
+        self._prevented: PreventedDestroy | None = None
 
     def init(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         _refuse_ignored(context)
@@ -125,7 +134,19 @@ class TerraformRun:
         if is_waiting(context, result, terraform):
             return
 
-        self._plan = save_plan(context, terraform, lock=context.mode is not Mode.VERIFY)
+        try:
+            self._plan = save_plan(
+                context,
+                terraform,
+                lock=context.mode is not Mode.VERIFY and not context.dry_run,
+            )
+        except PreventedDestroy as error:
+            if context.mode is not Mode.DESTROY:
+                raise
+            # There may be more that blocks it: all of it is reported at once.
+            self._prevented = error
+            return
+
         shown = terraform.show(self._plan)
         self._changes = shown.changes()
         self._change_set = report(context, result, shown)
@@ -156,52 +177,41 @@ class TerraformRun:
 
     def apply(self, context: StageContext[TerraformSettings], result: StageResult) -> None:
         if self._plan is None:
-            return  # there is no workspace, so nothing to destroy
+            return  # nothing was planned
         # Without resource changes too: changed outputs alone are none.
         applying.apply(self._client_of(context), self._plan, context, result)
 
-    def refuse_foreign_objects(
-        self, context: StageContext[TerraformSettings], _: StageResult
-    ) -> None:
-        """Raise RefusedError if a bucket has objects of others, before
-        anything is deleted: Terraform cannot delete a bucket that is not
-        empty.
-        """
-        for change in self._changes:
-            if change.type != "aws_s3_bucket" or change.before.get("force_destroy"):
-                continue
-            bucket = str(change.before["bucket"])
-            keys = context.aws.bucket(bucket).all_keys()
-            foreign = sorted({f"s3://{bucket}/{key}" for key in keys} - context.owned)
-            if foreign:
-                raise RefusedError(
-                    "destroy-foreign-objects",
-                    f"{change.address} has objects that no stage owns: {_some(foreign)}",
-                    hint="Move or delete them first, with all versions. Nothing was deleted.",
-                    where=context.stage.name,
-                )
+    def preflight(self, context: StageContext[TerraformSettings], result: StageResult) -> None:
+        from cipipe.stages.terraform.destroying import preflight
+
+        prevented = self._prevented.problems if self._prevented else ()
+        preflight.look(context, result.preflight, self._going(context), prevented)
+
+    def empty(self, context: StageContext[TerraformSettings], result: StageResult) -> None:
+        if context.empty:
+            from cipipe.stages.terraform.destroying import emptying
+
+            emptying.empty(context, result, self._going(context))
 
     def deregister(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
-        """Deregister task definitions that `skip_destroy` would leave
-        behind.
+        from cipipe.stages.terraform.destroying import leftovers
 
-        This comes before the state is destroyed, because only the state has
-        their families.
-        """
-        families = {
-            str(change.before["family"])
-            for change in self._changes
-            if change.type == "aws_ecs_task_definition" and change.before.get("skip_destroy")
-        }
-        for family in sorted(families):
-            pages = context.aws.pages(
-                "ecs", "list_task_definitions", familyPrefix=family, status="ACTIVE"
-            )
-            for arn in [arn for page in pages for arn in page["taskDefinitionArns"]]:
-                # AWS matches a prefix: `etl` finds `etl-daily` too.
-                if arn.rpartition("/")[2].rpartition(":")[0] == family:
-                    context.aws.call("ecs", "deregister_task_definition", taskDefinition=arn)
-                    context.line(f"deregistered {arn}")
+        leftovers.deregister(context, self._going(context))
+
+    def destroy(self, context: StageContext[TerraformSettings], result: StageResult) -> None:
+        if self._plan is None:
+            return  # there is no workspace, so nothing to destroy
+        from cipipe.stages.terraform.destroying import leftovers
+
+        leftovers.apply(self._client_of(context), self._plan, context, result)
+
+    def _going(self, context: StageContext[TerraformSettings]) -> "tuple[Going, ...]":
+        """What the destroy deletes: without a plan, everything that the state has."""
+        from cipipe.stages.terraform.destroying import going
+
+        if self._prevented is not None:
+            return going.of_state(self._client_of(context).managed())
+        return going.of_changes(self._changes)
 
     def keep_outputs(self, context: StageContext[TerraformSettings], result: StageResult) -> None:
         result.outputs = {

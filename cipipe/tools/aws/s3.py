@@ -8,13 +8,13 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from urllib.parse import urlsplit
 
 import msgspec
 
-from cipipe.tools.aws import listings
+from cipipe.tools.aws import deletions, listings
 from cipipe.tools.aws.errors import AwsError
 from cipipe.tools.aws.listings import Version, not_s3
 from cipipe.tools.aws.messages import AwsAnswer
@@ -184,6 +184,22 @@ class Bucket:
         """
         self._send("DeleteObject", "DELETE", key, query=_query_of(version))
 
+    def delete_versions(self, versions: Sequence[Version]) -> None:
+        """Delete versions and delete markers, `deletions.AT_ONCE` at most.
+
+        Raises AwsError where S3 refuses one of them; others are deleted then.
+        """
+        together = [version for version in versions if deletions.fits(version)]
+        for version in versions:
+            if not deletions.fits(version):
+                self.delete(version.key, version.id)
+        if together:
+            body, headers = deletions.request(together)
+            answer = self._send(
+                "DeleteObjects", "POST", query={"delete": ""}, headers=headers, body=body
+            )
+            deletions.check(answer.body)
+
     def versions(self, prefix: str) -> Iterator[Version]:
         """Every version and delete marker below the prefix, by key; a key's newest comes first."""
         started = self._started.pop(prefix, None)
@@ -208,15 +224,6 @@ class Bucket:
     def keys(self, prefix: str) -> list[str]:
         """Every key below the prefix."""
         return list(listings.keys(self._page, prefix))
-
-    def all_keys(self) -> set[str]:
-        """Every key with a version or delete marker. Empty when the bucket does not exist."""
-        try:
-            return {version.key for version in self.versions("")}
-        except AwsError as error:
-            if error.code != "NoSuchBucket":
-                raise
-            return set()
 
     def purge(self, key: str, keep: Callable[[Version], bool] = lambda _: False) -> int:
         """Delete every version and delete marker of exactly this key;

@@ -19,7 +19,7 @@ from cipipe.tools.terraform.apply_log import ApplyLog
 from cipipe.tools.terraform.backend import forget_in_force, in_force, remove_torn, settings_file
 from cipipe.tools.terraform.commands import Commands, Reader, version
 from cipipe.tools.terraform.initialised import Initialisation
-from cipipe.tools.terraform.shown import ShownPlan, ShownState
+from cipipe.tools.terraform.shown import ShownPlan, ShownState, StateResource
 
 # A warning: settings were given, and the root has no block that takes them.
 _NO_BLOCK = "Missing backend configuration"
@@ -185,12 +185,15 @@ class Terraform:
 
     def identity_providers(self) -> frozenset[str]:
         """The hosts of the IAM OIDC providers in the state."""
-        state: ShownState = self.commands.json(["show", "-json"], ShownState)
         return frozenset(
             str(resource.values.get("url")).removeprefix("https://")
-            for resource in state.resources()
+            for resource in self._state().resources()
             if resource.type == "aws_iam_openid_connect_provider" and resource.mode == "managed"
         )
+
+    def managed(self) -> tuple[StateResource, ...]:
+        """What the state has, in all modules. Secrets are in there in the clear."""
+        return self._state().managed()
 
     def unlock(self, lock_id: str) -> None:
         """Release a lock that a killed run left. Only a person may want
@@ -250,6 +253,10 @@ class Terraform:
         found = None if _NO_BLOCK in warnings else in_force(commands.data_dir)
         if found is None or found["type"] != commands.backend.type:
             raise commands.not_kept(str(found["type"]) if found else None)
+
+    def _state(self) -> ShownState:
+        state: ShownState = self.commands.json(["show", "-json"], ShownState)
+        return state
 
     def _can_lock_by_file(self) -> bool:
         found = version(self.commands.environment(), self.commands.program)

@@ -1,9 +1,11 @@
 """Errors for what Terraform prints when it fails: diagnostics in JSON, or text."""
 
+import posixpath
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cipipe.errors import CipipeError, ConflictError, StageError
+from cipipe.errors import CipipeError, ConflictError, Problem, RefusedError, StageError
 from cipipe.tools.terraform import locks
 from cipipe.tools.terraform.locks import LockContext
 
@@ -14,6 +16,20 @@ _ADVICE = "Failed to persist state to backend"
 # Lines of text that an error quotes, from the end.
 _TAIL = 20
 
+_PREVENTED = "Instance cannot be destroyed"
+_PREVENTED_ADDRESS = re.compile(r"Resource (.+?) has lifecycle\.prevent_destroy")
+
+
+class PreventedDestroy(RefusedError):
+    """A plan would destroy resources with `prevent_destroy`: each is one of `problems`."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__(
+            "terraform-prevent-destroy",
+            "the plan deletes or replaces resources that have prevent_destroy",
+        )
+        self.problems = problems
+
 
 def of_diagnostics(
     command: str, diagnostics: Sequence[Mapping[str, Any]], context: LockContext
@@ -21,6 +37,8 @@ def of_diagnostics(
     """The error of a command with a machine-readable log, such as `terraform plan`;
     `diagnostics` are the errors in it.
     """
+    if diagnostics and all(found.get("summary") == _PREVENTED for found in diagnostics):
+        return PreventedDestroy(tuple(_prevented(found, context) for found in diagnostics))
     for found in diagnostics:
         summary = str(found.get("summary", ""))
         if locks.REFUSED in summary:
@@ -55,6 +73,24 @@ def _failed(command: str, text: str, context: LockContext) -> StageError:
         f"{command} failed: {text}",
         hint="The message is Terraform's or the provider's own; its files are in the folder below.",
         where=context.where,
+    )
+
+
+def _prevented(diagnostic: Mapping[str, Any], context: LockContext) -> Problem:
+    detail = " ".join(str(diagnostic.get("detail", "")).split())
+    match = _PREVENTED_ADDRESS.search(detail)
+    address = match[1] if match else str(diagnostic.get("address") or "a resource")
+    place = diagnostic.get("range") or {}
+    where = context.where
+    if place:
+        # Relative to the root, and of a module beside it with `..`.
+        file = posixpath.normpath(posixpath.join(context.where, place["filename"]))
+        where = f"{file}:{place['start']['line']}"
+    return Problem(
+        id="terraform-prevent-destroy",
+        message=f"{address} has prevent_destroy",
+        where=where,
+        hint="If it may go, remove `prevent_destroy` there and commit that.",
     )
 
 

@@ -22,10 +22,20 @@ class StateResource(msgspec.Struct, frozen=True):
     # `managed`, or `data` for a data source.
     mode: str = ""
     values: dict[str, Any] = {}
+    address: str = ""
 
 
 class RootModule(msgspec.Struct, frozen=True):
+    """A module, the root or one below it."""
+
     resources: tuple[StateResource, ...] = ()
+    child_modules: tuple["RootModule", ...] = ()
+
+    def all_resources(self) -> Iterator[StateResource]:
+        """Its own resources, and those of the modules below."""
+        yield from self.resources
+        for child in self.child_modules:
+            yield from child.all_resources()
 
 
 class PlannedOutput(msgspec.Struct, frozen=True):
@@ -178,3 +188,10 @@ class ShownState(msgspec.Struct, frozen=True):
     def resources(self) -> tuple[StateResource, ...]:
         """The resources of the root module."""
         return self.values.root_module.resources if self.values is not None else ()
+
+    def managed(self) -> tuple[StateResource, ...]:
+        """What Terraform manages, in all modules."""
+        if self.values is None:
+            return ()
+        found = self.values.root_module.all_resources()
+        return tuple(resource for resource in found if resource.mode == "managed")

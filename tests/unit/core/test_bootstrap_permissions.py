@@ -48,6 +48,17 @@ def test_what_settings_name_is_granted() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("settings", "destroyable"),
+    [("", True), ("protected = true", False), ("protected = true\nallow_destroy = true", True)],
+)
+def test_only_an_environment_that_may_be_destroyed_is_emptied(
+    settings: str, destroyable: bool
+) -> None:
+    found = extra(load(f"{HEAD}{settings}\n{STAGES}"), "dev")
+    assert found.destroyable is destroyable
+
+
 def test_what_locks_and_encrypts_a_state_is_granted() -> None:
     backend = 'tfstate", dynamodb_table = "locks", kms_key_id = "1234-abcd" }'
     found = extra(load(HEAD + STAGES.replace('tfstate" }', backend)), "dev")
