@@ -290,7 +290,7 @@ class StageWork:
             reason=stage.reason,
             detail=detail,
             seconds=round(seconds, 1),
-            made=produced.summary if produced and result is not Result.FAILED else "",
+            made=produced.summary if produced else "",
             findings=produced.findings if produced else {},
         )
         self.progress.stage_finished(report)

@@ -4,6 +4,7 @@ plans turn into, against GitLab's schema and cipipe.toml.
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -182,6 +183,33 @@ def test_destroying_is_confirmed() -> None:
     assert made["environment"] == {"name": "live", "action": "stop"}
     assert made["variables"]["CONFIRM"] == ""
     assert made["script"][-1] == 'cipipe destroy --env live --confirm "$CONFIRM" "$@"'
+
+
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [
+        ({}, []),
+        ({"ALLOW_DESTROY": "true", "DESTROY_EMPTY": "true"}, ["--allow-destroy", "--empty"]),
+        ({"DESTROY_DRY_RUN": "true", "DESTROY_EMPTY": "false"}, ["--dry-run"]),
+    ],
+)
+def test_variables_are_options_of_destroy(
+    variables: dict[str, str], options: list[str], tmp_path: Path
+) -> None:
+    made = job("destroy:dev")
+    fake = tmp_path / "cipipe"
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    fake.chmod(0o700)
+    env = {**made["variables"], "CONFIRM": "dev", **variables}
+    done = subprocess.run(
+        ["sh", "-eu", "-c", "\n".join(made["script"])],
+        env={**env, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = ["destroy", "--env", "dev", "--confirm", "dev", *options]
+    assert done.stdout.splitlines() == expected
 
 
 def test_a_child_gets_what_the_jobs_of_the_component_have() -> None:

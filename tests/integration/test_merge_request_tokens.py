@@ -130,6 +130,16 @@ def test_variables_of_a_push_do_not_outweigh_the_token(
         assert (done.status, done.id) == (5, id), done.err
 
 
+def test_a_dry_run_of_a_destroy_gets_the_role_that_reads(sandbox: Sandbox, root: Path) -> None:
+    job = gitlab(root, sandbox, ref="side")
+    before = len(sandbox.exchanges())
+    for options in ((), ("--empty",)):
+        done = job.cipipe("destroy", "--env", "dev", "--dry-run", *options)
+        assert done.status == 0, done.err
+    roles = {exchange["role"].rpartition("/")[2] for exchange in sandbox.exchanges()[before:]}
+    assert roles == {"verify"}, "whatever the ref"
+
+
 def test_nobody_gets_the_credentials_of_such_a_token(sandbox: Sandbox, root: Path) -> None:
     done = gitlab(root, sandbox, OPEN, **MERGE_REQUEST).cipipe(
         "oidc", "credential-process", "--env", "dev"
