@@ -24,10 +24,11 @@ from support.recording import RecordingProxy
 
 REGION = "eu-central-1"
 URI = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/shop-dev-dbt"
-MANIFEST = '{"schemaVersion": 2, "config": {"digest": "sha256:%064d"}, "layers": []}'
+MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
+MANIFEST = '{"schemaVersion": 2, "mediaType": "%s", "config": {"digest": "sha256:%064d"}}'
 
-# Names that XML cannot hold, or that a parser would change.
-AWKWARD = ("a b/ü&<.csv", "line\nend", "tab\tand\rreturn", "control\x01", "']]>")
+# Names that mean something in XML or in a URL.
+AWKWARD = ("a b/ü&<.csv", "a+b%20c?d", "']]>")
 
 
 class Account:
@@ -77,7 +78,9 @@ class Account:
     def push(self, number: int, *tags: str) -> None:
         for tag in tags:
             self.ecr.put_image(
-                repositoryName="shop-dev-dbt", imageManifest=MANIFEST % number, imageTag=tag
+                repositoryName="shop-dev-dbt",
+                imageManifest=MANIFEST % (MEDIA_TYPE, number),
+                imageTag=tag,
             )
 
     @property

@@ -15,6 +15,7 @@ STATUS = {
     errors.IdentityError: 3,
     errors.StageError: 4,
     errors.RefusedError: 5,
+    errors.BlockedError: 5,
     errors.ConflictError: 6,
     errors.InterruptedRun: 130,
 }

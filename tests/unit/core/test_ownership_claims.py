@@ -259,7 +259,9 @@ def test_a_destroy_on_what_somebody_else_owns_does_nothing() -> None:
     fake = Claiming(mode=Mode.DESTROY, iac="")
     ownership(fake.bucket, "shop/prod/iac").claim()
     runner = fake.runner(iac="other")
-    assert refused(runner.destroy).id == "place-not-ours"
+    runner.inspect()
+    assert runner.error is not None
+    assert (runner.error.id, runner.error.exit_status) == ("place-not-ours", 5)
     assert not [entry for entry in fake.bucket.log if entry.startswith("iac:")]
 
 
