@@ -31,6 +31,7 @@ from cipipe.progress import Progress
 from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.results import Result, StageReport
+from cipipe.stages import KINDS
 from cipipe.stages.context import RunnerInputs, StageContext, StageResult, Step
 from cipipe.stages.settings import AnyStage, Reference, replaced
 from cipipe.terminal import plain
@@ -262,6 +263,7 @@ class StageWork:
         )
         inputs = RunnerInputs(
             outputs=known,
+            outputs_complete=self._is_complete(stage),
             previous=self.records.last(stage.name),
             line=lambda text: self.progress.line(stage.name, text),
             still_ours=lambda: self._check_ours(stage.name),
@@ -338,9 +340,9 @@ class StageWork:
         if value.default is not None and known and is_null:
             return value.default
         if self.executable.plan.mode is Mode.VERIFY:
-            if name not in known:
+            if name not in known and not self._is_complete(stage):
                 return value
-            if known[name].unknown:
+            if name in known and known[name].unknown:
                 outputs.refuse_unusable(name, known[name], stage=stage.name)
                 return value
 
@@ -352,6 +354,23 @@ class StageWork:
             if any(report.result is Result.SKIPPED for report in reports):
                 raise _Skip(f"its input {name} comes from a stage that was skipped") from None
             raise
+
+    def _is_complete(self, stage: StagePlan) -> bool:
+        """Whether each stage that gives outputs stays as it is, or has been
+        planned or deployed by this run.
+        """
+        return all(
+            self._outputs_are_known(need)
+            for need in self.factory.upstream(stage.name)
+            if KINDS[self.candidates[need].stage.kind].GIVES_OUTPUTS
+        )
+
+    def _outputs_are_known(self, stage: str) -> bool:
+        report = self.reports.get(stage)
+        unchanged = report is not None and report.result is Result.UNCHANGED
+        made = self.results.get(stage)
+        planned = made is not None and made.outputs is not None and not made.more_outputs
+        return stage in self.executable.kept or unchanged or planned
 
     def _record_failure(self, stage: StagePlan, error: CipipeError | None = None) -> None:
         """Record that this attempt failed. Without an error it was interrupted."""

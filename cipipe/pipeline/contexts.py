@@ -103,6 +103,7 @@ class StageContexts:
             empty=self.empty,
             dry_run=self.dry_run,
             outputs=inputs.outputs,
+            outputs_complete=inputs.outputs_complete,
             previous=inputs.previous,
             line=inputs.line,
             still_ours=inputs.still_ours,

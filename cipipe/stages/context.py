@@ -69,6 +69,8 @@ class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     # The outputs of the stages that this one needs, directly or
     # not.
     outputs: Mapping[str, Output] = {}
+    # In verify mode: there will be no others.
+    outputs_complete: bool = False
     # The stage's record as this run found it.
     previous: Record | None = None
     # The record says that all of this, outputs included, is deployed.
@@ -131,6 +133,7 @@ class RunnerInputs(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of a `StageContext` that only the runner knows."""
 
     outputs: Mapping[str, Output]
+    outputs_complete: bool
     previous: Record | None
     line: Callable[[str], None]
     still_ours: Callable[[], None]
@@ -151,6 +154,8 @@ class StageResult(msgspec.Struct, kw_only=True):
     # The outputs that the stage gives to others; None if its kind gives
     # none.
     outputs: dict[str, Output] | None = None
+    # There may be more of them, which were not planned.
+    more_outputs: bool = False
     # What was found out, as JSON, by topic; for the report.
     findings: dict[str, Any] = {}
     # What a destroy found out before it deletes anything.

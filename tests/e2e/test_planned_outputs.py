@@ -291,6 +291,12 @@ def test_a_wrong_type_is_found_before_the_value_exists(deployed: Project) -> Non
     assert "it is a string, not a list (dag-output-wrong-type)" in done.err
 
 
+def test_a_misspelt_output_is_found_before_it_is_merged(deployed: Project) -> None:
+    done = deployed.request(dag=DAG.replace("ecs_cluster_name", "ecs_cluster_nam"))
+    assert (done.status, done.id) == (4, "dags-patch-failed"), done.err
+    assert "there is no Terraform output ecs_cluster_nam (dag-output-unknown)" in done.err
+
+
 def test_a_sensitive_output_is_in_no_answer(deployed: Project) -> None:
     changed = TERRAFORM.replace(SECRET, NEXT_SECRET)
     annotated = DAG.replace("TOKEN =", "TOKEN: str =")

@@ -80,6 +80,21 @@ def test_a_wrong_type_is_found_before_the_value_is_known(world: DagsWorld) -> No
     assert (problem.id, problem.where) == ("dag-output-wrong-type", "dags/a.py:3")
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_misspelt_output_is_an_error_if_all_outputs_are_known(
+    complete: bool, world: DagsWorld
+) -> None:
+    run, steps = world.start(Mode.VERIFY, outputs={"clusters": Output(value="prod")})
+    run.change(outputs_complete=complete)
+    if not complete:
+        run.do(steps[0])
+        assert "warning: dags/a.py:3: there is no Terraform output cluster" in world.lines
+        return
+    with pytest.raises(ProblemsError) as caught:
+        run.do(steps[0])
+    assert [problem.id for problem in caught.value.problems] == ["dag-output-unknown"]
+
+
 def test_what_is_gone_and_what_is_new(world: DagsWorld) -> None:
     world.run()
     world.commit({"dags/sql/q.sql": None, "dags/new.sql": "select 2\n"})

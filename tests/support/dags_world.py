@@ -34,7 +34,7 @@ from cipipe.planner import ExecutablePlan
 from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.runner import Runner
-from cipipe.stages import dags
+from cipipe.stages import dags, terraform
 from cipipe.stages.context import Action, RunnerInputs, StageContext, StageResult, Step
 from cipipe.stages.settings import AnyStage, Stage
 from cipipe.stagework import StageWork
@@ -60,6 +60,8 @@ FILES = {
     "dags/.airflowignore": "lib",
     "other/b.py": "airflow dag",
 }
+# The stage that the outputs come from.
+IAC: AnyStage = Stage("iac", "terraform", terraform.Settings(root="terraform"))
 # The keys that these files become.
 OURS = {"dags/a.py", "dags/lib/helper.py", "dags/sql/q.sql", "dags/.airflowignore"}
 
@@ -166,7 +168,10 @@ class DagsWorld:
         plan = self._plan(fingerprint, steps)
         return StageWork(
             executable=ExecutablePlan(plan, {"dags": steps}),
-            candidates={"dags": Candidate(stage, fingerprint, content=[])},
+            candidates={
+                "dags": Candidate(stage, fingerprint, content=[]),
+                "iac": Candidate(IAC, "0" * 64, content=[]),
+            },
             records=Records(
                 self.ledger,
                 plan,

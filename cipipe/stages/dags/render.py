@@ -18,8 +18,9 @@ from cipipe.stages.dags.settings import Settings
 from cipipe.tools.git import lfs
 
 # Problems that are only warnings where nothing is deployed: the stage that
-# makes the outputs has not run.
-UNKNOWN_YET = frozenset({"dag-output-unknown", "dag-output-withheld"})
+# makes the outputs has neither run nor been planned.
+_UNKNOWN = "dag-output-unknown"
+UNKNOWN_YET = frozenset({_UNKNOWN, "dag-output-withheld"})
 
 _SHOWN = 3
 
@@ -62,7 +63,9 @@ def render(context: StageContext[Settings], *, tolerate: frozenset[str] = frozen
     sources = _sources(context)
     modules = {path: body for path, body in sources.items() if path.endswith(".py")}
     verify = context.mode is Mode.VERIFY
-    patched = patch_all(modules, context.outputs, tolerate=UNKNOWN_YET if verify else tolerate)
+    if verify:
+        tolerate = UNKNOWN_YET - ({_UNKNOWN} if context.outputs_complete else set())
+    patched = patch_all(modules, context.outputs, tolerate=tolerate)
 
     own = without_extras(context.entries, settings)
     skipped = left_out(own, settings.source, included(settings.include))

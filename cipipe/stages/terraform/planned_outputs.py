@@ -69,4 +69,5 @@ def is_waiting(
         name: Output(type=found.get("type"), sensitive=bool(found.get("sensitive")), unknown=True)
         for name, found in terraform.outputs().items()
     }
+    result.more_outputs = True
     return True

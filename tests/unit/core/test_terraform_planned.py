@@ -9,8 +9,9 @@ import pytest
 from cipipe import outputs
 from cipipe.errors import StageError
 from cipipe.fingerprint import effective
-from cipipe.model import Mode, Output, State
-from cipipe.stages.context import StageContext, StageResult
+from cipipe.model import Effect, Mode, Output, State
+from cipipe.stages import KINDS
+from cipipe.stages.context import Action, StageContext, StageResult
 from cipipe.stages.settings import Reference, Stage
 from cipipe.stages.terraform.planned_outputs import is_waiting, keep_planned, planned
 from cipipe.stages.terraform.settings import TerraformSettings
@@ -90,6 +91,54 @@ def test_the_next_stage_sees_what_was_planned_and_the_ledger_never_does() -> Non
     assert made == {"a": "done", "b": "done"}
     assert {name: output.unknown for name, output in seen[0].items()} == {"name": False, "id": True}
     assert (fake.bucket.log, fake.bucket.objects) == (["a: read", "b: read"], {})
+
+
+def gives(outputs: dict[str, Output] | None, *, more: bool = False) -> tuple[Effect, Action]:
+    def does(_: StageContext[Any], result: StageResult) -> None:
+        result.outputs = outputs
+        result.more_outputs = more
+
+    return READ, does
+
+
+@pytest.mark.parametrize(
+    ("step", "complete"),
+    [(gives({}), True), (gives({}, more=True), False), (gives(None), False)],
+)
+def test_outputs_are_complete_if_they_were_planned(
+    step: tuple[Effect, Action], complete: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KINDS["command"], "GIVES_OUTPUTS", True)
+    fake = FakeStages(mode=Mode.VERIFY, a="", b="a")
+    fake.does("a", step)
+    fake.does("b", READ)
+    fake.deploy()
+    assert fake.contexts["b"].outputs_complete is complete
+
+
+def test_outputs_of_a_stage_that_stays_as_it_is_are_complete(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(KINDS["command"], "GIVES_OUTPUTS", True)
+    fake = FakeStages(mode=Mode.VERIFY, a="", b="a")
+    fake.does("a", READ)
+    fake.does("b", READ)
+    fake.deploy(a=State.DEPLOYED)
+    assert fake.contexts["b"].outputs_complete
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_setting_needs_an_output_that_there_is(
+    complete: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KINDS["command"], "GIVES_OUTPUTS", True)
+    fake = FakeStages(mode=Mode.VERIFY, a="", b="a")
+    fake.does("a", gives({"url": Output(value="x")}, more=not complete))
+    fake.does("b", READ)
+    fake.takes("b", "uri")
+    made, runner = fake.deploy()
+    assert made["b"] == ("failed" if complete else "done")
+    assert (runner.error.id if runner.error else None) == ("output-unknown" if complete else None)
 
 
 @pytest.mark.parametrize(
