@@ -148,6 +148,73 @@ class EnvironmentStatus(msgspec.Struct, frozen=True):
     unreadable: str | None = None
 
 
+UNCHECKED = "unchecked"
+"""The kind of a finding that says what could not be compared, and why."""
+
+
+class DriftFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing in an environment that is not as the ledger says."""
+
+    stage: str
+
+    # A slug, such as `object-changed`; or `unchecked`.
+    kind: str
+
+    # The address, key, tag or name of what it is about.
+    what: str
+
+    expected: str
+    actual: str
+
+    # One thing to do about it.
+    hint: str
+
+    @classmethod
+    def unchecked(cls, stage: str, what: str, why: str, hint: str) -> "DriftFinding":
+        """For what cannot be compared."""
+        return cls(
+            stage=stage,
+            kind=UNCHECKED,
+            what=what,
+            expected="to be compared with the ledger",
+            actual=why,
+            hint=hint,
+        )
+
+
+class StageDrift(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage whose deployment was compared with its record."""
+
+    name: str
+    kind: str
+
+    # That of the record, or `never-deployed`; only what is `deployed` can be
+    # compared.
+    state: str
+    commit: str | None = None
+
+
+class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
+    """An environment, compared with its ledger."""
+
+    project: str
+    environment: str
+    stages: tuple[StageDrift, ...]
+
+    # In the order of the stages.
+    findings: tuple[DriftFinding, ...]
+
+    @property
+    def drifted(self) -> int:
+        """How many things differ."""
+        return sum(finding.kind != UNCHECKED for finding in self.findings)
+
+    @property
+    def unchecked(self) -> int:
+        """How many comparisons were not possible."""
+        return len(self.findings) - self.drifted
+
+
 class Verdict(enum.StrEnum):
     """The result of one check of `cipipe doctor`."""
 

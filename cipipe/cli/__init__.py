@@ -27,6 +27,7 @@ COMMANDS = {
     "dags": "cipipe.cli.dags:dags",
     "destroy": "cipipe.cli.destroy:destroy",
     "doctor": "cipipe.cli.doctor:doctor",
+    "drift": "cipipe.cli.drift:drift",
     "iac": "cipipe.cli.iac:iac",
     "image": "cipipe.cli.image:image",
     "init": "cipipe.cli.init:init",

@@ -9,7 +9,7 @@ import msgspec
 from cipipe import terminal
 from cipipe.errors import CipipeError
 from cipipe.model import SCHEMA, Plan, StagePlan
-from cipipe.results import Check, EnvironmentStatus, Report, Verdict
+from cipipe.results import Check, DriftReport, EnvironmentStatus, Report, Verdict
 
 
 def document(**parts: Any) -> str:
@@ -35,6 +35,11 @@ def report(report: Report, error: CipipeError | None) -> str:
 
 def status(environments: Sequence[EnvironmentStatus], commit: str) -> str:
     return document(commit=commit, environments=msgspec.to_builtins(environments))
+
+
+def drift(report: DriftReport) -> str:
+    parts = msgspec.to_builtins(report)
+    return document(**parts, drifted=report.drifted, unchecked=report.unchecked)
 
 
 def checks(found: Sequence[Check], environment: str | None) -> str:

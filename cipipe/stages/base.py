@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import msgspec
 
 from cipipe.errors import Problem
-from cipipe.model import Environment, Mode
-from cipipe.stages.context import Step
+from cipipe.model import Environment, Mode, Record
+from cipipe.results import DriftFinding
+from cipipe.stages.context import StageContext, Step
 from cipipe.stages.settings import AnyStage, S, Stage
 from cipipe.tools.git.client import Entry, Repository
 
@@ -96,6 +97,8 @@ class Kind(Protocol[S]):
     """
     GIVES_OUTPUTS: bool
     """Whether the steps of a deployment set `StageResult.outputs`."""
+    HAS_DRIFT: bool
+    """Whether a record says enough to compare it with what is there."""
 
     def problems(self, stage: Stage[S]) -> Iterable[Problem]:
         """What is wrong with the settings beyond their types; `where` is
@@ -150,6 +153,18 @@ class Kind(Protocol[S]):
         """
         ...
 
+    def drift(
+        self, context: StageContext[S], records: Mapping[str, Record]
+    ) -> Iterable[DriftFinding]:
+        """What is not as the record `context.previous` says, whose state is
+        `deployed`. Reads only; an error ends the comparison of this stage.
+
+        `records` has those of all stages of the environment. The files and
+        settings are those that were deployed, if `context.fingerprint` is
+        that of the record; else they are HEAD's.
+        """
+        ...
+
 
 # What a kind uses for the functions of the Protocol that do not apply to
 # it.
@@ -172,6 +187,13 @@ def owns_nothing(data: Mapping[str, Any]) -> frozenset[str]:
 
 def requires_no_paths(stage: AnyStage) -> Iterable[RequiredPath]:
     """`Kind.required_paths` of a kind whose settings name no files."""
+    return ()
+
+
+def has_no_drift(
+    context: StageContext[Any], records: Mapping[str, Record]
+) -> Iterable[DriftFinding]:
+    """`Kind.drift` of a kind that leaves nothing to compare."""
     return ()
 
 

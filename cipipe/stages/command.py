@@ -8,6 +8,7 @@ from cipipe.model import Effect, Mode
 from cipipe.stages.base import (
     Input,
     consumes_nothing,
+    has_no_drift,
     has_no_resources,
     owns_nothing,
     requires_no_paths,
@@ -20,10 +21,12 @@ NAME = "command"
 
 PATHS = ()
 GIVES_OUTPUTS = False
+HAS_DRIFT = False
 
 consumes = consumes_nothing
 owns = owns_nothing
 resources = has_no_resources
+drift = has_no_drift
 required_paths = requires_no_paths
 
 

@@ -135,7 +135,7 @@ def called(job: dict[str, Any]) -> dict[str, Any]:
 
 def wants_token(job: dict[str, Any]) -> bool:
     return any(
-        re.search(r"\bcipipe (run|plan|destroy|iac)\b(?!.*--offline)", step.get("run", ""))
+        re.search(r"\bcipipe (run|plan|drift|destroy|iac)\b(?!.*--offline)", step.get("run", ""))
         # PyPI takes one, too.
         or step.get("uses", "").startswith("pypa/gh-action-pypi-publish@")
         for step in steps(job)
@@ -232,7 +232,7 @@ def test_no_workflow_names_a_stage() -> None:
             given = job.get("with", {})
             assert not {"stages", "arguments"} & set(given)
             for step in steps(job):
-                words = re.findall(r"\bcipipe (?:run|plan|destroy)\b.*", step.get("run", ""))
+                words = re.findall(r"\bcipipe (?:run|plan|drift|destroy)\b.*", step.get("run", ""))
                 for line in words:
                     assert not set(line.split()) & set(CONFIG["stages"]), line
 
@@ -279,6 +279,7 @@ PULL = "refs/pull/7/merge"
         (contexts("pull_request", PULL, author="dependabot[bot]"), ["fork"]),
         (contexts("pull_request_target", head=FORK), []),
         (contexts("workflow_run"), []),
+        (contexts("schedule", command="drift", environment="dev"), ["drift"]),
         (contexts("workflow_dispatch", command="destroy", environment="dev"), ["destroy"]),
         (contexts("push", command="destroy", environment="dev"), ["destroy"]),
     ],

@@ -124,6 +124,7 @@ def test_who_runs_when() -> None:
     assert rules["plan:dev"] == [{"if": f"{request} && {ANOTHER_PROJECT}"}]
     deploys = (
         '$CI_PIPELINE_SOURCE != "merge_request_event" && ($CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH)'
+        ' && ("false" != "true" || $CI_PIPELINE_SOURCE != "schedule")'
     )
     assert rules["deploy:dev"] == [{"if": f'"job-none" == "job-none" && {deploys}'}]
     approved = f'"job-none" == "job-manual" && {deploys}'
@@ -154,6 +155,21 @@ def test_only_the_id_of_a_plan_is_handed_over() -> None:
     stages = [FILE["stages"].index(one["stage"]) for one in (save, apply)]
     assert stages == sorted(set(stages))
     assert "needs" not in apply
+
+
+def test_a_schedule_looks_for_drift_where_that_is_wanted() -> None:
+    made = job("drift:dev", drift=True)
+    assert made["script"] == ["cipipe drift --env dev "]
+    assert "AWS_ID_TOKEN" in made["id_tokens"]
+    assert made["interruptible"] is True
+    assert "resource_group" not in made
+    ref = "($CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH)"
+    (rule,) = made["rules"]
+    assert rule["if"] == f'"true" == "true" && $CI_PIPELINE_SOURCE == "schedule" && {ref}'
+    # Nothing is deployed then.
+    for name in ("deploy", "save-plan", "apply", "plan-child", "deploy-child", "destroy"):
+        (rule,) = job(f"{name}:dev", drift=True)["rules"]
+        assert rule["if"].endswith('("true" != "true" || $CI_PIPELINE_SOURCE != "schedule")')
 
 
 def test_a_fork_gets_no_identity() -> None:

@@ -1,15 +1,11 @@
 """`cipipe image verify`: build the deployed image again from its commit, and compare."""
 
-import dataclasses
-
 import msgspec
 
-from cipipe import tree_files
 from cipipe.errors import StageError
 from cipipe.model import Record, State
-from cipipe.patterns import Patterns
 from cipipe.pipeline.alone import Alone, Opening, in_stage, opened
-from cipipe.pipeline.planning.baseline import candidates_of
+from cipipe.pipeline.deployed import deployed_context, deployed_stage
 from cipipe.pipeline.session import Session
 from cipipe.stages.context import StageContext
 from cipipe.stages.image import builder
@@ -85,9 +81,7 @@ def _as_then(alone: Alone, stage: str, record: Record) -> StageContext[ImageSett
     """The stage's context with the files and the settings of the commit
     that was deployed, and without a cache.
     """
-    session = alone.contexts.session
-    repository = session.project.repository
-    commit = repository.commit(record.commit or "")
+    commit = alone.contexts.session.project.repository.commit(record.commit or "")
     if commit is None:
         raise StageError(
             "image-commit-missing",
@@ -95,9 +89,8 @@ def _as_then(alone: Alone, stage: str, record: Record) -> StageContext[ImageSett
             hint=f"Fetch it: git fetch origin {record.commit}",
             where=f"stages.{stage}",
         )
-    snapshot = alone.contexts.result.snapshot
-    candidate = (candidates_of(session.project, snapshot, commit) or {}).get(stage)
-    if candidate is None or candidate.fingerprint != record.fingerprint:
+    deployed = deployed_stage(alone.contexts, record, commit)
+    if deployed is None:
         raise StageError(
             "image-not-reproducible",
             f"commit {commit.oid[:12]} does not give the fingerprint that was deployed: "
@@ -105,15 +98,8 @@ def _as_then(alone: Alone, stage: str, record: Record) -> StageContext[ImageSett
             hint="Set the variables as in the job that deployed it.",
             where=f"stages.{stage}",
         )
-    work = dataclasses.replace(alone.work, candidates={**alone.work.candidates, stage: candidate})
-    now: StageContext[ImageSettings] = work.context_for(alone.stage)
-    settings = msgspec.structs.replace(now.stage.settings, cache="off", cache_image=None)
+    then: StageContext[ImageSettings] = deployed_context(alone.work, deployed)
+    settings = msgspec.structs.replace(then.stage.settings, cache="off", cache_image=None)
     return msgspec.structs.replace(
-        now,
-        stage=msgspec.structs.replace(now.stage, settings=settings),
-        commit=commit.oid,
-        commit_time=commit.time,
-        tree=commit.tree,
-        entries=tree_files.files(repository, commit.tree, Patterns(candidate.stage.paths)),
-        fingerprint=record.fingerprint,
+        then, stage=msgspec.structs.replace(then.stage, settings=settings)
     )

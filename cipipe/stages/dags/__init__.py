@@ -9,9 +9,11 @@ and writes, `mwaa` installs and confirms; `local` is `cipipe dags patch`.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from cipipe.model import Environment
+from cipipe.model import Environment, Record
 from cipipe.partitions import partition_of
+from cipipe.results import DriftFinding
 from cipipe.stages.base import Input, RequiredPath, Resource, ResourceType
+from cipipe.stages.context import StageContext
 from cipipe.stages.dags.bucket.clashes import clashes
 from cipipe.stages.dags.bucket.manifest import OUTPUTS, owns
 from cipipe.stages.dags.files import included, select
@@ -24,11 +26,13 @@ from cipipe.tools.git.client import Entry, Repository
 
 __all__ = [
     "GIVES_OUTPUTS",
+    "HAS_DRIFT",
     "NAME",
     "PATHS",
     "Settings",
     "clashes",
     "consumes",
+    "drift",
     "inputs",
     "owns",
     "problems",
@@ -42,6 +46,7 @@ NAME = "dags"
 
 PATHS = ("source", "requirements", "plugins")
 GIVES_OUTPUTS = False
+HAS_DRIFT = True
 
 
 def resources(stage: Stage[Settings], environment: Environment) -> Iterator[Resource]:
@@ -129,3 +134,10 @@ def inputs(
     if settings.plugins is not None:
         named.append(Input(path=repository_path(settings.plugins), used_by="plugins", some=True))
     return named
+
+
+def drift(context: StageContext[Settings], records: Mapping[str, Record]) -> Iterator[DriftFinding]:
+    """What the bucket, MWAA and ECS have."""
+    from cipipe.stages.dags.drifted import findings
+
+    return findings(context, records)

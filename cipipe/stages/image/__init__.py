@@ -5,10 +5,12 @@ has the same tag in every environment, and Terraform can name the image
 before it exists.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from cipipe.model import Environment
+from cipipe.model import Environment, Record
+from cipipe.results import DriftFinding
 from cipipe.stages.base import RequiredPath, Resource, ResourceType, consumes_nothing, owns_nothing
+from cipipe.stages.context import StageContext
 from cipipe.stages.image.inputs import inputs
 from cipipe.stages.image.settings import ImageSettings, copied, problems
 from cipipe.stages.image.steps import steps
@@ -17,10 +19,12 @@ from cipipe.stages.settings import Stage
 
 __all__ = [
     "GIVES_OUTPUTS",
+    "HAS_DRIFT",
     "NAME",
     "PATHS",
     "Settings",
     "consumes",
+    "drift",
     "inputs",
     "owns",
     "problems",
@@ -36,6 +40,7 @@ NAME = "image"
 
 PATHS = ("context", "dockerfile")
 GIVES_OUTPUTS = True
+HAS_DRIFT = True
 
 consumes = consumes_nothing
 owns = owns_nothing
@@ -63,3 +68,13 @@ def resources(stage: Stage[ImageSettings], environment: Environment) -> Iterator
             key="repository",
             hint="Give each environment its own, such as …/{project}-{environment}.",
         )
+
+
+def drift(
+    context: StageContext[ImageSettings],
+    records: Mapping[str, Record],
+) -> Iterator[DriftFinding]:
+    """What the registry has behind the tags."""
+    from cipipe.stages.image.drifted import findings
+
+    return findings(context)

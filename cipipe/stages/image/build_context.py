@@ -16,7 +16,7 @@ from cipipe.stages.context import StageContext
 from cipipe.stages.image.settings import ImageSettings
 from cipipe.tools.docker import context as docker_context
 from cipipe.tools.docker import dockerignore
-from cipipe.tools.git import lfs
+from cipipe.tools.git import lfs, submodules
 from cipipe.tools.git.client import SUBMODULE, Entry, Repository
 
 
@@ -153,31 +153,24 @@ class _Gathered:
         inner = repository.submodule(entry.path)
         tree = inner.objects([f"{entry.oid.decode()}^{{tree}}"])[0] if inner else None
         if inner is None or tree is None:
-            self._miss(
-                path,
-                id="git-submodule-missing",
-                message=f"is a submodule whose commit {entry.oid.decode()[:12]} is not checked out",
-                hint="Run `git submodule update --init --recursive` before cipipe; on GitHub set "
-                "`submodules: recursive` for actions/checkout, on GitLab the variable "
-                "GIT_SUBMODULE_STRATEGY: recursive.",
-            )
+            self._miss(submodules.absent(path, entry), path)
         elif changed := inner.dirty():
-            self._miss(
-                path,
+            first = changed[0].decode(errors="backslashreplace")
+            problem = Problem(
                 id="git-submodule-dirty",
-                message=f"is a submodule with files that differ from its commit, such as "
-                f"{changed[0].decode(errors='backslashreplace')}",
+                message=f"is a submodule with files that differ from its commit, such as {first}",
+                where=path.decode(errors="backslashreplace"),
                 hint="Commit them there, and then the submodule here; or undo them.",
             )
+            self._miss(problem, path)
         else:
             folder = path + b"/"
             files = tree_files.below(inner, tree.oid, b"")
             self.add(inner, [f for f in files if not self.excluded(folder + f.path)], folder)
 
-    def _miss(self, submodule: bytes, *, id: str, message: str, hint: str) -> None:
+    def _miss(self, problem: Problem, submodule: bytes) -> None:
         name = self._name(submodule)
-        where = submodule.decode(errors="backslashreplace")
-        self.missing[name] = Problem(id=id, message=message, where=where, hint=hint)
+        self.missing[name] = problem
         self.submodules.add(name)
 
     def _reaches(self, path: bytes, mode: bytes) -> bool:

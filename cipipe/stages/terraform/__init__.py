@@ -2,9 +2,12 @@
 and write its outputs into the ledger.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from cipipe.model import Record
+from cipipe.results import DriftFinding
 from cipipe.stages.base import RequiredPath, consumes_nothing, owns_nothing
+from cipipe.stages.context import StageContext
 from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Stage
 from cipipe.stages.terraform.approving import approved_steps, plan_to_save
@@ -16,6 +19,7 @@ from cipipe.stages.terraform.steps import steps
 
 __all__ = [
     "GIVES_OUTPUTS",
+    "HAS_DRIFT",
     "NAME",
     "PATHS",
     "PROTECTED_TYPES",
@@ -24,6 +28,7 @@ __all__ = [
     "backend_of",
     "client_of",
     "consumes",
+    "drift",
     "inputs",
     "owns",
     "plan_to_save",
@@ -41,6 +46,7 @@ NAME = "terraform"
 
 PATHS = ("root",)
 GIVES_OUTPUTS = True
+HAS_DRIFT = True
 
 consumes = consumes_nothing
 owns = owns_nothing
@@ -59,3 +65,13 @@ def required_paths(stage: Stage[TerraformSettings]) -> Iterator[RequiredPath]:
         yield RequiredPath(
             key=f"var_files[{number}]", path=repository_path(root, file), on_disk=True
         )
+
+
+def drift(
+    context: StageContext[TerraformSettings],
+    records: Mapping[str, Record],
+) -> Iterator[DriftFinding]:
+    """What a plan of the deployed configuration says of the resources."""
+    from cipipe.stages.terraform.drifted import findings
+
+    return findings(context)

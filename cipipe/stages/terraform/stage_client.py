@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cipipe.model import Environment
 from cipipe.stages.context import StageContext
 from cipipe.stages.settings import Stage
@@ -14,8 +16,10 @@ if TYPE_CHECKING:
     from cipipe.tools.terraform.client import Terraform
 
 
-def client_of(context: StageContext[TerraformSettings]) -> "Terraform":
-    """Terraform in the stage's root."""
+def client_of(context: StageContext[TerraformSettings], top: Path | None = None) -> "Terraform":
+    """Terraform in the stage's root. `top` is a folder with the repository's
+    files in it; None: the work tree.
+    """
     variables = {
         "TF_VAR_project": context.project,
         "TF_VAR_environment": context.environment_name,
@@ -28,8 +32,10 @@ def client_of(context: StageContext[TerraformSettings]) -> "Terraform":
         top=context.repository.root,
         sandbox=context.sandbox,
     )
+    if top is not None:
+        root = msgspec.structs.replace(root, folder=top / context.stage.settings.root)
     command = CommandContext(
-        top=context.repository.root,
+        top=top or context.repository.root,
         environment_name=context.environment_name,
         env={**context.child_env, **variables},
         redactor=context.redactor,

@@ -76,6 +76,12 @@ def folder_of(found: Mapping[str, Any]) -> str:
     return f"{path}/" if path else ""
 
 
+def version_of(found: Mapping[str, Any], key: str) -> str | None:
+    """The version of requirements or plugins that an environment, as AWS describes it, runs."""
+    version: str | None = found.get(f"{_ARGUMENTS[key]}S3ObjectVersion")
+    return version
+
+
 def update(context: StageContext[Settings], name: str, versions: Mapping[str, str]) -> bool:
     """Have the environment run these versions of objects, by key; returns
     whether it was updated.
@@ -84,10 +90,7 @@ def update(context: StageContext[Settings], name: str, versions: Mapping[str, st
     Raises StageError (`dags-mwaa-…`), AwsError.
     """
     found = _available(context, name)
-    if all(
-        found.get(f"{_ARGUMENTS[key]}S3ObjectVersion") == version
-        for key, version in versions.items()
-    ):
+    if all(version_of(found, key) == version for key, version in versions.items()):
         context.line(f"the MWAA environment {name} has these versions already")
         return False
 

@@ -1,0 +1,244 @@
+"""`cipipe drift` of a whole environment: real Terraform, Docker and a registry, in a sandbox."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from cipipe.tools.registry.client import Manifest, Registry
+from support.clone import Aws, Clone, Outcome
+from support.image_project import AUTH
+from support.seven_stages import seven_stages
+
+LEDGER = "cipipe-111111111111-eu-central-1"
+SECRETS = ("swordfish-before-1234", "swordfish-after-5678")
+MORE = f"""
+resource "aws_ssm_parameter" "plain" {{
+  name  = "/shop/plain"
+  type  = "String"
+  value = "before"
+}}
+
+resource "aws_ssm_parameter" "secret" {{
+  name  = "/shop/secret"
+  type  = "SecureString"
+  value = "{SECRETS[0]}"
+}}
+
+resource "aws_ssm_parameter" "follows" {{
+  name  = "/shop/follows"
+  type  = "String"
+  value = aws_ssm_parameter.plain.arn
+}}
+
+output "plain" {{ value = aws_ssm_parameter.plain.arn }}
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    """Everything is deployed, from a commit before the last one."""
+    made = seven_stages(tmp_path_factory.mktemp("drift") / "shop", **{"network/more.tf": MORE})
+    done = made.run()
+    assert done.status == 0, done.text
+    yield made
+    made.cipipe("sandbox", "down")
+
+
+@pytest.fixture
+def aws(shop: Clone) -> Aws:
+    return Aws(shop.sandbox())
+
+
+def drift(shop: Clone, *arguments: str, **env: str) -> Outcome:
+    options = ("--sandbox", "--env", "dev", "--format", "json")
+    return shop.cipipe("drift", *options, *arguments, **env)
+
+
+def found(shop: Clone, *arguments: str, status: int = 6, **env: str) -> list[dict[str, Any]]:
+    done = drift(shop, *arguments, **env)
+    assert done.status == status, done.text
+    return list(done.document["findings"])
+
+
+def named(findings: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    return [(finding["stage"], finding["kind"], finding["what"]) for finding in findings]
+
+
+def versions(aws: Aws, bucket: str) -> int:
+    answer = aws.client("s3").list_object_versions(Bucket=bucket)
+    return len(answer.get("Versions", [])) + len(answer.get("DeleteMarkers", []))
+
+
+def test_a_clean_deployment_has_none_and_nothing_is_written(shop: Clone, aws: Aws) -> None:
+    before = [versions(aws, bucket) for bucket in (LEDGER, "shop-dev-dags")]
+    done = drift(shop)
+    assert done.status == 0, done.text
+    stages = {stage["name"]: stage["state"] for stage in done.document["stages"]}
+    assert stages == dict.fromkeys(("network", "api", "dbt", "finance", "sales"), "deployed")
+    assert done.document["findings"] == []
+    assert [versions(aws, bucket) for bucket in (LEDGER, "shop-dev-dags")] == before
+    # What was checked out, and the plan, are gone.
+    assert list((shop.folder / ".cipipe/run").iterdir()) == []
+
+
+def test_a_changed_resource_is_one_finding(shop: Clone, aws: Aws) -> None:
+    ssm = aws.client("ssm")
+    ssm.put_parameter(Name="/shop/plain", Value="after", Overwrite=True)
+    try:
+        (finding,) = found(shop)
+    finally:
+        ssm.put_parameter(Name="/shop/plain", Value="before", Overwrite=True)
+    assert (finding["kind"], finding["what"]) == ("resource-changed", "aws_ssm_parameter.plain")
+    assert finding["actual"].startswith("changed outside of Terraform: ")
+    assert "before" not in finding["actual"] + finding["expected"]
+
+
+def test_a_secret_in_a_changed_resource_is_printed_nowhere(shop: Clone, aws: Aws) -> None:
+    ssm = aws.client("ssm")
+    ssm.put_parameter(Name="/shop/secret", Value=SECRETS[1], Overwrite=True)
+    try:
+        for form in ("text", "json"):
+            done = shop.cipipe(
+                "drift", "network", "-v", "--sandbox", "--env", "dev", "--format", form
+            )
+            assert done.status == 6, done.text
+            assert "aws_ssm_parameter.secret" in done.out
+            assert [secret for secret in SECRETS if secret in done.text] == []
+    finally:
+        ssm.put_parameter(Name="/shop/secret", Value=SECRETS[0], Overwrite=True)
+
+
+def test_a_deleted_resource_is_one_finding(shop: Clone, aws: Aws) -> None:
+    """What is only known again when it is there again is no finding of its own."""
+    ssm = aws.client("ssm")
+    ssm.delete_parameter(Name="/shop/plain")
+    try:
+        findings = found(shop)
+    finally:
+        ssm.put_parameter(Name="/shop/plain", Value="before", Type="String")
+    assert named(findings) == [("network", "resource-deleted", "aws_ssm_parameter.plain")]
+
+
+def test_what_no_configuration_is_about_is_no_drift(shop: Clone, aws: Aws) -> None:
+    """The provider reads a bucket's policy into an attribute that nobody set."""
+    deny = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:DeleteBucket",
+        "Resource": "arn:aws:s3:::shop-dev-dags",
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    s3 = aws.client("s3")
+    s3.put_bucket_policy(Bucket="shop-dev-dags", Policy=policy)
+    try:
+        assert found(shop, "network", status=0) == []
+    finally:
+        s3.delete_bucket_policy(Bucket="shop-dev-dags")
+
+
+def registry(shop: Clone, name: str) -> Registry:
+    host = str(shop.sandbox().state.registry)
+    return Registry(
+        repository=f"{host}/{name}",
+        url=f"http://{host}",
+        username=AUTH["username"],
+        password=AUTH["password"],
+    )
+
+
+def test_a_tag_that_moved_or_is_gone_is_one_finding(shop: Clone) -> None:
+    dbt = registry(shop, "shop-dev-dbt")
+    (tag,) = dbt.tags()
+    deployed = dbt.manifest(tag)
+    assert deployed is not None
+    body = json.dumps({**deployed.document(), "annotations": {"by": "somebody"}}).encode()
+    dbt.put_manifest(tag, Manifest(body, deployed.media_type, ""))
+    try:
+        (finding,) = found(shop)
+        moved = dbt.digest(tag)
+    finally:
+        dbt.put_manifest(tag, deployed)
+    assert named([finding]) == [("dbt", "tag-moved", f"{dbt.repository}:{tag}")]
+    assert (finding["expected"], finding["actual"]) == (deployed.digest, moved)
+
+    api = registry(shop, "shop-dev-api")
+    (tag,) = api.tags()
+    kept = api.manifest(tag)
+    assert kept is not None
+    api.delete([tag])
+    try:
+        findings = found(shop, "api", "dbt")
+    finally:
+        api.put_manifest(tag, kept)
+    assert named(findings) == [("api", "tag-missing", f"{api.repository}:{tag}")]
+
+
+def test_an_object_that_is_gone_is_one_finding(shop: Clone, aws: Aws) -> None:
+    s3 = aws.client("s3")
+    key = "finance/orders.py"
+    deleted = s3.delete_object(Bucket="shop-dev-dags", Key=key)
+    try:
+        findings = found(shop)
+    finally:
+        marker = deleted["VersionId"]
+        s3.delete_object(Bucket="shop-dev-dags", Key=key, VersionId=marker)
+    assert named(findings) == [("finance", "object-missing", f"s3://shop-dev-dags/{key}")]
+
+
+def shallow(shop: Clone, folder: Path) -> Clone:
+    """A clone with the last commit only, which uses the same sandbox."""
+    argv = ["git", "clone", "--quiet", "--depth", "1", f"file://{shop.folder}", str(folder)]
+    subprocess.run(argv, check=True)
+    return Clone(folder, {**shop.env, "CIPIPE_SANDBOX_DIR": str(shop.folder / ".cipipe/sandbox")})
+
+
+def test_a_clone_of_depth_1(shop: Clone, aws: Aws, tmp_path: Path) -> None:
+    """The deployed commit is needed only where HEAD has other content."""
+    shop.commit("notify/who", "and everybody else\n")
+    assert found(shallow(shop, tmp_path / "same"), status=0) == []
+
+    shop.commit("network/more.tf", "\n# another comment\n")
+    assert found(shop, status=0) == []
+
+    s3 = aws.client("s3")
+    key = "sales/customers.py"
+    deleted = s3.delete_object(Bucket="shop-dev-dags", Key=key)
+    try:
+        findings = found(shallow(shop, tmp_path / "other"), status=4)
+    finally:
+        s3.delete_object(Bucket="shop-dev-dags", Key=key, VersionId=deleted["VersionId"])
+    assert named(findings) == [
+        ("network", "unchecked", "network"),
+        ("sales", "object-missing", f"s3://shop-dev-dags/{key}"),
+    ]
+    assert "this clone does not have the deployed commit" in findings[0]["actual"]
+    assert "fetch-depth" in findings[0]["hint"]
+    assert "GIT_DEPTH" in findings[0]["hint"]
+
+
+def test_a_job_of_a_merge_request_may_look(shop: Clone) -> None:
+    """It gets the verify role and no other."""
+    sandbox = shop.sandbox()
+    before = len(sandbox.exchanges())
+    token = sandbox.mint(
+        project="data/shop", ref="main", ref_type="branch", audience="https://gitlab.com"
+    )
+    job = {
+        **sandbox.child_env(),
+        "GITLAB_CI": "true",
+        "CI_PIPELINE_SOURCE": "schedule",
+        "CI_COMMIT_REF_NAME": "main",
+        "CI_COMMIT_BRANCH": "main",
+        "AWS_ID_TOKEN": token,
+    }
+    done = shop.cipipe("drift", "api", "--env", "dev", "--format", "json", **job)
+    assert done.status == 0, done.text
+    roles = [exchange["role"] for exchange in sandbox.exchanges()[before:]]
+    assert roles
+    assert {role.rpartition("/")[2] for role in roles} == {"shop-verify"}
+    assert msgspec.json.decode(done.out)["findings"] == []
