@@ -1,5 +1,6 @@
 """`cipipe drift` of a whole environment: real Terraform, Docker and a registry, in a sandbox."""
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
@@ -86,61 +87,6 @@ def test_a_clean_deployment_has_none_and_nothing_is_written(shop: Clone, aws: Aw
     assert list((shop.folder / ".cipipe/run").iterdir()) == []
 
 
-def test_a_changed_resource_is_one_finding(shop: Clone, aws: Aws) -> None:
-    ssm = aws.client("ssm")
-    ssm.put_parameter(Name="/shop/plain", Value="after", Overwrite=True)
-    try:
-        (finding,) = found(shop)
-    finally:
-        ssm.put_parameter(Name="/shop/plain", Value="before", Overwrite=True)
-    assert (finding["kind"], finding["what"]) == ("resource-changed", "aws_ssm_parameter.plain")
-    assert finding["actual"].startswith("changed outside of Terraform: ")
-    assert "before" not in finding["actual"] + finding["expected"]
-
-
-def test_a_secret_in_a_changed_resource_is_printed_nowhere(shop: Clone, aws: Aws) -> None:
-    ssm = aws.client("ssm")
-    ssm.put_parameter(Name="/shop/secret", Value=SECRETS[1], Overwrite=True)
-    try:
-        for form in ("text", "json"):
-            done = shop.cipipe(
-                "drift", "network", "-v", "--sandbox", "--env", "dev", "--format", form
-            )
-            assert done.status == 6, done.text
-            assert "aws_ssm_parameter.secret" in done.out
-            assert [secret for secret in SECRETS if secret in done.text] == []
-    finally:
-        ssm.put_parameter(Name="/shop/secret", Value=SECRETS[0], Overwrite=True)
-
-
-def test_a_deleted_resource_is_one_finding(shop: Clone, aws: Aws) -> None:
-    """What is only known again when it is there again is no finding of its own."""
-    ssm = aws.client("ssm")
-    ssm.delete_parameter(Name="/shop/plain")
-    try:
-        findings = found(shop)
-    finally:
-        ssm.put_parameter(Name="/shop/plain", Value="before", Type="String")
-    assert named(findings) == [("network", "resource-deleted", "aws_ssm_parameter.plain")]
-
-
-def test_what_no_configuration_is_about_is_no_drift(shop: Clone, aws: Aws) -> None:
-    """The provider reads a bucket's policy into an attribute that nobody set."""
-    deny = {
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": "s3:DeleteBucket",
-        "Resource": "arn:aws:s3:::shop-dev-dags",
-    }
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
-    s3 = aws.client("s3")
-    s3.put_bucket_policy(Bucket="shop-dev-dags", Policy=policy)
-    try:
-        assert found(shop, "network", status=0) == []
-    finally:
-        s3.delete_bucket_policy(Bucket="shop-dev-dags")
-
-
 def registry(shop: Clone, name: str) -> Registry:
     host = str(shop.sandbox().state.registry)
     return Registry(
@@ -151,43 +97,90 @@ def registry(shop: Clone, name: str) -> Registry:
     )
 
 
-def test_a_tag_that_moved_or_is_gone_is_one_finding(shop: Clone) -> None:
-    dbt = registry(shop, "shop-dev-dbt")
-    (tag,) = dbt.tags()
-    deployed = dbt.manifest(tag)
-    assert deployed is not None
-    body = json.dumps({**deployed.document(), "annotations": {"by": "somebody"}}).encode()
-    dbt.put_manifest(tag, Manifest(body, deployed.media_type, ""))
-    try:
-        (finding,) = found(shop)
-        moved = dbt.digest(tag)
-    finally:
-        dbt.put_manifest(tag, deployed)
-    assert named([finding]) == [("dbt", "tag-moved", f"{dbt.repository}:{tag}")]
-    assert (finding["expected"], finding["actual"]) == (deployed.digest, moved)
-
-    api = registry(shop, "shop-dev-api")
-    (tag,) = api.tags()
-    kept = api.manifest(tag)
-    assert kept is not None
-    api.delete([tag])
-    try:
-        findings = found(shop, "api", "dbt")
-    finally:
-        api.put_manifest(tag, kept)
-    assert named(findings) == [("api", "tag-missing", f"{api.repository}:{tag}")]
+@contextlib.contextmanager
+def parameter(aws: Aws, name: str, before: str, after: str) -> Iterator[None]:
+    """A parameter with another value, and with its own again afterwards."""
+    ssm = aws.client("ssm")
+    ssm.put_parameter(Name=name, Value=after, Overwrite=True)
+    yield
+    ssm.put_parameter(Name=name, Value=before, Overwrite=True)
 
 
-def test_an_object_that_is_gone_is_one_finding(shop: Clone, aws: Aws) -> None:
+@contextlib.contextmanager
+def without_object(aws: Aws, key: str) -> Iterator[None]:
+    """The bucket of the DAGs without an object, which is there again afterwards."""
     s3 = aws.client("s3")
-    key = "finance/orders.py"
     deleted = s3.delete_object(Bucket="shop-dev-dags", Key=key)
-    try:
-        findings = found(shop)
-    finally:
-        marker = deleted["VersionId"]
-        s3.delete_object(Bucket="shop-dev-dags", Key=key, VersionId=marker)
-    assert named(findings) == [("finance", "object-missing", f"s3://shop-dev-dags/{key}")]
+    yield
+    s3.delete_object(Bucket="shop-dev-dags", Key=key, VersionId=deleted["VersionId"])
+
+
+@contextlib.contextmanager
+def policy(aws: Aws) -> Iterator[None]:
+    """The provider reads a bucket's policy into an attribute that nobody configured."""
+    deny = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:DeleteBucket",
+        "Resource": "arn:aws:s3:::shop-dev-dags",
+    }
+    text = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    s3 = aws.client("s3")
+    s3.put_bucket_policy(Bucket="shop-dev-dags", Policy=text)
+    yield
+    s3.delete_bucket_policy(Bucket="shop-dev-dags")
+
+
+def test_each_change_is_one_finding_and_none_tells_a_secret(shop: Clone, aws: Aws) -> None:
+    dbt, api = registry(shop, "shop-dev-dbt"), registry(shop, "shop-dev-api")
+    (moved,), (gone,) = dbt.tags(), api.tags()
+    deployed, kept = dbt.manifest(moved), api.manifest(gone)
+    assert deployed is not None
+    assert kept is not None
+    changed = {**deployed.document(), "annotations": {"by": "somebody"}}
+    with (
+        parameter(aws, "/shop/plain", "before", "after"),
+        parameter(aws, "/shop/secret", *SECRETS),
+        policy(aws),
+        without_object(aws, "finance/orders.py"),
+    ):
+        body = json.dumps(changed).encode()
+        dbt.put_manifest(moved, Manifest(body, deployed.media_type, ""))
+        api.delete([gone])
+        text = shop.cipipe("drift", "-v", "--sandbox", "--env", "dev")
+        done = drift(shop)
+        newest = dbt.digest(moved)
+        dbt.put_manifest(moved, deployed)
+        api.put_manifest(gone, kept)
+
+    for outcome in (text, done):
+        assert outcome.status == 6, outcome.text
+        assert [secret for secret in SECRETS if secret in outcome.text] == []
+    assert "aws_ssm_parameter.secret" in text.out
+    findings = done.document["findings"]
+    assert sorted(named(findings)) == [
+        ("api", "tag-missing", f"{api.repository}:{gone}"),
+        ("dbt", "tag-moved", f"{dbt.repository}:{moved}"),
+        ("finance", "object-missing", "s3://shop-dev-dags/finance/orders.py"),
+        ("network", "resource-changed", "aws_ssm_parameter.plain"),
+        ("network", "resource-changed", "aws_ssm_parameter.secret"),
+    ]
+    (digests,) = [
+        (finding["expected"], finding["actual"])
+        for finding in findings
+        if finding["kind"] == "tag-moved"
+    ]
+    assert digests == (deployed.digest, newest)
+
+
+def test_a_deleted_resource_is_one_finding(shop: Clone, aws: Aws) -> None:
+    """What is only known when it is there again is no finding of its own."""
+    ssm = aws.client("ssm")
+    ssm.delete_parameter(Name="/shop/plain")
+    findings = found(shop, "network")
+    ssm.put_parameter(Name="/shop/plain", Value="before", Type="String")
+    wanted = [("network", "resource-deleted", "aws_ssm_parameter.plain")]
+    assert named(findings) == wanted, findings
 
 
 def shallow(shop: Clone, folder: Path) -> Clone:
@@ -200,18 +193,14 @@ def shallow(shop: Clone, folder: Path) -> Clone:
 def test_a_clone_of_depth_1(shop: Clone, aws: Aws, tmp_path: Path) -> None:
     """The deployed commit is needed only where HEAD has other content."""
     shop.commit("notify/who", "and everybody else\n")
-    assert found(shallow(shop, tmp_path / "same"), status=0) == []
+    assert found(shallow(shop, tmp_path / "same"), "network", status=0) == []
 
     shop.commit("network/more.tf", "\n# another comment\n")
-    assert found(shop, status=0) == []
+    assert found(shop, "network", status=0) == []
 
-    s3 = aws.client("s3")
     key = "sales/customers.py"
-    deleted = s3.delete_object(Bucket="shop-dev-dags", Key=key)
-    try:
+    with without_object(aws, key):
         findings = found(shallow(shop, tmp_path / "other"), status=4)
-    finally:
-        s3.delete_object(Bucket="shop-dev-dags", Key=key, VersionId=deleted["VersionId"])
     assert named(findings) == [
         ("network", "unchecked", "network"),
         ("sales", "object-missing", f"s3://shop-dev-dags/{key}"),

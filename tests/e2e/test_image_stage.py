@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from cipipe.redact import Redactor
+from cipipe.tools.registry import login
+from cipipe.tools.registry.client import Manifest
 from cipipe.tools.registry.copy import attached_tag
-from support.image_project import ACCOUNTS, AUTH, BASE, LEDGER, ImageProject
+from support.image_project import ACCOUNTS, AUTH, BASE, DOCKERFILE, LEDGER, ImageProject
 from support.tls_daemon import TlsDaemon
 from support.tools import require
 
@@ -139,6 +142,35 @@ def test_an_empty_daemon_takes_layers_from_the_deployed_image(project: ImageProj
     printed = client.containers.run(image.id, ["/bin/sh", "/app/run.sh"], remove=True)
     client.close()
     assert printed == f"{project.count}\n".encode()
+
+
+def test_a_base_image_that_moved_is_drift(project: ImageProject) -> None:
+    project.client("ecr").create_repository(repositoryName="shop-base")
+    base = f"{project.registry}/shop-base"
+    client = project.daemon()
+    client.images.get(BASE).tag(base, "1")
+    client.images.push(base, tag="1", auth_config=AUTH)
+    client.close()
+    project.write("app/Dockerfile", DOCKERFILE.replace(BASE, f"{base}:1"))
+    done = project.run_in("dev")
+    assert done.status == 0, done.text
+
+    repository = login.other(base, **AUTH, ca_bundle=None, redactor=Redactor())
+    pushed = repository.manifest("1")
+    assert pushed is not None
+    assert project.record()["data"]["bases"] == {f"{base}:1": pushed.digest}
+    command = ("drift", "--sandbox", "--env", "dev", "--format", "json")
+    same = project.cipipe(*command)
+    assert same.status == 0, same.text
+
+    body = json.dumps({**pushed.document(), "annotations": {"newer": "yes"}}).encode()
+    repository.put_manifest("1", Manifest(body, pushed.media_type, ""))
+    drifted = project.cipipe(*command)
+    assert drifted.status == 6, drifted.text
+    (finding,) = drifted.document["findings"]
+    assert (finding["kind"], finding["what"]) == ("base-moved", f"{base}:1")
+    assert (finding["expected"], finding["actual"]) == (pushed.digest, repository.digest("1"))
+    project.write("app/Dockerfile", DOCKERFILE)
 
 
 STAGES = f"""\

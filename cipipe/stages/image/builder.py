@@ -1,6 +1,7 @@
 """Builds the image: the context from the commit, by BuildKit or by Docker's classic builder."""
 
 import posixpath
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,14 +29,16 @@ _LARGE_FILE = 50_000_000
 _MAX_SHOWN = 3
 
 
-def build(context: StageContext[ImageSettings], name: str | None = None) -> None:
-    """Build the image under this name, or as `local_name`.
+def build(context: StageContext[ImageSettings], name: str | None = None) -> dict[str, str]:
+    """Build the image under this name, or as `local_name`. Returns the
+    digests of the images that it is built on, by their full names.
 
     Raises ProblemsError, StageError, UsageError.
     """
+    from cipipe.stages.image.bases import digests
     from cipipe.stages.image.build_context import build_context
     from cipipe.stages.image.cache import cache
-    from cipipe.tools.docker import buildkit
+    from cipipe.stages.image.dockerfile import base_images
 
     source = build_context(context)
     _warn_of_size(context, source)
@@ -46,16 +49,30 @@ def build(context: StageContext[ImageSettings], name: str | None = None) -> None
     found = cache(context)
     if command is None:
         _build_classically(docker, source, wanted=wanted, cache=found)
-        return
-    with_buildkit = partial(
-        _build_with_buildkit, context, command, source=source, wanted=wanted, cache=found
-    )
+        named: dict[str, str] = {}
+    else:
+        with_buildkit = partial(
+            _build_with_buildkit, context, command, source=source, wanted=wanted, cache=found
+        )
+        named = _with_some_frontend(context, with_buildkit)
+    references = base_images(_dockerfile_body(source), wanted.build_args)
+    return digests(context, docker, references, named)
+
+
+def _with_some_frontend(
+    context: StageContext[ImageSettings], build: Callable[..., dict[str, str]]
+) -> dict[str, str]:
+    """Build with the frontend that the Dockerfile names, or with the builder's own where that
+    cannot be pulled.
+    """
+    from cipipe.tools.docker import buildkit
+
     try:
-        with_buildkit()
+        return build()
     except buildkit.FrontendNotPulled as not_pulled:
         context.line(f"{not_pulled.hint} Building with the frontend that is part of the builder.")
         try:
-            with_buildkit(own_frontend=True)
+            return build(own_frontend=True)
         except buildkit.FrontendTooOld:
             raise not_pulled from None
 
@@ -185,7 +202,7 @@ def _build_with_buildkit(
     wanted: "Build",
     cache: "Cache",
     own_frontend: bool = False,
-) -> None:
+) -> dict[str, str]:
     import tempfile
 
     import msgspec
@@ -216,7 +233,7 @@ def _build_with_buildkit(
             config = Path(made, "docker")
             config.mkdir(mode=0o700)
             env["DOCKER_CONFIG"] = str(write_config(config, logins, env))
-        buildkit.build(
+        return buildkit.build(
             command,
             folder,
             msgspec.structs.replace(

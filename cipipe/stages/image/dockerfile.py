@@ -76,6 +76,25 @@ def copy_sources(body: bytes, build_args: Mapping[str, str | None]) -> Iterator[
                 yield CopySource(line, path)
 
 
+def base_images(body: bytes, build_args: Mapping[str, str | None]) -> Iterator[str]:
+    """The images that `FROM` names, but for earlier build stages and those
+    that name a digest, which never change.
+    """
+    before_stages = _Variables()
+    stages = {"scratch"}
+    for _, instruction, escape in instructions(body.decode(errors="surrogateescape")):
+        name, _, rest = instruction.partition(" ")
+        if name.upper() == "ARG" and len(stages) == 1:
+            _declare(rest.strip(), build_args, before_stages=before_stages, here=None)
+        elif name.upper() == "FROM":
+            words = flags_of(rest.strip())[1].split()
+            image = expanded(words[0], before_stages.known, escape) if words else None
+            if image and "@" not in image and image.lower() not in stages:
+                yield image
+            # One without a name counts too: `ARG` below it is its own.
+            stages.add(words[-1].lower() if len(words) > 2 else f"#{len(stages)}")
+
+
 def needs_buildkit(body: bytes) -> tuple[int, str] | None:
     """The first thing that Docker's classic builder does not know, with its
     line; None where there is none.

@@ -2,11 +2,12 @@
 of the images that it was built on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from cipipe.errors import StageError
+from cipipe.errors import CipipeError, StageError
 from cipipe.results import DriftFinding
 from cipipe.stages.context import StageContext
+from cipipe.stages.image.bases import moved
 from cipipe.stages.image.publishing import deployed_image, registry_of
 from cipipe.stages.image.settings import ImageSettings
 
@@ -41,6 +42,28 @@ def findings(context: StageContext[ImageSettings]) -> Iterator[DriftFinding]:
             expected=deployed.digest,
             actual=found,
             hint="Find out who pushed it, and make the tags of the repository immutable.",
+        )
+    yield from _bases(context, deployed.bases)
+
+
+def _bases(
+    context: StageContext[ImageSettings], recorded: Mapping[str, str]
+) -> Iterator[DriftFinding]:
+    """The images that it was built on, whose tags may be newer ones' by now."""
+    for name, now in moved(context, recorded):
+        if isinstance(now, CipipeError):
+            hint = now.hint or "Let this job reach the registry."
+            yield DriftFinding.unchecked(context.stage.name, name, now.message, hint)
+            continue
+        repository = name.rpartition(":")[0]
+        newest = f"{name}@{now}" if now else f"{repository} with another tag"
+        yield DriftFinding(
+            stage=context.stage.name,
+            kind="base-moved",
+            what=name,
+            expected=recorded[name],
+            actual=now or "there is no such tag any more",
+            hint=f"To build on what is there now, name it in the Dockerfile: FROM {newest}",
         )
 
 

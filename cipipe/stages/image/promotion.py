@@ -24,7 +24,13 @@ def promote(context: StageContext[ImageSettings]) -> ImageData:
     target = registry(context)
     copy = Copy(source=source, target=target, line=context.line, interrupt=context.interrupt)
     copy.image(found.digest, content_tag(context))
-    return ImageData(target.repository, content_tag(context), found.digest, offered_since(context))
+    return ImageData(
+        target.repository,
+        content_tag(context),
+        found.digest,
+        offered_since(context),
+        bases=found.bases,
+    )
 
 
 def _image(context: StageContext[ImageSettings], earlier: EarlierStage | None) -> ImageData:

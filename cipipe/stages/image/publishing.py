@@ -1,6 +1,8 @@
 """The image in its registry: whether it is there, push it, give it more tags."""
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -40,6 +42,9 @@ class ImageData(msgspec.Struct, frozen=True, omit_defaults=True):
     # one were built for, oldest first: the cache in an image only describes
     # the layers that were built with it.
     layers_from: tuple[str, ...] = ()
+    # The digests of the images that it is built on, by their full names, as
+    # far as the build knew them.
+    bases: dict[str, str] = {}
 
 
 def outputs(stage: str, data: ImageData) -> dict[str, Output]:
@@ -111,11 +116,16 @@ def deployed_digest(context: StageContext[ImageSettings], target: "Registry") ->
 
 
 def push(
-    context: StageContext[ImageSettings], existing: str | None, target: "Registry | None" = None
+    context: StageContext[ImageSettings],
+    existing: str | None,
+    target: "Registry | None" = None,
+    *,
+    bases: Mapping[str, str] = MappingProxyType({}),
 ) -> ImageData:
     """Push the image unless it is in the registry as `existing`.
 
-    Logs in where there is no `target` with a login. Raises StageError.
+    Logs in where there is no `target` with a login. `bases` is what the
+    build returned. Raises StageError.
     """
     target = target or registry(context)
     tag = content_tag(context)
@@ -126,7 +136,14 @@ def push(
         digest,
         offered_since(context),
         layers_from=_layers_from(context, target, digest),
+        bases=dict(bases) or _recorded_bases(context, digest),
     )
+
+
+def _recorded_bases(context: StageContext[ImageSettings], digest: str) -> dict[str, str]:
+    """What the record has, where it is of this very image."""
+    deployed = deployed_image(context)
+    return deployed.bases if deployed is not None and deployed.digest == digest else {}
 
 
 def _layers_from(

@@ -109,6 +109,8 @@ class _ImageRun:
         self._looked_at: Registry | None = None
         # Whether the image was built here.
         self._built = False
+        # The digests of the images that it was built on.
+        self._bases: dict[str, str] = {}
         # What changed in the dbt project; None where nothing is deployed.
         self._comparison: slim.Comparison | None = None
         # The tags that a destroy deletes.
@@ -121,7 +123,7 @@ class _ImageRun:
     def build(self, context: StageContext[ImageSettings], result: StageResult) -> None:
         if self._digest:
             return
-        builder.build(context)
+        self._bases = builder.build(context)
         self._built = True
         result.summary = f"built {local_name(context)}"
         if context.mode is Mode.VERIFY:
@@ -148,7 +150,8 @@ class _ImageRun:
     def push(self, context: StageContext[ImageSettings], result: StageResult) -> None:
         existed = self._digest is not None
         # A login from before a long build may not last for the push.
-        pushed = publishing.push(context, self._digest, self._looked_at if existed else None)
+        target = self._looked_at if existed else None
+        pushed = publishing.push(context, self._digest, target, bases=self._bases)
         self._keep(context, result, pushed)
         result.summary = f"{pushed.repository}:{pushed.tag}" + (" (existed)" if existed else "")
 

@@ -10,9 +10,8 @@ attributes do.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -20,20 +19,31 @@ from cipipe.results import DriftFinding
 from cipipe.stages.checkout import check_out
 from cipipe.stages.context import StageContext
 from cipipe.stages.paths import repository_path
-from cipipe.stages.settings import literal
+from cipipe.stages.terraform.changes.model import (
+    Action,
+    AttributeChange,
+    ChangeSet,
+    ResourceEntry,
+    Unknown,
+)
+from cipipe.stages.terraform.changes.reading import change_set
+from cipipe.stages.terraform.saving import save_plan
 from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.stages.terraform.stage_client import client_of
-from cipipe.tools.terraform.shown import ResourceChange, ShownPlan
+from cipipe.tools.terraform.shown import ShownPlan
 
 # Paths of attributes that a finding names.
 _MAX_PATHS = 5
 
-_DOES: dict[tuple[str, ...], str] = {
-    ("create",): "create it",
-    ("update",): "change it",
-    ("delete",): "delete it",
-    ("forget",): "remove it from the state",
-    ("no-op",): "move or import it in the state",
+_DOES = {
+    Action.CREATE: "create it",
+    Action.UPDATE: "change it",
+    Action.REPLACE: "replace it",
+    Action.REPLACE_CREATE_FIRST: "replace it",
+    Action.DELETE: "delete it",
+    Action.FORGET: "remove it from the state",
+    Action.MOVE: "move it in the state",
+    Action.IMPORT: "import it",
 }
 
 
@@ -60,50 +70,46 @@ def findings(context: StageContext[TerraformSettings]) -> Iterator[DriftFinding]
         )
         return
 
-    plan = context.scratch / "drift.tfplan"
-    # Variables go into a file, because every user of the machine can read a
-    # command line.
-    variables = context.scratch / "drift.tfvars.json"
-    settings = context.stage.settings
-    values = {name: literal(value) for name, value in settings.variables.items()}
-    variables.write_bytes(msgspec.json.encode(values))
-    terraform.plan(plan, var_files=(*settings.var_files, str(variables)), lock=False)
+    plan = save_plan(context, terraform, lock=False)
+    shown = terraform.show(plan)
     yield from differences(
-        terraform.show(plan), stage=context.stage.name, environment=context.environment_name
+        without_unknown(change_set(shown, context.redactor), shown),
+        stage=context.stage.name,
+        environment=context.environment_name,
     )
 
 
-def differences(shown: ShownPlan, *, stage: str, environment: str) -> Iterator[DriftFinding]:
+def differences(changes: ChangeSet, *, stage: str, environment: str) -> Iterator[DriftFinding]:
     """What a plan says, with one finding for each resource."""
-    outside = {entry.address: entry for entry in shown.resource_drift if entry.mode == "managed"}
-    planned = {entry.address: entry for entry in shown.changes()}
+    outside = {entry.address: entry for entry in changes.drift}
+    planned = {entry.address: entry for entry in changes.resources}
     hint = f"Apply what is deployed again: cipipe run {stage} --force {stage} --env {environment}"
 
-    deleted = {address for address, entry in outside.items() if entry.destroys}
-    causes = deleted | {address for address, entry in planned.items() if _known(entry)}
+    deleted = {address for address, entry in outside.items() if entry.action is Action.DELETE}
+    causes = deleted | {address for address, entry in planned.items() if _is_cause(entry)}
     for address in sorted(causes or planned.keys()):
-        paths = [] if address in deleted else _known(planned[address])
+        paths = _paths(planned[address]) if address in planned else []
         if address in deleted:
             kind, expected, actual = "resource-deleted", "there", "deleted outside of Terraform"
-        elif address in outside and _attributes(paths) & _attributes(_known(outside[address])):
+        elif address in outside and _attributes(paths) & _attributes(_paths(outside[address])):
             kind, expected = "resource-changed", "as Terraform left it"
             actual = f"changed outside of Terraform{_shown(paths)}"
         else:
+            action = planned[address].action
             kind, expected = "resource-differs", "as the deployed configuration says"
-            actual = f"Terraform would {_verb(planned[address])}{_shown(paths)}"
+            shown = "" if action is Action.CREATE else _shown(paths)
+            actual = f"Terraform would {_DOES[action]}{shown}"
         yield DriftFinding(
             stage=stage, kind=kind, what=address, expected=expected, actual=actual, hint=hint
         )
 
     # Outputs of resources that differ do so too.
-    if deleted or planned:
-        return
-    for name, change in sorted(shown.output_changes.items()):
-        if change.actions != ("no-op",):
+    if not causes and not planned:
+        for output in changes.outputs:
             yield DriftFinding(
                 stage=stage,
                 kind="output-differs",
-                what=f"output {name}",
+                what=f"output {output.name}",
                 expected="as it was applied",
                 actual="Terraform would change it",
                 hint=hint,
@@ -145,22 +151,42 @@ def _nested(one: bytes, other: bytes) -> bool:
     return one.startswith(other + b"/") or other.startswith(one + b"/")
 
 
-def _verb(entry: ResourceChange) -> str:
-    return _DOES.get(entry.actions, "replace it")
+def without_unknown(changes: ChangeSet, shown: ShownPlan) -> ChangeSet:
+    """The change set without attributes that are known only after an apply.
 
-
-def _known(entry: ResourceChange) -> list[str]:
-    """The paths of what changes in a resource.
-
-    What is known only after an apply is left out: it changes because
-    something else does. A resource that is created or deleted has the empty
-    path.
+    They change because something else does. A change set does not tell it
+    of sensitive ones.
     """
-    change = entry.change
-    if change.before is None or change.after is None or entry.actions == ("no-op",):
-        return [""]
-    marks = (change.before_sensitive, change.after_sensitive, change.after_unknown)
-    return sorted(set(_changed("", change.before, change.after, marks)))
+    unknown = {
+        (entry.address, name)
+        for entry in shown.resource_changes
+        if isinstance(entry.change.after_unknown, dict)
+        for name, mark in entry.change.after_unknown.items()
+        if mark is True
+    }
+
+    def known(address: str, change: AttributeChange) -> bool:
+        hidden = any((address, name) in unknown for name in _attributes([change.path]))
+        return not hidden and not isinstance(change.after, Unknown)
+
+    resources = [
+        msgspec.structs.replace(
+            entry, attributes=tuple(a for a in entry.attributes if known(entry.address, a))
+        )
+        for entry in changes.resources
+    ]
+    return msgspec.structs.replace(changes, resources=tuple(resources))
+
+
+def _paths(entry: ResourceEntry) -> list[str]:
+    """The paths of what changes in a resource."""
+    return sorted({change.path for change in entry.attributes})
+
+
+def _is_cause(entry: ResourceEntry) -> bool:
+    """Whether more than what follows from other changes happens to a resource."""
+    changes = entry.action is Action.UPDATE or entry.action.replaces
+    return not changes or bool(_paths(entry))
 
 
 def _attributes(paths: list[str]) -> set[str]:
@@ -168,44 +194,8 @@ def _attributes(paths: list[str]) -> set[str]:
     return {re.split(r"[.\[]", path, maxsplit=1)[0] for path in paths}
 
 
-def _changed(path: str, before: Any, after: Any, marks: Sequence[Any]) -> Iterator[str]:
-    *sensitive, unknown = marks
-    if unknown is True or _same(before, after):
-        return
-    # Below a sensitive value, its very keys may be secret.
-    if True not in sensitive and isinstance(before, dict) and isinstance(after, dict):
-        for key in sorted(before.keys() | after.keys()):
-            inner = f"{path}.{key}" if path else key
-            below = [_below(mark, key) for mark in marks]
-            yield from _changed(inner, before.get(key), after.get(key), below)
-    elif True not in sensitive and isinstance(before, list) and isinstance(after, list):
-        if len(before) != len(after):
-            yield path
-            return
-        for index, (one, other) in enumerate(zip(before, after, strict=True)):
-            below = [_below(mark, index) for mark in marks]
-            yield from _changed(f"{path}[{index}]", one, other, below)
-    else:
-        yield path
-
-
-def _below(mark: Any, key: str | int) -> Any:
-    """What `before_sensitive` or the like says of a value inside of another."""
-    if isinstance(mark, dict):
-        return mark.get(key, False)
-    if isinstance(mark, list) and isinstance(key, int) and key < len(mark):
-        return mark[key]
-    return mark is True
-
-
-def _same(before: Any, after: Any) -> bool:
-    """Equal, or both empty: providers read an empty value back as null."""
-    empty: tuple[Any, ...] = (None, "", [], {})
-    return before == after or (before in empty and after in empty)
-
-
 def _shown(paths: list[str]) -> str:
-    if paths in ([], [""]):
+    if not paths:
         return ""
     more = len(paths) - _MAX_PATHS
     return f": {', '.join(paths[:_MAX_PATHS])}" + (f" and {more} more" if more > 0 else "")

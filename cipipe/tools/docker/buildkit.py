@@ -109,9 +109,10 @@ def build(
     env: Mapping[str, str],
     line: Callable[[str], None],
     watch: process.Watch,
-) -> None:
+) -> dict[str, str]:
     """Build a folder with the context in it, and pass each line of output
-    to `line`.
+    to `line`. Returns the digests of base images, by their full names, as
+    far as the builder says them.
 
     `argv` is what `command` returned. Raises StageError.
     """
@@ -154,6 +155,7 @@ def build(
             without = msgspec.structs.replace(wanted, cache_to=None)
             return build(argv, folder, without, env=env, line=line, watch=watch)
         raise _failed(wanted, progress, printed) from error
+    return progress.bases
 
 
 def _cache_arguments(argv: tuple[str, ...], wanted: Build) -> list[str]:

@@ -56,6 +56,8 @@ class ImageOnDaemon(msgspec.Struct, frozen=True):
     size: int
     # How a container of it starts.
     configuration: Mapping[str, Any]
+    # What registries call it: `REPOSITORY@sha256:…`, as people write it.
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,8 @@ class Docker:
         with _translated(f"docker image inspect {image}", "docker-unreachable"):
             found = self._client.api.inspect_image(image)
         size = int(found.get("Size") or 0)
-        return ImageOnDaemon(str(found["Id"]), size, found.get("Config") or {})
+        digests = tuple(found.get("RepoDigests") or ())
+        return ImageOnDaemon(str(found["Id"]), size, found.get("Config") or {}, digests)
 
     @contextlib.contextmanager
     def exported(self, image: str) -> Iterator[tarfile.TarFile]:

@@ -25,6 +25,8 @@ _DONE = re.compile(r"DONE (\d+\.\d+)s")
 # `[linux/amd64 builder 2/4] RUN …`: the platform and the stage's name may be missing.
 _STEP = re.compile(r"\[(?:[\w/]+/[\w/]+ )?(?:(\S+) )?(\d+)/\d+\] (.*)")
 
+_BASE = re.compile(r"FROM (\S+)@(sha256:[0-9a-f]{64})")
+
 _CLASSIC_STEP = re.compile(r"Step (\d+)/\d+ : (.*)")
 
 _CACHE = "importing cache manifest from "
@@ -71,6 +73,9 @@ class BuildProgress:
     cached: list[str] = field(default_factory=list, init=False)
     # What belongs to no step, such as the summary of an error.
     other: list[str] = field(default_factory=list, init=False)
+    # The digests of the images that it builds on, by their full names; not
+    # of those that it takes from the daemon.
+    bases: dict[str, str] = field(default_factory=dict, init=False)
     _steps: dict[str, _Step] = field(default_factory=dict, init=False)
     # The step whose output was shown last.
     _shown: str = field(default="", init=False)
@@ -86,6 +91,7 @@ class BuildProgress:
         step = self._steps.get(key)
         if step is None:
             self._steps[key] = _step(rest)
+            self.bases.update(_base(rest))
             return
 
         if output := _OUTPUT.fullmatch(rest):
@@ -134,6 +140,13 @@ def _step(title: str) -> _Step:
         return _Step(_shortened(found[3]), StepName(found[1] or "", int(found[2])), internal=False)
     internal = bool(_INTERNAL.match(title)) or title.startswith(_CACHE)
     return _Step(_shortened(title), None, internal)
+
+
+def _base(title: str) -> dict[str, str]:
+    """The digest that a step builds on, by the image's full name."""
+    step = _STEP.fullmatch(title)
+    found = _BASE.fullmatch(step[3]) if step is not None else None
+    return {found[1]: found[2]} if found is not None else {}
 
 
 @dataclass

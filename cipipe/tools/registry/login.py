@@ -20,6 +20,11 @@ _ECR = re.compile(
 )
 
 
+def is_ecr(host: str) -> bool:
+    """Whether a registry is Amazon ECR's."""
+    return _ECR.fullmatch(host) is not None
+
+
 def login(aws: Aws, repository: str, redactor: Redactor) -> Registry:
     """Log in to the ECR registry of `repository`, `HOST/NAME` as Terraform
     outputs it. Raises StageError.
@@ -78,14 +83,29 @@ def other(
         raise _bad(repository)
     redactor.register(password)
     redactor.register(base64.b64encode(f"{username}:{password}".encode()).decode())
-    scheme = "http" if host.partition(":")[0] in LOOPBACK else "https"
     return Registry(
         repository=repository,
-        url=f"{scheme}://{host}",
+        url=_url(host),
         username=username,
         password=password,
         connections=Connections(ca_bundle),
     )
+
+
+def anonymous(repository: str, *, ca_bundle: str | None) -> Registry:
+    """A repository that everybody may read."""
+    return Registry(
+        repository=repository,
+        url=_url(repository.partition("/")[0]),
+        username="",
+        password="",
+        connections=Connections(ca_bundle),
+    )
+
+
+def _url(host: str) -> str:
+    scheme = "http" if host.partition(":")[0] in LOOPBACK else "https"
+    return f"{scheme}://{host}"
 
 
 def _bad(repository: str) -> StageError:

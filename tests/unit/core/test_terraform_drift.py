@@ -4,8 +4,10 @@ from typing import Any
 
 import msgspec
 
+from cipipe.redact import Redactor
 from cipipe.results import DriftFinding
-from cipipe.stages.terraform.drifted import differences
+from cipipe.stages.terraform.changes.reading import change_set
+from cipipe.stages.terraform.drifted import differences, without_unknown
 from cipipe.tools.terraform.shown import ShownPlan
 
 SECRET = "swordfish-1234"
@@ -22,7 +24,8 @@ def change(address: str, actions: str, before: Any, after: Any, **more: Any) -> 
 
 def found(**document: Any) -> list[DriftFinding]:
     shown = msgspec.convert(document, ShownPlan)
-    return list(differences(shown, stage="iac", environment="dev"))
+    changes = without_unknown(change_set(shown, Redactor()), shown)
+    return list(differences(changes, stage="iac", environment="dev"))
 
 
 def named(findings: list[DriftFinding]) -> list[tuple[str, str]]:
@@ -63,6 +66,15 @@ def test_deleted_outside_and_what_follows_from_it() -> None:
         change("a.gone", "create", None, {"n": 1}),
         change("a.follows", "update", {"of": "x"}, {}, after_unknown={"of": True}),
         change("a.replaced", "delete+create", {"of": "x"}, {}, after_unknown={"of": True}),
+        change(
+            "a.hidden",
+            "update",
+            {"of": "x"},
+            {},
+            after_unknown={"of": True},
+            before_sensitive={"of": True},
+            after_sensitive={"of": True},
+        ),
     ]
     outputs = {"o": {"actions": ["update"], "before": "x", "after_unknown": True}}
     findings = found(resource_drift=drift, resource_changes=plan, output_changes=outputs)
@@ -83,7 +95,7 @@ def test_what_only_the_plan_changes() -> None:
         "a.new": "Terraform would create it",
         "a.old": "Terraform would delete it",
         "a.replaced": "Terraform would replace it: n",
-        "a.changed": "Terraform would change it: n[1]",
+        "a.changed": "Terraform would change it: n",
         "a.left": "Terraform would remove it from the state",
     }
     assert {finding.kind for finding in findings} == {"resource-differs"}
