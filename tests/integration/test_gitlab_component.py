@@ -159,7 +159,7 @@ def test_only_the_id_of_a_plan_is_handed_over() -> None:
 
 def test_a_schedule_looks_for_drift_where_that_is_wanted() -> None:
     made = job("drift:dev", drift=True)
-    assert made["script"] == ["cipipe drift --env dev "]
+    assert made["script"] == ["cipipe drift --env dev"]
     assert "AWS_ID_TOKEN" in made["id_tokens"]
     assert made["interruptible"] is True
     assert "resource_group" not in made
