@@ -41,3 +41,24 @@ def test_terraform_test_passes(root: str, tmp_path: Path) -> None:
 def test_files_are_formatted(root: str) -> None:
     done = terraform(ROOT / root, "fmt", "-check", "-recursive", "-diff", "-no-color")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_the_lock_file_is_used_as_it_is(root: str, tmp_path: Path) -> None:
+    folder = tmp_path / "root"
+    shutil.copytree(ROOT / root, folder, ignore=shutil.ignore_patterns(".terraform", "__pycache__"))
+    before = (folder / ".terraform.lock.hcl").read_text()
+
+    done = terraform(
+        folder, "init", "-backend=false", "-input=false", "-no-color", "-lockfile=readonly"
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert (folder / ".terraform.lock.hcl").read_text() == before
+    # A provider of this version is published for 14 platforms; `zh:` also covers its manifest.
+    assert (before.count('"h1:'), before.count('"zh:')) == (14, 15)
+
+
+def test_both_roots_lock_the_same_provider() -> None:
+    first, second = ((ROOT / root / ".terraform.lock.hcl").read_text() for root in ROOTS)
+    assert first == second

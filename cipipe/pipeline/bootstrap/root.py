@@ -6,10 +6,8 @@ contain anything.
 """
 
 import contextlib
-import platform
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,9 +23,6 @@ SHIPPED = Path(__file__).parents[2] / "bootstrap"
 _FORMER = "terraform/bootstrap"
 
 _LOCK_FILE = ".terraform.lock.hcl"
-
-# The platform of pipelines, which the lock file has a checksum for.
-_LOCKED_PLATFORM = ("linux", "x86_64")
 
 # What a name of a resource may contain.
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -64,10 +59,7 @@ def prepared(root: Path) -> Iterator[Path]:
         copy.mkdir()
         for file in root.glob("*.tf"):
             shutil.copyfile(file, copy / file.name)
-        # On other platforms Terraform would refuse a lock file without
-        # their checksum.
-        if (sys.platform, platform.machine()) == _LOCKED_PLATFORM:
-            shutil.copyfile(root / _LOCK_FILE, copy / _LOCK_FILE)
+        shutil.copyfile(root / _LOCK_FILE, copy / _LOCK_FILE)
         yield copy
 
 
