@@ -106,6 +106,7 @@ def test_what_changed_is_installed_before_any_dag_is_uploaded(
     (update,) = service.updates
     manifest = shop.record().data["manifest"]
     assert update == {
+        "WorkerReplacementStrategy": "GRACEFUL",
         "RequirementsS3Path": "requirements.txt",
         "RequirementsS3ObjectVersion": manifest["requirements.txt"]["version"],
         "PluginsS3Path": "plugins.zip",

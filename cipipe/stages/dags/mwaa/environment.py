@@ -95,7 +95,8 @@ def update(context: StageContext[Settings], name: str, versions: Mapping[str, st
         return False
 
     before = _updated_at(found)
-    wanted: dict[str, str] = {}
+    # Without this, MWAA kills what its workers are running.
+    wanted = {"WorkerReplacementStrategy": "GRACEFUL"}
     for key, version in versions.items():
         wanted[f"{_ARGUMENTS[key]}S3Path"] = key
         wanted[f"{_ARGUMENTS[key]}S3ObjectVersion"] = version
