@@ -1,5 +1,7 @@
 # Managed Airflow, created if `create_mwaa` is true. It reads DAGs from the bucket and starts dbt tasks; mwaa_iam.tf has its
 # permissions. Workers need no additional packages: MWAA's image has the Amazon provider that the DAGs import.
+# When Terraform changes the environment, its workers stop at once: `worker_replacement_strategy` is an argument of version 6 of
+# the provider. The pipeline's `dags` stage, which makes the frequent updates, lets them finish their tasks.
 
 resource "aws_security_group" "mwaa" {
   count = local.create_mwaa ? 1 : 0

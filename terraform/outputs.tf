@@ -1,6 +1,11 @@
 # What the pipeline and the DAGs need to know. Marker comments in DAG files name these outputs, and a DAG's literal must have
 # the output's type, so renaming an output or changing its type breaks DAGs.
 
+output "alarm_topic_arn" {
+  description = "Topic that tells about failed tasks and failed DAG runs."
+  value       = aws_sns_topic.alarms.arn
+}
+
 output "artifacts_url" {
   description = "Folder of dbt's artifacts, as s3://BUCKET/ENVIRONMENT/PROJECT/."
   value       = "s3://${module.artifacts_bucket.name}/${local.artifacts_prefix}"

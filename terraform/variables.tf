@@ -206,6 +206,23 @@ variable "log_retention_days" {
   }
 }
 
+variable "alarm_emails" {
+  description = "Who is told about failed tasks and failed DAG runs. Each address gets a message with a link that confirms the subscription."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for address in var.alarm_emails : can(regex("^[^@\\s]+@[^@\\s]+$", address))])
+    error_message = "alarm_emails must be email addresses."
+  }
+}
+
+variable "alarm_key" {
+  description = "KMS key or alias for the topic of alarms, which EventBridge and CloudWatch may use. Null selects the one that bootstrap/ creates with alarm_key."
+  type        = string
+  default     = null
+}
+
 # --- storage ---------------------------------------------------------------------------------------------------------
 
 variable "dag_version_days" {

@@ -33,6 +33,12 @@ locals {
   mwaa_arn        = "arn:${local.partition}:airflow:${local.here}:environment/${local.name}"
   viewer_arn      = "arn:${local.partition}:airflow:${local.here}:role/${local.name}/Viewer" # Airflow's own role
 
+  alarm_arns = [
+    "arn:${local.partition}:cloudwatch:${local.here}:alarm:${local.name}-*",
+    "arn:${local.partition}:events:${local.here}:rule/${local.name}-*",
+    "arn:${local.partition}:sns:${local.here}:${local.name}-*",
+  ]
+
   athena_arn    = "arn:${local.partition}:athena:${local.here}"
   glue_arn      = "arn:${local.partition}:glue:${local.here}"
   database      = "${replace(local.name, "-", "_")}_*" # names in Athena have no hyphens

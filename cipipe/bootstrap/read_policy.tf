@@ -14,7 +14,7 @@ resource "aws_iam_policy" "read" {
         Effect = "Allow"
         Action = [
           "ec2:Describe*", "ecr:GetAuthorizationToken", "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions",
-          "logs:DescribeLogGroups", "ssm:DescribeParameters",
+          "logs:DescribeLogGroups", "sns:GetSubscriptionAttributes", "ssm:DescribeParameters",
         ]
         Resource = "*"
       },
@@ -69,6 +69,15 @@ resource "aws_iam_policy" "read" {
           local.cluster_arn, local.family_arn, local.log_group_arn, local.mwaa_arn, local.parameter_arn, local.secret_arn,
           local.workgroup_arn,
         ]
+      },
+      {
+        Sid    = "ReadAlarms"
+        Effect = "Allow"
+        Action = [
+          "cloudwatch:DescribeAlarms", "cloudwatch:ListTagsForResource", "events:DescribeRule", "events:ListTagsForResource",
+          "events:ListTargetsByRule", "sns:GetTopicAttributes", "sns:ListTagsForResource",
+        ]
+        Resource = local.alarm_arns
       },
       {
         Sid      = "ReadRoles"

@@ -21,6 +21,7 @@ resource "aws_iam_role_policy_attachment" "deploy" {
     read    = aws_iam_policy.read.arn
     deploy  = aws_iam_policy.deploy.arn
     network = aws_iam_policy.network.arn
+    alarms  = aws_iam_policy.alarms.arn
   }
 
   role       = aws_iam_role.deploy.name

@@ -230,6 +230,12 @@ variable "boundary_additional_actions" {
   }
 }
 
+variable "alarm_key" {
+  description = "Create the KMS key for the main stack's topic of alarms. It costs a dollar a month."
+  type        = bool
+  default     = false
+}
+
 # --- beyond what is named after project and environment ---------------------------------------------------------------
 
 variable "bucket_arns" {

@@ -84,6 +84,9 @@ class Bootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Actions that roles of the stack may have, such as `athena:*`.
     boundary_actions: tuple[str, ...] = ()
 
+    # Create the KMS key for the stack's topic of alarms.
+    alarm_key: bool = False
+
 
 class StageTable(msgspec.Struct, frozen=True, kw_only=True):
     """The keys that the table of every stage may have, whatever its kind."""

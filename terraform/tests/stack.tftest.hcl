@@ -18,6 +18,14 @@ mock_provider "aws" {
     defaults = { arn = "arn:aws:s3:::dbt-deployment-live-dags-222222222222" }
   }
 
+  mock_resource "aws_sns_topic" {
+    defaults = { arn = "arn:aws:sns:eu-central-1:222222222222:dbt-deployment-live-alarms" }
+  }
+
+  mock_resource "aws_ecs_cluster" {
+    defaults = { arn = "arn:aws:ecs:eu-central-1:222222222222:cluster/dbt-deployment-live" }
+  }
+
   mock_resource "aws_subnet" {
     defaults = { arn = "arn:aws:ec2:eu-central-1:222222222222:subnet/subnet-1" }
   }
@@ -144,6 +152,55 @@ run "defaults" {
   }
 }
 
+run "alarms" {
+  command = plan
+
+  variables {
+    alarm_emails = ["data@example.com"]
+  }
+
+  assert {
+    condition     = aws_sns_topic.alarms.kms_master_key_id == "alias/dbt-deployment-live-alarms" && keys(aws_sns_topic_subscription.alarms) == ["data@example.com"]
+    error_message = "The topic is encrypted with the key of bootstrap/, and the addresses are subscribed."
+  }
+
+  assert {
+    condition = jsondecode(aws_cloudwatch_event_rule.task_failed.event_pattern) == {
+      source      = ["aws.ecs"]
+      detail-type = ["ECS Task State Change"]
+      detail = {
+        clusterArn = ["arn:aws:ecs:eu-central-1:222222222222:cluster/dbt-deployment-live"]
+        lastStatus = ["STOPPED"]
+        "$or" = [
+          { stopCode = ["EssentialContainerExited"], containers = { exitCode = [{ anything-but = 0 }] } },
+          { stopCode = ["TaskFailedToStart", "TerminationNotice"] },
+        ]
+      }
+    }
+    error_message = "Tasks of this cluster that end with an error or do not start are failures; those that somebody stopped are not."
+  }
+
+  assert {
+    condition     = toset(flatten([for statement in jsondecode(aws_sns_topic_policy.alarms.policy).Statement : statement.Action])) == toset(["sns:Publish"])
+    error_message = "Services may publish to the topic, and nothing else."
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.dag_failed) == 0
+    error_message = "Without MWAA there are no metrics of DAG runs."
+  }
+}
+
+run "refuses_what_is_no_address" {
+  command = plan
+
+  variables {
+    alarm_emails = ["data at example.com"]
+  }
+
+  expect_failures = [var.alarm_emails]
+}
+
 run "mwaa" {
   command = plan
 
@@ -155,6 +212,11 @@ run "mwaa" {
   assert {
     condition     = output.mwaa_environment_name == "dbt-deployment-live" && length(aws_subnet.private) == 2
     error_message = "With create_mwaa there must be an MWAA environment and the two private subnets that it requires."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.dag_failed[0].alarm_actions == toset(["arn:aws:sns:eu-central-1:222222222222:dbt-deployment-live-alarms"])
+    error_message = "Failed DAG runs are reported to the topic."
   }
 
   assert {

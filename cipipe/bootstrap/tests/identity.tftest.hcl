@@ -155,8 +155,28 @@ run "safeguards" {
   }
 
   assert {
-    condition     = alltrue([for policy in [aws_iam_policy.boundary, aws_iam_policy.deploy, aws_iam_policy.network, aws_iam_policy.read] : length(policy.policy) <= 6144])
+    condition     = alltrue([for policy in [aws_iam_policy.alarms, aws_iam_policy.boundary, aws_iam_policy.deploy, aws_iam_policy.network, aws_iam_policy.read] : length(policy.policy) <= 6144])
     error_message = "IAM rejects managed policies of more than 6144 characters."
+  }
+}
+
+run "alarm_key" {
+  command = plan
+
+  variables {
+    alarm_key = true
+  }
+
+  assert {
+    condition     = aws_kms_alias.alarms[0].name == "alias/dbt-deployment-dev-alarms" && aws_kms_key.alarms[0].enable_key_rotation
+    error_message = "The stack finds the key of its topic by its alias."
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_kms_key.alarms[0].policy).Statement : statement.Action if !can(statement.Principal.AWS)
+    ] == [["kms:Decrypt", "kms:GenerateDataKey*"]]
+    error_message = "Services may encrypt and decrypt what they publish, and nothing else."
   }
 }
 

@@ -180,7 +180,7 @@ def _variables(
     if verify_role:
         paths["verify_role_path"] = _path(verify_role)
     if session.sandbox:
-        # A sandbox's account has no policies of the team, and enforces none.
+        # A sandbox's account has no policies of the team.
         granted = msgspec.structs.replace(granted, deploy_policy_arns=[], verify_policy_arns=[])
     return {
         "project": project.config.project.name,
@@ -194,6 +194,7 @@ def _variables(
         "identity_providers": providers,
         # A root that was copied from an earlier version may not have these.
         **{key: value for key, value in msgspec.to_builtins(granted).items() if value},
+        **({"alarm_key": True} if project.config.bootstrap.alarm_key else {}),
         **{key: path for key, path in paths.items() if path != "/"},
     }
 
