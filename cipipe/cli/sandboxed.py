@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cipipe.cli.options import Common
-from cipipe.errors import StageError
+from cipipe.errors import StageError, UsageError
 from cipipe.pipeline.project import Project
 from cipipe.pipeline.session import Session
 from cipipe.tools.own_folder import own_folder
@@ -61,6 +61,14 @@ def _no_terraform() -> StageError:
     )
 
 
+def _no_iam() -> UsageError:
+    return UsageError(
+        "sandbox-iam-not-enforced",
+        "CIPIPE_SANDBOX_IAM is `enforce`, but the sandbox that is running was started without it",
+        hint="Stop it with `cipipe sandbox down`; the next one enforces IAM.",
+    )
+
+
 def _warn(shared: Common, missing: Mapping[str, str]) -> None:
     for tool, how in missing.items():
         shared.console.warning(
@@ -75,11 +83,15 @@ def in_sandbox(session: Session, running: "Sandbox", *, bootstrap: bool = True) 
 
     name = session.environment_name
     state = running.state
+    if wants_iam(session.project) and not state.enforces_iam:
+        raise _no_iam()
     target = target_of(session.project, name, running, missing=state.missing)
     session = msgspec.structs.replace(session, target=target)
     if bootstrap:
         marker = folder_of(session.project) / f"bootstrapped-{name}"
-        bootstrap_once(session, marker=marker, started_at=state.started_at)
+        bootstrap_once(
+            session, marker=marker, started_at=state.started_at, enforced=state.enforces_iam
+        )
     return session
 
 
@@ -93,6 +105,7 @@ def options_of(session: Session, *, attached: bool) -> "SandboxOptions":
         account_id=session.environment.account_id,
         attached=attached,
         docker=not without_docker(project),
+        enforce_iam=wants_iam(project),
         # Where a private Docker daemon keeps its images; scripts/setup puts
         # the base image there.
         docker_data=own_folder(project.repository.root) / "docker",
@@ -103,6 +116,11 @@ def folder_of(project: Project) -> Path:
     """Where the sandbox keeps its state."""
     chosen = project.env.get("CIPIPE_SANDBOX_DIR")
     return Path(chosen or own_folder(project.repository.root) / "sandbox").absolute()
+
+
+def wants_iam(project: Project) -> bool:
+    """Whether somebody wants a sandbox in which roles may only do what their policies allow."""
+    return project.env.get("CIPIPE_SANDBOX_IAM") == "enforce"
 
 
 def without_docker(project: Project) -> dict[str, str]:

@@ -17,7 +17,15 @@ from cipipe.oidc import conditions, policy
 from cipipe.oidc.policy import parse
 from cipipe.oidc.request import Request
 
-__all__ = ["ConditionResult", "Decision", "Evaluation", "StatementResult", "evaluate", "parse"]
+__all__ = [
+    "ConditionResult",
+    "Decision",
+    "Evaluation",
+    "StatementResult",
+    "evaluate",
+    "expanded",
+    "parse",
+]
 
 Decision = Literal["allowed", "denied", "unknown"]
 
@@ -219,7 +227,7 @@ def _condition(
         # wildcards in them are still wildcards.
         if version == policy.VERSIONS[0]:
             return value.replace("${", "${$}{")
-        return _expanded(value, request, unresolved)
+        return expanded(value, request.context, unresolved)
 
     holds = conditions.holds(operator, condition.values, actual, expand=expand)
     if unresolved or request.undecided(condition.key):
@@ -233,17 +241,17 @@ def _condition(
     )
 
 
-def _expanded(value: str, request: Request, unresolved: list[str]) -> str:
+def expanded(value: str, context: Mapping[str, tuple[str, ...]], unresolved: list[str]) -> str:
     """Replace policy variables: `${key}` and `${key, 'default'}`.
 
-    Wildcards in a variable's value are literal. Variables that the request has no single value for
+    Wildcards in a variable's value are literal. Variables that the context has no single value for
     are added to `unresolved`.
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html
     """
 
     def value_of(match: re.Match[str]) -> str:
         key, comma, default = (part.strip() for part in match[1].partition(","))
-        found = request.context.get(key.lower())
+        found = context.get(key.lower())
         if found is not None and len(found) == 1:
             text = found[0]
         elif comma and found is None:

@@ -113,6 +113,13 @@ class Sandbox:
         found: list[dict[str, Any]] = answer["exchanges"]
         return found
 
+    def permissions(self) -> list[dict[str, Any]]:
+        """The permissions that roles needed, if the sandbox enforces IAM; each once.
+
+        Keys: role, action, resource, context, tags_known, refused (why, or null).
+        """
+        return list(http.get_json(f"{self.state.aws_url}/_cipipe/permissions")["permissions"])
+
     def secret_hashes(self) -> list[str]:
         """SHA-256 of every secret key that STS issued here, to search logs for leaked keys."""
         return list(http.get_json(f"{self.state.aws_url}/_cipipe/secret-hashes")["sha256"])

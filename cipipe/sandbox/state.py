@@ -38,6 +38,9 @@ class SandboxOptions(msgspec.Struct, frozen=True, kw_only=True):
     # False: no Docker at all, which starts sooner.
     docker: bool = True
 
+    # Whether roles may only do what their policies allow.
+    enforce_iam: bool = False
+
     # The data-root of a private Docker daemon; None for one inside
     # `directory`.
     docker_data: Path | None = None
@@ -86,6 +89,9 @@ class SandboxState(msgspec.Struct, frozen=True, kw_only=True):
 
     # Tool → how to install it.
     missing: dict[str, str]
+
+    # Whether roles may only do what their policies allow.
+    enforces_iam: bool = False
 
     # ISO 8601.
     started_at: str

@@ -21,6 +21,8 @@ from cipipe.sandbox import needs, state
 from cipipe.sandbox.aws.backend import MotoBackend
 from cipipe.sandbox.aws.ecr import Ecr
 from cipipe.sandbox.aws.front import Front
+from cipipe.sandbox.aws.iam.enforcement import Enforcement
+from cipipe.sandbox.aws.iam.existing import MotoResources
 from cipipe.sandbox.aws.sts import Sts
 from cipipe.sandbox.images import dockerd, registry_image
 from cipipe.sandbox.images.dockerd import Dockerd
@@ -79,7 +81,14 @@ def _start(
         registry.host = images.host
         servers.append(images)
         ecr = Ecr(backend, registry)
-    application = Front(backend, sts, ecr, identity=identity, region=options.region)
+    application = Front(
+        backend,
+        sts,
+        ecr,
+        identity=identity,
+        region=options.region,
+        enforcement=Enforcement(MotoResources()) if options.enforce_iam else None,
+    )
     front = Server(application, backend.handler)
     servers.append(front)
 
@@ -100,6 +109,7 @@ def _start(
         docker_host=daemon.host if daemon else None,
         account=administrator,
         missing=missing,
+        enforces_iam=options.enforce_iam,
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

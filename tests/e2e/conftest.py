@@ -25,6 +25,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     require("docker-registry", "pushing the image")
     folder = tmp_path_factory.mktemp("clone") / "repository"
     made = clone_of_this_repository(folder)
+    # Every run proves that the roles' policies suffice.
+    made.env["CIPIPE_SANDBOX_IAM"] = "enforce"
     (folder / ".cipipe").mkdir()
     (folder / ".cipipe/docker").symlink_to(require(ROOT / ".cipipe/docker", "the base image"))
     up = made.cipipe("sandbox", "up", "--env", "dev")

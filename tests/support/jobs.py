@@ -67,13 +67,13 @@ class Job:
 
 
 @contextlib.contextmanager
-def sandbox_with_roles(folder: Path) -> Iterator[Sandbox]:
+def sandbox_with_roles(folder: Path, *, enforce_iam: bool = False) -> Iterator[Sandbox]:
     """A sandbox without Docker: `deploy` trusts group/shop's main branch while it is protected,
     `verify` every branch, in one account; `deploy` in the other account trusts the first one's
     `deploy`.
     """
     with attached(
-        SandboxOptions(directory=folder, account_id=ACCOUNT, docker=False),
+        SandboxOptions(directory=folder, account_id=ACCOUNT, docker=False, enforce_iam=enforce_iam),
         env=dict(os.environ),
         say=lambda _: None,
     ) as sandbox:
@@ -181,4 +181,28 @@ def github_variables(sandbox: Sandbox, project: str, **claims: Any) -> dict[str,
         "GITHUB_RUN_ID": "12345",
         "ACTIONS_ID_TOKEN_REQUEST_URL": url,
         "ACTIONS_ID_TOKEN_REQUEST_TOKEN": bearer,
+    }
+
+
+def merge_request_job(sandbox: Sandbox, project: str) -> dict[str, str]:
+    """The variables of a GitLab job for a merge request to main, with its token."""
+    token = sandbox.mint(
+        project=project,
+        ref="feature",
+        ref_type="branch",
+        audience=AUDIENCES["gitlab"],
+        event="merge-request",
+    )
+    return {
+        "CI": "true",
+        "GITLAB_CI": "true",
+        "CI_PIPELINE_SOURCE": "merge_request_event",
+        "CI_PIPELINE_IID": "9",
+        "CI_COMMIT_REF_NAME": "feature",
+        "CI_DEFAULT_BRANCH": "main",
+        "CI_MERGE_REQUEST_IID": "1",
+        "CI_MERGE_REQUEST_PROJECT_PATH": project,
+        "CI_MERGE_REQUEST_SOURCE_PROJECT_PATH": project,
+        "CI_PROJECT_PATH": project,
+        "AWS_ID_TOKEN": token,
     }

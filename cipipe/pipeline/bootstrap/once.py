@@ -15,16 +15,20 @@ if TYPE_CHECKING:
     from cipipe.config import Config
 
 
-def bootstrap_once(session: Session, *, marker: Path, started_at: str) -> None:
+def bootstrap_once(
+    session: Session, *, marker: Path, started_at: str, enforced: bool = False
+) -> None:
     """Bootstrap the environment's account, unless `marker` says that this
     bootstrap was done.
 
     `started_at` identifies the sandbox: a new one has an empty account.
+    `enforced`: the sandbox enforces permissions.
     """
     if session.target is None or "terraform" in session.target.missing:
         return
     root = chosen(session.project, session.detail)
-    digest = bootstrap_digest(session.project.config, root, started_at=started_at)
+    config = session.project.config
+    digest = bootstrap_digest(config, root, started_at=started_at, enforced=enforced)
     if marker.is_file() and marker.read_text() == digest:
         return
 
@@ -39,14 +43,17 @@ def bootstrap_once(session: Session, *, marker: Path, started_at: str) -> None:
     session.say(f"bootstrapped: this project's tokens may assume {outputs['deploy_role_arn']}")
 
 
-def bootstrap_digest(config: "Config", root: Path, *, started_at: str) -> str:
-    """A digest of everything that a bootstrap is made from: all of the configuration but its
-    stages, which change permissions only. A sandbox enforces none.
+def bootstrap_digest(
+    config: "Config", root: Path, *, started_at: str, enforced: bool = False
+) -> str:
+    """A digest of everything that a bootstrap is made from. Stages change permissions only, so
+    they count where the sandbox enforces those.
 
     A view of one environment has the digest of its whole configuration.
     """
-    without_stages = msgspec.structs.replace(config.whole or config, stages={})
-    total = hashlib.sha256(f"{started_at} {without_stages}".encode())
+    whole = config.whole or config
+    counted = whole if enforced else msgspec.structs.replace(whole, stages={})
+    total = hashlib.sha256(f"{started_at} {counted}".encode())
     for file in sorted(root.glob("*.tf")):
         total.update(file.read_bytes())
     return total.hexdigest()

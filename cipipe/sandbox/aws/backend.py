@@ -4,14 +4,17 @@ One moto serves every account. The front tells it with each request which
 account the request's access key belongs to.
 """
 
+import contextlib
 import json
 import logging
 import re
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cipipe.sandbox.aws.services import only_served
 from cipipe.sandbox.state import admin_account
-from cipipe.sandbox.web import WSGIApplication
+from cipipe.sandbox.web import WSGIApplication, WSGIEnvironment
 
 
 class MotoBackend:
@@ -43,6 +46,22 @@ class MotoBackend:
         self._iam = iam_backends
         self._sts = sts_backends
         self._account_of = get_account_id_from
+        self._turn = threading.RLock()
+
+    @contextlib.contextmanager
+    def turn(self, environ: WSGIEnvironment) -> Iterator[None]:
+        """While moto answers a request.
+
+        It changes its tables without locks: of two requests at once, one
+        could fail with a 500 although its change was made, and its repetition
+        is told that the resource already exists. Objects do not wait for each
+        other: their bodies take time to arrive.
+        """
+        if "/s3/aws4_request" in environ.get("HTTP_AUTHORIZATION", ""):
+            yield
+            return
+        with self._turn:
+            yield
 
     def account_of(self, access_key_id: str) -> str:
         """The account that an access key belongs to."""
@@ -85,6 +104,13 @@ class MotoBackend:
         provider = self._iam[account_id][partition].open_id_providers.get(provider_arn)
         return None if provider is None else list(provider.client_id_list)
 
+    def documents(
+        self, arns: Iterable[str], account_id: str, partition: str = "aws"
+    ) -> tuple[str, ...]:
+        """The documents of managed policies; one that does not exist allows nothing."""
+        policies = self._iam[account_id][partition].managed_policies
+        return tuple(current_document(policies.get(arn)) for arn in arns)
+
     def assume(
         self,
         *,
@@ -117,6 +143,14 @@ class MotoBackend:
 
     def has_repository(self, name: str, account_id: str, region: str) -> bool:
         return name in self._ecr[account_id][region].repositories
+
+
+def current_document(policy: Any | None) -> str:
+    """A managed policy's default version; a policy that allows nothing where there is none."""
+    if policy is None:
+        return '{"Version": "2012-10-17", "Statement": []}'
+    found = [one for one in policy.versions if one.version_id == policy.default_version_id]
+    return str(found[0].document)
 
 
 def _keeps_tag(repository: Any, tag: str) -> bool:

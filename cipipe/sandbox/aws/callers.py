@@ -22,6 +22,10 @@ class IssuedSession:
     role_arn: str
     expires: datetime
     secret: str = field(repr=False)
+
+    # Session policies, as JSON: the session may do only what they allow,
+    # too.
+    policies: tuple[str, ...] = ()
     token: str = field(repr=False)
 
     @property

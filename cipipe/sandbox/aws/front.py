@@ -1,14 +1,15 @@
 """The AWS endpoint: one address for every service, in front of moto.
 
-A request is answered if it is signed with keys that this sandbox issued.
-The token exchange, AssumeRole and ECR's images are answered here. All else
-is passed to moto unchanged, with the account of its access key.
+A request is answered if it is signed with keys that this sandbox issued and,
+where the sandbox enforces IAM, if the caller's role allows it. The token
+exchange, AssumeRole and ECR's images are answered here. All else is passed to
+moto unchanged, with the account of its access key.
 """
 
 import io
 import json
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,8 @@ from cipipe.sandbox import peers
 from cipipe.sandbox.aws import refusals
 from cipipe.sandbox.aws.backend import MotoBackend
 from cipipe.sandbox.aws.ecr import TARGET, Ecr
+from cipipe.sandbox.aws.iam.call import Call, Existing
+from cipipe.sandbox.aws.iam.enforcement import Enforcement
 from cipipe.sandbox.aws.refusals import refused
 from cipipe.sandbox.aws.signatures import BadSignature, Proof, Received, proof_of, verify
 from cipipe.sandbox.aws.sts import Sts, refusal
@@ -29,11 +32,21 @@ class Front:
     """The endpoint as a WSGI application."""
 
     def __init__(
-        self, backend: MotoBackend, sts: Sts, ecr: Ecr | None, *, identity: str, region: str
+        self,
+        backend: MotoBackend,
+        sts: Sts,
+        ecr: Ecr | None,
+        *,
+        identity: str,
+        region: str,
+        enforcement: Enforcement | None = None,
     ) -> None:
         self._backend = backend
         self._sts = sts
         self._ecr = ecr
+
+        # None: every valid key may do everything.
+        self._enforcement = enforcement
 
         # Answered by `GET /_cipipe/health`, so that clients can tell this
         # sandbox from another one.
@@ -47,7 +60,8 @@ class Front:
         answer = self._answer(request, _received(request))
         if answer is not None:
             return answer(environ, start_response)
-        return self._backend.app(environ, start_response)
+        with self._backend.turn(request.environ):
+            return self._backend.app(environ, start_response)
 
     def _answer(self, request: Request, received: Received) -> Response | None:
         """The answer to a request; None if moto has to give it."""
@@ -73,6 +87,8 @@ class Front:
             return refusing
 
         account = self._backend.account_of(proof.key)
+        if forbidden := self._forbidden(request, form, proof, account):
+            return forbidden
         request.environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
         _name_checksum(request.environ)
         if action == "AssumeRole":
@@ -99,6 +115,17 @@ class Front:
             return refused(refusals.EXPIRED, proof.service, request)
         return None
 
+    def _forbidden(
+        self, request: Request, form: dict[str, str], proof: Proof, account: str
+    ) -> Response | None:
+        """The refusal of a request that the caller's role does not allow."""
+        session = self._sts.sessions.of(proof.key)
+        if self._enforcement is None or session is None:
+            return None
+        call = _call(request, form, proof, account, self._enforcement.resources)
+        found = self._enforcement.refused(call, session)
+        return None if found is None else refused(found, proof.service, request)
+
     def _own(self, request: Request) -> Response:
         """The answers for clients of the sandbox itself."""
         match request.method, request.path:
@@ -108,6 +135,9 @@ class Front:
                 return json_answer({"exchanges": self._sts.exchanges})
             case "GET", "/_cipipe/secret-hashes":
                 return json_answer({"sha256": self._sts.sessions.secret_hashes})
+            case "GET", "/_cipipe/permissions":
+                needed = self._enforcement.needed if self._enforcement else []
+                return json_answer({"permissions": needed})
             case "POST", "/_cipipe/longest-session":
                 self._sts.sessions.longest = json.loads(request.get_data())["seconds"]
                 return json_answer({})
@@ -121,7 +151,8 @@ class Front:
 
         def forward() -> Response:
             _rewind(request, body)
-            return Response.from_app(self._backend.app, request.environ, buffered=True)
+            with self._backend.turn(request.environ):
+                return Response.from_app(self._backend.app, request.environ, buffered=True)
 
         return self._ecr.answer(
             target.removeprefix(TARGET), body, account_id=account, region=region, forward=forward
@@ -151,6 +182,35 @@ def _form(request: Request) -> dict[str, str]:
     if request.method == "POST" and request.mimetype == _FORM:
         form |= urllib.parse.parse_qsl(_body(request).decode(errors="replace"))
     return form
+
+
+def _call(
+    request: Request, form: dict[str, str], proof: Proof, account: str, existing: Existing
+) -> Call:
+    """The request as permissions are derived from it."""
+    operation = form.get("Action", "")
+    parameters: Mapping[str, Any] = form
+    target = request.headers.get("X-Amz-Target", "")
+    if target:
+        operation = target.rpartition(".")[2]
+        found = json.loads(_body(request) or b"{}")
+        parameters = found if isinstance(found, dict) else {}
+
+    # The body of an object is not read, as it may be large.
+    small = proof.service == "s3" and request.path.strip("/").count("/") == 0
+    return Call(
+        service=proof.service,
+        operation=operation,
+        account=account,
+        region=proof.region,
+        existing=existing,
+        parameters=parameters,
+        method=request.method,
+        path=request.path,
+        query=dict(request.args.items()),
+        headers={name.lower(): value for name, value in request.headers.items()},
+        body=_body(request) if small else b"",
+    )
 
 
 def _unproven(request: Request, action: str, problem: BadSignature | None) -> Response:

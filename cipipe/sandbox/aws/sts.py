@@ -3,8 +3,9 @@
 Tokens are verified, and trust policies are evaluated.
 
 Codes and texts are AWS's, from its API reference and from answers of the
-service that people have published. What the caller's own policies allow is
-ignored: in the sandbox the trust policy alone decides.
+service that people have published. Here the trust policy alone decides: what
+the caller's own policies allow is checked before, if the sandbox enforces
+IAM.
 """
 
 import threading
@@ -186,9 +187,16 @@ class Sts:
             expires=session.expiration.replace(tzinfo=UTC),
             secret=session.secret_access_key,
             token=session.session_token,
+            policies=self._session_policies(wanted),
         )
         self.sessions.add(session.access_key_id, issued)
         return session
+
+    def _session_policies(self, wanted: AssumeRoleParameters) -> tuple[str, ...]:
+        if not wanted.policy_arns:
+            return (wanted.policy,) if wanted.policy else ()
+        found = self._backend.documents(wanted.policy_arns, wanted.account, wanted.partition)
+        return (*found, wanted.policy) if wanted.policy else found
 
     def _verified(
         self, token: str, wanted: AssumeRoleParameters

@@ -45,6 +45,10 @@ class AssumeRoleParameters:
     # Seconds.
     duration: int
 
+    # The session policies: one as JSON or "", and the ARNs of managed ones.
+    policy: str = ""
+    policy_arns: tuple[str, ...] = ()
+
 
 def parameters_of(form: Mapping[str, str], *, chained: bool = False) -> AssumeRoleParameters:
     """The parameters of a request. Raises StsError if STS would not accept
@@ -74,6 +78,8 @@ def parameters_of(form: Mapping[str, str], *, chained: bool = False) -> AssumeRo
         account=match[2],
         session_name=form["RoleSessionName"],
         duration=duration,
+        policy=form.get("Policy", ""),
+        policy_arns=tuple(form[name] for name in form if _MEMBER.fullmatch(name)),
     )
 
 
