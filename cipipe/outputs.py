@@ -19,8 +19,22 @@ def text(name: str, known: Mapping[str, Output], *, stage: str) -> str:
     """The value of an output as Terraform writes it. Raises StageError if
     there is none, or none that a setting can have.
     """
-    where = f"stages.{stage}"
+    found = _known(name, known, stage=stage)
+    refuse_unusable(name, found, stage=stage)
+    # Terraform writes `true`, Python `True`.
+    return str(found.value).lower() if isinstance(found.value, bool) else str(found.value)
+
+
+def value(name: str, known: Mapping[str, Output], *, stage: str) -> Any:
+    """The value of an output, of whatever type; UNSET for a sensitive one
+    that is not kept in the ledger. Raises StageError if there is none.
+    """
+    return _known(name, known, stage=stage).value
+
+
+def _known(name: str, known: Mapping[str, Output], *, stage: str) -> Output:
     if name not in known:
+        where = f"stages.{stage}"
         names = listed(sorted(known)) or "none yet"
         hint = nearest(name, known, otherwise=f"Known outputs: {names}")
         raise StageError(
@@ -29,10 +43,7 @@ def text(name: str, known: Mapping[str, Output], *, stage: str) -> str:
             hint=hint,
             where=where,
         )
-    found = known[name]
-    refuse_unusable(name, found, stage=stage)
-    # Terraform writes `true`, Python `True`.
-    return str(found.value).lower() if isinstance(found.value, bool) else str(found.value)
+    return known[name]
 
 
 def refuse_unusable(name: str, found: Output, *, stage: str) -> None:
@@ -83,6 +94,12 @@ def filled(title: str, known: Mapping[str, Output], given: Mapping[str, str] | N
     for name, value in values.items():
         title = title.replace(f"{{{name}}}", value or "(none)")
     return title
+
+
+def produced_secret(known: Mapping[str, Output], names: Iterable[str]) -> bool:
+    """Whether one of these outputs is sensitive and was not read from the ledger."""
+    found = [known[name] for name in names if name in known]
+    return any(output.sensitive and output.value is not msgspec.UNSET for output in found)
 
 
 def secrets(known: Iterable[Output]) -> Iterator[Any]:

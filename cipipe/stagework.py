@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -31,9 +31,9 @@ from cipipe.progress import Progress
 from cipipe.records import Records
 from cipipe.redact import Redactor
 from cipipe.results import Result, StageReport
-from cipipe.stages import KINDS
+from cipipe.stage_inputs import ContextFactory, InputSkipped, StageInputs
 from cipipe.stages.context import RunnerInputs, StageContext, StageResult, Step
-from cipipe.stages.settings import AnyStage, Reference, replaced
+from cipipe.stages.settings import AnyStage
 from cipipe.terminal import plain
 
 
@@ -46,32 +46,6 @@ def as_stage_error(error: CipipeError) -> CipipeError:
     if isinstance(error, UsageError):
         error.exit_status = StageError.exit_status
     return error
-
-
-class ContextFactory(Protocol):
-    """What a run has to know of the project, and how it makes the contexts of stages."""
-
-    def upstream(self, stage: str) -> Sequence[str]:
-        """All stages that this one needs, directly or not."""
-        ...
-
-    def missing_tools(self, stage: AnyStage) -> Sequence[str]:
-        """The tools that the stage needs and that are not installed here."""
-        ...
-
-    def consumes(self, candidate: Candidate) -> frozenset[str]:
-        """The names of the outputs that the stage uses."""
-        ...
-
-    def expand(self, text: str) -> str:
-        """The text of a setting with `{environment}` and the like filled in."""
-        ...
-
-    def context_for(
-        self, candidate: Candidate, stage: AnyStage, inputs: RunnerInputs
-    ) -> StageContext[Any]:
-        """The context of a stage; `stage` is the candidate's, with every setting resolved."""
-        ...
 
 
 class StageOutcome(msgspec.Struct, frozen=True):
@@ -110,6 +84,10 @@ class StageWork:
     outputs: dict[str, dict[str, Output]] = field(default_factory=dict)
     reports: dict[str, StageReport] = field(default_factory=dict)
 
+    # Outputs as they are in the states of stages, where a stage needs a
+    # sensitive value that the ledger does not keep.
+    state_outputs: dict[str, Mapping[str, Output]] = field(default_factory=dict)
+
     # Of each stage that has started. An entry is used by the stage's own
     # thread only.
     contexts: dict[str, StageContext[Any]] = field(default_factory=dict)
@@ -126,7 +104,7 @@ class StageWork:
 
         try:
             return work(stage, **options)
-        except _Skip as skip:
+        except InputSkipped as skip:
             result = Result.SKIPPED
             detail = skip.reason
         except CipipeError as failure:
@@ -165,6 +143,9 @@ class StageWork:
 
         last = self.records.last(stage.name)
         same = last is not None and last.effective == actual and is_settled(context.outputs, names)
+        # No digest has the value of a sensitive output. One that this run
+        # produced may be another than before.
+        same = same and not outputs.produced_secret(context.outputs, names)
         if stage.status is Status.CONDITIONAL and same:
             return self._unchanged(stage, "its inputs turned out the same", started)
 
@@ -258,12 +239,19 @@ class StageWork:
         for secret in outputs.secrets(known.values()):
             self.redactor.register_value(secret)
 
-        settings = replaced(
-            candidate.stage.settings, lambda value: self._resolved(value, stage, known)
+        given = StageInputs(
+            plan=self.executable,
+            candidates=self.candidates,
+            factory=self.factory,
+            outputs=self.outputs,
+            reports=self.reports,
+            results=self.results,
+            from_states=self.state_outputs,
         )
+        settings = given.settings(stage, known)
         inputs = RunnerInputs(
             outputs=known,
-            outputs_complete=self._is_complete(stage),
+            outputs_complete=given.are_complete(stage),
             previous=self.records.last(stage.name),
             line=lambda text: self.progress.line(stage.name, text),
             still_ours=lambda: self._check_ours(stage.name),
@@ -271,8 +259,8 @@ class StageWork:
             removed=self._removed,
             interrupt=self.interrupt,
         )
-        resolved = msgspec.structs.replace(candidate.stage, settings=settings)
-        return self.factory.context_for(candidate, resolved, inputs)
+        runnable = msgspec.structs.replace(candidate.stage, settings=settings)
+        return self.factory.context_for(candidate, runnable, inputs)
 
     def finished(
         self,
@@ -326,52 +314,6 @@ class StageWork:
         records = {name: self.records.last(name) for name in others}
         return {name: record.data for name, record in records.items() if record is not None}
 
-    def _resolved(
-        self, value: Reference | str, stage: StagePlan, known: Mapping[str, Output]
-    ) -> Any:
-        """A setting's value: a string, or the reference itself where a dry run cannot know it."""
-        if isinstance(value, str):
-            return self.factory.expand(value)
-
-        name = value.output or ""
-        # Terraform omits outputs that are null. Where no output is known,
-        # nothing was applied yet.
-        is_null = name not in known or known[name].value is None
-        if value.default is not None and known and is_null:
-            return value.default
-        if self.executable.plan.mode is Mode.VERIFY:
-            if name not in known and not self._is_complete(stage):
-                return value
-            if name in known and known[name].unknown:
-                outputs.refuse_unusable(name, known[name], stage=stage.name)
-                return value
-
-        try:
-            return outputs.text(name, known, stage=stage.name)
-        except StageError:
-            upstream = self.factory.upstream(stage.name)
-            reports = [self.reports[need] for need in upstream if need in self.reports]
-            if any(report.result is Result.SKIPPED for report in reports):
-                raise _Skip(f"its input {name} comes from a stage that was skipped") from None
-            raise
-
-    def _is_complete(self, stage: StagePlan) -> bool:
-        """Whether each stage that gives outputs stays as it is, or has been
-        planned or deployed by this run.
-        """
-        return all(
-            self._outputs_are_known(need)
-            for need in self.factory.upstream(stage.name)
-            if KINDS[self.candidates[need].stage.kind].GIVES_OUTPUTS
-        )
-
-    def _outputs_are_known(self, stage: str) -> bool:
-        report = self.reports.get(stage)
-        unchanged = report is not None and report.result is Result.UNCHANGED
-        made = self.results.get(stage)
-        planned = made is not None and made.outputs is not None and not made.more_outputs
-        return stage in self.executable.kept or unchanged or planned
-
     def _record_failure(self, stage: StagePlan, error: CipipeError | None = None) -> None:
         """Record that this attempt failed. Without an error it was interrupted."""
         recorded = self.candidates[stage.name].stage.when == "due"
@@ -389,9 +331,3 @@ class StageWork:
             self.progress.warning(
                 f"cannot record in the ledger that {stage.name} failed: {lost.message}"
             )
-
-
-class _Skip(Exception):
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason

@@ -1,7 +1,7 @@
 """The contexts in which the stages of one run work. Made from a session and a plan."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from cipipe import config, tree_files
 from cipipe.candidates import Candidate
-from cipipe.model import Mode, Owner, Review
+from cipipe.model import Mode, Output, Owner, Review
 from cipipe.ownership import OwnedResource, Ownership
 from cipipe.pipeline.identity.access import Access
 from cipipe.pipeline.identity.profile import served
@@ -20,7 +20,7 @@ from cipipe.pipeline.scratch import scratch_folder
 from cipipe.pipeline.session import Session
 from cipipe.rescued import RescuedStates
 from cipipe.reviews import Reviews
-from cipipe.stages import KINDS
+from cipipe.stages import KINDS, terraform
 from cipipe.stages.base import ResourceType
 from cipipe.stages.context import EarlierStage, RunnerInputs, StageContext
 from cipipe.stages.settings import AnyStage
@@ -33,7 +33,7 @@ _OWNED_BY_STAGE = {ResourceType.STATE: True, ResourceType.REPOSITORY: False}
 
 @dataclass(frozen=True, kw_only=True)
 class StageContexts:
-    """Makes the context of each stage. Meets `stagework.ContextFactory`."""
+    """Makes the context of each stage. Meets `stage_inputs.ContextFactory`."""
 
     session: Session
     result: PlanResult
@@ -58,6 +58,21 @@ class StageContexts:
     def consumes(self, candidate: Candidate) -> frozenset[str]:
         stored = self.result.stored.get(candidate.stage.name)
         return consumed_outputs(self.session.project, self.result.snapshot, candidate, stored)
+
+    def state_outputs(self, stage: str) -> Mapping[str, Output]:
+        from cipipe.stages.terraform.root import client
+
+        session = self.session
+        candidate = self.result.snapshot.candidates[stage]
+        root = terraform.root_of(
+            session.project.config.for_run(candidate.stage, session.environment_name),
+            session.environment,
+            top=session.project.repository.root,
+            sandbox=session.sandbox,
+        )
+        reader = client(root, session.terraform(self.access.child_env))
+        reader.init()
+        return terraform.outputs_of(reader)
 
     def expand(self, text: str) -> str:
         return self.session.project.config.expanded(text, self.session.environment_name)

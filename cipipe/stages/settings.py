@@ -72,6 +72,10 @@ class KindSettings(
     # they are not part of the fingerprint.
     NOT_COUNTED: ClassVar[frozenset[str]] = frozenset()
 
+    # Settings whose references get the value of an output as it is: of any
+    # type, and sensitive ones too. Everywhere else it has to be text.
+    TYPED: ClassVar[frozenset[str]] = frozenset()
+
     def counted(self) -> dict[str, Any]:
         """The settings that are part of the fingerprint."""
         every: dict[str, Any] = msgspec.to_builtins(self)
@@ -148,6 +152,20 @@ def replaced(value: Any, change: Callable[[Reference | str], Any]) -> Any:
             if changed is not item:
                 changes[name] = changed
     return msgspec.structs.replace(value, **changes) if changes else value
+
+
+def resolved(
+    settings: Any, text: Callable[[Reference | str], Any], typed: Callable[[Reference | str], Any]
+) -> Any:
+    """The same settings with every reference and every string put through
+    `text`, those in the kind's `TYPED` settings through `typed`.
+    """
+    names: frozenset[str] = getattr(type(settings), "TYPED", frozenset())
+    given = {name: replaced(getattr(settings, name), typed) for name in names}
+    if not given:
+        return replaced(settings, text)
+    without = msgspec.structs.replace(settings, **{name: type(given[name])() for name in names})
+    return msgspec.structs.replace(replaced(without, text), **given)
 
 
 def _leaves(value: Any, path: str) -> Sequence[Leaf]:

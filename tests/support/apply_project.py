@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cipipe.sandbox.client import Sandbox
 from support.clone import Aws, Clone, Outcome
@@ -51,7 +51,7 @@ class ApplyProject(Clone):
     pipelines = 0
 
     @classmethod
-    def made(cls, folder: Path, config: str = CONFIG) -> "ApplyProject":
+    def made(cls, folder: Path, config: str = CONFIG) -> Self:
         """The project in a new folder, without resources."""
         (folder / "infra").mkdir(parents=True)
         (folder / "cipipe.toml").write_text(config)

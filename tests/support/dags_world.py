@@ -93,7 +93,7 @@ class Lines(Listener):
 
 
 class DagsWorld:
-    """A repository, a bucket, and a ledger. Meets `stagework.ContextFactory`."""
+    """A repository, a bucket, and a ledger. Meets `stage_inputs.ContextFactory`."""
 
     def __init__(self, root: Path, url: str) -> None:
         self.aws = Aws(Endpoint(REGION, url), Credentials("testing", "testing"))
@@ -217,6 +217,9 @@ class DagsWorld:
 
     def consumes(self, candidate: Candidate) -> frozenset[str]:
         return frozenset()
+
+    def state_outputs(self, stage: str) -> dict[str, Output]:
+        raise AssertionError(stage)
 
     def expand(self, text: str) -> str:
         return text

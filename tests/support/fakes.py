@@ -112,7 +112,7 @@ class FakeStages:
     """Stages such as `a` and `b`, which needs `a`, with steps that the test passes in. Each step
     leaves a line in `bucket.log`.
 
-    Implements `stagework.ContextFactory`.
+    Implements `stage_inputs.ContextFactory`.
     """
 
     def __init__(self, *, mode: Mode = Mode.DEPLOY, **needs: str) -> None:
@@ -203,6 +203,9 @@ class FakeStages:
 
     def consumes(self, candidate: Candidate) -> frozenset[str]:
         return frozenset(r.output for _, r in references(candidate.stage.settings) if r.output)
+
+    def state_outputs(self, stage: str) -> dict[str, Output]:
+        raise AssertionError(stage)
 
     def expand(self, text: str) -> str:
         return text.replace("{environment}", "dev")

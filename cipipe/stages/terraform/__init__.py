@@ -15,7 +15,7 @@ from cipipe.stages.terraform.inputs import inputs
 from cipipe.stages.terraform.settings import PROTECTED_TYPES, TerraformSettings, problems
 from cipipe.stages.terraform.stage_client import client_of, root_of
 from cipipe.stages.terraform.state import backend_of, resources
-from cipipe.stages.terraform.steps import steps
+from cipipe.stages.terraform.steps import outputs_of, steps
 
 __all__ = [
     "GIVES_OUTPUTS",
@@ -30,6 +30,7 @@ __all__ = [
     "consumes",
     "drift",
     "inputs",
+    "outputs_of",
     "owns",
     "plan_to_save",
     "problems",

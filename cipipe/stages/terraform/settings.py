@@ -28,6 +28,8 @@ PROTECTED_TYPES = (
 class TerraformSettings(KindSettings, frozen=True):
     NOT_COUNTED: ClassVar[frozenset[str]] = frozenset({"lock_timeout", "plugin_cache"})
 
+    TYPED: ClassVar[frozenset[str]] = frozenset({"variables"})
+
     # The folder of the Terraform root, relative to the top of the
     # repository.
     root: str

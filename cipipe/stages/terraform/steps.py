@@ -214,15 +214,20 @@ class TerraformRun:
         return going.of_changes(self._changes)
 
     def keep_outputs(self, context: StageContext[TerraformSettings], result: StageResult) -> None:
-        result.outputs = {
-            name: Output(
-                type=output.get("type"),
-                value=output.get("value"),
-                sensitive=bool(output.get("sensitive")),
-            )
-            for name, output in self._client_of(context).outputs().items()
-        }
+        result.outputs = outputs_of(self._client_of(context))
         result.keep(TerraformData(outputs=sorted(result.outputs)))
+
+
+def outputs_of(terraform: "Terraform") -> dict[str, Output]:
+    """The outputs in the state, sensitive values included."""
+    return {
+        name: Output(
+            type=output.get("type"),
+            value=output.get("value"),
+            sensitive=bool(output.get("sensitive")),
+        )
+        for name, output in terraform.outputs().items()
+    }
 
 
 def report(

@@ -9,6 +9,7 @@ import pytest
 from cipipe.errors import ConflictError, InterruptedRun, RefusedError, StageError
 from cipipe.fingerprint import effective
 from cipipe.model import Mode, Output, State, Status
+from cipipe.outputs import produced_secret
 from cipipe.planner import ExecutablePlan
 from cipipe.stages.context import Action, StageContext, StageResult, Step
 from support.fakes import READ, WRITE, FakeStages, results
@@ -279,6 +280,16 @@ def test_an_output_that_cannot_be_used(outputs: dict[str, Output], id: str) -> N
     ("value", "text"),
     [("x", "x"), (7, "7"), (2.5, "2.5"), (True, "true"), (False, "false"), ("", "")],
 )
+def test_a_sensitive_output_that_was_produced_anew_is_not_taken_for_the_same() -> None:
+    """No digest has its value."""
+    outputs = {"key": Output(type="string", value="secret-value", sensitive=True)}
+    known = {"key": Output(type="string", sensitive=True)}
+    assert produced_secret(outputs, ["key"])
+    assert not produced_secret(known, ["key"])
+    assert not produced_secret(outputs, ["another"])
+    assert not produced_secret({"key": Output(value="public")}, ["key"])
+
+
 def test_an_output_becomes_text_as_terraform_writes_it(value: object, text: str) -> None:
     fake = FakeStages(a="", b="a")
     fake.outputs["a"] = {"url": Output(value=value)}
