@@ -276,10 +276,6 @@ def test_an_output_that_cannot_be_used(outputs: dict[str, Output], id: str) -> N
     assert fake.bucket.log == []
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [("x", "x"), (7, "7"), (2.5, "2.5"), (True, "true"), (False, "false"), ("", "")],
-)
 def test_a_sensitive_output_that_was_produced_anew_is_not_taken_for_the_same() -> None:
     """No digest has its value."""
     outputs = {"key": Output(type="string", value="secret-value", sensitive=True)}
@@ -290,6 +286,10 @@ def test_a_sensitive_output_that_was_produced_anew_is_not_taken_for_the_same() -
     assert not produced_secret({"key": Output(value="public")}, ["key"])
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("x", "x"), (7, "7"), (2.5, "2.5"), (True, "true"), (False, "false"), ("", "")],
+)
 def test_an_output_becomes_text_as_terraform_writes_it(value: object, text: str) -> None:
     fake = FakeStages(a="", b="a")
     fake.outputs["a"] = {"url": Output(value=value)}
