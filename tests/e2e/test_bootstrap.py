@@ -159,6 +159,10 @@ def test_what_terraform_would_change_is_asked_about(account: Account) -> None:
         Bucket=BUCKET, PublicAccessBlockConfiguration=dict.fromkeys(closed, True)
     )
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    plans = {"ID": "cipipe-saved-plans", "Status": "Enabled", "Filter": {"Prefix": "cipipe-plans/"}}
+    s3.put_bucket_lifecycle_configuration(
+        Bucket=BUCKET, LifecycleConfiguration={"Rules": [plans | {"Expiration": {"Days": 8}}]}
+    )
     done = account.bootstrap("--format", "json")
     assert "the roles and OIDC providers" in refused(done)
     assert "create   aws_iam_role.deploy" in done.err

@@ -241,9 +241,9 @@ run "dags" {
         Effect    = "Allow"
         Action    = "s3:ListBucketVersions"
         Resource  = "arn:aws:s3:::cipipe-111111111111-eu-central-1"
-        Condition = { StringLike = { "s3:prefix" = "ledger/dbt-deployment/dev/*" } }
+        Condition = { StringLike = { "s3:prefix" = ["ledger/dbt-deployment/dev/*", "cipipe-plans/ledger/dbt-deployment/dev/*"] } }
     }]
-    error_message = "A rollback needs the versions of this ledger's records, and of no others."
+    error_message = "A rollback needs the versions of this ledger's records, saving a plan those of saved plans, and of nothing else."
   }
 
   assert {
