@@ -4,6 +4,9 @@
 
 import base64
 import json
+import os
+import subprocess
+import sys
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +63,12 @@ provider "aws" {
 }
 """
 
+_PUSH = {
+    "CI_PIPELINE_SOURCE": "push",
+    "CI_COMMIT_BRANCH": "main",
+    "CI_COMMIT_REF_PROTECTED": "true",
+}
+
 
 @dataclass
 class Infrastructure:
@@ -110,11 +119,29 @@ class Infrastructure:
             "push",
             "main",
             arguments or ("run",),
-            CI_PIPELINE_SOURCE="push",
-            CI_COMMIT_BRANCH="main",
-            CI_COMMIT_REF_PROTECTED="true",
+            **_PUSH,
             **env,
         )
+
+    def script(self, lines: list[str], **variables: str) -> Outcome:
+        """The script of a job of a push to main, in the shell that GitLab runs it in."""
+        shim = self.folder.parent / "bin/cipipe"
+        shim.parent.mkdir(exist_ok=True)
+        shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cipipe "$@" --sandbox\n')
+        shim.chmod(0o755)
+        path = f"{shim.parent}{os.pathsep}{self.clone.env['PATH']}"
+        job = self._environment("push", "main", **_PUSH)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", "\n".join(lines)],
+            cwd=self.folder,
+            env={**self.clone.env, **job, "PATH": path, **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert job["AWS_ID_TOKEN"] not in done.stdout + done.stderr
+        return Outcome(done.returncode, done.stdout, done.stderr)
 
     def shell(self, *arguments: str, **env: str) -> Outcome:
         """A person at a shell."""
@@ -151,13 +178,18 @@ class Infrastructure:
         return found
 
     def _job(self, event: str, branch: str, command: tuple[str, ...], **env: str) -> Outcome:
+        job = self._environment(event, branch, **env)
+        return self.clone.cipipe(*command, "--sandbox", "--env", "dev", **job)
+
+    def _environment(self, event: str, branch: str, **env: str) -> dict[str, str]:
+        """The variables of a job of the next pipeline."""
         self._sequence += 1
         minted = self.clone.cipipe(
             *("sandbox", "token", "--env", "dev", "--provider", "gitlab", "--format", "json"),
             *("--event", event, "--branch", branch),
         )
         token = minted.document["environment"]["AWS_ID_TOKEN"]
-        job = {
+        return {
             "CI": "true",
             "GITLAB_CI": "true",
             "CI_COMMIT_REF_NAME": branch,
@@ -169,7 +201,6 @@ class Infrastructure:
             "AWS_ID_TOKEN": token,
             **env,
         }
-        return self.clone.cipipe(*command, "--sandbox", "--env", "dev", **job)
 
 
 @contextmanager
