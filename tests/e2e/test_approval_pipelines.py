@@ -1,4 +1,4 @@
-"""Approvals in pipelines: the scripts of GitLab's jobs, with roles that `cipipe bootstrap` made, real
+"""Approvals in pipelines: the scripts of GitLab's jobs, with the roles of `cipipe bootstrap`, real
 Terraform and a sandbox.
 """
 
