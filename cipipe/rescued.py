@@ -1,5 +1,8 @@
-"""Terraform states that an apply could not write, kept beside the ledger
-until somebody pushes them.
+"""Terraform states that an apply could not write, kept in the ledger's
+bucket until somebody pushes them.
+
+They are not below the ledger's prefix, so that the deploy role alone reads
+them.
 """
 
 import re
@@ -12,6 +15,8 @@ from cipipe.model import Owner
 
 if TYPE_CHECKING:
     from cipipe.tools.aws.s3 import Bucket
+
+PREFIX = "cipipe-recovery/"
 
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
@@ -26,7 +31,7 @@ class RescuedStates:
     owner: Owner
 
     def store(self, name: str, state: bytes) -> str:
-        """Keep a state, and return its URL. Raises AwsError."""
+        """Keep a state, encrypted as the bucket is, and return its URL. Raises AwsError."""
         key = self._key(name)
         self.bucket.put(
             key, state, content_type="application/json", owner=self.owner.text, if_none_match=True
@@ -39,11 +44,11 @@ class RescuedStates:
         return stored.body if stored else None
 
     def remove(self, name: str) -> None:
-        """Forget the state. It is fine when there is none."""
-        self.bucket.delete(self._key(name))
+        """Delete all versions of the state. It is fine when there is none."""
+        self.bucket.purge(self._key(name))
 
     def _key(self, name: str) -> str:
-        return f"{self.ledger_prefix}recovery/{self.owner.stage}/{name}.tfstate"
+        return f"{PREFIX}{self.ledger_prefix}{self.owner.stage}/{name}.tfstate"
 
 
 def new_name() -> str:

@@ -34,15 +34,15 @@ resource "aws_iam_policy" "deploy" {
         Effect    = "Allow"
         Action    = "s3:ListBucketVersions"
         Resource  = local.bucket_arn
-        Condition = { StringLike = { "s3:prefix" = ["${local.ledger_prefix}*", "${local.plans_prefix}*"] } }
+        Condition = { StringLike = { "s3:prefix" = ["${local.ledger_prefix}*", "${local.plans_prefix}*", "${local.recovery_prefix}*"] } }
       },
       {
-        # Plans that wait to be approved. They have values of the state in them, and nobody but this role may read them: they
-        # are not below the ledger's prefix.
+        # Plans that wait to be approved, and states that an apply could not write. They have values of the state in them, and
+        # nobody but this role may read them: they are not below the ledger's prefix.
         Sid      = "SavedPlans"
         Effect   = "Allow"
         Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObject", "s3:PutObject"]
-        Resource = "${local.bucket_arn}/${local.plans_prefix}*"
+        Resource = ["${local.bucket_arn}/${local.plans_prefix}*", "${local.bucket_arn}/${local.recovery_prefix}*"]
       },
       {
         Sid    = "Buckets"

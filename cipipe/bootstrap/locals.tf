@@ -13,13 +13,14 @@ locals {
   ec2_arn   = "arn:${local.partition}:ec2:${local.here}"
   ecs_arn   = "arn:${local.partition}:ecs:${local.here}"
 
-  bucket_arn    = "arn:${local.partition}:s3:::${var.bucket}"
-  state_arns    = length(var.state_arns) > 0 ? var.state_arns : ["${local.bucket_arn}/terraform/${local.path}.tfstate"]
-  lock_arns     = [for arn in local.state_arns : "${arn}.tflock"]
-  ledger_prefix = coalesce(var.ledger_prefix, "ledger/${local.path}/")
-  ledger_arn    = "${local.bucket_arn}/${local.ledger_prefix}*"
-  plans_prefix  = "cipipe-plans/${local.ledger_prefix}" # as in cipipe/saved_plans.py
-  claims_arn    = "${local.bucket_arn}/owners/*"
+  bucket_arn      = "arn:${local.partition}:s3:::${var.bucket}"
+  state_arns      = length(var.state_arns) > 0 ? var.state_arns : ["${local.bucket_arn}/terraform/${local.path}.tfstate"]
+  lock_arns       = [for arn in local.state_arns : "${arn}.tflock"]
+  ledger_prefix   = coalesce(var.ledger_prefix, "ledger/${local.path}/")
+  ledger_arn      = "${local.bucket_arn}/${local.ledger_prefix}*"
+  recovery_prefix = "cipipe-recovery/${local.ledger_prefix}" # as in cipipe/rescued.py
+  plans_prefix    = "cipipe-plans/${local.ledger_prefix}"    # as in cipipe/saved_plans.py
+  claims_arn      = "${local.bucket_arn}/owners/*"
 
   # In an ARN, `*` crosses slashes, so this one covers objects too: use it only with actions on buckets.
   own_bucket_arn  = "arn:${local.partition}:s3:::${local.name}-*"

@@ -97,7 +97,7 @@ def writes_state(method: str, path: str) -> bool:
 
 
 def writes_state_or_copy(method: str, path: str) -> bool:
-    return writes_state(method, path) or (method == "PUT" and "/recovery/" in path)
+    return writes_state(method, path) or (method == "PUT" and "/cipipe-recovery/" in path)
 
 
 def test_a_state_that_cannot_be_written_is_kept_and_written_later(

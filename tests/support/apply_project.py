@@ -16,7 +16,7 @@ BUCKET = "cipipe-111111111111-eu-central-1"
 STATE = "applies/dev.tfstate"
 LOCK = f"{STATE}.tflock"
 RECORD = "ledger/applies/dev/iac.json"
-RECOVERY = "ledger/applies/dev/recovery/iac/"
+RECOVERY = "cipipe-recovery/ledger/applies/dev/iac/"
 
 CONFIG = """
 [project]

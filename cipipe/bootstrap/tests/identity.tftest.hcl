@@ -139,7 +139,7 @@ run "safeguards" {
   assert {
     condition = length([
       for resource in flatten([for statement in jsondecode(aws_iam_policy.read.policy).Statement : statement.Resource if anytrue([for action in flatten([statement.Action]) : startswith(action, "s3:GetObject")])]) :
-      resource if can(regex("cipipe-plans|^arn:aws:s3:::(cipipe-111111111111-eu-central-1/)?\\*", resource))
+      resource if can(regex("cipipe-plans|cipipe-recovery|^arn:aws:s3:::(cipipe-111111111111-eu-central-1/)?\\*", resource))
     ]) == 0
     error_message = "The verify role must not read saved plans."
   }
@@ -241,9 +241,9 @@ run "dags" {
         Effect    = "Allow"
         Action    = "s3:ListBucketVersions"
         Resource  = "arn:aws:s3:::cipipe-111111111111-eu-central-1"
-        Condition = { StringLike = { "s3:prefix" = ["ledger/dbt-deployment/dev/*", "cipipe-plans/ledger/dbt-deployment/dev/*"] } }
+        Condition = { StringLike = { "s3:prefix" = ["ledger/dbt-deployment/dev/*", "cipipe-plans/ledger/dbt-deployment/dev/*", "cipipe-recovery/ledger/dbt-deployment/dev/*"] } }
     }]
-    error_message = "A rollback needs the versions of this ledger's records, saving a plan those of saved plans, and of nothing else."
+    error_message = "A rollback needs the versions of this ledger's records, saving a plan those of saved plans, writing a rescued state those of it, and of nothing else."
   }
 
   assert {
