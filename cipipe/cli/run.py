@@ -18,7 +18,7 @@ from cipipe.report import json, plan_file, text
 
 
 @click.command
-@common()
+@common(formats=("text", "json", "markdown"))
 @click.option(
     "--force",
     "forced",
@@ -123,6 +123,10 @@ def finish(shared: Common, outcome: running.Outcome) -> int:
     error = outcome.error
     if shared.format == "json":
         answer = json.report(outcome.report, error)
+    elif shared.format == "markdown":
+        from cipipe.report import run_summary
+
+        answer = run_summary.markdown(outcome.report, error)
     else:
         answer = "\n" + text.report(outcome.report, shared.style)
     # The report has the error in it: it is printed to standard error only.

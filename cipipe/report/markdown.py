@@ -56,7 +56,7 @@ def _text(plan: Plan, below: Iterable[str], *, warnings: bool = True) -> str:
         status = stage.status.value
         if stage.status is not Status.UNCHANGED:
             status = f"**{status}**"
-        cells = [code(stage.name), status, stage.reason.value, _cell(stage.detail)]
+        cells = [code(stage.name), status, stage.reason.value, cell(stage.detail)]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n\n".join([*parts, "\n".join(rows), *below]) + "\n"
 
@@ -98,7 +98,7 @@ def _number(things: Sequence[object], what: str) -> str:
     return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Plain words as they are, anything else as code."""
     return text if _PLAIN.fullmatch(text) else code(text)
 
@@ -111,11 +111,11 @@ def code(text: str) -> str:
     return f"{marks}{pad}{shown}{pad}{marks}"
 
 
-def fenced(lines: Iterable[str]) -> str:
+def fenced(lines: Iterable[str], language: str = "text") -> str:
     """Lines in a fenced block, each as it is."""
     shown = [visible(line) for line in lines]
     fence = "`" * max(3, _longest_run("\n".join(shown)) + 1)
-    return "\n".join([f"{fence}text", *shown, fence])
+    return "\n".join([f"{fence}{language}", *shown, fence])
 
 
 def _longest_run(text: str) -> int:

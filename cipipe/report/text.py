@@ -25,7 +25,7 @@ _VERDICT = {
     Verdict.FAILED: ("✗", "red"),
     Verdict.SKIPPED: ("-", "dim"),
 }
-_MODE = {Mode.VERIFY: "verify (read only)", Mode.DEPLOY: "deploy", Mode.DESTROY: "destroy"}
+MODES = {Mode.VERIFY: "verify (read only)", Mode.DEPLOY: "deploy", Mode.DESTROY: "destroy"}
 
 
 plain = terminal.unstyled
@@ -47,7 +47,7 @@ def plan(plan: Plan, style: Style = plain) -> str:
 
 
 def mode(plan: Plan) -> str:
-    return _MODE[plan.mode]
+    return MODES[plan.mode]
 
 
 def baseline(plan: Plan) -> str:

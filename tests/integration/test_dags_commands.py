@@ -218,6 +218,14 @@ def test_diff_as_json_lists_replacements_and_changes(shop: Shop, cipipe: Cli) ->
     ]
 
 
+def test_diff_and_run_as_markdown(shop: Shop, cipipe: Cli) -> None:
+    assert cipipe("dags", "diff", "--format", "markdown") == 0, cipipe.err
+    assert cipipe.out.startswith("### DAGs: `s3://dags-bucket/dags/`\n\n**2 added, 0 changed")
+    assert cipipe.out.count("```diff") == 2
+    assert cipipe("run", "--format", "markdown") == 0, cipipe.err
+    assert "| `dags` | **done** | never deployed here |" in cipipe.out
+
+
 def test_diff_of_another_value_and_of_the_files_on_disk(shop: Shop, cipipe: Cli) -> None:
     cipipe("dags", "deploy")
     shop.apply(**{**OUTPUTS, "cluster": Output(value="next")})

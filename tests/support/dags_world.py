@@ -60,6 +60,11 @@ FILES = {
     "dags/.airflowignore": "lib",
     "other/b.py": "airflow dag",
 }
+# What a run in verify mode says of the marker if its output is not known.
+NOT_PLANNED = (
+    "warning: dags/a.py:3: there is no Terraform output cluster so far, and a stage that may add it"
+    " was not planned"
+)
 # The stage that the outputs come from.
 IAC: AnyStage = Stage("iac", "terraform", terraform.Settings(root="terraform"))
 # The keys that these files become.

@@ -50,7 +50,7 @@ def _session(
 
 
 @click.command
-@common()
+@common(formats=("text", "json", "markdown"))
 @_stage_option
 @click.option(
     "--worktree",
@@ -159,7 +159,9 @@ def _inventory(shared: Common, found: "Inventory") -> Iterator[str]:
 
 
 def _show(shared: Common, found: "BucketDiff", *, lines: Iterator[str], diffs: bool = True) -> None:
-    """Print a difference: as JSON, with or without the diffs, or as these lines and a summary."""
+    """Print a difference: as JSON, with or without the diffs, as Markdown,
+    or as these lines and a summary.
+    """
     for warning in found.warnings:
         shared.console.warning(f"{warning.where}: {warning.message}")
 
@@ -173,9 +175,16 @@ def _show(shared: Common, found: "BucketDiff", *, lines: Iterator[str], diffs: b
         shared.answer(json.document(**given, summary=summary, changes=parts["changes"]))
         return
 
+    folder = f"s3://{found.bucket}/{found.prefix}"
+    if shared.format == "markdown":
+        from cipipe.report import dag_changes
+
+        shared.answer(dag_changes.markdown(found.changes, where=folder, summary=summary))
+        return
+
     counts = ", ".join(f"{number} {kind}" for kind, number in summary.items())
     shown = "".join(f"{line}\n" for line in lines)
-    shared.answer(f"{shown}{counts} in s3://{found.bucket}/{found.prefix}\n")
+    shared.answer(f"{shown}{counts} in {folder}\n")
 
 
 def _marked(shared: Common, found: "BucketDiff") -> Iterator[str]:

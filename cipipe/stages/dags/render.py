@@ -97,7 +97,10 @@ def render(context: StageContext[Settings], *, tolerate: frozenset[str] = frozen
 def report(context: StageContext[Settings], rendered: Rendered) -> None:
     """Print what came of reading and patching."""
     for note in rendered.warnings:
-        context.line(f"warning: {note.where}: {note.message}")
+        message = note.message
+        if note.id == _UNKNOWN:
+            message += " so far, and a stage that may add it was not planned"
+        context.line(f"warning: {note.where}: {message}")
     files = count(len(rendered.contents), "file")
     values = count(len(rendered.replacements), "value")
     context.line(f"{files}, {values} put in")
