@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,8 +211,20 @@ def test_a_clone_of_depth_1(shop: Clone, aws: Aws, tmp_path: Path) -> None:
     assert "GIT_DEPTH" in findings[0]["hint"]
 
 
-def test_a_job_of_a_merge_request_may_look(shop: Clone) -> None:
-    """It gets the verify role and no other."""
+def test_an_interrupt_stops_terraform_and_leaves_nothing(shop: Clone) -> None:
+    child = shop.start("drift", "network", "--sandbox", "--env", "dev")
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "Initializing" in line:
+            child.send_signal(signal.SIGINT)
+            break
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == 130, err
+    assert "[interrupted]" in err
+    assert list((shop.folder / ".cipipe/run").iterdir()) == []
+
+
+def test_a_scheduled_job_gets_the_verify_role_and_no_other(shop: Clone) -> None:
     sandbox = shop.sandbox()
     before = len(sandbox.exchanges())
     token = sandbox.mint(
