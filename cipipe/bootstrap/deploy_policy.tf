@@ -41,7 +41,7 @@ resource "aws_iam_policy" "deploy" {
         # nobody but this role may read them: they are not below the ledger's prefix.
         Sid      = "SavedPlans"
         Effect   = "Allow"
-        Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetObject", "s3:PutObject"]
+        Action   = ["s3:DeleteObjectVersion", "s3:GetObject", "s3:PutObject"]
         Resource = ["${local.bucket_arn}/${local.plans_prefix}*", "${local.bucket_arn}/${local.recovery_prefix}*"]
       },
       {

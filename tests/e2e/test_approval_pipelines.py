@@ -4,13 +4,15 @@ Terraform and a sandbox.
 
 import json
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from typing import Any
 
+import boto3
 import pytest
 
 from support.component import component
-from support.infrastructure import BUCKET, IAC, Infrastructure, infrastructure
+from support.infrastructure import BUCKET, IAC, LEDGER, Infrastructure, infrastructure
+from support.jobs import merge_request_job
+from support.statements import need_of, refused
 
 MAIN = """
 terraform {{
@@ -39,7 +41,13 @@ needs = ["iac"]
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Infrastructure]:
     files = {"infra/main.tf": MAIN.format("one"), "later/x": ""}
     folder = tmp_path_factory.mktemp("approval") / "shop"
-    with infrastructure(folder, files, environment='approval = "manual"', stages=LATER) as made:
+    with infrastructure(
+        folder,
+        files,
+        environment='approval = "manual"',
+        stages=LATER,
+        CIPIPE_SANDBOX_IAM="enforce",
+    ) as made:
         yield made
 
 
@@ -126,41 +134,64 @@ def test_no_script_without_an_id(shop: Infrastructure) -> None:
 
 
 def test_only_the_deploy_role_may_read_saved_plans(shop: Infrastructure) -> None:
-    """By the policies that `cipipe bootstrap` gave to both roles: they only allow, never deny."""
+    """The sandbox enforces the policies that `cipipe bootstrap` gave to both roles."""
     shop.commit({"infra/main.tf": MAIN.format("three")})
     saved = shop.push("iac", "plan", "--save")
     assert saved.status == 0, saved.text
     (plan,) = plans(shop)
-    described = plan.replace(".tfplan", ".json")
-    for key in (plan, described):
-        for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObjectVersion"):
-            assert allowed(shop, "shop-deploy", action, key)
-            assert not allowed(shop, "shop-verify", action, key)
-        assert not allowed(shop, "shop-verify", "s3:GetObjectVersion", key)
-    # The check itself: the verify role reads the ledger.
-    assert allowed(shop, "shop-verify", "s3:GetObject", "ledger/shop/dev/iac.json")
+    verify = as_verify_role(shop)
+    assert verify.get_object(Bucket=BUCKET, Key=f"{LEDGER}iac.json")["Body"].read()
+    for key in (plan, plan.replace(".tfplan", ".json")):
+        with pytest.raises(verify.exceptions.ClientError, match="AccessDenied"):
+            verify.get_object(Bucket=BUCKET, Key=key)
+        with pytest.raises(verify.exceptions.ClientError, match="AccessDenied"):
+            verify.put_object(Bucket=BUCKET, Key=key, Body=b"another plan")
+    with pytest.raises(verify.exceptions.ClientError, match="AccessDenied"):
+        verify.list_object_versions(Bucket=BUCKET, Prefix="cipipe-plans/")
 
 
-def allowed(shop: Infrastructure, role: str, action: str, key: str) -> bool:
+def as_verify_role(shop: Infrastructure) -> Any:
+    """S3 for the role that merge requests get."""
+    job = merge_request_job(shop.clone.sandbox(), "group/shop")
+    session = shop.aws.client("sts").assume_role_with_web_identity(
+        RoleArn="arn:aws:iam::111111111111:role/shop-verify",
+        RoleSessionName="test",
+        WebIdentityToken=job["AWS_ID_TOKEN"],
+    )["Credentials"]
+    keys = boto3.Session(
+        session["AccessKeyId"],
+        session["SecretAccessKey"],
+        session["SessionToken"],
+        region_name="eu-central-1",
+    )
+    return keys.client("s3", endpoint_url=shop.clone.sandbox().state.aws_url)
+
+
+def test_the_deploy_role_needs_its_statement(shop: Infrastructure) -> None:
     iam = shop.aws.client("iam")
-    resource = f"arn:aws:s3:::{BUCKET}/{key}"
-    found = []
-    for policy in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]:
+    documents = []
+    for policy in iam.list_attached_role_policies(RoleName="shop-deploy")["AttachedPolicies"]:
         arn = policy["PolicyArn"]
         version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
-        document = iam.get_policy_version(PolicyArn=arn, VersionId=version)
-        found += document["PolicyVersion"]["Document"]["Statement"]
-    assert found
-    assert {statement["Effect"] for statement in found} == {"Allow"}
-    return any(
-        any(fnmatchcase(action, one) for one in _listed(statement["Action"]))
-        and any(fnmatchcase(resource, one) for one in _listed(statement["Resource"]))
-        for statement in found
-    )
-
-
-def _listed(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else value
+        found = iam.get_policy_version(PolicyArn=arn, VersionId=version)
+        documents.append(found["PolicyVersion"]["Document"])
+    needs = [
+        need_of(entry)
+        for entry in shop.clone.sandbox().permissions()
+        if entry["role"].endswith("/shop-deploy") and entry["refused"] is None
+    ]
+    assert refused(documents, needs) == []
+    kept = [
+        document
+        | {"Statement": [one for one in document["Statement"] if one["Sid"] != "SavedPlans"]}
+        for document in documents
+    ]
+    missing = {need.action for need in refused(kept, needs)}
+    assert missing == {
+        "s3:DeleteObjectVersion",
+        "s3:GetObject",
+        "s3:PutObject",
+    }
 
 
 def test_a_shell_with_a_sandbox_has_nobody_to_ask(shop: Infrastructure) -> None:

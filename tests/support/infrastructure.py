@@ -205,12 +205,14 @@ class Infrastructure:
 
 @contextmanager
 def infrastructure(
-    folder: Path, files: dict[str, str], *, environment: str = "", stages: str = IAC
+    folder: Path, files: dict[str, str], *, environment: str = "", stages: str = IAC, **env: str
 ) -> Iterator[Infrastructure]:
-    """The project with these files on main, in a sandbox of its own without Docker."""
+    """The project with these files on main, in a sandbox of its own without Docker. `env` are
+    variables of the sandbox and of all jobs.
+    """
     require("terraform", "the infrastructure")
     folder.mkdir(parents=True)
-    clone = Clone(folder, shell_environment())
+    clone = Clone(folder, shell_environment() | env)
     clone.git("init", "--quiet", "--initial-branch=main")
     (folder / "cipipe.toml").write_text(HEAD.format(environment=environment) + stages)
     (folder / ".gitignore").write_text(".cipipe/\n")

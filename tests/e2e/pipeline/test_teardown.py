@@ -18,6 +18,7 @@ ONLY_AWS = {
     "MwaaNetwork": "MWAA makes its endpoints and interfaces itself, through AWS",
     "PrivateDns": "Route 53 is asked by the service that makes an interface endpoint",
     "ReadTrustPolicies": "in a sandbox, its administrator reads them",
+    "SavedPlans": "the project approves no plans; test_approval_pipelines.py tries the statement",
     "ServiceLinkedRoles": "ECS and MWAA create them, once in an account",
     "Unsubscribe": "the project has no alarm_emails",
 }
