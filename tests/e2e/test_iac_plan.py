@@ -134,7 +134,7 @@ Outputs (3)
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Infrastructure]:
     """BEFORE is deployed, AFTER is committed on a branch."""
     folder = tmp_path_factory.mktemp("plan") / "repository"
-    with infrastructure(folder, {"infra/main.tf": BEFORE}) as made:
+    with infrastructure(folder, {"infra/main.tf": BEFORE}, CIPIPE_SANDBOX_IAM="enforce") as made:
         done = made.push()
         assert done.status == 0, done.text
         made.clone.git("checkout", "--quiet", "-b", "change")

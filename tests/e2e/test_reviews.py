@@ -4,10 +4,12 @@ to it. Real Terraform, in a sandbox whose roles `cipipe bootstrap` made.
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from support.infrastructure import LEDGER, PROVIDERS, STATE, Infrastructure, infrastructure
+from support.infrastructure import BUCKET, LEDGER, PROVIDERS, STATE, Infrastructure, infrastructure
 
 SECRET = "correct-horse-battery-7"
 
@@ -51,7 +53,10 @@ output "copied" {{
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Infrastructure]:
     folder = tmp_path_factory.mktemp("reviews") / "repository"
-    with infrastructure(folder, main("first"), environment='review = "required"') as made:
+    required = 'review = "required"'
+    with infrastructure(
+        folder, main("first"), environment=required, CIPIPE_SANDBOX_IAM="enforce"
+    ) as made:
         yield made
 
 
@@ -141,6 +146,28 @@ def test_less_than_what_was_reviewed_is_deployed(project: Infrastructure) -> Non
     done = project.push()
     assert done.status == 0, done.text
     assert "as reviewed in" in done.err
+
+
+def test_the_verify_role_neither_changes_nor_deletes_a_review(project: Infrastructure) -> None:
+    s3 = project.as_verify()
+    key = reviews(project)[0]
+    before = project.object(key)
+    attempts: list[tuple[str, dict[str, Any], str]] = [
+        ("put_object", {"Key": key, "Body": b"{}"}, "AccessDenied"),
+        ("put_object", {"Key": key, "Body": b"{}", "IfNoneMatch": "*"}, "PreconditionFailed"),
+        ("delete_object", {"Key": key}, "AccessDenied"),
+        (
+            "put_object",
+            {"Key": f"{LEDGER}iac.json", "Body": b"", "IfNoneMatch": "*"},
+            "AccessDenied",
+        ),
+        ("delete_object", {"Key": STATE}, "AccessDenied"),
+    ]
+    for operation, arguments, code in attempts:
+        with pytest.raises(ClientError) as caught:
+            getattr(s3, operation)(Bucket=BUCKET, **arguments)
+        assert caught.value.response["Error"]["Code"] == code, (operation, arguments)
+    assert project.object(key) == before
 
 
 def test_no_object_but_the_state_has_the_secret(project: Infrastructure) -> None:

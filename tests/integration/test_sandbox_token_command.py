@@ -101,3 +101,12 @@ def test_what_cannot_be(cipipe: Cli, folder: Path, tmp_path: Path) -> None:
     assert cipipe(*both, CIPIPE_SANDBOX_DIR=str(folder)).status == 2
     done = cipipe("sandbox", "token", CIPIPE_SANDBOX_DIR=str(tmp_path / "none"))
     assert (done.status, "cipipe sandbox up" in done.err) == (2, True)
+
+
+def test_a_sandbox_that_does_not_enforce_iam_is_not_taken_for_one_that_does(
+    cipipe: Cli, folder: Path
+) -> None:
+    words = ("status", "--sandbox", "--format", "json")
+    done = cipipe(*words, CIPIPE_SANDBOX_DIR=str(folder), CIPIPE_SANDBOX_IAM="enforce")
+    assert done.status == 2
+    assert json.loads(done.out)["error"]["id"] == "sandbox-iam-not-enforced"

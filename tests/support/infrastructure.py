@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
+
 from support.clone import Aws, Clone, Outcome
 from support.environment import shell_environment
 from support.tools import require
@@ -146,6 +148,32 @@ class Infrastructure:
     def shell(self, *arguments: str, **env: str) -> Outcome:
         """A person at a shell."""
         return self.clone.cipipe(*arguments, "--sandbox", "--env", "dev", **env)
+
+    def as_verify(self) -> Any:
+        """S3 as the verify role, with a merge request's token."""
+        sandbox = self.clone.sandbox()
+        url = sandbox.state.aws_url
+        token = sandbox.mint(
+            project="group/shop",
+            ref="feature",
+            ref_type="branch",
+            audience="https://gitlab.com",
+            event="merge-request",
+        )
+        keys = boto3.client("sts", region_name=REGION, endpoint_url=url)
+        session = keys.assume_role_with_web_identity(
+            RoleArn=f"arn:aws:iam::{ACCOUNT}:role/shop-verify",
+            RoleSessionName="merge-request",
+            WebIdentityToken=token,
+        )["Credentials"]
+        return boto3.client(
+            "s3",
+            region_name=REGION,
+            endpoint_url=url,
+            aws_access_key_id=session["AccessKeyId"],
+            aws_secret_access_key=session["SecretAccessKey"],
+            aws_session_token=session["SessionToken"],
+        )
 
     def keys(self, prefix: str = "") -> list[str]:
         return self.aws.keys(BUCKET, prefix)
