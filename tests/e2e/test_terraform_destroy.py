@@ -16,7 +16,9 @@ import boto3
 import pytest
 
 from support import servers
-from support.recording import Asked, RecordingProxy
+from support.command import Done
+from support.flaky import Asked
+from support.recording import RecordingProxy
 from support.tools import require
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"  # moto's own account
@@ -169,22 +171,8 @@ MANIFEST = json.dumps(
 )
 
 
-@dataclass(frozen=True)
-class Done:
+class Destroyed(Done):
     """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-    @property
-    def error(self) -> str:
-        return str(self.document["error"]["id"])
 
     def found(self, stage: str, topic: str) -> list[Any]:
         """What the pre-flight found out about a stage."""
@@ -271,18 +259,18 @@ class Shop:
             text=True,
         )
 
-    def cipipe(self, *arguments: str, **env: str) -> Done:
+    def cipipe(self, *arguments: str, **env: str) -> Destroyed:
         child = self.start(*arguments, **env)
         self.running = child.pid
         out, err = child.communicate(timeout=240)
         assert "Traceback" not in err, err
-        return Done(child.returncode, out, err)
+        return Destroyed(child.returncode, out, err)
 
     def run(self) -> None:
         done = self.cipipe("run", "--env", "dev")
         assert done.status == 0, done.err
 
-    def destroy(self, *options: str, **env: str) -> Done:
+    def destroy(self, *options: str, **env: str) -> Destroyed:
         self.proxy.asked.clear()
         confirmed = () if "--dry-run" in options else ("--confirm", "dev")
         return self.cipipe(
@@ -302,6 +290,14 @@ class Shop:
             self.client("ecr").put_image(
                 repositoryName="shop-dev-dbt", imageManifest=MANIFEST, imageTag=tag
             )
+
+    def change_state(self) -> None:
+        """As another run does that applies something."""
+        s3 = self.client("s3")
+        place = {"Bucket": LEDGER, "Key": "shop-dev.tfstate"}
+        state = json.loads(s3.get_object(**place)["Body"].read())
+        state["serial"] += 1
+        s3.put_object(**place, Body=json.dumps(state).encode())
 
     def left(self) -> set[str]:
         """What of the stack is there."""
@@ -386,12 +382,28 @@ def test_killed_while_it_empties_a_bucket(filled: Shop) -> None:
     assert filled.objects() == 4
 
 
+def test_a_state_that_changed_meanwhile_is_a_conflict(filled: Shop) -> None:
+    """Exactly the plan that was shown is applied, or nothing."""
+
+    def before(asked: Asked) -> bool:
+        if asked.path.endswith("?delete="):
+            filled.proxy.before = lambda _: False
+            filled.change_state()
+        return False
+
+    filled.proxy.before = before
+    stale = filled.destroy("--empty")
+    assert (stale.status, stale.error) == (6, "terraform-plan-stale")
+    emptied = {"name": "s3://shop-dev-dags", "sort": "version", "count": 4}
+    assert stale.found("iac", "emptied") == [emptied]
+    assert filled.left() == {"shop-dev-dags", "shop-dev-dbt"}
+
+
 def test_what_is_left_after_an_error_is_named(filled: Shop) -> None:
     filled.proxy.before = lambda asked: asked.operation == "DeleteRepository"
     failed = filled.destroy("--empty")
     assert (failed.status, failed.error) == (4, "terraform-partly-applied")
-    emptied = {"name": "s3://shop-dev-dags", "sort": "version", "count": 4}
-    assert failed.found("iac", "emptied") == [emptied]
+    assert failed.found("iac", "emptied") == [], "it is empty already"
     assert failed.found("iac", "left") == ["aws_ecr_repository.dbt"]
     assert "left (1): aws_ecr_repository.dbt" in failed.document["error"]["message"]
     assert filled.states() == {"failed", "destroyed"}

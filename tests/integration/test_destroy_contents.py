@@ -201,6 +201,28 @@ def test_every_version_of_every_name_is_deleted(account: Account) -> None:
     assert account.versions == 0
 
 
+def test_a_bucket_without_versions_is_emptied(account: Account) -> None:
+    place = {"LocationConstraint": REGION}
+    account.s3.create_bucket(Bucket="shop-dev-logs", CreateBucketConfiguration=place)
+    logs = account.aws.bucket("shop-dev-logs")
+    for key in AWKWARD:
+        logs.put(key, b"x")
+    account.empty(bucket("shop-dev-logs"))
+    assert list(logs.versions("")) == []
+
+
+def test_a_message_names_some_objects(account: Account) -> None:
+    for number in range(12):
+        account.put(f"{number:02}.csv")
+        account.put(f"{number:02}.csv")
+    (blocker,) = account.look(bucket()).blockers
+    assert blocker.message == (
+        "s3://shop-dev-lake has 24 versions of objects that no stage owns: "
+        + ", ".join(f"{number:02}.csv" for number in range(10))
+        + ", …"
+    )
+
+
 def test_progress_is_reported_while_it_deletes(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,18 +4,30 @@ Another one refuses chosen requests, as a policy of IAM does.
 
 import contextlib
 import http.client
+import json
 import random
 import socket
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple, Self
+from urllib.parse import parse_qsl, urlsplit
 
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
+DENIED_JSON = json.dumps({"__type": "AccessDeniedException", "message": "Access Denied"}).encode()
+
 FAULTS = ("delay", "cut before", "500", "503", "cut after", "500 after", "cut within")
+
+
+class Asked(NamedTuple):
+    """One request."""
+
+    method: str
+    path: str
+    # Of services with a protocol of their own; empty for S3.
+    operation: str
 
 
 class FlakyProxy:
@@ -43,7 +55,7 @@ class FlakyProxy:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def next_fault(self, method: str, path: str) -> str | None:
+    def next_fault(self, asked: Asked) -> str | None:
         """What this request meets."""
         with self._lock:
             if self._die.random() >= self._rate:
@@ -60,10 +72,10 @@ class RefusingProxy(FlakyProxy):
         super().__init__(target, seed=0, rate=0)
         self.refuses = refuses
 
-    def next_fault(self, method: str, path: str) -> str | None:
-        if not self.refuses(method, path):
+    def next_fault(self, asked: Asked) -> str | None:
+        if not self.refuses(asked.method, asked.path):
             return None
-        self.met.append(path)
+        self.met.append(asked.path)
         return "403"
 
 
@@ -77,12 +89,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         proxy: Any = self.server.proxy  # type: ignore[attr-defined]
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        fault = proxy.next_fault(self.command, self.path)
+        asked = Asked(self.command, self.path, _operation(self.headers, body))
+        fault = proxy.next_fault(asked)
         if fault == "delay":
             time.sleep(0.4)
         if fault == "cut before":
             return self._cut()
         if fault == "403":
+            if asked.operation:
+                return self._send(403, [("Content-Type", "application/json")], DENIED_JSON)
             return self._send(403, [("Content-Type", "application/xml")], DENIED)
         if fault in {"500", "503"}:
             return self._send(int(fault), [], b"")
@@ -128,6 +143,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def _operation(headers: Any, body: bytes) -> str:
+    target = headers.get("X-Amz-Target", "")
+    if target:
+        return str(target).rpartition(".")[2]
+    if "x-www-form-urlencoded" in headers.get("Content-Type", ""):
+        return dict(parse_qsl(body.decode())).get("Action", "")
+    return ""
 
 
 for _method in ("GET", "HEAD", "PUT", "POST", "DELETE"):

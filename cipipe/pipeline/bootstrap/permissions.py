@@ -85,6 +85,8 @@ def by_stage(config: Config, name: str) -> tuple[StagePermissions, ...]:
     found = []
     for stage, kind, resources in _stages(config, name):
         deploy, verify = (text.format(**own) for text in _OF_KIND[kind])
+        if kind == "terraform" and _destroyable(config.environment(name)):
+            deploy += "; empty those buckets, to destroy the environment"
         places = tuple(resource.shown for resource in resources)
         found.append(
             StagePermissions(stage=stage, kind=kind, deploy=deploy, verify=verify, places=places)
@@ -136,8 +138,12 @@ def extra(config: Config, name: str) -> Extra:
         deploy_policy_arns=_policies(filled("deploy_policies"), "deploy_policies", environment),
         verify_policy_arns=_policies(filled("verify_policies"), "verify_policies", environment),
         boundary_additional_actions=list(settings.boundary_actions),
-        destroyable=not environment.protected or environment.allow_destroy,
+        destroyable=_destroyable(environment),
     )
+
+
+def _destroyable(environment: Environment) -> bool:
+    return not environment.protected or environment.allow_destroy
 
 
 def _mwaa_arns(config: Config, name: str) -> set[str]:

@@ -12,6 +12,7 @@ from cipipe.stages.terraform.destroying import contents, guards
 from cipipe.stages.terraform.destroying.going import BUCKET, REPOSITORY, Going
 from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.stages.terraform.state import backend_of
+from cipipe.terminal import visible
 from cipipe.tools.aws.errors import AwsError
 
 Context = StageContext[TerraformSettings]
@@ -106,7 +107,7 @@ def _look_into_bucket(context: Context, preflight: Preflight, one: Going) -> Non
             Problem(
                 id="destroy-foreign-objects",
                 message=f"s3://{name} has {_number(found)} that no stage owns: "
-                f"{_some(found.examples, found.unowned)}",
+                f"{_some(found.examples)}",
                 where=one.address,
                 hint="Move them elsewhere with all versions, or pass --empty to delete them.",
             )
@@ -118,7 +119,7 @@ def _look_into_bucket(context: Context, preflight: Preflight, one: Going) -> Non
         preflight.blockers.append(
             Problem(
                 id="destroy-others-objects",
-                message=f"s3://{name}/{key} belongs to {owner}",
+                message=f"s3://{name}/{visible(key)} belongs to {visible(owner)}",
                 where=one.address,
                 hint="Deploy that environment to a bucket of its own first, or delete what it has "
                 "there.",
@@ -144,7 +145,7 @@ def _look_into_repository(context: Context, preflight: Preflight, one: Going) ->
             Problem(
                 id="destroy-foreign-images",
                 message=f"{one.text('name')} has {len(found.unowned)} image{plural} that no stage "
-                f"deletes: {_some(found.examples, len(found.unowned))}",
+                f"deletes: {_some(found.examples)}",
                 where=one.address,
                 hint="Move them elsewhere, or pass --empty to delete them.",
             )
@@ -168,6 +169,7 @@ def _number(found: contents.BucketContents) -> str:
     return f"{more}{found.unowned:,} version{plural} of objects"
 
 
-def _some(names: list[str], total: int) -> str:
-    shown = ", ".join(names[: contents.SHOWN])
-    return f"{shown}, …" if total > len(names) or len(names) > contents.SHOWN else shown
+def _some(names: list[str]) -> str:
+    # Anybody may name an object.
+    shown = ", ".join(visible(name) for name in names[: contents.SHOWN])
+    return f"{shown}, …" if len(names) > contents.SHOWN else shown
