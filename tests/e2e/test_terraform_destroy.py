@@ -14,8 +14,8 @@ from typing import Any
 
 import boto3
 import pytest
+import requests
 
-from support import servers
 from support.command import Done
 from support.flaky import Asked
 from support.recording import RecordingProxy
@@ -317,19 +317,13 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def aws() -> Iterator[str]:
-    """An AWS of moto's for the stacks of this module."""
-    require("terraform", "a destroy")
-    with servers.moto() as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def filled(aws: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def filled(moto_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """The stack, with objects, old versions and an image that no stage put there. The tests
-    destroy it step by step.
+    destroy it step by step; those that use `endpoint`, which empties moto, come after them.
     """
-    with RecordingProxy(aws) as proxy:
+    require("terraform", "a destroy")
+    requests.post(f"{moto_server}/moto-api/reset", timeout=10)
+    with RecordingProxy(moto_server) as proxy:
         shop = Shop(tmp_path_factory.mktemp("filled") / "shop", proxy)
         shop.commit(STACK)
         shop.run()
@@ -432,6 +426,7 @@ def test_it_finishes_and_twice_is_fine(filled: Shop) -> None:
 
 
 def test_everything_that_blocks_is_reported_at_once(endpoint: str, tmp_path: Path) -> None:
+    require("terraform", "a destroy")
     with RecordingProxy(endpoint) as proxy:
         shop = Shop(tmp_path / "shop", proxy)
         shop.create_bucket("shop-dev-state")
