@@ -5,31 +5,17 @@ What moto does not have: EMR does not check roles, policies or groups there, and
 group that refer to another group lose their descriptions.
 """
 
-import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from support import servers
-from support.tools import ROOT, require
+from support.stack_root import StackRoot, copied
+from support.tools import require
 
-REGION, ACCOUNT = "eu-central-1", "123456789012"
-VARIABLES = {
-    "project": "clusters",
-    "environment": "dev",
-    "region": REGION,
-    "account_id": ACCOUNT,
-    "image_tag": "0" * 20,
-    "sandbox": "true",
-    "create_emr": "true",
-}
+VARIABLES = {"project": "clusters", "environment": "dev", "create_emr": "true"}
 # Between the groups of primary node, core nodes and service access.
 RULES = {
     ("primary", "primary", None),
@@ -42,72 +28,16 @@ RULES = {
 }
 
 
-@dataclass(frozen=True)
-class Root:
-    """The repository's Terraform root with its state in a file."""
-
-    folder: Path
-    url: str
-
-    def terraform(self, *arguments: str) -> str:
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("AWS_", "TF_VAR_"))
-        }
-        env = {
-            **kept,
-            **{f"TF_VAR_{name}": value for name, value in VARIABLES.items()},
-            "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
-            "AWS_SECRET_ACCESS_KEY": "example",
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_ENDPOINT_URL_STS": self.url,
-        }
-        argv = [str(require("terraform", "the EMR stack")), *arguments]
-        done = subprocess.run(
-            argv, cwd=self.folder, env=env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-        return done.stdout
-
-    def outputs(self) -> dict[str, Any]:
-        found = json.loads(self.terraform("output", "-json"))
-        return {name: output["value"] for name, output in found.items()}
-
-    def planned(self) -> dict[str, set[str]]:
-        """The attributes that another apply would change, by the type of resource."""
-        self.terraform("plan", "-input=false", "-out=again")
-        changes = json.loads(self.terraform("show", "-json", "again"))["resource_changes"]
-        found: dict[str, set[str]] = {}
-        for change in changes:
-            if change["change"]["actions"] == ["no-op"]:
-                continue
-            assert change["change"]["actions"] == ["update"], change["address"]
-            before, after = change["change"]["before"], change["change"]["after"]
-            different = {name for name in before if before[name] != after.get(name)}
-            found[change["type"]] = found.get(change["type"], set()) | different
-        return found
-
-    def client(self, service: str) -> Any:
-        session: Any = boto3.Session("AKIAEXAMPLE", "example", region_name=REGION)
-        return session.client(service, endpoint_url=self.url)
-
-
 @pytest.fixture
-def root(tmp_path: Path) -> Iterator[Root]:
+def root(tmp_path: Path) -> Iterator[StackRoot]:
     require("terraform", "the EMR stack")
-    folder = tmp_path / "root"
-    ignored = shutil.ignore_patterns(".terraform", "tests")
-    shutil.copytree(ROOT / "terraform", folder, ignore=ignored)
-    (folder / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
     with servers.moto() as url:
-        made = Root(folder, url)
-        made.terraform("init", "-input=false")
-        made.terraform("apply", "-auto-approve", "-input=false")
+        made = StackRoot(copied(tmp_path / "root"), url, VARIABLES)
+        made.create()
         yield made
 
 
-def test_a_cluster_starts_in_the_stack_and_leaves_nothing(root: Root) -> None:
+def test_a_cluster_starts_in_the_stack_and_leaves_nothing(root: StackRoot) -> None:
     outputs = root.outputs()
     ec2, iam, emr = root.client("ec2"), root.client("iam"), root.client("emr")
     groups = dict(

@@ -10,7 +10,8 @@ import urllib.parse
 from collections.abc import Iterable
 from typing import Any
 
-ACCOUNT, REGION = "123456789012", "eu-central-1"
+from support.stack_root import ACCOUNT, REGION
+
 ROUTE = re.compile(r"/(environments|tags)/(.+)")
 
 # What an environment has if a request does not say it.

@@ -2,10 +2,12 @@
 
 import pytest
 
+from cipipe.sandbox.aws.iam.evaluation import Need
 from cipipe.sandbox.client import Sandbox
+from support import athena_elt
 from support.clone import Aws, Clone, FirstRun
 from support.jobs import merge_request_job
-from support.statements import Policies
+from support.statements import NAME, Policies, refused
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +48,11 @@ def test_a_check_of_a_merge_request_without_a_statement_fails(
         failed = clone.run(**job)
     assert failed.status == 4, failed.text
     assert "s3:GetObject" in failed.document["error"]["message"]
+
+
+def test_the_boundary_lets_airflow_do_what_its_dag_needs(policies: Policies) -> None:
+    needs = [
+        Need(action=action, resource=resource)
+        for action, resource in athena_elt.needed(NAME, "111111111111", "eu-central-1")
+    ]
+    assert refused([policies.document("boundary")], needs) == []
