@@ -22,6 +22,8 @@ class StateResource(msgspec.Struct, frozen=True):
     # `managed`, or `data` for a data source.
     mode: str = ""
     values: dict[str, Any] = {}
+    # In the shape of the values, with `true` where one is sensitive.
+    sensitive_values: Any = False
     address: str = ""
 
 
@@ -149,6 +151,26 @@ class PlannedVariable(msgspec.Struct, frozen=True):
     value: Any = None
 
 
+class ShownState(msgspec.Struct, frozen=True):
+    """A state."""
+
+    # None where the state is empty.
+    values: StateValues | None = None
+
+    def resources(self) -> tuple[StateResource, ...]:
+        """The resources of the root module."""
+        return self.values.root_module.resources if self.values is not None else ()
+
+    def all_resources(self) -> Iterator[StateResource]:
+        """Those of all modules, data sources included."""
+        if self.values is not None:
+            yield from self.values.root_module.all_resources()
+
+    def managed(self) -> tuple[StateResource, ...]:
+        """What Terraform manages, in all modules."""
+        return tuple(found for found in self.all_resources() if found.mode == "managed")
+
+
 class ShownPlan(msgspec.Struct, frozen=True):
     """A plan."""
 
@@ -157,6 +179,8 @@ class ShownPlan(msgspec.Struct, frozen=True):
     resource_drift: tuple[ResourceChange, ...] = ()
     output_changes: dict[str, Change] = {}
     planned_values: StateValues = StateValues()
+    # What was refreshed and read while it was made.
+    prior_state: ShownState = ShownState()
     variables: dict[str, PlannedVariable] = {}
     configuration: Configuration = Configuration()
     terraform_version: str = ""
@@ -177,21 +201,3 @@ class ShownPlan(msgspec.Struct, frozen=True):
         for name, declared in self.configuration.root_module.variables.items():
             if declared.sensitive and name in self.variables:
                 yield self.variables[name].value
-
-
-class ShownState(msgspec.Struct, frozen=True):
-    """A state."""
-
-    # None where the state is empty.
-    values: StateValues | None = None
-
-    def resources(self) -> tuple[StateResource, ...]:
-        """The resources of the root module."""
-        return self.values.root_module.resources if self.values is not None else ()
-
-    def managed(self) -> tuple[StateResource, ...]:
-        """What Terraform manages, in all modules."""
-        if self.values is None:
-            return ()
-        found = self.values.root_module.all_resources()
-        return tuple(resource for resource in found if resource.mode == "managed")

@@ -207,6 +207,36 @@ def test_a_sensitive_value_is_hidden_and_that_it_changes_is_not() -> None:
     assert not any(spelling in _everything(found) for spelling in _spellings(SECRET))
 
 
+def test_a_secret_among_the_keys_hides_the_whole_map() -> None:
+    marked = resource(
+        None, {"it": SECRET}, "create", after_sensitive={"it": True}, address="aws_x.marked"
+    )
+    found = changes(
+        marked,
+        resource({"tags": {"a": "1"}, "l": []}, {"tags": {SECRET: "1"}, "l": [{SECRET: True}]}),
+        output_changes={"o": {"actions": ["create"], "after": {"deep": {f"x-{SECRET}": 1}}}},
+    )
+    assert SECRET not in _everything(found)
+    assert '        tags: {"a":"1"} → (sensitive)' in lines(found)
+
+
+def test_what_a_data_source_read_is_a_secret_too() -> None:
+    """A provider may take a marked value apart, and the parts are not marked."""
+    read = {
+        "type": "aws_secretsmanager_secret_version",
+        "mode": "data",
+        "values": {"secret_string": SECRET},
+        "sensitive_values": {"secret_string": True},
+    }
+    found = changes(
+        resource({"a": "x"}, {"a": f"user={SECRET}"}),
+        prior_state={
+            "values": {"root_module": {"resources": [], "child_modules": [{"resources": [read]}]}}
+        },
+    )
+    assert SECRET not in _everything(found)
+
+
 @pytest.mark.parametrize(
     "copied",
     [SECRET, f"user:{SECRET}@host", base64.b64encode(f"x{SECRET}y".encode()).decode()],
@@ -319,6 +349,29 @@ UPDATE = resource({"a": 1, "b": 1}, {"a": 2, "b": 1})
             resource({"t": {"x": 1}}, {"t": {"x": 2, "y": 1}}),
             "aws_x.it: t.y gets another value",
         ),
+        # A value that is removed, too.
+        (resource({"a": 1, "b": 1}, {"a": 2, "b": None}), UPDATE, "aws_x.it: b changes too"),
+        # A new object without what the reviewed one was to get.
+        (
+            resource(None, {"a": 1}, "create"),
+            resource(None, {"a": 1, "boundary": "arn"}, "create"),
+            "aws_x.it: boundary is not set",
+        ),
+        (
+            resource({"a": 1, "b": 1}, {"a": 2}, "delete", "create"),
+            resource({"a": 1, "b": 1}, {"a": 2, "b": 1}, "delete", "create"),
+            "aws_x.it: b is not set",
+        ),
+        (
+            resource({"a": 1, "b": 1}, {"a": 2, "b": 2}, "delete", "create"),
+            resource({"a": 1, "b": 1}, {"a": 2, "b": 1}, "delete", "create"),
+            "aws_x.it: b gets another value",
+        ),
+        (
+            resource(None, {"a": 1}, "create"),
+            resource({"a": 1}, {"a": 1}),
+            "aws_x.it: creates",
+        ),
         (
             resource({"l": [1]}, {"l": [2, 3]}),
             resource({"l": [1]}, {"l": [3, 2]}),
@@ -388,6 +441,26 @@ def test_outputs_are_part_of_the_review() -> None:
                 {"a": 1}, {"a": 1}, "delete", "create", action_reason="replace_because_tainted"
             ),
             resource(None, {"a": 1}, "create"),
+        ),
+        # A replacement that failed after it had deleted: its second half is left.
+        (
+            resource(None, {"a": 2, "b": 1}, "create"),
+            resource(
+                {"a": 1, "b": 1},
+                {"a": 2, "b": 1},
+                "delete",
+                "create",
+                after_unknown={"id": True},
+            ),
+        ),
+        # The item that is known completely is no match for another one.
+        (
+            resource({}, {"set": [{"id": "s-1", "n": 1}, {"id": "s-2", "n": 1}]}),
+            resource(
+                {},
+                {"set": [{"n": 1}, {"id": "s-1", "n": 1}]},
+                after_unknown={"set": [{"id": True}, {}]},
+            ),
         ),
         # What a replacement that failed left behind.
         (resource({"a": 1}, None, "delete", deposed="ab12"), UPDATE),

@@ -105,16 +105,21 @@ class _Marks:
         if unknown is True:
             return Unknown(_type_of(before))
         if isinstance(value, dict) or isinstance(unknown, dict):
-            return self._object(value or {}, sensitive, unknown, before)
+            # Keys cannot be marked: the whole map is, where a key is sensitive.
+            if any(map(self._hides, value or {})):
+                return _Secret(value)
+            return self.attributes(value or {}, sensitive, unknown, before)
         if isinstance(value, list) or isinstance(unknown, list):
             return self._list(value or [], sensitive, unknown, before)
-        # Keys are not sensitive, or Terraform would have marked the whole map.
         is_text = isinstance(value, str | int | float) and not isinstance(value, bool)
         if is_text and self._hides(str(value)):
             return _Secret(value)
         return value
 
-    def _object(self, value: Any, sensitive: Any, unknown: Any, before: Any) -> dict[str, Any]:
+    def attributes(
+        self, value: Any, sensitive: Any, unknown: Any = False, before: Any = None
+    ) -> dict[str, Any]:
+        """Those of a resource, whose names are the provider's."""
         unknown = unknown if isinstance(unknown, dict) else {}
         sensitive = sensitive if isinstance(sensitive, dict) else {}
         before = before if isinstance(before, dict) else {}
@@ -155,7 +160,10 @@ def _type_of(value: Any) -> str | None:
 
 def _resource(entry: ResourceChange, marks: _Marks) -> ResourceEntry:
     change = entry.change
-    before, after = (attributes or {} for attributes in _both(change, marks))
+    before = marks.attributes(change.before or {}, change.before_sensitive)
+    after = marks.attributes(
+        change.after or {}, change.after_sensitive, change.after_unknown, change.before
+    )
     moved_from = entry.previous_address if entry.previous_address != entry.address else None
     action = _ACTIONS.get(change.actions)
     if action is None:
@@ -164,6 +172,8 @@ def _resource(entry: ResourceChange, marks: _Marks) -> ResourceEntry:
 
     forcing = [_path(path) for path in change.replace_paths]
     changed = _changed(before, after) if action not in {Action.DELETE, Action.FORGET} else {}
+    # The new object gets all of its values, as one that is created does.
+    planned = _changed({}, after) if action.replaces else changed
     attributes = [
         AttributeChange(
             path=path,
@@ -183,12 +193,13 @@ def _resource(entry: ResourceChange, marks: _Marks) -> ResourceEntry:
         imported_id=(change.importing.id or "") if change.importing is not None else None,
         deposed=entry.deposed,
         attributes=tuple(attributes),
-        planned={name: _tree(value) for name, value in changed.items()},
+        planned={name: _tree(value) for name, value in planned.items()},
     )
 
 
 def _output(name: str, change: Change, marks: _Marks) -> OutputEntry:
-    before, after = _both(change, marks)
+    before = marks.marked(change.before, change.before_sensitive)
+    after = marks.marked(change.after, change.after_sensitive, change.after_unknown, change.before)
     return OutputEntry(
         name=name,
         action=_ACTIONS.get(change.actions, Action.UPDATE),
@@ -196,15 +207,6 @@ def _output(name: str, change: Change, marks: _Marks) -> OutputEntry:
         after=_value(after),
         planned=_tree(after),
     )
-
-
-def _both(change: Change, marks: _Marks) -> tuple[Any, Any]:
-    """What is there before and after, marked."""
-    before = marks.marked(change.before, change.before_sensitive)
-    after = marks.marked(
-        change.after, change.after_sensitive, change.after_unknown, before=change.before
-    )
-    return before, after
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -306,6 +308,9 @@ def _sensitive_values(shown: ShownPlan) -> Iterator[Any]:
     for output in shown.planned_values.outputs.values():
         if output.sensitive and output.value is not msgspec.UNSET:
             yield output.value
+    # Data sources that were read already are in no change.
+    for resource in shown.prior_state.all_resources():
+        yield from _sensitive_parts(resource.values, resource.sensitive_values)
     changes = [entry.change for entry in (*shown.resource_changes, *shown.resource_drift)]
     for change in [*changes, *shown.output_changes.values()]:
         yield from _sensitive_parts(change.before, change.before_sensitive)

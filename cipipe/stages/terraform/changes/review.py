@@ -96,15 +96,13 @@ def _name(entry: ResourceEntry) -> str:
 
 
 def _beyond(entry: ResourceEntry, review: ReviewedResource | None) -> Iterator[str]:
-    # What a run that failed left half made is not more than to make it.
-    finished = entry.tainted and entry.action.replaces
     if review is None:
         # Nobody ever sees one on a merge request: it is there only after a
         # replacement that failed.
         if entry.deposed is None:
             yield f"{_VERBS[entry.action]}, which was not reviewed"
         return
-    if entry.action is not review.action and not (finished and review.action is Action.CREATE):
+    if entry.action is not review.action and not _completes(entry, review):
         yield f"{_VERBS[entry.action]}; what was reviewed {_VERBS[review.action]} it"
         return
     if entry.moved_from not in {None, review.moved_from}:
@@ -114,10 +112,26 @@ def _beyond(entry: ResourceEntry, review: ReviewedResource | None) -> Iterator[s
 
     for name, value in entry.planned.items():
         if name not in review.attributes:
-            if not _is_null(value):
-                yield f"{name} changes too, which was not reviewed"
+            yield f"{name} changes too, which was not reviewed"
         elif (path := _mismatch(value, review.attributes[name], name)) is not None:
             yield f"{path} gets another value than the reviewed one"
+    yield from _unset(entry, review)
+
+
+def _completes(entry: ResourceEntry, review: ReviewedResource) -> bool:
+    """Whether it makes what a run that failed has left half made, or only deleted."""
+    if entry.action is Action.CREATE:
+        return review.action.replaces
+    return review.action is Action.CREATE and entry.tainted and entry.action.replaces
+
+
+def _unset(entry: ResourceEntry, review: ReviewedResource) -> Iterator[str]:
+    """The reviewed values that a new object does not get."""
+    if entry.action is Action.CREATE or entry.action.replaces:
+        for name in sorted(review.attributes.keys() - entry.planned.keys()):
+            value = review.attributes[name]
+            if not _is_null(value) and not isinstance(value, Unknown):
+                yield f"{name} is not set, and was to be"
 
 
 _VERBS = {
@@ -177,7 +191,9 @@ def _list_mismatch(planned: Items, review: Items, path: str) -> str | None:
         return first
 
     # A set, perhaps: its items have no fixed order while some are not known.
-    left = list(review.items)
+    # What is known completely is looked at first: an item with unknown
+    # values matches many.
+    left = sorted(review.items, key=_has_unknown)
     for ours in planned.items:
         match = next((one for one in left if _mismatch(ours, one, "") is None), None)
         if match is None:
