@@ -2,7 +2,8 @@
 
 Beside what `init` made is a digest of all that it depends on: Terraform
 itself, the backend's settings, the files of the root and of its modules,
-the lock file. Providers are compared by size and time.
+the lock file; and of the backend that it set up. Providers are compared by
+size and time.
 """
 
 import contextlib
@@ -22,6 +23,8 @@ from cipipe.tools.terraform.commands import Commands
 _MARKER = "initialised.json"
 _VERSION = b"1"
 _FILES = (".tf", ".tf.json", ".tofu", ".tofu.json")
+# OpenTofu's backend and modules may depend on variables.
+_VARIABLE_FILES = (".tfvars", ".tfvars.json")
 
 
 class _Marker(msgspec.Struct, frozen=True):
@@ -100,8 +103,12 @@ class Initialisation:
         return sorted(item for item in self._commands.env.items() if item[0].startswith("TF_VAR_"))
 
     def _inputs(self) -> Iterator[Path]:
-        """The lock file, and the configuration of the root and of every module."""
+        """What `init` set up, the lock file, and the configuration of the
+        root and of every module.
+        """
         commands = self._commands
+        # Somebody else's `init` may have put another state there.
+        yield commands.data_dir / "terraform.tfstate"
         lock_file = commands.lock_file.current()
         if lock_file.exists():
             yield lock_file
@@ -111,8 +118,9 @@ class Initialisation:
             listed = bounded.decode(modules.read_bytes(), type=_Modules)
             folders |= {commands.root / module.folder for module in listed.modules}
             yield modules
+        endings = _FILES if commands.program != "tofu" else (*_FILES, *_VARIABLE_FILES)
         for folder in sorted(folders):
-            yield from (path for path in sorted(folder.iterdir()) if path.name.endswith(_FILES))
+            yield from (path for path in sorted(folder.iterdir()) if path.name.endswith(endings))
 
     def _providers(self) -> dict[str, tuple[int, int]]:
         top = self._commands.data_dir / "providers"

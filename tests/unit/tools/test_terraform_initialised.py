@@ -19,6 +19,7 @@ from cipipe.tools.terraform.commands import Commands
 from cipipe.tools.terraform.initialised import Initialisation
 
 SETTINGS = {"bucket": "b", "key": "k"}
+OTHER_STATE = json.dumps({"backend": {"type": "s3", "config": {"key": "other"}}})
 
 
 def write(path: Path, text: str) -> None:
@@ -34,6 +35,7 @@ def top(tmp_path: Path) -> Path:
     write(tmp_path / "root/main.tf", 'module "m" {\n  source = "../m"\n}\n')
     write(tmp_path / "root/.terraform.lock.hcl", "versions")
     write(tmp_path / "root/dev.tfvars", "n = 1")
+    write(tmp_path / "root/x.auto.tfvars", "bucket = 1")
     write(tmp_path / "m/m.tf", "locals {}\n")
     write(tmp_path / "data/terraform.tfstate", json.dumps({"backend": {"type": "s3"}}))
     modules = [{"Key": "", "Dir": "."}, {"Key": "m", "Source": "../m", "Dir": "../m"}]
@@ -86,6 +88,7 @@ def test_it_counts_as_long_as_nothing_changes(top: Path) -> None:
         lambda top: (top / "cache/x").rename(top / "pruned"),
         lambda top: write(top / "data/providers/y/provider", "more"),
         lambda top: write(top / "data/terraform.tfstate", "{}"),
+        lambda top: write(top / "data/terraform.tfstate", OTHER_STATE),
         lambda top: (top / "data/terraform.tfstate").unlink(),
         lambda top: write(top / "data/modules/modules.json", '{"Modules": []}'),
         lambda top: write(top / "data/initialised.json", "torn"),
@@ -113,8 +116,12 @@ def test_variables_count_for_opentofu_only(top: Path) -> None:
     last(top, program="tofu", env=before).note()
     assert last(top, program="tofu", env=before).is_current()
     assert not last(top, program="tofu", env=after).is_current()
+    last(top, program="tofu", env=before).note()
+    write(top / "root/x.auto.tfvars", "bucket = 2")
+    assert not last(top, program="tofu", env=before).is_current()
     (top / "bin/tofu").rename(top / "bin/terraform")
     last(top, env=before).note()
+    write(top / "root/x.auto.tfvars", "bucket = 3")
     assert last(top, env=after).is_current()
 
 
