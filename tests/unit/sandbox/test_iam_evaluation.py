@@ -67,6 +67,9 @@ def test_an_action_without_resources_needs_a_star() -> None:
 def test_a_deny_wins() -> None:
     assert why(allow(), deny("s3:Put*")) == "with an explicit deny in an identity-based policy"
     assert why(allow(), deny("s3:Get*")) is None
+    # An ARN with missing parts covers all of them.
+    assert why(allow(), deny(resource="arn:aws:s3")) is not None
+    assert why(allow(), deny(resource="arn:aws:ec2")) is None
 
 
 def test_every_layer_has_to_allow() -> None:

@@ -101,6 +101,39 @@ def test_s3_copies_and_deletes_several_objects() -> None:
     assert deleted == ["s3:DeleteObject b/a", "s3:DeleteObjectVersion b/b"]
 
 
+def test_s3_keys_are_read_as_xml() -> None:
+    body = b"<Delete><Object><Key>a&amp;b</Key></Object></Delete>"
+    assert s3("POST", "/b", query={"delete": ""}, body=body) == ["s3:DeleteObject b/a&b"]
+
+
+def test_s3_checks_what_a_new_object_is_given() -> None:
+    headers = {"x-amz-acl": "public-read", "x-amz-tagging": "a=b"}
+    assert s3("PUT", "/b/k", headers=headers) == [
+        "s3:PutObject b/k",
+        "s3:PutObjectAcl b/k",
+        "s3:PutObjectTagging b/k",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "body"),
+    [
+        ("PUT", "/b/k", {"acl": ""}, b""),
+        ("PUT", "/b/k", {"retention": ""}, b""),
+        ("GET", "/b/k", {"legal-hold": ""}, b""),
+        ("GET", "/b", {"analytics": "", "id": "1"}, b""),
+        ("POST", "/b", {"delete": ""}, b""),
+        ("POST", "/b", {"delete": ""}, b'<Object xmlns="x"><Key>a</Key></Object>'),
+        ("POST", "/b", {"delete": ""}, b"<Object>a</Object>"),
+    ],
+)
+def test_s3_requests_that_are_not_known_are_errors(
+    method: str, path: str, query: dict[str, str], body: bytes
+) -> None:
+    with pytest.raises(UndecidableError):
+        s3(method, path, query=query, body=body)
+
+
 def test_the_prefix_of_a_listing_is_a_condition_key() -> None:
     (listed,) = needs("s3", method="GET", path="/b", query={"prefix": "dags/"})
     assert listed.context == {"s3:prefix": ("dags/",)}

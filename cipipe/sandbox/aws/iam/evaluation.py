@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-l
 
 import functools
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,8 @@ _SET = (
     "s3:prefix",
 )
 _RESOURCE_TAG = "aws:resourcetag/"
+
+_VARIABLE = re.compile(r"\$\{[^}]*\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +139,19 @@ def _covers_action(statement: Mapping[str, Any], need: Need) -> bool:
 def _covers_resource(statement: Mapping[str, Any], need: Need) -> bool:
     negated = "NotResource" in statement
     patterns = _listed(statement["NotResource" if negated else "Resource"])
+    whole = [_completed(pattern) for pattern in patterns]
     found = "*" in patterns or bool(
-        conditions.holds("ArnLike", patterns, (need.resource,), expand=_expander(need))
+        conditions.holds("ArnLike", whole, (need.resource,), expand=_expander(need))
     )
     return found is not negated
+
+
+def _completed(pattern: str) -> str:
+    """An ARN with all of its six parts: AWS adds a `*` for each one that is missing.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html
+    """
+    return pattern + ":*" * (5 - _VARIABLE.sub("", pattern).count(":"))
 
 
 def _holds(operator: str, key: str, values: tuple[str, ...], need: Need) -> bool | None:

@@ -3,9 +3,10 @@
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
 """
 
+import html
 import re
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from cipipe.sandbox.aws.iam.call import Call
 from cipipe.sandbox.aws.iam.evaluation import Need
@@ -46,6 +47,24 @@ _OBJECT = {
     ("POST", "uploadId"): "PutObject",
     ("POST", "uploads"): "PutObject",
 }
+
+# What else a query may have, without that another action is meant.
+_PLAIN = re.compile(
+    r"versionId|x-id|partNumber|part-number-marker|max-parts|response-[a-z-]+|X-Amz-[A-Za-z-]+"
+)
+_LISTING = re.compile(
+    r"list-type|prefix|delimiter|marker|max-[a-z]+|encoding-type|fetch-owner|start-after"
+    r"|continuation-token|(?:key|version-id|upload-id)-marker|x-id|X-Amz-[A-Za-z-]+"
+)
+
+# Headers of a new object that need a permission of their own.
+_OBJECT_HEADERS = {
+    "x-amz-acl": "PutObjectAcl",
+    "x-amz-object-lock-legal-hold": "PutObjectLegalHold",
+    "x-amz-object-lock-mode": "PutObjectRetention",
+    "x-amz-tagging": "PutObjectTagging",
+}
+
 _CONTROL = re.compile(r"/v20180820/tags/(arn:[^:]+:s3:::.+)")
 
 
@@ -78,6 +97,7 @@ def _bucket(call: Call, bucket: str) -> Iterator[Need]:
     elif call.method == "POST" and "delete" in call.query:
         yield from _deletions(call, arn)
     elif call.method in {"GET", "HEAD"}:
+        _refuse_others(call, _LISTS, _LISTING)
         action = next((_LISTS[name] for name in call.query if name in _LISTS), "ListBucket")
         yield Need(action=f"s3:{action}", resource=arn, context=_prefix(call))
     elif call.method in {"PUT", "DELETE"} and not call.query:
@@ -101,10 +121,21 @@ def _preconditions(call: Call) -> dict[str, tuple[str, ...]]:
 
 
 def _deletions(call: Call, arn: str) -> Iterator[Need]:
-    for entry in re.findall(r"<Object>(.*?)</Object>", call.body.decode(), re.DOTALL):
-        key = re.search(r"<Key>(.*?)</Key>", entry, re.DOTALL)
+    entries = re.findall(r"<Object>(.*?)</Object>", call.body.decode(), re.DOTALL)
+    keys = [re.search(r"<Key>(.*?)</Key>", entry, re.DOTALL) for entry in entries]
+    if not entries or len(entries) != call.body.count(b"<Object"):
+        raise call.unknown()
+    for entry, key in zip(entries, keys, strict=True):
+        if key is None:
+            raise call.unknown()
         action = "DeleteObjectVersion" if "<VersionId>" in entry else "DeleteObject"
-        yield Need(action=f"s3:{action}", resource=f"{arn}/{key[1] if key else ''}")
+        yield Need(action=f"s3:{action}", resource=f"{arn}/{html.unescape(key[1])}")
+
+
+def _refuse_others(call: Call, known: Iterable[str], plain: re.Pattern[str]) -> None:
+    """Raise UndecidableError for a query that may mean another action."""
+    if any(name not in known and not plain.fullmatch(name) for name in call.query):
+        raise call.unknown()
 
 
 def _object(call: Call, bucket: str, key: str) -> Iterator[Need]:
@@ -114,6 +145,7 @@ def _object(call: Call, bucket: str, key: str) -> Iterator[Need]:
     method = "GET" if call.method == "HEAD" else call.method
     subresource = next((name for name in call.query if (method, name) in _OBJECT), None)
 
+    _refuse_others(call, [name for known, name in _OBJECT if known == method], _PLAIN)
     if subresource is not None:
         action = _OBJECT[method, subresource]
         versioned = suffix if action.endswith(("Acl", "Tagging", "Attributes")) else ""
@@ -128,8 +160,9 @@ def _object(call: Call, bucket: str, key: str) -> Iterator[Need]:
             yield Need(action="s3:ListBucket", resource=arn.partition("/")[0])
     elif method == "PUT":
         yield Need(action="s3:PutObject", resource=arn, context=_preconditions(call))
-        if call.headers.get("x-amz-tagging"):
-            yield Need(action="s3:PutObjectTagging", resource=arn)
+        for header, further in _OBJECT_HEADERS.items():
+            if call.headers.get(header):
+                yield Need(action=f"s3:{further}", resource=arn)
     elif method == "DELETE":
         yield Need(action=f"s3:DeleteObject{suffix}", resource=arn)
     else:
