@@ -12,6 +12,7 @@ from cipipe.stages.terraform.saving import save_plan
 from cipipe.stages.terraform.settings import TerraformSettings
 
 if TYPE_CHECKING:
+    from cipipe.stages.terraform.changes.model import ChangeSet
     from cipipe.tools.terraform.client import Terraform
     from cipipe.tools.terraform.shown import ShownPlan
 
@@ -32,6 +33,14 @@ def versions(terraform: "Terraform") -> Versions:
     )
 
 
+def refuse_planned(context: StageContext[TerraformSettings], changes: "ChangeSet") -> None:
+    """Raise RefusedError if a plan that is about to be applied changes anything."""
+    from cipipe.stages.terraform.changes import text
+
+    if not changes.empty:
+        raise _needs_approval(context, text.summary(changes))
+
+
 def refuse_changes(context: StageContext[TerraformSettings], terraform: "Terraform") -> None:
     """Raise RefusedError if there is something to apply that nobody approved."""
     if not terraform.has_workspace():
@@ -43,7 +52,7 @@ def refuse_changes(context: StageContext[TerraformSettings], terraform: "Terrafo
     if not changes.empty:
         for line in text.lines(changes):
             context.line(line)
-        raise _needs_approval(context, text.summary(changes))
+    refuse_planned(context, changes)
 
 
 def _needs_approval(context: StageContext[TerraformSettings], what: str) -> RefusedError:

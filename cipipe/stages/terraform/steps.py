@@ -47,7 +47,7 @@ def steps(
     tag: str,
     client_of: ClientOf = client_of,
 ) -> tuple[Step, ...]:
-    run = TerraformRun(client_of)
+    run = TerraformRun(client_of, approval=stage.approval)
     root = stage.settings.root
     program = stage.settings.binary
     init = Step(f"{program} init in {root}/", Effect.READ, run.init)
@@ -103,8 +103,10 @@ def _ensure_bucket(context: StageContext[TerraformSettings]) -> None:
 class TerraformRun:
     """What the steps of one run share: the saved plan, and what it changes."""
 
-    def __init__(self, client_of: ClientOf) -> None:
+    def __init__(self, client_of: ClientOf, *, approval: bool = False) -> None:
         self._client_of = client_of
+        # People approve changes: only plans without any are applied.
+        self._approval = approval
         self._changes: tuple[ResourceChange, ...] = ()
         # None where nothing was planned.
         self._plan: Path | None = None
@@ -157,6 +159,11 @@ class TerraformRun:
             from cipipe.stages.terraform import reviewing
 
             reviewing.check(context, self._change_set)
+        if context.mode is Mode.DEPLOY and self._approval and not context.approval_waived:
+            from cipipe.stages.terraform import approval
+
+            # Something may have changed since the step that refuses changes.
+            approval.refuse_planned(context, self._change_set)
 
     def refuse_unapproved(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         """Raise RefusedError if there is something to apply, before anything is written."""

@@ -43,15 +43,19 @@ class FakeTerraform:
 
 
 def plan(
-    folder: Path, *changes: dict[str, Any], has_workspace: bool = True, **given: Any
+    folder: Path,
+    *changes: dict[str, Any],
+    has_workspace: bool = True,
+    approval: bool = False,
+    **given: Any,
 ) -> StageResult:
     """Run the step that plans."""
     settings = terraform.Settings(root="terraform", backend={"bucket": "b", "key": "k"})
     mode: Mode = given.get("mode", Mode.DEPLOY)
-    stage = Stage("iac", "terraform", settings)
+    stage = Stage("iac", "terraform", settings, approval=approval)
     fake: Any = FakeTerraform(list(changes), has_workspace=has_workspace)
     steps = terraform.steps(stage, mode, tag="", client_of=lambda _: fake)
-    step = next(step for step in steps if "plan" in step.title)
+    step = next(step for step in steps if " plan " in step.title)
     context = stage_context(
         stage=stage,
         scratch=folder,
@@ -98,6 +102,16 @@ def test_only_a_tainted_resource_may_be_replaced(
             tmp_path,
             entry("aws_vpc", REPLACE, action_reason="replace_because_cannot_update"),
         )
+
+
+def test_what_changes_after_the_first_plan_needs_an_approval_too(tmp_path: Path) -> None:
+    """The step before found no changes, and this plan would be applied."""
+    new = entry("aws_iam_role", ["create"])
+    with pytest.raises(RefusedError) as caught:
+        plan(tmp_path, new, approval=True)
+    assert caught.value.id == "approval-required"
+    assert plan(tmp_path, approval=True).summary == "no resource changes"
+    assert plan(tmp_path, new, approval=True, approval_waived=True).summary == "1 added"
 
 
 def test_data_sources_and_no_ops_do_not_count(
