@@ -260,6 +260,8 @@ def test_a_caller_may_always_ask_who_it_is() -> None:
     [
         ("rds", "DescribeDBInstances", {}),
         ("ecs", "PutAttributes", {}),
+        # Needs a permission for the service, not for its cluster.
+        ("ecs", "UpdateService", {"cluster": "c", "service": "s"}),
         ("ec2", "RunInstances", {"ImageId": "ami-1"}),
         ("iam", "CreateUser", {"UserName": "x"}),
         ("sts", "GetFederationToken", {}),

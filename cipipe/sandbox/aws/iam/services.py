@@ -111,6 +111,17 @@ SERVICES = {
 }
 
 
+# Requests to ECS whose `cluster` is the resource. Others are about something
+# in it.
+_ON_CLUSTERS = {
+    "DeleteCluster",
+    "ListContainerInstances",
+    "PutClusterCapacityProviders",
+    "UpdateCluster",
+    "UpdateClusterSettings",
+}
+
+
 def needs(call: Call) -> Iterator[Need]:
     """Raises UndecidableError."""
     service = SERVICES[call.service]
@@ -140,6 +151,8 @@ def _resources(call: Call, service: NamedResources) -> Iterator[str]:
         values = found if isinstance(found, list) else list(members(call.parameters, name))
         if not values:
             continue
+        if (call.service, name) == ("ecs", "cluster") and call.operation not in _ON_CLUSTERS:
+            return
         for value in values:
             yield _arn(call, service, form, str(value))
         return
