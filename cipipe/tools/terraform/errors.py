@@ -13,6 +13,8 @@ _STALE = {"Saved plan is stale", "Saved plan does not match the given state"}
 # Where Terraform put a state that it could not write, and what to do with
 # it. cipipe moves the file, and says so itself.
 _ADVICE = "Failed to persist state to backend"
+# What `init` says above the errors that it found in the files.
+_PREAMBLE = "Terraform encountered problems during initialisation"
 # Lines of text that an error quotes, from the end.
 _TAIL = 20
 
@@ -51,8 +53,8 @@ def of_diagnostics(
                 hint="Nothing was applied. Run again: the plan is then made against the new state.",
                 where=context.where,
             )
-    told = [found for found in diagnostics if found.get("summary") != _ADVICE] or diagnostics
-    return _failed(command, "\n".join(_shown(found) for found in told), context)
+    told = [found for found in diagnostics if not _is_noise(found)] or diagnostics
+    return _failed(command, "\n".join(_shown(found, context.where) for found in told), context)
 
 
 def of_text(command: str, text: str, status: int, context: LockContext) -> CipipeError:
@@ -71,7 +73,7 @@ def _failed(command: str, text: str, context: LockContext) -> StageError:
     return StageError(
         "terraform-failed",
         f"{command} failed: {text}",
-        hint="The message is Terraform's or the provider's own; its files are in the folder below.",
+        hint="The message is Terraform's or the provider's own. Correct the cause and run again.",
         where=context.where,
     )
 
@@ -83,9 +85,7 @@ def _prevented(diagnostic: Mapping[str, Any], context: LockContext) -> Problem:
     place = diagnostic.get("range") or {}
     where = context.where
     if place:
-        # Relative to the root, and of a module beside it with `..`.
-        file = posixpath.normpath(posixpath.join(context.where, place["filename"]))
-        where = f"{file}:{place['start']['line']}"
+        where = _place(place, context.where)
     return Problem(
         id="terraform-prevent-destroy",
         message=f"{address} has prevent_destroy",
@@ -94,10 +94,22 @@ def _prevented(diagnostic: Mapping[str, Any], context: LockContext) -> Problem:
     )
 
 
-def _shown(diagnostic: Mapping[str, Any]) -> str:
+def _is_noise(diagnostic: Mapping[str, Any]) -> bool:
+    summary = str(diagnostic.get("summary", ""))
+    return summary == _ADVICE or summary.replace("OpenTofu", "Terraform").startswith(_PREAMBLE)
+
+
+def _place(found: Mapping[str, Any], root: str) -> str:
+    """`FILE:LINE` in the repository."""
+    # Relative to the root, and of a module beside it with `..`.
+    file = posixpath.normpath(posixpath.join(root, found["filename"]))
+    return f"{file}:{found['start']['line']}"
+
+
+def _shown(diagnostic: Mapping[str, Any], root: str) -> str:
     """`FILE:LINE: SUMMARY (ADDRESS): DETAIL`, as far as the diagnostic has them."""
     found = diagnostic.get("range") or {}
-    where = f"{found['filename']}:{found['start']['line']}: " if found else ""
+    where = f"{_place(found, root)}: " if found else ""
     address = f" ({diagnostic['address']})" if diagnostic.get("address") else ""
     summary = diagnostic.get("summary", "")
     detail = diagnostic.get("detail", "")
