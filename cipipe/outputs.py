@@ -35,8 +35,10 @@ def value(name: str, known: Mapping[str, Output], *, stage: str) -> Any:
 def _known(name: str, known: Mapping[str, Output], *, stage: str) -> Output:
     if name not in known:
         where = f"stages.{stage}"
-        names = listed(sorted(known)) or "none yet"
-        hint = nearest(name, known, otherwise=f"Known outputs: {names}")
+        otherwise = f"Known outputs: {listed(sorted(known))}"
+        if not known:
+            otherwise = "They have no outputs here yet: deploy them first with `cipipe run`."
+        hint = nearest(name, known, otherwise=otherwise)
         raise StageError(
             "output-unknown",
             f"no stage that {stage} needs has an output {name!r}",

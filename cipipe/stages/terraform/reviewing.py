@@ -41,6 +41,16 @@ def store(context: StageContext[TerraformSettings], changes: ChangeSet) -> None:
         )
 
 
+def warn_unplanned(context: StageContext[TerraformSettings]) -> None:
+    """Say what a review that could not be made means for the deployment."""
+    reviews = context.reviews
+    if reviews is not None and reviews.policy is Review.REQUIRED:
+        context.line(
+            "warning: nobody can review what was not planned, so changes of this stage will be "
+            "refused: deploy what it needs first, then open a merge request that shows them"
+        )
+
+
 def check(context: StageContext[TerraformSettings], changes: ChangeSet) -> None:
     """Compare a plan with what was reviewed for the same content.
 
@@ -57,11 +67,11 @@ def check(context: StageContext[TerraformSettings], changes: ChangeSet) -> None:
             RefusedError(
                 "terraform-not-reviewed",
                 f"no merge request showed what stage {context.stage.name} would change in "
-                f"{context.environment_name} with this content: "
+                f"{context.environment_name} with this content:"
                 + _listed(review.unreviewed(changes, ReviewedChanges())),
-                hint="Open a merge request with exactly these files, let its job run "
-                "`cipipe run`, and merge it. If it was open already, bring its branch up to date "
-                "with the target branch first.",
+                hint="Open a merge request on top of this commit, let its job run `cipipe run`, "
+                "and merge it. If one is open already, bring its branch up to date with the "
+                "target branch first.",
                 where=f"environments.{context.environment_name}.review",
             ),
         )
@@ -77,7 +87,7 @@ def check(context: StageContext[TerraformSettings], changes: ChangeSet) -> None:
         RefusedError(
             "terraform-beyond-review",
             f"the plan of stage {context.stage.name} does more than what was reviewed in "
-            f"{_place(closest)}: {_listed(differences)}",
+            f"{_place(closest)}:{_listed(differences)}",
             hint="Something changed outside of this repository since then. Undo that, or run the "
             "merge request's job again and have its new plan reviewed; then run this again.",
             where=f"environments.{context.environment_name}.review",

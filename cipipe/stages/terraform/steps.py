@@ -134,6 +134,10 @@ class TerraformRun:
             context.line(f"{result.summary}: nothing to compare with, so nothing was planned")
             return
         if is_waiting(context, result, terraform):
+            if context.reviews is not None:
+                from cipipe.stages.terraform import reviewing
+
+                reviewing.warn_unplanned(context)
             return
 
         try:

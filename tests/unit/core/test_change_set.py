@@ -144,6 +144,13 @@ def test_what_drifted_is_shown_and_is_no_change() -> None:
     ]
 
 
+def test_null_that_is_read_back_as_empty_is_no_drift() -> None:
+    """As of `tags` after the first apply: Terraform lists the resource, and nothing changed."""
+    found = changes(resource_drift=[resource({"tags": None}, {"tags": {}}, "update")])
+    assert found.drift == ()
+    assert lines(found) == ["No changes."]
+
+
 def test_outputs() -> None:
     found = changes(
         output_changes={

@@ -1,6 +1,7 @@
 """Planned outputs on their way from one stage to the next, in verify mode."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -9,11 +10,12 @@ import pytest
 from cipipe import outputs
 from cipipe.errors import StageError
 from cipipe.fingerprint import effective
-from cipipe.model import Effect, Mode, Output, State
+from cipipe.model import Effect, Mode, Output, Review, State
 from cipipe.stages import KINDS
 from cipipe.stages.context import Action, StageContext, StageResult
 from cipipe.stages.settings import Reference, Stage
 from cipipe.stages.terraform.planned_outputs import is_waiting, keep_planned, planned
+from cipipe.stages.terraform.reviewing import warn_unplanned
 from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.tools.terraform.shown import ShownPlan
 from support.contexts import stage_context
@@ -116,6 +118,13 @@ def test_outputs_are_complete_if_they_were_planned(
     assert fake.contexts["b"].outputs_complete is complete
 
 
+def test_outputs_of_a_stage_that_was_not_deployed() -> None:
+    with pytest.raises(StageError) as caught:
+        outputs.value("vpc", {}, stage="apps")
+    assert caught.value.hint is not None
+    assert "deploy them first" in caught.value.hint
+
+
 def test_outputs_of_a_stage_that_stays_as_it_is_are_complete(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -185,3 +194,11 @@ def test_a_conditional_stage_runs_unless_its_inputs_are_known_to_be_the_same(
     fake.bucket.objects["p/b.json"] = msgspec.json.encode(record)
     runner = fake.runner()
     assert results(runner.deploy()) == {"a": "done", "b": result}
+
+
+@pytest.mark.parametrize("policy", list(Review))
+def test_a_plan_that_cannot_be_reviewed_yet_says_what_follows(policy: Review) -> None:
+    lines: list[str] = []
+    reviews: Any = SimpleNamespace(policy=policy)
+    warn_unplanned(stage_context(mode=Mode.VERIFY, line=lines.append, reviews=reviews))
+    assert ["refused" in line for line in lines] == ([True] if policy is Review.REQUIRED else [])

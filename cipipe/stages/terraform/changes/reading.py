@@ -64,7 +64,12 @@ def change_set(shown: ShownPlan, redactor: Redactor) -> ChangeSet:
     marks = _Marks(lambda text: redactor.text(text) != text)
 
     resources = [_resource(change, marks) for change in shown.changes()]
-    drift = [_resource(change, marks) for change in shown.resource_drift]
+    drift = [
+        entry
+        for entry in (_resource(change, marks) for change in shown.resource_drift)
+        # A provider that reads null back as an empty value has changed nothing.
+        if entry.attributes or entry.action is not Action.UPDATE
+    ]
     outputs = [
         _output(name, change, marks)
         for name, change in sorted(shown.output_changes.items())
