@@ -23,7 +23,7 @@ from cipipe.pipeline.project import Project
 from cipipe.tools.aws.clients import Aws
 from cipipe.tools.aws.credentials import Credentials
 from cipipe.tools.aws.endpoint import Endpoint
-from cipipe.tools.aws.errors import AwsError
+from cipipe.tools.aws.errors import AwsError, NoCredentials
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -117,6 +117,8 @@ def check_account(aws: Aws, name: str, environment: Environment) -> None:
             f"AWS rejects the credentials: {error.text}",
             hint="They may have expired: log in again, or let the job mint a new token.",
         ) from error
+    except NoCredentials:
+        raise
     except CipipeError as error:
         raise IdentityError(
             "identity-missing",

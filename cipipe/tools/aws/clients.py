@@ -17,7 +17,7 @@ from cipipe.tools.aws import ecr, sts
 from cipipe.tools.aws.certificates import no_certificates
 from cipipe.tools.aws.credentials import Credentials, Source
 from cipipe.tools.aws.endpoint import Endpoint
-from cipipe.tools.aws.errors import AwsError, AwsUnreachable
+from cipipe.tools.aws.errors import AwsError, AwsUnreachable, NoCredentials
 from cipipe.tools.aws.s3 import Bucket
 from cipipe.tools.aws.signed import SignedClient
 
@@ -85,7 +85,7 @@ class Aws:
         return sts.account_of(self.signed)
 
     def keys(self) -> Credentials:
-        """The current credentials. Raises AwsUnreachable when boto3 finds none."""
+        """The current credentials. Raises NoCredentials when boto3 finds none."""
         if isinstance(self.credentials, Credentials):
             return self.credentials
         if self.credentials is not None:
@@ -94,7 +94,7 @@ class Aws:
         with translated("credentials"), self._lock:
             found = self._boto().get_credentials()
             if found is None:
-                raise AwsUnreachable("unable to locate credentials")
+                raise NoCredentials
             # Temporary ones are renewed here.
             frozen = found.get_frozen_credentials()
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token)

@@ -1,6 +1,6 @@
 """The two ways a call to AWS fails: AWS refused it, or AWS could not be reached."""
 
-from cipipe.errors import StageError
+from cipipe.errors import IdentityError, StageError
 
 
 class AwsError(StageError):
@@ -41,4 +41,15 @@ class AwsUnreachable(StageError):
             "aws-unreachable",
             f"AWS does not answer: {detail}",
             hint="Check region, network and proxy.",
+        )
+
+
+class NoCredentials(IdentityError):
+    """Neither the environment nor a profile has credentials, so nothing was sent."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "identity-missing",
+            "there are no AWS credentials here: no job token, no keys, no AWS_PROFILE",
+            hint="Run this in a pipeline job, log in with `aws sso login`, or use --sandbox.",
         )
