@@ -39,6 +39,11 @@ _QUIET = {
     "planned_change",
 }
 
+# What `init` says where the repository has no lock file. The one that it
+# created does not stay there: see lock_file.py.
+_LOCK_FILE_CREATED = " has created a lock file "
+_NOT_PINNED = "no .terraform.lock.hcl is committed here, so provider versions are not pinned"
+
 # Summaries of what `init` says when settings are for another type of
 # backend.
 _FOREIGN_SETTING = {"Extraneous JSON object property", "Invalid command-line option"}
@@ -56,7 +61,8 @@ def usual(message: Mapping[str, Any]) -> str | None:
     """The line for a message of a command that changes nothing."""
     if message.get("type") in _QUIET or _of_plan(message):
         return None
-    return str(message.get("@message", ""))
+    text = str(message.get("@message", ""))
+    return _NOT_PINNED if _LOCK_FILE_CREATED in text else text
 
 
 @dataclass(frozen=True, kw_only=True)
