@@ -4,6 +4,7 @@ A step reads its `StageContext` and adds to its `StageResult`; it shares
 nothing else with the runner.
 """
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
@@ -127,6 +128,11 @@ class StageContext(msgspec.Struct, Generic[S], frozen=True, kw_only=True):
     empty: bool = False
     # --dry-run: nothing is written, not even a lock.
     dry_run: bool = False
+
+    @property
+    def again(self) -> str:
+        """The options with which another command works on the same environment."""
+        return shlex.join(["--env", self.environment_name, *self.command_options])
 
 
 class RunnerInputs(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """`cipipe iac plan`: what a `terraform` stage would change."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +151,11 @@ def _rendered(shared: Common, planned: "PlannedChanges | SavedChanges") -> str:
     text = report.text(changes, shared.style)
     if saved is None:
         return text
-    command = f"cipipe iac apply --env {planned.environment} --plan {saved.id}"
+    project = shared.project()
+    options = project.command_options(sandbox=shared.sandbox)
+    command = shlex.join(
+        ["cipipe", "iac", "apply", "--env", planned.environment, *options, "--plan", saved.id]
+    )
     return f"{text}\nSaved, {_valid(saved)}. Once it is approved:\n  {command}\n"
 
 

@@ -218,6 +218,6 @@ def refuse_destroy(
         raise RefusedError(
             "destroy-not-confirmed",
             message,
-            hint=f"Repeat the environment's name: cipipe destroy --env {name} --confirm {name}",
+            hint=f"Repeat the environment's name: --confirm {name}",
             where="--confirm",
         )

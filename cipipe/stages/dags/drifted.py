@@ -45,7 +45,7 @@ def _objects(context: StageContext[Settings], found: Inventory) -> Iterator[Drif
             expected=_recorded(file, entries[file.key].get("version")),
             actual="no object" if missing else _present(file),
             hint=f"Upload it again: cipipe dags deploy --stage {context.stage.name} "
-            f"--env {context.environment_name}",
+            f"{context.again}",
         )
 
 
@@ -90,7 +90,7 @@ def _installed(
                 expected=f"version {version}",
                 actual=f"version {runs}" if runs else "no version is set",
                 hint=f"Have it installed again: cipipe run {context.stage.name} "
-                f"--force {context.stage.name} --env {context.environment_name}",
+                f"--force {context.stage.name} {context.again}",
             )
 
 
@@ -113,7 +113,7 @@ def _task_definition(
     context: StageContext[Settings], arn: str, records: Mapping[str, Record]
 ) -> Iterator[DriftFinding]:
     again = (
-        f"Register one again: cipipe run --env {context.environment_name}, with --force for the "
+        f"Register one again: cipipe run {context.again}, with --force for the "
         "terraform stage that defines it."
     )
     try:
@@ -178,7 +178,7 @@ def _image(
             what=f"container {container.get('name')} of {arn}",
             expected=" or ".join(sorted(tag for tag, _ in deployed)),
             actual=image,
-            hint=f"Deploy the environment again: cipipe run --env {context.environment_name}",
+            hint=f"Deploy the environment again: cipipe run {context.again}",
         )
 
 

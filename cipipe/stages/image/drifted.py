@@ -69,4 +69,4 @@ def _bases(
 
 def _again(context: StageContext[ImageSettings]) -> str:
     name = context.stage.name
-    return f"cipipe run {name} --force {name} --env {context.environment_name}"
+    return f"cipipe run {name} --force {name} {context.again}"

@@ -61,8 +61,9 @@ def _needs_approval(context: StageContext[TerraformSettings], what: str) -> Refu
     return RefusedError(
         "approval-required",
         f"changes of {name} have to be approved, and nobody approved these: {what}",
-        hint=f"Save the plan, have it approved, and apply it: cipipe iac plan --save --env {name}, "
-        f"then cipipe iac apply --env {name} --plan ID. Nothing was changed.",
+        hint="Save the plan, have it approved, and apply it: "
+        f"cipipe iac plan --save {context.again}, then cipipe iac apply {context.again} --plan ID. "
+        "Nothing was changed.",
         where=f"environments.{name}.approval",
     )
 

@@ -75,15 +75,15 @@ def findings(context: StageContext[TerraformSettings]) -> Iterator[DriftFinding]
     yield from differences(
         without_unknown(change_set(shown, context.redactor), shown),
         stage=context.stage.name,
-        environment=context.environment_name,
+        again=context.again,
     )
 
 
-def differences(changes: ChangeSet, *, stage: str, environment: str) -> Iterator[DriftFinding]:
+def differences(changes: ChangeSet, *, stage: str, again: str) -> Iterator[DriftFinding]:
     """What a plan says, with one finding for each resource."""
     outside = {entry.address: entry for entry in changes.drift}
     planned = {entry.address: entry for entry in changes.resources}
-    hint = f"Apply what is deployed again: cipipe run {stage} --force {stage} --env {environment}"
+    hint = f"Apply what is deployed again: cipipe run {stage} --force {stage} {again}"
 
     deleted = {address for address, entry in outside.items() if entry.action is Action.DELETE}
     causes = deleted | {address for address, entry in planned.items() if _is_cause(entry)}

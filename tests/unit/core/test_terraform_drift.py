@@ -25,7 +25,7 @@ def change(address: str, actions: str, before: Any, after: Any, **more: Any) -> 
 def found(**document: Any) -> list[DriftFinding]:
     shown = msgspec.convert(document, ShownPlan)
     changes = without_unknown(change_set(shown, Redactor()), shown)
-    return list(differences(changes, stage="iac", environment="dev"))
+    return list(differences(changes, stage="iac", again="--env dev --sandbox"))
 
 
 def named(findings: list[DriftFinding]) -> list[tuple[str, str]]:
@@ -53,7 +53,7 @@ def test_changed_outside() -> None:
     (finding,) = found(resource_drift=drift, resource_changes=plan)
     assert named([finding]) == [("resource-changed", "a.x")]
     assert finding.actual == "changed outside of Terraform: tags.o"
-    assert "cipipe run iac --force iac --env dev" in finding.hint
+    assert "cipipe run iac --force iac --env dev --sandbox" in finding.hint
 
 
 def test_deleted_outside_and_what_follows_from_it() -> None:
