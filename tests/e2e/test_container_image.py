@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import cipipe
-from cipipe.tools.terraform import installing
+from cipipe.tools.terraform.setup import installing
 from support.clone import clone_of_this_repository
 from support.job_image import IMAGE, build_job_image, docker
 from support.tls_daemon import TlsDaemon

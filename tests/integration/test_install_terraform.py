@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from cipipe.errors import CipipeError, StageError
-from cipipe.tools.terraform import installing
-from cipipe.tools.terraform.installing import Release
+from cipipe.tools.terraform.setup import installing
+from cipipe.tools.terraform.setup.installing import Release
 
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 MACHINE = MACHINES.get(platform.machine(), platform.machine())

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cipipe.tools.terraform import installing
+from cipipe.tools.terraform.setup import installing
 
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 PLATFORM = f"{platform.system().lower()}_{MACHINES.get(platform.machine(), platform.machine())}"
-SOURCE = "cipipe/tools/terraform/installing.py"
+SOURCE = "cipipe/tools/terraform/setup/installing.py"
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -6,7 +6,7 @@ import click
 
 from cipipe.cli.options import Common, common
 from cipipe.report import json
-from cipipe.tools.terraform import installing
+from cipipe.tools.terraform.setup import installing
 
 
 @click.command

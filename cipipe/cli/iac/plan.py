@@ -13,8 +13,8 @@ from cipipe.cli.confirm import yes_option
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
 from cipipe.errors import CipipeError, UsageError
-from cipipe.pipeline import infrastructure
 from cipipe.pipeline.approval import saving
+from cipipe.pipeline.infrastructure import changes as infrastructure
 from cipipe.pipeline.planning.stage_lookup import stage_of_kind
 from cipipe.report import changes as report
 from cipipe.report import json
@@ -22,7 +22,7 @@ from cipipe.stages.terraform import NAME
 
 if TYPE_CHECKING:
     from cipipe.pipeline.approval.saving import SavedChanges
-    from cipipe.pipeline.infrastructure import PlannedChanges
+    from cipipe.pipeline.infrastructure.changes import PlannedChanges
 
 FORMATS = ("text", "json", "markdown", "gitlab")
 

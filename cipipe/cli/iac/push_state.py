@@ -8,7 +8,7 @@ import msgspec
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
 from cipipe.errors import UsageError
-from cipipe.pipeline import state_pushing
+from cipipe.pipeline.infrastructure import state_pushing
 from cipipe.report import json
 
 

@@ -4,8 +4,8 @@ import click
 
 from cipipe.cli.options import Common, common
 from cipipe.cli.sandboxed import sandboxed
-from cipipe.pipeline import unlocking
 from cipipe.pipeline.bootstrap import account
+from cipipe.pipeline.infrastructure import unlocking
 from cipipe.report import json
 
 

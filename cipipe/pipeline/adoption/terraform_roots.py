@@ -8,7 +8,7 @@ import msgspec
 
 from cipipe.pipeline.adoption import terraform_json
 from cipipe.pipeline.adoption.files import Files, grouped
-from cipipe.stages.terraform.hcl import references_in, references_in_json
+from cipipe.stages.terraform.files.hcl import references_in, references_in_json
 from cipipe.tools.terraform.blocks import declared
 
 _JSON = ".tf.json"

@@ -11,7 +11,7 @@ from cipipe.stages.context import StageContext
 from cipipe.stages.paths import repository_path
 from cipipe.stages.settings import Stage
 from cipipe.stages.terraform.approving import approved_steps, plan_to_save
-from cipipe.stages.terraform.inputs import inputs
+from cipipe.stages.terraform.files.inputs import inputs
 from cipipe.stages.terraform.settings import PROTECTED_TYPES, TerraformSettings, problems
 from cipipe.stages.terraform.stage_client import client_of, root_of
 from cipipe.stages.terraform.state import backend_of, resources

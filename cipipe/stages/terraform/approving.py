@@ -9,7 +9,7 @@ from cipipe.approvals import ApprovedPlan, Versions
 from cipipe.model import Effect
 from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stages.settings import Stage
-from cipipe.stages.terraform.approval import refuse_incomplete, refuse_versions, versions
+from cipipe.stages.terraform.apply.approval import refuse_incomplete, refuse_versions, versions
 from cipipe.stages.terraform.saving import save_plan
 from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.stages.terraform.stage_client import client_of
@@ -53,7 +53,7 @@ def plan_to_save(
     if not context.allow_replace:
         refuse_loss(shown.changes(), context.stage.settings)
     if context.reviews is not None:
-        from cipipe.stages.terraform import reviewing
+        from cipipe.stages.terraform.changes import reviewing
 
         reviewing.check(context, changes)
     return made

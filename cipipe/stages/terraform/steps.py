@@ -13,7 +13,7 @@ from cipipe.model import Effect, Mode, Output
 from cipipe.stages import sandbox_bucket
 from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stages.settings import Stage
-from cipipe.stages.terraform import applying, recovery
+from cipipe.stages.terraform.apply import applying, recovery
 from cipipe.stages.terraform.planned_outputs import is_waiting, keep_planned
 from cipipe.stages.terraform.saving import save_plan
 from cipipe.stages.terraform.settings import TerraformSettings
@@ -135,7 +135,7 @@ class TerraformRun:
             return
         if is_waiting(context, result, terraform):
             if context.reviews is not None:
-                from cipipe.stages.terraform import reviewing
+                from cipipe.stages.terraform.changes import reviewing
 
                 reviewing.warn_unplanned(context)
             return
@@ -160,18 +160,18 @@ class TerraformRun:
         if context.mode is not Mode.DESTROY and not context.allow_replace:
             refuse_loss(self._changes, settings)
         if context.mode is Mode.DEPLOY and context.reviews is not None:
-            from cipipe.stages.terraform import reviewing
+            from cipipe.stages.terraform.changes import reviewing
 
             reviewing.check(context, self._change_set)
         if context.mode is Mode.DEPLOY and self._approval and not context.approval_waived:
-            from cipipe.stages.terraform import approval
+            from cipipe.stages.terraform.apply import approval
 
             # Something may have changed since the step that refuses changes.
             approval.refuse_planned(context, self._change_set)
 
     def refuse_unapproved(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
         """Raise RefusedError if there is something to apply, before anything is written."""
-        from cipipe.stages.terraform import approval
+        from cipipe.stages.terraform.apply import approval
 
         if not context.approval_waived:
             approval.refuse_changes(context, self._client_of(context))
@@ -181,7 +181,7 @@ class TerraformRun:
         self._plan = plan
 
     def keep_review(self, context: StageContext[TerraformSettings], _: StageResult) -> None:
-        from cipipe.stages.terraform import reviewing
+        from cipipe.stages.terraform.changes import reviewing
 
         if self._change_set is not None:
             reviewing.store(context, self._change_set)

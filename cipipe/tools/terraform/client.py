@@ -15,10 +15,10 @@ import msgspec
 
 from cipipe.errors import StageError
 from cipipe.tools.terraform import locks, state_push
-from cipipe.tools.terraform.apply_log import ApplyLog
 from cipipe.tools.terraform.backend import forget_in_force, in_force, remove_torn, settings_file
 from cipipe.tools.terraform.commands import Commands, Reader, version
-from cipipe.tools.terraform.initialised import Initialisation
+from cipipe.tools.terraform.log.apply_log import ApplyLog
+from cipipe.tools.terraform.setup.initialised import Initialisation
 from cipipe.tools.terraform.shown import ShownPlan, ShownState, StateResource
 
 # A warning: settings were given, and the root has no block that takes them.

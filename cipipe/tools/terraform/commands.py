@@ -21,8 +21,8 @@ from cipipe.tools import process
 from cipipe.tools.terraform import blocks, errors, locks, plugin_cache
 from cipipe.tools.terraform.backend import Backend, not_kept
 from cipipe.tools.terraform.lock_file import LockFile
-from cipipe.tools.terraform.lock_wait import Waiting
 from cipipe.tools.terraform.locks import LockContext
+from cipipe.tools.terraform.log.lock_wait import Waiting
 
 # Variables that would make Terraform do something else than the plan says.
 # Another workspace, for example, is another state.

@@ -10,7 +10,7 @@ from cipipe.approvals import new_id, stage_of
 from cipipe.errors import RefusedError
 from cipipe.model import Mode
 from cipipe.pipeline.approval.checks import Situation, refuse, refuse_environment
-from cipipe.stages.terraform.approval import refuse_incomplete, refuse_versions
+from cipipe.stages.terraform.apply.approval import refuse_incomplete, refuse_versions
 from cipipe.tools.terraform.shown import ShownPlan
 from support.saved import CONTENT, NOW, PLACE, VERSIONS, saved
 

@@ -5,7 +5,7 @@ import pytest
 from cipipe.stages.image import dockerfile
 from cipipe.stages.image.dockerfile_syntax import without_frontend
 from cipipe.stages.paths import repository_path
-from cipipe.stages.terraform import hcl
+from cipipe.stages.terraform.files import hcl
 from support.budget import cpu_seconds
 
 TERRAFORM = rb"""

@@ -14,8 +14,8 @@ from cipipe.model import Effect, Mode, Output, Review, State
 from cipipe.stages import KINDS
 from cipipe.stages.context import Action, StageContext, StageResult
 from cipipe.stages.settings import Reference, Stage
+from cipipe.stages.terraform.changes.reviewing import warn_unplanned
 from cipipe.stages.terraform.planned_outputs import is_waiting, keep_planned, planned
-from cipipe.stages.terraform.reviewing import warn_unplanned
 from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.tools.terraform.shown import ShownPlan
 from support.contexts import stage_context

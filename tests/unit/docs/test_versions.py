@@ -5,7 +5,7 @@ import re
 import pytest
 
 import cipipe
-from cipipe.tools.terraform import installing
+from cipipe.tools.terraform.setup import installing
 from support.tools import ROOT
 
 # What people read or copy. The changelog and the benchmarks say what was once.

@@ -4,7 +4,7 @@ resource. The messages are those of Terraform 1.11.
 
 from typing import Any
 
-from cipipe.tools.terraform.apply_log import ApplyLog
+from cipipe.tools.terraform.log.apply_log import ApplyLog
 
 
 class Clock:

@@ -9,7 +9,7 @@ import pytest
 from cipipe.errors import ConflictError, StageError
 from cipipe.redact import Redactor
 from cipipe.tools.terraform.commands import Commands
-from cipipe.tools.terraform.lock_wait import Waiting
+from cipipe.tools.terraform.log.lock_wait import Waiting
 
 
 def commands(folder: Path, lines: list[str], timeout: str) -> Commands:

@@ -16,7 +16,7 @@ from cipipe.tools.terraform import plugin_cache
 from cipipe.tools.terraform.backend import Backend
 from cipipe.tools.terraform.client import Terraform
 from cipipe.tools.terraform.commands import Commands
-from cipipe.tools.terraform.initialised import Initialisation
+from cipipe.tools.terraform.setup.initialised import Initialisation
 
 SETTINGS = {"bucket": "b", "key": "k"}
 OTHER_STATE = json.dumps({"backend": {"type": "s3", "config": {"key": "other"}}})

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from cipipe.errors import CipipeError, StageError
 from cipipe.stages.context import StageContext, StageResult
-from cipipe.stages.terraform import applying
+from cipipe.stages.terraform.apply import applying
 from cipipe.stages.terraform.destroying.going import Going
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import msgspec
 
 from cipipe.errors import StageError
 from cipipe.stages.context import StageContext, StageResult
-from cipipe.stages.terraform import recovery
-from cipipe.stages.terraform.recovery import Rescued
+from cipipe.stages.terraform.apply import recovery
+from cipipe.stages.terraform.apply.recovery import Rescued
 from cipipe.stages.terraform.settings import TerraformSettings
 
 if TYPE_CHECKING:
-    from cipipe.tools.terraform.apply_log import Applied
     from cipipe.tools.terraform.client import Terraform
+    from cipipe.tools.terraform.log.apply_log import Applied
 
 _MOST_SHOWN = 10
 
@@ -36,7 +36,7 @@ def apply(
     A state that could not be written is kept first. Nothing is repeated.
     """
     # Commands that apply nothing import none of it.
-    from cipipe.tools.terraform.apply_log import ApplyLog
+    from cipipe.tools.terraform.log.apply_log import ApplyLog
 
     log = ApplyLog()
     try:

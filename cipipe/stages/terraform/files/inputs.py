@@ -41,7 +41,7 @@ def _referred(links: Links, root: str, folder: str) -> Iterator[tuple[Input, boo
     """What the files of one module refer to, and whether it is another module."""
     # Most plans have no due Terraform stage and never read a Terraform
     # file.
-    from cipipe.stages.terraform import hcl
+    from cipipe.stages.terraform.files import hcl
 
     for name, body in _files(links, folder):
         is_json = name.endswith(".json")

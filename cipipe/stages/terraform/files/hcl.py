@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cipipe.stages.terraform.hcl_strings import (
+from cipipe.stages.terraform.files.hcl_strings import (
     StringLiteral,
     Token,
     json_strings,

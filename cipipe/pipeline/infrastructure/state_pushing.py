@@ -6,10 +6,10 @@ import msgspec
 
 from cipipe import bounded, rescued
 from cipipe.errors import UsageError
+from cipipe.pipeline.infrastructure.state_client import StateClient, state_client
 from cipipe.pipeline.rescued_states import rescued_states
 from cipipe.pipeline.session import Session
-from cipipe.pipeline.state_client import StateClient, state_client
-from cipipe.stages.terraform.recovery import LEFT, local_copy
+from cipipe.stages.terraform.apply.recovery import LEFT, local_copy
 from cipipe.tools.terraform import state_push
 
 

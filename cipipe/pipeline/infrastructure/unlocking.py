@@ -1,7 +1,7 @@
 """`cipipe iac unlock`: release the lock on a stage's Terraform state that a killed run left."""
 
+from cipipe.pipeline.infrastructure.state_client import state_client
 from cipipe.pipeline.session import Session
-from cipipe.pipeline.state_client import state_client
 
 
 def unlock(session: Session, *, stage: str | None, lock_id: str) -> None:

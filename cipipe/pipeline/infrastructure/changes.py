@@ -25,7 +25,7 @@ def plan_changes(session: Session, stage: str) -> PlannedChanges:
     """What applying the stage would change, with the outputs that the
     ledger has. Writes nothing, and locks nothing.
     """
-    from cipipe.stages.terraform.preview import preview
+    from cipipe.stages.terraform.changes.preview import preview
 
     with opened(session, stage, Opening(read_only=True)) as alone, in_stage():
         snapshot = alone.contexts.result.snapshot

@@ -1,0 +1,1 @@
+"""The use cases of `cipipe iac`: one `terraform` stage on its own."""

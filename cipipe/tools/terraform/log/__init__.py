@@ -1,0 +1,1 @@
+"""What Terraform logs while it works, and while it waits."""

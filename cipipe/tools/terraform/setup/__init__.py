@@ -1,0 +1,1 @@
+"""What comes before any plan: the program itself, and `init`."""
