@@ -33,7 +33,7 @@ def sandboxed(shared: Common, session: Session, *, bootstrap: bool = True) -> It
 
     project = session.project
     known = {**needs.missing(project.env), **without_docker(project)}
-    _warn(shared, known)
+    _warn(shared, project, known)
     with contextlib.ExitStack() as stack:
         # One that `cipipe sandbox up` left running, or another command is
         # using.
@@ -49,7 +49,7 @@ def sandboxed(shared: Common, session: Session, *, bootstrap: bool = True) -> It
         # What only the sandbox could find out, such as an image that cannot
         # be pulled.
         found = running.state.missing
-        _warn(shared, {tool: how for tool, how in found.items() if tool not in known})
+        _warn(shared, project, {tool: how for tool, how in found.items() if tool not in known})
         yield in_sandbox(session, running, bootstrap=bootstrap)
 
 
@@ -69,8 +69,14 @@ def _no_iam() -> UsageError:
     )
 
 
-def _warn(shared: Common, missing: Mapping[str, str]) -> None:
+def _warn(shared: Common, project: Project, missing: Mapping[str, str]) -> None:
+    from cipipe.pipeline.doctor.machine import tools_of
+
+    # Terraform is needed by every sandbox, for the account.
+    needed = (tools_of(project) or frozenset()) | {"terraform"}
     for tool, how in missing.items():
+        if tool not in needed:
+            continue
         shared.console.warning(
             f"{tool} is not available on this machine; stages that need it are skipped ({how})"
         )
