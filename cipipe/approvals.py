@@ -143,7 +143,7 @@ def refused_used(plan: SavedPlan) -> RefusedError:
         f"the saved plan {plan.id} was used already, by {plan.used_by} at {plan.used_at}",
         hint="A plan is applied once, whether or not that succeeded. If something is left to "
         "apply, save a new plan and have it approved.",
-        where=plan.place.stage,
+        where=f"stages.{plan.place.stage}",
     )
 
 

@@ -70,7 +70,7 @@ def _refuse_place(plan: SavedPlan, here: Place) -> None:
             "saved-plan-other-place",
             f"the saved plan {plan.id} was made for " + "; ".join(different),
             hint=_AGAIN,
-            where=plan.place.stage,
+            where=f"stages.{plan.place.stage}",
         )
 
 
@@ -80,7 +80,7 @@ def _refuse_mode(plan: SavedPlan) -> None:
             "saved-plan-other-mode",
             f"the saved plan {plan.id} was made to {plan.mode}, and this command deploys",
             hint="`cipipe destroy` makes its own plan. " + _AGAIN,
-            where=plan.place.stage,
+            where=f"stages.{plan.place.stage}",
         )
 
 
@@ -93,7 +93,7 @@ def _refuse_content(plan: SavedPlan, here: Content) -> None:
             f"{here.commit[:12]} is checked out",
             hint="Apply it from a job of the same pipeline, or save a plan of this commit and "
             "have it approved.",
-            where=plan.place.stage,
+            where=f"stages.{plan.place.stage}",
         )
     # The ledger first: a deployment in between changes outputs, too.
     if then.record != here.record:
@@ -102,7 +102,7 @@ def _refuse_content(plan: SavedPlan, here: Content) -> None:
             f"stage {plan.place.stage} was deployed, or tried to be, after the plan {plan.id} was "
             "saved",
             hint=_AGAIN,
-            where=plan.place.stage,
+            where=f"stages.{plan.place.stage}",
         )
     if (then.fingerprint, then.effective) != (here.fingerprint, here.effective):
         raise RefusedError(
@@ -110,7 +110,7 @@ def _refuse_content(plan: SavedPlan, here: Content) -> None:
             f"the settings, variables or inputs of stage {plan.place.stage} are not those that the "
             f"plan {plan.id} was made from",
             hint="Variables of the job that `{ env = … }` names count, too. " + _AGAIN,
-            where=plan.place.stage,
+            where=f"stages.{plan.place.stage}",
         )
 
 
@@ -120,5 +120,5 @@ def _refuse_expired(plan: SavedPlan, now: datetime) -> None:
             "saved-plan-expired",
             f"the saved plan {plan.id} expired at {plan.expires_at}",
             hint="Run the job that saves the plan again; --valid-hours makes it valid longer.",
-            where=plan.place.stage,
+            where=f"stages.{plan.place.stage}",
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cipipe.approvals import ApprovedPlan, Versions
+from cipipe.errors import RefusedError
 from cipipe.model import Effect
 from cipipe.stages.context import StageContext, StageResult, Step
 from cipipe.stages.settings import Stage
@@ -17,6 +18,7 @@ from cipipe.stages.terraform.steps import ClientOf, TerraformRun, refuse_loss, r
 
 if TYPE_CHECKING:
     from cipipe.stages.terraform.changes.model import ChangeSet
+    from cipipe.tools.terraform.shown import ShownPlan
 
 
 class PlanToSave(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +37,8 @@ def plan_to_save(
     The state is created where there is none, so that the plan cannot be
     applied over one that somebody else creates in the meantime.
     """
+    from cipipe.stages.terraform.changes import reading, text
+
     run = TerraformRun(client_of)
     result = StageResult.after(context.previous)
     run.init(context, result)
@@ -45,10 +49,22 @@ def plan_to_save(
     terraform = client_of(context)
     file = save_plan(context, terraform, lock=True)
     shown = terraform.show(file)
-    changes = report(context, result, shown)
-    made = PlanToSave(file=file, changes=changes, versions=versions(terraform))
-    if changes.empty:
-        return made
+    changes = reading.change_set(shown, context.redactor)
+    if not changes.empty:
+        try:
+            _refuse(context, shown, changes)
+        except RefusedError:
+            # Otherwise the command's answer shows them.
+            for line in text.lines(changes):
+                context.line(line)
+            raise
+    return PlanToSave(file=file, changes=changes, versions=versions(terraform))
+
+
+def _refuse(
+    context: StageContext[TerraformSettings], shown: "ShownPlan", changes: "ChangeSet"
+) -> None:
+    """Refuse a plan that no approval may allow."""
     refuse_incomplete(shown, "of this run", where=context.stage.settings.root)
     if not context.allow_replace:
         refuse_loss(shown.changes(), context.stage.settings)
@@ -56,7 +72,6 @@ def plan_to_save(
         from cipipe.stages.terraform.changes import reviewing
 
         reviewing.check(context, changes)
-    return made
 
 
 def approved_steps(

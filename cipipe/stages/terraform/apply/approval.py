@@ -78,7 +78,7 @@ def refuse_versions(plan: SavedPlan, now: Versions) -> None:
                 f"the saved plan {plan.id} was made with another version of {name}: "
                 f"{then_value or 'none'}, and this job has {now_value or 'none'}",
                 hint="Use the same image in both jobs, and commit .terraform.lock.hcl. " + _AGAIN,
-                where=plan.place.stage,
+                where=f"stages.{plan.place.stage}",
             )
 
 
