@@ -79,6 +79,11 @@ def airflow_role(aws: Aws) -> Iterator[dict[str, str]]:
     made = iam.create_role(
         RoleName=name, Path="/dbt-deployment/dev/", AssumeRolePolicyDocument=document
     )
+    # Its own policies are tested with MWAA's stub. Here, the sandbox does not
+    # know all services that the DAGs use.
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
+    iam.put_role_policy(RoleName=name, PolicyName="everything", PolicyDocument=policy)
     try:
         answer = aws.client("sts").assume_role(
             RoleArn=made["Role"]["Arn"], RoleSessionName="airflow"
@@ -90,6 +95,7 @@ def airflow_role(aws: Aws) -> Iterator[dict[str, str]]:
             "AWS_SESSION_TOKEN": keys["SessionToken"],
         }
     finally:
+        iam.delete_role_policy(RoleName=name, PolicyName="everything")
         iam.delete_role(RoleName=name)
 
 

@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from cipipe.sandbox.aws.iam.evaluation import Need, Permissions, UndecidableError, refusal
+from cipipe.sandbox.aws.iam.evaluation import (
+    Need,
+    Permissions,
+    UndecidableError,
+    allows_everything,
+    refusal,
+)
 
 BUCKET = "arn:aws:s3:::shop-dev-dags"
 PUT = Need(action="s3:PutObject", resource=f"{BUCKET}/dags/a.py")
@@ -138,3 +144,30 @@ def test_an_old_version_is_an_error() -> None:
     old = policy(allow(), version="2008-10-17")
     with pytest.raises(UndecidableError):
         refusal(Permissions(identity=(old,)), PUT)
+
+
+ADMINISTRATOR = policy(allow("*"))
+
+
+def test_who_may_do_everything() -> None:
+    assert allows_everything(Permissions(identity=(policy(allow()), ADMINISTRATOR)))
+    assert allows_everything(
+        Permissions(identity=(ADMINISTRATOR,), boundary=ADMINISTRATOR, session=(ADMINISTRATOR,))
+    )
+
+
+@pytest.mark.parametrize(
+    "permissions",
+    [
+        Permissions(identity=()),
+        Permissions(identity=(policy(allow()),)),
+        Permissions(identity=(policy(allow("*", BUCKET)),)),
+        Permissions(identity=(policy(allow("*", Condition={"Null": {"aws:a": "true"}})),)),
+        Permissions(identity=(policy({"Effect": "Allow", "NotAction": "a:b", "Resource": "*"}),)),
+        Permissions(identity=(ADMINISTRATOR, policy(deny("s3:DeleteObject", BUCKET)))),
+        Permissions(identity=(ADMINISTRATOR,), boundary=policy(allow())),
+        Permissions(identity=(ADMINISTRATOR,), session=(policy(allow()),)),
+    ],
+)
+def test_who_may_not(permissions: Permissions) -> None:
+    assert not allows_everything(permissions)

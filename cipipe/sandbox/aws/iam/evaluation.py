@@ -92,6 +92,30 @@ def refusal(permissions: Permissions, need: Need) -> str | None:
     return None
 
 
+def allows_everything(permissions: Permissions) -> bool:
+    """Whether every request is allowed, whatever it needs: as with
+    AdministratorAccess, and nothing that limits it.
+    """
+    layers = [permissions.identity]
+    if permissions.boundary is not None:
+        layers.append((permissions.boundary,))
+    if permissions.session:
+        layers.append(permissions.session)
+    statements = [[one for found in layer for one in _statements(found)] for layer in layers]
+    return all(any(map(_is_administrators, layer)) for layer in statements) and not any(
+        one["Effect"] == "Deny" for layer in statements for one in layer
+    )
+
+
+def _is_administrators(statement: Mapping[str, Any]) -> bool:
+    return (
+        statement["Effect"] == "Allow"
+        and "*" in _listed(statement.get("Action", ""))
+        and "*" in _listed(statement.get("Resource", ""))
+        and not statement.get("Condition")
+    )
+
+
 def _effects(documents: Iterable[str], need: Need) -> set[str]:
     """The effects of all statements that apply."""
     return {
