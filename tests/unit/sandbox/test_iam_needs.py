@@ -216,6 +216,16 @@ def test_tags_of_a_new_resource_need_a_permission() -> None:
         assert shown(needs(service, operation, parameters=tagged))[-1] == tagging
 
 
+def test_events_are_in_a_stream_of_a_log_group() -> None:
+    one = {"logGroupName": "/ecs/dbt", "logStreamName": "dbt/1"}
+    assert shown(needs("logs", "GetLogEvents", parameters=one)) == [
+        "logs:GetLogEvents log-group:/ecs/dbt:log-stream:dbt/1"
+    ]
+    assert shown(needs("logs", "CreateLogStream", parameters=one)) == [
+        "logs:CreateLogStream log-group:/ecs/dbt"
+    ]
+
+
 def test_a_role_is_passed_on() -> None:
     parameters = {"family": "shop-dev-dbt", "taskRoleArn": ROLE}
     registered, passed = needs("ecs", "RegisterTaskDefinition", parameters=parameters)

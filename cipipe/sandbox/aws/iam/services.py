@@ -122,6 +122,10 @@ _ON_CLUSTERS = {
 }
 
 
+# Requests to CloudWatch Logs about one stream of a group.
+_ON_STREAMS = {"DeleteLogStream", "GetLogEvents", "PutLogEvents"}
+
+
 def needs(call: Call) -> Iterator[Need]:
     """Raises UndecidableError."""
     service = SERVICES[call.service]
@@ -146,6 +150,11 @@ def needs(call: Call) -> Iterator[Need]:
 
 
 def _resources(call: Call, service: NamedResources) -> Iterator[str]:
+    if call.service == "logs" and call.operation in _ON_STREAMS:
+        group, stream = (call.parameters.get(f"log{name}Name") for name in ("Group", "Stream"))
+        if group and stream:
+            yield call.arn("logs", f"log-group:{group}:log-stream:{stream}")
+        return
     for name, form in service.names.items():
         found = call.parameters.get(name)
         values = found if isinstance(found, list) else list(members(call.parameters, name))
