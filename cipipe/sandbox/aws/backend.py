@@ -54,7 +54,7 @@ class MotoBackend:
 
         It changes its tables without locks: of two requests at once, one
         could fail with a 500 although its change was made, and its repetition
-        is told that the resource already exists. Objects do not wait for each
+        then finds that the resource already exists. Objects do not wait for each
         other: their bodies take time to arrive.
         """
         if "/s3/aws4_request" in environ.get("HTTP_AUTHORIZATION", ""):
