@@ -7,7 +7,7 @@ operating system command.
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 # Gives a word (first) a colour (second); without a terminal it returns the
 # word.
@@ -72,6 +72,13 @@ def line(text: str, *, colour: bool) -> str:
 def lines(text: str) -> list[str]:
     """The lines of a message without escape sequences; other control characters become visible."""
     return [line(part, colour=False) for part in text.splitlines()]
+
+
+def some(names: Iterable[str], most: int) -> str:
+    """The first names on one line, and how many more there are."""
+    every = list(names)
+    more = len(every) - most
+    return ", ".join(every[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _tabbed(text: str) -> str:

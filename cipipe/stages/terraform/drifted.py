@@ -30,6 +30,7 @@ from cipipe.stages.terraform.changes.reading import change_set
 from cipipe.stages.terraform.saving import save_plan
 from cipipe.stages.terraform.settings import TerraformSettings
 from cipipe.stages.terraform.stage_client import client_of
+from cipipe.terminal import some
 from cipipe.tools.terraform.shown import ShownPlan
 
 # Paths of attributes that a finding names.
@@ -195,7 +196,4 @@ def _attributes(paths: list[str]) -> set[str]:
 
 
 def _shown(paths: list[str]) -> str:
-    if not paths:
-        return ""
-    more = len(paths) - _MAX_PATHS
-    return f": {', '.join(paths[:_MAX_PATHS])}" + (f" and {more} more" if more > 0 else "")
+    return f": {some(paths, _MAX_PATHS)}" if paths else ""

@@ -264,7 +264,8 @@ def _refuse_ignored(context: StageContext[TerraformSettings]) -> None:
     if loaded:
         raise RefusedError(
             "terraform-ignored-files",
-            f"Terraform would load files that are not in the commit: {_some(loaded, more=False)}",
+            "Terraform would load files that are not in the commit: "
+            + ", ".join(loaded[:_MAX_SHOWN]),
             hint="Commit them, or move them elsewhere. "
             "Values of one environment belong into its var file.",
             where=root,
@@ -288,8 +289,3 @@ def refuse_loss(changes: "Iterable[ResourceChange]", settings: TerraformSettings
             hint="If that is meant, run again with --allow-replace. Nothing was applied.",
             where=settings.root,
         )
-
-
-def _some(names: list[str], *, more: bool = True) -> str:
-    rest = len(names) - _MAX_SHOWN
-    return ", ".join(names[:_MAX_SHOWN]) + (f" and {rest} more" if more and rest > 0 else "")

@@ -13,12 +13,13 @@ from cipipe.stages.context import StageContext, StageResult
 from cipipe.stages.terraform.apply import recovery
 from cipipe.stages.terraform.apply.recovery import Rescued
 from cipipe.stages.terraform.settings import TerraformSettings
+from cipipe.terminal import some
 
 if TYPE_CHECKING:
     from cipipe.tools.terraform.client import Terraform
     from cipipe.tools.terraform.log.apply_log import Applied
 
-_MOST_SHOWN = 10
+_SHOWN = 10
 
 FINDING = "apply"
 """The topic of an apply that stopped, among a stage's findings."""
@@ -81,23 +82,17 @@ def _stopped(error: StageError, applied: "Applied", kept: Rescued | None) -> Sta
 def _lines(applied: "Applied") -> Iterable[str]:
     for word, addresses in applied.done.items():
         if addresses:
-            yield f"{word} ({len(addresses)}): {_some(addresses)}"
+            yield f"{word} ({len(addresses)}): {some(addresses, _SHOWN)}"
     if applied.failed:
         failed = [f"{resource.address} ({resource.action})" for resource in applied.failed]
-        yield f"failed ({len(failed)}): {_some(failed)}"
+        yield f"failed ({len(failed)}): {some(failed, _SHOWN)}"
     if applied.unknown:
-        yield f"started, outcome unknown ({len(applied.unknown)}): {_some(applied.unknown)}"
+        yield f"started, outcome unknown ({len(applied.unknown)}): {some(applied.unknown, _SHOWN)}"
     if applied.not_started:
-        yield f"not started ({len(applied.not_started)}): {_some(applied.not_started)}"
+        yield f"not started ({len(applied.not_started)}): {some(applied.not_started, _SHOWN)}"
 
 
 def _unwritten(kept: Rescued | None) -> Iterable[str]:
     if kept is not None:
         yield f"the state is kept in {' and in '.join(kept.places)}"
         yield f"write it with: {kept.command}"
-
-
-def _some(names: Iterable[str]) -> str:
-    every = list(names)
-    more = len(every) - _MOST_SHOWN
-    return ", ".join(every[:_MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -7,6 +7,7 @@ from cipipe.errors import CipipeError, StageError
 from cipipe.stages.context import StageContext, StageResult
 from cipipe.stages.terraform.apply import applying
 from cipipe.stages.terraform.destroying.going import Going
+from cipipe.terminal import some
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,8 +55,7 @@ def apply(
         left = _left(terraform)
         if left:
             result.findings.setdefault("destroy", {})["left"] = left
-            more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
-            error.message += f"\nleft ({len(left)}): {', '.join(left[:_SHOWN])}{more}"
+            error.message += f"\nleft ({len(left)}): {some(left, _SHOWN)}"
         raise
 
 
